@@ -1,0 +1,289 @@
+//! The volume on a real file system: [`RealDisk`], and [`Rehearsal`], which looks the same and
+//! removes nothing.
+//!
+//! It must not decide what is old enough: it hands facts to the rules and does as it is told. Our
+//! look is not use: directories are opened with `O_NOATIME` wherever we may, file contents are
+//! never read, and what survives has the times it had.
+
+pub mod in_use;
+mod instances;
+mod ledger;
+mod remove;
+mod scan;
+mod survey;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
+
+use crate::condemn::{
+    Claim, Condemned, Content, Disk, Failure, Off, Place, Rechecked, Removed, Reprieve, Seen,
+    Sighting, Spared, Step,
+};
+use crate::look;
+use crate::retention::{Kind, Moment, Policy, Zone};
+use crate::stop::Stop;
+use crate::volume::Volume;
+use in_use::InUse;
+use ledger::Ledger;
+pub use scan::Scan;
+use survey::Survey;
+use tree::Halt;
+
+/// Whether to ask who has a file open before it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InUseProbe {
+    /// Ask, and spare what is in use.
+    On,
+    /// Do not ask: age and lock decide.
+    Off,
+}
+
+/// Something the user should know about how a zone was read. Said once a zone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Note {
+    Missing,
+    NoAtime,
+    AtimeMoved,
+    InUseUnknown,
+    MountedZone,
+    NotEntered(String),
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing => f.write_str("not there: nothing to sweep"),
+            Self::NoAtime => f.write_str(
+                "mounted noatime: reads leave no trace, so last use is the last write as far as \
+                 anyone can tell",
+            ),
+            Self::AtimeMoved => f.write_str(
+                "some directories belong to another user and we have no CAP_FOWNER: reading them \
+                 may have moved their access times",
+            ),
+            Self::InUseUnknown => f.write_str(
+                "the system does not tell us who has some of the files open (another user's files \
+                 without CAP_LEASE, or a network file system): age and locks alone decided",
+            ),
+            Self::MountedZone => f.write_str("a mount of its own"),
+            Self::NotEntered(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What the disk has to say, each thing once a zone.
+#[derive(Debug, Default)]
+struct Notes(Mutex<BTreeSet<(Zone, Note)>>);
+
+impl Notes {
+    fn say(&self, zone: Zone, note: Note) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((zone, note));
+    }
+
+    fn of(&self, zone: Zone) -> Vec<String> {
+        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.iter().filter(|(of, _)| *of == zone).map(|(_, note)| note.to_string()).collect()
+    }
+}
+
+/// A volume whose expired entries are really removed.
+#[derive(Debug)]
+pub struct RealDisk<'v> {
+    volume: &'v Volume,
+    stop: &'v Stop,
+    probe: InUseProbe,
+    ledger: Ledger,
+    notes: Notes,
+}
+
+impl<'v> RealDisk<'v> {
+    /// The disk under `volume`. Walks through trees end early when `stop` is raised.
+    pub fn new(volume: &'v Volume, probe: InUseProbe, stop: &'v Stop) -> Self {
+        if probe == InUseProbe::On {
+            in_use::ignore_lease_breaks();
+        }
+        Self { volume, stop, probe, ledger: Ledger::default(), notes: Notes::default() }
+    }
+
+    /// What the entry's content says: the newest use, what it gives back, and whether it must stay.
+    fn content(&self, rechecked: &Rechecked, now: Moment) -> Result<Content, Off> {
+        let stale = rechecked.stale();
+        let facts = stale.facts();
+        match (facts.kind, rechecked.object()) {
+            (Kind::Dir, Some(top)) => {
+                let survey = Survey::of(stale, top, now, self.probe, self.stop).map_err(
+                    |halt| match halt {
+                        Halt::Failed(failure) => Off::Failed(failure),
+                        Halt::Stopped | Halt::Enough => Off::Unreached,
+                    },
+                )?;
+                if survey.in_use_unknown {
+                    self.notes.say(stale.zone(), Note::InUseUnknown);
+                }
+                if survey.atime_moved {
+                    self.notes.say(stale.zone(), Note::AtimeMoved);
+                }
+                Ok(survey.content)
+            }
+            (Kind::File, Some(file)) => {
+                let mut content = Content::default();
+                content.freed.add(facts);
+                if self.probe == InUseProbe::On {
+                    content.spared = match in_use::probe(file, facts.links) {
+                        InUse::Free => None,
+                        InUse::Open => Some(Spared::InUse),
+                        InUse::Locked => Some(Spared::Busy),
+                        InUse::Unknown => {
+                            self.notes.say(stale.zone(), Note::InUseUnknown);
+                            None
+                        }
+                    };
+                }
+                Ok(content)
+            }
+            // Links, FIFOs, sockets and devices are never opened: there is nothing to ask them.
+            (Kind::Dir | Kind::File | Kind::Symlink | Kind::Special, _) => {
+                let mut content = Content::default();
+                content.freed.add(facts);
+                Ok(content)
+            }
+        }
+    }
+}
+
+impl Disk for RealDisk<'_> {
+    type Scan = Scan;
+
+    fn open_zone(&self, zone: Zone) -> Result<Option<Scan>, Failure> {
+        let scan = Scan::open(self.volume, zone, &self.notes)?;
+        let Some(scan) = scan else {
+            self.notes.say(zone, Note::Missing);
+            return Ok(None);
+        };
+        let on_atime = matches!(zone, Zone::Tmp | Zone::InstanceTmp);
+        if on_atime && scan.places().any(is_noatime) {
+            self.notes.say(zone, Note::NoAtime);
+        }
+        Ok(Some(scan))
+    }
+
+    fn sight<'s>(
+        &self,
+        scan: &'s Scan,
+        buffer: &mut Vec<u8>,
+        each: &mut dyn FnMut(Seen<'_>),
+    ) -> Step<'s> {
+        scan.next(buffer, self.stop, &self.notes, each)
+    }
+
+    fn look_again(
+        &self,
+        claim: Claim,
+        policy: &Policy,
+        now: Moment,
+    ) -> Result<Condemned, Reprieve> {
+        let stale = claim.stale();
+        let place = Arc::clone(stale.place());
+        let facts =
+            match look::at(&place.handle, stale.name(), place.mount, look::Freshness::Synced) {
+                Ok(facts) => facts,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(claim.spare(Spared::Gone));
+                }
+                Err(error) => {
+                    let failure =
+                        look::failure(&place, &place.handle, "look at", Some(stale.name()), error);
+                    return Err(claim.fail(failure));
+                }
+            };
+        let rechecked = claim.recheck(facts, policy, now)?;
+        match self.content(&rechecked, now) {
+            Ok(content) => rechecked.condemn(content, policy, now),
+            Err(Off::Failed(failure)) => Err(rechecked.fail(failure)),
+            Err(_) => Err(rechecked.stop()),
+        }
+    }
+
+    fn remove(&self, condemned: Condemned, now: Moment) -> Result<Removed, Reprieve> {
+        remove::remove(condemned, now, &self.ledger, self.stop)
+    }
+
+    fn notes(&self, zone: Zone) -> Vec<String> {
+        self.notes.of(zone)
+    }
+}
+
+/// The same looks at the same volume, and no way to remove anything.
+#[derive(Debug)]
+pub struct Rehearsal<'v>(RealDisk<'v>);
+
+impl<'v> Rehearsal<'v> {
+    /// Rehearses what would be done to `disk`.
+    pub const fn of(disk: RealDisk<'v>) -> Self {
+        Self(disk)
+    }
+}
+
+impl Disk for Rehearsal<'_> {
+    type Scan = Scan;
+
+    fn open_zone(&self, zone: Zone) -> Result<Option<Scan>, Failure> {
+        self.0.open_zone(zone)
+    }
+
+    fn sight<'s>(
+        &self,
+        scan: &'s Scan,
+        buffer: &mut Vec<u8>,
+        each: &mut dyn FnMut(Seen<'_>),
+    ) -> Step<'s> {
+        self.0.sight(scan, buffer, each)
+    }
+
+    fn look_again(
+        &self,
+        claim: Claim,
+        policy: &Policy,
+        now: Moment,
+    ) -> Result<Condemned, Reprieve> {
+        self.0.look_again(claim, policy, now)
+    }
+
+    fn remove(&self, condemned: Condemned, _now: Moment) -> Result<Removed, Reprieve> {
+        let freed = self.0.ledger.charge(condemned.freed());
+        Ok(condemned.removed(freed))
+    }
+
+    fn notes(&self, zone: Zone) -> Vec<String> {
+        self.0.notes(zone)
+    }
+}
+
+/// Sees one entry of an open directory, for those who ask about a single path.
+///
+/// # Errors
+/// It is not there, or cannot be looked at.
+pub fn sight<'a>(place: &'a Arc<Place>, name: &'a CStr) -> Result<Sighting<'a>, Failure> {
+    let facts = look::at(&place.handle, name, place.mount, look::Freshness::Synced)
+        .map_err(|error| look::failure(place, &place.handle, "look at", Some(name), error))?;
+    Ok(Sighting { zone: place.zone, place, dir: &place.dir, name, facts })
+}
+
+/// The directory at `path` (relative to the volume) as a place of `zone`.
+///
+/// # Errors
+/// A step of the path is not a directory that may be entered.
+pub fn place(volume: &Volume, zone: Zone, path: &Path) -> Result<Arc<Place>, Failure> {
+    let steps = path.components().map(std::path::Component::as_os_str);
+    scan::enter(volume, zone, steps, &Notes::default()).map(Arc::new)
+}
+
+fn is_noatime(place: &Place) -> bool {
+    fstatvfs(&place.handle).is_ok_and(|vfs| vfs.f_flag.contains(StatVfsMountFlags::NOATIME))
+}

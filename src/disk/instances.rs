@@ -1,0 +1,148 @@
+//! What lies in instance directories: `{projects,tasks,jobs}/<id>/tmp/*`, and the export caches that
+//! CVAT before 2.26 kept there.
+//!
+//! It must not judge or change anything. Most instances have neither, so each is first asked with
+//! one call whether there is anything to find.
+
+use std::ffi::CStr;
+use std::io;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::scan::{list, sight, step_into};
+use super::{Note, Notes};
+use crate::condemn::{Failure, Place, Seen};
+use crate::look::{self, Across};
+use crate::retention::Zone;
+use crate::stop::Stop;
+
+/// How the units of a zone lie under its roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Directly in it.
+    Flat,
+    /// In the `tmp` of each instance. Instance directories need not be numbers here, as in CVAT's
+    /// own pattern.
+    InstanceTmp,
+    /// Two places in each instance, one since 1.0 and one as CVAT's `exportcachecleanup` has it.
+    OldCaches,
+}
+
+impl Layout {
+    pub(super) const fn of(zone: Zone) -> Self {
+        match zone {
+            Zone::Export | Zone::Tmp => Self::Flat,
+            Zone::InstanceTmp => Self::InstanceTmp,
+            Zone::Legacy => Self::OldCaches,
+        }
+    }
+}
+
+/// Looks into instance directories, reusing one buffer for the paths it asks about.
+pub(super) struct Seer<'a> {
+    stop: &'a Stop,
+    notes: &'a Notes,
+    path: Vec<u8>,
+}
+
+impl<'a> Seer<'a> {
+    pub(super) const fn new(stop: &'a Stop, notes: &'a Notes) -> Self {
+        Self { stop, notes, path: Vec::new() }
+    }
+
+    /// All that lies in the `tmp` of the instance called `id`.
+    pub(super) fn tmp_of(
+        &mut self,
+        instances: &Arc<Place>,
+        id: &CStr,
+        each: &mut dyn FnMut(Seen<'_>),
+    ) {
+        if let Some(tmp) = self.reach(instances, id, &[c"tmp"], c"", each) {
+            list(&tmp, self.stop, each);
+        }
+    }
+
+    /// The old export caches of the instance called `id`. What is not called by a number is no
+    /// instance of CVAT's and is not looked into.
+    pub(super) fn old_caches_of(
+        &mut self,
+        instances: &Arc<Place>,
+        id: &CStr,
+        each: &mut dyn FnMut(Seen<'_>),
+    ) {
+        if !id.to_bytes().iter().all(u8::is_ascii_digit) {
+            return;
+        }
+        let layouts: [&[&CStr]; 2] = [&[], &[c"tmp"]];
+        for steps in layouts {
+            if let Some(place) = self.reach(instances, id, steps, c"export_cache", each) {
+                sight_if_there(&place, c"export_cache", each);
+            }
+        }
+    }
+
+    /// Opens `<id>/<steps>`, if that, and `last` in it, may be there.
+    fn reach(
+        &mut self,
+        instances: &Arc<Place>,
+        id: &CStr,
+        steps: &[&CStr],
+        last: &CStr,
+        each: &mut dyn FnMut(Seen<'_>),
+    ) -> Option<Arc<Place>> {
+        self.path.clear();
+        for step in [&[id], steps, &[last]].concat() {
+            if !step.is_empty() {
+                self.path.extend_from_slice(step.to_bytes());
+                self.path.push(b'/');
+            }
+        }
+        self.path.pop();
+        self.path.push(0);
+        let path = CStr::from_bytes_with_nul(&self.path).ok()?;
+        if !look::may_reach(&instances.handle, path) {
+            return None;
+        }
+        let mut place = None;
+        for step in [&[id], steps].concat() {
+            let from: &Place = place.as_ref().unwrap_or(instances);
+            match step_into(from, step, Across::SameMount, self.notes) {
+                Ok(next) => place = Some(next),
+                Err(failure) => {
+                    self.not_entered(from.zone, instances, id, failure, each);
+                    return None;
+                }
+            }
+        }
+        place.map(Arc::new)
+    }
+
+    /// A step that cannot be taken: nothing there, something that is never entered, or a failure.
+    fn not_entered(
+        &self,
+        zone: Zone,
+        instances: &Place,
+        id: &CStr,
+        failure: Failure,
+        each: &mut dyn FnMut(Seen<'_>),
+    ) {
+        match Errno::from_io_error(&failure.error) {
+            // Not there, or a link or a file: not CVAT's.
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Some(Errno::XDEV) => {
+                let what = "some instances hold a mount and were not entered".to_owned();
+                self.notes.say(zone, Note::NotEntered(what));
+            }
+            _ => each(Seen::Failed(instances, Some(id), failure)),
+        }
+    }
+}
+
+/// Sees what may not be there at all: a guess at its name found the place, not a listing.
+fn sight_if_there(place: &Arc<Place>, name: &CStr, each: &mut dyn FnMut(Seen<'_>)) {
+    match look::at(&place.handle, name, place.mount, look::Freshness::Cached) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        _ => sight(place, name, each),
+    }
+}

@@ -1,0 +1,57 @@
+//! Counts the blocks of a file with several names once: with the last of them.
+//!
+//! It must not look at the disk: a rehearsal, in which link counts never fall, and a pass with
+//! several workers must come to the same sum. Its memory grows with the number of hard-linked
+//! files that are removed, which CVAT never makes, and with nothing else.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::condemn::{Freed, Linked};
+use crate::retention::{Bytes, FileId};
+
+#[derive(Debug)]
+struct Account {
+    links: u64,
+    removed: u64,
+}
+
+/// The files with several names that lost some of them in this pass.
+#[derive(Debug, Default)]
+pub(super) struct Ledger(Mutex<HashMap<FileId, Account>>);
+
+impl Ledger {
+    /// The bytes that these removals give back, now that they were made.
+    pub(super) fn charge(&self, freed: &Freed) -> Bytes {
+        let shared = freed.linked.iter().map(|linked| self.charge_linked(linked)).sum();
+        freed.bytes + shared
+    }
+
+    fn charge_linked(&self, linked: &Linked) -> Bytes {
+        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first link count that is seen stands: later ones are less by what we removed ourselves.
+        let account =
+            accounts.entry(linked.id).or_insert(Account { links: linked.links, removed: 0 });
+        account.removed += 1;
+        if account.removed == account.links { linked.allocated } else { Bytes(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_three_names_gives_its_blocks_back_with_the_third() {
+        let ledger = Ledger::default();
+        let with = |links| Freed {
+            bytes: Bytes(1),
+            linked: vec![Linked { id: FileId { dev: 1, ino: 2 }, links, allocated: Bytes(4096) }],
+        };
+        let sums: Vec<u64> = [3, 2, 1].map(|links| ledger.charge(&with(links)).0).into();
+        assert_eq!(sums, [1, 1, 4097], "link counts fall in a pass");
+        let ledger = Ledger::default();
+        let sums: Vec<u64> = [3, 3, 3].map(|links| ledger.charge(&with(links)).0).into();
+        assert_eq!(sums, [1, 1, 4097], "and stay in a rehearsal");
+    }
+}

@@ -1,0 +1,235 @@
+//! A zone as a stream of handfuls of names, read by several workers at once.
+//!
+//! It must not judge or change anything. A directory is read one `getdents` buffer at a time; each
+//! worker takes a whole buffer and looks at its names by itself, so at most one buffer a worker is
+//! in memory however many entries there are.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::RawDir;
+
+use super::instances::{self, Layout};
+use super::{Note, Notes};
+use crate::condemn::{Failure, More, Place, Seen, Sighting, Step};
+use crate::look::{self, Across};
+use crate::retention::Zone;
+use crate::stop::Stop;
+use crate::volume::Volume;
+
+/// Big enough that a call a buffer does not show, small enough to stay in the processor's cache.
+pub(super) const BUFFER: usize = 32 * 1024;
+
+/// A zone being read.
+#[derive(Debug)]
+pub struct Scan {
+    layout: Layout,
+    dirs: Vec<SharedDir>,
+}
+
+/// A directory whose buffers are dealt to workers.
+#[derive(Debug)]
+struct SharedDir {
+    place: Arc<Place>,
+    /// Held while one worker fetches a buffer: the position in a directory is shared.
+    turn: Mutex<()>,
+    done: AtomicBool,
+}
+
+impl Scan {
+    pub(super) fn open(
+        volume: &Volume,
+        zone: Zone,
+        notes: &Notes,
+    ) -> Result<Option<Self>, Failure> {
+        let mut dirs = Vec::new();
+        for path in volume.roots(zone) {
+            match enter(volume, zone, path.iter().map(OsStr::new), notes) {
+                Ok(place) => dirs.push(SharedDir {
+                    place: Arc::new(place),
+                    turn: Mutex::new(()),
+                    done: AtomicBool::new(false),
+                }),
+                Err(failure) if failure.error.kind() == io::ErrorKind::NotFound => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok((!dirs.is_empty()).then_some(Self { layout: Layout::of(zone), dirs }))
+    }
+
+    /// The directories that this zone is listed from.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.dirs.iter().map(|dir| &*dir.place)
+    }
+
+    /// Looks at the next buffer of names.
+    pub(super) fn next<'s>(
+        &'s self,
+        buffer: &mut Vec<u8>,
+        stop: &Stop,
+        notes: &Notes,
+        each: &mut dyn FnMut(Seen<'_>),
+    ) -> Step<'s> {
+        let Some(dir) = self.dirs.iter().find(|dir| !dir.done.load(Ordering::Relaxed)) else {
+            return Step { more: More::No, root: None, names: 0 };
+        };
+        let mut names = 0;
+        let mut seer = instances::Seer::new(stop, notes);
+        dir.take(buffer, |name| {
+            if stop.is_raised() {
+                return;
+            }
+            names += 1;
+            match name {
+                Ok(name) => match self.layout {
+                    Layout::Flat => sight(&dir.place, name, each),
+                    Layout::InstanceTmp => seer.tmp_of(&dir.place, name, each),
+                    Layout::OldCaches => seer.old_caches_of(&dir.place, name, each),
+                },
+                Err(error) => each(Seen::Failed(
+                    &dir.place,
+                    None,
+                    look::failure(&dir.place, &dir.place.handle, "list", None, error),
+                )),
+            }
+        });
+        Step { more: More::Yes, root: Some(&dir.place), names }
+    }
+}
+
+impl SharedDir {
+    /// Fetches one buffer and hands out its names, all but `.` and `..`.
+    fn take(&self, buffer: &mut Vec<u8>, mut each: impl FnMut(io::Result<&CStr>)) {
+        buffer.clear();
+        buffer.reserve(BUFFER);
+        let mut names = RawDir::new(&self.place.handle, buffer.spare_capacity_mut());
+        let mut first = true;
+        while first || !names.is_buffer_empty() {
+            let turn = first.then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+            first = false;
+            let entry = names.next();
+            drop(turn);
+            match entry {
+                Some(Ok(entry)) => {
+                    if !is_dot(entry.file_name()) {
+                        each(Ok(entry.file_name()));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.done.store(true, Ordering::Relaxed);
+                    return each(Err(error.into()));
+                }
+                None => return self.done.store(true, Ordering::Relaxed),
+            }
+        }
+    }
+}
+
+/// `.` and `..`, which every listing has.
+pub(super) fn is_dot(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+/// Lists all of an open directory, for one worker.
+pub(super) fn list(place: &Arc<Place>, stop: &Stop, each: &mut dyn FnMut(Seen<'_>)) {
+    let mut buffer = Vec::with_capacity(BUFFER);
+    let mut names = RawDir::new(&place.handle, buffer.spare_capacity_mut());
+    while let Some(entry) = names.next() {
+        if stop.is_raised() {
+            return;
+        }
+        match entry {
+            Ok(entry) if is_dot(entry.file_name()) => {}
+            Ok(entry) => sight(place, entry.file_name(), each),
+            Err(error) => {
+                return each(Seen::Failed(
+                    place,
+                    None,
+                    look::failure(place, &place.handle, "list", None, error),
+                ));
+            }
+        }
+    }
+}
+
+/// Looks at one name.
+pub(super) fn sight(place: &Arc<Place>, name: &CStr, each: &mut dyn FnMut(Seen<'_>)) {
+    each(match look::at(&place.handle, name, place.mount, look::Freshness::Cached) {
+        Ok(facts) => {
+            Seen::Entry(Sighting { zone: place.zone, place, dir: &place.dir, name, facts })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::Gone(place, name),
+        Err(error) => Seen::Failed(
+            place,
+            Some(name),
+            look::failure(place, &place.handle, "look at", Some(name), error),
+        ),
+    });
+}
+
+/// Steps down from the volume's root, one component at a time, through no link.
+///
+/// These few steps are named by the layout and not found by listing, so a volume that keeps its
+/// cache on a disk of its own (a mount at `cache/export`) is swept; below, no mount is entered.
+pub(super) fn enter<'a>(
+    volume: &Volume,
+    zone: Zone,
+    steps: impl Iterator<Item = &'a OsStr>,
+    notes: &Notes,
+) -> Result<Place, Failure> {
+    let mut place = volume.place(zone).map_err(|error| Failure {
+        zone,
+        doing: "open",
+        path: volume.path().to_owned(),
+        error,
+        hint: None,
+    })?;
+    for step in steps {
+        let name = CString::new(step.as_bytes()).map_err(|error| {
+            look::failure(&place, &place.handle, "open", None, io::Error::from(error))
+        })?;
+        place = step_into(&place, &name, Across::AnyMount, notes)?;
+    }
+    if place.mount != volume.mount() {
+        notes.say(zone, Note::MountedZone);
+    }
+    Ok(place)
+}
+
+/// Opens the directory called `name` in `place`.
+pub(super) fn step_into(
+    place: &Place,
+    name: &CStr,
+    across: Across,
+    notes: &Notes,
+) -> Result<Place, Failure> {
+    let fail = |error: io::Error| {
+        let mut failure = look::failure(place, &place.handle, "open", Some(name), error);
+        if matches!(failure.error.raw_os_error(), Some(20 | 40)) {
+            let what = "it is a link or not a directory; links are not followed: mount or move \
+                        the real directory here";
+            failure.hint = Some(what.to_owned());
+        }
+        failure
+    };
+    let opened = look::open_dir(&place.handle, name, across).map_err(fail)?;
+    if opened.leaves_trace {
+        notes.say(place.zone, Note::AtimeMoved);
+    }
+    let mount = look::mount_of(&opened.handle).map_err(fail)?;
+    if across == Across::SameMount && mount != place.mount {
+        return Err(fail(rustix::io::Errno::XDEV.into()));
+    }
+    let step = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
+    Ok(Place {
+        zone: place.zone,
+        path: place.path.join(&step),
+        dir: place.dir.join(&step),
+        handle: opened.handle,
+        mount,
+    })
+}

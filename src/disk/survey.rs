@@ -1,0 +1,112 @@
+//! What a tree says of itself, under its lock: the newest use of anything in it, what its removal
+//! gives back, and whether it must stay.
+//!
+//! It must not change anything. It stops at the first thing that settles the matter: something
+//! fresh, something in use, something mounted.
+
+use std::fs::File;
+
+use rustix::io::Errno;
+
+use super::InUseProbe;
+use super::in_use::{self, InUse};
+use super::tree::{self, Halt, Left, Next, Spot, Visit};
+use crate::condemn::{Content, Failure, Spared, Stale};
+use crate::look;
+use crate::retention::{Facts, Kind, Moment};
+use crate::stop::Stop;
+
+/// What one walk found.
+pub(super) struct Survey<'a> {
+    stale: &'a Stale,
+    now: Moment,
+    probe: InUseProbe,
+    pub(super) content: Content,
+    /// The system did not tell of some file whether it is in use.
+    pub(super) in_use_unknown: bool,
+    /// A directory was read whose access time may have moved.
+    pub(super) atime_moved: bool,
+}
+
+impl<'a> Survey<'a> {
+    /// Surveys the tree that `stale` names, whose top directory is open as `top`.
+    ///
+    /// # Errors
+    /// Something in it could not be seen, so nothing is known of its age; or the pass is stopped.
+    pub(super) fn of(
+        stale: &'a Stale,
+        top: &File,
+        now: Moment,
+        probe: InUseProbe,
+        stop: &Stop,
+    ) -> Result<Self, Halt> {
+        let content = Content::default();
+        let mut survey =
+            Self { stale, now, probe, content, in_use_unknown: false, atime_moved: false };
+        match tree::walk(stale, top, stop, &mut survey) {
+            Ok(()) | Err(Halt::Enough) => Ok(survey),
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// Takes one thing into account; what is fresh ends the walk.
+    fn count(&mut self, facts: &Facts) -> Result<(), Halt> {
+        let limit = self.stale.limit();
+        let used = limit.clock.read(facts);
+        self.content.newest = self.content.newest.max(Some(used));
+        self.content.freed.add(facts);
+        if limit.is_fresh(facts, self.now) { self.spare(Spared::Used) } else { Ok(()) }
+    }
+
+    fn spare(&mut self, why: Spared) -> Result<(), Halt> {
+        self.content.spared = Some(why);
+        Err(Halt::Enough)
+    }
+
+    fn ask_in_use(&mut self, at: &Spot<'_>, links: u64) -> Result<(), Halt> {
+        let answer = match look::open_file(at.dir, at.name) {
+            Ok(handle) => in_use::probe(&File::from(handle), links),
+            // Gone, or something else by now: the removal looks at it once more.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => InUse::Free,
+            // Somebody else's lease, or a program being written or run.
+            Err(Errno::WOULDBLOCK | Errno::TXTBSY) => InUse::Open,
+            Err(_) => InUse::Unknown,
+        };
+        match answer {
+            InUse::Free => Ok(()),
+            InUse::Open => self.spare(Spared::InUse),
+            InUse::Locked => self.spare(Spared::Busy),
+            InUse::Unknown => {
+                self.in_use_unknown = true;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Visit for Survey<'_> {
+    fn enter(&mut self, facts: &Facts, leaves_trace: bool) -> Result<(), Halt> {
+        self.atime_moved |= leaves_trace;
+        self.count(facts)
+    }
+
+    fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt> {
+        self.count(facts)?;
+        if facts.kind == Kind::File && self.probe == InUseProbe::On {
+            self.ask_in_use(at, facts.links)?;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, _at: &Spot<'_>, _left: &Left<'_>) -> Result<Next, Halt> {
+        Ok(Next::Up)
+    }
+
+    fn mounted(&mut self, _at: &Spot<'_>) -> Result<(), Halt> {
+        self.spare(Spared::Mounted)
+    }
+
+    fn trouble(&mut self, _at: &Spot<'_>, failure: Failure) -> Result<(), Halt> {
+        Err(Halt::Failed(failure))
+    }
+}

@@ -1,0 +1,216 @@
+//! `statx` and `open`, one component at a time, following nothing. Shared by the edges that touch the
+//! file system, `volume`, `disk` and `lock`, which otherwise know nothing of each other.
+//!
+//! It must not change anything that `stat` can see: directories are opened with `O_NOATIME` where we
+//! may, regular files are opened and never read, and nothing else is opened at all.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags, openat,
+    openat2, statx,
+};
+use rustix::io::Errno;
+
+use crate::condemn::{Failure, Place};
+use crate::retention::{Bytes, Facts, FileId, Kind, Moment};
+
+/// Whether a network file system may answer from its cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Whatever is known: right for a first look, which is followed by a second.
+    Cached,
+    /// As of now.
+    Synced,
+}
+
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
+
+/// Looks at what is called `name` in `dir`; `mount` is the one that `dir` is on.
+pub(crate) fn at(
+    dir: impl AsFd,
+    name: &CStr,
+    mount: u64,
+    freshness: Freshness,
+) -> io::Result<Facts> {
+    let mut flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    if freshness == Freshness::Cached {
+        flags |= AtFlags::STATX_DONT_SYNC;
+    }
+    let seen = statx(dir, name, flags, WANTED)?;
+    Ok(facts(&seen, mount))
+}
+
+/// Looks at an open directory. Crossing a mount is seen even where `statx` does not tell.
+pub(crate) fn through(handle: impl AsFd, mount: u64) -> io::Result<Facts> {
+    let seen = statx(&handle, c"", AtFlags::EMPTY_PATH, WANTED)?;
+    let mut facts = facts(&seen, mount);
+    if told_mount(&seen).is_none() {
+        facts.mounted = mount_from_proc(handle)? != mount;
+    }
+    Ok(facts)
+}
+
+/// Whether the path may lead somewhere: false only when it is certain that nothing is there. One
+/// call for several components, none of them followed if it is a link or a mount; on a system
+/// without `openat2` the answer is always "maybe".
+pub(crate) fn may_reach(dir: impl AsFd, path: &CStr) -> bool {
+    if NO_OPENAT2.load(Ordering::Relaxed) {
+        return true;
+    }
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    !matches!(openat2(dir, path, flags, Mode::empty(), resolve), Err(Errno::NOENT | Errno::NOTDIR))
+}
+
+fn facts(seen: &Statx, mount: u64) -> Facts {
+    let kind = match FileType::from_raw_mode(seen.stx_mode.into()) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Dir,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Kind::Special,
+    };
+    let dev = |major: u32, minor: u32| (u64::from(major) << 32) | u64::from(minor);
+    Facts {
+        kind,
+        id: FileId { dev: dev(seen.stx_dev_major, seen.stx_dev_minor), ino: seen.stx_ino },
+        mounted: told_mount(seen).is_some_and(|id| id != mount)
+            || seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        atime: Moment::from_unix(seen.stx_atime.tv_sec, seen.stx_atime.tv_nsec),
+        mtime: Moment::from_unix(seen.stx_mtime.tv_sec, seen.stx_mtime.tv_nsec),
+        links: seen.stx_nlink.into(),
+        allocated: Bytes(seen.stx_blocks.saturating_mul(512)),
+        newest_inside: None,
+    }
+}
+
+/// The mount id, which Linux tells since 5.8. It differs between two bind mounts of one file system,
+/// where device numbers do not.
+fn told_mount(seen: &Statx) -> Option<u64> {
+    (seen.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(seen.stx_mnt_id)
+}
+
+/// The mount that an open directory is on. Before Linux 5.8 `/proc` has to tell.
+pub(crate) fn mount_of(handle: impl AsFd) -> io::Result<u64> {
+    let seen = statx(&handle, c"", AtFlags::EMPTY_PATH, WANTED)?;
+    match told_mount(&seen) {
+        Some(id) => Ok(id),
+        None => mount_from_proc(handle),
+    }
+}
+
+fn mount_from_proc(handle: impl AsFd) -> io::Result<u64> {
+    let number = handle.as_fd().as_raw_fd();
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("/proc does not tell the mount of a descriptor"))
+}
+
+/// An opened directory.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) handle: OwnedFd,
+    /// Reading it may move its access time: it is not ours and we have no `CAP_FOWNER`. Nor could
+    /// we put the time back, which takes the same right.
+    pub(crate) leaves_trace: bool,
+}
+
+/// How a directory may be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Across {
+    /// Only on the same mount.
+    SameMount,
+    /// On whatever is mounted there: for the places that the layout itself names.
+    AnyMount,
+}
+
+/// Set when `openat2` (Linux 5.6) is missing or forbidden, as by older seccomp profiles.
+static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
+
+/// Opens the directory called `name` in `dir` for listing: not through a link, and with
+/// [`Across::SameMount`] not into a mount. With a kernel that cannot refuse to cross one, the
+/// caller's comparison of mounts is what remains.
+pub(crate) fn open_dir(dir: impl AsFd, name: &CStr, across: Across) -> io::Result<Opened> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |flags: OFlags| -> rustix::io::Result<OwnedFd> {
+        if across == Across::SameMount && !NO_OPENAT2.load(Ordering::Relaxed) {
+            let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+            match openat2(&dir, name, flags, Mode::empty(), resolve) {
+                Err(Errno::NOSYS) => NO_OPENAT2.store(true, Ordering::Relaxed),
+                // O_NOATIME was refused, or all of openat2; the plain call tells which. AGAIN is a
+                // rename racing with us.
+                Err(Errno::PERM | Errno::AGAIN) => {}
+                other => return other,
+            }
+        }
+        openat(&dir, name, flags, Mode::empty())
+    };
+    match open(flags | OFlags::NOATIME) {
+        Ok(handle) => Ok(Opened { handle, leaves_trace: false }),
+        Err(Errno::PERM) => Ok(Opened { handle: open(flags)?, leaves_trace: true }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens the parent of an open directory.
+pub(crate) fn open_parent(child: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(&child, c"..", flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => Ok(openat(&child, c"..", flags, Mode::empty())?),
+        other => Ok(other?),
+    }
+}
+
+/// Opens a regular file to ask about it, never to read it.
+pub(crate) fn open_file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    // NONBLOCK and NOCTTY for the case that a FIFO or a terminal has taken its name by now.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    openat(dir, name, flags | OFlags::RDONLY, Mode::empty())
+}
+
+/// The failure of `doing` something to what is called `name` in `place`, or to the place itself; `dir`
+/// is the directory whose rights decide.
+pub(crate) fn failure(
+    place: &Place,
+    dir: impl AsFd,
+    doing: &'static str,
+    name: Option<&CStr>,
+    error: impl Into<io::Error>,
+) -> Failure {
+    let error = error.into();
+    let path = name.map_or_else(|| place.path.clone(), |name| place.path_of(name));
+    Failure { zone: place.zone, doing, path, hint: hint(dir, &error), error }
+}
+
+/// What the user can do about an error at a name in `dir`.
+fn hint(dir: impl AsFd, error: &io::Error) -> Option<String> {
+    let errno = Errno::from_io_error(error)?;
+    if errno == Errno::ROFS {
+        return Some("the file system is mounted read-only".to_owned());
+    }
+    if errno != Errno::ACCESS && errno != Errno::PERM {
+        return None;
+    }
+    let seen = statx(dir, c"", AtFlags::EMPTY_PATH, WANTED).ok()?;
+    let us = rustix::process::geteuid().as_raw();
+    Some(format!(
+        "we run as uid {us}; its directory belongs to uid {} gid {} with mode {:04o}",
+        seen.stx_uid,
+        seen.stx_gid,
+        seen.stx_mode & 0o7777
+    ))
+}
+
+/// Which file a path leads to, links followed: for comparing with directories that are refused.
+pub(crate) fn follow(path: &CStr) -> io::Result<FileId> {
+    let seen = statx(rustix::fs::CWD, path, AtFlags::NO_AUTOMOUNT, WANTED)?;
+    Ok(facts(&seen, 0).id)
+}

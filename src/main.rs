@@ -1,0 +1,236 @@
+//! `sweeper`: parse, plug the edges together, run, exit code.
+//!
+//! It must not judge, lock or remove anything itself. The only choice between removing and
+//! rehearsing is made here.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::{Instant, UNIX_EPOCH};
+
+use retention_sweeper::cli::{self, Action, Args, Verbosity};
+use retention_sweeper::condemn::Disk;
+use retention_sweeper::config::{Config, ConfigError, DataRoot, Given, ProgressWhen};
+use retention_sweeper::disk::{RealDisk, Rehearsal};
+use retention_sweeper::exit::ExitCode;
+use retention_sweeper::report::progress::{Progress, Style};
+use retention_sweeper::report::{Detail, Format, Mode, Occasion, Report};
+use retention_sweeper::retention::{Moment, Zone};
+use retention_sweeper::stop::Stop;
+use retention_sweeper::sweep::{Pass, Summary};
+use retention_sweeper::units;
+use retention_sweeper::volume::{Volume, VolumeError};
+use retention_sweeper::{demo, hold, report, why};
+
+fn main() -> std::process::ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(args) => {
+            log_to_stderr(args.verbosity);
+            match run(&args) {
+                Ok(code) => code,
+                Err(error) => {
+                    tracing::error!("{error}");
+                    ExitCode::Usage.into()
+                }
+            }
+        }
+        Err(error) => {
+            // Help and version go to stdout and are no error; a closed stdout is none either.
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::Usage.into() } else { ExitCode::Done.into() }
+        }
+    }
+}
+
+/// What keeps a command from starting.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error("cannot start: {0}")]
+    Start(String),
+}
+
+fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
+    let config = || -> Result<Config, ConfigError> {
+        let config = Config::resolve(&Given::with_environment(args.flags.clone()))?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    };
+    let mut out = BufWriter::new(io::stdout());
+    let printed = match &args.action {
+        Action::Run => {
+            let config = config()?;
+            return Ok(sweep("run", &config, &config.zones, args.verbosity)?.into());
+        }
+        Action::Legacy => {
+            return Ok(sweep("legacy", &config()?, &[Zone::Legacy], args.verbosity)?.into());
+        }
+        Action::Hold(path, command) => return Ok(hold::hold(path, command, config()?.lock_wait)),
+        Action::Demo => demo::demo(&mut out, now(None)),
+        Action::Why(paths) => {
+            let config = config()?;
+            let volume = open(&config)?;
+            let stop = Stop::default();
+            let disk = Rehearsal::of(RealDisk::new(&volume, config.in_use, &stop));
+            let asked = why::Asked {
+                volume: &volume,
+                disk: &disk,
+                locks: &config.lock,
+                policy: &config.policy,
+                now: now(config.now),
+            };
+            let found = paths.iter().map(|path| asked.explain(path, &mut out));
+            let found: io::Result<Vec<bool>> = found.collect();
+            if matches!(&found, Ok(all) if all.contains(&false)) {
+                let _ = out.flush();
+                return Ok(ExitCode::SomeFailed.into());
+            }
+            found.map(drop)
+        }
+        Action::Config => {
+            let config = config()?;
+            match config.format {
+                Format::Text => report::text::settings(&mut out, &config.rows),
+                Format::Json | Format::Jsonl => report::json::settings(&mut out, &config.rows),
+            }
+        }
+        Action::Completions(shell) => {
+            cli::completions(*shell, &mut out);
+            Ok(())
+        }
+        Action::Man => cli::man(&mut out),
+    };
+    match printed.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tracing::error!("cannot write to stdout: {error}");
+            Ok(ExitCode::SomeFailed.into())
+        }
+        _ => Ok(ExitCode::Done.into()),
+    }
+}
+
+/// One pass, or its rehearsal.
+fn sweep(
+    command: &'static str,
+    config: &Config,
+    zones: &[Zone],
+    verbosity: Verbosity,
+) -> Result<ExitCode, Refusal> {
+    let start = Instant::now();
+    let now = now(config.now);
+    let volume = open(config)?;
+    let stop = Stop::new(config.max_removals.unwrap_or(u64::MAX));
+    end_on_signals(&stop)?;
+    if let Some(deadline) = config.deadline {
+        stop.after(deadline);
+    }
+    let workers = rayon::ThreadPoolBuilder::new()
+        .num_threads(config.jobs)
+        .build()
+        .map_err(|error| Refusal::Start(format!("{} workers: {error}", config.jobs)))?;
+    let mode = if config.dry_run { Mode::Rehearsal } else { Mode::Real };
+    let report = Report::new(
+        Occasion { command, mode, now, volume: volume.path() },
+        config.format,
+        match verbosity {
+            Verbosity::Quiet => Detail::Trouble,
+            Verbosity::Normal => Detail::Stale,
+            Verbosity::Verbose => Detail::All,
+        },
+        Progress::new(progress_style(config, command, verbosity)),
+        BufWriter::new(io::stdout()),
+    );
+    let plan = Plan { config, zones, now, stop: &stop, workers: &workers, report: &report };
+    let disk = RealDisk::new(&volume, config.in_use, &stop);
+    let summary = match mode {
+        Mode::Real => plan.sweep(&disk),
+        Mode::Rehearsal => plan.sweep(&Rehearsal::of(disk)),
+    };
+    Ok(report.finish(&summary, start.elapsed()))
+}
+
+/// All that a pass needs but the disk.
+struct Plan<'a> {
+    config: &'a Config,
+    zones: &'a [Zone],
+    now: Moment,
+    stop: &'a Stop,
+    workers: &'a rayon::ThreadPool,
+    report: &'a Report<'a, BufWriter<io::Stdout>>,
+}
+
+impl Plan<'_> {
+    fn sweep<D: Disk>(&self, disk: &D) -> Summary {
+        let Self { config, zones, now, stop, workers, report } = *self;
+        let (locks, policy, lock_wait) = (&config.lock, &config.policy, config.lock_wait);
+        Pass { disk, locks, policy, now, stop, workers, lock_wait }.sweep(zones, report)
+    }
+}
+
+fn open(config: &Config) -> Result<Volume, VolumeError> {
+    match &config.data {
+        DataRoot::Named(path) => Volume::open(path, &config.forbidden),
+        DataRoot::AnyOf(paths) => Volume::find(paths, &config.forbidden),
+    }
+}
+
+/// The moment that a pass judges at: read once.
+#[expect(clippy::disallowed_methods, reason = "the one reading of the clock that a pass makes")]
+fn now(given: Option<Moment>) -> Moment {
+    given.unwrap_or_else(|| {
+        let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH);
+        units::moment_after_epoch(since.unwrap_or_default())
+    })
+}
+
+/// SIGINT and SIGTERM stop the pass between two entries; a second one ends the process at once.
+fn end_on_signals(stop: &Stop) -> Result<(), Refusal> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let flag = stop.signal_flag();
+    for signal in [SIGINT, SIGTERM] {
+        // The order matters: the first signal finds the flag down, and raises it.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|error| Refusal::Start(format!("signal handlers: {error}")))?;
+    }
+    Ok(())
+}
+
+fn progress_style(config: &Config, command: &str, verbosity: Verbosity) -> Style {
+    let terminal = io::stderr().is_terminal();
+    match config.progress {
+        ProgressWhen::Never => Style::Silent,
+        ProgressWhen::Auto if verbosity != Verbosity::Normal => Style::Silent,
+        ProgressWhen::Always | ProgressWhen::Auto if terminal => Style::Drawn,
+        ProgressWhen::Always => Style::Lines,
+        // CVAT's command told where it was, and so does its replacement.
+        ProgressWhen::Auto => {
+            if command == "legacy" {
+                Style::Lines
+            } else {
+                Style::Silent
+            }
+        }
+    }
+}
+
+/// Log lines go to stderr, without colors, so that they read the same in a file.
+fn log_to_stderr(verbosity: Verbosity) {
+    let level = match verbosity {
+        Verbosity::Quiet => tracing::Level::ERROR,
+        Verbosity::Normal => tracing::Level::WARN,
+        Verbosity::Verbose => tracing::Level::INFO,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .init();
+}

@@ -1,0 +1,183 @@
+//! Tells what happened: text for people, JSON for programs.
+//!
+//! It must not count: numbers come from the tallies that the line made of its outcomes. What it
+//! cannot write (a closed pipe, a full disk) ends the writing, never the pass.
+
+pub mod errno;
+pub mod json;
+pub mod progress;
+pub mod text;
+
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::condemn::{Fate, Place};
+use crate::exit::ExitCode;
+use crate::retention::{Moment, Zone};
+use crate::sweep::{Audience, Outcome, Summary, Tally};
+use crate::units;
+use progress::Progress;
+
+/// How the report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One object at the end.
+    Json,
+    /// A line per outcome as it happens, then the object.
+    Jsonl,
+}
+
+/// Whether removals are real.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    Real,
+    /// They are only told of.
+    Rehearsal,
+}
+
+/// What the summary says beside the counts.
+#[derive(Debug)]
+pub struct Occasion<'a> {
+    /// The command's name.
+    pub command: &'static str,
+    /// Whether removals were real.
+    pub mode: Mode,
+    /// The moment that everything was judged at.
+    pub now: Moment,
+    /// The data root.
+    pub volume: &'a std::path::Path,
+}
+
+/// Which outcomes are worth a line of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// None; and the text report only when something did not go well.
+    Trouble,
+    /// What goes or was to go.
+    Stale,
+    /// What is kept, too.
+    All,
+}
+
+/// Is told of each outcome while a pass runs, and prints the report at its end.
+pub struct Report<'a, W> {
+    occasion: Occasion<'a>,
+    format: Format,
+    detail: Detail,
+    out: Mutex<Output<W>>,
+    progress: Progress,
+}
+
+/// Where the report goes; `None` once writing has failed.
+struct Output<W>(Option<W>);
+
+impl<W: Write> Output<W> {
+    fn write(&mut self, write: impl FnOnce(&mut W) -> io::Result<()>) {
+        if let Some(out) = &mut self.0
+            && let Err(error) = write(out)
+        {
+            self.0 = None;
+            // A reader that has seen enough (`| head`) is no trouble worth a word.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                tracing::warn!("the report cannot be written: {error}; the pass goes on without");
+            }
+        }
+    }
+}
+
+impl<'a, W: Write + Send> Report<'a, W> {
+    /// A report to `out`.
+    pub fn new(
+        occasion: Occasion<'a>,
+        format: Format,
+        detail: Detail,
+        progress: Progress,
+        out: W,
+    ) -> Self {
+        Self { occasion, format, detail, out: Mutex::new(Output(Some(out))), progress }
+    }
+
+    /// Prints the end of the report.
+    pub fn finish(self, summary: &Summary, elapsed: Duration) -> ExitCode {
+        self.progress.finish();
+        let code = ExitCode::of(summary);
+        let mut out = self.out.into_inner().unwrap_or_else(PoisonError::into_inner);
+        out.write(|out| {
+            match self.format {
+                Format::Text if self.detail == Detail::Trouble && code == ExitCode::Done => {}
+                Format::Text => text::summary(out, &self.occasion, summary, elapsed)?,
+                Format::Json => json::pretty(out, &self.occasion, summary, elapsed, code)?,
+                Format::Jsonl => json::line(out, &self.occasion, summary, elapsed, code)?,
+            }
+            out.flush()
+        });
+        code
+    }
+
+    fn log(&self, outcome: &Outcome<'_>) {
+        let zone = outcome.place.zone.name();
+        let path = units::shown(&path_of(outcome));
+        match &outcome.fate {
+            Fate::Removed(freed) => {
+                let did = match self.occasion.mode {
+                    Mode::Real => "removed",
+                    Mode::Rehearsal => "would remove",
+                };
+                tracing::info!("{zone}: {did} {path}: {}{freed} freed", unused(outcome));
+            }
+            Fate::Spared(why) => {
+                tracing::info!("{zone}: spared {path}: {}{}", unused(outcome), why.key());
+            }
+            Fate::Failed(failure) => tracing::info!("{zone}: failed to {failure}"),
+            Fate::Kept(kept) => {
+                tracing::info!("{zone}: kept {path}: {}{}", unused(outcome), kept.why.key());
+            }
+        }
+    }
+}
+
+fn unused(outcome: &Outcome<'_>) -> String {
+    let ttl = outcome.ttl.map(|ttl| format!(" of {}", units::coarse_secs(ttl.as_secs())));
+    outcome
+        .age
+        .map(|age| {
+            let age = units::coarse_secs(age.as_secs());
+            format!("unused for {age}{}, ", ttl.unwrap_or_default())
+        })
+        .unwrap_or_default()
+}
+
+fn path_of(outcome: &Outcome<'_>) -> std::path::PathBuf {
+    outcome.name.map_or_else(|| outcome.place.path.clone(), |name| outcome.place.path_of(name))
+}
+
+impl<W: Write + Send> Audience for Report<'_, W> {
+    fn begins(&self, zone: Zone) {
+        self.progress.begins(zone);
+    }
+
+    fn tell(&self, outcome: &Outcome<'_>) {
+        if matches!(outcome.fate, Fate::Kept(_)) && self.detail != Detail::All {
+            return;
+        }
+        if self.format == Format::Jsonl {
+            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+            out.write(|out| json::outcome(out, outcome));
+        }
+        if tracing::enabled!(tracing::Level::INFO) {
+            self.log(outcome);
+        }
+    }
+
+    fn so_far(&self, root: &Place, names: u64, handful: &Tally) {
+        if self.format == Format::Jsonl {
+            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+            out.write(Write::flush);
+        }
+        self.progress.so_far(root, names, handful);
+    }
+}

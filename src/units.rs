@@ -1,0 +1,191 @@
+//! Durations, moments, bytes and names as people write and read them.
+//!
+//! It must not know any setting or any zone. Names are printed so that neither a terminal nor a log
+//! line can be forged by one: control characters, escape sequences, marks that turn the writing
+//! direction and bytes that are not UTF-8 come out escaped, in quotes.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::retention::{Bytes, Moment};
+
+/// Reads a duration: `36h`, `14d`, `1h 30m`, or plain seconds as CVAT writes them.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let secs = text.parse().map_err(|_| "more seconds than fit in 64 bits".to_owned())?;
+        return Ok(Duration::from_secs(secs));
+    }
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it like 36h, 14d or 90 (seconds)"))
+}
+
+/// Reads an RFC 3339 moment in UTC.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn moment(text: &str) -> Result<Moment, String> {
+    let time = humantime::parse_rfc3339_weak(text)
+        .map_err(|error| format!("{error}; write it like 2026-01-02T03:04:05Z"))?;
+    let since = time.duration_since(UNIX_EPOCH).map_err(|_| "before 1970".to_owned())?;
+    Ok(moment_after_epoch(since))
+}
+
+/// The moment that lies `since` after the Unix epoch.
+pub fn moment_after_epoch(since: Duration) -> Moment {
+    let secs = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    Moment::from_unix(secs, since.subsec_nanos())
+}
+
+/// A moment as RFC 3339, whole seconds, in UTC. Moments outside the years 1970 to 9999 come out as
+/// `@` and their Unix seconds.
+pub fn rfc3339(moment: Moment) -> String {
+    let secs = moment.unix_secs();
+    match u64::try_from(secs) {
+        Ok(past) if past < 253_402_300_800 => {
+            humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(past)).to_string()
+        }
+        _ => format!("@{secs}"),
+    }
+}
+
+/// A duration in its two largest units.
+pub fn coarse(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    let units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
+    let Some(first) = units.iter().position(|(_, size)| secs >= *size) else {
+        return if duration.is_zero() { "0s".to_owned() } else { "<1s".to_owned() };
+    };
+    let (unit, size) = units[first];
+    let mut text = format!("{}{unit}", secs / size);
+    if let Some((unit, smaller)) = units.get(first + 1) {
+        let rest = secs % size / smaller;
+        if rest > 0 {
+            text = format!("{text} {rest}{unit}");
+        }
+    }
+    text
+}
+
+/// Seconds as [`coarse`] has them, with a sign for what lies in the future.
+pub fn coarse_secs(secs: i64) -> String {
+    let text = coarse(Duration::from_secs(secs.unsigned_abs()));
+    if secs < 0 { format!("-{text}") } else { text }
+}
+
+impl fmt::Display for Bytes {
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        if self.0 < 1024 {
+            return f.pad(&format!("{} B", self.0));
+        }
+        let mut value = self.0 as f64 / 1024.0;
+        let mut unit = UNITS[0];
+        for larger in &UNITS[1..] {
+            // 1023.95 would print as 1024.0.
+            if value < 1023.95 {
+                break;
+            }
+            value /= 1024.0;
+            unit = larger;
+        }
+        f.pad(&format!("{value:.1} {unit}"))
+    }
+}
+
+/// A number with its thousands apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A path for people: quoted and escaped.
+pub fn shown(path: &Path) -> String {
+    quoted(path.as_os_str())
+}
+
+/// Any text for people: quoted and escaped.
+pub fn quoted(text: &OsStr) -> String {
+    format!("{text:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn durations_are_read_as_people_and_as_cvat_write_them() {
+        for (text, secs) in [
+            ("86400", 86_400),
+            ("0", 0),
+            ("36h", 129_600),
+            ("14d", 1_209_600),
+            ("1h 30m", 5400),
+            (" 5s ", 5),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(secs)), "{text}");
+        }
+        for text in ["", "soon", "-5", "1.5", "99999999999999999999", "5 parsecs"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_moment_reads_and_prints_as_rfc_3339() {
+        let text = "2026-01-02T03:04:05Z";
+        assert_eq!(moment(text).map(rfc3339).as_deref(), Ok(text));
+        assert!(moment("yesterday").is_err());
+        assert_eq!(rfc3339(Moment::from_unix(-1, 0)), "@-1");
+    }
+
+    #[test]
+    fn bytes_and_durations_print_in_few_characters() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (97 << 30, "97.0 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+        for (secs, text) in [(0, "0s"), (59, "59s"), (3600, "1h"), (93_600, "1d 2h"), (61, "1m 1s")]
+        {
+            assert_eq!(coarse(Duration::from_secs(secs)), text);
+        }
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(123), "123");
+    }
+
+    #[test]
+    fn no_name_can_forge_a_line_or_steer_a_terminal() {
+        for name in [
+            &b"a\nremoved /etc"[..],
+            b"\x1b]0;owned\x07",
+            b"\x9b31m",
+            "\u{9b}31m".as_bytes(),
+            "abc\u{202e}zip.exe".as_bytes(),
+            b"\xff\xfe",
+            b"tab\there",
+        ] {
+            let text = quoted(OsStr::from_bytes(name));
+            assert!(text.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{text}");
+        }
+        assert_eq!(quoted(OsStr::new("Привет.zip")), "\"Привет.zip\"");
+    }
+}

@@ -1,0 +1,170 @@
+//! A data root: which directory it is, where its zones lie, and what is never entered.
+//!
+//! It must not list or change anything. The root is opened once; everything else starts from there.
+//! Only the paths in [`Volume::roots`] are ever entered: `data`, `assets`, `storages`, `models`,
+//! `cache/events` and whatever else lies under the root are never looked into.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use crate::condemn::Place;
+use crate::look;
+use crate::retention::{Facts, FileId, Zone};
+
+/// What a data root has at least one of.
+const MARKS: [&str; 5] = ["cache/export", "tmp", "projects", "tasks", "jobs"];
+
+/// An open data root.
+#[derive(Debug)]
+pub struct Volume {
+    path: PathBuf,
+    handle: OwnedFd,
+    mount: u64,
+}
+
+/// Why a directory is not swept.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// Nowhere to look.
+    #[error(
+        "no data root: none of these is one: {}; give it with --data DIR",
+        tried.iter().map(|p| format!("{p:?}")).collect::<Vec<_>>().join(", ")
+    )]
+    NoneFound {
+        /// Where was looked.
+        tried: Vec<PathBuf>,
+    },
+    /// The directory cannot be opened.
+    #[error("cannot open the data root {path:?}: {error}")]
+    Unopened {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// It has none of the zones.
+    #[error(
+        "{path:?} is not a data root: it has neither cache/export nor tmp nor projects, tasks, \
+         jobs{}", meant.as_ref().map(|p| format!("; did you mean {p:?}?")).unwrap_or_default()
+    )]
+    NotAVolume {
+        /// Which.
+        path: PathBuf,
+        /// A directory close by that is one.
+        meant: Option<PathBuf>,
+    },
+    /// Sweeping it would be a mistake.
+    #[error("{path:?} is refused as a data root: {why}")]
+    Refused {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
+}
+
+/// Directories that are never a data root, beside `/`.
+#[derive(Debug, Default)]
+pub struct Forbidden {
+    /// The user's home.
+    pub home: Option<PathBuf>,
+    /// The running program: a root that contains it is refused.
+    pub program: Option<PathBuf>,
+}
+
+impl Volume {
+    /// Opens the data root at `path`.
+    ///
+    /// # Errors
+    /// It cannot be opened, is no data root, or is one of those that are refused.
+    pub fn open(path: &Path, forbidden: &Forbidden) -> Result<Self, VolumeError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
+        let unopened =
+            |error: std::io::Error| VolumeError::Unopened { path: path.to_owned(), error };
+        let handle =
+            openat(CWD, path, flags, Mode::empty()).map_err(|error| unopened(error.into()))?;
+        let refused = |why| Err(VolumeError::Refused { path: path.to_owned(), why });
+        let own = id_of(&handle).map_err(unopened)?;
+        if id_at("/".as_ref()) == Some(own) {
+            return refused("it is the root of the file system");
+        }
+        if forbidden.home.as_deref().and_then(id_at) == Some(own) {
+            return refused("it is a home directory");
+        }
+        let program = forbidden.program.iter().flat_map(|program| program.ancestors().skip(1));
+        if program.filter_map(id_at).any(|id| id == own) {
+            return refused("it contains this program");
+        }
+        if !MARKS.iter().any(|mark| path.join(mark).is_dir()) {
+            let meant = path
+                .ancestors()
+                .skip(1)
+                .take(3)
+                .map(Path::to_owned)
+                .chain([path.join("data")])
+                .find(|near| near.join("cache/export").is_dir());
+            return Err(VolumeError::NotAVolume { path: path.to_owned(), meant });
+        }
+        let mount = look::mount_of(&handle).map_err(unopened)?;
+        Ok(Self { path: path.to_owned(), handle, mount })
+    }
+
+    /// The first of `candidates` that is a data root at all.
+    ///
+    /// # Errors
+    /// None is; or the first that is cannot be used.
+    pub fn find(candidates: &[PathBuf], forbidden: &Forbidden) -> Result<Self, VolumeError> {
+        for candidate in candidates {
+            match Self::open(candidate, forbidden) {
+                Err(VolumeError::NotAVolume { .. }) => {}
+                Err(VolumeError::Unopened { error, .. })
+                    if error.kind() == std::io::ErrorKind::NotFound => {}
+                found => return found,
+            }
+        }
+        Err(VolumeError::NoneFound { tried: candidates.to_vec() })
+    }
+
+    /// Its path, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The mount that its root is on.
+    pub const fn mount(&self) -> u64 {
+        self.mount
+    }
+
+    /// The directories that a zone is listed from, relative to the root.
+    pub fn roots(&self, zone: Zone) -> impl Iterator<Item = &'static Path> {
+        let roots: &[&str] = match zone {
+            Zone::Export => &["cache/export"],
+            Zone::Tmp => &["tmp"],
+            Zone::InstanceTmp | Zone::Legacy => &["projects", "tasks", "jobs"],
+        };
+        roots.iter().map(Path::new)
+    }
+
+    /// The root itself as a place to step down from.
+    pub(crate) fn place(&self, zone: Zone) -> std::io::Result<Place> {
+        Ok(Place {
+            zone,
+            path: self.path.clone(),
+            dir: PathBuf::new(),
+            handle: self.handle.try_clone()?,
+            mount: self.mount,
+        })
+    }
+}
+
+fn id_of(handle: impl AsFd) -> std::io::Result<FileId> {
+    look::through(handle, 0).map(|Facts { id, .. }| id)
+}
+
+fn id_at(path: &Path) -> Option<FileId> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    look::follow(&path).ok()
+}

@@ -1,0 +1,311 @@
+//! Explains a path: which rule judges it, the times used, its lock, what a pass would do and when.
+//!
+//! It must not have an opinion of its own: the path takes the same line as in a pass, up to the
+//! removal, which is not made. Its lock is taken without waiting and given straight back.
+
+use std::ffi::{CString, OsStr};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use crate::condemn::{Disk, Locks, Off, Reprieve, Sighting, Spared, Stale};
+use crate::disk;
+use crate::retention::policy::{Clock, Limit};
+use crate::retention::{
+    ExportName, Facts, Kept, KeptBy, Kind, LegacyName, Moment, Policy, Ttl, Zone,
+};
+use crate::units::{self, shown};
+use crate::volume::Volume;
+
+/// All that an answer depends on.
+pub struct Asked<'a, D, L> {
+    /// The volume.
+    pub volume: &'a Volume,
+    /// Its disk.
+    pub disk: &'a D,
+    /// The locks.
+    pub locks: &'a L,
+    /// The rules.
+    pub policy: &'a Policy,
+    /// The moment to judge at.
+    pub now: Moment,
+}
+
+/// The unit of a zone that a path belongs to.
+#[derive(Debug, PartialEq, Eq)]
+struct Unit {
+    zone: Zone,
+    /// The directory it is seen in, relative to the volume.
+    dir: PathBuf,
+    name: CString,
+}
+
+impl<D: Disk, L: Locks> Asked<'_, D, L> {
+    /// Writes the answer for one path; false when there is none because it cannot be looked at.
+    ///
+    /// # Errors
+    /// What `out` says.
+    pub fn explain(&self, path: &Path, out: &mut impl Write) -> io::Result<bool> {
+        writeln!(out, "{}", shown(path))?;
+        let mut line = |word: &str, text: String| writeln!(out, "  {word:<9} {text}");
+        let relative = match self.relative(path) {
+            Ok(Some(relative)) => relative,
+            Ok(None) => {
+                let root = shown(self.volume.path());
+                line("verdict", format!("never touched: it is not under the data root {root}"))?;
+                return Ok(true);
+            }
+            Err(error) => {
+                line("verdict", format!("nothing to say: {error}"))?;
+                return Ok(false);
+            }
+        };
+        let Some(unit) = Unit::of(&relative) else {
+            line("verdict", "never touched: it is in no zone".to_owned())?;
+            return Ok(true);
+        };
+        let seen = disk::place(self.volume, unit.zone, &unit.dir);
+        let seen = seen.and_then(|place| {
+            let facts = disk::sight(&place, &unit.name)?.facts;
+            Ok((place, facts))
+        });
+        let (place, facts) = match seen {
+            Ok(seen) => seen,
+            Err(failure) => {
+                line("verdict", format!("cannot {failure}"))?;
+                return Ok(false);
+            }
+        };
+        let entry = place.path_of(&unit.name);
+        line("zone", unit.zone.name().to_owned())?;
+        if relative != unit.dir.join(OsStr::from_bytes(unit.name.to_bytes())) {
+            line("entry", format!("judged as a whole: {}", shown(&entry)))?;
+        }
+        line("name", describe_name(unit.zone, &relative, &unit))?;
+        line("kind", describe_kind(&facts).to_owned())?;
+        let sighting =
+            Sighting { zone: unit.zone, place: &place, dir: &place.dir, name: &unit.name, facts };
+        match self.policy.judge(&sighting, self.now) {
+            Ok(stale) => {
+                line("rule", describe_rule(stale.limit()))?;
+                line("last use", self.describe_use(stale.limit(), stale.facts()))?;
+                let (lock, verdict) = self.rehearse(stale);
+                line("lock", lock)?;
+                line("verdict", verdict)?;
+            }
+            Err(kept) => {
+                if let Some(limit) = self.limit_of(unit.zone, kept) {
+                    line("rule", describe_rule(limit))?;
+                    line("last use", self.describe_use(limit, &facts))?;
+                    if let Some(ttl) = limit.ttl {
+                        line("expires", self.describe_expiry(limit, &facts, ttl))?;
+                    }
+                }
+                line("verdict", format!("a pass would keep it: {}", describe_kept(kept.why)))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The path relative to the volume; nothing when it lies elsewhere. The last component is taken
+    /// as it is, for it may be a link, and may be gone.
+    fn relative(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        let root = self.volume.path().canonicalize()?;
+        let full = std::path::absolute(path)?;
+        let (Some(parent), Some(name)) = (full.parent(), full.file_name()) else {
+            return Ok(None);
+        };
+        let parent = parent.canonicalize()?;
+        Ok(parent.join(name).strip_prefix(&root).map(Path::to_owned).ok())
+    }
+
+    /// Takes a stale entry down the line, up to the removal: what its lock says, and the verdict.
+    fn rehearse(&self, stale: Stale) -> (String, String) {
+        let mut told = None;
+        self.locks.claim(vec![stale], &mut |claim| {
+            let was_claimed = claim.is_ok();
+            let end = claim.and_then(|claim| self.disk.look_again(claim, self.policy, self.now));
+            let lock = if was_claimed { "free" } else { "see the verdict" };
+            let verdict = match end {
+                Ok(condemned) => {
+                    let bytes = condemned.freed().bytes;
+                    format!("a pass now would remove it and free {bytes}")
+                }
+                Err(Reprieve { why, .. }) => match why {
+                    Off::Spared(why) => {
+                        format!("a pass now would spare it: {}", describe_spared(why))
+                    }
+                    Off::Failed(failure) => format!("a pass now would fail to {failure}"),
+                    Off::Unreached => "stopped before it was looked into".to_owned(),
+                    Off::NoLock(why) => format!("a pass would leave it alone: {why}"),
+                },
+            };
+            let held = matches!(&verdict, text if text.ends_with(describe_spared(Spared::Busy)));
+            told = Some((if held { "held by somebody" } else { lock }.to_owned(), verdict));
+        });
+        told.unwrap_or_else(|| ("unknown".to_owned(), "nothing to say".to_owned()))
+    }
+
+    fn limit_of(&self, zone: Zone, kept: Kept) -> Option<Limit> {
+        let ttl = kept.ttl?;
+        let clock = match (zone, self.policy.tmp_age) {
+            (Zone::Export, _) => Clock::Mtime,
+            (Zone::Tmp | Zone::InstanceTmp, crate::retention::TmpAge::Entry) => Clock::OwnAtime,
+            (Zone::Tmp | Zone::InstanceTmp | Zone::Legacy, _) => Clock::NewestUse,
+        };
+        Some(Limit { clock, ttl: Some(ttl) })
+    }
+
+    fn describe_use(&self, limit: Limit, facts: &Facts) -> String {
+        let used = limit.clock.read(facts);
+        let ago = units::coarse_secs(used.age_at(self.now).as_secs());
+        let clock = match limit.clock {
+            Clock::Mtime => "its mtime",
+            Clock::OwnAtime => "its own atime",
+            Clock::NewestUse if facts.kind == Kind::Dir => {
+                "its own mtime; what lies in it can be younger"
+            }
+            Clock::NewestUse => "the newer of its atime and mtime",
+        };
+        format!("{} ({ago} ago; {clock})", units::rfc3339(used))
+    }
+
+    fn describe_expiry(&self, limit: Limit, facts: &Facts, ttl: Ttl) -> String {
+        let at = limit.clock.read(facts).plus(ttl);
+        let left = -at.age_at(self.now).as_secs();
+        let left = units::coarse(Duration::from_secs(u64::try_from(left).unwrap_or(0)));
+        format!("{} (in {left}), if it is not used before", units::rfc3339(at))
+    }
+}
+
+impl Unit {
+    /// The unit that a path relative to the volume belongs to.
+    fn of(relative: &Path) -> Option<Self> {
+        let steps: Vec<&OsStr> = relative
+            .components()
+            .map(|step| match step {
+                Component::Normal(name) => Some(name),
+                Component::Prefix(_)
+                | Component::RootDir
+                | Component::CurDir
+                | Component::ParentDir => None,
+            })
+            .collect::<Option<_>>()?;
+        let text: Vec<&str> = steps.iter().map(|step| step.to_str().unwrap_or_default()).collect();
+        let unit = |zone, depth: usize| {
+            let name = CString::new(steps.get(depth)?.as_bytes()).ok()?;
+            Some(Self { zone, dir: steps[..depth].iter().collect(), name })
+        };
+        match text.as_slice() {
+            ["cache", "export", _, ..] => unit(Zone::Export, 2),
+            ["tmp", _, ..] => unit(Zone::Tmp, 1),
+            ["projects" | "tasks" | "jobs", id, "export_cache", ..] if is_number(id) => {
+                unit(Zone::Legacy, 2)
+            }
+            ["projects" | "tasks" | "jobs", id, "tmp", "export_cache", ..] if is_number(id) => {
+                unit(Zone::Legacy, 3)
+            }
+            ["projects" | "tasks" | "jobs", _, "tmp", _, ..] => unit(Zone::InstanceTmp, 3),
+            _ => None,
+        }
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn describe_name(zone: Zone, relative: &Path, unit: &Unit) -> String {
+    match zone {
+        Zone::Export => match ExportName::parse(unit.name.to_bytes()) {
+            Ok(ExportName::Data { class, id, kind, tag, .. }) => {
+                format!("{kind} of {} {id} as {tag}", class.word())
+            }
+            Ok(ExportName::Backup { class, id, lightweight, .. }) => {
+                let light = if lightweight { "lightweight " } else { "" };
+                format!("{light}backup of {} {id}", class.word())
+            }
+            Ok(ExportName::Events { id, .. }) => format!("table of audit events, query {id}"),
+            Err(error) => error.to_string(),
+        },
+        Zone::Tmp | Zone::InstanceTmp => "any name is judged alike here".to_owned(),
+        Zone::Legacy => {
+            let last = relative.file_name().unwrap_or_default();
+            match LegacyName::parse(last.as_bytes()) {
+                Ok(LegacyName::Stamped) => "an export of CVAT 2.14.1 to 2.25".to_owned(),
+                Ok(LegacyName::Plain) => "an export of CVAT 1.0 to 2.14.0".to_owned(),
+                Ok(LegacyName::Backup) => "a backup of CVAT 1.5 to 2.25".to_owned(),
+                Ok(LegacyName::Leftover) => "left by a killed worker".to_owned(),
+                Err(_) => "the export cache of an instance, before CVAT 2.26".to_owned(),
+            }
+        }
+    }
+}
+
+const fn describe_kind(facts: &Facts) -> &'static str {
+    match facts.kind {
+        Kind::File => "a regular file",
+        Kind::Dir => "a directory",
+        Kind::Symlink => "a symbolic link, judged by its own times and never followed",
+        Kind::Special => "a FIFO, a socket or a device, never opened",
+    }
+}
+
+fn describe_rule(limit: Limit) -> String {
+    let Some(ttl) = limit.ttl else {
+        return "goes whatever its age".to_owned();
+    };
+    let ttl = units::coarse(ttl.as_duration());
+    match limit.clock {
+        Clock::Mtime => format!("goes when its mtime is older than {ttl}"),
+        Clock::OwnAtime => format!("goes when its own atime is older than {ttl}, as in CVAT"),
+        Clock::NewestUse => format!("goes when nothing in it was used for longer than {ttl}"),
+    }
+}
+
+pub(crate) const fn describe_kept(why: KeptBy) -> &'static str {
+    match why {
+        KeptBy::Fresh => "it has not been unused for long enough",
+        KeptBy::Unrecognized => "CVAT does not write such names there, and what is unknown is kept",
+        KeptBy::NotAFile => "only regular files are exports, and what is unknown is kept",
+        KeptBy::Excluded => "it would go, but --exclude covers it",
+        KeptBy::Mounted => "something is mounted there",
+    }
+}
+
+pub(crate) const fn describe_spared(why: Spared) -> &'static str {
+    match why {
+        Spared::Busy => "somebody holds a lock on it",
+        Spared::InUse => "somebody has it open, or something in it",
+        Spared::Used => "something in it was used more recently",
+        Spared::Replaced => "another file has its name by now",
+        Spared::Gone => "it is gone",
+        Spared::Mounted => "something is mounted in it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_belongs_to_the_unit_that_is_judged() {
+        let unit = |path: &str| {
+            Unit::of(Path::new(path))
+                .map(|unit| (unit.zone, unit.dir.join(unit.name.to_str().unwrap())))
+        };
+        let at = |zone, path: &str| Some((zone, PathBuf::from(path)));
+        assert_eq!(unit("cache/export/a.zip"), at(Zone::Export, "cache/export/a.zip"));
+        assert_eq!(unit("tmp/x/deep/in/it"), at(Zone::Tmp, "tmp/x"));
+        assert_eq!(unit("tasks/7/tmp/f"), at(Zone::InstanceTmp, "tasks/7/tmp/f"));
+        assert_eq!(
+            unit("jobs/7/tmp/export_cache/f.ZIP"),
+            at(Zone::Legacy, "jobs/7/tmp/export_cache")
+        );
+        assert_eq!(unit("projects/7/export_cache"), at(Zone::Legacy, "projects/7/export_cache"));
+        for none in ["tmp", "cache/export", "cache/events/a.db", "data/1", "projects/7/x", ""] {
+            assert_eq!(unit(none), None, "{none}");
+        }
+    }
+}
