@@ -222,11 +222,8 @@ fn flag(setting: &'static Setting) -> Arg {
     if let Some(default) = setting.default {
         help = format!("{help} [default: {default}]");
     }
-    let arg = Arg::new(setting.key)
-        .long(setting.key.replace('_', "-"))
-        .hide(setting.hidden)
-        .hide_possible_values(setting.choices.is_empty())
-        .help(help);
+    let arg =
+        Arg::new(setting.key).long(setting.key.replace('_', "-")).hide(setting.hidden).help(help);
     let arg = match setting.takes {
         Takes::Nothing => return arg.action(ArgAction::SetTrue),
         Takes::One(name) => arg.value_name(name).action(ArgAction::Set),

@@ -11,8 +11,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-
 use crate::disk::InUseProbe;
 use crate::lock::Backend;
 use crate::report::Format;
@@ -438,23 +436,8 @@ impl Values {
     }
 
     fn exclude(&self) -> Result<Exclude, ConfigError> {
-        let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         let globs = self.0.get("exclude").map(|value| value.texts.as_slice()).unwrap_or_default();
-        for text in globs {
-            let glob = GlobBuilder::new(text.trim_start_matches('/'))
-                .literal_separator(true)
-                .build()
-                .map_err(|error| self.wrong("exclude", error.to_string()))?;
-            if text.contains('/') {
-                paths.add(glob)
-            } else {
-                names.add(glob)
-            };
-        }
-        let build = |globs: &GlobSetBuilder| -> Result<GlobSet, ConfigError> {
-            globs.build().map_err(|error| self.wrong("exclude", error.to_string()))
-        };
-        Ok(Exclude { names: build(&names)?, paths: build(&paths)? })
+        Exclude::of(globs).map_err(|why| self.wrong("exclude", why))
     }
 
     fn data_root(&mut self, given: &Given) -> DataRoot {

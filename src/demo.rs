@@ -22,7 +22,7 @@ use crate::lock::Backend;
 use crate::report::{Mode, Occasion, text};
 use crate::retention::{Exclude, ExportTtls, KeptBy, Moment, Policy, TmpAge, Ttl, Zone};
 use crate::stop::Stop;
-use crate::sweep::{Audience, Outcome, Pass, Tally};
+use crate::sweep::{Audience, Outcome, Pass, Tally, Workers};
 use crate::units;
 use crate::volume::{Forbidden, Volume};
 
@@ -142,7 +142,7 @@ fn sweep(
     };
     let stop = Stop::default();
     let disk = RealDisk::new(&volume, InUseProbe::On, &stop);
-    let workers = rayon::ThreadPoolBuilder::new().build().map_err(io::Error::other)?;
+    let workers = Workers::start(2).map_err(io::Error::other)?;
     let pass = Pass {
         disk: &disk,
         locks: &Backend::Flock,

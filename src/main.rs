@@ -16,7 +16,7 @@ use retention_sweeper::report::progress::{Progress, Style};
 use retention_sweeper::report::{Detail, Format, Mode, Occasion, Report};
 use retention_sweeper::retention::{Moment, Zone};
 use retention_sweeper::stop::Stop;
-use retention_sweeper::sweep::{Pass, Summary};
+use retention_sweeper::sweep::{Pass, Summary, Workers};
 use retention_sweeper::units;
 use retention_sweeper::volume::{Volume, VolumeError};
 use retention_sweeper::{demo, hold, report, why};
@@ -128,10 +128,7 @@ fn sweep(
     if let Some(deadline) = config.deadline {
         stop.after(deadline);
     }
-    let workers = rayon::ThreadPoolBuilder::new()
-        .num_threads(config.jobs)
-        .build()
-        .map_err(|error| Refusal::Start(format!("{} workers: {error}", config.jobs)))?;
+    let workers = Workers::start(config.jobs).map_err(Refusal::Start)?;
     let mode = if config.dry_run { Mode::Rehearsal } else { Mode::Real };
     let report = Report::new(
         Occasion { command, mode, now, volume: volume.path() },
@@ -159,7 +156,7 @@ struct Plan<'a> {
     zones: &'a [Zone],
     now: Moment,
     stop: &'a Stop,
-    workers: &'a rayon::ThreadPool,
+    workers: &'a Workers,
     report: &'a Report<'a, BufWriter<io::Stdout>>,
 }
 

@@ -91,9 +91,24 @@ pub struct Pass<'a, D, L> {
     /// When to end early.
     pub stop: &'a Stop,
     /// The workers.
-    pub workers: &'a rayon::ThreadPool,
+    pub workers: &'a Workers,
     /// For how long in all to try again at what is busy.
     pub lock_wait: Duration,
+}
+
+/// The threads of a pass.
+#[derive(Debug)]
+pub struct Workers(rayon::ThreadPool);
+
+impl Workers {
+    /// So many threads.
+    ///
+    /// # Errors
+    /// What keeps them from starting.
+    pub fn start(jobs: usize) -> Result<Self, String> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
+        pool.map(Self).map_err(|error| format!("{jobs} workers: {error}"))
+    }
 }
 
 /// A zone while it is swept.
@@ -123,7 +138,7 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         audience.begins(zone);
         match self.disk.open_zone(zone) {
             Ok(Some(scan)) => {
-                self.workers.broadcast(|_| self.work(&scan, &going, audience));
+                self.workers.0.broadcast(|_| self.work(&scan, &going, audience));
             }
             Ok(None) => {}
             Err(failure) => locked(&going.total).count_unopened(&failure),
@@ -306,4 +321,190 @@ fn bare<'a>(place: &'a Place, name: Option<&'a CStr>, fate: Fate<'a>) -> Outcome
 /// A worker that panicked has not left half a count behind: each is added whole.
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    //! The line with a fake on one side: a disk on which the world moves between the two looks, locks
+    //! that are held by somebody else. The other side is real.
+
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::condemn::{Claim, Condemned, Failure, Removed, Step};
+    use crate::disk::{InUseProbe, RealDisk, Rehearsal, Scan};
+    use crate::lock::Backend;
+    use crate::retention::{Exclude, ExportTtls, TmpAge};
+    use crate::volume::{Forbidden, Volume};
+
+    const NOW: Moment = Moment::from_unix(1_767_323_045, 0);
+    const NAME: &str = "task-1-backup-instance1.5.zip";
+
+    /// A volume with one expired export.
+    fn world() -> (tempfile::TempDir, PathBuf) {
+        let scratch = tempfile::tempdir().unwrap();
+        let export = scratch.path().join("data/cache/export");
+        fs::create_dir_all(&export).unwrap();
+        let path = export.join(NAME);
+        fs::write(&path, "old").unwrap();
+        set_age(&path, 2 * 86_400);
+        (scratch, path)
+    }
+
+    fn set_age(path: &Path, age: i64) {
+        let time = filetime::FileTime::from_unix_time(NOW.unix_secs() - age, 0);
+        filetime::set_file_times(path, time, time).unwrap();
+    }
+
+    /// Hears nothing but fates.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Audience for Heard {
+        fn begins(&self, _zone: Zone) {}
+        fn tell(&self, outcome: &Outcome<'_>) {
+            let fate = match &outcome.fate {
+                Fate::Removed(_) => "removed".to_owned(),
+                Fate::Kept(kept) => kept.why.key().to_owned(),
+                Fate::Spared(why) => why.key().to_owned(),
+                Fate::Failed(failure) => failure.to_string(),
+            };
+            self.0.lock().unwrap().push(fate);
+        }
+        fn so_far(&self, _root: &Place, _names: u64, _handful: &Tally) {}
+    }
+
+    fn pass(disk: &impl Disk, locks: &impl Locks, stop: &Stop) -> (Vec<String>, Summary) {
+        let policy = Policy {
+            export: ExportTtls::all(Ttl::from_secs(86_400)),
+            retention: Ttl::from_secs(86_400),
+            tmp_age: TmpAge::Tree,
+            older_than: None,
+            exclude: Exclude::default(),
+        };
+        let workers = Workers::start(1).unwrap();
+        let lock_wait = Duration::ZERO;
+        let policy = &policy;
+        let workers = &workers;
+        let heard = Heard::default();
+        let summary = Pass { disk, locks, policy, now: NOW, stop, workers, lock_wait }
+            .sweep(&[Zone::Export], &heard);
+        (heard.0.into_inner().unwrap(), summary)
+    }
+
+    /// A real disk, on which something happens after the lock was taken and before the second look.
+    struct Moving<'v, F>(RealDisk<'v>, F);
+
+    impl<F: Fn() + Sync> Disk for Moving<'_, F> {
+        type Scan = Scan;
+        fn open_zone(&self, zone: Zone) -> Result<Option<Scan>, Failure> {
+            self.0.open_zone(zone)
+        }
+        fn sight<'s>(
+            &self,
+            scan: &'s Scan,
+            buffer: &mut Vec<u8>,
+            each: &mut dyn FnMut(Seen<'_>),
+        ) -> Step<'s> {
+            self.0.sight(scan, buffer, each)
+        }
+        fn look_again(
+            &self,
+            claim: Claim,
+            policy: &Policy,
+            now: Moment,
+        ) -> Result<Condemned, Reprieve> {
+            (self.1)();
+            self.0.look_again(claim, policy, now)
+        }
+        fn remove(&self, condemned: Condemned, now: Moment) -> Result<Removed, Reprieve> {
+            self.0.remove(condemned, now)
+        }
+        fn notes(&self, zone: Zone) -> Vec<String> {
+            self.0.notes(zone)
+        }
+    }
+
+    fn fate_when(moves: impl Fn(&Path) + Sync) -> (String, bool) {
+        let (scratch, path) = world();
+        let volume = Volume::open(&scratch.path().join("data"), &Forbidden::default()).unwrap();
+        let stop = Stop::default();
+        let disk = RealDisk::new(&volume, InUseProbe::On, &stop);
+        let (fates, _) = pass(&Moving(disk, || moves(&path)), &Backend::Flock, &stop);
+        assert_eq!(fates.len(), 1, "{fates:?}");
+        (fates[0].clone(), path.symlink_metadata().is_ok())
+    }
+
+    #[test]
+    fn what_changes_between_the_two_looks_is_spared() {
+        let with = |fate: &str, stays| (fate.to_owned(), stays);
+        assert_eq!(fate_when(|_| {}), with("removed", false));
+        assert_eq!(fate_when(|path| set_age(path, 0)), with("used", true));
+        #[expect(clippy::disallowed_methods, reason = "the world that moves, not the sweeper")]
+        let vanish = |path: &Path| fs::remove_file(path).unwrap();
+        assert_eq!(fate_when(vanish), with("gone", false));
+        let republished = |path: &Path| {
+            let new = path.with_extension("new");
+            fs::write(&new, "new").unwrap();
+            // As old as the first, as `shutil.move` across file systems leaves it: still another file.
+            set_age(&new, 2 * 86_400);
+            fs::rename(new, path).unwrap();
+        };
+        assert_eq!(fate_when(republished), with("replaced", true));
+        let linked = |path: &Path| {
+            fs::rename(path, path.with_extension("moved")).unwrap();
+            std::os::unix::fs::symlink("/etc/hostname", path).unwrap();
+        };
+        assert_eq!(fate_when(linked), with("replaced", true));
+    }
+
+    /// Locks that somebody else holds, or that cannot be had at all.
+    struct Held(fn(Stale) -> Reprieve);
+
+    impl Locks for Held {
+        fn claim(&self, batch: Vec<Stale>, each: &mut dyn FnMut(Result<Claim, Reprieve>)) {
+            for stale in batch {
+                each(Err((self.0)(stale)));
+            }
+        }
+        fn notes(&self, _zone: Zone) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn what_is_not_locked_by_us_is_not_removed() {
+        let (scratch, path) = world();
+        let volume = Volume::open(&scratch.path().join("data"), &Forbidden::default()).unwrap();
+        let stop = Stop::default();
+        let disk = RealDisk::new(&volume, InUseProbe::On, &stop);
+        let busy = Held(|stale| Reprieve::of(stale, Off::Spared(Spared::Busy)));
+        let (fates, summary) = pass(&disk, &busy, &stop);
+        assert_eq!(fates, ["busy"]);
+        assert_eq!(summary.zones[0].tally.spared(), 1);
+        let none = Held(|stale| Reprieve::of(stale, Off::NoLock("unreachable".to_owned())));
+        let (fates, summary) = pass(&disk, &none, &stop);
+        assert!(fates.is_empty(), "{fates:?}");
+        assert_eq!(summary.zones[0].no_lock.as_deref(), Some("unreachable"));
+        assert_eq!(crate::exit::ExitCode::of(&summary), crate::exit::ExitCode::NoLock);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_stopped_pass_removes_nothing_more() {
+        let (scratch, path) = world();
+        let volume = Volume::open(&scratch.path().join("data"), &Forbidden::default()).unwrap();
+        let stop = Stop::new(0);
+        let disk = RealDisk::new(&volume, InUseProbe::On, &stop);
+        for _ in 0..2 {
+            let (fates, summary) = pass(&disk, &Backend::Flock, &stop);
+            assert!(fates.is_empty(), "{fates:?}");
+            assert_eq!(summary.stopped, Some(Stopped::MaxRemovals));
+        }
+        let (fates, _) = pass(&Rehearsal::of(disk), &Backend::Flock, &stop);
+        assert!(fates.is_empty() && path.exists());
+    }
 }

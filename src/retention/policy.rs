@@ -16,7 +16,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use globset::GlobSet;
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::age::{Age, Moment, Ttl};
 use super::name::{Class, ExportName};
@@ -64,12 +64,33 @@ pub enum TmpAge {
 #[derive(Debug, Clone, Default)]
 pub struct Exclude {
     /// Matched against the name.
-    pub names: GlobSet,
+    names: GlobSet,
     /// Matched against the path relative to the volume.
-    pub paths: GlobSet,
+    paths: GlobSet,
 }
 
 impl Exclude {
+    /// From globs; `*` and `?` do not match a `/`.
+    ///
+    /// # Errors
+    /// What is wrong with the first that is no glob.
+    pub fn of(globs: &[String]) -> Result<Self, String> {
+        let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        for text in globs {
+            let glob = GlobBuilder::new(text.trim_start_matches('/'))
+                .literal_separator(true)
+                .build()
+                .map_err(|error| error.to_string())?;
+            if text.contains('/') {
+                paths.add(glob)
+            } else {
+                names.add(glob)
+            };
+        }
+        let build = |globs: &GlobSetBuilder| globs.build().map_err(|error| error.to_string());
+        Ok(Self { names: build(&names)?, paths: build(&paths)? })
+    }
+
     fn covers(&self, dir: &Path, name: &CStr) -> bool {
         let name = OsStr::from_bytes(name.to_bytes());
         (!self.names.is_empty() && self.names.is_match(name))

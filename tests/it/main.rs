@@ -1,4 +1,6 @@
 //! The integration tests: the built binary on real file systems.
+#![allow(clippy::disallowed_methods, reason = "tests make and unmake their own worlds")]
+#![allow(clippy::unwrap_used, clippy::missing_docs_in_private_items, unreachable_pub)]
 
 mod cli;
 mod company;
