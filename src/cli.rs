@@ -124,8 +124,8 @@ fn verbosity(matches: &ArgMatches) -> Verbosity {
 
 /// The whole command line.
 fn command() -> Command {
-    let zones = [Scope::Every, Scope::Zones];
-    let all = [Scope::Every, Scope::Zones, Scope::Legacy];
+    let zones = [Scope::Locks, Scope::Every, Scope::Zones];
+    let all = [Scope::Locks, Scope::Every, Scope::Zones, Scope::Legacy];
     Command::new("sweeper")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
@@ -140,7 +140,7 @@ fn command() -> Command {
             swept(
                 "legacy",
                 "Remove the export caches that CVAT before 2.26 kept in each project, task and job",
-                &[Scope::Every, Scope::Legacy],
+                &[Scope::Locks, Scope::Every, Scope::Legacy],
             )
             .visible_aliases(CVAT_NAMES)
             .after_help(EXIT_CODES),
@@ -156,11 +156,10 @@ fn command() -> Command {
         .subcommand(
             swept(
                 "hold",
-                "Run a command while holding the lock that a sweep honours for a path",
-                &[],
+                "Run a command while holding the lock that a sweep honors for a path",
+                &[Scope::Locks],
             )
             .arg(path("PATH").help("An existing file or directory"))
-            .arg(setting_flag("lock_wait"))
             .arg(
                 Arg::new("command")
                     .value_name("COMMAND")
@@ -210,11 +209,6 @@ fn swept(name: &'static str, about: &'static str, scopes: &[Scope]) -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Say nothing when all went well"),
         )
-}
-
-fn setting_flag(key: &str) -> Arg {
-    let setting = SETTINGS.iter().find(|setting| setting.key == key);
-    setting.map_or_else(|| Arg::new("none"), flag)
 }
 
 fn flag(setting: &'static Setting) -> Arg {

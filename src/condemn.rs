@@ -86,17 +86,21 @@ pub struct Guard {
     /// The locked object, open. `None` for what cannot be opened without harm: links, FIFOs,
     /// sockets and devices have no lock that anybody could hold.
     object: Option<File>,
+    /// A lock elsewhere that ends by itself, beside the one on the object.
+    lease: Option<Box<dyn Lasting>>,
+}
+
+/// A lock that ends by itself.
+pub trait Lasting: Send + std::fmt::Debug {
+    /// Whether it may still be acted upon, at this moment.
+    fn lasts(&self) -> bool;
 }
 
 impl Guard {
-    /// Takes charge of an object that is locked through this very handle.
-    pub(crate) const fn of(object: File) -> Self {
-        Self { object: Some(object) }
-    }
-
-    /// For what cannot be locked by anybody.
-    pub(crate) const fn of_nothing() -> Self {
-        Self { object: None }
+    /// Takes charge of an object that is locked through this very handle, if it has one, and of a
+    /// lease beside it.
+    pub(crate) const fn of(object: Option<File>, lease: Option<Box<dyn Lasting>>) -> Self {
+        Self { object, lease }
     }
 }
 
@@ -128,7 +132,8 @@ impl Claim {
         policy: &Policy,
         now: Moment,
     ) -> Result<Rechecked, Reprieve> {
-        if facts.id != self.stale.facts().id {
+        let first = self.stale.facts();
+        if (facts.id, facts.kind) != (first.id, first.kind) {
             return Err(self.spare(Spared::Replaced));
         }
         match judge_again(&self.stale, facts, policy, now) {
@@ -193,8 +198,9 @@ impl Rechecked {
         policy: &Policy,
         now: Moment,
     ) -> Result<Condemned, Reprieve> {
+        let newest = content.newest;
         if let Some(spared) = content.spared {
-            return Err(self.claim.spare(spared));
+            return Err(Reprieve { newest, ..self.claim.spare(spared) });
         }
         let facts = Facts { newest_inside: content.newest, ..*self.claim.stale.facts() };
         match judge_again(&self.claim.stale, facts, policy, now) {
@@ -278,6 +284,11 @@ impl Condemned {
         self.guard.object.as_ref()
     }
 
+    /// Whether its lock still holds. To be asked as the last thing before the removal.
+    pub fn lasts(&self) -> bool {
+        self.guard.lease.as_ref().is_none_or(|lease| lease.lasts())
+    }
+
     /// What the second look says its removal gives back.
     pub const fn freed(&self) -> &Freed {
         &self.freed
@@ -291,7 +302,7 @@ impl Condemned {
     /// We tried and the system said no, or the entry was used while we were at it; `freed` is what
     /// was removed of it by then.
     pub fn not_removed(self, why: Off, freed: Bytes) -> Reprieve {
-        Reprieve { stale: self.stale, why, freed }
+        Reprieve { stale: self.stale, why, freed, newest: None }
     }
 }
 
@@ -313,12 +324,14 @@ pub struct Reprieve {
     pub why: Off,
     /// What the disk got back all the same: a tree can be removed in part.
     pub freed: Bytes,
+    /// The newest use that was seen in it, as far as it was walked.
+    pub newest: Option<Moment>,
 }
 
 impl Reprieve {
     /// For an entry that nothing was done to.
     pub const fn of(stale: Stale, why: Off) -> Self {
-        Self { stale, why, freed: Bytes(0) }
+        Self { stale, why, freed: Bytes(0), newest: None }
     }
 }
 
@@ -390,7 +403,7 @@ pub struct Failure {
 #[derive(Debug)]
 pub enum Fate<'a> {
     /// It is gone, by us; in a rehearsal it would be.
-    Removed(Bytes),
+    Removed,
     /// The first look kept it.
     Kept(Kept),
     /// It was stale and is spared.
@@ -468,6 +481,12 @@ pub trait Disk: Sync {
 
 /// The locks that keep exporters and us apart.
 pub trait Locks: Sync {
+    /// Asks, before a zone is read, whether its locks can be had.
+    ///
+    /// # Errors
+    /// Why not: the zone is left alone.
+    fn ready(&self, zone: Zone) -> Result<(), String>;
+
     /// Takes the locks of a batch, each derived from the entry it covers, and hands every claim or
     /// refusal to `each`, in any order and one at a time. Waits for none of them.
     fn claim(&self, batch: Vec<Stale>, each: &mut dyn FnMut(Result<Claim, Reprieve>));

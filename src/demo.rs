@@ -46,12 +46,24 @@ const FILES: [(u64, usize, &str); 13] = [
     (400 * DAY, 4_000, "data/1/original/000001.jpg"),
 ];
 
+/// Where the sample volume lies, until it is dropped.
+#[derive(Debug)]
+pub struct Sample(tempfile::TempDir);
+
+/// Makes room for the sample.
+///
+/// # Errors
+/// What the temporary directory says.
+pub fn sample() -> io::Result<Sample> {
+    tempfile::Builder::new().prefix("sweeper-demo-").tempdir().map(Sample)
+}
+
 /// Builds, shows, sweeps and explains.
 ///
 /// # Errors
-/// What the temporary directory or `out` says.
-pub fn demo(out: &mut impl Write, now: Moment) -> io::Result<()> {
-    let sample = tempfile::Builder::new().prefix("sweeper-demo-").tempdir()?;
+/// What the sample or `out` says.
+pub fn demo(sample: &Sample, out: &mut impl Write, now: Moment) -> io::Result<()> {
+    let Sample(sample) = sample;
     let root = sample.path();
     build(root, now)?;
     writeln!(out, "A sample volume in {}:\n", units::shown(root))?;
@@ -145,7 +157,7 @@ fn sweep(
     let workers = Workers::start(2).map_err(io::Error::other)?;
     let pass = Pass {
         disk: &disk,
-        locks: &Backend::Flock,
+        locks: &Backend::flock(),
         policy: &policy,
         now,
         stop: &stop,
@@ -170,7 +182,7 @@ impl Audience for Stays<'_> {
 
     fn tell(&self, outcome: &Outcome<'_>) {
         let why = match &outcome.fate {
-            Fate::Removed(_) => return,
+            Fate::Removed => return,
             Fate::Kept(kept) if kept.why == KeptBy::Fresh => "kept: used recently enough",
             Fate::Kept(kept) => crate::why::describe_kept(kept.why),
             Fate::Spared(why) => crate::why::describe_spared(*why),

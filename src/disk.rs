@@ -26,7 +26,7 @@ use crate::condemn::{
     Sighting, Spared, Step,
 };
 use crate::look;
-use crate::retention::{Kind, Moment, Policy, Zone};
+use crate::retention::{Bytes, Kind, Moment, Policy, Zone};
 use crate::stop::Stop;
 use crate::volume::Volume;
 use in_use::InUse;
@@ -147,11 +147,16 @@ impl<'v> RealDisk<'v> {
                 }
                 Ok(content)
             }
-            // Links, FIFOs, sockets and devices are never opened: there is nothing to ask them.
-            (Kind::Dir | Kind::File | Kind::Symlink | Kind::Special, _) => {
+            // Never opened: there is nothing to ask them.
+            (Kind::Symlink | Kind::Special, _) => {
                 let mut content = Content::default();
                 content.freed.add(facts);
                 Ok(content)
+            }
+            (Kind::Dir | Kind::File, None) => {
+                let (place, name) = (stale.place(), Some(stale.name()));
+                let error = io::Error::other("it was not opened for its lock");
+                Err(Off::Failed(look::failure(place, &place.handle, "look into", name, error)))
             }
         }
     }
@@ -211,7 +216,7 @@ impl Disk for RealDisk<'_> {
     }
 
     fn remove(&self, condemned: Condemned, now: Moment) -> Result<Removed, Reprieve> {
-        remove::remove(condemned, now, &self.ledger, self.stop)
+        remove::remove(condemned, now, self.probe, &self.ledger, self.stop)
     }
 
     fn notes(&self, zone: Zone) -> Vec<String> {
@@ -256,6 +261,14 @@ impl Disk for Rehearsal<'_> {
     }
 
     fn remove(&self, condemned: Condemned, _now: Moment) -> Result<Removed, Reprieve> {
+        let stale = condemned.stale();
+        let place = Arc::clone(stale.place());
+        // What a real removal would fail at, as far as one can ask.
+        if let Err(error) = look::may_change(&place.handle) {
+            let name = Some(stale.name());
+            let failure = look::failure(&place, &place.handle, "unlink", name, error);
+            return Err(condemned.not_removed(Off::Failed(failure), Bytes(0)));
+        }
         let freed = self.0.ledger.charge(condemned.freed());
         Ok(condemned.removed(freed))
     }

@@ -6,8 +6,10 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -15,31 +17,108 @@ use signal_hook::iterator::Signals;
 
 use crate::exit;
 use crate::lock::flock;
+use crate::lock::redis::{ExporterLocks, Hold};
 use crate::units::{quoted, shown};
 
-/// Holds `path` while `command` runs, waiting at most `wait` for the lock.
-pub fn hold(path: &Path, command: &[OsString], wait: Duration) -> ExitCode {
-    let lock = match flock::wait_for(path, wait) {
-        Ok(lock) => lock,
-        Err(flock::NotHeld::NotThere(error)) => {
-            tracing::error!(
-                "cannot hold {}: {error}; it has to exist before it can be held",
-                shown(path)
-            );
-            return exit::ExitCode::Usage.into();
-        }
-        Err(flock::NotHeld::Busy) => {
-            tracing::error!(
-                "somebody else holds {}; the command was not run (--lock-wait DUR waits longer)",
-                shown(path)
-            );
-            return exit::ExitCode::NoLock.into();
-        }
-        Err(flock::NotHeld::Failed(error)) => {
-            tracing::error!("cannot lock {}: {error}; the command was not run", shown(path));
-            return exit::ExitCode::NoLock.into();
+/// CVAT's own lock of what is held, beside the lock on the object.
+#[derive(Debug)]
+pub struct ExporterLock {
+    /// Where it is taken.
+    pub locks: ExporterLocks,
+    /// What it is for, relative to the volume.
+    pub path: PathBuf,
+}
+
+/// Holds `path` while `command` runs, waiting at most `wait` for each lock.
+pub fn hold(
+    path: &Path,
+    command: &[OsString],
+    wait: Duration,
+    exporter: Option<ExporterLock>,
+) -> ExitCode {
+    let lease = match exporter.map(|lock| Hold::take(lock.locks, &lock.path, wait)).transpose() {
+        Ok(None) => None,
+        Ok(Some(Some(lease))) => Some(lease),
+        Ok(Some(None)) => return not_run(&busy(path)),
+        Err(trouble) => {
+            let path = shown(path);
+            return not_run(&format!("cannot take CVAT's lock of {path}: {trouble}"));
         }
     };
+    let lock = match flock::wait_for(path, wait) {
+        Ok(lock) => lock,
+        Err(not_held) => {
+            if let Some(lease) = lease {
+                lease.give_back();
+            }
+            return match not_held {
+                flock::NotHeld::NotThere(error) => {
+                    tracing::error!(
+                        "cannot hold {}: {error}; it has to exist before it can be held",
+                        shown(path)
+                    );
+                    exit::ExitCode::Usage.into()
+                }
+                flock::NotHeld::Busy => not_run(&busy(path)),
+                flock::NotHeld::Failed(error) => {
+                    not_run(&format!("cannot lock {}: {error}", shown(path)))
+                }
+            };
+        }
+    };
+    let beat = lease.map(Heartbeat::start);
+    let code = run(command);
+    drop(lock);
+    if let Some(beat) = beat {
+        beat.end();
+    }
+    code
+}
+
+fn busy(path: &Path) -> String {
+    format!("somebody else holds {} (--lock-wait DUR waits longer)", shown(path))
+}
+
+fn not_run(why: &str) -> ExitCode {
+    tracing::error!("{why}; the command was not run");
+    exit::ExitCode::NoLock.into()
+}
+
+/// Extends a lease until it is told to end, so that a long export stays protected.
+struct Heartbeat {
+    end: Sender<()>,
+    thread: JoinHandle<Hold>,
+}
+
+impl Heartbeat {
+    fn start(mut lease: Hold) -> Self {
+        let (end, ended) = channel();
+        let thread = std::thread::spawn(move || {
+            let mut is_lost = false;
+            while ended.recv_timeout(lease.pulse()) == Err(RecvTimeoutError::Timeout) {
+                if !lease.extend() && !is_lost {
+                    is_lost = true;
+                    tracing::error!(
+                        "CVAT's lock was lost: the Redis server is away, or has forgotten it; the \
+                         command goes on under the file lock alone"
+                    );
+                }
+            }
+            lease
+        });
+        Self { end, thread }
+    }
+
+    fn end(self) {
+        drop(self.end);
+        if let Ok(lease) = self.thread.join() {
+            lease.give_back();
+        }
+    }
+}
+
+/// Runs the command to its end, whose exit code is ours.
+fn run(command: &[OsString]) -> ExitCode {
     let [program, args @ ..] = command else { return exit::ExitCode::Usage.into() };
     // Before the command is started, so that no signal is lost between the two.
     let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]);
@@ -57,9 +136,7 @@ pub fn hold(path: &Path, command: &[OsString], wait: Duration) -> ExitCode {
             }
         });
     }
-    let status = child.wait();
-    drop(lock);
-    match status {
+    match child.wait() {
         Ok(status) => {
             // As a shell has it: 128 and the signal that ended the command.
             let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));

@@ -4,44 +4,77 @@
 //! The lock of an entry is derived from the entry itself, so lock A never covers file B.
 
 pub mod flock;
+pub mod redis;
 
-use crate::condemn::{Claim, Guard, Locks, Reprieve, Stale};
+use self::redis::ExporterLocks;
+use crate::condemn::{Claim, Locks, Reprieve, Stale};
 use crate::retention::Zone;
 
-/// The backends that a pass can use.
+/// Whether objects themselves are locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// An advisory lock on the object itself.
+pub enum FileLocks {
+    /// By `flock`.
     Flock,
-    /// No lock: age and the in-use probe alone decide. Only when asked for.
+    /// Not at all. Only when asked for.
     Unlocked,
 }
 
+/// The locks that a pass takes: on the object itself, and for exports CVAT's own before it.
+#[derive(Debug)]
+pub struct Backend {
+    /// On the object.
+    pub files: FileLocks,
+    /// CVAT's.
+    pub exporter: Option<ExporterLocks>,
+}
+
+impl Backend {
+    /// File locks alone.
+    pub const fn flock() -> Self {
+        Self { files: FileLocks::Flock, exporter: None }
+    }
+}
+
 impl Locks for Backend {
+    fn ready(&self, zone: Zone) -> Result<(), String> {
+        match (&self.exporter, zone) {
+            (Some(exporter), Zone::Export) => {
+                exporter.ready().map_err(|trouble| trouble.to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn claim(&self, batch: Vec<Stale>, each: &mut dyn FnMut(Result<Claim, Reprieve>)) {
-        for stale in batch {
-            each(match self {
-                Self::Flock => flock::claim(stale),
-                Self::Unlocked => flock::open_unlocked(stale),
-            });
+        let exports = batch.first().is_some_and(|stale| stale.zone() == Zone::Export);
+        match &self.exporter {
+            Some(exporter) if exports => exporter.claim(batch, &mut |leased| {
+                each(
+                    leased.and_then(|(stale, lease)| flock::claim(stale, self.files, Some(lease))),
+                );
+            }),
+            _ => {
+                for stale in batch {
+                    each(flock::claim(stale, self.files, None));
+                }
+            }
         }
     }
 
     fn notes(&self, zone: Zone) -> Vec<String> {
-        match (self, zone) {
-            (Self::Unlocked, _) => {
-                vec!["no locks were taken (--lock none): nobody was kept out".to_owned()]
+        let mut notes = Vec::new();
+        if zone == Zone::Export {
+            match &self.exporter {
+                Some(exporter) => notes.extend(exporter.notes()),
+                None => notes.push(
+                    "CVAT's own exporters are not excluded, only file locks are (no Redis lock)"
+                        .to_owned(),
+                ),
             }
-            (Self::Flock, Zone::Export) => vec![
-                "CVAT's own exporters are not excluded, only file locks are (no Redis lock)"
-                    .to_owned(),
-            ],
-            (Self::Flock, Zone::Tmp | Zone::InstanceTmp | Zone::Legacy) => Vec::new(),
         }
+        if self.files == FileLocks::Unlocked {
+            notes.push("no file locks were taken (--lock none)".to_owned());
+        }
+        notes
     }
-}
-
-/// For links, FIFOs, sockets and devices: nobody can hold a lock on one.
-fn without_lock(stale: Stale) -> Claim {
-    Claim::new(stale, Guard::of_nothing())
 }

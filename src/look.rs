@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags, openat,
-    openat2, statx,
+    Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags,
+    accessat, openat, openat2, statx,
 };
 use rustix::io::Errno;
 
@@ -176,6 +176,11 @@ pub(crate) fn open_file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<Owned
     openat(dir, name, flags | OFlags::RDONLY, Mode::empty())
 }
 
+/// Whether names in an open directory may be removed by us, as far as the system says beforehand.
+pub(crate) fn may_change(dir: impl AsFd) -> rustix::io::Result<()> {
+    accessat(dir, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+}
+
 /// The failure of `doing` something to what is called `name` in `place`, or to the place itself; `dir`
 /// is the directory whose rights decide.
 pub(crate) fn failure(
@@ -187,11 +192,11 @@ pub(crate) fn failure(
 ) -> Failure {
     let error = error.into();
     let path = name.map_or_else(|| place.path.clone(), |name| place.path_of(name));
-    Failure { zone: place.zone, doing, path, hint: hint(dir, &error), error }
+    Failure { zone: place.zone, doing, path, hint: hint(dir, name, doing, &error), error }
 }
 
 /// What the user can do about an error at a name in `dir`.
-fn hint(dir: impl AsFd, error: &io::Error) -> Option<String> {
+fn hint(dir: impl AsFd, name: Option<&CStr>, doing: &str, error: &io::Error) -> Option<String> {
     let errno = Errno::from_io_error(error)?;
     if errno == Errno::ROFS {
         return Some("the file system is mounted read-only".to_owned());
@@ -199,10 +204,17 @@ fn hint(dir: impl AsFd, error: &io::Error) -> Option<String> {
     if errno != Errno::ACCESS && errno != Errno::PERM {
         return None;
     }
-    let seen = statx(dir, c"", AtFlags::EMPTY_PATH, WANTED).ok()?;
+    // Opening asks the object's own rights, removing its directory's.
+    let (seen, whose) = match name {
+        Some(name) if doing.starts_with("open") => {
+            let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+            (statx(dir, name, flags, WANTED).ok()?, "it")
+        }
+        _ => (statx(dir, c"", AtFlags::EMPTY_PATH, WANTED).ok()?, "its directory"),
+    };
     let us = rustix::process::geteuid().as_raw();
     Some(format!(
-        "we run as uid {us}; its directory belongs to uid {} gid {} with mode {:04o}",
+        "we run as uid {us}; {whose} belongs to uid {} gid {} with mode {:04o}",
         seen.stx_uid,
         seen.stx_gid,
         seen.stx_mode & 0o7777

@@ -4,14 +4,17 @@
 //! rehearsing is made here.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use retention_sweeper::cli::{self, Action, Args, Verbosity};
 use retention_sweeper::condemn::Disk;
-use retention_sweeper::config::{Config, ConfigError, DataRoot, Given, ProgressWhen};
+use retention_sweeper::config::{Config, ConfigError, DataRoot, ExporterPlan, Given, ProgressWhen};
 use retention_sweeper::disk::{RealDisk, Rehearsal};
 use retention_sweeper::exit::ExitCode;
+use retention_sweeper::lock::Backend;
+use retention_sweeper::lock::redis::{ExporterLocks, Prefix};
 use retention_sweeper::report::progress::{Progress, Style};
 use retention_sweeper::report::{Detail, Format, Mode, Occasion, Report};
 use retention_sweeper::retention::{Moment, Zone};
@@ -69,17 +72,29 @@ fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
         Action::Legacy => {
             return Ok(sweep("legacy", &config()?, &[Zone::Legacy], args.verbosity)?.into());
         }
-        Action::Hold(path, command) => return Ok(hold::hold(path, command, config()?.lock_wait)),
-        Action::Demo => demo::demo(&mut out, now(None)),
+        Action::Hold(path, command) => {
+            let config = config()?;
+            let exporter = exporter_lock(&config, path)?;
+            return Ok(hold::hold(path, command, config.lock_wait, exporter));
+        }
+        Action::Demo => {
+            // What it says of a broken temporary directory is not about stdout.
+            let sample = demo::sample().map_err(|error| Refusal::Start(error.to_string()))?;
+            demo::demo(&sample, &mut out, now(None))
+        }
         Action::Why(paths) => {
             let config = config()?;
             let volume = open(&config)?;
+            let locks = locks(&config, &volume)?;
             let stop = Stop::default();
             let disk = Rehearsal::of(RealDisk::new(&volume, config.in_use, &stop));
             let asked = why::Asked {
                 volume: &volume,
                 disk: &disk,
-                locks: &config.lock,
+                locks: &locks,
+                exporter: locks.exporter.as_ref(),
+                files: locks.files,
+                zones: &config.zones,
                 policy: &config.policy,
                 now: now(config.now),
             };
@@ -141,7 +156,9 @@ fn sweep(
         Progress::new(progress_style(config, command, verbosity)),
         BufWriter::new(io::stdout()),
     );
-    let plan = Plan { config, zones, now, stop: &stop, workers: &workers, report: &report };
+    let locks = locks(config, &volume)?;
+    let plan =
+        Plan { config, locks: &locks, zones, now, stop: &stop, workers: &workers, report: &report };
     let disk = RealDisk::new(&volume, config.in_use, &stop);
     let summary = match mode {
         Mode::Real => plan.sweep(&disk),
@@ -153,6 +170,7 @@ fn sweep(
 /// All that a pass needs but the disk.
 struct Plan<'a> {
     config: &'a Config,
+    locks: &'a Backend,
     zones: &'a [Zone],
     now: Moment,
     stop: &'a Stop,
@@ -162,10 +180,52 @@ struct Plan<'a> {
 
 impl Plan<'_> {
     fn sweep<D: Disk>(&self, disk: &D) -> Summary {
-        let Self { config, zones, now, stop, workers, report } = *self;
-        let (locks, policy, lock_wait) = (&config.lock, &config.policy, config.lock_wait);
+        let Self { config, locks, zones, now, stop, workers, report } = *self;
+        let (policy, lock_wait) = (&config.policy, config.lock_wait);
         Pass { disk, locks, policy, now, stop, workers, lock_wait }.sweep(zones, report)
     }
+}
+
+/// The locks of a pass over `volume`.
+fn locks(config: &Config, volume: &Volume) -> Result<Backend, Refusal> {
+    let Some(plan) = &config.locks.exporter else {
+        return Ok(Backend { files: config.locks.files, exporter: None });
+    };
+    let exporter = exporter_locks(plan, volume.path())?;
+    Ok(Backend { files: config.locks.files, exporter: Some(exporter) })
+}
+
+/// CVAT's own locks. Their keys are made from the path as CVAT has it: a wrong one locks nothing and
+/// says nothing, so a guess is warned about, and will not do when these locks were demanded.
+fn exporter_locks(plan: &ExporterPlan, data_root: &Path) -> Result<ExporterLocks, Refusal> {
+    let prefix = match &plan.cvat_data {
+        Some(root) => Prefix::given(root),
+        None => Prefix::guessed(data_root, plan.cvat_base.as_deref()),
+    };
+    if prefix.is_guess() {
+        let doubt = format!(
+            "the keys of CVAT's locks are made from the path as CVAT sees it, and {} does not look \
+             like that: say where CVAT has this volume with --cvat-data (usually /home/django/data)",
+            prefix.shown()
+        );
+        if plan.is_required {
+            return Err(Refusal::Start(doubt));
+        }
+        tracing::warn!("{doubt}");
+    }
+    Ok(ExporterLocks::new(plan.server.clone(), prefix, plan.ttl, now(None)))
+}
+
+/// CVAT's own lock of one path, if these locks are taken and it is an export's.
+fn exporter_lock(config: &Config, path: &Path) -> Result<Option<hold::ExporterLock>, Refusal> {
+    let Some(plan) = &config.locks.exporter else { return Ok(None) };
+    let volume = open(config)?;
+    let relative = volume.relative(path).map_err(|error| Refusal::Start(error.to_string()))?;
+    let Some(path) = relative.filter(|path| path.starts_with("cache/export")) else {
+        return Ok(None);
+    };
+    let locks = exporter_locks(plan, volume.path())?;
+    Ok(Some(hold::ExporterLock { locks, path }))
 }
 
 fn open(config: &Config) -> Result<Volume, VolumeError> {

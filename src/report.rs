@@ -73,16 +73,20 @@ pub struct Report<'a, W> {
 }
 
 /// Where the report goes; `None` once writing has failed.
-struct Output<W>(Option<W>);
+struct Output<W> {
+    to: Option<W>,
+    is_lost: bool,
+}
 
 impl<W: Write> Output<W> {
     fn write(&mut self, write: impl FnOnce(&mut W) -> io::Result<()>) {
-        if let Some(out) = &mut self.0
+        if let Some(out) = &mut self.to
             && let Err(error) = write(out)
         {
-            self.0 = None;
+            self.to = None;
             // A reader that has seen enough (`| head`) is no trouble worth a word.
             if error.kind() != io::ErrorKind::BrokenPipe {
+                self.is_lost = true;
                 tracing::warn!("the report cannot be written: {error}; the pass goes on without");
             }
         }
@@ -98,10 +102,17 @@ impl<'a, W: Write + Send> Report<'a, W> {
         progress: Progress,
         out: W,
     ) -> Self {
-        Self { occasion, format, detail, out: Mutex::new(Output(Some(out))), progress }
+        Self {
+            occasion,
+            format,
+            detail,
+            out: Mutex::new(Output { to: Some(out), is_lost: false }),
+            progress,
+        }
     }
 
-    /// Prints the end of the report.
+    /// Prints the end of the report. A report that could not be written is a failure, unless its reader
+    /// had seen enough.
     pub fn finish(self, summary: &Summary, elapsed: Duration) -> ExitCode {
         self.progress.finish();
         let code = ExitCode::of(summary);
@@ -115,14 +126,15 @@ impl<'a, W: Write + Send> Report<'a, W> {
             }
             out.flush()
         });
-        code
+        if out.is_lost { code.max(ExitCode::SomeFailed) } else { code }
     }
 
     fn log(&self, outcome: &Outcome<'_>) {
         let zone = outcome.place.zone.name();
         let path = units::shown(&path_of(outcome));
         match &outcome.fate {
-            Fate::Removed(freed) => {
+            Fate::Removed => {
+                let freed = outcome.freed;
                 let did = match self.occasion.mode {
                     Mode::Real => "removed",
                     Mode::Rehearsal => "would remove",

@@ -87,6 +87,11 @@ impl Stop {
         self.reason().is_some()
     }
 
+    /// Whether somebody waits for the end: a signal or the deadline, not a number that was reached.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self.reason(), Some(Stopped::Signal | Stopped::Deadline))
+    }
+
     /// Takes one removal from the allowance; false, and the pass is stopped, when none is left.
     pub fn allow_removal(&self) -> bool {
         let took = self

@@ -5,16 +5,17 @@
 //! exactly one [`Outcome`]; totals are counted from outcomes and from nothing else.
 //!
 //! Workers take handfuls of names from the same directory, so one huge directory keeps all of them
-//! busy. What is busy is put aside and tried again when everything else is done.
+//! busy; stale trees are handed out one by one, so a handful of big ones does, too. What is busy is put aside and tried again when everything else is done.
 
 pub mod tally;
 
 use std::ffi::CStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::condemn::{Disk, Fate, Locks, More, Off, Place, Reprieve, Seen, Spared, Stale};
-use crate::retention::{Age, Bytes, Moment, Policy, Ttl, Zone};
+use crate::retention::{Age, Bytes, Kind, Moment, Policy, Ttl, Zone};
 use crate::stop::{Stop, Stopped};
 pub use tally::Tally;
 
@@ -22,9 +23,16 @@ pub use tally::Tally;
 /// show, few enough that its locks outlive the batch.
 const BATCH: usize = 256;
 
-/// How many busy entries are put aside for a second try. More are spared at once: a volume on which
-/// so many are locked is being worked on.
+/// How many directories the entries of a batch may lie in: each of them is open.
+const BATCH_PLACES: usize = 16;
+
+/// How many busy entries are put aside for a second try, and how many directories they may lie in.
+/// More are spared at once: a volume on which so many are locked is being worked on.
 const MAX_BUSY: usize = 10_000;
+const BUSY_PLACES: usize = 64;
+
+/// How many trees may wait for a worker at once.
+const MAX_WAITING: usize = 64;
 
 /// Between two tries at what is busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
@@ -115,7 +123,9 @@ impl Workers {
 struct Going {
     zone: Zone,
     total: Mutex<Tally>,
-    busy: Mutex<Vec<Stale>>,
+    /// Trees that wait for a worker.
+    waiting: AtomicUsize,
+    busy: Mutex<Batch>,
     no_lock: Mutex<Option<String>>,
 }
 
@@ -132,38 +142,65 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         let going = Going {
             zone,
             total: Mutex::default(),
+            waiting: AtomicUsize::new(0),
             busy: Mutex::default(),
             no_lock: Mutex::default(),
         };
         audience.begins(zone);
+        if let Err(why) = self.locks.ready(zone) {
+            *locked(&going.no_lock) = Some(why);
+            return going;
+        }
         match self.disk.open_zone(zone) {
             Ok(Some(scan)) => {
-                self.workers.0.broadcast(|_| self.work(&scan, &going, audience));
+                let (scan, going) = (&scan, &going);
+                self.workers.0.in_place_scope(|scope| {
+                    for _ in 0..self.workers.0.current_num_threads() {
+                        scope.spawn(move |scope| self.work(scan, going, audience, scope));
+                    }
+                });
             }
             Ok(None) => {}
-            Err(failure) => locked(&going.total).count_unopened(&failure),
+            // The data root itself is gone: one entry that failed.
+            Err(failure) => {
+                let mut total = locked(&going.total);
+                total.seen += 1;
+                total.count_failure(&failure);
+            }
         }
         going
     }
 
     /// What one worker does: a handful of names at a time, until there are no more.
-    fn work(&self, scan: &D::Scan, going: &Going, audience: &impl Audience) {
+    fn work<'s>(
+        &'s self,
+        scan: &'s D::Scan,
+        going: &'s Going,
+        audience: &'s impl Audience,
+        scope: &rayon::Scope<'s>,
+    ) {
         let mut buffer = Vec::new();
         loop {
             let mut handful = Handful { going, audience, tally: Tally::default() };
-            let mut stale = Vec::new();
+            let mut batch = Batch::default();
             let step = self.disk.sight(scan, &mut buffer, &mut |seen| {
                 handful.tally.seen += 1;
                 match seen {
                     Seen::Entry(sighting) => match self.policy.judge(&sighting, self.now) {
+                        Ok(tree) if tree.facts().kind == Kind::Dir => {
+                            if going.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
+                                // Counted where it is settled.
+                                handful.tally.seen -= 1;
+                                scope.spawn(move |_| self.settle_tree(tree, going, audience));
+                            } else {
+                                going.waiting.fetch_sub(1, Ordering::Relaxed);
+                                self.settle(vec![tree], &mut handful, PutAside::Yes);
+                            }
+                        }
                         Ok(found) => {
-                            stale.push(found);
-                            if stale.len() == BATCH {
-                                self.settle(
-                                    std::mem::take(&mut stale),
-                                    &mut handful,
-                                    PutAside::Yes,
-                                );
+                            batch.push(found);
+                            if batch.stale.len() == BATCH || batch.places == BATCH_PLACES {
+                                self.settle(batch.take(), &mut handful, PutAside::Yes);
                             }
                         }
                         Err(kept) => handful.told(&Outcome {
@@ -171,7 +208,7 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
                             name: Some(sighting.name),
                             fate: Fate::Kept(kept),
                             age: kept.age,
-                            ttl: kept.ttl,
+                            ttl: kept.limit.and_then(|limit| limit.ttl),
                             freed: Bytes(0),
                         }),
                     },
@@ -183,7 +220,7 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
                     }
                 }
             });
-            self.settle(stale, &mut handful, PutAside::Yes);
+            self.settle(batch.take(), &mut handful, PutAside::Yes);
             if let Some(root) = step.root {
                 audience.so_far(root, step.names, &handful.tally);
             }
@@ -192,6 +229,17 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
                 return;
             }
         }
+    }
+
+    /// Takes one tree to its end, as a task of its own.
+    fn settle_tree(&self, tree: Stale, going: &Going, audience: &impl Audience) {
+        let mut handful = Handful { going, audience, tally: Tally::default() };
+        handful.tally.seen = 1;
+        let place = Arc::clone(tree.place());
+        self.settle(vec![tree], &mut handful, PutAside::Yes);
+        going.waiting.fetch_sub(1, Ordering::Relaxed);
+        audience.so_far(&place, 0, &handful.tally);
+        handful.close();
     }
 
     /// Claims what is stale and takes each claim to its end.
@@ -206,18 +254,17 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
                 Ok(claim) if self.stop.is_raised() => Reprieve::of(claim.give_up(), Off::Unreached),
                 Ok(claim) => match self.finish(claim) {
                     Ok(removed) => {
-                        let fate = Fate::Removed(removed.freed);
-                        return handful.told(&of(&removed.stale, fate, removed.freed));
+                        return handful.told(&of(&removed.stale, Fate::Removed, removed.freed));
                     }
                     Err(reprieve) => reprieve,
                 },
                 Err(reprieve) => reprieve,
             };
-            let Reprieve { stale, why, freed } = reprieve;
+            let Reprieve { stale, why, freed, .. } = reprieve;
             match why {
                 Off::Spared(Spared::Busy) if put_aside == PutAside::Yes => {
                     let mut busy = locked(&handful.going.busy);
-                    if busy.len() < MAX_BUSY {
+                    if busy.stale.len() < MAX_BUSY && busy.places < BUSY_PLACES {
                         busy.push(stale);
                     } else {
                         drop(busy);
@@ -241,6 +288,11 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         if !self.stop.allow_removal() {
             return Err(condemned.not_removed(Off::Unreached, Bytes(0)));
         }
+        // The last act before the removal. A lock that has run out is let go, and asked for again.
+        if !condemned.lasts() {
+            self.stop.return_removal();
+            return Err(condemned.not_removed(Off::Spared(Spared::Busy), Bytes(0)));
+        }
         self.disk.remove(condemned, self.now).inspect_err(|_| self.stop.return_removal())
     }
 
@@ -251,12 +303,12 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
             let last = start.elapsed() >= self.lock_wait || self.stop.is_raised();
             let mut waiting = 0;
             for going in zones {
-                let busy = std::mem::take(&mut *locked(&going.busy));
+                let busy = locked(&going.busy).take();
                 let mut handful = Handful { going, audience, tally: Tally::default() };
                 let put_aside = if last { PutAside::No } else { PutAside::Yes };
                 self.settle(busy, &mut handful, put_aside);
                 handful.close();
-                waiting += locked(&going.busy).len();
+                waiting += locked(&going.busy).stale.len();
             }
             if waiting == 0 {
                 return;
@@ -272,7 +324,32 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         let mut notes = self.disk.notes(zone);
         notes.extend(self.locks.notes(zone));
         let no_lock = no_lock.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = &no_lock {
+            notes.push(format!("left alone, its lock cannot be had: {why}"));
+        }
         ZoneSummary { zone, tally, notes, no_lock }
+    }
+}
+
+/// Stale entries, and how many directories they lie in.
+#[derive(Debug, Default)]
+struct Batch {
+    stale: Vec<Stale>,
+    places: usize,
+}
+
+impl Batch {
+    fn push(&mut self, stale: Stale) {
+        let is_new = |last: &Stale| !Arc::ptr_eq(last.place(), stale.place());
+        if self.stale.last().is_none_or(is_new) {
+            self.places += 1;
+        }
+        self.stale.push(stale);
+    }
+
+    fn take(&mut self) -> Vec<Stale> {
+        self.places = 0;
+        std::mem::take(&mut self.stale)
     }
 }
 
@@ -367,7 +444,7 @@ mod tests {
         fn begins(&self, _zone: Zone) {}
         fn tell(&self, outcome: &Outcome<'_>) {
             let fate = match &outcome.fate {
-                Fate::Removed(_) => "removed".to_owned(),
+                Fate::Removed => "removed".to_owned(),
                 Fate::Kept(kept) => kept.why.key().to_owned(),
                 Fate::Spared(why) => why.key().to_owned(),
                 Fate::Failed(failure) => failure.to_string(),
@@ -433,7 +510,7 @@ mod tests {
         let volume = Volume::open(&scratch.path().join("data"), &Forbidden::default()).unwrap();
         let stop = Stop::default();
         let disk = RealDisk::new(&volume, InUseProbe::On, &stop);
-        let (fates, _) = pass(&Moving(disk, || moves(&path)), &Backend::Flock, &stop);
+        let (fates, _) = pass(&Moving(disk, || moves(&path)), &Backend::flock(), &stop);
         assert_eq!(fates.len(), 1, "{fates:?}");
         (fates[0].clone(), path.symlink_metadata().is_ok())
     }
@@ -465,6 +542,9 @@ mod tests {
     struct Held(fn(Stale) -> Reprieve);
 
     impl Locks for Held {
+        fn ready(&self, _zone: Zone) -> Result<(), String> {
+            Ok(())
+        }
         fn claim(&self, batch: Vec<Stale>, each: &mut dyn FnMut(Result<Claim, Reprieve>)) {
             for stale in batch {
                 each(Err((self.0)(stale)));
@@ -500,11 +580,11 @@ mod tests {
         let stop = Stop::new(0);
         let disk = RealDisk::new(&volume, InUseProbe::On, &stop);
         for _ in 0..2 {
-            let (fates, summary) = pass(&disk, &Backend::Flock, &stop);
+            let (fates, summary) = pass(&disk, &Backend::flock(), &stop);
             assert!(fates.is_empty(), "{fates:?}");
             assert_eq!(summary.stopped, Some(Stopped::MaxRemovals));
         }
-        let (fates, _) = pass(&Rehearsal::of(disk), &Backend::Flock, &stop);
+        let (fates, _) = pass(&Rehearsal::of(disk), &Backend::flock(), &stop);
         assert!(fates.is_empty() && path.exists());
     }
 }

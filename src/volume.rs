@@ -68,8 +68,8 @@ pub enum VolumeError {
 /// Directories that are never a data root, beside `/`.
 #[derive(Debug, Default)]
 pub struct Forbidden {
-    /// The user's home.
-    pub home: Option<PathBuf>,
+    /// Users' homes.
+    pub homes: Vec<PathBuf>,
     /// The running program: a root that contains it is refused.
     pub program: Option<PathBuf>,
 }
@@ -90,7 +90,7 @@ impl Volume {
         if id_at("/".as_ref()) == Some(own) {
             return refused("it is the root of the file system");
         }
-        if forbidden.home.as_deref().and_then(id_at) == Some(own) {
+        if forbidden.homes.iter().any(|home| id_at(home) == Some(own)) {
             return refused("it is a home directory");
         }
         let program = forbidden.program.iter().flat_map(|program| program.ancestors().skip(1));
@@ -135,6 +135,27 @@ impl Volume {
     /// The mount that its root is on.
     pub const fn mount(&self) -> u64 {
         self.mount
+    }
+
+    /// A path relative to the root; nothing when it lies elsewhere. Its last component is taken as it
+    /// is, for it may be a link, and may be gone.
+    ///
+    /// # Errors
+    /// What the system says of the directory that the path lies in.
+    pub fn relative(&self, path: &Path) -> std::io::Result<Option<PathBuf>> {
+        let full = std::path::absolute(path)?;
+        // Reading a link moves its access time, so links are only resolved for a path that is spelled
+        // differently from the root.
+        let root = std::path::absolute(&self.path)?;
+        if let Ok(relative) = full.strip_prefix(&root) {
+            return Ok(Some(relative.to_owned()));
+        }
+        let root = root.canonicalize()?;
+        let (Some(parent), Some(name)) = (full.parent(), full.file_name()) else {
+            return Ok(None);
+        };
+        let full = parent.canonicalize()?.join(name);
+        Ok(full.strip_prefix(&root).map(Path::to_owned).ok())
     }
 
     /// The directories that a zone is listed from, relative to the root.

@@ -9,12 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use crate::condemn::{Disk, Locks, Off, Reprieve, Sighting, Spared, Stale};
+use crate::condemn::{Condemned, Disk, Freed, Locks, Off, Reprieve, Sighting, Spared, Stale};
 use crate::disk;
+use crate::lock::FileLocks;
+use crate::lock::redis::{ExporterLocks, Holder};
 use crate::retention::policy::{Clock, Limit};
-use crate::retention::{
-    ExportName, Facts, Kept, KeptBy, Kind, LegacyName, Moment, Policy, Ttl, Zone,
-};
+use crate::retention::{ExportName, Facts, KeptBy, Kind, LegacyName, Moment, Policy, Ttl, Zone};
 use crate::units::{self, shown};
 use crate::volume::Volume;
 
@@ -26,6 +26,12 @@ pub struct Asked<'a, D, L> {
     pub disk: &'a D,
     /// The locks.
     pub locks: &'a L,
+    /// CVAT's own among them, to ask who holds one.
+    pub exporter: Option<&'a ExporterLocks>,
+    /// Whether it locks the object itself.
+    pub files: FileLocks,
+    /// The zones that a pass would sweep.
+    pub zones: &'a [Zone],
     /// The rules.
     pub policy: &'a Policy,
     /// The moment to judge at.
@@ -49,7 +55,7 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
     pub fn explain(&self, path: &Path, out: &mut impl Write) -> io::Result<bool> {
         writeln!(out, "{}", shown(path))?;
         let mut line = |word: &str, text: String| writeln!(out, "  {word:<9} {text}");
-        let relative = match self.relative(path) {
+        let relative = match self.volume.relative(path) {
             Ok(Some(relative)) => relative,
             Ok(None) => {
                 let root = shown(self.volume.path());
@@ -61,7 +67,7 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
                 return Ok(false);
             }
         };
-        let Some(unit) = Unit::of(&relative) else {
+        let Some(unit) = Unit::of(&relative, self.zones) else {
             line("verdict", "never touched: it is in no zone".to_owned())?;
             return Ok(true);
         };
@@ -90,12 +96,22 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
             Ok(stale) => {
                 line("rule", describe_rule(stale.limit()))?;
                 line("last use", self.describe_use(stale.limit(), stale.facts()))?;
-                let (lock, verdict) = self.rehearse(stale);
-                line("lock", lock)?;
+                let holder = self.holder(&relative, unit.zone);
+                let limit = stale.limit();
+                let end = self.rehearse(stale);
+                line("lock", holder.unwrap_or_else(|| describe_lock(self.files, &end).to_owned()))?;
+                if let Some((newest, ttl)) = newest_of(&end).zip(limit.ttl) {
+                    line("in it", self.describe_newest(newest, ttl))?;
+                }
+                let mut verdict = describe_end(end);
+                if unit.zone != Zone::Legacy && !self.zones.contains(&unit.zone) {
+                    verdict =
+                        format!("{verdict}, if it were told to: --zones {}", unit.zone.name());
+                }
                 line("verdict", verdict)?;
             }
             Err(kept) => {
-                if let Some(limit) = self.limit_of(unit.zone, kept) {
+                if let Some(limit) = kept.limit {
                     line("rule", describe_rule(limit))?;
                     line("last use", self.describe_use(limit, &facts))?;
                     if let Some(ttl) = limit.ttl {
@@ -108,53 +124,34 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
         Ok(true)
     }
 
-    /// The path relative to the volume; nothing when it lies elsewhere. The last component is taken
-    /// as it is, for it may be a link, and may be gone.
-    fn relative(&self, path: &Path) -> io::Result<Option<PathBuf>> {
-        let root = self.volume.path().canonicalize()?;
-        let full = std::path::absolute(path)?;
-        let (Some(parent), Some(name)) = (full.parent(), full.file_name()) else {
-            return Ok(None);
-        };
-        let parent = parent.canonicalize()?;
-        Ok(parent.join(name).strip_prefix(&root).map(Path::to_owned).ok())
-    }
-
-    /// Takes a stale entry down the line, up to the removal: what its lock says, and the verdict.
-    fn rehearse(&self, stale: Stale) -> (String, String) {
-        let mut told = None;
+    /// Takes a stale entry down the line, up to the removal.
+    fn rehearse(&self, stale: Stale) -> Option<Result<Condemned, Reprieve>> {
+        let mut end = None;
         self.locks.claim(vec![stale], &mut |claim| {
-            let was_claimed = claim.is_ok();
-            let end = claim.and_then(|claim| self.disk.look_again(claim, self.policy, self.now));
-            let lock = if was_claimed { "free" } else { "see the verdict" };
-            let verdict = match end {
-                Ok(condemned) => {
-                    let bytes = condemned.freed().bytes;
-                    format!("a pass now would remove it and free {bytes}")
-                }
-                Err(Reprieve { why, .. }) => match why {
-                    Off::Spared(why) => {
-                        format!("a pass now would spare it: {}", describe_spared(why))
-                    }
-                    Off::Failed(failure) => format!("a pass now would fail to {failure}"),
-                    Off::Unreached => "stopped before it was looked into".to_owned(),
-                    Off::NoLock(why) => format!("a pass would leave it alone: {why}"),
-                },
-            };
-            let held = matches!(&verdict, text if text.ends_with(describe_spared(Spared::Busy)));
-            told = Some((if held { "held by somebody" } else { lock }.to_owned(), verdict));
+            let looked = claim.and_then(|claim| self.disk.look_again(claim, self.policy, self.now));
+            end = Some(looked);
         });
-        told.unwrap_or_else(|| ("unknown".to_owned(), "nothing to say".to_owned()))
+        end
     }
 
-    fn limit_of(&self, zone: Zone, kept: Kept) -> Option<Limit> {
-        let ttl = kept.ttl?;
-        let clock = match (zone, self.policy.tmp_age) {
-            (Zone::Export, _) => Clock::Mtime,
-            (Zone::Tmp | Zone::InstanceTmp, crate::retention::TmpAge::Entry) => Clock::OwnAtime,
-            (Zone::Tmp | Zone::InstanceTmp | Zone::Legacy, _) => Clock::NewestUse,
-        };
-        Some(Limit { clock, ttl: Some(ttl) })
+    /// Who holds CVAT's own lock, if anybody does.
+    fn holder(&self, relative: &Path, zone: Zone) -> Option<String> {
+        let exporter = self.exporter.filter(|_| zone == Zone::Export)?;
+        match exporter.holder(relative) {
+            Ok(None) => None,
+            Ok(Some(Holder { token, left })) => {
+                let who = if token.starts_with("sweeper-") { "a sweeper" } else { "CVAT" };
+                let token = units::quoted(token.as_ref());
+                Some(match left {
+                    Some(left) => {
+                        let left = left.as_secs_f32();
+                        format!("held by {who} in Redis for {left:.1} s more (token {token})")
+                    }
+                    None => format!("held in Redis without an end (token {token}): delete the key"),
+                })
+            }
+            Err(trouble) => Some(format!("unknown: {trouble}")),
+        }
     }
 
     fn describe_use(&self, limit: Limit, facts: &Facts) -> String {
@@ -171,6 +168,12 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
         format!("{} ({ago} ago; {clock})", units::rfc3339(used))
     }
 
+    fn describe_newest(&self, newest: Moment, ttl: Ttl) -> String {
+        let ago = units::coarse_secs(newest.age_at(self.now).as_secs());
+        let at = units::rfc3339(newest.plus(ttl));
+        format!("something was used {ago} ago, so it does not expire before {at}")
+    }
+
     fn describe_expiry(&self, limit: Limit, facts: &Facts, ttl: Ttl) -> String {
         let at = limit.clock.read(facts).plus(ttl);
         let left = -at.age_at(self.now).as_secs();
@@ -181,7 +184,7 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
 
 impl Unit {
     /// The unit that a path relative to the volume belongs to.
-    fn of(relative: &Path) -> Option<Self> {
+    fn of(relative: &Path, zones: &[Zone]) -> Option<Self> {
         let steps: Vec<&OsStr> = relative
             .components()
             .map(|step| match step {
@@ -203,12 +206,52 @@ impl Unit {
             ["projects" | "tasks" | "jobs", id, "export_cache", ..] if is_number(id) => {
                 unit(Zone::Legacy, 2)
             }
-            ["projects" | "tasks" | "jobs", id, "tmp", "export_cache", ..] if is_number(id) => {
+            // In both; what a pass would be told to sweep goes first.
+            ["projects" | "tasks" | "jobs", id, "tmp", "export_cache", ..]
+                if is_number(id) && !zones.contains(&Zone::InstanceTmp) =>
+            {
                 unit(Zone::Legacy, 3)
             }
             ["projects" | "tasks" | "jobs", _, "tmp", _, ..] => unit(Zone::InstanceTmp, 3),
             _ => None,
         }
+    }
+}
+
+/// Where an entry ends up on the line.
+type End = Option<Result<Condemned, Reprieve>>;
+
+fn newest_of(end: &End) -> Option<Moment> {
+    match end {
+        Some(Err(Reprieve { newest, why: Off::Spared(Spared::Used), .. })) => *newest,
+        _ => None,
+    }
+}
+
+const fn describe_lock(files: FileLocks, end: &End) -> &'static str {
+    match (files, end) {
+        (FileLocks::Unlocked, _) => "not asked for (--lock none)",
+        (_, Some(Err(Reprieve { why: Off::Spared(Spared::Busy), .. }))) => "held by somebody",
+        (_, Some(Err(Reprieve { why: Off::Failed(_) | Off::NoLock(_), .. })) | None) => "unknown",
+        (FileLocks::Flock, Some(Ok(_) | Err(_))) => "free",
+    }
+}
+
+fn describe_end(end: End) -> String {
+    match end {
+        Some(Ok(condemned)) => {
+            let Freed { bytes, linked } = condemned.freed();
+            let names =
+                if linked.is_empty() { "" } else { " (files with other names not counted)" };
+            format!("a pass now would remove it and free {bytes}{names}")
+        }
+        Some(Err(Reprieve { why, .. })) => match why {
+            Off::Spared(why) => format!("a pass now would spare it: {}", describe_spared(why)),
+            Off::Failed(failure) => format!("a pass now would fail to {failure}"),
+            Off::Unreached => "stopped before it was looked into".to_owned(),
+            Off::NoLock(why) => format!("a pass would leave it alone: {why}"),
+        },
+        None => "nothing to say".to_owned(),
     }
 }
 
@@ -292,7 +335,7 @@ mod tests {
     #[test]
     fn a_path_belongs_to_the_unit_that_is_judged() {
         let unit = |path: &str| {
-            Unit::of(Path::new(path))
+            Unit::of(Path::new(path), &[Zone::Export, Zone::Tmp])
                 .map(|unit| (unit.zone, unit.dir.join(unit.name.to_str().unwrap())))
         };
         let at = |zone, path: &str| Some((zone, PathBuf::from(path)));

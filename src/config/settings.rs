@@ -17,6 +17,8 @@ pub enum Takes {
 /// The commands that a setting is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
+    /// All that look at a volume, and `hold`.
+    Locks,
     /// All that look at a volume.
     Every,
     /// Those that judge by zones: `run`, `why`, `config`.
@@ -80,11 +82,12 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 23] = [
+pub static SETTINGS: [Setting; 25] = [
     Setting {
         key: "data",
         env: &["SWEEPER_DATA"],
         takes: Takes::One("DIR"),
+        scope: Scope::Locks,
         help: "The data root [default: $CVAT_BASE_DIR/data, ./data or /home/django/data]",
         ..BASE
     },
@@ -92,6 +95,7 @@ pub static SETTINGS: [Setting; 23] = [
         key: "config",
         env: &["SWEEPER_CONFIG"],
         takes: Takes::One("FILE"),
+        scope: Scope::Locks,
         help: "A settings file (TOML; keys are the flags' names with underscores)",
         ..BASE
     },
@@ -194,6 +198,7 @@ pub static SETTINGS: [Setting; 23] = [
         default: Some("auto"),
         takes: Takes::One("BACKEND"),
         choices: &["auto", "redis", "flock", "none"],
+        scope: Scope::Locks,
         help: "The lock to take before anything is removed",
         ..BASE
     },
@@ -201,6 +206,7 @@ pub static SETTINGS: [Setting; 23] = [
         key: "lock_wait",
         env: &["SWEEPER_LOCK_WAIT"],
         default: Some("5s"),
+        scope: Scope::Locks,
         help: "How long in all to come back to what is busy",
         ..BASE
     },
@@ -208,7 +214,24 @@ pub static SETTINGS: [Setting; 23] = [
         key: "redis",
         env: &["SWEEPER_REDIS"],
         takes: Takes::One("URL"),
-        help: "The Redis server that CVAT's exporters lock with",
+        scope: Scope::Locks,
+        help: "The Redis server that CVAT's exporters lock with [default: CVAT_REDIS_INMEM_HOST]",
+        ..BASE
+    },
+    Setting {
+        key: "cvat_data",
+        env: &["SWEEPER_CVAT_DATA"],
+        takes: Takes::One("DIR"),
+        scope: Scope::Locks,
+        help: "The data root as CVAT sees it, from which the keys of its locks are made [default: --data]",
+        ..BASE
+    },
+    Setting {
+        key: "lock_ttl",
+        env: &["SWEEPER_LOCK_TTL", "CVAT_DATASET_EXPORT_LOCK_TTL", "CVAT_EXPORT_CACHE_LOCK_TTL"],
+        default: Some("30s"),
+        scope: Scope::Locks,
+        help: "For how long a Redis lock is asked",
         ..BASE
     },
     Setting {

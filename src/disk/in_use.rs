@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, fstatfs};
 use rustix::io::Errno;
 
 /// The kernel's answer.
@@ -45,17 +45,38 @@ pub fn ignore_lease_breaks() {
 pub fn probe(file: &File, links: u64) -> InUse {
     match lease(file) {
         Lease::Granted => InUse::Free,
+        // NFS and SMB refuse every lease in these words.
+        Lease::Refused if is_remote(file) => unless_locked(file),
         Lease::Refused if links > 1 => {
-            // Another worker of ours may be asking through another of its names: it is done in microseconds.
+            // Another worker of ours may have it open through another of its names, for microseconds.
             std::thread::sleep(Duration::from_millis(1));
             if lease(file) == Lease::Granted { InUse::Free } else { held(file) }
         }
         Lease::Refused => held(file),
-        Lease::NotToBeHad => match lock(file) {
-            Lock::Held => InUse::Locked,
-            Lock::Free | Lock::NotToBeHad => InUse::Unknown,
-        },
+        Lease::NotToBeHad => unless_locked(file),
     }
+}
+
+/// Where leases are not to be had, locks are all that can be asked about.
+fn unless_locked(file: &File) -> InUse {
+    match lock(file) {
+        Lock::Held => InUse::Locked,
+        Lock::Free | Lock::NotToBeHad => InUse::Unknown,
+    }
+}
+
+/// Whether anybody else holds the `flock` of an open directory. If not we do, until it is closed.
+pub fn is_held(dir: impl AsFd) -> bool {
+    flock(dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+}
+
+/// Whether a file lies on a server, by the magic numbers of `statfs(2)`.
+fn is_remote(file: &File) -> bool {
+    const NFS: i64 = 0x6969;
+    const SMB: [i64; 3] = [0x517b, 0xff53_4d42, 0xfe53_4d42];
+    let Ok(found) = fstatfs(file) else { return false };
+    let magic = found.f_type & 0xffff_ffff;
+    magic == NFS || SMB.contains(&magic)
 }
 
 /// Somebody has it open; is it also locked? Not asked by `flock`, which would take a lock for a moment

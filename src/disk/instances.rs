@@ -39,6 +39,13 @@ impl Layout {
     }
 }
 
+/// Whether a directory of an instance was opened.
+enum Reached {
+    Yes(Arc<Place>),
+    No,
+    Failed,
+}
+
 /// Looks into instance directories, reusing one buffer for the paths it asks about.
 pub(super) struct Seer<'a> {
     stop: &'a Stop,
@@ -58,7 +65,7 @@ impl<'a> Seer<'a> {
         id: &CStr,
         each: &mut dyn FnMut(Seen<'_>),
     ) {
-        if let Some(tmp) = self.reach(instances, id, &[c"tmp"], c"", each) {
+        if let Reached::Yes(tmp) = self.reach(instances, id, &[c"tmp"], c"", each) {
             list(&tmp, self.stop, each);
         }
     }
@@ -76,8 +83,11 @@ impl<'a> Seer<'a> {
         }
         let layouts: [&[&CStr]; 2] = [&[], &[c"tmp"]];
         for steps in layouts {
-            if let Some(place) = self.reach(instances, id, steps, c"export_cache", each) {
-                sight_if_there(&place, c"export_cache", each);
+            match self.reach(instances, id, steps, c"export_cache", each) {
+                Reached::Yes(place) => sight_if_there(&place, c"export_cache", each),
+                Reached::No => {}
+                // Said once an instance.
+                Reached::Failed => return,
             }
         }
     }
@@ -90,7 +100,7 @@ impl<'a> Seer<'a> {
         steps: &[&CStr],
         last: &CStr,
         each: &mut dyn FnMut(Seen<'_>),
-    ) -> Option<Arc<Place>> {
+    ) -> Reached {
         self.path.clear();
         for step in [&[id], steps, &[last]].concat() {
             if !step.is_empty() {
@@ -100,9 +110,10 @@ impl<'a> Seer<'a> {
         }
         self.path.pop();
         self.path.push(0);
-        let path = CStr::from_bytes_with_nul(&self.path).ok()?;
-        if !look::may_reach(&instances.handle, path) {
-            return None;
+        let may_be_there = CStr::from_bytes_with_nul(&self.path)
+            .is_ok_and(|path| look::may_reach(&instances.handle, path));
+        if !may_be_there {
+            return Reached::No;
         }
         let mut place = None;
         for step in [&[id], steps].concat() {
@@ -110,12 +121,11 @@ impl<'a> Seer<'a> {
             match step_into(from, step, Across::SameMount, self.notes) {
                 Ok(next) => place = Some(next),
                 Err(failure) => {
-                    self.not_entered(from.zone, instances, id, failure, each);
-                    return None;
+                    return self.not_entered(from.zone, instances, id, failure, each);
                 }
             }
         }
-        place.map(Arc::new)
+        place.map_or(Reached::No, |place| Reached::Yes(Arc::new(place)))
     }
 
     /// A step that cannot be taken: nothing there, something that is never entered, or a failure.
@@ -126,15 +136,19 @@ impl<'a> Seer<'a> {
         id: &CStr,
         failure: Failure,
         each: &mut dyn FnMut(Seen<'_>),
-    ) {
+    ) -> Reached {
         match Errno::from_io_error(&failure.error) {
             // Not there, or a link or a file: not CVAT's.
-            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Reached::No,
             Some(Errno::XDEV) => {
                 let what = "some instances hold a mount and were not entered".to_owned();
                 self.notes.say(zone, Note::NotEntered(what));
+                Reached::No
             }
-            _ => each(Seen::Failed(instances, Some(id), failure)),
+            _ => {
+                each(Seen::Failed(instances, Some(id), failure));
+                Reached::Failed
+            }
         }
     }
 }

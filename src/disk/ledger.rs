@@ -14,6 +14,7 @@ use crate::retention::{Bytes, FileId};
 struct Account {
     links: u64,
     removed: u64,
+    is_paid: bool,
 }
 
 /// The files with several names that lost some of them in this pass.
@@ -29,11 +30,16 @@ impl Ledger {
 
     fn charge_linked(&self, linked: &Linked) -> Bytes {
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The first link count that is seen stands: later ones are less by what we removed ourselves.
         let account =
-            accounts.entry(linked.id).or_insert(Account { links: linked.links, removed: 0 });
+            accounts.entry(linked.id).or_insert(Account { links: 0, removed: 0, is_paid: false });
+        // The greatest link count that is seen stands: others are less by what we removed ourselves.
+        account.links = account.links.max(linked.links);
         account.removed += 1;
-        if account.removed == account.links { linked.allocated } else { Bytes(0) }
+        if account.removed < account.links || account.is_paid {
+            return Bytes(0);
+        }
+        account.is_paid = true;
+        linked.allocated
     }
 }
 
@@ -53,5 +59,11 @@ mod tests {
         let ledger = Ledger::default();
         let sums: Vec<u64> = [3, 3, 3].map(|links| ledger.charge(&with(links)).0).into();
         assert_eq!(sums, [1, 1, 4097], "and stay in a rehearsal");
+        let ledger = Ledger::default();
+        let sums: Vec<u64> = [2, 3].map(|links| ledger.charge(&with(links)).0).into();
+        assert_eq!(sums, [1, 1], "two workers at once, and one name stays");
+        let ledger = Ledger::default();
+        let sums: Vec<u64> = [1, 2].map(|links| ledger.charge(&with(links)).0).into();
+        assert_eq!(sums, [4097, 1], "two workers at once, and none stays");
     }
 }

@@ -1,28 +1,36 @@
 //! The only file that deletes.
 //!
 //! It must not remove anything but what a [`Condemned`] names, one component at a time from the
-//! directory it was seen in. In a tree each entry is looked at once more before it goes: a big tree
-//! takes a while, and what was put there or used since the survey ends the removal. What then
-//! survives, and what survives a failure or a stop, gets the times back that our removals around it
-//! moved, or the next pass would take the remains for fresh.
+//! directory it was seen in. In a tree each entry is looked at once more before it goes, and once the
+//! removal takes longer than [`PROBED`] it is asked once more who has it open: a big tree takes a
+//! while, and what was used since the survey ends the removal. (A file that is moved in with old times
+//! is judged by those times, as any other.) What then survives, and what survives a failure or a stop,
+//! gets the mtime back that our removals in it moved, or the next pass would take the remains for fresh.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Timespec, Timestamps, futimens, unlinkat};
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT, futimens, unlinkat};
 use rustix::io::Errno;
 
+use super::in_use::InUse;
 use super::ledger::Ledger;
-use super::tree::{self, Halt, Left, Next, Spot, Visit};
+use super::tree::{self, Halt, Left, Next, Spot, Trace, Visit};
+use super::{InUseProbe, survey};
 use crate::condemn::{Condemned, Failure, Freed, Off, Removed, Reprieve, Spared, Stale};
-use crate::look;
+use crate::look::{self, Freshness};
 use crate::retention::{Bytes, Facts, Kind, Moment};
 use crate::stop::Stop;
+
+/// For how long the survey's answers about who has a file open are taken to hold.
+const PROBED: Duration = Duration::from_millis(50);
 
 /// Removes what is condemned.
 pub(super) fn remove(
     condemned: Condemned,
     now: Moment,
+    probe: InUseProbe,
     ledger: &Ledger,
     stop: &Stop,
 ) -> Result<Removed, Reprieve> {
@@ -35,6 +43,8 @@ pub(super) fn remove(
         let mut remover = Remover {
             stale,
             now,
+            probe,
+            surveyed: Instant::now(),
             removed: 0,
             freed: Freed::default(),
             kept_levels: 0,
@@ -73,6 +83,9 @@ fn failed(stale: &Stale, error: io::Error) -> Failure {
 struct Remover<'a> {
     stale: &'a Stale,
     now: Moment,
+    probe: InUseProbe,
+    /// When the survey had ended.
+    surveyed: Instant,
     /// Names removed so far.
     removed: u64,
     freed: Freed,
@@ -85,44 +98,49 @@ struct Remover<'a> {
 impl Remover<'_> {
     /// Why the tree is still there; nothing when it is gone.
     fn outcome(&mut self, walked: Result<(), Halt>) -> Option<Off> {
-        if let Some(spared) = self.spared {
-            return Some(Off::Spared(spared));
-        }
-        match walked {
-            Ok(()) => self.first_failure.take().map(Off::Failed),
-            Err(Halt::Failed(failure)) => Some(Off::Failed(failure)),
-            Err(Halt::Enough | Halt::Stopped) if self.removed == 0 => Some(Off::Unreached),
-            Err(Halt::Enough | Halt::Stopped) => {
-                let mut failure = failed(self.stale, Errno::INTR.into());
-                failure.doing = "remove all of";
-                failure.hint = Some(format!(
-                    "stopped after {} of its entries; the next pass goes on",
-                    self.removed
-                ));
-                Some(Off::Failed(failure))
-            }
+        match (walked, self.spared) {
+            (Ok(()), None) => self.first_failure.take().map(Off::Failed),
+            (Err(Halt::Failed(failure)), _) => Some(Off::Failed(failure)),
+            // Somebody else was faster, and has left us nothing more to do.
+            (_, Some(Spared::Gone)) => Some(Off::Spared(Spared::Gone)),
+            (_, Some(spared)) if self.removed == 0 => Some(Off::Spared(spared)),
+            (_, Some(spared)) => Some(self.in_part(Errno::BUSY, spared.key())),
+            (Err(_), None) if self.removed == 0 => Some(Off::Unreached),
+            (Err(_), None) => Some(self.in_part(Errno::INTR, "stopped; the next pass goes on")),
         }
     }
 
+    /// Some of the tree is gone and the rest stays: nothing to be silent about.
+    fn in_part(&self, error: Errno, why: &str) -> Off {
+        let mut failure = failed(self.stale, error.into());
+        failure.doing = "remove all of";
+        failure.hint = Some(format!("{why}, after {} of its entries were removed", self.removed));
+        Off::Failed(failure)
+    }
+
+    fn spare(&mut self, why: Spared) -> Result<(), Halt> {
+        self.spared = Some(why);
+        Err(Halt::Enough)
+    }
+
     fn unlink(&mut self, at: &Spot<'_>, facts: &Facts, how: AtFlags) -> Result<(), Errno> {
-        match unlinkat(at.dir, at.name, how) {
-            Ok(()) => {
-                self.removed += 1;
-                self.freed.add(facts);
-                Ok(())
-            }
-            Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(error),
-        }
+        unlinkat(at.dir, at.name, how)?;
+        self.removed += 1;
+        self.freed.add(facts);
+        Ok(())
     }
 
     /// The survey's judgement, once more, before anything of it goes.
     fn relook(&mut self, facts: &Facts) -> Result<(), Halt> {
-        if self.stale.limit().is_fresh(facts, self.now) {
-            self.spared = Some(Spared::Used);
-            return Err(Halt::Enough);
+        if self.stale.limit().is_fresh(facts, self.now) { self.spare(Spared::Used) } else { Ok(()) }
+    }
+
+    /// A directory was gone before we came to it.
+    fn vanished(&mut self, level: usize) -> Result<Next, Halt> {
+        if level == 0 {
+            self.spare(Spared::Gone)?;
         }
-        Ok(())
+        Ok(Next::Up)
     }
 
     fn keep(&mut self, at: &Spot<'_>, failure: Failure) {
@@ -132,17 +150,26 @@ impl Remover<'_> {
 }
 
 impl Visit for Remover<'_> {
-    const KEEPS_TIMES: bool = true;
+    const REMOVES: bool = true;
 
-    fn enter(&mut self, facts: &Facts, _leaves_trace: bool) -> Result<(), Halt> {
+    fn enter(&mut self, _handle: &OwnedFd, facts: &Facts, _trace: Trace) -> Result<(), Halt> {
         self.relook(facts)
     }
 
     fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt> {
         self.relook(facts)?;
+        let is_file = facts.kind == Kind::File && self.probe == InUseProbe::On;
+        if is_file && self.surveyed.elapsed() > PROBED {
+            match survey::in_use_at(at, facts.links)? {
+                InUse::Free | InUse::Unknown => {}
+                InUse::Open => return self.spare(Spared::InUse),
+                InUse::Locked => return self.spare(Spared::Busy),
+            }
+        }
         match self.unlink(at, facts, AtFlags::empty()) {
-            // ISDIR: replaced by a directory; the tree's removal will find it not empty and look.
-            Ok(()) | Err(Errno::ISDIR) => Ok(()),
+            // NOENT: somebody else was faster. ISDIR: replaced by a directory; the tree's removal will
+            // find it not empty and look.
+            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => Ok(()),
             Err(error) => {
                 self.keep(at, at.failure("unlink", error));
                 Ok(())
@@ -157,8 +184,17 @@ impl Visit for Remover<'_> {
             self.abandon(left);
             return Ok(Next::Up);
         }
+        // By its name, so the name is looked at: somebody may have put another directory there.
+        match look::at(at.dir, at.name, self.stale.place().mount, Freshness::Synced) {
+            Ok(facts) if facts.id == left.facts.id => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.vanished(level);
+            }
+            Ok(_) | Err(_) => self.spare(Spared::Replaced)?,
+        }
         match self.unlink(at, left.facts, AtFlags::REMOVEDIR) {
             Ok(()) => Ok(Next::Up),
+            Err(Errno::NOENT) => self.vanished(level),
             // Something came, or the listing skipped something because we removed its neighbors.
             Err(Errno::NOTEMPTY | Errno::EXIST) if self.removed > left.before => Ok(Next::Again),
             Err(error) => {
@@ -170,8 +206,7 @@ impl Visit for Remover<'_> {
     }
 
     fn mounted(&mut self, _at: &Spot<'_>) -> Result<(), Halt> {
-        self.spared = Some(Spared::Mounted);
-        Err(Halt::Enough)
+        self.spare(Spared::Mounted)
     }
 
     fn trouble(&mut self, at: &Spot<'_>, failure: Failure) -> Result<(), Halt> {
@@ -184,17 +219,17 @@ impl Visit for Remover<'_> {
     }
 
     fn abandon(&mut self, left: &Left<'_>) {
-        // Where it is refused the remains look fresh for one more term: late, not wrong.
-        let _ = put_times_back(left.handle, left.facts);
+        if self.removed > left.entered {
+            // Where it is refused the remains look fresh for one more term: late, not wrong.
+            let _ = put_mtime_back(left.handle, left.facts);
+        }
     }
 }
 
-fn put_times_back(handle: BorrowedFd<'_>, facts: &Facts) -> rustix::io::Result<()> {
-    let timespec = |moment: Moment| Timespec {
-        tv_sec: moment.unix_secs(),
-        tv_nsec: moment.subsec_nanos().into(),
-    };
-    let times =
-        Timestamps { last_access: timespec(facts.atime), last_modification: timespec(facts.mtime) };
-    futimens(handle, &times)
+/// The mtime alone: we have not moved the atime, and if somebody else has, that is theirs.
+fn put_mtime_back(handle: BorrowedFd<'_>, facts: &Facts) -> rustix::io::Result<()> {
+    let (secs, nanos) = (facts.mtime.unix_secs(), facts.mtime.subsec_nanos());
+    let last_modification = Timespec { tv_sec: secs, tv_nsec: nanos.into() };
+    let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    futimens(handle, &Timestamps { last_access, last_modification })
 }

@@ -29,6 +29,9 @@ pub(super) const BUFFER: usize = 32 * 1024;
 pub struct Scan {
     layout: Layout,
     dirs: Vec<SharedDir>,
+    /// The data root, and the directories in it that could not be entered, still to be told of.
+    root: Place,
+    unopened: Mutex<Vec<(CString, Failure)>>,
 }
 
 /// A directory whose buffers are dealt to workers.
@@ -46,7 +49,8 @@ impl Scan {
         zone: Zone,
         notes: &Notes,
     ) -> Result<Option<Self>, Failure> {
-        let mut dirs = Vec::new();
+        let root = volume_place(volume, zone)?;
+        let (mut dirs, mut unopened) = (Vec::new(), Vec::new());
         for path in volume.roots(zone) {
             match enter(volume, zone, path.iter().map(OsStr::new), notes) {
                 Ok(place) => dirs.push(SharedDir {
@@ -55,10 +59,17 @@ impl Scan {
                     done: AtomicBool::new(false),
                 }),
                 Err(failure) if failure.error.kind() == io::ErrorKind::NotFound => {}
-                Err(failure) => return Err(failure),
+                Err(failure) => {
+                    let name = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+                    unopened.push((name, failure));
+                }
             }
         }
-        Ok((!dirs.is_empty()).then_some(Self { layout: Layout::of(zone), dirs }))
+        if dirs.is_empty() && unopened.is_empty() {
+            return Ok(None);
+        }
+        let (layout, unopened) = (Layout::of(zone), Mutex::new(unopened));
+        Ok(Some(Self { layout, dirs, root, unopened }))
     }
 
     /// The directories that this zone is listed from.
@@ -74,6 +85,11 @@ impl Scan {
         notes: &Notes,
         each: &mut dyn FnMut(Seen<'_>),
     ) -> Step<'s> {
+        let unopened =
+            std::mem::take(&mut *self.unopened.lock().unwrap_or_else(PoisonError::into_inner));
+        for (name, failure) in unopened {
+            each(Seen::Failed(&self.root, Some(&name), failure));
+        }
         let Some(dir) = self.dirs.iter().find(|dir| !dir.done.load(Ordering::Relaxed)) else {
             return Step { more: More::No, root: None, names: 0 };
         };
@@ -181,13 +197,7 @@ pub(super) fn enter<'a>(
     steps: impl Iterator<Item = &'a OsStr>,
     notes: &Notes,
 ) -> Result<Place, Failure> {
-    let mut place = volume.place(zone).map_err(|error| Failure {
-        zone,
-        doing: "open",
-        path: volume.path().to_owned(),
-        error,
-        hint: None,
-    })?;
+    let mut place = volume_place(volume, zone)?;
     for step in steps {
         let name = CString::new(step.as_bytes()).map_err(|error| {
             look::failure(&place, &place.handle, "open", None, io::Error::from(error))
@@ -198,6 +208,11 @@ pub(super) fn enter<'a>(
         notes.say(zone, Note::MountedZone);
     }
     Ok(place)
+}
+
+fn volume_place(volume: &Volume, zone: Zone) -> Result<Place, Failure> {
+    let path = volume.path().to_owned();
+    volume.place(zone).map_err(|error| Failure { zone, doing: "open", path, error, hint: None })
 }
 
 /// Opens the directory called `name` in `place`.

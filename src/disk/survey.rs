@@ -5,12 +5,14 @@
 //! fresh, something in use, something mounted.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 
 use super::InUseProbe;
 use super::in_use::{self, InUse};
-use super::tree::{self, Halt, Left, Next, Spot, Visit};
+use super::tree::{self, Halt, Left, Next, Spot, Trace, Visit};
 use crate::condemn::{Content, Failure, Spared, Stale};
 use crate::look;
 use crate::retention::{Facts, Kind, Moment};
@@ -64,15 +66,7 @@ impl<'a> Survey<'a> {
     }
 
     fn ask_in_use(&mut self, at: &Spot<'_>, links: u64) -> Result<(), Halt> {
-        let answer = match look::open_file(at.dir, at.name) {
-            Ok(handle) => in_use::probe(&File::from(handle), links),
-            // Gone, or something else by now: the removal looks at it once more.
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => InUse::Free,
-            // Somebody else's lease, or a program being written or run.
-            Err(Errno::WOULDBLOCK | Errno::TXTBSY) => InUse::Open,
-            Err(_) => InUse::Unknown,
-        };
-        match answer {
+        match in_use_at(at, links)? {
             InUse::Free => Ok(()),
             InUse::Open => self.spare(Spared::InUse),
             InUse::Locked => self.spare(Spared::Busy),
@@ -84,10 +78,35 @@ impl<'a> Survey<'a> {
     }
 }
 
+/// Files with several names are asked about one at a time: through two names at once, two workers of
+/// ours would take each other for somebody else.
+static LINKED: Mutex<()> = Mutex::new(());
+
+/// Whether anybody uses the regular file at this spot.
+pub(super) fn in_use_at(at: &Spot<'_>, links: u64) -> Result<InUse, Halt> {
+    let _turn = (links > 1).then(|| LINKED.lock().unwrap_or_else(PoisonError::into_inner));
+    match look::open_file(at.dir, at.name) {
+        Ok(handle) => Ok(in_use::probe(&File::from(handle), links)),
+        // Gone, or something else by now: the removal looks at it once more.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
+        // Somebody else's lease, or a program being written or run.
+        Err(Errno::WOULDBLOCK | Errno::TXTBSY) => Ok(InUse::Open),
+        Err(Errno::ACCESS | Errno::PERM) => Ok(InUse::Unknown),
+        Err(error) => Err(Halt::Failed(at.failure("open", error))),
+    }
+}
+
 impl Visit for Survey<'_> {
-    fn enter(&mut self, facts: &Facts, leaves_trace: bool) -> Result<(), Halt> {
-        self.atime_moved |= leaves_trace;
-        self.count(facts)
+    fn enter(&mut self, handle: &OwnedFd, facts: &Facts, trace: Trace) -> Result<(), Halt> {
+        self.atime_moved |= trace == Trace::Atime;
+        // The top is what our own lock is on.
+        let is_top = self.content.newest.is_none();
+        self.count(facts)?;
+        // Whoever works in a directory may hold it: `sweeper hold`, `flock(1)`.
+        if !is_top && self.probe == InUseProbe::On && in_use::is_held(handle) {
+            return self.spare(Spared::Busy);
+        }
+        Ok(())
     }
 
     fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt> {

@@ -5,21 +5,23 @@
 //! level, with a bounded number of open directories: below [`KEPT_OPEN`] levels a directory is closed
 //! while one of its subdirectories is walked and reached again through `..`, where it must be the
 //! directory that it was. Names come one `getdents` buffer at a time, so memory grows with depth
-//! alone. No link is followed and no mount entered.
+//! alone. No link is followed and no mount entered. A walk that removes makes sure before every buffer
+//! of names that none of the open directories was moved out of the tree meanwhile.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, RawDir, SeekFrom, seek};
+use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, fcntl_getfl, seek};
 use rustix::io::Errno;
 
 use super::scan::is_dot;
 use crate::condemn::{Failure, Stale};
 use crate::look::{self, Across, Freshness};
-use crate::retention::{Facts, Kind};
+use crate::retention::{Facts, FileId, Kind};
 use crate::stop::Stop;
 
 /// How many directories of one walk stay open.
@@ -30,6 +32,9 @@ const BUFFER: usize = 16 * 1024;
 
 /// The same for those below, of which there can be any number at once. Room for the longest name.
 const DEEP_BUFFER: usize = 1024;
+
+/// How long a removal may go on after the pass was stopped.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// Why a walk ends before its end.
 #[derive(Debug)]
@@ -45,7 +50,7 @@ pub(super) enum Halt {
 /// What a walk does on its way. A [`Halt`] from any method ends it.
 pub(super) trait Visit {
     /// A directory was opened, and nothing in it touched yet.
-    fn enter(&mut self, facts: &Facts, leaves_trace: bool) -> Result<(), Halt>;
+    fn enter(&mut self, handle: &OwnedFd, facts: &Facts, trace: Trace) -> Result<(), Halt>;
 
     /// Something that is not a directory.
     fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt>;
@@ -65,11 +70,12 @@ pub(super) trait Visit {
     }
 
     /// A directory that the walk will not come back to because it was halted. Only called when
-    /// [`Self::KEEPS_TIMES`].
+    /// [`Self::REMOVES`].
     fn abandon(&mut self, _left: &Left<'_>) {}
 
-    /// Whether the visitor changes directories, and so wants to see each of them once more.
-    const KEEPS_TIMES: bool = false;
+    /// Whether the visitor changes directories: then it wants to see each of them once more, and the
+    /// walk makes sure that they are still where they were found.
+    const REMOVES: bool = false;
 }
 
 /// What happens after a directory was left.
@@ -87,8 +93,19 @@ pub(super) struct Left<'a> {
     pub(super) handle: BorrowedFd<'a>,
     /// What it was when it was entered.
     pub(super) facts: &'a Facts,
-    /// The visitor's progress when this reading of it began.
+    /// The visitor's progress when it was entered.
+    pub(super) entered: u64,
+    /// The same when this reading of it began.
     pub(super) before: u64,
+}
+
+/// Whether reading a directory may move its access time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trace {
+    /// It does not.
+    None,
+    /// It may: the directory is another user's.
+    Atime,
 }
 
 /// A name in an open directory of a tree.
@@ -111,7 +128,9 @@ impl Spot<'_> {
     /// The failure of `doing` something here.
     pub(super) fn failure(&self, doing: &'static str, error: impl Into<io::Error>) -> Failure {
         let place = self.stale.place();
-        let mut failure = look::failure(place, self.dir, doing, None, error);
+        let name = Some(self.name).filter(|name| !name.is_empty());
+        let mut failure = look::failure(place, self.dir, doing, name, error);
+        failure.path.clone_from(&place.path);
         for step in self.trail.iter().map(CString::as_c_str).chain([self.name]) {
             failure.path.push(OsStr::from_bytes(step.to_bytes()));
         }
@@ -129,11 +148,21 @@ struct Frame {
     /// Where the next buffer begins.
     cookie: u64,
     at_end: bool,
+    entered: u64,
     before: u64,
+}
+
+impl Frame {
+    fn left<'a>(&'a self, handle: &'a OwnedFd) -> Left<'a> {
+        let Self { facts, entered, before, .. } = self;
+        Left { handle: handle.as_fd(), facts, entered: *entered, before: *before }
+    }
 }
 
 struct Walk<'a, V> {
     stale: &'a Stale,
+    /// The directory that the tree lies in.
+    parent: FileId,
     frames: Vec<Frame>,
     /// The name of each frame.
     trail: Vec<CString>,
@@ -149,21 +178,32 @@ pub(super) fn walk<V: Visit>(
     visitor: &mut V,
 ) -> Result<(), Halt> {
     let place = stale.place();
-    let open_top = || -> io::Result<(OwnedFd, Facts)> {
+    let open_top = || -> io::Result<(OwnedFd, Facts, Trace, FileId)> {
         let handle = top.as_fd().try_clone_to_owned()?;
         // Its position is shared with the guard's descriptor, which an earlier walk left at the end.
         seek(&handle, SeekFrom::Start(0))?;
         let facts = look::through(&handle, place.mount)?;
-        Ok((handle, facts))
+        if facts.id != stale.facts().id {
+            return Err(Errno::STALE.into());
+        }
+        let quiet = fcntl_getfl(&handle)?.contains(OFlags::NOATIME);
+        let parent = look::through(&place.handle, place.mount)?.id;
+        Ok((handle, facts, if quiet { Trace::None } else { Trace::Atime }, parent))
     };
-    let (handle, facts) = open_top().map_err(|error| {
+    let (handle, facts, trace, parent) = open_top().map_err(|error| {
         Halt::Failed(look::failure(place, &place.handle, "open", Some(stale.name()), error))
     })?;
-    let mut walk =
-        Walk { stale, frames: Vec::new(), trail: Vec::new(), buffer: Vec::new(), visitor };
-    walk.enter(stale.name().to_owned(), facts, handle, false)?;
+    let (frames, trail, buffer) = (Vec::new(), Vec::new(), Vec::new());
+    let mut walk = Walk { stale, parent, frames, trail, buffer, visitor };
+    walk.enter(stale.name().to_owned(), facts, handle, trace)?;
+    let mut raised = None;
     while !walk.frames.is_empty() {
-        let halt = if stop.is_raised() { Err(Halt::Stopped) } else { walk.step() };
+        if stop.is_urgent() {
+            raised.get_or_insert_with(Instant::now);
+        }
+        // The tree in hand is finished, unless that takes too long for whoever waits.
+        let is_over = raised.is_some_and(|at| !V::REMOVES || at.elapsed() > GRACE);
+        let halt = if is_over { Err(Halt::Stopped) } else { walk.step() };
         if let Err(halt) = halt {
             walk.unwind();
             return Err(halt);
@@ -175,6 +215,9 @@ pub(super) fn walk<V: Visit>(
 impl<V: Visit> Walk<'_, V> {
     /// One subdirectory entered, one buffer read, or one directory left.
     fn step(&mut self) -> Result<(), Halt> {
+        if V::REMOVES {
+            self.stay_inside()?;
+        }
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
         if let Some(name) = frame.subdirs.pop() {
             self.descend(name)
@@ -190,9 +233,9 @@ impl<V: Visit> Walk<'_, V> {
         name: CString,
         facts: Facts,
         handle: OwnedFd,
-        leaves_trace: bool,
+        trace: Trace,
     ) -> Result<(), Halt> {
-        self.visitor.enter(&facts, leaves_trace)?;
+        self.visitor.enter(&handle, &facts, trace)?;
         if self.frames.len() > KEPT_OPEN
             && let Some(above) = self.frames.last_mut()
         {
@@ -204,6 +247,7 @@ impl<V: Visit> Walk<'_, V> {
             subdirs: Vec::new(),
             cookie: 0,
             at_end: false,
+            entered: self.visitor.progress(),
             before: self.visitor.progress(),
         });
         self.trail.push(name);
@@ -213,7 +257,7 @@ impl<V: Visit> Walk<'_, V> {
     /// Reads one buffer of names: visits what is not a directory, remembers what is.
     fn read(&mut self) -> Result<(), Halt> {
         let size = if self.frames.len() > KEPT_OPEN { DEEP_BUFFER } else { BUFFER };
-        let Self { stale, frames, trail, buffer, visitor } = self;
+        let Self { stale, frames, trail, buffer, visitor, .. } = self;
         let Some(frame) = frames.last_mut() else { return Ok(()) };
         let Some(dir) = frame.handle.as_ref().map(AsFd::as_fd) else { return Ok(()) };
         let mount = stale.place().mount;
@@ -271,7 +315,10 @@ impl<V: Visit> Walk<'_, V> {
         });
         match opened {
             Ok((_, facts)) if facts.mounted => visitor.mounted(&spot),
-            Ok((opened, facts)) => self.enter(name, facts, opened.handle, opened.leaves_trace),
+            Ok((opened, facts)) => {
+                let trace = if opened.leaves_trace { Trace::Atime } else { Trace::None };
+                self.enter(name, facts, opened.handle, trace)
+            }
             Err(error) => match Errno::from_io_error(&error) {
                 // Gone, or something else by now: a later look will tell what.
                 Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
@@ -287,14 +334,15 @@ impl<V: Visit> Walk<'_, V> {
         let Self { stale, frames, trail, visitor, .. } = self;
         let Some((frame, above)) = frames.split_last_mut() else { return Ok(()) };
         let Some((name, trail_above)) = trail.split_last() else { return Ok(()) };
-        let Some(handle) = frame.handle.as_ref().map(AsFd::as_fd) else { return Ok(()) };
+        let Some(handle) = frame.handle.as_ref() else { return Ok(()) };
         let dir = match above.last() {
+            None => stale.place().handle.as_fd(),
             Some(Frame { handle: Some(handle), .. }) => handle.as_fd(),
-            _ => stale.place().handle.as_fd(),
+            // `reach_above` has opened it.
+            Some(Frame { handle: None, .. }) => return Ok(()),
         };
         let spot = Spot { dir, name, trail: trail_above, stale };
-        let left = Left { handle, facts: &frame.facts, before: frame.before };
-        match visitor.leave(&spot, &left)? {
+        match visitor.leave(&spot, &frame.left(handle))? {
             Next::Up => {
                 frames.pop();
                 trail.pop();
@@ -335,18 +383,35 @@ impl<V: Visit> Walk<'_, V> {
         Ok(())
     }
 
+    /// Makes sure that every open directory still lies in the one above it. A directory that somebody
+    /// moves elsewhere takes us along, and what it holds is none of ours from then on.
+    fn stay_inside(&self) -> Result<(), Halt> {
+        let mut above = self.parent;
+        for (at, frame) in self.frames.iter().enumerate() {
+            if let Some(handle) = &frame.handle {
+                let found = look::at(handle, c"..", self.stale.place().mount, Freshness::Synced);
+                if !found.is_ok_and(|facts| facts.id == above) {
+                    let (name, trail) = (&self.trail[at], &self.trail[..at]);
+                    let spot = Spot { dir: handle.as_fd(), name, trail, stale: self.stale };
+                    return Err(Halt::Failed(spot.failure("stay in", Errno::STALE)));
+                }
+            }
+            above = frame.facts.id;
+        }
+        Ok(())
+    }
+
     /// Shows every directory that is still being walked once more, from the bottom up.
     fn unwind(&mut self) {
-        if !V::KEEPS_TIMES {
+        if !V::REMOVES {
             return;
         }
         loop {
             let reached = self.reach_above().is_ok();
             self.trail.pop();
             let Some(frame) = self.frames.pop() else { return };
-            if let Some(handle) = frame.handle.as_ref().map(AsFd::as_fd) {
-                let left = Left { handle, facts: &frame.facts, before: frame.before };
-                self.visitor.abandon(&left);
+            if let Some(handle) = &frame.handle {
+                self.visitor.abandon(&frame.left(handle));
             }
             if !reached {
                 return;

@@ -7,36 +7,51 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fs2::FileExt;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::condemn::{Claim, Guard, Off, Reprieve, Spared, Stale};
+use super::FileLocks;
+use crate::condemn::{Claim, Guard, Lasting, Off, Reprieve, Spared, Stale};
 use crate::look::{self, Across};
 use crate::retention::Kind;
 
-/// Locks a stale entry.
-pub(super) fn claim(stale: Stale) -> Result<Claim, Reprieve> {
-    let Some(object) = open(&stale) else { return Ok(super::without_lock(stale)) };
-    match object.and_then(|object| lock(&stale, object)) {
-        Ok(object) => Ok(Claim::new(stale, Guard::of(object))),
-        Err(why) => Err(Reprieve::of(stale, why)),
-    }
-}
-
-/// Opens a stale entry without locking it, for those who asked for no locks.
-pub(super) fn open_unlocked(stale: Stale) -> Result<Claim, Reprieve> {
-    let Some(object) = open(&stale) else { return Ok(super::without_lock(stale)) };
+/// Opens a stale entry and locks it, unless no locks were asked for, with a lease beside it.
+pub(super) fn claim(
+    stale: Stale,
+    files: FileLocks,
+    lease: Option<Box<dyn Lasting>>,
+) -> Result<Claim, Reprieve> {
+    let object = open(&stale).transpose().and_then(|object| match object {
+        Some(object) if files == FileLocks::Flock => lock(&stale, object).map(Some),
+        object => Ok(object),
+    });
+    let object = object.and_then(|object| match &object {
+        Some(handle) if !is_same(&stale, handle)? => Err(Off::Spared(Spared::Replaced)),
+        _ => Ok(object),
+    });
     match object {
-        Ok(object) => Ok(Claim::new(stale, Guard::of(object))),
+        Ok(object) => Ok(Claim::new(stale, Guard::of(object, lease))),
         Err(why) => Err(Reprieve::of(stale, why)),
     }
 }
 
-/// Opens the object; nothing for what is never opened.
+/// Whether what was opened is what was sighted.
+fn is_same(stale: &Stale, object: &File) -> Result<bool, Off> {
+    let place = stale.place();
+    let found = look::through(object, place.mount).map_err(|error| {
+        let name = Some(stale.name());
+        Off::Failed(look::failure(place, &place.handle, "look at", name, error))
+    })?;
+    Ok(found.id == stale.facts().id)
+}
+
+/// Opens the object; nothing for what is never opened: nobody can hold a lock on a link, and opening a
+/// FIFO, a socket or a device does something.
 fn open(stale: &Stale) -> Option<Result<File, Off>> {
     let place = stale.place();
     let opened = match stale.facts().kind {
@@ -66,41 +81,31 @@ fn open(stale: &Stale) -> Option<Result<File, Off>> {
 fn lock(stale: &Stale, object: File) -> Result<File, Off> {
     let place = stale.place();
     // By its full name: std's own lock methods would shadow it.
-    match FileExt::try_lock_exclusive(&object) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return Err(Off::Spared(Spared::Busy));
+    let locked = FileExt::try_lock_exclusive(&object).or_else(|error| {
+        // On NFS the exclusive lock needs a handle for writing; the shared one is refused just as well
+        // while an exporter holds its own.
+        match Errno::from_io_error(&error) {
+            Some(Errno::BADF) => FileExt::try_lock_shared(&object),
+            _ => Err(error),
         }
-        Err(error) => {
-            return Err(match Errno::from_io_error(&error) {
-                Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF) => {
-                    Off::NoLock(format!(
-                        "the file system of {:?} does not lock files ({error}); --lock none \
-                         sweeps it without",
-                        place.path
-                    ))
-                }
-                _ => Off::Failed(look::failure(
-                    place,
-                    &place.handle,
-                    "lock",
-                    Some(stale.name()),
-                    error,
-                )),
-            });
-        }
-    }
-    match object.metadata() {
-        Ok(locked) if locked.ino() == stale.facts().id.ino => Ok(object),
-        Ok(_) => Err(Off::Spared(Spared::Replaced)),
-        Err(error) => Err(Off::Failed(look::failure(
-            place,
-            &place.handle,
-            "look at",
-            Some(stale.name()),
-            error,
+    });
+    match locked {
+        Ok(()) => Ok(object),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Off::Spared(Spared::Busy)),
+        Err(error) if is_unsupported(&error) => Err(Off::NoLock(format!(
+            "the file system of {:?} does not lock files ({error}); --lock none sweeps it without",
+            place.path
         ))),
+        Err(error) => {
+            let name = Some(stale.name());
+            Err(Off::Failed(look::failure(place, &place.handle, "lock", name, error)))
+        }
     }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    let unsupported = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::BADF];
+    Errno::from_io_error(error).is_some_and(|errno| unsupported.contains(&errno))
 }
 
 /// Why a path is not held.
@@ -122,7 +127,14 @@ pub enum NotHeld {
 pub fn wait_for(path: &Path, wait: Duration) -> Result<File, NotHeld> {
     let start = Instant::now();
     loop {
-        let object = File::open(path).map_err(NotHeld::NotThere)?;
+        // Not to wait for the other end of a FIFO.
+        let object = File::options()
+            .read(true)
+            .custom_flags(
+                OFlags::NONBLOCK.bits().cast_signed() | OFlags::NOCTTY.bits().cast_signed(),
+            )
+            .open(path)
+            .map_err(NotHeld::NotThere)?;
         match FileExt::try_lock_exclusive(&object) {
             Ok(()) => {
                 // A sweep may have removed what we waited for: its name then leads elsewhere.

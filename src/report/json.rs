@@ -157,7 +157,7 @@ pub fn settings(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
 pub fn outcome(out: &mut impl Write, outcome: &Outcome<'_>) -> io::Result<()> {
     let path = super::path_of(outcome);
     let (fate, reason) = match &outcome.fate {
-        Fate::Removed(_) => ("removed", "expired".to_owned()),
+        Fate::Removed => ("removed", "expired".to_owned()),
         Fate::Kept(kept) => ("kept", kept.why.key().to_owned()),
         Fate::Spared(why) => ("spared", why.key().to_owned()),
         Fate::Failed(failure) => {

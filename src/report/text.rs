@@ -84,9 +84,6 @@ fn reasons(out: &mut impl Write, zone: &ZoneSummary) -> io::Result<()> {
     for note in &zone.notes {
         writeln!(out, "{name}: note: {note}")?;
     }
-    if let Some(why) = &zone.no_lock {
-        writeln!(out, "{name}: left alone, its lock cannot be had: {why}")?;
-    }
     Ok(())
 }
 

@@ -13,9 +13,6 @@ const NANOS_PER_SEC: i64 = 1_000_000_000;
 pub struct Moment(i64);
 
 impl Moment {
-    /// The earliest moment that can be told.
-    pub const MIN: Self = Self(i64::MIN);
-
     /// A moment from a file system's two numbers: seconds and nanoseconds since the Unix epoch.
     pub const fn from_unix(secs: i64, nanos: u32) -> Self {
         Self(secs.saturating_mul(NANOS_PER_SEC).saturating_add(nanos as i64))
@@ -58,12 +55,6 @@ impl Age {
     /// Whole seconds, rounded towards zero.
     pub const fn as_secs(self) -> i64 {
         self.0 / NANOS_PER_SEC
-    }
-
-    /// How far this age is past `ttl`; zero when it is not.
-    pub const fn overdue(self, ttl: Ttl) -> Duration {
-        let past = self.0.saturating_sub(ttl.0);
-        Duration::from_nanos(if past < 0 { 0 } else { past.unsigned_abs() })
     }
 }
 
@@ -149,11 +140,5 @@ mod tests {
             let moment = Moment::from_unix(secs, nanos);
             assert_eq!((moment.unix_secs(), moment.subsec_nanos()), (secs, nanos));
         }
-    }
-
-    #[test]
-    fn overdue_is_what_the_age_has_beyond_the_ttl() {
-        assert_eq!(age(25).overdue(Ttl::from_secs(10)), Duration::from_secs(15));
-        assert_eq!(age(5).overdue(Ttl::from_secs(10)), Duration::ZERO);
     }
 }

@@ -23,9 +23,6 @@ pub enum Class {
 }
 
 impl Class {
-    /// Every class.
-    pub const ALL: [Self; 4] = [Self::Project, Self::Task, Self::Job, Self::Events];
-
     /// The word that the name begins with.
     pub const fn word(self) -> &'static str {
         match self {

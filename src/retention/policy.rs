@@ -77,15 +77,18 @@ impl Exclude {
     pub fn of(globs: &[String]) -> Result<Self, String> {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for text in globs {
-            let glob = GlobBuilder::new(text.trim_start_matches('/'))
-                .literal_separator(true)
-                .build()
-                .map_err(|error| error.to_string())?;
-            if text.contains('/') {
-                paths.add(glob)
-            } else {
-                names.add(glob)
-            };
+            let plain = text.trim_start_matches("./").trim_end_matches('/');
+            check_reach(plain)?;
+            // `tmp/keep/**` is meant for `tmp/keep`, which is judged as a whole.
+            for text in [plain].into_iter().chain(plain.strip_suffix("/**")) {
+                let glob = GlobBuilder::new(text).literal_separator(true).build();
+                let glob = glob.map_err(|error| error.to_string())?;
+                if text.contains('/') {
+                    paths.add(glob)
+                } else {
+                    names.add(glob)
+                };
+            }
         }
         let build = |globs: &GlobSetBuilder| globs.build().map_err(|error| error.to_string());
         Ok(Self { names: build(&names)?, paths: build(&paths)? })
@@ -96,6 +99,34 @@ impl Exclude {
         (!self.names.is_empty() && self.names.is_match(name))
             || (!self.paths.is_empty() && self.paths.is_match(dir.join(name)))
     }
+}
+
+/// Refuses a glob that can match no entry, and so would protect nothing without a word.
+fn check_reach(glob: &str) -> Result<(), String> {
+    if glob.is_empty() {
+        return Err("an empty glob matches nothing".to_owned());
+    }
+    let steps: Vec<&str> = glob.split('/').collect();
+    if steps.len() == 1 || steps.contains(&"**") {
+        return Ok(());
+    }
+    // How deep the entries of each zone lie below the data root.
+    let deepest = match steps[0] {
+        "tmp" => 2,
+        "cache" => 3,
+        "projects" | "tasks" | "jobs" => 4,
+        first if first.contains(['*', '?', '[', '{']) => 4,
+        _ => {
+            let why = "no entry has such a path: a glob with a / is relative to the data root and \
+                       begins with cache/export, tmp, projects, tasks or jobs";
+            return Err(why.to_owned());
+        }
+    };
+    if steps.len() > deepest {
+        let unit = steps[..deepest].join("/");
+        return Err(format!("entries are judged as a whole: exclude {unit:?}"));
+    }
+    Ok(())
 }
 
 /// The rules of one pass.
@@ -166,6 +197,8 @@ impl Limit {
                 let class = ExportName::classify(name.to_bytes()).ok_or(KeptBy::Unrecognized)?;
                 Ok(Self { clock: Clock::Mtime, ttl: Some(policy.export.of(class)) })
             }
+            // The file system's own, where a zone is the root of one.
+            Zone::Tmp | Zone::InstanceTmp if name == c"lost+found" => Err(KeptBy::Unrecognized),
             Zone::Tmp | Zone::InstanceTmp => {
                 let clock = match policy.tmp_age {
                     TmpAge::Tree => Clock::NewestUse,
@@ -188,9 +221,11 @@ impl Limit {
         self.ttl.is_none_or(|ttl| ttl.is_exceeded_by(used.age_at(now)))
     }
 
-    /// Whether these facts alone keep a whole tree from going.
+    /// Whether these facts of something in a tree keep the whole of it from going. What was used after
+    /// `now` does so under every rule, those included that ask for no age or for the top entry's alone.
     pub fn is_fresh(&self, facts: &Facts, now: Moment) -> bool {
-        self.clock != Clock::OwnAtime && !self.is_past(self.clock.read(facts), now)
+        let used = Clock::NewestUse.read(facts);
+        used > now || (self.clock != Clock::OwnAtime && !self.is_past(used, now))
     }
 }
 
@@ -231,10 +266,10 @@ impl KeptBy {
 pub struct Kept {
     /// Why.
     pub why: KeptBy,
-    /// How long it has been unused, where a clock applies to it.
+    /// How long it has been unused, where a rule asks.
     pub age: Option<Age>,
-    /// How long it may be.
-    pub ttl: Option<Ttl>,
+    /// That rule.
+    pub limit: Option<Limit>,
 }
 
 /// The verdict on an entry that has expired, as far as the first look can tell.
@@ -297,14 +332,11 @@ impl Policy {
         now: Moment,
     ) -> Result<Stale<P>, Kept> {
         let Sighting { zone, place, dir, name, facts } = *sighting;
-        let limit = Limit::of(self, zone, name, &facts).map_err(|why| Kept {
-            why,
-            age: None,
-            ttl: None,
-        })?;
+        let none = |why| Kept { why, age: None, limit: None };
+        let limit = Limit::of(self, zone, name, &facts).map_err(none)?;
         let used = limit.clock.read(&facts);
         let age = used.age_at(now);
-        let kept = |why| Kept { why, age: Some(age), ttl: limit.ttl };
+        let kept = |why| Kept { why, age: Some(age), limit: Some(limit) };
         if !limit.is_past(used, now) {
             return Err(kept(KeptBy::Fresh));
         }

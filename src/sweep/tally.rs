@@ -60,24 +60,20 @@ impl Tally {
     /// Counts one outcome.
     pub fn count(&mut self, outcome: &Outcome<'_>) {
         match &outcome.fate {
-            Fate::Removed(_) => self.removed += 1,
+            Fate::Removed => self.removed += 1,
             Fate::Kept(kept) => self.kept_by[kept.why as usize] += 1,
             Fate::Spared(why) => self.spared_by[*why as usize] += 1,
-            Fate::Failed(failure) => {
-                self.failed += 1;
-                if self.failures.len() < LISTED_FAILURES {
-                    self.failures.push(ListedFailure::of(failure));
-                }
-            }
+            Fate::Failed(failure) => self.count_failure(failure),
         }
         self.freed += outcome.freed;
     }
 
-    /// Counts a zone that is there and could not be entered, as one entry that failed.
-    pub fn count_unopened(&mut self, failure: &Failure) {
-        self.seen += 1;
+    /// Counts a failure, and lists the first ones.
+    pub fn count_failure(&mut self, failure: &Failure) {
         self.failed += 1;
-        self.failures.push(ListedFailure::of(failure));
+        if self.failures.len() < LISTED_FAILURES {
+            self.failures.push(ListedFailure::of(failure));
+        }
     }
 
     /// Adds another tally to this one.

@@ -1,0 +1,353 @@
+//! CVAT's exporter lock: the Redis lock that the Python library pottery takes for every export,
+//! download and cleanup (pottery 3.0.1, one master; CVAT 2.14.1 on).
+//!
+//! It must not remove a key that holds another's token, set one that does not expire, or wait. Key
+//! and algorithm are CVAT's: `SET redlock:export_lock:<path> <token> NX PX <ttl>`, given back by a
+//! script that compares the token before it deletes. What differs is the price: the claims of a batch
+//! go out in one pipeline, the releases in one script, where pottery makes several round trips and a
+//! new connection for each file.
+//!
+//! A lease lasts for its TTL less pottery's own drift (1 % and 2 ms) less a reserve, by our monotonic
+//! clock from before the request was sent. A lease that has run out is let go: the removal looks at
+//! the clock as its last act before the unlink. **The window:** a process that is stopped between that
+//! look and the unlink, for longer than the reserve, unlinks a file whose lock another may hold by
+//! then. Redis locks have no fencing token and Linux no conditional unlink, so the window can be kept
+//! small and not closed; `tests/model` shows it, and that there is no other.
+//!
+//! If the server restarts it forgets all locks, ours and the exporters'. So that we notice, no claim is
+//! acted upon more than [`TRUST`] after the server's last word without asking it again.
+
+mod keys;
+mod wire;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use keys::{CvatPath, Prefix};
+use wire::Wire;
+pub use wire::{Server, Trouble};
+
+use crate::condemn::{Lasting, Off, Reprieve, Spared, Stale};
+use crate::retention::Moment;
+
+/// How many locks are asked for at once.
+const BATCH: usize = 256;
+
+/// For how long after the server's last word its answer is taken to hold.
+const TRUST: Duration = Duration::from_millis(100);
+
+/// How far our clock may be off the server's before it is said, and before the zone is refused.
+const CLOCK_NOTED: i64 = 60;
+const CLOCK_REFUSED: i64 = 3600;
+
+/// Takes CVAT's exporter locks.
+#[derive(Debug)]
+pub struct ExporterLocks {
+    server: Server,
+    prefix: Prefix,
+    /// For how long a lock is asked.
+    ttl: Duration,
+    /// Our real clock when the pass began, to compare with the server's.
+    clock: Moment,
+    started: Instant,
+    /// Connections that no worker is using.
+    idle: Mutex<Vec<Wire>>,
+    notes: Mutex<Vec<String>>,
+}
+
+/// A key and the token that we set it to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Held {
+    key: Vec<u8>,
+    token: String,
+}
+
+/// A stale entry with the lease that covers it, or the reason why it has none.
+pub(super) type Leased = Result<(Stale, Box<dyn Lasting>), Reprieve>;
+
+/// A lock that we hold. Dropping it gives it back with the rest of its batch.
+#[derive(Debug)]
+struct Lease {
+    held: Option<Held>,
+    until: Instant,
+    back: Arc<Mutex<Vec<Held>>>,
+}
+
+impl Lasting for Lease {
+    fn lasts(&self) -> bool {
+        Instant::now() < self.until
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let back = self.held.take();
+        self.back.lock().unwrap_or_else(PoisonError::into_inner).extend(back);
+    }
+}
+
+/// The part of a TTL for which a lease may be acted upon: less pottery's drift, less a reserve of a
+/// twentieth, at most a second, for what may come between the last look and the unlink.
+fn usable(ttl: Duration) -> Duration {
+    let drift = ttl / 100 + Duration::from_millis(2);
+    let reserve = (ttl / 20).min(Duration::from_secs(1));
+    ttl.saturating_sub(drift + reserve)
+}
+
+impl ExporterLocks {
+    /// Locks on `server` for paths as CVAT sees them. `clock` is the present.
+    pub fn new(server: Server, prefix: Prefix, ttl: Duration, clock: Moment) -> Self {
+        Self {
+            server,
+            prefix,
+            ttl,
+            clock,
+            started: Instant::now(),
+            idle: Mutex::default(),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// Asks once, before a pass, whether the locks can be had.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn ready(&self) -> Result<(), Trouble> {
+        let mut wire = Wire::connect(&self.server)?;
+        let theirs = wire.time()?;
+        let elapsed = i64::try_from(self.started.elapsed().as_secs()).unwrap_or(0);
+        let off = self.clock.unix_secs() + elapsed - theirs;
+        if off.abs() > CLOCK_REFUSED {
+            return Err(Trouble::Clock(off));
+        }
+        if off.abs() > CLOCK_NOTED {
+            let ahead = if off > 0 { "ahead of" } else { "behind" };
+            self.note(format!("our clock is {} s {ahead} the Redis server's", off.abs()));
+        }
+        if self.prefix.is_guess() {
+            self.note(format!(
+                "CVAT's locks are taken as if it had the volume at {}, as we do: with --cvat-data it is \
+                 certain",
+                self.prefix.shown()
+            ));
+        }
+        if !self.prefix.is_known() {
+            self.compare_prefixes(&mut wire)?;
+        }
+        self.put_back(wire);
+        Ok(())
+    }
+
+    /// Live locks show how CVAT sees the paths. None of them under our prefix means that ours is wrong.
+    fn compare_prefixes(&self, wire: &mut Wire) -> Result<(), Trouble> {
+        let live = wire.live_locks()?;
+        if let Some(theirs) = self.prefix.contradicted_by(&live) {
+            self.note(format!(
+                "CVAT's live locks are for paths in {theirs}, ours would be for paths in {}: with \
+                 a wrong prefix nobody is kept out; give CVAT's with --cvat-data",
+                self.prefix.shown()
+            ));
+        }
+        Ok(())
+    }
+
+    /// What there is to know about these locks.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, note: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// Takes the locks of a batch and hands each over with what it covers.
+    pub fn claim(&self, batch: Vec<Stale>, each: &mut dyn FnMut(Leased)) {
+        let mut batch = batch.into_iter();
+        loop {
+            let part: Vec<Stale> = batch.by_ref().take(BATCH).collect();
+            if part.is_empty() {
+                return;
+            }
+            if let Err((trouble, rest)) = self.claim_part(part, each) {
+                for stale in rest.into_iter().chain(batch) {
+                    each(Err(Reprieve::of(stale, Off::NoLock(trouble.to_string()))));
+                }
+                return;
+            }
+        }
+    }
+
+    /// One pipeline of claims, and one script of releases.
+    fn claim_part(
+        &self,
+        part: Vec<Stale>,
+        each: &mut dyn FnMut(Leased),
+    ) -> Result<(), (Trouble, Vec<Stale>)> {
+        let wanted: Vec<Held> = part
+            .iter()
+            .map(|stale| {
+                let key = self.prefix.key(&stale.place().dir, stale.name());
+                Held { key, token: keys::token() }
+            })
+            .collect();
+        let asked = Instant::now();
+        let taken = self.with_wire(|wire| wire.take(&wanted, self.ttl));
+        let (mut wire, taken) = match taken {
+            Ok(taken) => taken,
+            Err(trouble) => return Err((trouble, part)),
+        };
+        let back = Arc::default();
+        let until = asked + usable(self.ttl);
+        let mut heard = Instant::now();
+        let mut lost = false;
+        for ((stale, held), is_ours) in part.into_iter().zip(wanted).zip(taken) {
+            if !is_ours {
+                each(Err(Reprieve::of(stale, Off::Spared(Spared::Busy))));
+                continue;
+            }
+            if heard.elapsed() > TRUST {
+                // The server may have gone, or been restarted, and all locks with it.
+                lost = lost || !wire.still_ours(&held).unwrap_or(false);
+                heard = Instant::now();
+            }
+            if lost {
+                // Not removed under a lock that we may not hold: it is tried again at the end.
+                each(Err(Reprieve::of(stale, Off::Spared(Spared::Busy))));
+                continue;
+            }
+            let lease = Lease { held: Some(held), until, back: Arc::clone(&back) };
+            each(Ok((stale, Box::new(lease))));
+        }
+        self.give_back(wire, &back, lost);
+        Ok(())
+    }
+
+    fn give_back(&self, mut wire: Wire, back: &Mutex<Vec<Held>>, lost: bool) {
+        let back = std::mem::take(&mut *back.lock().unwrap_or_else(PoisonError::into_inner));
+        if lost {
+            return;
+        }
+        // What cannot be given back runs out by itself; what ran out before was let go.
+        if let Ok(given) = wire.give_back(&back) {
+            let late = back.len().saturating_sub(given);
+            if late > 0 {
+                self.note(format!("{late} locks had run out before they were given back"));
+            }
+            self.put_back(wire);
+        }
+    }
+
+    /// Asks on an idle connection, or on a new one; once more on a new one if the first is dead.
+    fn with_wire<T>(
+        &self,
+        ask: impl Fn(&mut Wire) -> Result<T, Trouble>,
+    ) -> Result<(Wire, T), Trouble> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(mut wire) = idle {
+            match ask(&mut wire) {
+                Ok(answer) => return Ok((wire, answer)),
+                Err(Trouble::Unreachable(_)) => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        let mut wire = Wire::connect(&self.server)?;
+        let answer = ask(&mut wire)?;
+        Ok((wire, answer))
+    }
+
+    fn put_back(&self, wire: Wire) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(wire);
+    }
+
+    /// For how much longer somebody holds the lock of a path (relative to the volume), if anybody does.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub fn holder(&self, path: &CvatPath) -> Result<Option<Holder>, Trouble> {
+        let key = self.prefix.key_of(path);
+        let (wire, holder) = self.with_wire(|wire| wire.holder(&key))?;
+        self.put_back(wire);
+        Ok(holder)
+    }
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The holder's token: pottery's are UUIDs, ours begin with `sweeper-`.
+    pub token: String,
+    /// For how much longer; `None` for a lock without an end, which nobody but a human has set.
+    pub left: Option<Duration>,
+}
+
+/// A lock for as long as a command runs, for `sweeper hold`.
+#[derive(Debug)]
+pub struct Hold {
+    locks: ExporterLocks,
+    held: Held,
+    wire: Wire,
+}
+
+impl Hold {
+    /// Takes the lock of a path (relative to the volume), trying for at most `wait`.
+    ///
+    /// # Errors
+    /// The server cannot be asked; `Ok(None)`: somebody else holds it.
+    pub fn take(
+        locks: ExporterLocks,
+        path: &CvatPath,
+        wait: Duration,
+    ) -> Result<Option<Self>, Trouble> {
+        let start = Instant::now();
+        let key = locks.prefix.key_of(path);
+        let mut wire = Wire::connect(&locks.server)?;
+        loop {
+            let held = Held { key: key.clone(), token: keys::token() };
+            if wire.take(std::slice::from_ref(&held), locks.ttl)? == [true] {
+                return Ok(Some(Self { locks, held, wire }));
+            }
+            if start.elapsed() >= wait {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(50).min(wait));
+        }
+    }
+
+    /// How often it has to be extended.
+    pub fn pulse(&self) -> Duration {
+        self.locks.ttl / 3
+    }
+
+    /// Extends it for another TTL; false when it was lost.
+    pub fn extend(&mut self) -> bool {
+        let extended = self.wire.extend(&self.held, self.locks.ttl).or_else(|_| {
+            self.wire = Wire::connect(&self.locks.server)?;
+            self.wire.extend(&self.held, self.locks.ttl)
+        });
+        matches!(extended, Ok(true))
+    }
+
+    /// Gives it back.
+    pub fn give_back(mut self) {
+        // Where that fails it runs out by itself.
+        let _ = self.wire.give_back(std::slice::from_ref(&self.held));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_may_be_acted_upon_for_less_than_it_lasts() {
+        for secs in [1, 2, 30, 55, 3600] {
+            let ttl = Duration::from_secs(secs);
+            let pottery = ttl.saturating_sub(ttl / 100 + Duration::from_millis(2));
+            assert!(usable(ttl) < pottery && usable(ttl) > ttl / 2, "{secs}");
+        }
+        assert_eq!(usable(Duration::from_millis(1)), Duration::ZERO);
+    }
+}
