@@ -20,7 +20,7 @@
 mod keys;
 mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use keys::{CvatPath, Prefix};
@@ -31,7 +31,7 @@ use crate::condemn::{Lasting, Off, Reprieve, Spared, Stale};
 use crate::retention::Moment;
 
 /// How many locks are asked for at once.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 
 /// For how long after the server's last word its answer is taken to hold.
 const TRUST: Duration = Duration::from_millis(100);
@@ -55,34 +55,18 @@ pub struct ExporterLocks {
     notes: Mutex<Vec<String>>,
 }
 
-/// A key and the token that we set it to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Held {
-    key: Vec<u8>,
-    token: String,
-}
-
 /// A stale entry with the lease that covers it, or the reason why it has none.
 pub(super) type Leased = Result<(Stale, Box<dyn Lasting>), Reprieve>;
 
-/// A lock that we hold. Dropping it gives it back with the rest of its batch.
+/// A lock that we hold. It is given back with the rest of its batch, when the last of that was seen to.
 #[derive(Debug)]
 struct Lease {
-    held: Option<Held>,
     until: Instant,
-    back: Arc<Mutex<Vec<Held>>>,
 }
 
 impl Lasting for Lease {
     fn lasts(&self) -> bool {
         Instant::now() < self.until
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let back = self.held.take();
-        self.back.lock().unwrap_or_else(PoisonError::into_inner).extend(back);
     }
 }
 
@@ -153,7 +137,18 @@ impl ExporterLocks {
 
     /// What there is to know about these locks.
     pub fn notes(&self) -> Vec<String> {
+        let late: usize = self.settle().iter_mut().map(Wire::take_late).sum();
+        if late > 0 {
+            self.note(format!("{late} locks had run out before they were given back"));
+        }
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads what the server has still to say on idle connections.
+    fn settle(&self) -> std::sync::MutexGuard<'_, Vec<Wire>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain_mut(|wire| wire.catch_up().is_ok());
+        idle
     }
 
     fn note(&self, note: String) {
@@ -186,56 +181,46 @@ impl ExporterLocks {
         part: Vec<Stale>,
         each: &mut dyn FnMut(Leased),
     ) -> Result<(), (Trouble, Vec<Stale>)> {
-        let wanted: Vec<Held> = part
-            .iter()
-            .map(|stale| {
-                let key = self.prefix.key(&stale.place().dir, stale.name());
-                Held { key, token: keys::token() }
-            })
-            .collect();
+        let token = keys::token();
+        let keys: Vec<Vec<u8>> =
+            part.iter().map(|stale| self.prefix.key(&stale.place().dir, stale.name())).collect();
         let asked = Instant::now();
-        let taken = self.with_wire(|wire| wire.take(&wanted, self.ttl));
+        let taken = self.with_wire(|wire| wire.take(&keys, &token, self.ttl));
         let (mut wire, taken) = match taken {
             Ok(taken) => taken,
             Err(trouble) => return Err((trouble, part)),
         };
-        let back = Arc::default();
         let until = asked + usable(self.ttl);
         let mut heard = Instant::now();
         let mut lost = false;
-        for ((stale, held), is_ours) in part.into_iter().zip(wanted).zip(taken) {
+        let mut ours = Vec::with_capacity(keys.len());
+        for ((stale, key), is_ours) in part.into_iter().zip(keys).zip(taken) {
             if !is_ours {
                 each(Err(Reprieve::of(stale, Off::Spared(Spared::Busy))));
                 continue;
             }
             if heard.elapsed() > TRUST {
                 // The server may have gone, or been restarted, and all locks with it.
-                lost = lost || !wire.still_ours(&held).unwrap_or(false);
+                lost = lost || !wire.still_ours(&key, &token).unwrap_or(false);
                 heard = Instant::now();
             }
+            ours.push(key);
             if lost {
                 // Not removed under a lock that we may not hold: it is tried again at the end.
                 each(Err(Reprieve::of(stale, Off::Spared(Spared::Busy))));
-                continue;
+            } else {
+                each(Ok((stale, Box::new(Lease { until }))));
             }
-            let lease = Lease { held: Some(held), until, back: Arc::clone(&back) };
-            each(Ok((stale, Box::new(lease))));
         }
-        self.give_back(wire, &back, lost);
+        if !lost {
+            self.give_back(wire, &ours, &token);
+        }
         Ok(())
     }
 
-    fn give_back(&self, mut wire: Wire, back: &Mutex<Vec<Held>>, lost: bool) {
-        let back = std::mem::take(&mut *back.lock().unwrap_or_else(PoisonError::into_inner));
-        if lost {
-            return;
-        }
-        // What cannot be given back runs out by itself; what ran out before was let go.
-        if let Ok(given) = wire.give_back(&back) {
-            let late = back.len().saturating_sub(given);
-            if late > 0 {
-                self.note(format!("{late} locks had run out before they were given back"));
-            }
+    /// Gives a batch back. What cannot be given back runs out by itself.
+    fn give_back(&self, mut wire: Wire, ours: &[Vec<u8>], token: &str) {
+        if wire.give_back(ours, token).is_ok() {
             self.put_back(wire);
         }
     }
@@ -274,6 +259,12 @@ impl ExporterLocks {
     }
 }
 
+impl Drop for ExporterLocks {
+    fn drop(&mut self) {
+        drop(self.settle());
+    }
+}
+
 /// Who holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -287,7 +278,8 @@ pub struct Holder {
 #[derive(Debug)]
 pub struct Hold {
     locks: ExporterLocks,
-    held: Held,
+    key: [Vec<u8>; 1],
+    token: String,
     wire: Wire,
 }
 
@@ -302,12 +294,12 @@ impl Hold {
         wait: Duration,
     ) -> Result<Option<Self>, Trouble> {
         let start = Instant::now();
-        let key = locks.prefix.key_of(path);
+        let key = [locks.prefix.key_of(path)];
         let mut wire = Wire::connect(&locks.server)?;
         loop {
-            let held = Held { key: key.clone(), token: keys::token() };
-            if wire.take(std::slice::from_ref(&held), locks.ttl)? == [true] {
-                return Ok(Some(Self { locks, held, wire }));
+            let token = keys::token();
+            if wire.take(&key, &token, locks.ttl)? == [true] {
+                return Ok(Some(Self { locks, key, token, wire }));
             }
             if start.elapsed() >= wait {
                 return Ok(None);
@@ -323,9 +315,9 @@ impl Hold {
 
     /// Extends it for another TTL; false when it was lost.
     pub fn extend(&mut self) -> bool {
-        let extended = self.wire.extend(&self.held, self.locks.ttl).or_else(|_| {
+        let extended = self.wire.extend(&self.key, &self.token, self.locks.ttl).or_else(|_| {
             self.wire = Wire::connect(&self.locks.server)?;
-            self.wire.extend(&self.held, self.locks.ttl)
+            self.wire.extend(&self.key, &self.token, self.locks.ttl)
         });
         matches!(extended, Ok(true))
     }
@@ -333,7 +325,8 @@ impl Hold {
     /// Gives it back.
     pub fn give_back(mut self) {
         // Where that fails it runs out by itself.
-        let _ = self.wire.give_back(std::slice::from_ref(&self.held));
+        let given = self.wire.give_back(&self.key, &self.token);
+        let _ = given.and_then(|()| self.wire.catch_up());
     }
 }
 

@@ -11,18 +11,26 @@ use redis::{
     RedisConnectionInfo, RedisError,
 };
 
+use super::Holder;
 use super::keys::KEY;
-use super::{Held, Holder};
 
 /// How long to wait for the server, each time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Deletes each key that still holds the token it was set to; says how many.
-const GIVE_BACK: &str = "local n = 0
+/// Sets each key that does not exist to the token, with an expiry; says of each whether it did.
+const TAKE: &str = "local taken = {}
 for i, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[i] then n = n + redis.call('DEL', key) end
+  taken[i] = redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2]) and '1' or '0'
 end
-return n";
+return table.concat(taken)";
+
+/// Deletes each key that still holds the token; says how many.
+const GIVE_BACK: &str = "local ours = {}
+for i, token in ipairs(redis.call('MGET', unpack(KEYS))) do
+  if token == ARGV[1] then ours[#ours + 1] = KEYS[i] end
+end
+if #ours == 0 then return 0 end
+return redis.call('DEL', unpack(ours))";
 
 /// Sets a new expiry if the key still holds the token.
 const EXTEND: &str =
@@ -124,7 +132,13 @@ impl From<RedisError> for Trouble {
 }
 
 /// One connection.
-pub(super) struct Wire(Connection);
+pub(super) struct Wire {
+    connection: Connection,
+    /// How many locks each release that was not answered yet should have given back.
+    unanswered: Vec<usize>,
+    /// How many had run out by then.
+    late: usize,
+}
 
 impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -144,74 +158,101 @@ impl Wire {
                 Client::open(server.0.clone())?.get_connection_with_timeout(PATIENCE)?;
             connection.set_read_timeout(Some(PATIENCE))?;
             connection.set_write_timeout(Some(PATIENCE))?;
-            Ok(Self(connection))
+            let mut wire = Self { connection, unanswered: Vec::new(), late: 0 };
+            // A server that will not talk to us says so best in answer to something short.
+            let _: String = wire.ask(&redis::cmd("PING"))?;
+            Ok(wire)
         };
         connect().map_err(at)
     }
 
     /// The server's clock, in Unix seconds.
     pub(super) fn time(&mut self) -> Result<i64, Trouble> {
-        let (secs, _micros): (i64, i64) = redis::cmd("TIME").query(&mut self.0)?;
+        let (secs, _micros): (i64, i64) = self.ask(&redis::cmd("TIME"))?;
         Ok(secs)
     }
 
-    /// Asks for each of these locks; says of each whether we hold it now.
-    pub(super) fn take(&mut self, wanted: &[Held], ttl: Duration) -> Result<Vec<bool>, Trouble> {
+    /// Asks for the locks of these keys, in one script: it costs a bit more than half of what the same
+    /// commands cost in a pipeline. Says of each whether we hold it now.
+    pub(super) fn take(
+        &mut self,
+        keys: &[Vec<u8>],
+        token: &str,
+        ttl: Duration,
+    ) -> Result<Vec<bool>, Trouble> {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let mut pipe = redis::Pipeline::with_capacity(wanted.len());
-        for held in wanted {
-            pipe.cmd("SET").arg(&held.key).arg(&held.token).arg("NX").arg("PX").arg(ttl);
-        }
-        let taken: Result<Vec<Option<String>>, RedisError> = pipe.query(&mut self.0);
-        match taken {
-            Ok(taken) => Ok(taken.into_iter().map(|answer| answer.is_some()).collect()),
-            Err(error) => {
-                let trouble = Trouble::from(error);
+        match self.ask::<Vec<u8>>(script(TAKE, keys).arg(token).arg(ttl)) {
+            Ok(taken) if taken.len() == keys.len() => {
+                Ok(taken.into_iter().map(|digit| digit == b'1').collect())
+            }
+            Ok(_) => Err(Trouble::Refuses("an answer of the wrong length".to_owned())),
+            Err(trouble) => {
                 if !matches!(trouble, Trouble::Unreachable(_)) {
                     // Some may have been set before the server refused; else they run out.
-                    let _ = self.give_back(wanted);
+                    let _ = self.give_back(keys, token);
                 }
                 Err(trouble)
             }
         }
     }
 
-    /// Gives locks back, those that are still ours; says how many that were.
-    pub(super) fn give_back(&mut self, held: &[Held]) -> Result<usize, Trouble> {
-        if held.is_empty() {
-            return Ok(0);
+    /// Gives locks back, those that are still ours. Does not wait for the answer: it is read before
+    /// the next question, and a round trip saved.
+    pub(super) fn give_back(&mut self, keys: &[Vec<u8>], token: &str) -> Result<(), Trouble> {
+        if keys.is_empty() {
+            return Ok(());
         }
-        let mut script = redis::cmd("EVAL");
-        script.arg(GIVE_BACK).arg(held.len());
-        for held in held {
-            script.arg(&held.key);
+        let release = script(GIVE_BACK, keys).arg(token).get_packed_command();
+        self.connection.send_packed_command(&release)?;
+        self.unanswered.push(keys.len());
+        Ok(())
+    }
+
+    /// Reads what is still unanswered. A connection that is closed before has its releases thrown away
+    /// by the server.
+    pub(super) fn catch_up(&mut self) -> Result<(), Trouble> {
+        for expected in std::mem::take(&mut self.unanswered) {
+            if let redis::Value::Int(given) = self.connection.recv_response()? {
+                self.late += expected.saturating_sub(usize::try_from(given).unwrap_or(0));
+            }
         }
-        for held in held {
-            script.arg(&held.token);
-        }
-        Ok(script.query(&mut self.0)?)
+        Ok(())
+    }
+
+    /// How many locks had run out before they were given back, since this was last asked.
+    pub(super) fn take_late(&mut self) -> usize {
+        std::mem::take(&mut self.late)
+    }
+
+    fn ask<T: redis::FromRedisValue>(&mut self, question: &redis::Cmd) -> Result<T, Trouble> {
+        self.catch_up()?;
+        Ok(question.query(&mut self.connection)?)
     }
 
     /// Whether a lock is still ours.
-    pub(super) fn still_ours(&mut self, held: &Held) -> Result<bool, Trouble> {
-        let token: Option<String> = redis::cmd("GET").arg(&held.key).query(&mut self.0)?;
-        Ok(token.as_deref() == Some(&held.token))
+    pub(super) fn still_ours(&mut self, key: &[u8], token: &str) -> Result<bool, Trouble> {
+        let found: Option<String> = self.ask(redis::cmd("GET").arg(key))?;
+        Ok(found.as_deref() == Some(token))
     }
 
     /// Extends a lock; false when it is not ours any more.
-    pub(super) fn extend(&mut self, held: &Held, ttl: Duration) -> Result<bool, Trouble> {
+    pub(super) fn extend(
+        &mut self,
+        keys: &[Vec<u8>],
+        token: &str,
+        ttl: Duration,
+    ) -> Result<bool, Trouble> {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let mut script = redis::cmd("EVAL");
-        script.arg(EXTEND).arg(1).arg(&held.key).arg(&held.token).arg(ttl);
-        let extended: i64 = script.query(&mut self.0)?;
+        let extended: i64 = self.ask(script(EXTEND, keys).arg(token).arg(ttl))?;
         Ok(extended == 1)
     }
 
     /// Who holds a lock.
     pub(super) fn holder(&mut self, key: &[u8]) -> Result<Option<Holder>, Trouble> {
+        self.catch_up()?;
         let mut pipe = redis::pipe();
         pipe.cmd("GET").arg(key).cmd("PTTL").arg(key);
-        let (token, left): (Option<String>, i64) = pipe.query(&mut self.0)?;
+        let (token, left): (Option<String>, i64) = pipe.query(&mut self.connection)?;
         Ok(token.map(|token| Holder {
             token,
             left: u64::try_from(left).ok().map(Duration::from_millis),
@@ -225,7 +266,7 @@ impl Wire {
         for _ in 0..100 {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000);
-            let (next, keys): (u64, Vec<Vec<u8>>) = scan.query(&mut self.0)?;
+            let (next, keys): (u64, Vec<Vec<u8>>) = self.ask(&scan)?;
             if !keys.is_empty() || next == 0 {
                 return Ok(keys);
             }
@@ -233,4 +274,10 @@ impl Wire {
         }
         Ok(Vec::new())
     }
+}
+
+fn script(text: &str, keys: &[Vec<u8>]) -> redis::Cmd {
+    let mut script = redis::cmd("EVAL");
+    script.arg(text).arg(keys.len()).arg(keys);
+    script
 }
