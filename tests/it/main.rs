@@ -7,6 +7,7 @@ mod company;
 mod exporter;
 mod hostile;
 mod laws;
+mod meanwhile;
 mod names;
 mod oracle;
 mod tidy;
