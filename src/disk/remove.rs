@@ -49,6 +49,7 @@ pub(super) fn remove(
             freed: Freed::default(),
             kept_levels: 0,
             first_failure: None,
+            in_other_hands: false,
             spared: None,
         };
         let walked = tree::walk(stale, top, stop, &mut remover);
@@ -92,6 +93,8 @@ struct Remover<'a> {
     /// How many levels from the top hold something that could not be removed.
     kept_levels: usize,
     first_failure: Option<Failure>,
+    /// It was a directory's own mtime that ended the removal.
+    in_other_hands: bool,
     spared: Option<Spared>,
 }
 
@@ -103,7 +106,9 @@ impl Remover<'_> {
             (Err(Halt::Failed(failure)), _) => Some(Off::Failed(failure)),
             // Somebody else was faster, and has left us nothing more to do.
             (_, Some(Spared::Gone)) => Some(Off::Spared(Spared::Gone)),
-            (_, Some(spared)) if self.removed == 0 => Some(Off::Spared(spared)),
+            (_, Some(spared)) if self.removed == 0 || self.in_other_hands => {
+                Some(Off::Spared(spared))
+            }
             (_, Some(spared)) => Some(self.in_part(Errno::BUSY, spared.key())),
             (Err(_), None) if self.removed == 0 => Some(Off::Unreached),
             (Err(_), None) => Some(self.in_part(Errno::INTR, "stopped; the next pass goes on")),
@@ -130,9 +135,13 @@ impl Remover<'_> {
         Ok(())
     }
 
+    fn is_fresh(&self, facts: &Facts) -> bool {
+        self.stale.limit().is_fresh(facts, self.now)
+    }
+
     /// The survey's judgement, once more, before anything of it goes.
     fn relook(&mut self, facts: &Facts) -> Result<(), Halt> {
-        if self.stale.limit().is_fresh(facts, self.now) { self.spare(Spared::Used) } else { Ok(()) }
+        if self.is_fresh(facts) { self.spare(Spared::Used) } else { Ok(()) }
     }
 
     /// A directory was gone before we came to it.
@@ -153,6 +162,9 @@ impl Visit for Remover<'_> {
     const REMOVES: bool = true;
 
     fn enter(&mut self, _handle: &OwnedFd, facts: &Facts, _trace: Trace) -> Result<(), Halt> {
+        // A directory changes when somebody else removes what is in it, too: then the tree is in good
+        // hands, and that is no failure of ours.
+        self.in_other_hands = self.is_fresh(facts);
         self.relook(facts)
     }
 
@@ -207,6 +219,10 @@ impl Visit for Remover<'_> {
 
     fn mounted(&mut self, _at: &Spot<'_>) -> Result<(), Halt> {
         self.spare(Spared::Mounted)
+    }
+
+    fn lost(&mut self) -> Result<(), Halt> {
+        self.spare(Spared::Gone)
     }
 
     fn trouble(&mut self, at: &Spot<'_>, failure: Failure) -> Result<(), Halt> {

@@ -125,6 +125,10 @@ impl Visit for Survey<'_> {
         self.spare(Spared::Mounted)
     }
 
+    fn lost(&mut self) -> Result<(), Halt> {
+        self.spare(Spared::Gone)
+    }
+
     fn trouble(&mut self, _at: &Spot<'_>, failure: Failure) -> Result<(), Halt> {
         Err(Halt::Failed(failure))
     }

@@ -24,8 +24,8 @@ use crate::look::{self, Across, Freshness};
 use crate::retention::{Facts, FileId, Kind};
 use crate::stop::Stop;
 
-/// How many directories of one walk stay open.
-const KEPT_OPEN: usize = 32;
+/// How many directories of one walk stay open: enough for what is usual, few enough for many workers.
+const KEPT_OPEN: usize = 8;
 
 /// The buffer for names of a directory that stays open.
 const BUFFER: usize = 16 * 1024;
@@ -60,6 +60,9 @@ pub(super) trait Visit {
 
     /// Something is mounted here.
     fn mounted(&mut self, at: &Spot<'_>) -> Result<(), Halt>;
+
+    /// Somebody else has removed the directory that the walk is in, deep in the tree.
+    fn lost(&mut self) -> Result<(), Halt>;
 
     /// The system said no to something at this spot.
     fn trouble(&mut self, at: &Spot<'_>, failure: Failure) -> Result<(), Halt>;
@@ -366,14 +369,25 @@ impl<V: Visit> Walk<'_, V> {
         let (None, Some(child)) = (&above.handle, &frame.handle) else { return Ok(()) };
         let reopen = || -> io::Result<OwnedFd> {
             let handle = look::open_parent(child)?;
-            if look::through(&handle, stale.place().mount)?.id != above.facts.id {
+            let found = look::through(&handle, stale.place().mount)?;
+            if found.id != above.facts.id {
                 return Err(Errno::STALE.into());
             }
-            seek(&handle, SeekFrom::Start(above.cookie))?;
+            if !above.at_end
+                && let Err(error) = seek(&handle, SeekFrom::Start(above.cookie))
+            {
+                // A removed directory has no places to go to.
+                let is_removed = look::through(&handle, stale.place().mount)?.links == 0;
+                return Err(if is_removed { Errno::NOENT } else { error }.into());
+            }
             Ok(handle)
         };
         match reopen() {
             Ok(handle) => above.handle = Some(handle),
+            // Somebody else has removed it, and from what is removed there is no way up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.visitor.lost()?;
+            }
             Err(error) => {
                 let at = &trail[..trail.len().saturating_sub(1)];
                 let spot = Spot { dir: child.as_fd(), name: c"", trail: at, stale };
@@ -390,7 +404,12 @@ impl<V: Visit> Walk<'_, V> {
         for (at, frame) in self.frames.iter().enumerate() {
             if let Some(handle) = &frame.handle {
                 let found = look::at(handle, c"..", self.stale.place().mount, Freshness::Synced);
-                if !found.is_ok_and(|facts| facts.id == above) {
+                let is_inside = match found {
+                    Ok(facts) => facts.id == above,
+                    // It was removed by somebody else, and is empty for good.
+                    Err(error) => error.kind() == io::ErrorKind::NotFound,
+                };
+                if !is_inside {
                     let (name, trail) = (&self.trail[at], &self.trail[..at]);
                     let spot = Spot { dir: handle.as_fd(), name, trail, stale: self.stale };
                     return Err(Halt::Failed(spot.failure("stay in", Errno::STALE)));

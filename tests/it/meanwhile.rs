@@ -88,7 +88,8 @@ fn what_is_opened_or_locked_while_a_tree_goes_ends_its_removal() {
             })
             .collect();
         for (_, file) in open.iter().filter(|_| lock) {
-            rustix::fs::fcntl_lock(file.as_fd(), rustix::fs::FlockOperation::LockExclusive).unwrap();
+            rustix::fs::fcntl_lock(file.as_fd(), rustix::fs::FlockOperation::LockExclusive)
+                .unwrap();
         }
         let run = ended(pass);
         // Some of the tree is gone, so that is not silent.

@@ -1,0 +1,137 @@
+//! A process that nobody takes care of: nobody reads what it says, there is no home, and the ground
+//! that it stands on is gone. The pass ends all the same, and what it should do is done.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use super::{OLD, USER, bounded, within};
+use crate::world::{Run, Stat, World, as_user, can_be_root, export_name};
+
+const ENTRIES: u32 = 600;
+
+/// More to tell than any buffer holds, and a fresh file.
+fn talkative() -> World {
+    let world = World::new();
+    for number in 0..ENTRIES {
+        world.file(format!("cache/export/{}", export_name(number)), OLD);
+        world.file(format!("tmp/with-a-long-name-that-fills-the-buffers-{number}"), OLD);
+    }
+    world.file("tmp/fresh", 0);
+    world
+}
+
+#[track_caller]
+fn assert_swept(world: &World, what: &str) {
+    assert_eq!(fs::read_dir(world.path("cache/export")).unwrap().count(), 0, "{what}");
+    let left: Vec<_> =
+        fs::read_dir(world.path("tmp")).unwrap().map(|it| it.unwrap().path()).collect();
+    assert_eq!(left, [world.path("tmp/fresh")], "{what}");
+}
+
+/// The end of a pipe that nobody reads.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn nobody_who_reads_stdout_or_stderr_is_needed() {
+    for format in ["text", "json", "jsonl"] {
+        let world = talkative();
+        let mut command = bounded(&world.command(&["run", "-v", "--format", format]));
+        let output = command.stdout(closed_pipe()).stderr(closed_pipe()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{format}");
+        assert_swept(&world, format);
+    }
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_trouble_worth_a_word() {
+    for format in ["text", "json", "jsonl"] {
+        let world = talkative();
+        let mut command = bounded(&world.command(&["run", "--format", format]));
+        let run = Run::from(command.stdout(closed_pipe()).stderr(Stdio::piped()).output().unwrap());
+        assert_eq!(run.exits(0).stderr, "", "{format}");
+        assert_swept(&world, format);
+    }
+}
+
+#[test]
+fn descriptors_that_are_closed_from_the_start_do_not_lead_the_report_into_the_volume() {
+    for format in ["text", "json", "jsonl"] {
+        let world = talkative();
+        let fresh = Stat::of(&world.path("tmp/fresh"));
+        let closed = r#"exec "$@" <&- >&- 2>&-"#;
+        let command = world.command(&["run", "-v", "--format", format]);
+        let command = within("/bin/sh", &["-c", closed, "sh"], &command);
+        Run::of(bounded(&command)).exits(0);
+        assert_swept(&world, format);
+        assert_eq!(Stat::of(&world.path("tmp/fresh")), fresh);
+    }
+}
+
+#[test]
+fn a_report_that_finds_no_room_is_mentioned_and_the_pass_goes_on() {
+    for format in ["text", "json", "jsonl"] {
+        let world = talkative();
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = bounded(&world.command(&["run", "--format", format]));
+        let run = Run::from(command.stdout(full).stderr(Stdio::piped()).output().unwrap());
+        assert!(run.stderr.contains("the report cannot be written"), "{}", run.stderr);
+        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+        assert_swept(&world, format);
+    }
+}
+
+#[test]
+fn no_home_no_temporary_directory_and_no_terminal_are_needed() {
+    let homes = [
+        &[][..],
+        &["HOME=", "TMPDIR=", "PATH="],
+        &["HOME=/nowhere", "TMPDIR=/nowhere", "TERM=odd"],
+    ];
+    for environment in homes {
+        let world = talkative();
+        let command = world.command(&["run", "--progress", "always"]);
+        let run = Run::of(bounded(&within("/usr/bin/env", environment, &command)));
+        run.exits(0);
+        assert_swept(&world, &format!("{environment:?}"));
+    }
+}
+
+/// The same command, run in a directory.
+fn from(dir: &str, command: &Command) -> Command {
+    within("/bin/sh", &["-c", r#"cd "$0" && exec "$@""#, dir], command)
+}
+
+#[test]
+fn a_current_directory_that_is_gone_is_no_trouble() {
+    let world = talkative();
+    let gone = world.dir("gone", 0);
+    let command = world.command(&["run"]);
+    let script = r#"cd "$0" && rmdir "$0" && exec "$@""#;
+    let run =
+        Run::of(bounded(&within("/bin/sh", &["-c", script, gone.to_str().unwrap()], &command)));
+    run.exits(0);
+    assert!(!gone.exists());
+    assert_swept(&world, &run.stdout);
+}
+
+#[test]
+fn a_current_directory_that_may_not_be_written_is_no_trouble_and_data_is_found_from_it() {
+    if !can_be_root("other users") {
+        return;
+    }
+    let world = talkative();
+    world.chown(USER);
+    let above = world.root.parent().unwrap();
+    fs::set_permissions(above, PermissionsExt::from_mode(0o555)).unwrap();
+    // `./data` is the data root of last resort.
+    let command = crate::world::sweeper(&["run", "--now", crate::world::NOW]);
+    let run = Run::of(bounded(&as_user(USER, &from(above.to_str().unwrap(), &command))));
+    run.exits(0);
+    assert_swept(&world, &run.stdout);
+    assert_eq!(fs::read_dir(above).unwrap().count(), 1, "nothing was left there");
+}
