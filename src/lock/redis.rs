@@ -12,10 +12,10 @@
 //! the clock as its last act before the unlink. **The window:** a process that is stopped between that
 //! look and the unlink, for longer than the reserve, unlinks a file whose lock another may hold by
 //! then. Redis locks have no fencing token and Linux no conditional unlink, so the window can be kept
-//! small and not closed; `tests/model` shows it, and that there is no other.
+//! small and not closed; `tests/model.rs` shows it, and that there is no other.
 //!
 //! If the server restarts it forgets all locks, ours and the exporters'. So that we notice, no claim is
-//! acted upon more than [`TRUST`] after the server's last word without asking it again.
+//! acted upon more than a tenth of a second (`TRUST`) after the server's last word without asking it again.
 
 mod keys;
 mod wire;
@@ -185,16 +185,16 @@ impl ExporterLocks {
         let keys: Vec<Vec<u8>> =
             part.iter().map(|stale| self.prefix.key(&stale.place().dir, stale.name())).collect();
         let asked = Instant::now();
-        let taken = self.with_wire(|wire| wire.take(&keys, &token, self.ttl));
-        let (mut wire, taken) = match taken {
-            Ok(taken) => taken,
+        let answer = self.with_wire(|wire| wire.take(&keys, &token, self.ttl));
+        let (mut wire, are_ours) = match answer {
+            Ok(answer) => answer,
             Err(trouble) => return Err((trouble, part)),
         };
         let until = asked + usable(self.ttl);
         let mut heard = Instant::now();
         let mut lost = false;
         let mut ours = Vec::with_capacity(keys.len());
-        for ((stale, key), is_ours) in part.into_iter().zip(keys).zip(taken) {
+        for ((stale, key), is_ours) in part.into_iter().zip(keys).zip(are_ours) {
             if !is_ours {
                 each(Err(Reprieve::of(stale, Off::Spared(Spared::Busy))));
                 continue;

@@ -182,8 +182,8 @@ impl Wire {
     ) -> Result<Vec<bool>, Trouble> {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         match self.ask::<Vec<u8>>(script(TAKE, keys).arg(token).arg(ttl)) {
-            Ok(taken) if taken.len() == keys.len() => {
-                Ok(taken.into_iter().map(|digit| digit == b'1').collect())
+            Ok(digits) if digits.len() == keys.len() => {
+                Ok(digits.into_iter().map(|digit| digit == b'1').collect())
             }
             Ok(_) => Err(Trouble::Refuses("an answer of the wrong length".to_owned())),
             Err(trouble) => {
