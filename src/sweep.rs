@@ -21,7 +21,7 @@ pub use tally::Tally;
 
 /// How many stale entries are claimed together: enough that a round trip to a lock server does not
 /// show, few enough that its locks outlive the batch.
-const BATCH: usize = 512;
+const BATCH: usize = 1024;
 
 /// How many directories the entries of a batch may lie in: each of them is open.
 const BATCH_PLACES: usize = 16;

@@ -139,8 +139,9 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
         let exporter = self.exporter.filter(|_| zone == Zone::Export)?;
         match exporter.holder(relative) {
             Ok(None) => None,
-            Ok(Some(Holder { token, left })) => {
-                let who = if token.starts_with("sweeper-") { "a sweeper" } else { "CVAT" };
+            Ok(Some(holder)) => {
+                let who = if holder.is_sweeper() { "a sweeper" } else { "CVAT" };
+                let Holder { token, left } = holder;
                 let token = units::quoted(token.as_ref());
                 Some(match left {
                     Some(left) => {

@@ -67,6 +67,7 @@ struct Process {
     rounds_left: u8,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "what the properties ask about, one each")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct World {
     file: File,

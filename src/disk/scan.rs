@@ -22,7 +22,7 @@ use crate::stop::Stop;
 use crate::volume::Volume;
 
 /// Big enough that a call a buffer does not show, small enough to stay in the processor's cache.
-pub(super) const BUFFER: usize = 32 * 1024;
+pub(super) const BUFFER: usize = 64 * 1024;
 
 /// A zone being read.
 #[derive(Debug)]

@@ -31,7 +31,10 @@ use crate::condemn::{Lasting, Off, Reprieve, Spared, Stale};
 use crate::retention::Moment;
 
 /// How many locks are asked for at once.
-const BATCH: usize = 512;
+const BATCH: usize = 1024;
+
+/// How many of them are one question: the first are worked on while the server sees to the others.
+const QUESTION: usize = 128;
 
 /// For how long after the server's last word its answer is taken to hold.
 const TRUST: Duration = Duration::from_millis(100);
@@ -175,7 +178,8 @@ impl ExporterLocks {
         }
     }
 
-    /// One pipeline of claims, and one script of releases.
+    /// One batch: the claims go out together, and are worked on as their answers come in; then the
+    /// releases go out together.
     fn claim_part(
         &self,
         part: Vec<Stale>,
@@ -184,44 +188,63 @@ impl ExporterLocks {
         let token = keys::token();
         let keys: Vec<Vec<u8>> =
             part.iter().map(|stale| self.prefix.key(&stale.place().dir, stale.name())).collect();
-        let asked = Instant::now();
-        let answer = self.with_wire(|wire| wire.take(&keys, &token, self.ttl));
-        let (mut wire, are_ours) = match answer {
-            Ok(answer) => answer,
-            Err(trouble) => return Err((trouble, part)),
-        };
-        let until = asked + usable(self.ttl);
-        let mut heard = Instant::now();
-        let mut lost = false;
-        let mut ours = Vec::with_capacity(keys.len());
-        for ((stale, key), is_ours) in part.into_iter().zip(keys).zip(are_ours) {
-            if !is_ours {
-                each(Err(Reprieve::of(stale, Off::Spared(Spared::Busy))));
-                continue;
+        let until = Instant::now() + usable(self.ttl);
+        let asked = self.with_wire(|wire| {
+            let mut questions = keys.chunks(QUESTION);
+            questions.try_for_each(|keys| wire.ask_for(keys, &token, self.ttl))?;
+            wire.hear_taken(keys.len().min(QUESTION))
+        });
+        let (mut wire, mut are_ours) = match asked {
+            Ok(asked) => asked,
+            Err(trouble) => {
+                self.give_back_anyway(&keys, &token, &trouble);
+                return Err((trouble, part));
             }
-            if heard.elapsed() > TRUST {
-                // The server may have gone, or been restarted, and all locks with it.
-                lost = lost || !wire.still_ours(&key, &token).unwrap_or(false);
+        };
+        let mut heard = Instant::now();
+        let mut is_lost = false;
+        let mut part = part.into_iter();
+        for (at, key) in keys.iter().enumerate() {
+            let is_late = heard.elapsed() > TRUST;
+            while at >= are_ours.len() || (is_late && are_ours.len() < keys.len()) {
+                match wire.hear_taken((keys.len() - are_ours.len()).min(QUESTION)) {
+                    Ok(more) => are_ours.extend(more),
+                    Err(trouble) => {
+                        self.give_back_anyway(&keys, &token, &trouble);
+                        return Err((trouble, part.collect()));
+                    }
+                }
                 heard = Instant::now();
             }
-            ours.push(key);
-            if lost {
+            if is_late {
+                // The server may have gone, or been restarted, and all locks with it.
+                is_lost = is_lost || !wire.still_ours(key, &token).unwrap_or(false) && are_ours[at];
+                heard = Instant::now();
+            }
+            let Some(stale) = part.next() else { break };
+            if is_lost || !are_ours[at] {
                 // Not removed under a lock that we may not hold: it is tried again at the end.
                 each(Err(Reprieve::of(stale, Off::Spared(Spared::Busy))));
             } else {
                 each(Ok((stale, Box::new(Lease { until }))));
             }
         }
-        if !lost {
-            self.give_back(wire, &ours, &token);
+        let is_ours = |(key, is_ours): (Vec<u8>, bool)| is_ours.then_some(key);
+        let ours: Vec<Vec<u8>> = keys.into_iter().zip(are_ours).filter_map(is_ours).collect();
+        // What cannot be given back runs out by itself.
+        if !is_lost && wire.give_back(&ours, &token).is_ok() {
+            self.put_back(wire);
         }
         Ok(())
     }
 
-    /// Gives a batch back. What cannot be given back runs out by itself.
-    fn give_back(&self, mut wire: Wire, ours: &[Vec<u8>], token: &str) {
-        if wire.give_back(ours, token).is_ok() {
-            self.put_back(wire);
+    /// After a server that answers has refused some of a batch: the rest may have been granted.
+    fn give_back_anyway(&self, keys: &[Vec<u8>], token: &str, trouble: &Trouble) {
+        if let (false, Ok(mut wire)) =
+            (matches!(trouble, Trouble::Unreachable(_)), Wire::connect(&self.server))
+        {
+            let given = wire.give_back(keys, token);
+            let _ = given.and_then(|()| wire.catch_up());
         }
     }
 
@@ -268,10 +291,17 @@ impl Drop for ExporterLocks {
 /// Who holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// The holder's token: pottery's are UUIDs, ours begin with `sweeper-`.
+    /// The holder's token.
     pub token: String,
     /// For how much longer; `None` for a lock without an end, which nobody but a human has set.
     pub left: Option<Duration>,
+}
+
+impl Holder {
+    /// Whether it is a sweeper; else it is CVAT, whose tokens are UUIDs.
+    pub fn is_sweeper(&self) -> bool {
+        self.token.starts_with(keys::OURS)
+    }
 }
 
 /// A lock for as long as a command runs, for `sweeper hold`.
@@ -298,7 +328,8 @@ impl Hold {
         let mut wire = Wire::connect(&locks.server)?;
         loop {
             let token = keys::token();
-            if wire.take(&key, &token, locks.ttl)? == [true] {
+            wire.ask_for(&key, &token, locks.ttl)?;
+            if wire.hear_taken(1)? == [true] {
                 return Ok(Some(Self { locks, key, token, wire }));
             }
             if start.elapsed() >= wait {

@@ -104,19 +104,23 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// A token that nobody else has: 128 random bits of this process and a number.
+/// What our tokens begin with, so that people can tell whose a lock is.
+pub(super) const OURS: &str = "sw-";
+
+/// A token that nobody else has: 128 random bits of this process and a number. Up to 44 bytes, which
+/// Redis keeps in one piece with the key.
 pub(super) fn token() -> String {
-    static OURS: LazyLock<String> = LazyLock::new(|| {
+    static PROCESS: LazyLock<String> = LazyLock::new(|| {
         let mut bits = [0_u8; 16];
         // It cannot fail for 16 bytes on a kernel that has it (3.17); were it to, the process id would
         // still keep two of us on one machine apart.
         if rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty()).is_err() {
             bits[..4].copy_from_slice(&std::process::id().to_ne_bytes());
         }
-        bits.iter().fold("sweeper-".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+        bits.iter().fold(OURS.to_owned(), |text, byte| format!("{text}{byte:02x}"))
     });
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{}-{:x}", *OURS, NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 #[cfg(test)]
@@ -170,6 +174,6 @@ mod tests {
     fn no_two_tokens_are_alike() {
         let tokens: std::collections::BTreeSet<String> = (0..1000).map(|_| token()).collect();
         assert_eq!(tokens.len(), 1000);
-        assert!(tokens.iter().all(|token| token.len() > 40));
+        assert!(tokens.iter().all(|token| (37..=44).contains(&token.len())));
     }
 }

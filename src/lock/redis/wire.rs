@@ -173,26 +173,27 @@ impl Wire {
     }
 
     /// Asks for the locks of these keys, in one script: it costs a bit more than half of what the same
-    /// commands cost in a pipeline. Says of each whether we hold it now.
-    pub(super) fn take(
+    /// commands cost in a pipeline. The answers come in the order of the questions, by
+    /// [`Self::hear_taken`]; until all are heard nothing else may be asked.
+    pub(super) fn ask_for(
         &mut self,
         keys: &[Vec<u8>],
         token: &str,
         ttl: Duration,
-    ) -> Result<Vec<bool>, Trouble> {
+    ) -> Result<(), Trouble> {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        match self.ask::<Vec<u8>>(script(TAKE, keys).arg(token).arg(ttl)) {
-            Ok(digits) if digits.len() == keys.len() => {
+        let question = script(TAKE, keys).arg(token).arg(ttl).get_packed_command();
+        Ok(self.connection.send_packed_command(&question)?)
+    }
+
+    /// Says of each of the keys that were asked for whether we hold its lock now.
+    pub(super) fn hear_taken(&mut self, keys: usize) -> Result<Vec<bool>, Trouble> {
+        self.catch_up()?;
+        match self.connection.recv_response()?.extract_error()? {
+            redis::Value::BulkString(digits) if digits.len() == keys => {
                 Ok(digits.into_iter().map(|digit| digit == b'1').collect())
             }
-            Ok(_) => Err(Trouble::Refuses("an answer of the wrong length".to_owned())),
-            Err(trouble) => {
-                if !matches!(trouble, Trouble::Unreachable(_)) {
-                    // Some may have been set before the server refused; else they run out.
-                    let _ = self.give_back(keys, token);
-                }
-                Err(trouble)
-            }
+            _ => Err(Trouble::Refuses("an answer of the wrong kind".to_owned())),
         }
     }
 

@@ -80,8 +80,8 @@ fn a_clock_that_is_off_is_said_and_one_that_is_far_off_refuses_the_zone() {
         let run = world.run(&["run", "--format", "json", "--redis", &url, "--cvat-data", root]);
         let report = run.exits(code).json();
         let notes = zone(&report, "export")["notes"].to_string();
-        let word = if shift > 0 { "behind" } else { "ahead of" };
-        assert!(notes.contains("our clock is") && notes.contains(word), "{shift}: {notes}");
+        let side = if shift > 0 { "behind" } else { "ahead of" };
+        assert!(notes.contains("our clock is") && notes.contains(side), "{shift}: {notes}");
         let removed = if code == 0 { 5 } else { 0 };
         assert_counts(&report, "export", &[("removed", removed)]);
     }
@@ -110,7 +110,8 @@ fn left(world: &World) -> usize {
 
 #[test]
 fn trouble_in_the_middle_of_a_pass_ends_its_removals_within_seconds() {
-    let troubles: [(&str, fn(&mut Redis)); 4] = [
+    type Trouble = fn(&mut Redis);
+    let troubles: [(&str, Trouble); 4] = [
         ("killed", |redis| redis.die()),
         ("stopped", |redis| redis.signal("-STOP")),
         ("paused", |redis| drop(redis.cli(&["CLIENT", "PAUSE", "60000", "ALL"]))),

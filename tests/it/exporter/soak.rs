@@ -12,7 +12,7 @@ use crate::world::{Run, World, export_name, sweeper};
 
 /// What each exporter does until it is told to end: its files go stale after a second, so the passes
 /// and it are always about the same files.
-const EXPORTER: &str = r#"
+const EXPORTER: &str = r"
 import threading, shutil, tempfile
 lost = []; rounds = 0
 os.chdir(os.path.dirname(path))
@@ -44,7 +44,7 @@ while time.monotonic() < end:
         if time.time() - used < TTL * 0.9 and not os.path.exists(name): lost.append(name)
     rounds += 1
 print(rounds, len(lost), *lost[:5])
-"#;
+";
 
 #[test]
 fn no_fresh_export_is_lost_to_passes_without_pause() {
