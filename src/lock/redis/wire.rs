@@ -189,12 +189,12 @@ impl Wire {
     /// Says of each of the keys that were asked for whether we hold its lock now.
     pub(super) fn hear_taken(&mut self, keys: usize) -> Result<Vec<bool>, Trouble> {
         self.catch_up()?;
-        match self.connection.recv_response()?.extract_error()? {
-            redis::Value::BulkString(digits) if digits.len() == keys => {
-                Ok(digits.into_iter().map(|digit| digit == b'1').collect())
-            }
-            _ => Err(Trouble::Refuses("an answer of the wrong kind".to_owned())),
+        let answer = self.connection.recv_response()?.extract_error()?;
+        let digits: Vec<u8> = redis::from_redis_value(answer).map_err(RedisError::from)?;
+        if digits.len() != keys {
+            return Err(Trouble::Refuses("an answer of the wrong length".to_owned()));
         }
+        Ok(digits.into_iter().map(|digit| digit == b'1').collect())
     }
 
     /// Gives locks back, those that are still ours. Does not wait for the answer: it is read before
