@@ -184,7 +184,7 @@ fn command() -> Command {
         .subcommand(Command::new("man").about("Print the manual page, all commands in it"))
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 the pass ended and nothing failed; 1 some entries failed; \
+const EXIT_CODES: &str = "DUR is written 36h, 14d or 1h30m, or in plain seconds.\n\nExit codes: 0 the pass ended and nothing failed; 1 some entries failed; \
     2 usage, settings or data root are wrong, nothing was done; 3 stopped before the end; 4 a lock \
     backend could not be used, its zone was left alone. The highest applies.";
 
