@@ -1,7 +1,8 @@
 //! Runs a command while holding the lock that a sweep honors for a path.
 //!
 //! It must not outlive or outrank the command: signals go on to it, its exit code is ours, and it
-//! inherits the lock, so that killing this process does not bare a command that still writes.
+//! inherits the file lock, so that killing this process does not bare a command that still writes. (In
+//! Redis the lock then runs out with its TTL, since nobody extends it.)
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -45,11 +46,13 @@ pub fn hold(
             return not_run(&format!("cannot take CVAT's lock of {path}: {trouble}"));
         }
     };
+    // From here on, or it could run out while the other lock is waited for.
+    let beat = lease.map(Heartbeat::start);
     let lock = match flock::wait_for(path, wait) {
         Ok(lock) => lock,
         Err(not_held) => {
-            if let Some(lease) = lease {
-                lease.give_back();
+            if let Some(beat) = beat {
+                beat.end();
             }
             return match not_held {
                 flock::NotHeld::NotThere(error) => {
@@ -66,7 +69,6 @@ pub fn hold(
             };
         }
     };
-    let beat = lease.map(Heartbeat::start);
     let code = run(command);
     drop(lock);
     if let Some(beat) = beat {

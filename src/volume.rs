@@ -147,7 +147,8 @@ impl Volume {
         // Reading a link moves its access time, so links are only resolved for a path that is spelled
         // differently from the root.
         let root = std::path::absolute(&self.path)?;
-        if let Ok(relative) = full.strip_prefix(&root) {
+        let goes_up = full.components().any(|step| step == std::path::Component::ParentDir);
+        if let (false, Ok(relative)) = (goes_up, full.strip_prefix(&root)) {
             return Ok(Some(relative.to_owned()));
         }
         let root = root.canonicalize()?;

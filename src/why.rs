@@ -71,6 +71,16 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
             line("verdict", "never touched: it is in no zone".to_owned())?;
             return Ok(true);
         };
+        self.explain_unit(&unit, &relative, &mut line)
+    }
+
+    /// The answer for what a zone judges as one.
+    fn explain_unit(
+        &self,
+        unit: &Unit,
+        relative: &Path,
+        line: &mut impl FnMut(&str, String) -> io::Result<()>,
+    ) -> io::Result<bool> {
         let seen = disk::place(self.volume, unit.zone, &unit.dir);
         let seen = seen.and_then(|place| {
             let facts = disk::sight(&place, &unit.name)?.facts;
@@ -88,7 +98,7 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
         if relative != unit.dir.join(OsStr::from_bytes(unit.name.to_bytes())) {
             line("entry", format!("judged as a whole: {}", shown(&entry)))?;
         }
-        line("name", describe_name(unit.zone, &relative, &unit))?;
+        line("name", describe_name(unit.zone, relative, unit))?;
         line("kind", describe_kind(&facts).to_owned())?;
         let sighting =
             Sighting { zone: unit.zone, place: &place, dir: &place.dir, name: &unit.name, facts };
@@ -96,7 +106,12 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
             Ok(stale) => {
                 line("rule", describe_rule(stale.limit()))?;
                 line("last use", self.describe_use(stale.limit(), stale.facts()))?;
-                let holder = self.holder(&relative, unit.zone);
+                if let Err(why) = self.locks.ready(unit.zone) {
+                    line("lock", format!("cannot be had: {why}"))?;
+                    line("verdict", "a pass now would leave it alone".to_owned())?;
+                    return Ok(true);
+                }
+                let holder = self.holder(relative, unit.zone);
                 let limit = stale.limit();
                 let end = self.rehearse(stale);
                 line("lock", holder.unwrap_or_else(|| describe_lock(self.files, &end).to_owned()))?;

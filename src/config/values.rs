@@ -67,7 +67,11 @@ impl Values {
         };
         let fail = |why: String| ConfigError::File { path: path.clone(), why };
         let text = std::fs::read_to_string(&path).map_err(|error| fail(error.to_string()))?;
-        let table: toml::Table = text.parse().map_err(|error| fail(format!("{error}")))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            // Without the line itself, which may hold a password.
+            let line = error.span().map_or(0, |at| text[..at.start].lines().count().max(1));
+            fail(format!("not TOML, line {line}: {}", error.message()))
+        })?;
         let mut values = BTreeMap::new();
         for (key, value) in table {
             let known = SETTINGS.iter().find(|setting| setting.key == key && setting.in_file());
@@ -212,6 +216,7 @@ impl Values {
         let server = self.server(given)?;
         let ttl = self.parsed("lock_ttl", |text| match units::duration(text)? {
             ttl if ttl < Duration::from_secs(1) => Err("less than a second".to_owned()),
+            ttl if ttl > Duration::from_secs(86_400) => Err("more than a day".to_owned()),
             ttl => Ok(ttl),
         })?;
         // CVAT refuses to start with such a pair; whoever set it should hear of it here too.
@@ -251,12 +256,13 @@ impl Values {
     fn server(&mut self, given: &Given) -> Result<Option<Server>, ConfigError> {
         let password = given.env("CVAT_REDIS_INMEM_PASSWORD").map(String::as_str);
         let (server, origin) = if let Some((url, origin)) = self.get("redis") {
-            if matches!(origin, Origin::Flag(_)) && url.contains('@') {
+            let server = Server::from_url(url).map_err(|why| self.wrong("redis", why))?;
+            if matches!(origin, Origin::Flag(_)) && server.has_password() {
                 let why = "a password on the command line can be read by everybody with `ps`: set \
                            SWEEPER_REDIS, or CVAT_REDIS_INMEM_PASSWORD beside a URL without";
                 return Err(self.wrong("redis", why.to_owned()));
             }
-            let server = Server::from_url(url, password).map_err(|why| self.wrong("redis", why))?;
+            let server = server.or_password(password);
             (server, origin.clone())
         } else if let Some(host) = given.env("CVAT_REDIS_INMEM_HOST") {
             let port = match given.env("CVAT_REDIS_INMEM_PORT") {
@@ -269,9 +275,8 @@ impl Values {
                 })?,
             };
             let origin = Origin::Env("CVAT_REDIS_INMEM_HOST");
-            let server =
-                Server::of_cvat(host, port, password).map_err(|why| self.wrong("redis", why))?;
-            (server, origin)
+            let server = Server::of_cvat(host, port).map_err(|why| self.wrong("redis", why))?;
+            (server.or_password(password), origin)
         } else {
             return Ok(None);
         };

@@ -93,7 +93,7 @@ struct Remover<'a> {
     /// How many levels from the top hold something that could not be removed.
     kept_levels: usize,
     first_failure: Option<Failure>,
-    /// It was a directory's own mtime that ended the removal.
+    /// It was an empty directory that ended the removal, and nothing else in the tree was fresh.
     in_other_hands: bool,
     spared: Option<Spared>,
 }
@@ -162,10 +162,9 @@ impl Visit for Remover<'_> {
     const REMOVES: bool = true;
 
     fn enter(&mut self, _handle: &OwnedFd, facts: &Facts, _trace: Trace) -> Result<(), Halt> {
-        // A directory changes when somebody else removes what is in it, too: then the tree is in good
-        // hands, and that is no failure of ours.
-        self.in_other_hands = self.is_fresh(facts);
-        self.relook(facts)
+        // Later on a directory may have changed because somebody else removes what is in it, too; what
+        // was put there tells by itself.
+        if self.removed == 0 { self.relook(facts) } else { Ok(()) }
     }
 
     fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt> {
@@ -195,6 +194,12 @@ impl Visit for Remover<'_> {
             self.kept_levels = level;
             self.abandon(left);
             return Ok(Next::Up);
+        }
+        if self.is_fresh(left.facts) && self.removed == left.entered {
+            // Just emptied by somebody else, or just made: either way others are at work here.
+            self.in_other_hands = true;
+            self.abandon(left);
+            self.spare(Spared::Used)?;
         }
         // By its name, so the name is looked at: somebody may have put another directory there.
         match look::at(at.dir, at.name, self.stale.place().mount, Freshness::Synced) {

@@ -6,7 +6,8 @@
 //! while one of its subdirectories is walked and reached again through `..`, where it must be the
 //! directory that it was. Names come one `getdents` buffer at a time, so memory grows with depth
 //! alone. No link is followed and no mount entered. A walk that removes makes sure before every buffer
-//! of names that none of the open directories was moved out of the tree meanwhile.
+//! of names that none of the directories above was moved out of the tree meanwhile (in a tree of more
+//! than [`CHECKED_ALWAYS`] levels: every 50 ms).
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
@@ -32,6 +33,10 @@ const BUFFER: usize = 16 * 1024;
 
 /// The same for those below, of which there can be any number at once. Room for the longest name.
 const DEEP_BUFFER: usize = 1024;
+
+/// How many closed directories are made sure of before every buffer of names; more of them, now and then.
+const CHECKED_ALWAYS: usize = 64;
+const CHECKED_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a removal may go on after the pass was stopped.
 const GRACE: Duration = Duration::from_millis(300);
@@ -170,6 +175,8 @@ struct Walk<'a, V> {
     /// The name of each frame.
     trail: Vec<CString>,
     buffer: Vec<u8>,
+    /// When the closed directories are to be made sure of again.
+    check_due: Instant,
     visitor: &'a mut V,
 }
 
@@ -197,7 +204,8 @@ pub(super) fn walk<V: Visit>(
         Halt::Failed(look::failure(place, &place.handle, "open", Some(stale.name()), error))
     })?;
     let (frames, trail, buffer) = (Vec::new(), Vec::new(), Vec::new());
-    let mut walk = Walk { stale, parent, frames, trail, buffer, visitor };
+    let check_due = Instant::now();
+    let mut walk = Walk { stale, parent, frames, trail, buffer, check_due, visitor };
     walk.enter(stale.name().to_owned(), facts, handle, trace)?;
     let mut raised = None;
     while !walk.frames.is_empty() {
@@ -399,7 +407,7 @@ impl<V: Visit> Walk<'_, V> {
 
     /// Makes sure that every open directory still lies in the one above it. A directory that somebody
     /// moves elsewhere takes us along, and what it holds is none of ours from then on.
-    fn stay_inside(&self) -> Result<(), Halt> {
+    fn stay_inside(&mut self) -> Result<(), Halt> {
         let mut above = self.parent;
         for (at, frame) in self.frames.iter().enumerate() {
             if let Some(handle) = &frame.handle {
@@ -417,7 +425,45 @@ impl<V: Visit> Walk<'_, V> {
             }
             above = frame.facts.id;
         }
+        let closed = self.frames.len().saturating_sub(KEPT_OPEN + 2);
+        if closed > 0 && (closed < CHECKED_ALWAYS || Instant::now() > self.check_due) {
+            let start = Instant::now();
+            let hold = self.closed_hold();
+            // In a tree of very many levels no more than a quarter of the time goes into this.
+            self.check_due = Instant::now() + CHECKED_EVERY.max(3 * start.elapsed());
+            if !hold {
+                let (name, trail) = (c"", self.trail.as_slice());
+                let spot =
+                    Spot { dir: self.stale.place().handle.as_fd(), name, trail, stale: self.stale };
+                return Err(Halt::Failed(spot.failure("stay in", Errno::STALE)));
+            }
+        }
         Ok(())
+    }
+
+    /// The same for the directories that are closed: from the last one up, step by step.
+    fn closed_hold(&self) -> bool {
+        let Some((last, above)) = self.frames.split_last() else { return true };
+        let Some(handle) = &last.handle else { return true };
+        let mut below = None;
+        for frame in above.iter().rev() {
+            let up = look::open_parent(below.as_ref().unwrap_or(handle));
+            let up = match up {
+                Ok(up) => up,
+                // Removed by somebody else, and empty for good.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
+                Err(_) => return false,
+            };
+            let found = look::through(&up, self.stale.place().mount);
+            if !found.is_ok_and(|facts| facts.id == frame.facts.id) {
+                return false;
+            }
+            if frame.handle.is_some() {
+                break;
+            }
+            below = Some(up);
+        }
+        true
     }
 
     /// Shows every directory that is still being walked once more, from the bottom up.

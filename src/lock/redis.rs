@@ -14,8 +14,9 @@
 //! then. Redis locks have no fencing token and Linux no conditional unlink, so the window can be kept
 //! small and not closed; `tests/model.rs` shows it, and that there is no other.
 //!
-//! If the server restarts it forgets all locks, ours and the exporters'. So that we notice, no claim is
-//! acted upon more than a tenth of a second (`TRUST`) after the server's last word without asking it again.
+//! **The other window:** a server that is restarted forgets all locks, ours and the exporters'. No
+//! claim is acted upon more than a tenth of a second (`TRUST`) after the server last said that we hold
+//! it, without asking again; within that time we would not know.
 
 mod keys;
 mod wire;
@@ -55,6 +56,8 @@ pub struct ExporterLocks {
     started: Instant,
     /// Connections that no worker is using.
     idle: Mutex<Vec<Wire>>,
+    /// Why the locks cannot be had, once that is known.
+    trouble: Mutex<Option<Trouble>>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -91,6 +94,7 @@ impl ExporterLocks {
             clock,
             started: Instant::now(),
             idle: Mutex::default(),
+            trouble: Mutex::default(),
             notes: Mutex::default(),
         }
     }
@@ -100,12 +104,11 @@ impl ExporterLocks {
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), Trouble> {
-        let mut wire = Wire::connect(&self.server)?;
-        let theirs = wire.time()?;
+        let (mut wire, theirs) = self.with_wire(Wire::time)?;
         let elapsed = i64::try_from(self.started.elapsed().as_secs()).unwrap_or(0);
         let off = self.clock.unix_secs() + elapsed - theirs;
         if off.abs() > CLOCK_REFUSED {
-            return Err(Trouble::Clock(off));
+            return Err(self.remember(Trouble::Clock(off)));
         }
         if off.abs() > CLOCK_NOTED {
             let ahead = if off > 0 { "ahead of" } else { "behind" };
@@ -127,7 +130,11 @@ impl ExporterLocks {
 
     /// Live locks show how CVAT sees the paths. None of them under our prefix means that ours is wrong.
     fn compare_prefixes(&self, wire: &mut Wire) -> Result<(), Trouble> {
-        let live = wire.live_locks()?;
+        // A server that does not let us look is no reason to go without its locks.
+        let live = match wire.live_locks() {
+            Err(trouble @ (Trouble::Unreachable(_) | Trouble::Silent)) => return Err(trouble),
+            looked => looked.unwrap_or_default(),
+        };
         if let Some(theirs) = self.prefix.contradicted_by(&live) {
             self.note(format!(
                 "CVAT's live locks are for paths in {theirs}, ours would be for paths in {}: with \
@@ -150,7 +157,12 @@ impl ExporterLocks {
     /// Reads what the server has still to say on idle connections.
     fn settle(&self) -> std::sync::MutexGuard<'_, Vec<Wire>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain_mut(|wire| wire.catch_up().is_ok());
+        let mut is_well = self.known_trouble().is_none();
+        idle.retain_mut(|wire| {
+            // One that does not answer speaks for all of them.
+            is_well = is_well && wire.catch_up().is_ok();
+            is_well
+        });
         idle
     }
 
@@ -189,6 +201,8 @@ impl ExporterLocks {
         let keys: Vec<Vec<u8>> =
             part.iter().map(|stale| self.prefix.key(&stale.place().dir, stale.name())).collect();
         let until = Instant::now() + usable(self.ttl);
+        // What the server says was true when it said it, which was after this.
+        let mut heard = Instant::now();
         let asked = self.with_wire(|wire| {
             let mut questions = keys.chunks(QUESTION);
             questions.try_for_each(|keys| wire.ask_for(keys, &token, self.ttl))?;
@@ -197,55 +211,77 @@ impl ExporterLocks {
         let (mut wire, mut are_ours) = match asked {
             Ok(asked) => asked,
             Err(trouble) => {
-                self.give_back_anyway(&keys, &token, &trouble);
+                self.give_back_anyway(&keys, &token);
                 return Err((trouble, part));
             }
         };
-        let mut heard = Instant::now();
         let mut is_lost = false;
         let mut part = part.into_iter();
         for (at, key) in keys.iter().enumerate() {
             let is_late = heard.elapsed() > TRUST;
-            while at >= are_ours.len() || (is_late && are_ours.len() < keys.len()) {
+            while !is_lost && (at >= are_ours.len() || (is_late && are_ours.len() < keys.len())) {
                 match wire.hear_taken((keys.len() - are_ours.len()).min(QUESTION)) {
                     Ok(more) => are_ours.extend(more),
+                    Err(Trouble::Unreachable(_)) => is_lost = true,
                     Err(trouble) => {
-                        self.give_back_anyway(&keys, &token, &trouble);
+                        self.give_back_anyway(&keys, &token);
                         return Err((trouble, part.collect()));
                     }
                 }
-                heard = Instant::now();
             }
-            if is_late {
+            let is_ours = !is_lost && are_ours[at];
+            if is_ours && is_late {
                 // The server may have gone, or been restarted, and all locks with it.
-                is_lost = is_lost || !wire.still_ours(key, &token).unwrap_or(false) && are_ours[at];
-                heard = Instant::now();
+                let asked = Instant::now();
+                is_lost = !wire.still_ours(key, &token).unwrap_or(false);
+                heard = asked;
             }
             let Some(stale) = part.next() else { break };
-            if is_lost || !are_ours[at] {
-                // Not removed under a lock that we may not hold: it is tried again at the end.
-                each(Err(Reprieve::of(stale, Off::Spared(Spared::Busy))));
-            } else {
+            if is_ours && !is_lost {
                 each(Ok((stale, Box::new(Lease { until }))));
+            } else {
+                // Busy, or not removed under a lock that we may not hold: tried again at the end.
+                each(Err(Reprieve::of(stale, Off::Spared(Spared::Busy))));
             }
+        }
+        if is_lost {
+            // The one reconnect. If it cannot be made, the next claim says so.
+            self.give_back_anyway(&keys, &token);
+            return Ok(());
         }
         let is_ours = |(key, is_ours): (Vec<u8>, bool)| is_ours.then_some(key);
         let ours: Vec<Vec<u8>> = keys.into_iter().zip(are_ours).filter_map(is_ours).collect();
         // What cannot be given back runs out by itself.
-        if !is_lost && wire.give_back(&ours, &token).is_ok() {
+        if wire.give_back(&ours, &token).is_ok() {
             self.put_back(wire);
         }
         Ok(())
     }
 
-    /// After a server that answers has refused some of a batch: the rest may have been granted.
-    fn give_back_anyway(&self, keys: &[Vec<u8>], token: &str, trouble: &Trouble) {
-        if let (false, Ok(mut wire)) =
-            (matches!(trouble, Trouble::Unreachable(_)), Wire::connect(&self.server))
+    /// After trouble in the middle of a batch: some of it may have been granted, and is given back on a
+    /// new connection if there is one to be had.
+    fn give_back_anyway(&self, keys: &[Vec<u8>], token: &str) {
+        let is_away = matches!(
+            self.known_trouble(),
+            Some(Trouble::Unreachable(_) | Trouble::Silent | Trouble::Denied(_))
+        );
+        if !is_away
+            && let Ok(mut wire) = Wire::connect(&self.server)
+            && wire.give_back(keys, token).is_ok()
+            && wire.catch_up().is_ok()
         {
-            let given = wire.give_back(keys, token);
-            let _ = given.and_then(|()| wire.catch_up());
+            self.put_back(wire);
         }
+    }
+
+    /// Trouble that would only be met again, at the price of waiting for it.
+    fn known_trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, trouble: Trouble) -> Trouble {
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get_or_insert(trouble).clone()
     }
 
     /// Asks on an idle connection, or on a new one; once more on a new one if the first is dead.
@@ -253,17 +289,23 @@ impl ExporterLocks {
         &self,
         ask: impl Fn(&mut Wire) -> Result<T, Trouble>,
     ) -> Result<(Wire, T), Trouble> {
+        if let Some(trouble) = self.known_trouble() {
+            return Err(trouble);
+        }
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(mut wire) = idle {
             match ask(&mut wire) {
                 Ok(answer) => return Ok((wire, answer)),
+                // The connection is dead; the server may not be.
                 Err(Trouble::Unreachable(_)) => {}
-                Err(trouble) => return Err(trouble),
+                Err(trouble) => return Err(self.remember(trouble)),
             }
         }
-        let mut wire = Wire::connect(&self.server)?;
-        let answer = ask(&mut wire)?;
-        Ok((wire, answer))
+        let asked = Wire::connect(&self.server).and_then(|mut wire| {
+            let answer = ask(&mut wire)?;
+            Ok((wire, answer))
+        });
+        asked.map_err(|trouble| self.remember(trouble))
     }
 
     fn put_back(&self, wire: Wire) {
@@ -311,6 +353,7 @@ pub struct Hold {
     key: [Vec<u8>; 1],
     token: String,
     wire: Wire,
+    is_held: bool,
 }
 
 impl Hold {
@@ -330,7 +373,7 @@ impl Hold {
             let token = keys::token();
             wire.ask_for(&key, &token, locks.ttl)?;
             if wire.hear_taken(1)? == [true] {
-                return Ok(Some(Self { locks, key, token, wire }));
+                return Ok(Some(Self { locks, key, token, wire, is_held: true }));
             }
             if start.elapsed() >= wait {
                 return Ok(None);
@@ -346,15 +389,22 @@ impl Hold {
 
     /// Extends it for another TTL; false when it was lost.
     pub fn extend(&mut self) -> bool {
-        let extended = self.wire.extend(&self.key, &self.token, self.locks.ttl).or_else(|_| {
-            self.wire = Wire::connect(&self.locks.server)?;
-            self.wire.extend(&self.key, &self.token, self.locks.ttl)
-        });
-        matches!(extended, Ok(true))
+        let mut extended = self.wire.extend(&self.key, &self.token, self.locks.ttl);
+        if matches!(extended, Err(Trouble::Unreachable(_)))
+            && let Ok(wire) = Wire::connect(&self.locks.server)
+        {
+            self.wire = wire;
+            extended = self.wire.extend(&self.key, &self.token, self.locks.ttl);
+        }
+        self.is_held = matches!(extended, Ok(true));
+        self.is_held
     }
 
     /// Gives it back.
     pub fn give_back(mut self) {
+        if !self.is_held {
+            return;
+        }
         // Where that fails it runs out by itself.
         let given = self.wire.give_back(&self.key, &self.token);
         let _ = given.and_then(|()| self.wire.catch_up());

@@ -78,6 +78,50 @@ fn a_lock_that_we_hold_makes_pottery_wait_and_then_succeed() {
 }
 
 #[test]
+fn hold_takes_the_right_lock_however_the_path_is_spelled() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let world = World::new();
+    let path = export(&world, 1);
+    let name = export_name(1);
+    for (from, spelled) in [
+        ("tmp", format!("../cache/export/{name}")),
+        ("cache/export", format!("../export/{name}")),
+        ("cache/export", name.clone()),
+    ] {
+        let mut hold = sweeper(&["hold", "--redis", &redis.url(), "--data"]);
+        hold.arg(&world.root).arg("--cvat-data").arg(&world.root).arg(&spelled);
+        hold.args(["--", "redis-cli", "-p", &redis.port.to_string(), "--raw", "KEYS", "*"]);
+        hold.current_dir(world.path(from)).env("PATH", std::env::var_os("PATH").unwrap());
+        let run = Run::of(hold);
+        assert_eq!(run.exits(0).stdout.trim(), key(&path), "{spelled} from {from}");
+        assert!(redis.keys().is_empty());
+    }
+}
+
+#[test]
+fn hold_keeps_its_lease_while_it_waits_for_the_file_lock_and_takes_a_forgotten_one_again() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let world = World::new();
+    let path = export(&world, 1);
+    let other = std::fs::File::open(&path).unwrap();
+    fs2::FileExt::lock_exclusive(&other).unwrap();
+    let mut hold = sweeper(&["hold", "--lock-ttl", "1s", "--lock-wait", "20s", "--redis"]);
+    hold.arg(redis.url()).arg("--data").arg(&world.root).arg("--cvat-data").arg(&world.root);
+    hold.arg(&path).args(["--", "/bin/sleep", "2"]);
+    let mut hold = hold.spawn().unwrap();
+    // More than twice the TTL.
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(redis.keys(), [key(&path)]);
+    drop(other);
+    std::thread::sleep(Duration::from_millis(500));
+    redis.cli(&["FLUSHALL"]);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(redis.keys(), [key(&path)], "taken again");
+    assert!(hold.wait().unwrap().success());
+    assert!(redis.keys().is_empty());
+}
+
+#[test]
 fn what_pottery_holds_for_a_moment_is_removed_at_the_end() {
     let Some(redis) = Redis::start(&[]) else { return };
     let world = World::new();
@@ -224,6 +268,16 @@ fn the_password_is_shown_nowhere() {
     let run = world.run(&["config", "--config", file.to_str().unwrap()]);
     assert!(run.exits(0).stdout.contains(&format!("127.0.0.1:{}", redis.port)), "{}", run.stdout);
     assert!(!run.stdout.contains("s3cret"));
+    let file = world.file_of("broken.toml", 0, format!("redis = '{url}\n").as_bytes());
+    let run = world.run(&["config", "--config", file.to_str().unwrap()]);
+    assert!(run.exits(2).stderr.contains("line 1"), "{}", run.stderr);
+    assert!(!run.stderr.contains("s3cret"), "{}", run.stderr);
+    let run = world.run(&["run", "--redis", "unix:///tmp/x.sock?pass=s3cret"]);
+    assert!(
+        run.exits(2).stderr.contains("`ps`") && !run.stderr.contains("s3cret"),
+        "{}",
+        run.stderr
+    );
     // On the command line everybody could read it with ps, so it is refused there.
     let run = world.run(&["run", "--redis", &url]);
     assert!(
@@ -300,6 +354,10 @@ fn settings_of_the_lock_have_cvats_names() {
     ];
     let run = with(&pair);
     assert!(run.exits(2).stderr.contains("ACQUISITION_TIMEOUT"), "{}", run.stderr);
+    for ttl in ["0", "18446744073709551615", "2d"] {
+        let run = with(&[("CVAT_EXPORT_CACHE_LOCK_TTL", ttl)]);
+        assert!(run.exits(2).stderr.contains("LOCK_TTL"), "{ttl}: {}", run.stderr);
+    }
     let host = with(&[("CVAT_REDIS_INMEM_HOST", "cvat_redis_inmem")]).exits(0).json();
     assert_eq!(host["redis"]["value"], "redis://cvat_redis_inmem:6379/0");
     assert_eq!(host["redis"]["origin"], "environment CVAT_REDIS_INMEM_HOST");

@@ -20,15 +20,20 @@ fn tree(world: &World, count: usize) -> PathBuf {
     world.path("tmp/tree")
 }
 
-/// A pass whose removals take a millisecond each, begun: some files are gone already.
-fn begun(world: &World, args: &[&str]) -> Child {
+/// A pass whose removals take a millisecond each.
+fn slowly(world: &World, args: &[&str]) -> Child {
     let log = world.root.parent().unwrap().join("slow.log");
     let inner = world.command(&[&["run", "--format", "json", "--jobs", "1"], args].concat());
     let mut command = Command::new("strace");
     command.args(["-f", "-e", "trace=unlinkat", "-e", "inject=unlinkat:delay_enter=1000", "-o"]);
     command.arg(&log).arg(inner.get_program()).args(inner.get_args());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The same, begun: some files are gone already.
+fn begun(world: &World, args: &[&str]) -> Child {
     let all = count(world);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = slowly(world, args);
     let start = Instant::now();
     // By then the answers of the survey have gone stale, too.
     while count(world) + 120 > all {
@@ -59,6 +64,30 @@ fn a_directory_that_is_moved_out_of_the_tree_is_not_followed() {
     assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
     // What was in the buffer at that moment may still go; nothing else does.
     let left = std::fs::read_dir(&outside).unwrap().count();
+    assert!(left + 700 > moved && left > 1000, "{moved} were moved out, {left} are left");
+}
+
+#[test]
+fn a_deep_directory_that_is_moved_out_takes_nothing_along() {
+    let world = World::new();
+    let bottom = "tmp/tree/1/2/3/4/5/6/7/8/9/10/11/12/13/14";
+    for number in 0..3000 {
+        world.file(format!("{bottom}/file-{number}"), 20 * DAY);
+    }
+    world.age_dirs("tmp", 20 * DAY);
+    let outside = world.dir("precious", 0).join("moved");
+    let count = |dir: &Path| std::fs::read_dir(dir).map_or(0, Iterator::count);
+    let pass = slowly(&world, &[]);
+    let start = Instant::now();
+    while count(&world.path(bottom)) > 2900 {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // One that the walk does not keep open.
+    std::fs::rename(world.path("tmp/tree/1/2/3/4/5/6/7/8/9/10/11"), &outside).unwrap();
+    let moved = count(&outside.join("12/13/14"));
+    ended(pass).exits(1);
+    let left = count(&outside.join("12/13/14"));
     assert!(left + 700 > moved && left > 1000, "{moved} were moved out, {left} are left");
 }
 

@@ -17,10 +17,13 @@ use super::keys::KEY;
 /// How long to wait for the server, each time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Sets each key that does not exist to the token, with an expiry; says of each whether it did.
+/// Sets each key that does not exist to the token, with an expiry; says of each whether it holds the
+/// token now: a batch that is asked for once more, on a new connection, may have been granted before.
 const TAKE: &str = "local taken = {}
 for i, key in ipairs(KEYS) do
-  taken[i] = redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2]) and '1' or '0'
+  local ours = redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2])
+    or redis.call('GET', key) == ARGV[1]
+  taken[i] = ours and '1' or '0'
 end
 return table.concat(taken)";
 
@@ -32,10 +35,11 @@ end
 if #ours == 0 then return 0 end
 return redis.call('DEL', unpack(ours))";
 
-/// Sets a new expiry if the key still holds the token.
-const EXTEND: &str =
-    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return 0";
+/// Sets a new expiry if the key still holds the token, and takes it again if nobody has it.
+const EXTEND: &str = "local token = redis.call('GET', KEYS[1])
+if token == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+if token then return 0 end
+return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0";
 
 /// Where the server is, and how to log in.
 #[derive(Clone)]
@@ -49,11 +53,11 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     /// From a URL: `redis://[:password@]host[:port][/db]`, `unix:///path`, and `rediss://` in builds
-    /// with TLS. `password` is for a URL without one.
+    /// with TLS.
     ///
     /// # Errors
     /// What is wrong with it, without the password.
-    pub fn from_url(url: &str, password: Option<&str>) -> Result<Self, String> {
+    pub fn from_url(url: &str) -> Result<Self, String> {
         let Ok(info) = url.into_connection_info() else {
             return Err(
                 "not a Redis URL; write it like redis://host:6379 or unix:///path".to_owned()
@@ -63,25 +67,35 @@ impl Server {
             return Err("this build has no TLS".to_owned());
         }
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
-        let settings = match password {
-            Some(password) if settings.password().is_none() => settings.set_password(password),
-            _ => settings,
-        };
         Ok(Self(info.set_redis_settings(settings)))
     }
 
-    /// As CVAT's own settings name it: database 0, and no `AUTH` for an empty password.
+    /// With this password, unless it has its own. An empty one is none.
+    #[must_use]
+    pub fn or_password(self, password: Option<&str>) -> Self {
+        match password.filter(|password| !password.is_empty()) {
+            Some(password) if !self.has_password() => {
+                let settings = self.0.redis_settings().clone().set_password(password);
+                Self(self.0.set_redis_settings(settings))
+            }
+            _ => self,
+        }
+    }
+
+    /// As CVAT's own settings name it: database 0, no user name.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn of_cvat(host: &str, port: u16, password: Option<&str>) -> Result<Self, String> {
+    pub fn of_cvat(host: &str, port: u16) -> Result<Self, String> {
         let addr = ConnectionAddr::Tcp(host.to_owned(), port);
         let info = addr.into_connection_info().map_err(|error| error.category().to_owned())?;
-        let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if let Some(password) = password.filter(|password| !password.is_empty()) {
-            settings = settings.set_password(password);
-        }
+        let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         Ok(Self(info.set_redis_settings(settings)))
+    }
+
+    /// Whether it has a password of its own.
+    pub fn has_password(&self) -> bool {
+        self.0.redis_settings().password().is_some()
     }
 
     /// For people: the address, without the password.
@@ -102,6 +116,9 @@ pub enum Trouble {
     /// Nobody answers.
     #[error("the Redis server cannot be reached: {0}")]
     Unreachable(String),
+    /// It is there and does not answer.
+    #[error("the Redis server cannot be reached: no answer within {} s", PATIENCE.as_secs())]
+    Silent,
     /// It wants another password, or none.
     #[error("the Redis server refuses the login: {0}; check the password")]
     Denied(String),
@@ -116,13 +133,14 @@ pub enum Trouble {
 impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
         let text = error.to_string();
-        let login = ["NOAUTH", "WRONGPASS", "NOPERM", "AUTH"];
+        let words = text.to_ascii_uppercase();
+        let login = ["NOAUTH", "WRONGPASS", "NOPERM", "AUTHENTICATION"];
         if error.kind() == ErrorKind::AuthenticationFailed
-            || login.iter().any(|word| text.contains(word))
+            || login.iter().any(|word| words.contains(word))
         {
             Self::Denied(text)
         } else if error.is_timeout() {
-            Self::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))
+            Self::Silent
         } else if error.is_io_error() || error.is_connection_dropped() {
             Self::Unreachable(text)
         } else {
@@ -151,7 +169,10 @@ impl Wire {
     pub(super) fn connect(server: &Server) -> Result<Self, Trouble> {
         let at = |trouble| match trouble {
             Trouble::Unreachable(why) => Trouble::Unreachable(format!("{}: {why}", server.shown())),
-            other @ (Trouble::Denied(_) | Trouble::Refuses(_) | Trouble::Clock(_)) => other,
+            other @ (Trouble::Silent
+            | Trouble::Denied(_)
+            | Trouble::Refuses(_)
+            | Trouble::Clock(_)) => other,
         };
         let connect = || -> Result<Self, Trouble> {
             let connection =

@@ -87,6 +87,55 @@ fn a_clock_that_is_off_is_said_and_one_that_is_far_off_refuses_the_zone() {
     }
 }
 
+/// A server that dies while a batch is worked on slowly, some of its locks being others': what it said
+/// before is not trusted for longer than a tenth of a second.
+#[test]
+fn a_server_that_dies_is_noticed_in_the_middle_of_a_batch() {
+    for busy in [0, 700] {
+        let Some(mut redis) = Redis::start(&[]) else { return };
+        let world = World::new();
+        for number in 0..1000 {
+            let path = export(&world, number);
+            if number < busy {
+                redis.cli(&["SET", &super::key(&path), "somebody", "PX", "60000"]);
+            }
+        }
+        let url = redis.url();
+        let root = world.root.to_str().unwrap();
+        let inner = world.command(&[
+            "run",
+            "--format",
+            "json",
+            "--jobs",
+            "1",
+            "--redis",
+            &url,
+            "--cvat-data",
+            root,
+        ]);
+        let mut command = std::process::Command::new("strace");
+        command.args(["-f", "-o", "/dev/null", "-e", "trace=unlinkat", "-e"]);
+        command.arg("inject=unlinkat:delay_enter=5000").arg(inner.get_program());
+        let child = command
+            .args(inner.get_args())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        while left(&world) == 1000 {
+            assert!(start.elapsed() < Duration::from_secs(30));
+        }
+        redis.die();
+        let at_death = left(&world);
+        let run = Run::from(child.wait_with_output().unwrap());
+        run.exits(4);
+        // 100 ms are 20 removals of 5 ms; a stall of the machine may add to them, not multiply them.
+        let after = at_death - left(&world);
+        assert!(after < 60, "{after} were removed after the server had died");
+    }
+}
+
 /// A pass over many exports, begun: some are removed already.
 fn begun(redis: &Redis, world: &World, count: u32) -> Child {
     for number in 0..count {
@@ -158,6 +207,20 @@ fn a_server_that_is_back_after_a_restart_is_used_again() {
         Some(0) => assert_eq!(report["totals"]["failed"], 0),
         Some(4) => assert!(left(&world) > 0),
         code => panic!("{code:?}: {report:#}"),
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_is_made_again_and_leaves_no_lock_behind() {
+    for _ in 0..4 {
+        let Some(redis) = Redis::start(&[]) else { return };
+        let world = World::in_dir(Path::new("/dev/shm"));
+        let child = begun(&redis, &world, 30_000);
+        redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+        let run = Run::from(child.wait_with_output().unwrap());
+        let report = run.exits(0).json();
+        assert_counts(&report, "export", &[("removed", 30_000), ("failed", 0)]);
+        assert_eq!(redis.keys(), Vec::<String>::new());
     }
 }
 

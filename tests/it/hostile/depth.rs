@@ -261,11 +261,11 @@ fn busy_entries_of_very_many_instances_do_not_use_up_the_descriptors() {
 fn many_workers_in_deep_trees_do_not_use_up_the_descriptors() {
     let world = World::new();
     let levels = 60;
-    let wells: Vec<Well> = (0..96)
+    let wells: Vec<Well> = (0..72)
         .map(|number| {
             Well::dig(world.path(format!("tmp/well-{number}")), levels, |at, level| {
                 // Something to do at the bottom, so that the workers meet there.
-                for file in (0..200).take_while(|_| level == levels) {
+                for file in (0..100).take_while(|_| level == levels) {
                     put_file(at, &file.to_string(), OLD);
                 }
             })
@@ -274,6 +274,6 @@ fn many_workers_in_deep_trees_do_not_use_up_the_descriptors() {
     let limits = ["--nofile=1024:1024"];
     let command = sweeping(&world, &["--jobs", "64"]);
     let report = Run::of(bounded(&within("/usr/bin/prlimit", &limits, &command))).json();
-    assert_counts(&report, "tmp", &[("seen", 96), ("removed", 96), ("failed", 0)]);
+    assert_counts(&report, "tmp", &[("seen", 72), ("removed", 72), ("failed", 0)]);
     assert!(wells.iter().all(|well| !well.top.exists()));
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use super::{OLD, USER, bounded, within};
 use crate::world::{Run, Stat, World, as_user, can_be_root, export_name};
 
-const ENTRIES: u32 = 600;
+const ENTRIES: u32 = 300;
 
 /// More to tell than any buffer holds, and a fresh file.
 fn talkative() -> World {

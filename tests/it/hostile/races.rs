@@ -213,10 +213,13 @@ fn what_vanishes_while_it_is_swept_is_no_failure() {
     assert!(0 < removed && removed < entries, "no race was run: {removed} of {entries}");
 }
 
+/// How many files make a removal take long enough to come in between.
+const BIG: usize = 8000;
+
 /// Sweeps a tree that takes a while to remove, and does something as soon as the removal has begun.
 fn while_a_big_tree_goes<T>(world: &World, meanwhile: impl FnOnce(&Path) -> T) -> (T, Run) {
     let tree = world.dir("tmp/tree", OLD);
-    for number in 0..30_000 {
+    for number in 0..BIG {
         let path = tree.join(number.to_string());
         File::create(&path).unwrap();
         age(&path);
@@ -267,7 +270,7 @@ fn assert_given_up(world: &World, run: &Run) {
     assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
     assert!(failures(&report).contains_key(&world.path("tmp/tree")), "{report:#}");
     let left = fs::read_dir(world.path("aside")).unwrap().count();
-    assert!(0 < left && left < 30_000, "{left}");
+    assert!(0 < left && left < BIG, "{left}");
 }
 
 #[test]
@@ -293,6 +296,35 @@ fn a_link_that_takes_the_name_of_a_tree_being_removed_survives() {
     assert!(world.has("tmp/tree"), "the link is gone; the report:\n{}", run.stdout);
     assert_given_up(&world, &run);
     assert_eq!(outside.snapshot(), before);
+}
+
+#[test]
+fn an_old_file_that_is_moved_into_a_tree_during_its_removal_survives() {
+    let world = World::new();
+    let parts = ["a", "b"].map(|name| world.dir(format!("tmp/tree/{name}"), OLD));
+    for path in parts.iter().flat_map(|part| (0..BIG).map(|it| part.join(it.to_string()))) {
+        File::create(&path).unwrap();
+        age(&path);
+    }
+    world.age_dirs("tmp/tree", OLD);
+    let moved = world.file("elsewhere", OLD);
+    let before = fs::metadata(&parts[0]).unwrap().mtime();
+    let mut command = bounded(&sweeping(&world, &[]));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // One of the two goes first; the file comes into the other, whose time says so: the file's does not.
+    let other = loop {
+        let begun = parts
+            .iter()
+            .position(|part| fs::metadata(part).map_or(true, |facts| facts.mtime() != before));
+        if let Some(begun) = begun {
+            break &parts[1 - begun];
+        }
+        thread::yield_now();
+    };
+    fs::rename(moved, other.join("moved")).expect("no race was run");
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert!(other.join("moved").exists(), "the moved file is gone; the report:\n{}", run.stdout);
+    assert_counts(&run.json(), "tmp", &[("seen", 1), ("removed", 0)]);
 }
 
 /// Publishes content under a name as a careful exporter does: with the lock of what has the name,
