@@ -98,6 +98,7 @@ enum Event {
     Restart,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "one for each precaution that can be left out")]
 struct Protocol {
     roles: Vec<Role>,
     /// What is modeled: the real check of the lease before the unlink, or none.
@@ -151,14 +152,12 @@ impl Protocol {
         let process = world.processes[who];
         let is_late = process.lease == Lease::RunOut;
         let is_ours = process.role == Role::Sweeper;
-        if process.role == Role::Sweeper {
-            if world.file == File::Fresh {
-                world.lost_through_the_window |= is_late && !world.was_restarted;
-                world.lost_by_a_restart |= !is_late && world.was_restarted;
-                world.removed_what_was_published_before |= !process.published_since;
-                world.removed_what_was_published_under_a_lock |=
-                    !(world.somebody_was_late || is_late || world.was_restarted);
-            }
+        if is_ours && world.file == File::Fresh {
+            world.lost_through_the_window |= is_late && !world.was_restarted;
+            world.lost_by_a_restart |= !is_late && world.was_restarted;
+            world.removed_what_was_published_before |= !process.published_since;
+            world.removed_what_was_published_under_a_lock |=
+                !(world.somebody_was_late || is_late || world.was_restarted);
         }
         world.somebody_was_late |= is_late;
         if world.file != File::Absent || (is_ours && !self.gone_is_not_removed) {

@@ -25,7 +25,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use keys::{CvatPath, Prefix};
-use wire::Wire;
+use wire::{Release, Wire};
 pub use wire::{Server, Trouble};
 
 use crate::condemn::{Lasting, Off, Reprieve, Spared, Stale};
@@ -156,14 +156,20 @@ impl ExporterLocks {
 
     /// Reads what the server has still to say on idle connections.
     fn settle(&self) -> std::sync::MutexGuard<'_, Vec<Wire>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_well = self.known_trouble().is_none();
-        idle.retain_mut(|wire| {
+        let idle = std::mem::take(&mut *self.idle());
+        for mut wire in idle {
             // One that does not answer speaks for all of them.
-            is_well = is_well && wire.catch_up().is_ok();
-            is_well
-        });
-        idle
+            match is_well.then(|| wire.catch_up()) {
+                Some(Ok(())) => self.put_back(wire),
+                Some(Err(Trouble::Unreachable(_))) => {
+                    self.give_back_anyway(wire.into_unanswered());
+                }
+                Some(Err(_)) => is_well = false,
+                None => {}
+            }
+        }
+        self.idle()
     }
 
     fn note(&self, note: String) {
@@ -211,7 +217,7 @@ impl ExporterLocks {
         let (mut wire, mut are_ours) = match asked {
             Ok(asked) => asked,
             Err(trouble) => {
-                self.give_back_anyway(&keys, &token);
+                self.give_back_anyway(vec![Release { keys, token }]);
                 return Err((trouble, part));
             }
         };
@@ -224,7 +230,7 @@ impl ExporterLocks {
                     Ok(more) => are_ours.extend(more),
                     Err(Trouble::Unreachable(_)) => is_lost = true,
                     Err(trouble) => {
-                        self.give_back_anyway(&keys, &token);
+                        self.give_back_anyway(vec![Release { keys, token }]);
                         return Err((trouble, part.collect()));
                     }
                 }
@@ -246,28 +252,31 @@ impl ExporterLocks {
         }
         if is_lost {
             // The one reconnect. If it cannot be made, the next claim says so.
-            self.give_back_anyway(&keys, &token);
+            let mut releases = wire.into_unanswered();
+            releases.push(Release { keys, token });
+            self.give_back_anyway(releases);
             return Ok(());
         }
         let is_ours = |(key, is_ours): (Vec<u8>, bool)| is_ours.then_some(key);
         let ours: Vec<Vec<u8>> = keys.into_iter().zip(are_ours).filter_map(is_ours).collect();
         // What cannot be given back runs out by itself.
-        if wire.give_back(&ours, &token).is_ok() {
-            self.put_back(wire);
+        match wire.give_back(Release { keys: ours, token }) {
+            Ok(()) => self.put_back(wire),
+            Err(_) => self.give_back_anyway(wire.into_unanswered()),
         }
         Ok(())
     }
 
     /// After trouble in the middle of a batch: some of it may have been granted, and is given back on a
     /// new connection if there is one to be had.
-    fn give_back_anyway(&self, keys: &[Vec<u8>], token: &str) {
+    fn give_back_anyway(&self, releases: Vec<Release>) {
         let is_away = matches!(
             self.known_trouble(),
             Some(Trouble::Unreachable(_) | Trouble::Silent | Trouble::Denied(_))
         );
         if !is_away
             && let Ok(mut wire) = Wire::connect(&self.server)
-            && wire.give_back(keys, token).is_ok()
+            && releases.into_iter().try_for_each(|release| wire.give_back(release)).is_ok()
             && wire.catch_up().is_ok()
         {
             self.put_back(wire);
@@ -292,12 +301,12 @@ impl ExporterLocks {
         if let Some(trouble) = self.known_trouble() {
             return Err(trouble);
         }
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle().pop();
         if let Some(mut wire) = idle {
             match ask(&mut wire) {
                 Ok(answer) => return Ok((wire, answer)),
                 // The connection is dead; the server may not be.
-                Err(Trouble::Unreachable(_)) => {}
+                Err(Trouble::Unreachable(_)) => self.give_back_anyway(wire.into_unanswered()),
                 Err(trouble) => return Err(self.remember(trouble)),
             }
         }
@@ -309,7 +318,11 @@ impl ExporterLocks {
     }
 
     fn put_back(&self, wire: Wire) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(wire);
+        self.idle().push(wire);
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Wire>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For how much longer somebody holds the lock of a path (relative to the volume), if anybody does.
@@ -406,7 +419,8 @@ impl Hold {
             return;
         }
         // Where that fails it runs out by itself.
-        let given = self.wire.give_back(&self.key, &self.token);
+        let release = Release { keys: self.key.to_vec(), token: self.token };
+        let given = self.wire.give_back(release);
         let _ = given.and_then(|()| self.wire.catch_up());
     }
 }

@@ -149,11 +149,18 @@ impl From<RedisError> for Trouble {
     }
 }
 
+/// Locks that go back together.
+#[derive(Debug, Clone)]
+pub(super) struct Release {
+    pub(super) keys: Vec<Vec<u8>>,
+    pub(super) token: String,
+}
+
 /// One connection.
 pub(super) struct Wire {
     connection: Connection,
-    /// How many locks each release that was not answered yet should have given back.
-    unanswered: Vec<usize>,
+    /// What was not answered yet: should the connection be lost, it has to be said once more.
+    unanswered: Vec<Release>,
     /// How many had run out by then.
     late: usize,
 }
@@ -220,23 +227,29 @@ impl Wire {
 
     /// Gives locks back, those that are still ours. Does not wait for the answer: it is read before
     /// the next question, and a round trip saved.
-    pub(super) fn give_back(&mut self, keys: &[Vec<u8>], token: &str) -> Result<(), Trouble> {
-        if keys.is_empty() {
+    pub(super) fn give_back(&mut self, release: Release) -> Result<(), Trouble> {
+        if release.keys.is_empty() {
             return Ok(());
         }
-        let release = script(GIVE_BACK, keys).arg(token).get_packed_command();
-        self.connection.send_packed_command(&release)?;
-        self.unanswered.push(keys.len());
-        Ok(())
+        let question = script(GIVE_BACK, &release.keys).arg(&release.token).get_packed_command();
+        self.unanswered.push(release);
+        Ok(self.connection.send_packed_command(&question)?)
+    }
+
+    /// The releases that a lost connection may not have brought home.
+    pub(super) fn into_unanswered(self) -> Vec<Release> {
+        self.unanswered
     }
 
     /// Reads what is still unanswered. A connection that is closed before has its releases thrown away
     /// by the server.
     pub(super) fn catch_up(&mut self) -> Result<(), Trouble> {
-        for expected in std::mem::take(&mut self.unanswered) {
+        while let Some(release) = self.unanswered.first() {
+            let expected = release.keys.len();
             if let redis::Value::Int(given) = self.connection.recv_response()? {
                 self.late += expected.saturating_sub(usize::try_from(given).unwrap_or(0));
             }
+            self.unanswered.remove(0);
         }
         Ok(())
     }
