@@ -52,6 +52,7 @@ enum Note {
     AtimeMoved,
     InUseUnknown,
     MountedZone,
+    UsedMeanwhile,
     NotEntered(String),
 }
 
@@ -70,6 +71,10 @@ impl std::fmt::Display for Note {
             Self::InUseUnknown => f.write_str(
                 "the system does not tell us who has some of the files open (another user's files \
                  without CAP_LEASE, or a network file system): age and locks alone decided",
+            ),
+            Self::UsedMeanwhile => f.write_str(
+                "somebody else was at work in a tree that was being removed: it was let be, and part \
+                 of it had gone by then",
             ),
             Self::MountedZone => f.write_str("a mount of its own"),
             Self::NotEntered(what) => f.write_str(what),
@@ -216,7 +221,7 @@ impl Disk for RealDisk<'_> {
     }
 
     fn remove(&self, condemned: Condemned, now: Moment) -> Result<Removed, Reprieve> {
-        remove::remove(condemned, now, self.probe, &self.ledger, self.stop)
+        remove::remove(condemned, now, self.probe, &self.ledger, &self.notes, self.stop)
     }
 
     fn notes(&self, zone: Zone) -> Vec<String> {

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::in_use::InUse;
 use super::ledger::Ledger;
 use super::tree::{self, Halt, Left, Next, Spot, Trace, Visit};
-use super::{InUseProbe, survey};
+use super::{InUseProbe, Note, Notes, survey};
 use crate::condemn::{Condemned, Failure, Freed, Off, Removed, Reprieve, Spared, Stale};
 use crate::look::{self, Freshness};
 use crate::retention::{Bytes, Facts, Kind, Moment};
@@ -32,6 +32,7 @@ pub(super) fn remove(
     now: Moment,
     probe: InUseProbe,
     ledger: &Ledger,
+    notes: &Notes,
     stop: &Stop,
 ) -> Result<Removed, Reprieve> {
     let stale = condemned.stale();
@@ -53,6 +54,9 @@ pub(super) fn remove(
             spared: None,
         };
         let walked = tree::walk(stale, top, stop, &mut remover);
+        if remover.in_other_hands && remover.removed > 0 {
+            notes.say(stale.zone(), Note::UsedMeanwhile);
+        }
         let why = remover.outcome(walked);
         let freed = ledger.charge(&remover.freed);
         return match why {
@@ -93,7 +97,7 @@ struct Remover<'a> {
     /// How many levels from the top hold something that could not be removed.
     kept_levels: usize,
     first_failure: Option<Failure>,
-    /// It was an empty directory that ended the removal, and nothing else in the tree was fresh.
+    /// It was a directory's own mtime that ended the removal.
     in_other_hands: bool,
     spared: Option<Spared>,
 }
@@ -162,9 +166,10 @@ impl Visit for Remover<'_> {
     const REMOVES: bool = true;
 
     fn enter(&mut self, _handle: &OwnedFd, facts: &Facts, _trace: Trace) -> Result<(), Halt> {
-        // Later on a directory may have changed because somebody else removes what is in it, too; what
-        // was put there tells by itself.
-        if self.removed == 0 { self.relook(facts) } else { Ok(()) }
+        // Somebody has put something there, with old times perhaps, or removes what is in it as we do.
+        // Either way others are at work here.
+        self.in_other_hands = self.is_fresh(facts);
+        self.relook(facts)
     }
 
     fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt> {
@@ -194,12 +199,6 @@ impl Visit for Remover<'_> {
             self.kept_levels = level;
             self.abandon(left);
             return Ok(Next::Up);
-        }
-        if self.is_fresh(left.facts) && self.removed == left.entered {
-            // Just emptied by somebody else, or just made: either way others are at work here.
-            self.in_other_hands = true;
-            self.abandon(left);
-            self.spare(Spared::Used)?;
         }
         // By its name, so the name is looked at: somebody may have put another directory there.
         match look::at(at.dir, at.name, self.stale.place().mount, Freshness::Synced) {

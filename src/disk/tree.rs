@@ -408,9 +408,11 @@ impl<V: Visit> Walk<'_, V> {
     /// Makes sure that every open directory still lies in the one above it. A directory that somebody
     /// moves elsewhere takes us along, and what it holds is none of ours from then on.
     fn stay_inside(&mut self) -> Result<(), Halt> {
-        let mut above = self.parent;
-        for (at, frame) in self.frames.iter().enumerate() {
-            if let Some(handle) = &frame.handle {
+        // Open are the topmost ones and the last.
+        let last = self.frames.len().saturating_sub(1);
+        for at in (0..last.min(KEPT_OPEN + 1)).chain([last]) {
+            let above = at.checked_sub(1).map_or(self.parent, |above| self.frames[above].facts.id);
+            if let Some(handle) = self.frames.get(at).and_then(|frame| frame.handle.as_ref()) {
                 let found = look::at(handle, c"..", self.stale.place().mount, Freshness::Synced);
                 let is_inside = match found {
                     Ok(facts) => facts.id == above,
@@ -423,7 +425,6 @@ impl<V: Visit> Walk<'_, V> {
                     return Err(Halt::Failed(spot.failure("stay in", Errno::STALE)));
                 }
             }
-            above = frame.facts.id;
         }
         let closed = self.frames.len().saturating_sub(KEPT_OPEN + 2);
         if closed > 0 && (closed < CHECKED_ALWAYS || Instant::now() > self.check_due) {

@@ -4,19 +4,23 @@
 //! It must not remove a key that holds another's token, set one that does not expire, or wait. Key
 //! and algorithm are CVAT's: `SET redlock:export_lock:<path> <token> NX PX <ttl>`, given back by a
 //! script that compares the token before it deletes. What differs is the price: the claims of a batch
-//! go out in one pipeline, the releases in one script, where pottery makes several round trips and a
-//! new connection for each file.
+//! go out together, in a few scripts whose answers are worked on as they come, and the releases in one
+//! more, where pottery makes several round trips and a new connection for each file. The claims of a
+//! batch share a token, which is as good as one for each: it is compared key by key, and never used
+//! for another batch. (Scripts rather than a pipeline of plain commands: a pass over 100,000 files under
+//! this lock cost 1.9 times one under `flock` with the one, 1.3 to 1.5 times with the other.)
 //!
 //! A lease lasts for its TTL less pottery's own drift (1 % and 2 ms) less a reserve, by our monotonic
 //! clock from before the request was sent. A lease that has run out is let go: the removal looks at
 //! the clock as its last act before the unlink. **The window:** a process that is stopped between that
 //! look and the unlink, for longer than the reserve, unlinks a file whose lock another may hold by
 //! then. Redis locks have no fencing token and Linux no conditional unlink, so the window can be kept
-//! small and not closed; `tests/model.rs` shows it, and that there is no other.
+//! small and not closed.
 //!
 //! **The other window:** a server that is restarted forgets all locks, ours and the exporters'. No
 //! claim is acted upon more than a tenth of a second (`TRUST`) after the server last said that we hold
-//! it, without asking again; within that time we would not know.
+//! it, without asking again; within that time we would not know. `tests/model.rs` shows both windows,
+//! and that there is no other.
 
 mod keys;
 mod wire;
