@@ -168,8 +168,8 @@ fn path_of(outcome: &Outcome<'_>) -> std::path::PathBuf {
 }
 
 impl<W: Write + Send> Audience for Report<'_, W> {
-    fn begins(&self, zone: Zone) {
-        self.progress.begins(zone);
+    fn begins(&self, _zone: Zone) {
+        self.progress.begins();
     }
 
     fn tell(&self, outcome: &Outcome<'_>) {

@@ -39,13 +39,18 @@ pub struct Progress {
 /// Where the pass is.
 #[derive(Debug)]
 struct Now {
-    zone: Option<Zone>,
-    /// The directory that names come from, relative to the volume.
-    root: String,
+    /// What was seen and done so far under each directory that the zone is listed from.
+    roots: Vec<Root>,
+    last_line: Instant,
+}
+
+/// One of these directories.
+#[derive(Debug)]
+struct Root {
+    title: String,
     names: u64,
     removed: u64,
     freed: Bytes,
-    last_line: Instant,
 }
 
 impl Progress {
@@ -59,25 +64,13 @@ impl Progress {
         if let Ok(template) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(template);
         }
-        let now = Now {
-            zone: None,
-            root: String::new(),
-            names: 0,
-            removed: 0,
-            freed: Bytes(0),
-            last_line: Instant::now(),
-        };
+        let now = Now { roots: Vec::new(), last_line: Instant::now() };
         Self { style, bar, now: Mutex::new(now) }
     }
 
-    pub(super) fn begins(&self, zone: Zone) {
-        if self.style == Style::Silent {
-            return;
-        }
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        self.close_root(&now);
-        now.zone = Some(zone);
-        now.root.clear();
+    /// Another zone is about to be swept: what was before is done.
+    pub(super) fn begins(&self) {
+        self.close(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(super) fn so_far(&self, root: &Place, names: u64, handful: &Tally) {
@@ -85,68 +78,75 @@ impl Progress {
             return;
         }
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let dir = root.dir.to_string_lossy();
-        if now.root != dir {
-            self.close_root(&now);
-            now.root = dir.into_owned();
-            (now.names, now.removed, now.freed) = (0, 0, Bytes(0));
+        let line = now.count(root, names, handful, |title| {
             if self.style == Style::Lines {
-                say(&format!("{}: looking", now.title()));
+                say(&format!("{title}: looking"));
             }
-        }
-        now.names += names;
-        now.removed += handful.removed;
-        now.freed += handful.freed;
+        });
         match self.style {
             Style::Drawn => {
-                self.bar.set_message(now.line());
+                self.bar.set_message(line);
                 self.bar.tick();
             }
             Style::Lines if now.last_line.elapsed() >= LINE_PAUSE => {
                 now.last_line = Instant::now();
-                say(&now.line());
+                say(&line);
             }
             Style::Lines | Style::Silent => {}
         }
     }
 
-    /// Leaves a line for a directory that is done.
-    fn close_root(&self, now: &Now) {
-        if now.root.is_empty() {
-            return;
-        }
-        match self.style {
-            Style::Drawn => self.bar.println(now.line()),
-            Style::Lines => say(&now.line()),
-            Style::Silent => {}
+    /// Leaves a line for each directory that is done.
+    fn close(&self, now: &mut Now) {
+        for root in now.roots.drain(..) {
+            match self.style {
+                Style::Drawn => self.bar.println(root.line()),
+                Style::Lines => say(&root.line()),
+                Style::Silent => {}
+            }
         }
     }
 
     pub(super) fn finish(&self) {
-        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        self.close_root(&now);
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        self.close(&mut now);
         self.bar.finish_and_clear();
     }
 }
 
 impl Now {
-    fn title(&self) -> String {
-        let zone = self.zone.map(Zone::name).unwrap_or_default();
-        if self.zone == Some(Zone::Legacy) {
-            self.root.clone()
-        } else {
-            format!("{zone} {}", self.root)
-        }
+    /// Counts a handful; what is to be said of its directory now.
+    fn count(
+        &mut self,
+        place: &Place,
+        names: u64,
+        handful: &Tally,
+        begins: impl FnOnce(&str),
+    ) -> String {
+        // An instance's entries count for its collection: projects, tasks or jobs.
+        let first = place.dir.iter().next().unwrap_or_default().to_string_lossy();
+        let title = match place.zone {
+            Zone::Export | Zone::Tmp => place.zone.name().to_owned(),
+            Zone::InstanceTmp => format!("{} {first}", place.zone.name()),
+            Zone::Legacy => first.into_owned(),
+        };
+        let at = self.roots.iter().position(|root| root.title == title).unwrap_or_else(|| {
+            begins(&title);
+            self.roots.push(Root { title, names: 0, removed: 0, freed: Bytes(0) });
+            self.roots.len() - 1
+        });
+        let root = &mut self.roots[at];
+        root.names += names;
+        root.removed += handful.removed;
+        root.freed += handful.freed;
+        root.line()
     }
+}
 
+impl Root {
     fn line(&self) -> String {
-        format!(
-            "{}: {} looked at, {} gone, {}",
-            self.title(),
-            grouped(self.names),
-            grouped(self.removed),
-            self.freed
-        )
+        let Self { title, names, removed, freed } = self;
+        format!("{title}: {} looked at, {} gone, {freed}", grouped(*names), grouped(*removed))
     }
 }
 

@@ -399,7 +399,9 @@ fn the_names_of_cvats_command_are_the_migration() {
         assert!(run.exits(0).stdout.contains("removed 2 of 2"), "{}", run.stdout);
         // No terminal: plain lines that say where it is, and no crash.
         for collection in ["projects", "tasks"] {
-            assert!(run.stderr.contains(collection), "{}", run.stderr);
+            assert_eq!(run.stderr.matches(&format!("{collection}: looking")).count(), 1);
+            let end = format!("{collection}: 1 looked at, 1 gone");
+            assert!(run.stderr.contains(&end), "{}", run.stderr);
         }
         assert!(run.stderr.ends_with('\n') && !run.stderr.contains('\r'));
         assert!(!world.has("projects/1/export_cache") && world.has("projects/1"));
