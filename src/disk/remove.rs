@@ -4,8 +4,9 @@
 //! directory it was seen in. In a tree each entry is looked at once more before it goes, and once the
 //! removal takes longer than [`PROBED`] it is asked once more who has it open: a big tree takes a
 //! while, and what was used since the survey ends the removal. (A file that is moved in with old times
-//! is judged by those times, as any other.) What then survives, and what survives a failure or a stop,
-//! gets the mtime back that our removals in it moved, or the next pass would take the remains for fresh.
+//! is told by the mtime of its directory, unless the walk was in that directory already.) What then
+//! survives, and what survives a failure or a stop, gets the mtime back that our removals in it moved,
+//! or the next pass would take the remains for fresh.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

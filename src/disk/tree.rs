@@ -420,9 +420,7 @@ impl<V: Visit> Walk<'_, V> {
                     Err(error) => error.kind() == io::ErrorKind::NotFound,
                 };
                 if !is_inside {
-                    let (name, trail) = (&self.trail[at], &self.trail[..at]);
-                    let spot = Spot { dir: handle.as_fd(), name, trail, stale: self.stale };
-                    return Err(Halt::Failed(spot.failure("stay in", Errno::STALE)));
+                    return Err(self.led_astray(at));
                 }
             }
         }
@@ -433,13 +431,17 @@ impl<V: Visit> Walk<'_, V> {
             // In a tree of very many levels no more than a quarter of the time goes into this.
             self.check_due = Instant::now() + CHECKED_EVERY.max(3 * start.elapsed());
             if !hold {
-                let (name, trail) = (c"", self.trail.as_slice());
-                let spot =
-                    Spot { dir: self.stale.place().handle.as_fd(), name, trail, stale: self.stale };
-                return Err(Halt::Failed(spot.failure("stay in", Errno::STALE)));
+                return Err(self.led_astray(last));
             }
         }
         Ok(())
+    }
+
+    /// The end of a walk whose frame at `at` was moved elsewhere.
+    fn led_astray(&self, at: usize) -> Halt {
+        let (name, trail) = (&self.trail[at], &self.trail[..at]);
+        let dir = self.stale.place().handle.as_fd();
+        Halt::Failed(Spot { dir, name, trail, stale: self.stale }.failure("stay in", Errno::STALE))
     }
 
     /// The same for the directories that are closed: from the last one up, step by step.
