@@ -459,7 +459,7 @@ pub trait Disk: Sync {
         &self,
         scan: &'s Self::Scan,
         buffer: &mut Vec<u8>,
-        each: &mut dyn FnMut(Seen<'_>),
+        each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s>;
 
     /// Looks again, under the lock, at what the name leads to, and into it.

@@ -187,7 +187,7 @@ impl Disk for RealDisk<'_> {
         &self,
         scan: &'s Scan,
         buffer: &mut Vec<u8>,
-        each: &mut dyn FnMut(Seen<'_>),
+        each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s> {
         scan.next(buffer, self.stop, &self.notes, each)
     }
@@ -251,7 +251,7 @@ impl Disk for Rehearsal<'_> {
         &self,
         scan: &'s Scan,
         buffer: &mut Vec<u8>,
-        each: &mut dyn FnMut(Seen<'_>),
+        each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s> {
         self.0.sight(scan, buffer, each)
     }

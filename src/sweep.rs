@@ -106,16 +106,20 @@ pub struct Pass<'a, D, L> {
 
 /// The threads of a pass.
 #[derive(Debug)]
-pub struct Workers(rayon::ThreadPool);
+pub struct Workers(Option<rayon::ThreadPool>);
 
 impl Workers {
-    /// So many threads.
+    /// So many threads. A single one is the caller's own: with a second thread in the process, even
+    /// one that only waits, every call on a descriptor costs two atomic operations more.
     ///
     /// # Errors
     /// What keeps them from starting.
     pub fn start(jobs: usize) -> Result<Self, String> {
+        if jobs == 1 {
+            return Ok(Self(None));
+        }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
-        pool.map(Self).map_err(|error| format!("{jobs} workers: {error}"))
+        pool.map(|pool| Self(Some(pool))).map_err(|error| format!("{jobs} workers: {error}"))
     }
 }
 
@@ -127,6 +131,14 @@ struct Going {
     waiting: AtomicUsize,
     busy: Mutex<Batch>,
     no_lock: Mutex<Option<String>>,
+}
+
+impl Going {
+    /// Whether one more tree may wait for a worker; if so it is counted.
+    fn waits(&self) -> bool {
+        let one_more = |waiting| (waiting < MAX_WAITING).then_some(waiting + 1);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
 }
 
 impl<D: Disk, L: Locks> Pass<'_, D, L> {
@@ -154,11 +166,14 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         match self.disk.open_zone(zone) {
             Ok(Some(scan)) => {
                 let (scan, going) = (&scan, &going);
-                self.workers.0.in_place_scope(|scope| {
-                    for _ in 0..self.workers.0.current_num_threads() {
-                        scope.spawn(move |scope| self.work(scan, going, audience, scope));
-                    }
-                });
+                match &self.workers.0 {
+                    None => self.work(scan, going, audience, None),
+                    Some(pool) => pool.in_place_scope(|scope| {
+                        for _ in 0..pool.current_num_threads() {
+                            scope.spawn(move |scope| self.work(scan, going, audience, Some(scope)));
+                        }
+                    }),
+                }
             }
             Ok(None) => {}
             // The data root itself is gone: one entry that failed.
@@ -177,7 +192,7 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         scan: &'s D::Scan,
         going: &'s Going,
         audience: &'s impl Audience,
-        scope: &rayon::Scope<'s>,
+        scope: Option<&rayon::Scope<'s>>,
     ) {
         let mut buffer = Vec::new();
         loop {
@@ -187,16 +202,14 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
                 handful.tally.seen += 1;
                 match seen {
                     Seen::Entry(sighting) => match self.policy.judge(&sighting, self.now) {
-                        Ok(tree) if tree.facts().kind == Kind::Dir => {
-                            if going.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
+                        Ok(tree) if tree.facts().kind == Kind::Dir => match scope {
+                            Some(scope) if going.waits() => {
                                 // Counted where it is settled.
                                 handful.tally.seen -= 1;
                                 scope.spawn(move |_| self.settle_tree(tree, going, audience));
-                            } else {
-                                going.waiting.fetch_sub(1, Ordering::Relaxed);
-                                self.settle(vec![tree], &mut handful, PutAside::Yes);
                             }
-                        }
+                            _ => self.settle(vec![tree], &mut handful, PutAside::Yes),
+                        },
                         Ok(found) => {
                             batch.push(found);
                             if batch.stale.len() == BATCH || batch.places == BATCH_PLACES {
@@ -484,7 +497,7 @@ mod tests {
             &self,
             scan: &'s Scan,
             buffer: &mut Vec<u8>,
-            each: &mut dyn FnMut(Seen<'_>),
+            each: &mut impl FnMut(Seen<'_>),
         ) -> Step<'s> {
             self.0.sight(scan, buffer, each)
         }

@@ -83,7 +83,7 @@ impl Scan {
         buffer: &mut Vec<u8>,
         stop: &Stop,
         notes: &Notes,
-        each: &mut dyn FnMut(Seen<'_>),
+        each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s> {
         let unopened =
             std::mem::take(&mut *self.unopened.lock().unwrap_or_else(PoisonError::into_inner));
@@ -173,7 +173,7 @@ pub(super) fn list(place: &Arc<Place>, stop: &Stop, each: &mut dyn FnMut(Seen<'_
 }
 
 /// Looks at one name.
-pub(super) fn sight(place: &Arc<Place>, name: &CStr, each: &mut dyn FnMut(Seen<'_>)) {
+pub(super) fn sight(place: &Arc<Place>, name: &CStr, each: &mut (impl FnMut(Seen<'_>) + ?Sized)) {
     each(match look::at(&place.handle, name, place.mount, look::Freshness::Cached) {
         Ok(facts) => {
             Seen::Entry(Sighting { zone: place.zone, place, dir: &place.dir, name, facts })

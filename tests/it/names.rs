@@ -1,8 +1,10 @@
 //! The names fixtures: real file names with the reading that is expected.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use regex::bytes::Regex;
 use retention_sweeper::retention::{ExportName, LegacyName};
 
 /// The lines of a fixture: name as bytes, and what is expected.
@@ -87,6 +89,17 @@ fn every_legacy_name_of_the_fixture_reads_as_expected() {
     assert_eq!(rules.len(), 5, "{rules:?}");
 }
 
+/// The grammar of CVAT 2.26 to 2.73 as a regular expression, which a person can check against CVAT.
+static GRAMMAR: LazyLock<Regex> = LazyLock::new(|| {
+    let grammar = r"(?x-u)^(?:
+        (?:project|task|job)-[0-9]{1,19}-(?:dataset|annotations)
+            -instance[0-9]+\.[0-9]{1,6}-[a-z0-9_-]+\.(?i:zip|tsv)
+      | (?:project|task)-[0-9]{1,19}-backup-instance[0-9]+\.[0-9]{1,6}(?:-lightweight)?\.(?i:zip)
+      | events-[0-9A-Za-z][0-9A-Za-z_-]*\.(?i:csv)
+    )$";
+    Regex::new(grammar).unwrap()
+});
+
 /// A second, dumb reader of the same grammar, by splitting.
 fn dumb(name: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -127,6 +140,7 @@ fn the_dumb_reader_agrees_on_the_fixture() {
         if let Ok(name) = std::str::from_utf8(&name) {
             assert_eq!(dumb(name), expected != "unrecognized", "{name:?}");
         }
+        assert_eq!(GRAMMAR.is_match(&name), expected != "unrecognized", "{name:?}");
     }
 }
 
@@ -148,6 +162,21 @@ proptest! {
         }
         let _ = LegacyName::parse(&name);
         prop_assert_eq!(ExportName::classify(&name).is_some(), ExportName::parse(&name).is_ok());
+        prop_assert_eq!(ExportName::parse(&name).is_ok(), GRAMMAR.is_match(&name));
+    }
+
+    /// Real names with one byte exchanged for another.
+    #[test]
+    fn the_grammar_and_the_reader_agree_when_any_byte_of_a_name_is_another(
+        name in "((project|task)-[0-9]{1,20}-backup-instance[0-9]{1,11}\\.[0-9]{1,7}(-lightweight)?\\.zip)|((task|job)-[0-9]{1,3}-dataset-instance[0-9]{1,3}\\.[0-9]{1,6}-[a-z0-9_-]{1,9}\\.(zip|TSV))|(events-[0-9a-zA-Z_-]{1,9}\\.csv)",
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut name = name.into_bytes();
+        prop_assert_eq!(ExportName::parse(&name).is_ok(), GRAMMAR.is_match(&name));
+        let at = at.index(name.len());
+        name[at] = byte;
+        prop_assert_eq!(ExportName::parse(&name).is_ok(), GRAMMAR.is_match(&name), "{:?}", name);
     }
 
     /// Names one edit away from the grammar: the two readers agree on each.
@@ -156,5 +185,6 @@ proptest! {
         name in "(project|task|job|events|Task)?-?[0-9]{0,20}-(dataset|annotations|backup|events)-(instance|)[0-9]{0,3}\\.?[0-9]{0,7}(-[a-z0-9_A-Z.-]{0,6}|-lightweight)?\\.(zip|tsv|csv|ZIP|part)"
     ) {
         prop_assert_eq!(ExportName::parse(name.as_bytes()).is_ok(), dumb(&name), "{}", name);
+        prop_assert_eq!(GRAMMAR.is_match(name.as_bytes()), dumb(&name), "{}", name);
     }
 }
