@@ -262,6 +262,12 @@ impl Freed {
             self.linked.push(Linked { id, links, allocated });
         }
     }
+
+    /// Adds what else goes.
+    pub fn join(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.linked.extend(other.linked);
+    }
 }
 
 /// An entry that may be removed now: it was judged twice, the second time under the lock that it

@@ -22,9 +22,10 @@ use crate::lock::Backend;
 use crate::report::{Mode, Occasion, text};
 use crate::retention::{Exclude, ExportTtls, KeptBy, Moment, Policy, TmpAge, Ttl, Zone};
 use crate::stop::Stop;
-use crate::sweep::{Audience, Outcome, Pass, Tally, Workers};
+use crate::sweep::{Audience, Outcome, Pass, Tally};
 use crate::units;
 use crate::volume::{Forbidden, Volume};
+use crate::workers::Workers;
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -153,8 +154,8 @@ fn sweep(
         exclude: Exclude::default(),
     };
     let stop = Stop::default();
-    let disk = RealDisk::new(&volume, InUseProbe::On, &stop);
     let workers = Workers::start(2).map_err(io::Error::other)?;
+    let disk = RealDisk::new(&volume, InUseProbe::On, &stop, &workers);
     let pass = Pass {
         disk: &disk,
         locks: &Backend::flock(),

@@ -29,11 +29,12 @@ use crate::look;
 use crate::retention::{Bytes, Kind, Moment, Policy, Zone};
 use crate::stop::Stop;
 use crate::volume::Volume;
+use crate::workers::Workers;
 use in_use::InUse;
 use ledger::Ledger;
 pub use scan::Scan;
 use survey::Survey;
-use tree::Halt;
+use tree::{Halt, Means};
 
 /// Whether to ask who has a file open before it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,18 +103,26 @@ impl Notes {
 pub struct RealDisk<'v> {
     volume: &'v Volume,
     stop: &'v Stop,
+    workers: &'v Workers,
     probe: InUseProbe,
     ledger: Ledger,
     notes: Notes,
 }
 
 impl<'v> RealDisk<'v> {
-    /// The disk under `volume`. Walks through trees end early when `stop` is raised.
-    pub fn new(volume: &'v Volume, probe: InUseProbe, stop: &'v Stop) -> Self {
+    /// The disk under `volume`. Walks through trees end early when `stop` is raised, and are shared
+    /// with those of the `workers` that have nothing to do.
+    pub fn new(
+        volume: &'v Volume,
+        probe: InUseProbe,
+        stop: &'v Stop,
+        workers: &'v Workers,
+    ) -> Self {
         if probe == InUseProbe::On {
             in_use::ignore_lease_breaks();
         }
-        Self { volume, stop, probe, ledger: Ledger::default(), notes: Notes::default() }
+        let (ledger, notes) = (Ledger::default(), Notes::default());
+        Self { volume, stop, workers, probe, ledger, notes }
     }
 
     /// What the entry's content says: the newest use, what it gives back, and whether it must stay.
@@ -122,12 +131,12 @@ impl<'v> RealDisk<'v> {
         let facts = stale.facts();
         match (facts.kind, rechecked.object()) {
             (Kind::Dir, Some(top)) => {
-                let survey = Survey::of(stale, top, now, self.probe, self.stop).map_err(
-                    |halt| match halt {
+                let means = Means { stop: self.stop, workers: self.workers };
+                let survey =
+                    Survey::of(stale, top, now, self.probe, means).map_err(|halt| match halt {
                         Halt::Failed(failure) => Off::Failed(failure),
-                        Halt::Stopped | Halt::Enough => Off::Unreached,
-                    },
-                )?;
+                        Halt::Stopped | Halt::Enough | Halt::Elsewhere => Off::Unreached,
+                    })?;
                 if survey.in_use_unknown {
                     self.notes.say(stale.zone(), Note::InUseUnknown);
                 }
@@ -221,7 +230,8 @@ impl Disk for RealDisk<'_> {
     }
 
     fn remove(&self, condemned: Condemned, now: Moment) -> Result<Removed, Reprieve> {
-        remove::remove(condemned, now, self.probe, &self.ledger, &self.notes, self.stop)
+        let means = Means { stop: self.stop, workers: self.workers };
+        remove::remove(condemned, now, self.probe, &self.ledger, &self.notes, means)
     }
 
     fn notes(&self, zone: Zone) -> Vec<String> {

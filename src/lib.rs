@@ -64,6 +64,7 @@ pub mod retention;
 
 pub mod condemn;
 pub mod stop;
+pub mod workers;
 
 pub mod sweep;
 

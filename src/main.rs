@@ -19,9 +19,10 @@ use retention_sweeper::report::progress::{Progress, Style};
 use retention_sweeper::report::{Detail, Format, Mode, Occasion, Report};
 use retention_sweeper::retention::{Moment, Zone};
 use retention_sweeper::stop::Stop;
-use retention_sweeper::sweep::{Pass, Summary, Workers};
+use retention_sweeper::sweep::{Pass, Summary};
 use retention_sweeper::units;
 use retention_sweeper::volume::{Volume, VolumeError};
+use retention_sweeper::workers::Workers;
 use retention_sweeper::{demo, hold, report, why};
 
 fn main() -> std::process::ExitCode {
@@ -87,7 +88,8 @@ fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
             let volume = open(&config)?;
             let locks = locks(&config, &volume)?;
             let stop = Stop::default();
-            let disk = Rehearsal::of(RealDisk::new(&volume, config.in_use, &stop));
+            let workers = Workers::one();
+            let disk = Rehearsal::of(RealDisk::new(&volume, config.in_use, &stop, &workers));
             let asked = why::Asked {
                 volume: &volume,
                 disk: &disk,
@@ -159,7 +161,7 @@ fn sweep(
     let locks = locks(config, &volume)?;
     let plan =
         Plan { config, locks: &locks, zones, now, stop: &stop, workers: &workers, report: &report };
-    let disk = RealDisk::new(&volume, config.in_use, &stop);
+    let disk = RealDisk::new(&volume, config.in_use, &stop, &workers);
     let summary = match mode {
         Mode::Real => plan.sweep(&disk),
         Mode::Rehearsal => plan.sweep(&Rehearsal::of(disk)),

@@ -5,10 +5,13 @@
 //! exactly one [`Outcome`]; totals are counted from outcomes and from nothing else.
 //!
 //! Workers take handfuls of names from the same directory, so one huge directory keeps all of them
-//! busy; stale trees are handed out one by one, so a handful of big ones does, too. What is busy is put aside and tried again when everything else is done.
+//! busy. Stale trees are left to whoever has time, one by one, and a walk through a big one forks for
+//! those who have nothing else to do. What is busy is put aside and tried again when everything else is
+//! done.
 
 pub mod tally;
 
+use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +20,7 @@ use std::time::{Duration, Instant};
 use crate::condemn::{Disk, Fate, Locks, More, Off, Place, Reprieve, Seen, Spared, Stale};
 use crate::retention::{Age, Bytes, Kind, Moment, Policy, Ttl, Zone};
 use crate::stop::{Stop, Stopped};
+use crate::workers::Workers;
 pub use tally::Tally;
 
 /// How many stale entries are claimed together: enough that a round trip to a lock server does not
@@ -104,41 +108,16 @@ pub struct Pass<'a, D, L> {
     pub lock_wait: Duration,
 }
 
-/// The threads of a pass.
-#[derive(Debug)]
-pub struct Workers(Option<rayon::ThreadPool>);
-
-impl Workers {
-    /// So many threads. A single one is the caller's own: with a second thread in the process, even
-    /// one that only waits, every call on a descriptor costs two atomic operations more.
-    ///
-    /// # Errors
-    /// What keeps them from starting.
-    pub fn start(jobs: usize) -> Result<Self, String> {
-        if jobs == 1 {
-            return Ok(Self(None));
-        }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
-        pool.map(|pool| Self(Some(pool))).map_err(|error| format!("{jobs} workers: {error}"))
-    }
-}
-
 /// A zone while it is swept.
 struct Going {
     zone: Zone,
     total: Mutex<Tally>,
     /// Trees that wait for a worker.
-    waiting: AtomicUsize,
+    trees: Mutex<VecDeque<Stale>>,
+    /// Workers that are at work, and may find more trees or want help with one.
+    working: AtomicUsize,
     busy: Mutex<Batch>,
     no_lock: Mutex<Option<String>>,
-}
-
-impl Going {
-    /// Whether one more tree may wait for a worker; if so it is counted.
-    fn waits(&self) -> bool {
-        let one_more = |waiting| (waiting < MAX_WAITING).then_some(waiting + 1);
-        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
-    }
 }
 
 impl<D: Disk, L: Locks> Pass<'_, D, L> {
@@ -154,7 +133,8 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         let going = Going {
             zone,
             total: Mutex::default(),
-            waiting: AtomicUsize::new(0),
+            trees: Mutex::default(),
+            working: AtomicUsize::new(0),
             busy: Mutex::default(),
             no_lock: Mutex::default(),
         };
@@ -166,14 +146,7 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         match self.disk.open_zone(zone) {
             Ok(Some(scan)) => {
                 let (scan, going) = (&scan, &going);
-                match &self.workers.0 {
-                    None => self.work(scan, going, audience, None),
-                    Some(pool) => pool.in_place_scope(|scope| {
-                        for _ in 0..pool.current_num_threads() {
-                            scope.spawn(move |scope| self.work(scan, going, audience, Some(scope)));
-                        }
-                    }),
-                }
+                self.workers.all(|| self.work(scan, going, audience));
             }
             Ok(None) => {}
             // The data root itself is gone: one entry that failed.
@@ -186,71 +159,98 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         going
     }
 
-    /// What one worker does: a handful of names at a time, until there are no more.
-    fn work<'s>(
-        &'s self,
-        scan: &'s D::Scan,
-        going: &'s Going,
-        audience: &'s impl Audience,
-        scope: Option<&rayon::Scope<'s>>,
-    ) {
+    /// What one worker does until nothing is left to do: trees that wait, or else more names.
+    fn work(&self, scan: &D::Scan, going: &Going, audience: &impl Audience) {
         let mut buffer = Vec::new();
+        let mut more = More::Yes;
         loop {
-            let mut handful = Handful { going, audience, tally: Tally::default() };
-            let mut batch = Batch::default();
-            let step = self.disk.sight(scan, &mut buffer, &mut |seen| {
-                handful.tally.seen += 1;
-                match seen {
-                    Seen::Entry(sighting) => match self.policy.judge(&sighting, self.now) {
-                        Ok(tree) if tree.facts().kind == Kind::Dir => match scope {
-                            Some(scope) if going.waits() => {
-                                // Counted where it is settled.
-                                handful.tally.seen -= 1;
-                                scope.spawn(move |_| self.settle_tree(tree, going, audience));
-                            }
-                            _ => self.settle(vec![tree], &mut handful, PutAside::Yes),
-                        },
-                        Ok(found) => {
-                            batch.push(found);
-                            if batch.stale.len() == BATCH || batch.places == BATCH_PLACES {
-                                self.settle(batch.take(), &mut handful, PutAside::Yes);
-                            }
-                        }
-                        Err(kept) => handful.told(&Outcome {
-                            place: sighting.place,
-                            name: Some(sighting.name),
-                            fate: Fate::Kept(kept),
-                            age: kept.age,
-                            ttl: kept.limit.and_then(|limit| limit.ttl),
-                            freed: Bytes(0),
-                        }),
-                    },
-                    Seen::Gone(place, name) => {
-                        handful.told(&bare(place, Some(name), Fate::Spared(Spared::Gone)));
-                    }
-                    Seen::Failed(place, name, failure) => {
-                        handful.told(&bare(place, name, Fate::Failed(&failure)));
-                    }
-                }
-            });
-            self.settle(batch.take(), &mut handful, PutAside::Yes);
-            if let Some(root) = step.root {
-                audience.so_far(root, step.names, &handful.tally);
+            going.working.fetch_add(1, Ordering::AcqRel);
+            let tree = locked(&going.trees).pop_front();
+            let had_work = tree.is_some() || more == More::Yes;
+            if let Some(tree) = tree {
+                self.settle_tree(tree, going, audience);
+            } else if more == More::Yes {
+                more = self.read(scan, &mut buffer, going, audience);
             }
-            handful.close();
-            if step.more == More::No || self.stop.is_raised() || locked(&going.no_lock).is_some() {
+            let others = going.working.fetch_sub(1, Ordering::AcqRel) - 1;
+            if !had_work && others == 0 {
                 return;
+            }
+            if !had_work {
+                self.workers.idle();
             }
         }
     }
 
-    /// Takes one tree to its end, as a task of its own.
+    /// One handful of names: judged, and what is stale settled or, if it is a tree, left to whoever
+    /// has time for it.
+    fn read(
+        &self,
+        scan: &D::Scan,
+        buffer: &mut Vec<u8>,
+        going: &Going,
+        audience: &impl Audience,
+    ) -> More {
+        let mut handful = Handful { going, audience, tally: Tally::default() };
+        let mut batch = Batch::default();
+        let step = self.disk.sight(scan, buffer, &mut |seen| {
+            handful.tally.seen += 1;
+            match seen {
+                Seen::Entry(sighting) => match self.policy.judge(&sighting, self.now) {
+                    Ok(tree) if tree.facts().kind == Kind::Dir => {
+                        match self.leave(tree, going) {
+                            // Counted where it is settled.
+                            None => handful.tally.seen -= 1,
+                            Some(tree) => self.settle(vec![tree], &mut handful, PutAside::Yes),
+                        }
+                    }
+                    Ok(found) => {
+                        batch.push(found);
+                        if batch.stale.len() == BATCH || batch.places == BATCH_PLACES {
+                            self.settle(batch.take(), &mut handful, PutAside::Yes);
+                        }
+                    }
+                    Err(kept) => handful.told(&Outcome {
+                        place: sighting.place,
+                        name: Some(sighting.name),
+                        fate: Fate::Kept(kept),
+                        age: kept.age,
+                        ttl: kept.limit.and_then(|limit| limit.ttl),
+                        freed: Bytes(0),
+                    }),
+                },
+                Seen::Gone(place, name) => {
+                    handful.told(&bare(place, Some(name), Fate::Spared(Spared::Gone)));
+                }
+                Seen::Failed(place, name, failure) => {
+                    handful.told(&bare(place, name, Fate::Failed(&failure)));
+                }
+            }
+        });
+        self.settle(batch.take(), &mut handful, PutAside::Yes);
+        if let Some(root) = step.root {
+            audience.so_far(root, step.names, &handful.tally);
+        }
+        handful.close();
+        if self.stop.is_raised() || locked(&going.no_lock).is_some() { More::No } else { step.more }
+    }
+
+    /// Leaves a tree to whoever has time for it, unless nobody will or too many wait already.
+    fn leave(&self, tree: Stale, going: &Going) -> Option<Stale> {
+        let mut trees = locked(&going.trees);
+        if !self.workers.are_several() || trees.len() >= MAX_WAITING {
+            return Some(tree);
+        }
+        trees.push_back(tree);
+        None
+    }
+
+    /// Takes one tree to its end.
     fn settle_tree(&self, tree: Stale, going: &Going, audience: &impl Audience) {
         let mut handful = Handful { going, audience, tally: Tally::default() };
         handful.tally.seen = 1;
         let place = Arc::clone(tree.place());
         self.settle(vec![tree], &mut handful, PutAside::Yes);
-        going.waiting.fetch_sub(1, Ordering::Relaxed);
         audience.so_far(&place, 0, &handful.tally);
         handful.close();
     }
@@ -431,6 +431,8 @@ mod tests {
     use crate::volume::{Forbidden, Volume};
 
     const NOW: Moment = Moment::from_unix(1_767_323_045, 0);
+
+    static ONE: Workers = Workers::one();
     const NAME: &str = "task-1-backup-instance1.5.zip";
 
     /// A volume with one expired export.
@@ -475,10 +477,9 @@ mod tests {
             older_than: None,
             exclude: Exclude::default(),
         };
-        let workers = Workers::start(1).unwrap();
         let lock_wait = Duration::ZERO;
         let policy = &policy;
-        let workers = &workers;
+        let workers = &ONE;
         let heard = Heard::default();
         let summary = Pass { disk, locks, policy, now: NOW, stop, workers, lock_wait }
             .sweep(&[Zone::Export], &heard);
@@ -522,7 +523,7 @@ mod tests {
         let (scratch, path) = world();
         let volume = Volume::open(&scratch.path().join("data"), &Forbidden::default()).unwrap();
         let stop = Stop::default();
-        let disk = RealDisk::new(&volume, InUseProbe::On, &stop);
+        let disk = RealDisk::new(&volume, InUseProbe::On, &stop, &ONE);
         let (fates, _) = pass(&Moving(disk, || moves(&path)), &Backend::flock(), &stop);
         assert_eq!(fates.len(), 1, "{fates:?}");
         (fates[0].clone(), path.symlink_metadata().is_ok())
@@ -573,7 +574,7 @@ mod tests {
         let (scratch, path) = world();
         let volume = Volume::open(&scratch.path().join("data"), &Forbidden::default()).unwrap();
         let stop = Stop::default();
-        let disk = RealDisk::new(&volume, InUseProbe::On, &stop);
+        let disk = RealDisk::new(&volume, InUseProbe::On, &stop, &ONE);
         let busy = Held(|stale| Reprieve::of(stale, Off::Spared(Spared::Busy)));
         let (fates, summary) = pass(&disk, &busy, &stop);
         assert_eq!(fates, ["busy"]);
@@ -591,7 +592,7 @@ mod tests {
         let (scratch, path) = world();
         let volume = Volume::open(&scratch.path().join("data"), &Forbidden::default()).unwrap();
         let stop = Stop::new(0);
-        let disk = RealDisk::new(&volume, InUseProbe::On, &stop);
+        let disk = RealDisk::new(&volume, InUseProbe::On, &stop, &ONE);
         for _ in 0..2 {
             let (fates, summary) = pass(&disk, &Backend::flock(), &stop);
             assert!(fates.is_empty(), "{fates:?}");

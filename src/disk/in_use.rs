@@ -2,8 +2,10 @@
 //!
 //! It must not block, read, or leave anything behind. A write lease (`F_SETLEASE` with `F_WRLCK`, see
 //! `fcntl(2)`) is granted only when no other open file description of the inode exists on this
-//! kernel, in any container or namespace; it is given back at once. Whoever opens the file in those
-//! microseconds waits that long, or with `O_NONBLOCK` gets `EWOULDBLOCK`. A granted lease also means
+//! kernel, in any container or namespace. It ends with our handle, which is closed as soon as the file
+//! is removed or let be; giving it back by a call of its own would cost that call for every file. Whoever
+//! opens the file in those microseconds waits that long, or with `O_NONBLOCK` gets `EWOULDBLOCK`. A
+//! granted lease also means
 //! that nobody holds a lock, for a lock needs an open file. Where leases are refused (another user's
 //! file without `CAP_LEASE`, NFS, FUSE), locks are all that can be asked about.
 //!
@@ -44,7 +46,13 @@ pub fn ignore_lease_breaks() {
 /// Asks about an open regular file that has `links` names.
 pub fn probe(file: &File, links: u64) -> InUse {
     match lease(file) {
-        Lease::Granted => InUse::Free,
+        Lease::Granted => {
+            if links > 1 {
+                // Not to be in the way of another worker of ours that comes by another of its names.
+                let _ = set_lease(file, libc::F_UNLCK);
+            }
+            InUse::Free
+        }
         // NFS and SMB refuse every lease in these words.
         Lease::Refused if is_remote(file) => unless_locked(file),
         Lease::Refused if links > 1 => {
@@ -94,11 +102,7 @@ enum Lease {
 
 fn lease(file: &File) -> Lease {
     match set_lease(file, libc::F_WRLCK) {
-        Ok(()) => {
-            // Cannot fail: it is ours. Were it to stay, closing the file would end it.
-            let _ = set_lease(file, libc::F_UNLCK);
-            Lease::Granted
-        }
+        Ok(()) => Lease::Granted,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Lease::Refused,
         Err(_) => Lease::NotToBeHad,
     }

@@ -17,12 +17,11 @@ use rustix::io::Errno;
 
 use super::in_use::InUse;
 use super::ledger::Ledger;
-use super::tree::{self, Halt, Left, Next, Spot, Trace, Visit};
+use super::tree::{self, Halt, Left, Means, Next, Spot, Trace, Visit};
 use super::{InUseProbe, Note, Notes, survey};
 use crate::condemn::{Condemned, Failure, Freed, Off, Removed, Reprieve, Spared, Stale};
 use crate::look::{self, Freshness};
 use crate::retention::{Bytes, Facts, Kind, Moment};
-use crate::stop::Stop;
 
 /// For how long the survey's answers about who has a file open are taken to hold.
 const PROBED: Duration = Duration::from_millis(50);
@@ -34,7 +33,7 @@ pub(super) fn remove(
     probe: InUseProbe,
     ledger: &Ledger,
     notes: &Notes,
-    stop: &Stop,
+    means: Means<'_>,
 ) -> Result<Removed, Reprieve> {
     let stale = condemned.stale();
     if stale.facts().kind == Kind::Dir {
@@ -42,19 +41,8 @@ pub(super) fn remove(
             let why = Off::Failed(failed(stale, io::Error::other("the directory is not open")));
             return Err(condemned.not_removed(why, Bytes(0)));
         };
-        let mut remover = Remover {
-            stale,
-            now,
-            probe,
-            surveyed: Instant::now(),
-            removed: 0,
-            freed: Freed::default(),
-            kept_levels: 0,
-            first_failure: None,
-            in_other_hands: false,
-            spared: None,
-        };
-        let walked = tree::walk(stale, top, stop, &mut remover);
+        let mut remover = Remover::new(stale, now, probe, Instant::now());
+        let walked = tree::walk(stale, top, means, &mut remover);
         if remover.in_other_hands && remover.removed > 0 {
             notes.say(stale.zone(), Note::UsedMeanwhile);
         }
@@ -103,7 +91,22 @@ struct Remover<'a> {
     spared: Option<Spared>,
 }
 
-impl Remover<'_> {
+impl<'a> Remover<'a> {
+    fn new(stale: &'a Stale, now: Moment, probe: InUseProbe, surveyed: Instant) -> Self {
+        Self {
+            stale,
+            now,
+            probe,
+            surveyed,
+            removed: 0,
+            freed: Freed::default(),
+            kept_levels: 0,
+            first_failure: None,
+            in_other_hands: false,
+            spared: None,
+        }
+    }
+
     /// Why the tree is still there; nothing when it is gone.
     fn outcome(&mut self, walked: Result<(), Halt>) -> Option<Off> {
         match (walked, self.spared) {
@@ -165,6 +168,20 @@ impl Remover<'_> {
 
 impl Visit for Remover<'_> {
     const REMOVES: bool = true;
+
+    fn fork(&self) -> Self {
+        let Self { stale, now, probe, surveyed, .. } = *self;
+        Self::new(stale, now, probe, surveyed)
+    }
+
+    fn join(&mut self, other: Self) {
+        self.removed += other.removed;
+        self.freed.join(other.freed);
+        self.kept_levels = self.kept_levels.max(other.kept_levels);
+        self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.in_other_hands |= other.in_other_hands;
+        self.spared = self.spared.or(other.spared);
+    }
 
     fn enter(&mut self, _handle: &OwnedFd, facts: &Facts, _trace: Trace) -> Result<(), Halt> {
         // Somebody has put something there, with old times perhaps, or removes what is in it as we do.

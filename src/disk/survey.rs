@@ -12,11 +12,10 @@ use rustix::io::Errno;
 
 use super::InUseProbe;
 use super::in_use::{self, InUse};
-use super::tree::{self, Halt, Left, Next, Spot, Trace, Visit};
+use super::tree::{self, Halt, Left, Means, Next, Spot, Trace, Visit};
 use crate::condemn::{Content, Failure, Spared, Stale};
 use crate::look;
 use crate::retention::{Facts, Kind, Moment};
-use crate::stop::Stop;
 
 /// What one walk found.
 pub(super) struct Survey<'a> {
@@ -40,15 +39,18 @@ impl<'a> Survey<'a> {
         top: &File,
         now: Moment,
         probe: InUseProbe,
-        stop: &Stop,
+        means: Means<'_>,
     ) -> Result<Self, Halt> {
-        let content = Content::default();
-        let mut survey =
-            Self { stale, now, probe, content, in_use_unknown: false, atime_moved: false };
-        match tree::walk(stale, top, stop, &mut survey) {
+        let mut survey = Self::new(stale, now, probe);
+        match tree::walk(stale, top, means, &mut survey) {
             Ok(()) | Err(Halt::Enough) => Ok(survey),
             Err(halt) => Err(halt),
         }
+    }
+
+    fn new(stale: &'a Stale, now: Moment, probe: InUseProbe) -> Self {
+        let content = Content::default();
+        Self { stale, now, probe, content, in_use_unknown: false, atime_moved: false }
     }
 
     /// Takes one thing into account; what is fresh ends the walk.
@@ -97,10 +99,26 @@ pub(super) fn in_use_at(at: &Spot<'_>, links: u64) -> Result<InUse, Halt> {
 }
 
 impl Visit for Survey<'_> {
+    fn fork(&self) -> Self {
+        let Self { stale, now, probe, .. } = *self;
+        Self::new(stale, now, probe)
+    }
+
+    fn join(&mut self, other: Self) {
+        let Self {
+            content: Content { newest, spared, freed }, in_use_unknown, atime_moved, ..
+        } = other;
+        self.content.newest = self.content.newest.max(newest);
+        self.content.spared = self.content.spared.or(spared);
+        self.content.freed.join(freed);
+        self.in_use_unknown |= in_use_unknown;
+        self.atime_moved |= atime_moved;
+    }
+
     fn enter(&mut self, handle: &OwnedFd, facts: &Facts, trace: Trace) -> Result<(), Halt> {
         self.atime_moved |= trace == Trace::Atime;
         // The top is what our own lock is on.
-        let is_top = self.content.newest.is_none();
+        let is_top = facts.id == self.stale.facts().id;
         self.count(facts)?;
         // Whoever works in a directory may hold it: `sweeper hold`, `flock(1)`.
         if !is_top && self.probe == InUseProbe::On && in_use::is_held(handle) {

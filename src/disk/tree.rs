@@ -8,22 +8,34 @@
 //! alone. No link is followed and no mount entered. A walk that removes makes sure before every buffer
 //! of names that none of the directories above was moved out of the tree meanwhile (in a tree of more
 //! than [`CHECKED_ALWAYS`] levels: every 50 ms).
+//!
+//! While other workers are idle a walk forks: a buffer of many names is halved again and again, and if
+//! nothing is removed so are the subdirectories of the topmost levels; whoever is idle takes a half. Each
+//! half has a visitor of its own, and the two are joined when both are done. So one huge tree keeps every
+//! worker busy. A removal takes directory after directory all the same, because what somebody moves into
+//! one that was not begun yet is seen by that directory's mtime.
 
-use std::ffi::{CStr, CString, OsStr};
+mod parts;
+mod visit;
+
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, fcntl_getfl, seek};
 use rustix::io::Errno;
 
+pub(super) use self::parts::Means;
+use self::parts::{Names, Shared, visit};
+pub(super) use self::visit::{Halt, Left, Next, Spot, Trace, Visit};
 use super::scan::is_dot;
-use crate::condemn::{Failure, Stale};
+use crate::condemn::Stale;
 use crate::look::{self, Across, Freshness};
-use crate::retention::{Facts, FileId, Kind};
-use crate::stop::Stop;
+use crate::retention::{Facts, FileId};
 
 /// How many directories of one walk stay open: enough for what is usual, few enough for many workers.
 const KEPT_OPEN: usize = 8;
@@ -38,119 +50,15 @@ const DEEP_BUFFER: usize = 1024;
 const CHECKED_ALWAYS: usize = 64;
 const CHECKED_EVERY: Duration = Duration::from_millis(50);
 
-/// How long a removal may go on after the pass was stopped.
-const GRACE: Duration = Duration::from_millis(300);
-
-/// Why a walk ends before its end.
-#[derive(Debug)]
-pub(super) enum Halt {
-    /// The pass is stopped.
-    Stopped,
-    /// The visitor knows enough.
-    Enough,
-    /// The system said no.
-    Failed(Failure),
-}
-
-/// What a walk does on its way. A [`Halt`] from any method ends it.
-pub(super) trait Visit {
-    /// A directory was opened, and nothing in it touched yet.
-    fn enter(&mut self, handle: &OwnedFd, facts: &Facts, trace: Trace) -> Result<(), Halt>;
-
-    /// Something that is not a directory.
-    fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt>;
-
-    /// A directory was read to its end, and its subdirectories were left; `at` is where it lies.
-    fn leave(&mut self, at: &Spot<'_>, left: &Left<'_>) -> Result<Next, Halt>;
-
-    /// Something is mounted here.
-    fn mounted(&mut self, at: &Spot<'_>) -> Result<(), Halt>;
-
-    /// Somebody else has removed the directory that the walk is in, deep in the tree.
-    fn lost(&mut self) -> Result<(), Halt>;
-
-    /// The system said no to something at this spot.
-    fn trouble(&mut self, at: &Spot<'_>, failure: Failure) -> Result<(), Halt>;
-
-    /// How much was done so far, by the visitor's own measure; see [`Left::before`].
-    fn progress(&self) -> u64 {
-        0
-    }
-
-    /// A directory that the walk will not come back to because it was halted. Only called when
-    /// [`Self::REMOVES`].
-    fn abandon(&mut self, _left: &Left<'_>) {}
-
-    /// Whether the visitor changes directories: then it wants to see each of them once more, and the
-    /// walk makes sure that they are still where they were found.
-    const REMOVES: bool = false;
-}
-
-/// What happens after a directory was left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// The walk goes on above it.
-    Up,
-    /// It is read once more from its start.
-    Again,
-}
-
-/// A directory that is about to be left.
-pub(super) struct Left<'a> {
-    /// The directory.
-    pub(super) handle: BorrowedFd<'a>,
-    /// What it was when it was entered.
-    pub(super) facts: &'a Facts,
-    /// The visitor's progress when it was entered.
-    pub(super) entered: u64,
-    /// The same when this reading of it began.
-    pub(super) before: u64,
-}
-
-/// Whether reading a directory may move its access time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trace {
-    /// It does not.
-    None,
-    /// It may: the directory is another user's.
-    Atime,
-}
-
-/// A name in an open directory of a tree.
-pub(super) struct Spot<'a> {
-    /// The directory.
-    pub(super) dir: BorrowedFd<'a>,
-    /// The name.
-    pub(super) name: &'a CStr,
-    /// The names from the top of the tree down to `dir`; none for the top itself.
-    trail: &'a [CString],
-    stale: &'a Stale,
-}
-
-impl Spot<'_> {
-    /// How many directories of the tree lie above this name.
-    pub(super) const fn depth(&self) -> usize {
-        self.trail.len()
-    }
-
-    /// The failure of `doing` something here.
-    pub(super) fn failure(&self, doing: &'static str, error: impl Into<io::Error>) -> Failure {
-        let place = self.stale.place();
-        let name = Some(self.name).filter(|name| !name.is_empty());
-        let mut failure = look::failure(place, self.dir, doing, name, error);
-        failure.path.clone_from(&place.path);
-        for step in self.trail.iter().map(CString::as_c_str).chain([self.name]) {
-            failure.path.push(OsStr::from_bytes(step.to_bytes()));
-        }
-        failure
-    }
-}
+/// Down to which level subdirectories are walked side by side. They are few there, and all of the
+/// directories above are open.
+const FORKED_LEVELS: usize = 3;
 
 /// A directory on the way from the top of the tree to where the walk is.
 struct Frame {
     facts: Facts,
     /// `None` while it is closed, deep in a tree.
-    handle: Option<OwnedFd>,
+    handle: Option<Arc<OwnedFd>>,
     /// Subdirectories of the last buffer that are still to be walked.
     subdirs: Vec<CString>,
     /// Where the next buffer begins.
@@ -161,20 +69,32 @@ struct Frame {
 }
 
 impl Frame {
+    fn new(facts: Facts, handle: Option<Arc<OwnedFd>>, progress: u64) -> Self {
+        let (subdirs, entered, before) = (Vec::new(), progress, progress);
+        Self { facts, handle, subdirs, cookie: 0, at_end: false, entered, before }
+    }
+
+    /// The same directory, as a part of the walk that begins below it has it.
+    fn above(&self) -> Self {
+        Self::new(self.facts, self.handle.clone(), self.entered)
+    }
+
     fn left<'a>(&'a self, handle: &'a OwnedFd) -> Left<'a> {
         let Self { facts, entered, before, .. } = self;
         Left { handle: handle.as_fd(), facts, entered: *entered, before: *before }
     }
 }
 
+/// A walk, or a part of one that has forked.
 struct Walk<'a, V> {
-    stale: &'a Stale,
-    /// The directory that the tree lies in.
-    parent: FileId,
+    shared: &'a Shared<'a>,
     frames: Vec<Frame>,
+    /// How many of the frames belong to the walk that this one is a part of.
+    base: usize,
     /// The name of each frame.
     trail: Vec<CString>,
     buffer: Vec<u8>,
+    names: Names,
     /// When the closed directories are to be made sure of again.
     check_due: Instant,
     visitor: &'a mut V,
@@ -184,7 +104,7 @@ struct Walk<'a, V> {
 pub(super) fn walk<V: Visit>(
     stale: &Stale,
     top: &File,
-    stop: &Stop,
+    means: Means<'_>,
     visitor: &mut V,
 ) -> Result<(), Halt> {
     let place = stale.place();
@@ -203,34 +123,46 @@ pub(super) fn walk<V: Visit>(
     let (handle, facts, trace, parent) = open_top().map_err(|error| {
         Halt::Failed(look::failure(place, &place.handle, "open", Some(stale.name()), error))
     })?;
-    let (frames, trail, buffer) = (Vec::new(), Vec::new(), Vec::new());
-    let check_due = Instant::now();
-    let mut walk = Walk { stale, parent, frames, trail, buffer, check_due, visitor };
+    let (stopped, halted) = (OnceLock::new(), AtomicBool::new(false));
+    let shared = Shared { stale, parent, means, stopped, halted };
+    let mut walk = Walk::new(&shared, visitor, Vec::new(), Vec::new());
     walk.enter(stale.name().to_owned(), facts, handle, trace)?;
-    let mut raised = None;
-    while !walk.frames.is_empty() {
-        if stop.is_urgent() {
-            raised.get_or_insert_with(Instant::now);
-        }
-        // The tree in hand is finished, unless that takes too long for whoever waits.
-        let is_over = raised.is_some_and(|at| !V::REMOVES || at.elapsed() > GRACE);
-        let halt = if is_over { Err(Halt::Stopped) } else { walk.step() };
-        if let Err(halt) = halt {
-            walk.unwind();
-            return Err(halt);
-        }
-    }
-    Ok(())
+    walk.run()
 }
 
-impl<V: Visit> Walk<'_, V> {
+impl<'a, V: Visit> Walk<'a, V> {
+    fn new(
+        shared: &'a Shared<'a>,
+        visitor: &'a mut V,
+        frames: Vec<Frame>,
+        trail: Vec<CString>,
+    ) -> Self {
+        let (base, buffer, names) = (frames.len(), Vec::new(), Names::default());
+        Self { shared, frames, base, trail, buffer, names, check_due: Instant::now(), visitor }
+    }
+
+    fn run(&mut self) -> Result<(), Halt> {
+        while self.frames.len() > self.base {
+            if let Err(halt) = self.shared.go_on::<V>().and_then(|()| self.step()) {
+                self.unwind();
+                return Err(halt);
+            }
+        }
+        Ok(())
+    }
+
     /// One subdirectory entered, one buffer read, or one directory left.
     fn step(&mut self) -> Result<(), Halt> {
-        if V::REMOVES {
-            self.stay_inside()?;
-        }
+        let level = self.frames.len();
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        if let Some(name) = frame.subdirs.pop() {
+        if !V::REMOVES
+            && frame.subdirs.len() > 1
+            && level <= FORKED_LEVELS
+            && self.shared.means.workers.are_idle()
+        {
+            let subdirs = std::mem::take(&mut frame.subdirs);
+            branch(self.shared, &self.frames, &self.trail, &subdirs, self.visitor)
+        } else if let Some(name) = frame.subdirs.pop() {
             self.descend(name)
         } else if frame.at_end {
             self.ascend()
@@ -252,33 +184,44 @@ impl<V: Visit> Walk<'_, V> {
         {
             above.handle = None;
         }
-        self.frames.push(Frame {
-            facts,
-            handle: Some(handle),
-            subdirs: Vec::new(),
-            cookie: 0,
-            at_end: false,
-            entered: self.visitor.progress(),
-            before: self.visitor.progress(),
-        });
+        self.frames.push(Frame::new(facts, Some(Arc::new(handle)), self.visitor.progress()));
         self.trail.push(name);
         Ok(())
     }
 
     /// Reads one buffer of names: visits what is not a directory, remembers what is.
     fn read(&mut self) -> Result<(), Halt> {
+        self.fetch()?;
+        if self.names.count() == 0 {
+            return Ok(());
+        }
+        if V::REMOVES {
+            self.stay_inside(self.frames.len())?;
+        }
+        let Self { shared, frames, trail, names, visitor, .. } = self;
+        let Some(frame) = frames.last_mut() else { return Ok(()) };
+        let Some(handle) = frame.handle.as_ref().map(Arc::clone) else { return Ok(()) };
+        let spot = Spot { dir: handle.as_fd(), name: c"", trail, stale: shared.stale };
+        let all = 0..names.count();
+        let visited = visit(shared, spot, names, all, *visitor);
+        frame.subdirs.append(names.dirs.get_mut().unwrap_or_else(PoisonError::into_inner));
+        visited
+    }
+
+    /// Fetches one buffer of names.
+    fn fetch(&mut self) -> Result<(), Halt> {
         let size = if self.frames.len() > KEPT_OPEN { DEEP_BUFFER } else { BUFFER };
-        let Self { stale, frames, trail, buffer, visitor, .. } = self;
+        let Self { shared, frames, trail, buffer, names, visitor, .. } = self;
+        names.clear();
         let Some(frame) = frames.last_mut() else { return Ok(()) };
         let Some(dir) = frame.handle.as_ref().map(AsFd::as_fd) else { return Ok(()) };
-        let mount = stale.place().mount;
         buffer.clear();
         buffer.reserve_exact(size);
-        let mut names = RawDir::new(dir, &mut buffer.spare_capacity_mut()[..size]);
+        let mut listing = RawDir::new(dir, &mut buffer.spare_capacity_mut()[..size]);
         let mut first = true;
-        while first || !names.is_buffer_empty() {
+        while first || !listing.is_buffer_empty() {
             first = false;
-            let entry = match names.next() {
+            let entry = match listing.next() {
                 Some(Ok(entry)) => entry,
                 // NOENT: the directory itself was removed by somebody else.
                 None | Some(Err(Errno::NOENT)) => {
@@ -287,7 +230,7 @@ impl<V: Visit> Walk<'_, V> {
                 }
                 Some(Err(error)) => {
                     frame.at_end = true;
-                    let spot = Spot { dir, name: c"", trail, stale };
+                    let spot = Spot { dir, name: c"", trail, stale: shared.stale };
                     return visitor.trouble(&spot, spot.failure("list", error));
                 }
             };
@@ -298,16 +241,8 @@ impl<V: Visit> Walk<'_, V> {
             }
             if entry.file_type() == FileType::Directory {
                 frame.subdirs.push(name.to_owned());
-                continue;
-            }
-            let spot = Spot { dir, name, trail, stale };
-            match look::at(dir, name, mount, Freshness::Synced) {
-                Ok(facts) if facts.mounted => visitor.mounted(&spot)?,
-                // A file system that does not tell kinds in its listings.
-                Ok(facts) if facts.kind == Kind::Dir => frame.subdirs.push(name.to_owned()),
-                Ok(facts) => visitor.entry(&spot, &facts)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => visitor.trouble(&spot, spot.failure("look at", error))?,
+            } else {
+                names.push(name);
             }
         }
         Ok(())
@@ -315,7 +250,8 @@ impl<V: Visit> Walk<'_, V> {
 
     /// Enters a subdirectory of the last frame.
     fn descend(&mut self, name: CString) -> Result<(), Halt> {
-        let Self { stale, frames, trail, visitor, .. } = self;
+        let Self { shared, frames, trail, visitor, .. } = self;
+        let stale = shared.stale;
         let Some(dir) = frames.last().and_then(|frame| frame.handle.as_ref()) else {
             return Ok(());
         };
@@ -342,7 +278,12 @@ impl<V: Visit> Walk<'_, V> {
     /// Leaves the last frame for the one above it.
     fn ascend(&mut self) -> Result<(), Halt> {
         self.reach_above()?;
-        let Self { stale, frames, trail, visitor, .. } = self;
+        if V::REMOVES {
+            // That the last one lies in the one above it is what `leave` looks at.
+            self.stay_inside(self.frames.len().saturating_sub(1))?;
+        }
+        let Self { shared, frames, trail, visitor, .. } = self;
+        let stale = shared.stale;
         let Some((frame, above)) = frames.split_last_mut() else { return Ok(()) };
         let Some((name, trail_above)) = trail.split_last() else { return Ok(()) };
         let Some(handle) = frame.handle.as_ref() else { return Ok(()) };
@@ -372,7 +313,7 @@ impl<V: Visit> Walk<'_, V> {
     /// Opens the directory above the last one again, if it was closed, and makes sure that it is the
     /// same: a tree that is moved while we are in it must not lead us elsewhere.
     fn reach_above(&mut self) -> Result<(), Halt> {
-        let Self { stale, frames, trail, .. } = self;
+        let Self { shared: Shared { stale, .. }, frames, trail, .. } = self;
         let [.., above, frame] = frames.as_mut_slice() else { return Ok(()) };
         let (None, Some(child)) = (&above.handle, &frame.handle) else { return Ok(()) };
         let reopen = || -> io::Result<OwnedFd> {
@@ -391,7 +332,7 @@ impl<V: Visit> Walk<'_, V> {
             Ok(handle)
         };
         match reopen() {
-            Ok(handle) => above.handle = Some(handle),
+            Ok(handle) => above.handle = Some(Arc::new(handle)),
             // Somebody else has removed it, and from what is removed there is no way up.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.visitor.lost()?;
@@ -405,15 +346,17 @@ impl<V: Visit> Walk<'_, V> {
         Ok(())
     }
 
-    /// Makes sure that every open directory still lies in the one above it. A directory that somebody
-    /// moves elsewhere takes us along, and what it holds is none of ours from then on.
-    fn stay_inside(&mut self) -> Result<(), Halt> {
+    /// Makes sure that each of the first `count` directories, if it is open, still lies in the one above
+    /// it. A directory that somebody moves elsewhere takes us along, and what it holds is none of ours
+    /// from then on.
+    fn stay_inside(&mut self, count: usize) -> Result<(), Halt> {
+        let Shared { stale, parent, .. } = self.shared;
         // Open are the topmost ones and the last.
         let last = self.frames.len().saturating_sub(1);
-        for at in (0..last.min(KEPT_OPEN + 1)).chain([last]) {
-            let above = at.checked_sub(1).map_or(self.parent, |above| self.frames[above].facts.id);
+        for at in (0..last.min(KEPT_OPEN + 1)).chain([last]).take_while(|at| *at < count) {
+            let above = at.checked_sub(1).map_or(*parent, |above| self.frames[above].facts.id);
             if let Some(handle) = self.frames.get(at).and_then(|frame| frame.handle.as_ref()) {
-                let found = look::at(handle, c"..", self.stale.place().mount, Freshness::Synced);
+                let found = look::at(handle, c"..", stale.place().mount, Freshness::Synced);
                 let is_inside = match found {
                     Ok(facts) => facts.id == above,
                     // It was removed by somebody else, and is empty for good.
@@ -440,8 +383,9 @@ impl<V: Visit> Walk<'_, V> {
     /// The end of a walk whose frame at `at` was moved elsewhere.
     fn led_astray(&self, at: usize) -> Halt {
         let (name, trail) = (&self.trail[at], &self.trail[..at]);
-        let dir = self.stale.place().handle.as_fd();
-        Halt::Failed(Spot { dir, name, trail, stale: self.stale }.failure("stay in", Errno::STALE))
+        let stale = self.shared.stale;
+        let dir = stale.place().handle.as_fd();
+        Halt::Failed(Spot { dir, name, trail, stale }.failure("stay in", Errno::STALE))
     }
 
     /// The same for the directories that are closed: from the last one up, step by step.
@@ -450,14 +394,14 @@ impl<V: Visit> Walk<'_, V> {
         let Some(handle) = &last.handle else { return true };
         let mut below = None;
         for frame in above.iter().rev() {
-            let up = look::open_parent(below.as_ref().unwrap_or(handle));
+            let up = look::open_parent(below.as_ref().unwrap_or(handle)).map(Arc::new);
             let up = match up {
                 Ok(up) => up,
                 // Removed by somebody else, and empty for good.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
                 Err(_) => return false,
             };
-            let found = look::through(&up, self.stale.place().mount);
+            let found = look::through(&up, self.shared.stale.place().mount);
             if !found.is_ok_and(|facts| facts.id == frame.facts.id) {
                 return false;
             }
@@ -474,7 +418,7 @@ impl<V: Visit> Walk<'_, V> {
         if !V::REMOVES {
             return;
         }
-        loop {
+        while self.frames.len() > self.base {
             let reached = self.reach_above().is_ok();
             self.trail.pop();
             let Some(frame) = self.frames.pop() else { return };
@@ -484,6 +428,34 @@ impl<V: Visit> Walk<'_, V> {
             if !reached {
                 return;
             }
+        }
+    }
+}
+
+/// Walks some subdirectories of the last frame, side by side with idle workers.
+fn branch<V: Visit>(
+    shared: &Shared<'_>,
+    frames: &[Frame],
+    trail: &[CString],
+    subdirs: &[CString],
+    visitor: &mut V,
+) -> Result<(), Halt> {
+    match subdirs {
+        [] => Ok(()),
+        [name] => {
+            let frames = frames.iter().map(Frame::above).collect();
+            let mut walk = Walk::new(shared, visitor, frames, trail.to_vec());
+            shared.go_on::<V>()?;
+            walk.descend(name.clone())?;
+            walk.run()
+        }
+        _ => {
+            let (left, right) = subdirs.split_at(subdirs.len() / 2);
+            shared.fork(
+                visitor,
+                |visitor| branch(shared, frames, trail, left, visitor),
+                |visitor| branch(shared, frames, trail, right, visitor),
+            )
         }
     }
 }

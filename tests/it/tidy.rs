@@ -4,14 +4,15 @@
 use std::path::{Path, PathBuf};
 
 /// Module by module: what else of this crate it may use. Files below a module follow its row.
-const MAY_USE: [(&str, &[&str]); 18] = [
+const MAY_USE: [(&str, &[&str]); 19] = [
     ("retention", &[]),
     ("condemn", &["retention"]),
     ("stop", &[]),
-    ("sweep", &["condemn", "retention", "stop"]),
+    ("workers", &[]),
+    ("sweep", &["condemn", "retention", "stop", "workers"]),
     ("look", &["condemn", "retention"]),
     ("volume", &["condemn", "look", "retention"]),
-    ("disk", &["condemn", "look", "retention", "stop", "volume"]),
+    ("disk", &["condemn", "look", "retention", "stop", "volume", "workers"]),
     ("lock", &["condemn", "look", "retention"]),
     ("report", &["condemn", "config", "exit", "retention", "stop", "sweep", "units"]),
     ("units", &["retention"]),
@@ -33,6 +34,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
             "units",
             "volume",
             "why",
+            "workers",
         ],
     ),
     ("lib", &[]),
@@ -52,7 +54,7 @@ const DOORS: [(&str, &[&str]); 19] = [
     ("redis", &["lock/redis/wire.rs"]),
     ("indicatif", &["report/progress.rs"]),
     ("libc", &["disk/in_use.rs"]),
-    ("rayon", &["sweep.rs"]),
+    ("rayon", &["workers.rs"]),
     ("regex", &["retention/name.rs"]),
     (
         "rustix",
