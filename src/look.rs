@@ -54,6 +54,16 @@ pub(crate) fn through(handle: impl AsFd, mount: u64) -> io::Result<Facts> {
     Ok(facts)
 }
 
+/// Whether a directory may be at `path`: false only when it is certain that there is none. The last
+/// component is not followed if it is a link; the ones before it must be known not to be.
+pub(crate) fn may_be_dir(dir: impl AsFd, path: &CStr) -> bool {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    match statx(dir, path, flags, StatxFlags::TYPE) {
+        Ok(seen) => FileType::from_raw_mode(seen.stx_mode.into()) == FileType::Directory,
+        Err(error) => !matches!(error, Errno::NOENT | Errno::NOTDIR),
+    }
+}
+
 /// Whether the path may lead somewhere: false only when it is certain that nothing is there. One
 /// call for several components, none of them followed if it is a link or a mount; on a system
 /// without `openat2` the answer is always "maybe".
@@ -121,6 +131,8 @@ pub(crate) struct Opened {
     /// Reading it may move its access time: it is not ours and we have no `CAP_FOWNER`. Nor could
     /// we put the time back, which takes the same right.
     pub(crate) leaves_trace: bool,
+    /// The system has made sure that it lies on the mount that it was reached from.
+    pub(crate) on_same_mount: bool,
 }
 
 /// How a directory may be reached.
@@ -140,7 +152,7 @@ static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 /// caller's comparison of mounts is what remains.
 pub(crate) fn open_dir(dir: impl AsFd, name: &CStr, across: Across) -> io::Result<Opened> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = |flags: OFlags| -> rustix::io::Result<OwnedFd> {
+    let open = |flags: OFlags| -> rustix::io::Result<(OwnedFd, bool)> {
         if across == Across::SameMount && !NO_OPENAT2.load(Ordering::Relaxed) {
             let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
             match openat2(&dir, name, flags, Mode::empty(), resolve) {
@@ -148,16 +160,17 @@ pub(crate) fn open_dir(dir: impl AsFd, name: &CStr, across: Across) -> io::Resul
                 // O_NOATIME was refused, or all of openat2; the plain call tells which. AGAIN is a
                 // rename racing with us.
                 Err(Errno::PERM | Errno::AGAIN) => {}
-                other => return other,
+                other => return other.map(|handle| (handle, true)),
             }
         }
-        openat(&dir, name, flags, Mode::empty())
+        openat(&dir, name, flags, Mode::empty()).map(|handle| (handle, false))
     };
-    match open(flags | OFlags::NOATIME) {
-        Ok(handle) => Ok(Opened { handle, leaves_trace: false }),
-        Err(Errno::PERM) => Ok(Opened { handle: open(flags)?, leaves_trace: true }),
-        Err(error) => Err(error.into()),
-    }
+    let (opened, leaves_trace) = match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => (open(flags), true),
+        other => (other, false),
+    };
+    let (handle, on_same_mount) = opened?;
+    Ok(Opened { handle, leaves_trace, on_same_mount })
 }
 
 /// Opens the parent of an open directory.

@@ -1,13 +1,15 @@
 //! What lies in instance directories: `{projects,tasks,jobs}/<id>/tmp/*`, and the export caches that
 //! CVAT before 2.26 kept there.
 //!
-//! It must not judge or change anything. Most instances have neither, so each is first asked with
-//! one call whether there is anything to find.
+//! It must not judge or change anything. Most instances have neither, so each is first asked with as
+//! few calls as will do whether there is anything to find: a `statx` that fails costs half of an open
+//! that fails.
 
 use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::scan::{list, sight, step_into};
@@ -63,9 +65,12 @@ impl<'a> Seer<'a> {
         &mut self,
         instances: &Arc<Place>,
         id: &CStr,
+        kind: FileType,
         each: &mut dyn FnMut(Seen<'_>),
     ) {
-        if let Reached::Yes(tmp) = self.reach(instances, id, &[c"tmp"], c"", each) {
+        if self.may_have(instances, id, kind, c"tmp")
+            && let Reached::Yes(tmp) = self.reach(instances, id, &[c"tmp"], each)
+        {
             list(&tmp, self.stop, each);
         }
     }
@@ -76,45 +81,57 @@ impl<'a> Seer<'a> {
         &mut self,
         instances: &Arc<Place>,
         id: &CStr,
+        kind: FileType,
         each: &mut dyn FnMut(Seen<'_>),
     ) {
         if !id.to_bytes().iter().all(u8::is_ascii_digit) {
             return;
         }
-        let layouts: [&[&CStr]; 2] = [&[], &[c"tmp"]];
-        for steps in layouts {
-            match self.reach(instances, id, steps, c"export_cache", each) {
+        if self.may_have(instances, id, kind, c"export_cache") {
+            match self.reach(instances, id, &[], each) {
                 Reached::Yes(place) => sight_if_there(&place, c"export_cache", each),
                 Reached::No => {}
                 // Said once an instance.
                 Reached::Failed => return,
             }
         }
+        // Many have a `tmp` and no cache in it. That it is no link is known by then.
+        if self.may_have(instances, id, kind, c"tmp")
+            && self.may_have(instances, id, kind, c"tmp/export_cache")
+            && let Reached::Yes(place) = self.reach(instances, id, &[c"tmp"], each)
+        {
+            sight_if_there(&place, c"export_cache", each);
+        }
     }
 
-    /// Opens `<id>/<steps>`, if that, and `last` in it, may be there.
+    /// Whether the instance called `id`, of the kind that its listing says, may have something at
+    /// `name`: false only when it is certain that there is nothing that would be entered.
+    fn may_have(&mut self, instances: &Place, id: &CStr, kind: FileType, name: &CStr) -> bool {
+        if kind == FileType::Directory {
+            look::may_be_dir(&instances.handle, self.path_to(id, name))
+        } else {
+            // Else a link or a file: not CVAT's.
+            kind == FileType::Unknown && look::may_reach(&instances.handle, self.path_to(id, name))
+        }
+    }
+
+    /// `<id>/<rest>`, in the one buffer for it.
+    fn path_to(&mut self, id: &CStr, rest: &CStr) -> &CStr {
+        self.path.clear();
+        self.path.extend_from_slice(id.to_bytes());
+        self.path.push(b'/');
+        self.path.extend_from_slice(rest.to_bytes_with_nul());
+        CStr::from_bytes_until_nul(&self.path).unwrap_or_default()
+    }
+
+    /// Opens `<id>/<steps>`.
     fn reach(
-        &mut self,
+        &self,
         instances: &Arc<Place>,
         id: &CStr,
         steps: &[&CStr],
-        last: &CStr,
         each: &mut dyn FnMut(Seen<'_>),
     ) -> Reached {
-        self.path.clear();
-        for step in [&[id], steps, &[last]].concat() {
-            if !step.is_empty() {
-                self.path.extend_from_slice(step.to_bytes());
-                self.path.push(b'/');
-            }
-        }
-        self.path.pop();
-        self.path.push(0);
-        let may_be_there = CStr::from_bytes_with_nul(&self.path)
-            .is_ok_and(|path| look::may_reach(&instances.handle, path));
-        if !may_be_there {
-            return Reached::No;
-        }
         let mut place = None;
         for step in [&[id], steps].concat() {
             let from: &Place = place.as_ref().unwrap_or(instances);

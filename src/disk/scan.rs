@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::RawDir;
+use rustix::fs::{FileType, RawDir};
 
 use super::instances::{self, Layout};
 use super::{Note, Notes};
@@ -101,10 +101,10 @@ impl Scan {
             }
             names += 1;
             match name {
-                Ok(name) => match self.layout {
+                Ok((name, kind)) => match self.layout {
                     Layout::Flat => sight(&dir.place, name, each),
-                    Layout::InstanceTmp => seer.tmp_of(&dir.place, name, each),
-                    Layout::OldCaches => seer.old_caches_of(&dir.place, name, each),
+                    Layout::InstanceTmp => seer.tmp_of(&dir.place, name, kind, each),
+                    Layout::OldCaches => seer.old_caches_of(&dir.place, name, kind, each),
                 },
                 Err(error) => each(Seen::Failed(
                     &dir.place,
@@ -118,8 +118,8 @@ impl Scan {
 }
 
 impl SharedDir {
-    /// Fetches one buffer and hands out its names, all but `.` and `..`.
-    fn take(&self, buffer: &mut Vec<u8>, mut each: impl FnMut(io::Result<&CStr>)) {
+    /// Fetches one buffer and hands out its names and their kinds, all but `.` and `..`.
+    fn take(&self, buffer: &mut Vec<u8>, mut each: impl FnMut(io::Result<(&CStr, FileType)>)) {
         buffer.clear();
         buffer.reserve(BUFFER);
         let mut names = RawDir::new(&self.place.handle, buffer.spare_capacity_mut());
@@ -132,7 +132,7 @@ impl SharedDir {
             match entry {
                 Some(Ok(entry)) => {
                     if !is_dot(entry.file_name()) {
-                        each(Ok(entry.file_name()));
+                        each(Ok((entry.file_name(), entry.file_type())));
                     }
                 }
                 Some(Err(error)) => {
@@ -235,7 +235,11 @@ pub(super) fn step_into(
     if opened.leaves_trace {
         notes.say(place.zone, Note::AtimeMoved);
     }
-    let mount = look::mount_of(&opened.handle).map_err(fail)?;
+    let mount = if opened.on_same_mount {
+        place.mount
+    } else {
+        look::mount_of(&opened.handle).map_err(fail)?
+    };
     if across == Across::SameMount && mount != place.mount {
         return Err(fail(rustix::io::Errno::XDEV.into()));
     }
