@@ -9,6 +9,7 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -145,6 +146,10 @@ pub struct Config {
     pub dry_run: bool,
     /// The moment to judge at, if not the present.
     pub now: Option<Moment>,
+    /// Whether to stand back for others.
+    pub nice: bool,
+    /// How many files may be removed in a second.
+    pub max_rate: Option<NonZeroU32>,
     /// When to stop.
     pub deadline: Option<Duration>,
     /// After how many removals to stop.
@@ -256,6 +261,8 @@ impl Config {
             },
             dry_run: values.switch("dry_run")?,
             now: values.optional("now", units::moment)?,
+            nice: values.switch("nice")?,
+            max_rate: values.optional("max_rate", units::rate)?,
             deadline: values.optional("deadline", units::duration)?,
             max_removals: values.optional("max_removals", |text| {
                 text.parse().map_err(|_| "not a whole number".to_owned())

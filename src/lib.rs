@@ -79,5 +79,6 @@ pub mod config;
 pub mod demo;
 pub mod exit;
 pub mod hold;
+pub mod kindness;
 pub mod units;
 pub mod why;

@@ -23,7 +23,7 @@ use retention_sweeper::sweep::{Pass, Summary};
 use retention_sweeper::units;
 use retention_sweeper::volume::{Volume, VolumeError};
 use retention_sweeper::workers::Workers;
-use retention_sweeper::{demo, hold, report, why};
+use retention_sweeper::{demo, hold, kindness, report, why};
 
 fn main() -> std::process::ExitCode {
     match cli::parse(std::env::args_os()) {
@@ -140,10 +140,17 @@ fn sweep(
     let start = Instant::now();
     let now = now(config.now);
     let volume = open(config)?;
-    let stop = Stop::new(config.max_removals.unwrap_or(u64::MAX));
+    // A rehearsal removes nothing, so nothing of it has to wait.
+    let rate = config.max_rate.filter(|_| !config.dry_run);
+    let stop = Stop::new(config.max_removals.unwrap_or(u64::MAX)).at_most(rate);
     end_on_signals(&stop)?;
     if let Some(deadline) = config.deadline {
         stop.after(deadline);
+    }
+    if config.nice
+        && let Err(refused) = kindness::stand_back()
+    {
+        tracing::warn!("--nice: the system refused {refused}");
     }
     let workers = Workers::start(config.jobs).map_err(Refusal::Start)?;
     let mode = if config.dry_run { Mode::Rehearsal } else { Mode::Real };

@@ -1,10 +1,15 @@
-//! When a pass must end before its end: a signal, a deadline, a number of removals.
+//! When a pass must end before its end: a signal, a deadline, a number of removals. And how fast it may
+//! go on until then.
 //!
 //! It must not end anything itself: the line and the tree walks ask it between two entries.
 
-use std::sync::Arc;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a wait for the rate goes on without asking whether the pass is stopped.
+const NAP: Duration = Duration::from_millis(50);
 
 /// Why a pass ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +41,15 @@ pub struct Stop {
     deadline: Arc<AtomicBool>,
     exhausted: AtomicBool,
     removals_left: AtomicU64,
+    rate: Option<Rate>,
+}
+
+/// How many removals may be made in a second.
+#[derive(Debug)]
+struct Rate {
+    a_second: NonZeroU32,
+    /// When the next one may be made.
+    next: Mutex<Instant>,
 }
 
 impl Default for Stop {
@@ -52,6 +66,42 @@ impl Stop {
             deadline: Arc::default(),
             exhausted: AtomicBool::new(false),
             removals_left: AtomicU64::new(max_removals),
+            rate: None,
+        }
+    }
+
+    /// The same with a rate that removals are kept to, if there is one.
+    #[must_use]
+    pub fn at_most(mut self, a_second: Option<NonZeroU32>) -> Self {
+        let next = || Mutex::new(Instant::now());
+        self.rate = a_second.map(|a_second| Rate { a_second, next: next() });
+        self
+    }
+
+    /// How many removals may be prepared together, so that their locks are not held for long: a tenth
+    /// of a second's worth.
+    pub fn at_once(&self) -> usize {
+        let tenth = |rate: &Rate| usize::try_from(rate.a_second.get() / 10).unwrap_or(usize::MAX);
+        self.rate.as_ref().map_or(usize::MAX, |rate| tenth(rate).max(1))
+    }
+
+    /// Waits until `count` more removals are within the rate, or somebody waits for the end.
+    pub fn pace(&self, count: usize) {
+        let Some(rate) = &self.rate else { return };
+        let now = Instant::now();
+        let at = {
+            let mut next = rate.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = now.max(*next);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            *next = at + Duration::from_secs(1) / rate.a_second.get() * count;
+            at
+        };
+        while !self.is_urgent() {
+            let left = at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(NAP));
         }
     }
 

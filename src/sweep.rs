@@ -255,13 +255,31 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         handful.close();
     }
 
-    /// Claims what is stale and takes each claim to its end.
+    /// Settles what is stale, no faster than the user wants it.
     fn settle(
+        &self,
+        mut stale: Vec<Stale>,
+        handful: &mut Handful<'_, impl Audience>,
+        put_aside: PutAside,
+    ) {
+        let at_once = self.stop.at_once();
+        while stale.len() > at_once {
+            let rest = stale.split_off(at_once);
+            self.settle_at_once(stale, handful, put_aside);
+            stale = rest;
+        }
+        self.settle_at_once(stale, handful, put_aside);
+    }
+
+    /// Claims what is stale and takes each claim to its end.
+    fn settle_at_once(
         &self,
         stale: Vec<Stale>,
         handful: &mut Handful<'_, impl Audience>,
         put_aside: PutAside,
     ) {
+        // Before the locks are taken. What is in a tree is waited for file by file.
+        self.stop.pace(stale.iter().filter(|stale| stale.facts().kind != Kind::Dir).count());
         self.locks.claim(stale, &mut |claim| {
             let reprieve = match claim {
                 Ok(claim) if self.stop.is_raised() => Reprieve::of(claim.give_up(), Off::Unreached),

@@ -6,6 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -97,6 +98,15 @@ impl fmt::Display for Bytes {
         }
         f.pad(&format!("{value:.1} {unit}"))
     }
+}
+
+/// So many a second: `500/s`, or plain `500`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn rate(text: &str) -> Result<NonZeroU32, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text).trim_end();
+    number.parse().map_err(|_| "not a rate: write a whole number a second, like 500/s".to_owned())
 }
 
 /// A number with its thousands apart.

@@ -82,7 +82,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 25] = [
+pub static SETTINGS: [Setting; 27] = [
     Setting {
         key: "data",
         env: &["SWEEPER_DATA"],
@@ -239,6 +239,20 @@ pub static SETTINGS: [Setting; 25] = [
         env: &["SWEEPER_JOBS"],
         takes: Takes::One("N"),
         help: "Workers [default: the cores that may be used]",
+        ..BASE
+    },
+    Setting {
+        key: "nice",
+        env: &["SWEEPER_NICE"],
+        takes: Takes::Nothing,
+        help: "Stand back for others: lowest priority at the processors, idle class at the disks",
+        ..BASE
+    },
+    Setting {
+        key: "max_rate",
+        env: &["SWEEPER_MAX_RATE"],
+        takes: Takes::One("N/s"),
+        help: "Remove at most so many files a second, those in trees included",
         ..BASE
     },
     Setting {

@@ -6,6 +6,7 @@ mod cli;
 mod company;
 mod exporter;
 mod hostile;
+mod kindness;
 mod laws;
 mod meanwhile;
 mod names;

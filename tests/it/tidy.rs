@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 /// Module by module: what else of this crate it may use. Files below a module follow its row.
-const MAY_USE: [(&str, &[&str]); 19] = [
+const MAY_USE: [(&str, &[&str]); 20] = [
     ("retention", &[]),
     ("condemn", &["retention"]),
     ("stop", &[]),
     ("workers", &[]),
+    ("kindness", &[]),
     ("sweep", &["condemn", "retention", "stop", "workers"]),
     ("look", &["condemn", "retention"]),
     ("volume", &["condemn", "look", "retention"]),
@@ -43,12 +44,13 @@ const MAY_USE: [(&str, &[&str]); 19] = [
 
 /// Each crate and the only files that may use it. `tracing`, `thiserror` and the derives of `serde`
 /// have no door, and none of them but `thiserror` is in the core.
-const DOORS: [(&str, &[&str]); 19] = [
+const DOORS: [(&str, &[&str]); 20] = [
     ("clap", &["cli.rs"]),
     ("clap_complete", &["cli.rs"]),
     ("clap_mangen", &["cli.rs"]),
     ("filetime", &["demo.rs"]),
     ("fs2", &["lock/flock.rs"]),
+    ("ioprio", &["kindness.rs"]),
     ("globset", &["retention/policy.rs"]),
     ("humantime", &["units.rs"]),
     ("redis", &["lock/redis/wire.rs"]),
@@ -70,6 +72,7 @@ const DOORS: [(&str, &[&str]); 19] = [
             "disk/tree.rs",
             "lock/flock.rs",
             "hold.rs",
+            "kindness.rs",
             "lock/redis/keys.rs",
         ],
     ),

@@ -128,6 +128,9 @@ pub(super) fn visit<V: Visit>(
         if shared.halted.load(Ordering::Relaxed) {
             return Err(Halt::Elsewhere);
         }
+        if V::REMOVES {
+            shared.means.stop.pace(1);
+        }
         let spot = Spot { name, ..spot };
         match look::at(spot.dir, name, spot.stale.place().mount, Freshness::Synced) {
             Ok(facts) if facts.mounted => visitor.mounted(&spot)?,

@@ -1,0 +1,141 @@
+//! `--nice`, `--max-rate` and the default of `--jobs`: what others on the machine feel of a pass.
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::world::{DAY, Run, World, assert_counts, can_be_root, export_name, tool};
+
+/// A pass that comes back to a locked export for half a minute, and its lock.
+fn waiting(world: &World, args: &[&str]) -> (Child, fs::File) {
+    let busy = world.file(format!("cache/export/{}", export_name(1)), 2 * DAY);
+    let held = fs::File::open(busy).unwrap();
+    held.lock().unwrap();
+    let mut command = world.command(&["run", "--lock-wait", "30s", "--zones", "export"]);
+    let child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    (child, held)
+}
+
+/// The niceness of every thread of a process, by `/proc/<pid>/task/<tid>/stat`.
+fn niceness(pid: u32) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of = |stat: String| {
+        // The name, in parentheses, may hold blanks; niceness is the 17th field after it.
+        stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().to_owned()
+    };
+    threads
+        .map(|thread| of(fs::read_to_string(thread.unwrap().path().join("stat")).unwrap()))
+        .collect()
+}
+
+#[test]
+fn nice_gives_every_thread_the_lowest_priority_and_the_idle_class() {
+    let world = World::new();
+    for (args, nice, class) in
+        [(&["--jobs", "2", "--nice"][..], "19", "idle"), (&["--jobs", "2"][..], "0", "none")]
+    {
+        let (mut child, held) = waiting(&world, args);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while niceness(child.id()).len() < 3 {
+            assert!(Instant::now() < deadline, "two workers never started");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(niceness(child.id()), [nice; 3]);
+        for thread in fs::read_dir(format!("/proc/{}/task", child.id())).unwrap() {
+            let name = thread.unwrap().file_name();
+            let said = std::process::Command::new("ionice").arg("-p").arg(name).output().unwrap();
+            let said = String::from_utf8(said.stdout).unwrap();
+            assert!(said.starts_with(class), "{said}");
+        }
+        drop(held);
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn no_more_files_a_second_go_than_the_rate_allows_in_trees_as_well() {
+    for place in ["cache/export", "tmp/tree/a"] {
+        let world = World::new();
+        world.dir("tmp/tree", 20 * DAY);
+        for number in 0..40 {
+            world.file(format!("{place}/{}", export_name(number)), 20 * DAY);
+        }
+        if place.starts_with("tmp") {
+            world.age_dirs("tmp/tree", 20 * DAY);
+        } else {
+            fs::remove_dir(world.path("tmp/tree")).unwrap();
+        }
+        let pass = |args: &[&str]| {
+            let start = Instant::now();
+            let run = world.run(&[&["run", "--format", "json", "--jobs", "2"], args].concat());
+            (run.exits(0).json()["totals"]["removed"].as_u64().unwrap(), start.elapsed())
+        };
+        let units = if place == "cache/export" { 40 } else { 1 };
+        // Nothing is removed, so nothing waits: 40 at 1 a second would take most of a minute.
+        let (would_go, took) = pass(&["--max-rate", "1/s", "--dry-run"]);
+        assert!(would_go == units && took < Duration::from_secs(20), "{would_go} {took:?}");
+        let (gone, took) = pass(&["--max-rate", "40/s"]);
+        assert_eq!(gone, units);
+        // All but the first four wait: those may go together.
+        assert!(took >= Duration::from_millis(880), "{place}: 40 at 40 a second took {took:?}");
+    }
+}
+
+#[test]
+fn a_slow_pass_ends_when_it_is_told_to() {
+    let world = World::new();
+    for number in 0..100 {
+        world.file(format!("cache/export/{}", export_name(number)), 2 * DAY);
+    }
+    let mut command = world.command(&["run", "--format", "json", "--max-rate", "1"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let left = || fs::read_dir(world.path("cache/export")).unwrap().count();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while left() == 100 {
+        assert!(Instant::now() < deadline, "it never began");
+        thread::sleep(Duration::from_millis(10));
+    }
+    tool("kill", &["-TERM".as_ref(), child.id().to_string().as_ref()]);
+    let told = Instant::now();
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    let report = run.exits(3).json();
+    assert_eq!(report["stopped"], "signal");
+    assert_counts(&report, "export", &[("removed", 100 - left() as u64), ("failed", 0)]);
+    assert!(left() > 90, "{} are left", left());
+}
+
+#[test]
+fn a_rate_of_nothing_is_refused() {
+    let world = World::new();
+    for rate in ["0", "0/s", "fast", "-1", "10/m"] {
+        let run = world.run(&["run", &format!("--max-rate={rate}")]);
+        assert!(run.exits(2).stderr.contains("not a rate"), "{rate}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn as_many_workers_as_the_container_may_use_cores() {
+    if !can_be_root("a control group with a quota") {
+        return;
+    }
+    let world = World::new();
+    // Version 1 or 2 of control groups, wherever this machine has them.
+    let (group, quota) = match fs::metadata("/sys/fs/cgroup/cgroup.controllers") {
+        Ok(_) => ("/sys/fs/cgroup/sweeper-test", "cpu.max"),
+        Err(_) => ("/sys/fs/cgroup/cpu/sweeper-test", "cpu.cfs_quota_us"),
+    };
+    let group = format!("{group}-{}", std::process::id());
+    fs::create_dir(&group).unwrap();
+    let text = if quota == "cpu.max" { "100000 100000" } else { "100000" };
+    fs::write(format!("{group}/{quota}"), text).expect("no control group with quotas here");
+    let config = world.command(&["config"]);
+    let mut inside = std::process::Command::new("sh");
+    inside.arg("-c").arg(r#"echo $$ > "$0/cgroup.procs" && exec "$@""#).arg(&group);
+    inside.arg(config.get_program()).args(config.get_args()).env_clear();
+    let run = Run::of(inside);
+    fs::remove_dir(&group).unwrap();
+    let jobs = run.exits(0).stdout.lines().find(|line| line.starts_with("jobs")).unwrap();
+    assert_eq!(jobs.split_whitespace().nth(1), Some("\"1\""), "{jobs}");
+}
