@@ -1,0 +1,225 @@
+//! What one entry costs, in system calls and in allocations, compared with `fixtures/costs.toml`.
+//!
+//! There is no clock in it: each figure is the difference between a volume and one twice as large, over
+//! the difference in entries, so start-up is no part of it and a busy machine changes nothing. A figure
+//! that is worse than its record is a regression; one that is much better wants a new record.
+#![allow(clippy::disallowed_methods, reason = "tests make and unmake their own worlds")]
+#![allow(clippy::unwrap_used, clippy::missing_docs_in_private_items)]
+
+use std::alloc::System;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use filetime::FileTime;
+use retention_sweeper::condemn::Place;
+use retention_sweeper::disk::{InUseProbe, RealDisk};
+use retention_sweeper::lock::Backend;
+use retention_sweeper::retention::{Exclude, ExportTtls, Moment, Policy, TmpAge, Ttl, Zone};
+use retention_sweeper::stop::Stop;
+use retention_sweeper::sweep::{Audience, Outcome, Pass, Tally};
+use retention_sweeper::volume::{Forbidden, Volume};
+use retention_sweeper::workers::Workers;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Allocations are counted for the whole process, so the tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+const NOW: i64 = 1_767_323_045;
+const DAY: i64 = 86_400;
+const FILES: usize = 500;
+const TREES: usize = 5;
+const FILES_OF_A_TREE: usize = 100;
+
+/// What a volume is filled with.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Exports { age: i64 },
+    Trees { age: i64 },
+    Instances,
+}
+
+impl Kind {
+    /// Entries of a volume of the usual size.
+    const fn count(self) -> usize {
+        match self {
+            Self::Trees { .. } => TREES,
+            Self::Exports { .. } | Self::Instances => FILES,
+        }
+    }
+
+    /// Files and directories in it, by which its cost is divided.
+    const fn entries(self, count: usize) -> usize {
+        match self {
+            Self::Trees { .. } => count * (FILES_OF_A_TREE + 1),
+            Self::Exports { .. } | Self::Instances => count,
+        }
+    }
+
+    fn make(self, data: &Path, count: usize) {
+        fs::create_dir_all(data.join("cache/export")).unwrap();
+        for number in 0..count {
+            match self {
+                Self::Exports { age } => {
+                    let stamp = "instance1736428000.123456";
+                    let name = format!("cache/export/task-{number}-dataset-{stamp}-coco-10.zip");
+                    put(&data.join(name), age);
+                }
+                Self::Trees { age } => {
+                    let tree = data.join(format!("tmp/tree-{number}"));
+                    fs::create_dir_all(&tree).unwrap();
+                    (0..FILES_OF_A_TREE).for_each(|file| put(&tree.join(file.to_string()), age));
+                    set_age(&tree, age);
+                }
+                Self::Instances => {
+                    fs::create_dir_all(data.join(format!("jobs/{number}"))).unwrap();
+                }
+            }
+        }
+    }
+}
+
+fn put(path: &Path, age: i64) {
+    File::create(path).unwrap();
+    set_age(path, age);
+}
+
+fn set_age(path: &Path, age: i64) {
+    let time = FileTime::from_unix_time(NOW - age, 0);
+    filetime::set_file_times(path, time, time).unwrap();
+}
+
+/// What an entry costs, by what a whole volume costs.
+fn per_entry(kind: Kind, cost: impl Fn(&Path) -> usize) -> f64 {
+    let of = |count: usize| {
+        let scratch = tempfile::tempdir().unwrap();
+        let data = scratch.path().join("data");
+        kind.make(&data, count);
+        i32::try_from(cost(&data)).unwrap()
+    };
+    let (once, twice) = (of(kind.count()), of(2 * kind.count()));
+    f64::from(twice - once) / f64::from(u32::try_from(kind.entries(kind.count())).unwrap())
+}
+
+/// Compares figures with their records, with room for noise on both sides.
+fn compare(section: &str, figures: &[(&str, f64)]) {
+    let text = include_str!("../fixtures/costs.toml");
+    let records: toml::Table = text.parse().unwrap();
+    let section = records[section].as_table().unwrap();
+    assert_eq!(section.len(), figures.len(), "a record without a figure, or the other way round");
+    let mut wrong = Vec::new();
+    for (name, figure) in figures {
+        let record = section[*name].as_float().unwrap();
+        if (figure - record).abs() > 0.02f64.max(record * 0.02) {
+            wrong.push(format!("{name} = {figure:.3} # the record says {record}"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "if this is meant, write into fixtures/costs.toml:\n{}",
+        wrong.join("\n")
+    );
+}
+
+fn system_calls(data: &Path, args: &[&str]) -> usize {
+    let counts = data.with_file_name("counts");
+    let status = Command::new("strace")
+        .args(["-f", "-c", "-o"])
+        .arg(&counts)
+        .arg(env!("CARGO_BIN_EXE_sweeper"))
+        .args(args)
+        .args(["--now", "2026-01-02T03:04:05Z", "--jobs", "1", "--lock", "flock", "--data"])
+        .arg(data)
+        .env_clear()
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let counts = fs::read_to_string(counts).unwrap();
+    let total = counts.lines().find(|line| line.ends_with(" total")).unwrap();
+    total.split_whitespace().nth(3).unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_entry_costs_as_many_system_calls_as_recorded() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        assert!(std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "strace is missing");
+        eprintln!("left out, needs strace: system calls per entry");
+        return;
+    }
+    let _turn = TURN.lock();
+    let cost = |kind, args: &[&str]| per_entry(kind, |data| system_calls(data, args));
+    let (fresh, old) = (60, 30 * DAY);
+    compare(
+        "system_calls",
+        &[
+            ("export_that_stays", cost(Kind::Exports { age: fresh }, &["run"])),
+            ("export_that_goes", cost(Kind::Exports { age: old }, &["run"])),
+            ("export_rehearsed", cost(Kind::Exports { age: old }, &["run", "--dry-run"])),
+            ("fresh_tree", cost(Kind::Trees { age: fresh }, &["run"])),
+            ("old_tree", cost(Kind::Trees { age: old }, &["run"])),
+            ("old_tree_unasked", cost(Kind::Trees { age: old }, &["run", "--in-use", "ignore"])),
+            ("instance_without_cache", cost(Kind::Instances, &["legacy"])),
+        ],
+    );
+}
+
+/// Nobody listens.
+struct Deaf;
+
+impl Audience for Deaf {
+    fn begins(&self, _zone: Zone) {}
+    fn tell(&self, _outcome: &Outcome<'_>) {}
+    fn so_far(&self, _root: &Place, _names: u64, _handful: &Tally) {}
+}
+
+/// How often a pass asks for memory, or for more of it.
+fn allocations(data: &Path, zone: Zone) -> usize {
+    let volume = Volume::open(data, &Forbidden::default()).unwrap();
+    let (stop, workers) = (Stop::default(), Workers::one());
+    let policy = Policy {
+        export: ExportTtls::all(Ttl::from_secs(86_400)),
+        retention: Ttl::from_secs(14 * 86_400),
+        tmp_age: TmpAge::Tree,
+        older_than: None,
+        exclude: Exclude::default(),
+    };
+    let region = Region::new(ALLOCATOR);
+    let pass = Pass {
+        disk: &RealDisk::new(&volume, InUseProbe::On, &stop, &workers),
+        locks: &Backend::flock(),
+        policy: &policy,
+        now: Moment::from_unix(NOW, 0),
+        stop: &stop,
+        workers: &workers,
+        lock_wait: std::time::Duration::ZERO,
+    };
+    let summary = pass.sweep(&[zone], &Deaf);
+    let change = region.change();
+    assert_eq!(summary.zones[0].tally.failed, 0);
+    change.allocations + change.reallocations
+}
+
+#[test]
+fn an_entry_costs_as_many_allocations_as_recorded_and_none_if_it_is_fresh() {
+    let _turn = TURN.lock();
+    let cost = |kind, zone| per_entry(kind, |data| allocations(data, zone));
+    let (fresh, old) = (60, 30 * DAY);
+    let stays = cost(Kind::Exports { age: fresh }, Zone::Export);
+    assert!(stays == 0.0, "{stays} allocations for an export that stays");
+    let tree_stays = cost(Kind::Trees { age: fresh }, Zone::Tmp);
+    assert!(tree_stays == 0.0, "{tree_stays} allocations for each entry of a tree that stays");
+    compare(
+        "allocations",
+        &[
+            ("export_that_goes", cost(Kind::Exports { age: old }, Zone::Export)),
+            ("old_tree", cost(Kind::Trees { age: old }, Zone::Tmp)),
+            ("instance_without_cache", cost(Kind::Instances, Zone::Legacy)),
+        ],
+    );
+}
