@@ -188,10 +188,11 @@ class Ext4:
         if recipe != self.recipe:
             self.build_golden(recipe)
         do("cp", "--sparse=always", self.golden, self.copy)
-        # Warming reads everything, and must leave no trace in the access times that are judged.
+        # Warming reads everything, and must leave no trace in the access times that are judged. Only the mount is
+        # changed afterwards (`bind`): a remount of the file system itself would empty the kernel's cache of names.
         do("mount", "-o", "loop,noinit_itable,noatime", self.copy, self.mount)
         do("find", self.mount, "-newermt", "2100-01-01")
-        do("mount", "-o", "remount,relatime", self.mount)
+        do("mount", "-o", "remount,bind,relatime", self.mount)
         return self.built
 
     def build_golden(self, recipe):
@@ -228,6 +229,65 @@ class Ext4:
         self.unmount()
         self.golden.unlink(missing_ok=True)
         self.recipe = None
+
+
+class ColdExt4(Ext4):
+    """The same with nothing of it in the kernel's caches."""
+
+    name = "ext4, cold"
+
+    def make(self, recipe):
+        built = super().make(recipe)
+        os.sync()
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        return built
+
+
+class Slow:
+    """A volume on a FUSE file system on which every call takes some time, standing in for a network one."""
+
+    def __init__(self, scratch, builder, microseconds):
+        self.name = f"FUSE, {microseconds} us a call"
+        self.back, self.mount, self.builder = scratch / "back", scratch / "slow", builder
+        self.mount.mkdir(exist_ok=True)
+        self.program, self.microseconds, self.server = scratch / "slow_fs", microseconds, None
+        if not self.program.exists():
+            flags = do("pkg-config", "--cflags", "--libs", "fuse3").split()
+            do("cc", "-O2", "-o", self.program, Path(__file__).with_name("slow_fs.c"), *flags)
+
+    @staticmethod
+    def why_not():
+        """Why it cannot be had here, or None."""
+        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            return "there is no /dev/fuse for us"
+        missing = [name for name in ("cc", "pkg-config", "fusermount3") if not tool(name)]
+        if missing:
+            return f"{missing[0]} is not installed"
+        found = subprocess.run(["pkg-config", "fuse3"], env=ENVIRONMENT).returncode == 0
+        return None if found else "the headers of fuse3 are not installed"
+
+    def make(self, recipe):
+        self.close()
+        built = self.builder.build(recipe, self.back / "data")
+        settings = {"SLOW_FS_ROOT": str(self.back), "SLOW_FS_MICROSECONDS": str(self.microseconds)}
+        self.server = subprocess.Popen(
+            [self.program, self.mount, "-f"], env=ENVIRONMENT | settings, stderr=subprocess.DEVNULL
+        )
+        for _ in range(100):
+            if os.path.ismount(self.mount):
+                break
+            time.sleep(0.02)
+        built.data = self.mount / "data"
+        built.place = recipe.place(built.data)
+        return built
+
+    def close(self):
+        if self.server:
+            do("fusermount3", "-u", self.mount)
+            self.server.wait()
+            self.server = None
+        if self.back.exists():
+            do("rm", "-rf", self.back)
 
 
 # ---- others ----

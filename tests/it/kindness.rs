@@ -11,7 +11,7 @@ use crate::world::{DAY, Run, World, assert_counts, can_be_root, export_name, too
 fn waiting(world: &World, args: &[&str]) -> (Child, fs::File) {
     let busy = world.file(format!("cache/export/{}", export_name(1)), 2 * DAY);
     let held = fs::File::open(busy).unwrap();
-    held.lock().unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let mut command = world.command(&["run", "--lock-wait", "30s", "--zones", "export"]);
     let child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     (child, held)

@@ -17,7 +17,7 @@ use crate::stop::Stop;
 use crate::workers::Workers;
 
 /// How many names one worker visits at a stretch.
-const STRETCH: usize = 64;
+const STRETCH: usize = 16;
 
 /// How long a removal may go on after the pass was stopped.
 const GRACE: Duration = Duration::from_millis(300);
