@@ -4,6 +4,7 @@
 
 mod alone;
 mod container;
+mod kubernetes;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -64,6 +65,12 @@ fn checked(command: &mut Command) -> Run {
     run
 }
 
+/// Some seconds of a duration in the settings' way.
+fn seconds(duration: &str) -> u64 {
+    let (number, unit) = duration.split_at(duration.len() - 1);
+    number.parse::<u64>().unwrap() * if unit == "h" { 3600 } else { 60 }
+}
+
 /// Puts a program somewhere. By a process that does nothing else: one that this process writes itself
 /// could be inherited, still open for writing, by another test's child, and then nobody may run it.
 fn put(program: &Path, to: &Path) {
@@ -93,6 +100,8 @@ fn every_file_is_exercised_or_checked() {
         "docker/Dockerfile",
         "docker/Dockerfile.dockerignore",
         "docker/compose.override.yml",
+        "kubernetes/cronjob.yaml",
+        "kubernetes/indexed-job.yaml",
     ];
     assert_eq!(all, known);
 }
