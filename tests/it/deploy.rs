@@ -3,8 +3,10 @@
 //! The binary is the static one that `deploy/build-static` makes; `tests/run` builds it and says where.
 
 mod alone;
+mod booted;
 mod container;
 mod kubernetes;
+mod systemd;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -102,6 +104,9 @@ fn every_file_is_exercised_or_checked() {
         "docker/compose.override.yml",
         "kubernetes/cronjob.yaml",
         "kubernetes/indexed-job.yaml",
+        "systemd/sweeper-serve.service",
+        "systemd/sweeper.service",
+        "systemd/sweeper.timer",
     ];
     assert_eq!(all, known);
 }
