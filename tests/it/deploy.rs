@@ -110,3 +110,22 @@ fn every_file_is_exercised_or_checked() {
     ];
     assert_eq!(all, known);
 }
+
+#[test]
+fn the_settings_module_takes_out_cvats_two_cleaners_and_nothing_else() {
+    let Some(python) = python_tool("python") else { return };
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let module = readme.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let settings = scratch.path().join("cvat/settings");
+    fs::create_dir_all(&settings).unwrap();
+    let jobs = "PERIODIC_RQ_JOBS = [{'id': id} for id in ('clean_up_sessions', \
+                'cron_export_cache_directory_cleanup', 'cron_tmp_directory_cleanup', 'another')]\n";
+    fs::write(settings.join("production.py"), format!("DEBUG = False\n{jobs}")).unwrap();
+    fs::write(settings.join("swept.py"), module).unwrap();
+    let script = "from cvat.settings import swept; \
+                  print(swept.DEBUG, *(job['id'] for job in swept.PERIODIC_RQ_JOBS))";
+    let run = checked(Command::new(python).args(["-c", script]).current_dir(scratch.path()));
+    assert_eq!(run.stdout.trim(), "False clean_up_sessions another");
+}
