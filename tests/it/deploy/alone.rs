@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{has, is_here, python_tool, root_with, static_binary};
+use super::{checked, has, is_here, python_tool, root_with, static_binary};
 use crate::exporter::server::Redis;
 use crate::world::{DAY, NOW, Run, World, assert_counts, can_be_root, export_name, fifo, sweeper};
 
@@ -88,22 +88,29 @@ fn in_an_empty_root_it_sweeps_under_cvats_lock() {
 }
 
 #[test]
-fn modules_for_names_that_the_image_asks_for_and_does_not_have_do_no_harm() {
+fn libraries_for_names_that_the_image_has_are_not_loaded() {
+    // They belong to the image's own C library, and with another one in the process they end it.
     let Some(binary) = static_binary() else { return };
-    if !can_be_root("a root directory with a foreign /etc/nsswitch.conf") {
+    if !can_be_root("a root directory with a foreign /etc/nsswitch.conf") || !has("cc") {
         return;
     }
     let Some(redis) = Redis::start(&["--requirepass", "s3cret-word"]) else { return };
-    for hosts in ["mymachines resolve [!UNAVAIL=return] files dns", "mdns4_minimal files"] {
-        let root = root_with(&binary);
-        volume_in(root.path());
-        let etc = root.path().join("etc");
-        fs::create_dir(&etc).unwrap();
-        fs::write(etc.join("hosts"), "127.0.0.1 cvat_redis_inmem\n").unwrap();
-        fs::write(etc.join("nsswitch.conf"), format!("hosts: {hosts}\n")).unwrap();
-        let run = Run::of(in_root(root.path(), "cvat_redis_inmem", redis.port));
-        assert_counts(&run.exits(0).json(), "export", &[("removed", 2)]);
-    }
+    let root = root_with(&binary);
+    volume_in(root.path());
+    let etc = root.path().join("etc");
+    fs::create_dir(&etc).unwrap();
+    fs::write(etc.join("hosts"), "127.0.0.1 cvat_redis_inmem\n").unwrap();
+    fs::write(etc.join("nsswitch.conf"), "hosts: alien [!UNAVAIL=return] files dns\n").unwrap();
+    let source = root.path().join("alien.c");
+    fs::write(&source, "__attribute__((constructor)) void end(void) { __builtin_trap(); }")
+        .unwrap();
+    let libraries = root.path().join("lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+    fs::create_dir_all(&libraries).unwrap();
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-nostdlib", "-fPIC", "-o"]).arg(libraries.join("libnss_alien.so.2"));
+    checked(cc.arg(&source));
+    let run = Run::of(in_root(root.path(), "cvat_redis_inmem", redis.port));
+    assert_counts(&run.exits(0).json(), "export", &[("removed", 2)]);
 }
 
 #[test]
