@@ -1,7 +1,7 @@
 //! CVAT's own lock, against a real Redis server and real pottery clients in processes of their own.
 
 mod fail_closed;
-mod server;
+pub mod server;
 mod soak;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 
 mod cli;
 mod company;
+mod deploy;
 mod exporter;
 mod hostile;
 mod kindness;

@@ -41,8 +41,8 @@ pub fn can_be_root(what: &str) -> bool {
 
 /// A scratch volume.
 pub struct World {
-    /// Removed at the end.
-    _scratch: tempfile::TempDir,
+    /// Removed at the end; nothing where the root lies in somebody else's.
+    _scratch: Option<tempfile::TempDir>,
     /// The data root.
     pub root: PathBuf,
 }
@@ -59,11 +59,16 @@ impl World {
         // Other users must reach it.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(scratch.path(), open).unwrap();
-        let root = scratch.path().join("data");
+        let world = Self::at(&scratch.path().join("data"));
+        Self { _scratch: Some(scratch), ..world }
+    }
+
+    /// An empty volume at this very place, which is left behind.
+    pub fn at(root: &Path) -> Self {
         for dir in ["cache/export", "tmp"] {
             fs::create_dir_all(root.join(dir)).unwrap();
         }
-        Self { _scratch: scratch, root }
+        Self { _scratch: None, root: root.to_owned() }
     }
 
     /// The path of something in the volume.

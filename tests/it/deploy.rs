@@ -1,0 +1,132 @@
+//! What is under `deploy/`: every file of it is run here, or checked by its own ecosystem's checker.
+//!
+//! The binary is the static one that `deploy/build-static` makes; `tests/run` builds it and says where.
+
+mod alone;
+mod booted;
+mod container;
+mod kubernetes;
+mod systemd;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::world::{Run, tool};
+
+/// Whether something that a test needs is here; where `tests/run` runs, its absence is a failure.
+fn is_here(is: bool, what: &str) -> bool {
+    assert!(is || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "{what}: not here");
+    if !is {
+        eprintln!("left out, needs {what}");
+    }
+    is
+}
+
+/// Whether a command is here.
+fn has(program: &str) -> bool {
+    let places = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
+    is_here(places.iter().any(|dir| Path::new(dir).join(program).exists()), program)
+}
+
+/// A command from the tests' own Python environment.
+fn python_tool(program: &str) -> Option<PathBuf> {
+    let python = std::env::var_os("SWEEPER_TESTS_PYTHON").map(PathBuf::from);
+    let tool = python.map(|python| python.with_file_name(program)).filter(|path| path.exists());
+    is_here(tool.is_some(), program).then(|| tool.unwrap())
+}
+
+/// The static binary.
+fn static_binary() -> Option<PathBuf> {
+    let path = std::env::var_os("SWEEPER_TESTS_STATIC").map(PathBuf::from);
+    is_here(path.is_some(), "SWEEPER_TESTS_STATIC, what deploy/build-static has built")
+        .then(|| path.unwrap())
+}
+
+/// A file below `deploy/`.
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
+}
+
+/// A YAML file as JSON.
+fn yaml(path: &str) -> Option<Value> {
+    let python = python_tool("python")?;
+    let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
+    let run = checked(Command::new(python).args(["-c", script]).arg(file(path)));
+    Some(serde_json::from_str(&run.stdout).unwrap())
+}
+
+/// Runs a checker, which must be content.
+#[track_caller]
+fn checked(command: &mut Command) -> Run {
+    let run = Run::from(command.output().unwrap());
+    run.exits(0);
+    run
+}
+
+/// Some seconds of a duration in the settings' way.
+fn seconds(duration: &str) -> u64 {
+    let (number, unit) = duration.split_at(duration.len() - 1);
+    number.parse::<u64>().unwrap() * if unit == "h" { 3600 } else { 60 }
+}
+
+/// Puts a program somewhere. By a process that does nothing else: one that this process writes itself
+/// could be inherited, still open for writing, by another test's child, and then nobody may run it.
+fn put(program: &Path, to: &Path) {
+    tool("cp", &[program.as_os_str(), to.as_os_str()]);
+}
+
+/// A root directory with the binary and nothing else, that anybody can enter.
+fn root_with(binary: &Path) -> tempfile::TempDir {
+    let root = tempfile::Builder::new().prefix("sweeper-root-").tempdir().unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    put(binary, &root.path().join("sweeper"));
+    root
+}
+
+#[test]
+fn every_file_is_exercised_or_checked() {
+    let mut all: Vec<String> = walkdir::WalkDir::new(file(""))
+        .into_iter()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| entry.path().strip_prefix(file("")).unwrap().to_str().unwrap().to_owned())
+        .collect();
+    all.sort();
+    // A new file needs a test, and a line here.
+    let known = [
+        "build-static",
+        "docker/Dockerfile",
+        "docker/Dockerfile.dockerignore",
+        "docker/compose.override.yml",
+        "kubernetes/cronjob.yaml",
+        "kubernetes/indexed-job.yaml",
+        "names-built-in.c",
+        "systemd/sweeper-serve.service",
+        "systemd/sweeper.service",
+        "systemd/sweeper.timer",
+    ];
+    assert_eq!(all, known);
+}
+
+#[test]
+fn the_settings_module_takes_out_cvats_two_cleaners_and_nothing_else() {
+    let Some(python) = python_tool("python") else { return };
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let module = readme.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let settings = scratch.path().join("cvat/settings");
+    fs::create_dir_all(&settings).unwrap();
+    let jobs = "PERIODIC_RQ_JOBS = [{'id': id} for id in ('clean_up_sessions', \
+                'cron_export_cache_directory_cleanup', 'cron_tmp_directory_cleanup', 'another')]\n";
+    fs::write(settings.join("production.py"), format!("DEBUG = False\n{jobs}")).unwrap();
+    fs::write(settings.join("swept.py"), module).unwrap();
+    let script = "from cvat.settings import swept; \
+                  print(swept.DEBUG, *(job['id'] for job in swept.PERIODIC_RQ_JOBS))";
+    let run = checked(Command::new(python).args(["-c", script]).current_dir(scratch.path()));
+    assert_eq!(run.stdout.trim(), "False clean_up_sessions another");
+}
