@@ -152,7 +152,11 @@ fn sweep(
     {
         tracing::warn!("--nice: the system refused {refused}");
     }
-    let workers = Workers::start(config.jobs).map_err(Refusal::Start)?;
+    let workers = Workers::start(config.jobs).unwrap_or_else(|refused| {
+        // Old container engines refuse threads that are asked for in today's way.
+        tracing::warn!("the system refused {refused}; one does it all");
+        Workers::one()
+    });
     let mode = if config.dry_run { Mode::Rehearsal } else { Mode::Real };
     let report = Report::new(
         Occasion { command, mode, now, volume: volume.path() },
