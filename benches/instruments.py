@@ -170,7 +170,7 @@ class Ext4:
     def __init__(self, scratch, builder):
         self.scratch, self.builder = scratch, builder
         self.mount, self.copy, self.golden = scratch / "ext4", scratch / "copy.img", scratch / "golden.img"
-        self.mount.mkdir()
+        self.mount.mkdir(exist_ok=True)
         self.recipe = self.built = None
 
     @staticmethod
