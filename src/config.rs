@@ -16,7 +16,7 @@ use crate::disk::InUseProbe;
 use crate::lock::FileLocks;
 use crate::lock::redis::Server;
 use crate::report::Format;
-use crate::retention::{Moment, Policy, TmpAge, Ttl, Zone};
+use crate::retention::{Moment, Policy, Shard, TmpAge, Ttl, Zone};
 use crate::units;
 use crate::volume::Forbidden;
 use values::Values;
@@ -137,6 +137,8 @@ pub struct Config {
     pub in_use: InUseProbe,
     /// How many workers.
     pub jobs: usize,
+    /// Which part of the volume to sweep, if not all of it.
+    pub shard: Option<Shard>,
     /// How the report is written.
     pub format: Format,
     /// When progress is shown.
@@ -244,6 +246,7 @@ impl Config {
                 _ => InUseProbe::On,
             },
             jobs: jobs.unwrap_or_else(|| values.default_jobs()),
+            shard: values.shard(given)?,
             format: match values.choice("format")? {
                 "json" => Format::Json,
                 "jsonl" => Format::Jsonl,

@@ -26,13 +26,13 @@ use crate::condemn::{
     Sighting, Spared, Step,
 };
 use crate::look;
-use crate::retention::{Bytes, Kind, Moment, Policy, Zone};
+use crate::retention::{Bytes, Kind, Moment, Policy, Shard, Zone};
 use crate::stop::Stop;
 use crate::volume::Volume;
 use crate::workers::Workers;
 use in_use::InUse;
 use ledger::Ledger;
-pub use scan::Scan;
+use scan::Dirs;
 use survey::Survey;
 use tree::{Halt, Means};
 
@@ -55,6 +55,7 @@ enum Note {
     MountedZone,
     UsedMeanwhile,
     NotEntered(String),
+    ToldElsewhere,
 }
 
 impl std::fmt::Display for Note {
@@ -79,6 +80,10 @@ impl std::fmt::Display for Note {
             ),
             Self::MountedZone => f.write_str("a mount of its own"),
             Self::NotEntered(what) => f.write_str(what),
+            Self::ToldElsewhere => f.write_str(
+                "not all directories could be read, and this shard's entries in them were left alone; \
+                 another shard's report counts and names them",
+            ),
         }
     }
 }
@@ -98,6 +103,41 @@ impl Notes {
     }
 }
 
+/// Who looks at names: for which shard, until when, and what there is to say beside what is seen.
+#[derive(Debug, Clone, Copy)]
+struct Onlooker<'a> {
+    stop: &'a Stop,
+    notes: &'a Notes,
+    shard: Option<Shard>,
+}
+
+impl Onlooker<'_> {
+    /// Whether what is called `name` in `dir`, relative to the volume, is ours to look at.
+    fn owns(&self, dir: &Path, name: &CStr) -> bool {
+        self.shard.is_none_or(|shard| shard.owns(dir, name))
+    }
+
+    /// Tells that a directory cannot be read. All shards meet it and only its owner counts it, so that
+    /// their reports add up to the report of one; the others say that there is something amiss.
+    fn tell_failure(
+        &self,
+        place: &Place,
+        name: Option<&CStr>,
+        failure: Failure,
+        each: &mut (impl FnMut(Seen<'_>) + ?Sized),
+    ) {
+        if self.owns(&place.dir, name.unwrap_or(c"")) {
+            each(Seen::Failed(place, name, failure));
+        } else {
+            self.notes.say(place.zone, Note::ToldElsewhere);
+        }
+    }
+}
+
+/// A zone being read.
+#[derive(Debug)]
+pub struct Scan(Dirs);
+
 /// A volume whose expired entries are really removed.
 #[derive(Debug)]
 pub struct RealDisk<'v> {
@@ -105,6 +145,7 @@ pub struct RealDisk<'v> {
     stop: &'v Stop,
     workers: &'v Workers,
     probe: InUseProbe,
+    shard: Option<Shard>,
     ledger: Ledger,
     notes: Notes,
 }
@@ -122,7 +163,17 @@ impl<'v> RealDisk<'v> {
             in_use::ignore_lease_breaks();
         }
         let (ledger, notes) = (Ledger::default(), Notes::default());
-        Self { volume, stop, workers, probe, ledger, notes }
+        Self { volume, stop, workers, probe, shard: None, ledger, notes }
+    }
+
+    /// The same for one of several sweepers: what belongs to the others is not looked at.
+    #[must_use]
+    pub fn of_shard(self, shard: Option<Shard>) -> Self {
+        Self { shard, ..self }
+    }
+
+    const fn onlooker(&self) -> Onlooker<'_> {
+        Onlooker { stop: self.stop, notes: &self.notes, shard: self.shard }
     }
 
     /// What the entry's content says: the newest use, what it gives back, and whether it must stay.
@@ -180,16 +231,15 @@ impl Disk for RealDisk<'_> {
     type Scan = Scan;
 
     fn open_zone(&self, zone: Zone) -> Result<Option<Scan>, Failure> {
-        let scan = Scan::open(self.volume, zone, &self.notes)?;
-        let Some(scan) = scan else {
+        let Some(dirs) = Dirs::open(self.volume, zone, &self.notes)? else {
             self.notes.say(zone, Note::Missing);
             return Ok(None);
         };
         let on_atime = matches!(zone, Zone::Tmp | Zone::InstanceTmp);
-        if on_atime && scan.places().any(is_noatime) {
+        if on_atime && dirs.places().any(is_noatime) {
             self.notes.say(zone, Note::NoAtime);
         }
-        Ok(Some(scan))
+        Ok(Some(Scan(dirs)))
     }
 
     fn sight<'s>(
@@ -198,7 +248,7 @@ impl Disk for RealDisk<'_> {
         buffer: &mut Vec<u8>,
         each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s> {
-        scan.next(buffer, self.stop, &self.notes, each)
+        scan.0.next(buffer, self.onlooker(), each)
     }
 
     fn look_again(

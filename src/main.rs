@@ -148,7 +148,7 @@ fn sweep(
     let workers = Workers::start(config.jobs).map_err(Refusal::Start)?;
     let mode = if config.dry_run { Mode::Rehearsal } else { Mode::Real };
     let report = Report::new(
-        Occasion { command, mode, now, volume: volume.path() },
+        Occasion { command, mode, now, volume: volume.path(), shard: config.shard },
         config.format,
         match verbosity {
             Verbosity::Quiet => Detail::Trouble,
@@ -161,7 +161,7 @@ fn sweep(
     let locks = locks(config, &volume)?;
     let plan =
         Plan { config, locks: &locks, zones, now, stop: &stop, workers: &workers, report: &report };
-    let disk = RealDisk::new(&volume, config.in_use, &stop, &workers);
+    let disk = RealDisk::new(&volume, config.in_use, &stop, &workers).of_shard(config.shard);
     let summary = match mode {
         Mode::Real => plan.sweep(&disk),
         Mode::Rehearsal => plan.sweep(&Rehearsal::of(disk)),

@@ -82,7 +82,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 25] = [
+pub static SETTINGS: [Setting; 26] = [
     Setting {
         key: "data",
         env: &["SWEEPER_DATA"],
@@ -239,6 +239,13 @@ pub static SETTINGS: [Setting; 25] = [
         env: &["SWEEPER_JOBS"],
         takes: Takes::One("N"),
         help: "Workers [default: the cores that may be used]",
+        ..BASE
+    },
+    Setting {
+        key: "shard",
+        env: &["SWEEPER_SHARD"],
+        takes: Takes::One("I/N"),
+        help: "Sweep only the part I (from 0) of N; auto/N takes I from JOB_COMPLETION_INDEX",
         ..BASE
     },
     Setting {

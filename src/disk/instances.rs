@@ -11,11 +11,10 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::scan::{list, sight, step_into};
-use super::{Note, Notes};
+use super::{Note, Onlooker};
 use crate::condemn::{Failure, Place, Seen};
 use crate::look::{self, Across};
 use crate::retention::Zone;
-use crate::stop::Stop;
 
 /// How the units of a zone lie under its roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,14 +47,13 @@ enum Reached {
 
 /// Looks into instance directories, reusing one buffer for the paths it asks about.
 pub(super) struct Seer<'a> {
-    stop: &'a Stop,
-    notes: &'a Notes,
+    onlooker: Onlooker<'a>,
     path: Vec<u8>,
 }
 
 impl<'a> Seer<'a> {
-    pub(super) const fn new(stop: &'a Stop, notes: &'a Notes) -> Self {
-        Self { stop, notes, path: Vec::new() }
+    pub(super) const fn new(onlooker: Onlooker<'a>) -> Self {
+        Self { onlooker, path: Vec::new() }
     }
 
     /// All that lies in the `tmp` of the instance called `id`.
@@ -66,7 +64,7 @@ impl<'a> Seer<'a> {
         each: &mut dyn FnMut(Seen<'_>),
     ) {
         if let Reached::Yes(tmp) = self.reach(instances, id, &[c"tmp"], c"", each) {
-            list(&tmp, self.stop, each);
+            list(&tmp, self.onlooker, each);
         }
     }
 
@@ -84,7 +82,7 @@ impl<'a> Seer<'a> {
         let layouts: [&[&CStr]; 2] = [&[], &[c"tmp"]];
         for steps in layouts {
             match self.reach(instances, id, steps, c"export_cache", each) {
-                Reached::Yes(place) => sight_if_there(&place, c"export_cache", each),
+                Reached::Yes(place) => sight_if_there(&place, c"export_cache", self.onlooker, each),
                 Reached::No => {}
                 // Said once an instance.
                 Reached::Failed => return,
@@ -118,7 +116,7 @@ impl<'a> Seer<'a> {
         let mut place = None;
         for step in [&[id], steps].concat() {
             let from: &Place = place.as_ref().unwrap_or(instances);
-            match step_into(from, step, Across::SameMount, self.notes) {
+            match step_into(from, step, Across::SameMount, self.onlooker.notes) {
                 Ok(next) => place = Some(next),
                 Err(failure) => {
                     return self.not_entered(from.zone, instances, id, failure, each);
@@ -142,11 +140,11 @@ impl<'a> Seer<'a> {
             Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Reached::No,
             Some(Errno::XDEV) => {
                 let what = "some instances hold a mount and were not entered".to_owned();
-                self.notes.say(zone, Note::NotEntered(what));
+                self.onlooker.notes.say(zone, Note::NotEntered(what));
                 Reached::No
             }
             _ => {
-                each(Seen::Failed(instances, Some(id), failure));
+                self.onlooker.tell_failure(instances, Some(id), failure, each);
                 Reached::Failed
             }
         }
@@ -154,9 +152,17 @@ impl<'a> Seer<'a> {
 }
 
 /// Sees what may not be there at all: a guess at its name found the place, not a listing.
-fn sight_if_there(place: &Arc<Place>, name: &CStr, each: &mut dyn FnMut(Seen<'_>)) {
+fn sight_if_there(
+    place: &Arc<Place>,
+    name: &CStr,
+    onlooker: Onlooker<'_>,
+    each: &mut dyn FnMut(Seen<'_>),
+) {
+    if !onlooker.owns(&place.dir, name) {
+        return;
+    }
     match look::at(&place.handle, name, place.mount, look::Freshness::Cached) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        _ => sight(place, name, each),
+        _ => sight(place, name, onlooker, each),
     }
 }

@@ -14,19 +14,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::RawDir;
 
 use super::instances::{self, Layout};
-use super::{Note, Notes};
+use super::{Note, Notes, Onlooker};
 use crate::condemn::{Failure, More, Place, Seen, Sighting, Step};
 use crate::look::{self, Across};
 use crate::retention::Zone;
-use crate::stop::Stop;
 use crate::volume::Volume;
 
 /// Big enough that a call a buffer does not show, small enough to stay in the processor's cache.
 pub(super) const BUFFER: usize = 64 * 1024;
 
-/// A zone being read.
+/// The directories of a zone, being read.
 #[derive(Debug)]
-pub struct Scan {
+pub(super) struct Dirs {
     layout: Layout,
     dirs: Vec<SharedDir>,
     /// The data root, and the directories in it that could not be entered, still to be told of.
@@ -43,7 +42,7 @@ struct SharedDir {
     done: AtomicBool,
 }
 
-impl Scan {
+impl Dirs {
     pub(super) fn open(
         volume: &Volume,
         zone: Zone,
@@ -81,36 +80,35 @@ impl Scan {
     pub(super) fn next<'s>(
         &'s self,
         buffer: &mut Vec<u8>,
-        stop: &Stop,
-        notes: &Notes,
+        onlooker: Onlooker<'_>,
         each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s> {
         let unopened =
             std::mem::take(&mut *self.unopened.lock().unwrap_or_else(PoisonError::into_inner));
         for (name, failure) in unopened {
-            each(Seen::Failed(&self.root, Some(&name), failure));
+            onlooker.tell_failure(&self.root, Some(&name), failure, each);
         }
         let Some(dir) = self.dirs.iter().find(|dir| !dir.done.load(Ordering::Relaxed)) else {
             return Step { more: More::No, root: None, names: 0 };
         };
         let mut names = 0;
-        let mut seer = instances::Seer::new(stop, notes);
+        let mut seer = instances::Seer::new(onlooker);
         dir.take(buffer, |name| {
-            if stop.is_raised() {
+            if onlooker.stop.is_raised() {
                 return;
             }
             names += 1;
             match name {
                 Ok(name) => match self.layout {
-                    Layout::Flat => sight(&dir.place, name, each),
+                    Layout::Flat => sight(&dir.place, name, onlooker, each),
                     Layout::InstanceTmp => seer.tmp_of(&dir.place, name, each),
                     Layout::OldCaches => seer.old_caches_of(&dir.place, name, each),
                 },
-                Err(error) => each(Seen::Failed(
-                    &dir.place,
-                    None,
-                    look::failure(&dir.place, &dir.place.handle, "list", None, error),
-                )),
+                Err(error) => {
+                    let place = &dir.place;
+                    let failure = look::failure(place, &place.handle, "list", None, error);
+                    onlooker.tell_failure(place, None, failure, each);
+                }
             }
         });
         Step { more: More::Yes, root: Some(&dir.place), names }
@@ -151,29 +149,38 @@ pub(super) fn is_dot(name: &CStr) -> bool {
 }
 
 /// Lists all of an open directory, for one worker.
-pub(super) fn list(place: &Arc<Place>, stop: &Stop, each: &mut dyn FnMut(Seen<'_>)) {
+pub(super) fn list(
+    place: &Arc<Place>,
+    onlooker: Onlooker<'_>,
+    each: &mut (impl FnMut(Seen<'_>) + ?Sized),
+) {
     let mut buffer = Vec::with_capacity(BUFFER);
     let mut names = RawDir::new(&place.handle, buffer.spare_capacity_mut());
     while let Some(entry) = names.next() {
-        if stop.is_raised() {
+        if onlooker.stop.is_raised() {
             return;
         }
         match entry {
             Ok(entry) if is_dot(entry.file_name()) => {}
-            Ok(entry) => sight(place, entry.file_name(), each),
+            Ok(entry) => sight(place, entry.file_name(), onlooker, each),
             Err(error) => {
-                return each(Seen::Failed(
-                    place,
-                    None,
-                    look::failure(place, &place.handle, "list", None, error),
-                ));
+                let failure = look::failure(place, &place.handle, "list", None, error);
+                return onlooker.tell_failure(place, None, failure, each);
             }
         }
     }
 }
 
-/// Looks at one name.
-pub(super) fn sight(place: &Arc<Place>, name: &CStr, each: &mut (impl FnMut(Seen<'_>) + ?Sized)) {
+/// Looks at one name, if it is ours to look at.
+pub(super) fn sight(
+    place: &Arc<Place>,
+    name: &CStr,
+    onlooker: Onlooker<'_>,
+    each: &mut (impl FnMut(Seen<'_>) + ?Sized),
+) {
+    if !onlooker.owns(&place.dir, name) {
+        return;
+    }
     each(match look::at(&place.handle, name, place.mount, look::Freshness::Cached) {
         Ok(facts) => {
             Seen::Entry(Sighting { zone: place.zone, place, dir: &place.dir, name, facts })

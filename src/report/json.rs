@@ -28,6 +28,8 @@ struct Object<'a> {
     rehearsal: bool,
     now: String,
     volume: Shown<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
     elapsed_s: f64,
     stopped: Option<&'static str>,
     zones: Vec<Zone<'a>>,
@@ -225,6 +227,7 @@ fn object<'a>(
         rehearsal: occasion.mode == Mode::Rehearsal,
         now: units::rfc3339(occasion.now),
         volume: Shown(occasion.volume),
+        shard: occasion.shard.map(|shard| shard.to_string()),
         elapsed_s: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
         stopped: summary.stopped.map(crate::stop::Stopped::key),
         zones,

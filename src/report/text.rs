@@ -99,6 +99,9 @@ fn closing(
     let failed = sum(|zone| zone.tally.failed);
     let freed: Bytes = summary.zones.iter().map(|zone| zone.tally.freed).sum();
     let volume = shown(occasion.volume);
+    if let Some(shard) = occasion.shard {
+        writeln!(out, "shard {shard}: only the entries that belong to it were looked at")?;
+    }
     let ended = match summary.stopped {
         None => "done",
         Some(Stopped::Signal) => "stopped by a signal",

@@ -1,0 +1,211 @@
+//! Several sweepers on one volume: each entry is one sweeper's, and together they are one pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use retention_sweeper::retention::Shard;
+use serde_json::Value;
+
+use crate::laws::random_world;
+use crate::world::{DAY, Run, World, export_name};
+
+/// Every zone of a pass.
+const ZONES: [&str; 2] = ["--zones", "export,tmp,instance-tmp"];
+
+/// A random volume with instances and old caches beside the usual.
+fn volume(seed: u64) -> World {
+    let world = random_world(seed);
+    for id in 0..12_u64 {
+        let kind = ["projects", "tasks", "jobs"][usize::try_from((id + seed) % 3).unwrap()];
+        for number in 0..(id + seed) % 5 {
+            let age = if (id + number) % 3 == 0 { DAY } else { 30 * DAY };
+            world.file(format!("{kind}/{id}/tmp/scratch-{number}/a/b"), age);
+            world.file(format!("{kind}/{id}/tmp/file-{number}"), age);
+        }
+        if id % 2 == 0 {
+            world.file(format!("{kind}/{id}/export_cache/old.zip"), 90 * DAY);
+            world.file(format!("{kind}/{id}/tmp/export_cache/old.zip"), 90 * DAY);
+        }
+        let dir = world.path(format!("{kind}/{id}"));
+        if dir.exists() {
+            world.age_dirs(dir, 90 * DAY);
+        }
+    }
+    world
+}
+
+/// The units of a volume, found by plain listing: its own dumb reading of the layout.
+fn units(world: &World) -> BTreeSet<PathBuf> {
+    let list = |dir: PathBuf| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let mut all: BTreeSet<PathBuf> = BTreeSet::new();
+    all.extend(list(world.path("cache/export")));
+    all.extend(list(world.path("tmp")));
+    for kind in ["projects", "tasks", "jobs"] {
+        for instance in list(world.path(kind)) {
+            all.extend(list(instance.join("tmp")));
+        }
+    }
+    all
+}
+
+/// A run with the outcomes told one by one.
+fn swept(world: &World, command: &str, more: &[&str]) -> Run {
+    let zones: &[&str] = if command == "run" { &ZONES } else { &[] };
+    let args = [&[command, "--format", "jsonl", "-v", "--jobs", "2"], zones, more].concat();
+    let run = world.run(&args);
+    run.exits(0);
+    run
+}
+
+/// What a run removed, relative to the data root.
+fn removed(world: &World, run: &Run) -> BTreeSet<PathBuf> {
+    let gone = run.outcomes().into_iter().filter(|(_, (fate, _))| fate == "removed");
+    gone.map(|(path, _)| path.strip_prefix(&world.root).unwrap().to_owned()).collect()
+}
+
+/// All that is left, relative to the data root.
+fn left(world: &World) -> BTreeSet<PathBuf> {
+    let all = world.snapshot().into_keys();
+    all.map(|path| path.strip_prefix(&world.root).unwrap().to_owned()).collect()
+}
+
+/// The counts of a report, by zone and name. What a file with several names gives back is told in the
+/// zone where the last of them went, so bytes are compared in all.
+fn counts(report: &Value) -> BTreeMap<String, u64> {
+    fn walk(path: String, value: &Value, all: &mut BTreeMap<String, u64>) {
+        if let Some(number) = value.as_u64() {
+            all.insert(path, number);
+        } else if let Some(object) = value.as_object() {
+            for (key, value) in object {
+                walk(format!("{path}.{key}"), value, all);
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    for zone in report["zones"].as_array().unwrap() {
+        walk(zone["zone"].as_str().unwrap().to_owned(), zone, &mut all);
+    }
+    all.retain(|key, _| !key.ends_with("freed_bytes"));
+    walk("totals".to_owned(), &report["totals"], &mut all);
+    all
+}
+
+fn added(all: &mut BTreeMap<String, u64>, report: &Value) {
+    for (key, count) in counts(report) {
+        *all.entry(key).or_default() += count;
+    }
+}
+
+#[test]
+fn shards_remove_together_what_one_pass_removes_each_unit_once() {
+    for seed in 1..=4 {
+        for command in ["run", "legacy"] {
+            let single = volume(seed);
+            let before = units(&single);
+            let whole = swept(&single, command, &[]);
+            for count in [1, 3, 8] {
+                let world = volume(seed);
+                let mut sum = BTreeMap::new();
+                let (mut looked_at, mut gone) = (BTreeSet::new(), BTreeSet::new());
+                for index in 0..count {
+                    let name = format!("{index}/{count}");
+                    let run = swept(&world, command, &["--shard", &name]);
+                    assert_eq!(run.json()["shard"], name.as_str());
+                    let shard = Shard::parse(&name).unwrap();
+                    for path in run.outcomes().into_keys() {
+                        let path = path.strip_prefix(&world.root).unwrap();
+                        let base = path.file_name().unwrap().to_str().unwrap();
+                        let base = std::ffi::CString::new(base).unwrap();
+                        assert!(shard.owns(path.parent().unwrap(), &base), "{path:?}");
+                        assert!(looked_at.insert(path.to_owned()), "{path:?} twice");
+                    }
+                    gone.extend(removed(&world, &run));
+                    added(&mut sum, &run.json());
+                }
+                assert_eq!(gone, removed(&single, &whole), "{command}, {count} shards");
+                assert_eq!(left(&world), left(&single), "{command}, {count} shards");
+                assert_eq!(sum, counts(&whole.json()), "{command}, {count} shards");
+                if command == "run" {
+                    let relative = |path: &PathBuf| path.strip_prefix(&single.root).unwrap().into();
+                    assert_eq!(looked_at, before.iter().map(relative).collect());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_all_shards_fail_at_is_counted_by_one() {
+    let world = World::new();
+    world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
+    std::fs::remove_dir(world.path("tmp")).unwrap();
+    std::os::unix::fs::symlink("/etc", world.path("tmp")).unwrap();
+    let whole = world.run(&["run", "--dry-run", "--format", "json"]);
+    let mut sum = BTreeMap::new();
+    let mut noted = 0;
+    for index in 0..3 {
+        let name = format!("{index}/3");
+        let run = world.run(&["run", "--dry-run", "--format", "json", "--shard", &name]);
+        added(&mut sum, &run.json());
+        noted += usize::from(run.stdout.contains("another shard's report"));
+    }
+    assert_eq!(sum, counts(&whole.exits(1).json()));
+    assert_eq!(noted, 2, "the others do not pass over it in silence");
+}
+
+#[test]
+fn a_shard_is_named_by_flag_variable_or_the_number_of_a_pod() {
+    let world = World::new();
+    let at = |args: &[&str], env: &[(&str, &str)]| {
+        let mut command = world.command(&[&["run", "--format", "json"], args].concat());
+        command.envs(env.iter().copied());
+        Run::of(command)
+    };
+    assert_eq!(at(&["--shard", "2/3"], &[]).exits(0).json()["shard"], "2/3");
+    assert_eq!(at(&[], &[("SWEEPER_SHARD", "0/3")]).exits(0).json()["shard"], "0/3");
+    let pod = [("JOB_COMPLETION_INDEX", "5")];
+    assert_eq!(at(&["--shard", "auto/8"], &pod).exits(0).json()["shard"], "5/8");
+    assert!(at(&[], &pod).exits(0).json().get("shard").is_none(), "nobody asked for one");
+    let text = world.run(&["run", "--shard", "1/4"]);
+    assert!(text.exits(0).stdout.contains("shard 1/4"), "{}", text.stdout);
+    for (args, env, why) in [
+        (&["--shard", "3/3"][..], &[][..], "from 0 to 2"),
+        (&["--shard", "1"], &[], "INDEX/COUNT"),
+        (&["--shard", "auto/8"], &[], "JOB_COMPLETION_INDEX is not set"),
+        (&["--shard", "auto/5"], &pod, "from 0 to 4"),
+        (&[], &[("SWEEPER_SHARD", "$(JOB_COMPLETION_INDEX)/8")], "INDEX/COUNT"),
+    ] {
+        let run = at(args, env);
+        assert!(run.exits(2).stderr.contains(why), "{args:?}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_shard_that_is_killed_and_started_again_completes_the_set() {
+    use std::os::unix::process::ExitStatusExt;
+    let world = World::new();
+    for number in 0..12_000 {
+        world.file(Path::new("cache/export").join(export_name(number)), 2 * DAY);
+    }
+    let export = world.path("cache/export");
+    let remain = || std::fs::read_dir(&export).unwrap().count();
+    let mut child = world.command(&["run", "--shard", "1/3", "--jobs", "1"]);
+    let mut child = child.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let start = std::time::Instant::now();
+    while remain() == 12_000 && start.elapsed().as_secs() < 20 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9), "it was killed before its end");
+    let after_kill = remain();
+    assert!((1..12_000).contains(&after_kill), "in the middle: {after_kill} left");
+    let mut sum = 0;
+    for index in 0..3 {
+        let run = swept(&world, "run", &["--shard", &format!("{index}/3")]);
+        sum += run.json()["totals"]["removed"].as_u64().unwrap();
+    }
+    assert_eq!((remain(), sum), (0, after_kill as u64));
+}
