@@ -139,6 +139,8 @@ pub struct Config {
     pub jobs: usize,
     /// Which part of the volume to sweep, if not all of it.
     pub shard: Option<Shard>,
+    /// The list of what to look at, if not at everything; `-` is stdin.
+    pub from0: Option<PathBuf>,
     /// How the report is written.
     pub format: Format,
     /// When progress is shown.
@@ -247,6 +249,7 @@ impl Config {
             },
             jobs: jobs.unwrap_or_else(|| values.default_jobs()),
             shard: values.shard(given)?,
+            from0: values.optional("from0", |path| Ok(PathBuf::from(path)))?,
             format: match values.choice("format")? {
                 "json" => Format::Json,
                 "jsonl" => Format::Jsonl,

@@ -8,6 +8,7 @@
 pub mod in_use;
 mod instances;
 mod ledger;
+mod listed;
 mod remove;
 mod scan;
 mod survey;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{StatVfsMountFlags, fstatvfs};
 
 use crate::condemn::{
-    Claim, Condemned, Content, Disk, Failure, Off, Place, Rechecked, Removed, Reprieve, Seen,
+    Claim, Condemned, Content, Disk, Failure, More, Off, Place, Rechecked, Removed, Reprieve, Seen,
     Sighting, Spared, Step,
 };
 use crate::look;
@@ -32,6 +33,8 @@ use crate::volume::Volume;
 use crate::workers::Workers;
 use in_use::InUse;
 use ledger::Ledger;
+pub use listed::Candidates;
+use listed::Listing;
 use scan::Dirs;
 use survey::Survey;
 use tree::{Halt, Means};
@@ -136,7 +139,16 @@ impl Onlooker<'_> {
 
 /// A zone being read.
 #[derive(Debug)]
-pub struct Scan(Dirs);
+pub struct Scan(Source);
+
+/// Where names come from.
+#[derive(Debug)]
+enum Source {
+    /// All that is there.
+    Dirs(Dirs),
+    /// A list.
+    Listing(Listing),
+}
 
 /// A volume whose expired entries are really removed.
 #[derive(Debug)]
@@ -146,6 +158,7 @@ pub struct RealDisk<'v> {
     workers: &'v Workers,
     probe: InUseProbe,
     shard: Option<Shard>,
+    candidates: Option<Candidates>,
     ledger: Ledger,
     notes: Notes,
 }
@@ -163,13 +176,19 @@ impl<'v> RealDisk<'v> {
             in_use::ignore_lease_breaks();
         }
         let (ledger, notes) = (Ledger::default(), Notes::default());
-        Self { volume, stop, workers, probe, shard: None, ledger, notes }
+        Self { volume, stop, workers, probe, shard: None, candidates: None, ledger, notes }
     }
 
     /// The same for one of several sweepers: what belongs to the others is not looked at.
     #[must_use]
     pub fn of_shard(self, shard: Option<Shard>) -> Self {
         Self { shard, ..self }
+    }
+
+    /// The same for what is listed: nothing else is looked at.
+    #[must_use]
+    pub fn of_list(self, candidates: Option<Candidates>) -> Self {
+        Self { candidates, ..self }
     }
 
     const fn onlooker(&self) -> Onlooker<'_> {
@@ -231,15 +250,20 @@ impl Disk for RealDisk<'_> {
     type Scan = Scan;
 
     fn open_zone(&self, zone: Zone) -> Result<Option<Scan>, Failure> {
-        let Some(dirs) = Dirs::open(self.volume, zone, &self.notes)? else {
-            self.notes.say(zone, Note::Missing);
-            return Ok(None);
-        };
+        let dirs = Dirs::open(self.volume, zone, &self.notes)?;
         let on_atime = matches!(zone, Zone::Tmp | Zone::InstanceTmp);
-        if on_atime && dirs.places().any(is_noatime) {
-            self.notes.say(zone, Note::NoAtime);
+        match &dirs {
+            None => self.notes.say(zone, Note::Missing),
+            Some(dirs) if on_atime && dirs.places().any(is_noatime) => {
+                self.notes.say(zone, Note::NoAtime);
+            }
+            Some(_) => {}
         }
-        Ok(Some(Scan(dirs)))
+        if let Some(candidates) = &self.candidates {
+            let listing = candidates.open(self.volume, zone)?;
+            return Ok(Some(Scan(Source::Listing(listing))));
+        }
+        Ok(dirs.map(|dirs| Scan(Source::Dirs(dirs))))
     }
 
     fn sight<'s>(
@@ -248,7 +272,14 @@ impl Disk for RealDisk<'_> {
         buffer: &mut Vec<u8>,
         each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s> {
-        scan.0.next(buffer, self.onlooker(), each)
+        match &scan.0 {
+            Source::Dirs(dirs) => dirs.next(buffer, self.onlooker(), each),
+            Source::Listing(listing) => listing.next(self.volume, self.onlooker(), each),
+        }
+    }
+
+    fn another_round(&self) -> More {
+        self.candidates.as_ref().map_or(More::No, |list| list.another_round(self.onlooker()))
     }
 
     fn look_again(
@@ -314,6 +345,10 @@ impl Disk for Rehearsal<'_> {
         each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s> {
         self.0.sight(scan, buffer, each)
+    }
+
+    fn another_round(&self) -> More {
+        self.0.another_round()
     }
 
     fn look_again(

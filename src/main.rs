@@ -11,7 +11,7 @@ use std::time::{Instant, UNIX_EPOCH};
 use retention_sweeper::cli::{self, Action, Args, Verbosity};
 use retention_sweeper::condemn::Disk;
 use retention_sweeper::config::{Config, ConfigError, DataRoot, ExporterPlan, Given, ProgressWhen};
-use retention_sweeper::disk::{RealDisk, Rehearsal};
+use retention_sweeper::disk::{Candidates, RealDisk, Rehearsal};
 use retention_sweeper::exit::ExitCode;
 use retention_sweeper::lock::Backend;
 use retention_sweeper::lock::redis::{ExporterLocks, Prefix};
@@ -161,7 +161,9 @@ fn sweep(
     let locks = locks(config, &volume)?;
     let plan =
         Plan { config, locks: &locks, zones, now, stop: &stop, workers: &workers, report: &report };
-    let disk = RealDisk::new(&volume, config.in_use, &stop, &workers).of_shard(config.shard);
+    let disk = RealDisk::new(&volume, config.in_use, &stop, &workers)
+        .of_shard(config.shard)
+        .of_list(candidates(config, &volume, zones)?);
     let summary = match mode {
         Mode::Real => plan.sweep(&disk),
         Mode::Rehearsal => plan.sweep(&Rehearsal::of(disk)),
@@ -186,6 +188,21 @@ impl Plan<'_> {
         let (policy, lock_wait) = (&config.policy, config.lock_wait);
         Pass { disk, locks, policy, now, stop, workers, lock_wait }.sweep(zones, report)
     }
+}
+
+/// The list of what to look at, if there is one.
+fn candidates(
+    config: &Config,
+    volume: &Volume,
+    zones: &[Zone],
+) -> Result<Option<Candidates>, Refusal> {
+    let Some(path) = &config.from0 else { return Ok(None) };
+    if path.as_os_str() == "-" {
+        return Ok(Some(Candidates::new(io::stdin(), volume, zones)));
+    }
+    let list = std::fs::File::open(path)
+        .map_err(|error| Refusal::Start(format!("the list {}: {error}", units::shown(path))))?;
+    Ok(Some(Candidates::new(list, volume, zones)))
 }
 
 /// The locks of a pass over `volume`.

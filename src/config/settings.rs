@@ -82,7 +82,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 26] = [
+pub static SETTINGS: [Setting; 27] = [
     Setting {
         key: "data",
         env: &["SWEEPER_DATA"],
@@ -246,6 +246,13 @@ pub static SETTINGS: [Setting; 26] = [
         env: &["SWEEPER_SHARD"],
         takes: Takes::One("I/N"),
         help: "Sweep only the part I (from 0) of N; auto/N takes I from JOB_COMPLETION_INDEX",
+        ..BASE
+    },
+    Setting {
+        key: "from0",
+        env: &["SWEEPER_FROM0"],
+        takes: Takes::One("FILE"),
+        help: "Look only at the entries whose paths are in this file (-: stdin), each ended by a NUL",
         ..BASE
     },
     Setting {

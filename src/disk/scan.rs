@@ -27,7 +27,7 @@ pub(super) const BUFFER: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Dirs {
     layout: Layout,
-    dirs: Vec<SharedDir>,
+    shared: Vec<SharedDir>,
     /// The data root, and the directories in it that could not be entered, still to be told of.
     root: Place,
     unopened: Mutex<Vec<(CString, Failure)>>,
@@ -49,10 +49,10 @@ impl Dirs {
         notes: &Notes,
     ) -> Result<Option<Self>, Failure> {
         let root = volume_place(volume, zone)?;
-        let (mut dirs, mut unopened) = (Vec::new(), Vec::new());
+        let (mut shared, mut unopened) = (Vec::new(), Vec::new());
         for path in volume.roots(zone) {
             match enter(volume, zone, path.iter().map(OsStr::new), notes) {
-                Ok(place) => dirs.push(SharedDir {
+                Ok(place) => shared.push(SharedDir {
                     place: Arc::new(place),
                     turn: Mutex::new(()),
                     done: AtomicBool::new(false),
@@ -64,16 +64,16 @@ impl Dirs {
                 }
             }
         }
-        if dirs.is_empty() && unopened.is_empty() {
+        if shared.is_empty() && unopened.is_empty() {
             return Ok(None);
         }
         let (layout, unopened) = (Layout::of(zone), Mutex::new(unopened));
-        Ok(Some(Self { layout, dirs, root, unopened }))
+        Ok(Some(Self { layout, shared, root, unopened }))
     }
 
     /// The directories that this zone is listed from.
     pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
-        self.dirs.iter().map(|dir| &*dir.place)
+        self.shared.iter().map(|dir| &*dir.place)
     }
 
     /// Looks at the next buffer of names.
@@ -88,7 +88,7 @@ impl Dirs {
         for (name, failure) in unopened {
             onlooker.tell_failure(&self.root, Some(&name), failure, each);
         }
-        let Some(dir) = self.dirs.iter().find(|dir| !dir.done.load(Ordering::Relaxed)) else {
+        let Some(dir) = self.shared.iter().find(|dir| !dir.done.load(Ordering::Relaxed)) else {
             return Step { more: More::No, root: None, names: 0 };
         };
         let mut names = 0;
@@ -217,7 +217,7 @@ pub(super) fn enter<'a>(
     Ok(place)
 }
 
-fn volume_place(volume: &Volume, zone: Zone) -> Result<Place, Failure> {
+pub(super) fn volume_place(volume: &Volume, zone: Zone) -> Result<Place, Failure> {
     let path = volume.path().to_owned();
     volume.place(zone).map_err(|error| Failure { zone, doing: "open", path, error, hint: None })
 }

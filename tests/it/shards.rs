@@ -209,3 +209,179 @@ fn a_shard_that_is_killed_and_started_again_completes_the_set() {
     }
     assert_eq!((remain(), sum), (0, after_kill as u64));
 }
+
+/// A run over what `find` prints of the zones' directories, piped in.
+fn swept_from_find(world: &World, dirs: &[&str], args: &[&str]) -> Run {
+    let mut find = std::process::Command::new("find");
+    find.args(dirs.iter().map(|dir| world.path(dir)).filter(|dir| dir.exists()));
+    find.args(["-mindepth", "1", "-maxdepth", "1", "-print0"]);
+    let mut find = find.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut command =
+        world.command(&[&["run", "--format", "jsonl", "-v", "--from0", "-"], args].concat());
+    command.stdin(find.stdout.take().unwrap());
+    let run = Run::of(command);
+    assert!(find.wait().unwrap().success());
+    run
+}
+
+/// A run over a list in a file.
+fn swept_from_list(world: &World, list: &[u8], args: &[&str]) -> Run {
+    let path = world.root.parent().unwrap().join("list");
+    std::fs::write(&path, list).unwrap();
+    let mut command = world.command(&[&["run", "--format", "jsonl", "-v"], args].concat());
+    Run::of({
+        command.arg("--from0").arg(path);
+        command
+    })
+}
+
+#[test]
+fn what_find_lists_is_swept_as_a_pass_would() {
+    for seed in 1..=3 {
+        let (single, listed, dealt) = (volume(seed), volume(seed), volume(seed));
+        let instances: Vec<String> = ["projects", "tasks", "jobs"]
+            .iter()
+            .flat_map(|kind| (0..12).map(move |id| format!("{kind}/{id}/tmp")))
+            .collect();
+        let mut dirs: Vec<&str> = instances.iter().map(String::as_str).collect();
+        dirs.extend(["tmp", "cache/export"]);
+        let whole = swept(&single, "run", &[]);
+        let before = left(&listed);
+        let rehearsed = swept_from_find(&listed, &dirs, &[&ZONES[..], &["--dry-run"]].concat());
+        assert_eq!(left(&listed), before);
+        let run = swept_from_find(&listed, &dirs, &ZONES);
+        assert_eq!(left(&listed), left(&single));
+        assert_eq!(removed(&listed, &run), removed(&single, &whole));
+        for run in [&rehearsed, &run] {
+            assert_eq!(counts(&run.exits(0).json()), counts(&whole.json()));
+        }
+        let mut sum = BTreeMap::new();
+        for index in 0..3 {
+            let shard = format!("{index}/3");
+            let run = swept_from_find(&dealt, &dirs, &[&ZONES[..], &["--shard", &shard]].concat());
+            added(&mut sum, &run.exits(0).json());
+        }
+        assert_eq!(left(&dealt), left(&single));
+        // Those of the first and second shard were not there any more when the third was listed.
+        assert_eq!(sum["totals.removed"], counts(&whole.json())["totals.removed"]);
+    }
+}
+
+#[test]
+fn a_list_gives_no_right_to_what_a_pass_would_not_touch() {
+    let world = World::new();
+    let outside = world.root.parent().unwrap().join("outside/tmp/x");
+    std::fs::create_dir_all(outside.parent().unwrap()).unwrap();
+    std::fs::write(&outside, "old").unwrap();
+    crate::world::set_age(&outside, 400 * DAY);
+    let fresh = world.file("tmp/tree/deep/fresh", 0);
+    world.file("tmp/tree/deep/old", 400 * DAY);
+    world.file("tmp/gone/deep/old", 400 * DAY);
+    world.link("tmp/link", outside.parent().unwrap(), 0);
+    world.file("assets/old", 400 * DAY);
+    world.file("tasks/1/tmp/old", 400 * DAY);
+    world.file("tasks/1/export_cache/old.zip", 400 * DAY);
+    world.file("cache/export/unknown", 400 * DAY);
+    world.file("cache/events/old.csv", 400 * DAY);
+    world.file("tmp/kept/old", 400 * DAY);
+    world.link("jobs/1", world.path("tasks/1"), 400 * DAY);
+    world.age_dirs("", 400 * DAY);
+    let root = world.root.to_str().unwrap().to_owned();
+    let before = world.snapshot();
+    let (out, up) = (outside.to_str().unwrap().to_owned(), format!("{root}/tmp/../tmp/gone"));
+    let inside = fresh.to_str().unwrap().to_owned();
+    let refused = [
+        out.as_str(),
+        "/etc/passwd",
+        "/",
+        "",
+        ".",
+        "tmp",
+        "cache/export",
+        "../outside/tmp/x",
+        "tmp/../../outside/tmp/x",
+        &up,
+        &inside,
+        "tmp/tree/deep/old",
+        "tmp/link/x",
+        "assets/old",
+        "cache/events/old.csv",
+        "tasks/1/tmp/old",
+        "tasks/1/export_cache",
+        "tmp/gone\ntmp/tree\n",
+    ];
+    let run = swept_from_list(&world, refused.join("\0").as_bytes(), &[]);
+    run.exits(1);
+    assert_eq!(run.json()["totals"]["failed"], refused.len());
+    assert_eq!(world.snapshot(), before);
+    for why in [
+        "not under the data root",
+        "list \\\"tmp/tree\\\" instead",
+        "instance-tmp is not swept",
+        "-print0",
+    ] {
+        assert!(run.stdout.contains(why), "{why}: {}", run.stdout);
+    }
+    // Through a link that stands for an instance.
+    let run = swept_from_list(&world, b"jobs/1/tmp/old\0", &ZONES);
+    assert!(run.exits(1).stdout.contains("ENOTDIR"), "{}", run.stdout);
+    assert_eq!(world.snapshot(), before);
+}
+
+#[test]
+fn a_unit_may_be_written_in_many_ways_and_is_met_once() {
+    let world = World::new();
+    world.file("tmp/tree/fresh", 0);
+    world.file("tmp/gone/deep/old", 400 * DAY);
+    world.file("tmp/kept/old", 400 * DAY);
+    world.file("cache/export/unknown", 400 * DAY);
+    world.link("tmp/link", "/etc", 0);
+    world.age_dirs("", 400 * DAY);
+    let root = world.root.to_str().unwrap().to_owned();
+    let list = format!(
+        "tmp/tree\0./tmp/gone\0{root}/tmp/gone/\0tmp//gone\0tmp/kept\0cache/export/unknown\0\
+         {root}/tmp/vanished\0tmp/link"
+    );
+    let run = swept_from_list(&world, list.as_bytes(), &["--exclude", "kept"]);
+    let outcomes = run.exits(0).outcomes();
+    let fate = |path: &str| outcomes[&world.path(path)].1.as_str();
+    assert_eq!(outcomes.len(), 6, "{outcomes:?}");
+    assert_eq!(run.json()["totals"]["seen"], 6, "twice in a list is once");
+    assert_eq!(fate("tmp/gone"), "expired");
+    assert_eq!(fate("tmp/tree"), "used");
+    assert_eq!(fate("tmp/kept"), "excluded");
+    assert_eq!(fate("tmp/link"), "fresh");
+    assert_eq!(fate("tmp/vanished"), "gone");
+    assert_eq!(fate("cache/export/unknown"), "unrecognized");
+    assert!(!world.has("tmp/gone") && world.has("tmp/tree/fresh"));
+    let missing = world.run(&["run", "--from0", "/nowhere/list"]);
+    assert!(missing.exits(2).stderr.contains("/nowhere/list"));
+}
+
+#[test]
+fn a_long_list_is_read_in_rounds_and_a_silent_writer_does_not_keep_it_from_stopping() {
+    let world = World::new();
+    let mut list = Vec::new();
+    for number in 0..40_000 {
+        list.extend_from_slice(format!("cache/export/{}\0", export_name(number)).as_bytes());
+    }
+    for number in [0, 20_000, 39_999] {
+        world.file(Path::new("cache/export").join(export_name(number)), 2 * DAY);
+    }
+    assert!(list.len() > 2 << 20, "several rounds");
+    let run = swept_from_list(&world, &list, &["--jobs", "2", "--lock", "flock"]);
+    let report = run.exits(0).json();
+    assert_eq!(report["totals"]["removed"], 3);
+    assert_eq!(report["totals"]["spared"], 40_000 - 3, "gone");
+    // Nobody writes to this pipe, and nobody closes it.
+    let mut command = world.command(&["run", "--from0", "-"]);
+    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let input = child.stdin.take();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let start = std::time::Instant::now();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert!(start.elapsed().as_secs_f64() < 1.0);
+    drop(input);
+}
