@@ -4,7 +4,7 @@
 //! rehearsing is made here.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -54,6 +54,8 @@ enum Refusal {
     Volume(#[from] VolumeError),
     #[error("cannot start: {0}")]
     Start(String),
+    #[error("cannot add these reports: {0}")]
+    Merge(String),
 }
 
 fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
@@ -85,28 +87,16 @@ fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
         }
         Action::Why(paths) => {
             let config = config()?;
-            let volume = open(&config)?;
-            let locks = locks(&config, &volume)?;
-            let stop = Stop::default();
-            let workers = Workers::one();
-            let disk = Rehearsal::of(RealDisk::new(&volume, config.in_use, &stop, &workers));
-            let asked = why::Asked {
-                volume: &volume,
-                disk: &disk,
-                locks: &locks,
-                exporter: locks.exporter.as_ref(),
-                files: locks.files,
-                zones: &config.zones,
-                policy: &config.policy,
-                now: now(config.now),
-            };
-            let found = paths.iter().map(|path| asked.explain(path, &mut out));
-            let found: io::Result<Vec<bool>> = found.collect();
+            let found = explain(paths, &config, &mut out)?;
             if matches!(&found, Ok(all) if all.contains(&false)) {
                 let _ = out.flush();
                 return Ok(ExitCode::SomeFailed.into());
             }
             found.map(drop)
+        }
+        Action::Merge(paths) => {
+            let format = config()?.format;
+            return merge(paths, format, args.verbosity, &mut out);
         }
         Action::Config => {
             let config = config()?;
@@ -127,6 +117,63 @@ fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
             Ok(ExitCode::SomeFailed.into())
         }
         _ => Ok(ExitCode::Done.into()),
+    }
+}
+
+/// Says of each path what a pass would do; whether each could be looked at.
+fn explain(
+    paths: &[PathBuf],
+    config: &Config,
+    out: &mut impl Write,
+) -> Result<io::Result<Vec<bool>>, Refusal> {
+    let volume = open(config)?;
+    let locks = locks(config, &volume)?;
+    let stop = Stop::default();
+    let workers = Workers::one();
+    let disk = Rehearsal::of(RealDisk::new(&volume, config.in_use, &stop, &workers));
+    let asked = why::Asked {
+        volume: &volume,
+        disk: &disk,
+        locks: &locks,
+        exporter: locks.exporter.as_ref(),
+        files: locks.files,
+        zones: &config.zones,
+        policy: &config.policy,
+        now: now(config.now),
+    };
+    Ok(paths.iter().map(|path| asked.explain(path, out)).collect())
+}
+
+/// Adds reports.
+fn merge(
+    paths: &[PathBuf],
+    format: Format,
+    verbosity: Verbosity,
+    out: &mut impl Write,
+) -> Result<std::process::ExitCode, Refusal> {
+    let mut reports = Vec::new();
+    for path in paths {
+        let read = if path.as_os_str() == "-" {
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut io::stdin(), &mut bytes).map(|_| bytes)
+        } else {
+            std::fs::read(path)
+        };
+        let name = units::shown(path);
+        let bytes = read.map_err(|error| Refusal::Merge(format!("{name}: {error}")))?;
+        reports.push((name, bytes));
+    }
+    let merged = report::merge::merge(&reports).map_err(Refusal::Merge)?;
+    let is_quiet = verbosity == Verbosity::Quiet && format == Format::Text;
+    if is_quiet && merged.exit == ExitCode::Done {
+        return Ok(ExitCode::Done.into());
+    }
+    match merged.write(out, format).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tracing::error!("cannot write to stdout: {error}");
+            Ok(merged.exit.max(ExitCode::SomeFailed).into())
+        }
+        _ => Ok(merged.exit.into()),
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod errno;
 pub mod json;
+pub mod merge;
 pub mod progress;
 pub mod text;
 

@@ -90,7 +90,7 @@ struct Failed<'a> {
     zone: &'static str,
     #[serde(flatten)]
     path: Pathname<'a>,
-    doing: &'static str,
+    doing: &'a str,
     errno: Option<String>,
     message: &'a str,
 }
@@ -207,6 +207,14 @@ pub fn pretty(
     write(out, &object(occasion, summary, elapsed, exit), PrettyFormatter::new())
 }
 
+/// Reads an object, which may be the last of several lines.
+pub(super) fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).or_else(|whole| {
+        let last = bytes.trim_ascii().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        serde_json::from_slice(last).map_err(|_| whole.to_string())
+    })
+}
+
 fn object<'a>(
     occasion: &Occasion<'a>,
     summary: &'a Summary,
@@ -262,7 +270,7 @@ fn of_failure<'a>(zone: &'static str, failure: &'a ListedFailure) -> Failed<'a> 
     Failed {
         zone,
         path: Pathname::of(&failure.path),
-        doing: failure.doing,
+        doing: &failure.doing,
         errno: failure.errno.map(errno::name),
         message: &failure.message,
     }
