@@ -1,6 +1,7 @@
 //! Several sweepers on one volume: each entry is one sweeper's, and together they are one pass.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -376,7 +377,8 @@ fn a_long_list_is_read_in_rounds_and_a_silent_writer_does_not_keep_it_from_stopp
     assert_eq!(report["totals"]["spared"], 40_000 - 3, "gone");
     // Nobody writes to this pipe, and nobody closes it.
     let mut command = world.command(&["run", "--from0", "-"]);
-    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
     let input = child.stdin.take();
     std::thread::sleep(std::time::Duration::from_millis(300));
     let start = std::time::Instant::now();
@@ -385,6 +387,30 @@ fn a_long_list_is_read_in_rounds_and_a_silent_writer_does_not_keep_it_from_stopp
     assert_eq!(child.wait().unwrap().code(), Some(3));
     assert!(start.elapsed().as_secs_f64() < 1.0);
     drop(input);
+}
+
+#[test]
+fn a_million_listed_paths_are_not_held_in_memory() {
+    let world = World::in_dir(Path::new("/dev/shm"));
+    world.file("tmp/only-one", 20 * DAY);
+    let inner = world.command(&["run", "--format", "json", "--from0", "-"]);
+    let mut command = std::process::Command::new("/usr/bin/time");
+    command.arg("-v").arg(inner.get_program()).args(inner.get_args());
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut to = std::io::BufWriter::new(child.stdin.take().unwrap());
+    for number in 0..1_000_000 {
+        write!(to, "tmp/not-there-{number}-{}\0", export_name(number)).unwrap();
+    }
+    write!(to, "tmp/only-one\0").unwrap();
+    drop(to);
+    let run = Run::from(child.wait_with_output().unwrap());
+    let report = run.exits(0).json();
+    assert_eq!(report["totals"]["removed"], 1);
+    assert_eq!(report["totals"]["spared"], 1_000_000);
+    let line = run.stderr.lines().find(|line| line.contains("Maximum resident")).unwrap();
+    let peak: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(peak < 32 * 1024, "{peak} KiB");
 }
 
 /// The reports of a pass in shards, as files, and `sweeper merge` of them.
