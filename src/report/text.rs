@@ -51,9 +51,10 @@ pub fn summary(
     }
     for zone in &summary.zones {
         for failure in &zone.tally.failures {
-            let errno = failure.errno.map(errno::name).unwrap_or_default();
+            let errno = failure.errno.map(|number| format!(" [{}]", errno::name(number)));
+            let errno = errno.unwrap_or_default();
             let path = shown(&failure.path);
-            writeln!(out, "failed: {} {path}: {} [{errno}]", failure.doing, failure.message)?;
+            writeln!(out, "failed: {} {path}: {}{errno}", failure.doing, failure.message)?;
         }
         let listed = zone.tally.failures.len() as u64;
         if zone.tally.failed > listed {

@@ -14,6 +14,9 @@
 //! | `tmp/a` | `80b9968a8f55b21c` | 0 | 4 |
 //! | `cache/export/task-1-backup-instance1.5.zip` | `f7e37f15ed290b49` | 0 | 1 |
 //! | `tasks/7/tmp/` and the bytes FF 0A | `ad5223d4fcbf939d` | 1 | 5 |
+//!
+//! Names decide, not files: of a file with names in several shards, the one that removes the last name
+//! tells what that gave back, and in a rehearsal, in which no name goes, none does.
 
 use std::ffi::CStr;
 use std::fmt;

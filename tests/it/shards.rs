@@ -17,6 +17,9 @@ const ZONES: [&str; 2] = ["--zones", "export,tmp,instance-tmp"];
 /// A random volume with instances and old caches beside the usual.
 fn volume(seed: u64) -> World {
     let world = random_world(seed);
+    for name in [&b"tmp/\xff not\n\x1b text"[..], b"cache/export/\xfe", b"tmp/-rf", b"tmp/ "] {
+        world.file(std::ffi::OsStr::from_bytes(name), 30 * DAY);
+    }
     for id in 0..12_u64 {
         let kind = ["projects", "tasks", "jobs"][usize::try_from((id + seed) % 3).unwrap()];
         for number in 0..(id + seed) % 5 {
@@ -119,7 +122,7 @@ fn shards_remove_together_what_one_pass_removes_each_unit_once() {
                     let shard = Shard::parse(&name).unwrap();
                     for path in run.outcomes().into_keys() {
                         let path = path.strip_prefix(&world.root).unwrap();
-                        let base = path.file_name().unwrap().to_str().unwrap();
+                        let base = path.file_name().unwrap().as_bytes();
                         let base = std::ffi::CString::new(base).unwrap();
                         assert!(shard.owns(path.parent().unwrap(), &base), "{path:?}");
                         assert!(looked_at.insert(path.to_owned()), "{path:?} twice");
@@ -413,6 +416,26 @@ fn a_million_listed_paths_are_not_held_in_memory() {
     assert!(peak < 32 * 1024, "{peak} KiB");
 }
 
+#[test]
+fn the_migration_takes_lists_too() {
+    let (single, listed) = (volume(2), volume(2));
+    let whole = swept(&single, "legacy", &[]);
+    let mut list = Vec::new();
+    for entry in walkdir::WalkDir::new(&listed.root) {
+        let path = entry.unwrap().into_path();
+        if path.file_name().unwrap() == "export_cache" {
+            list.extend_from_slice(path.strip_prefix(&listed.root).unwrap().as_os_str().as_bytes());
+            list.push(0);
+        }
+    }
+    let path = listed.path("../list");
+    std::fs::write(&path, list).unwrap();
+    let run = swept(&listed, "legacy", &["--from0", path.to_str().unwrap()]);
+    assert_eq!(removed(&listed, &run), removed(&single, &whole));
+    assert_eq!(counts(&run.json()), counts(&whole.json()));
+    assert_eq!(left(&listed), left(&single));
+}
+
 /// The reports of a pass in shards, as files, and `sweeper merge` of them.
 struct Reports(tempfile::TempDir);
 
@@ -448,7 +471,7 @@ fn the_sum_of_the_reports_is_the_report_of_one() {
         // One file with two names would be told in another zone.
         for entry in std::fs::read_dir(world.path("tmp")).unwrap() {
             let path = entry.unwrap().path();
-            if path.file_name().unwrap().to_str().unwrap().starts_with("linked-") {
+            if path.file_name().unwrap().as_bytes().starts_with(b"linked-") {
                 std::fs::remove_file(path).unwrap();
             }
         }
