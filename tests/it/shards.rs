@@ -39,6 +39,17 @@ fn volume(seed: u64) -> World {
     world
 }
 
+/// Takes the second names of files out of a volume: two shards can meet at one of them, and in which
+/// zone its bytes are told depends on their order.
+fn unlink_second_names(world: &World) {
+    for entry in std::fs::read_dir(world.path("tmp")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().as_bytes().starts_with(b"linked-") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
 /// The units of a volume, found by plain listing: its own dumb reading of the layout.
 fn units(world: &World) -> BTreeSet<PathBuf> {
     let list = |dir: PathBuf| -> Vec<PathBuf> {
@@ -140,6 +151,31 @@ fn shards_remove_together_what_one_pass_removes_each_unit_once() {
             }
         }
     }
+}
+
+#[test]
+fn shards_at_the_same_time_do_not_meet() {
+    let (single, world) = (volume(5), volume(5));
+    unlink_second_names(&single);
+    unlink_second_names(&world);
+    let whole = swept(&single, "run", &[]);
+    let start = |index: u32| {
+        let args = ["run", "--format", "jsonl", "-v", "--shard", &format!("{index}/8")];
+        let mut command = world.command(&[&args[..], &ZONES[..]].concat());
+        command.stderr(std::process::Stdio::null());
+        command.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let shards: Vec<std::process::Child> = (0..8).map(start).collect();
+    let mut sum = BTreeMap::new();
+    let mut gone = 0;
+    for shard in shards {
+        let run = Run::from(shard.wait_with_output().unwrap());
+        added(&mut sum, &run.exits(0).json());
+        gone += removed(&world, &run).len();
+    }
+    assert_eq!(left(&world), left(&single));
+    assert_eq!(gone, removed(&single, &whole).len());
+    assert_eq!(sum, counts(&whole.json()));
 }
 
 #[test]
@@ -468,13 +504,7 @@ fn comparable(mut report: Value) -> Value {
 fn the_sum_of_the_reports_is_the_report_of_one() {
     let broken = |seed| {
         let world = volume(seed);
-        // One file with two names would be told in another zone.
-        for entry in std::fs::read_dir(world.path("tmp")).unwrap() {
-            let path = entry.unwrap().path();
-            if path.file_name().unwrap().as_bytes().starts_with(b"linked-") {
-                std::fs::remove_file(path).unwrap();
-            }
-        }
+        unlink_second_names(&world);
         world.file("jobs/900/tmp/file", 30 * DAY);
         let name = std::ffi::OsStr::from_bytes(b"jobs/900/tmp/not \xff\x1b text");
         world.file(name, 30 * DAY);
