@@ -47,6 +47,8 @@ pub enum Action {
     Legacy,
     /// Explain these paths.
     Why(Vec<PathBuf>),
+    /// Add these reports.
+    Merge(Vec<PathBuf>),
     /// Show the settings.
     Config,
     /// Show what this program does.
@@ -77,6 +79,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
     let action = match name {
         "legacy" => Action::Legacy,
         "why" => Action::Why(matches.get_many("path").into_iter().flatten().cloned().collect()),
+        "merge" => Action::Merge(matches.get_many("path").into_iter().flatten().cloned().collect()),
         "config" => Action::Config,
         "demo" => Action::Demo,
         "hold" => Action::Hold(
@@ -149,6 +152,12 @@ fn command() -> Command {
             swept("why", "Say of each path which rule judges it and what a pass would do", &zones)
                 .arg(path("PATH").num_args(1..).help("What to explain")),
         )
+        .subcommand(
+            swept("merge", "Add the reports of shards into the one of the whole pass", &[])
+                .args(SETTINGS.iter().filter(|setting| setting.key == "format").map(flag))
+                .arg(path("REPORT").num_args(1..).help("Written with --format json (-: stdin)"))
+                .after_help(MERGE_CODES),
+        )
         .subcommand(swept("config", "Show the settings and where each came from", &all))
         .subcommand(Command::new("demo").about(
             "Build a small sample volume in a temporary directory, sweep it, and explain the rest",
@@ -187,6 +196,9 @@ fn command() -> Command {
 const EXIT_CODES: &str = "DUR is written 36h, 14d or 1h30m, or in plain seconds.\n\nExit codes: 0 the pass ended and nothing failed; 1 some entries failed; \
     2 usage, settings or data root are wrong, nothing was done; 3 stopped before the end; 4 a lock \
     backend could not be used, its zone was left alone. The highest applies.";
+
+const MERGE_CODES: &str = "The exit code is the highest of the reports'; 3 also when a shard has none; 2 when \
+    they cannot be read or are not parts of one pass.";
 
 /// A command with the flags of some settings.
 fn swept(name: &'static str, about: &'static str, scopes: &[Scope]) -> Command {

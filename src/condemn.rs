@@ -468,6 +468,12 @@ pub trait Disk: Sync {
         each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s>;
 
+    /// Asked when every zone was read: whether they are to be opened once more, because there is more
+    /// to see in them than one opening showed.
+    fn another_round(&self) -> More {
+        More::No
+    }
+
     /// Looks again, under the lock, at what the name leads to, and into it.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::disk::InUseProbe;
 use crate::lock::FileLocks;
 use crate::lock::redis::Server;
 use crate::report::Format;
-use crate::retention::{Moment, Policy, TmpAge, Ttl, Zone};
+use crate::retention::{Moment, Policy, Shard, TmpAge, Ttl, Zone};
 use crate::units;
 use crate::volume::Forbidden;
 use values::Values;
@@ -138,6 +138,10 @@ pub struct Config {
     pub in_use: InUseProbe,
     /// How many workers.
     pub jobs: usize,
+    /// Which part of the volume to sweep, if not all of it.
+    pub shard: Option<Shard>,
+    /// The list of what to look at, if not at everything; `-` is stdin.
+    pub from0: Option<PathBuf>,
     /// How the report is written.
     pub format: Format,
     /// When progress is shown.
@@ -249,6 +253,8 @@ impl Config {
                 _ => InUseProbe::On,
             },
             jobs: jobs.unwrap_or_else(|| values.default_jobs()),
+            shard: values.shard(given)?,
+            from0: values.optional("from0", |path| Ok(PathBuf::from(path)))?,
             format: match values.choice("format")? {
                 "json" => Format::Json,
                 "jsonl" => Format::Jsonl,

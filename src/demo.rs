@@ -167,7 +167,7 @@ fn sweep(
     };
     let stays = Stays { root, paths: Mutex::default() };
     let summary = pass.sweep(&[Zone::Export, Zone::Tmp, Zone::Legacy], &stays);
-    let occasion = Occasion { command: "demo", mode: Mode::Real, now, volume: root };
+    let occasion = Occasion { command: "demo", mode: Mode::Real, now, volume: root, shard: None };
     text::summary(out, &occasion, &summary, start.elapsed())?;
     Ok(stays.paths.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

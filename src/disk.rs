@@ -8,6 +8,7 @@
 pub mod in_use;
 mod instances;
 mod ledger;
+mod listed;
 mod remove;
 mod scan;
 mod survey;
@@ -22,17 +23,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{StatVfsMountFlags, fstatvfs};
 
 use crate::condemn::{
-    Claim, Condemned, Content, Disk, Failure, Off, Place, Rechecked, Removed, Reprieve, Seen,
+    Claim, Condemned, Content, Disk, Failure, More, Off, Place, Rechecked, Removed, Reprieve, Seen,
     Sighting, Spared, Step,
 };
 use crate::look;
-use crate::retention::{Bytes, Kind, Moment, Policy, Zone};
+use crate::retention::{Bytes, Kind, Moment, Policy, Shard, Zone};
 use crate::stop::Stop;
 use crate::volume::Volume;
 use crate::workers::Workers;
 use in_use::InUse;
 use ledger::Ledger;
-pub use scan::Scan;
+pub use listed::Candidates;
+use listed::Listing;
+use scan::Dirs;
 use survey::Survey;
 use tree::{Halt, Means};
 
@@ -55,6 +58,7 @@ enum Note {
     MountedZone,
     UsedMeanwhile,
     NotEntered(String),
+    ToldElsewhere,
 }
 
 impl std::fmt::Display for Note {
@@ -79,6 +83,10 @@ impl std::fmt::Display for Note {
             ),
             Self::MountedZone => f.write_str("a mount of its own"),
             Self::NotEntered(what) => f.write_str(what),
+            Self::ToldElsewhere => f.write_str(
+                "not all directories could be read, and this shard's entries in them were left alone; \
+                 another shard's report counts and names them",
+            ),
         }
     }
 }
@@ -98,6 +106,50 @@ impl Notes {
     }
 }
 
+/// Who looks at names: for which shard, until when, and what there is to say beside what is seen.
+#[derive(Debug, Clone, Copy)]
+struct Onlooker<'a> {
+    stop: &'a Stop,
+    notes: &'a Notes,
+    shard: Option<Shard>,
+}
+
+impl Onlooker<'_> {
+    /// Whether what is called `name` in `dir`, relative to the volume, is ours to look at.
+    fn owns(&self, dir: &Path, name: &CStr) -> bool {
+        self.shard.is_none_or(|shard| shard.owns(dir, name))
+    }
+
+    /// Tells that a directory cannot be read. All shards meet it and only its owner counts it, so that
+    /// their reports add up to the report of one; the others say that there is something amiss.
+    fn tell_failure(
+        &self,
+        place: &Place,
+        name: Option<&CStr>,
+        failure: Failure,
+        each: &mut (impl FnMut(Seen<'_>) + ?Sized),
+    ) {
+        if self.owns(&place.dir, name.unwrap_or(c"")) {
+            each(Seen::Failed(place, name, failure));
+        } else {
+            self.notes.say(place.zone, Note::ToldElsewhere);
+        }
+    }
+}
+
+/// A zone being read.
+#[derive(Debug)]
+pub struct Scan(Source);
+
+/// Where names come from.
+#[derive(Debug)]
+enum Source {
+    /// All that is there.
+    Dirs(Dirs),
+    /// A list.
+    Listing(Listing),
+}
+
 /// A volume whose expired entries are really removed.
 #[derive(Debug)]
 pub struct RealDisk<'v> {
@@ -105,6 +157,8 @@ pub struct RealDisk<'v> {
     stop: &'v Stop,
     workers: &'v Workers,
     probe: InUseProbe,
+    shard: Option<Shard>,
+    candidates: Option<Candidates>,
     ledger: Ledger,
     notes: Notes,
 }
@@ -122,7 +176,23 @@ impl<'v> RealDisk<'v> {
             in_use::ignore_lease_breaks();
         }
         let (ledger, notes) = (Ledger::default(), Notes::default());
-        Self { volume, stop, workers, probe, ledger, notes }
+        Self { volume, stop, workers, probe, shard: None, candidates: None, ledger, notes }
+    }
+
+    /// The same for one of several sweepers: what belongs to the others is not looked at.
+    #[must_use]
+    pub fn of_shard(self, shard: Option<Shard>) -> Self {
+        Self { shard, ..self }
+    }
+
+    /// The same for what is listed: nothing else is looked at.
+    #[must_use]
+    pub fn of_list(self, candidates: Option<Candidates>) -> Self {
+        Self { candidates, ..self }
+    }
+
+    const fn onlooker(&self) -> Onlooker<'_> {
+        Onlooker { stop: self.stop, notes: &self.notes, shard: self.shard }
     }
 
     /// What the entry's content says: the newest use, what it gives back, and whether it must stay.
@@ -180,16 +250,20 @@ impl Disk for RealDisk<'_> {
     type Scan = Scan;
 
     fn open_zone(&self, zone: Zone) -> Result<Option<Scan>, Failure> {
-        let scan = Scan::open(self.volume, zone, &self.notes)?;
-        let Some(scan) = scan else {
-            self.notes.say(zone, Note::Missing);
-            return Ok(None);
-        };
+        let dirs = Dirs::open(self.volume, zone, &self.notes)?;
         let on_atime = matches!(zone, Zone::Tmp | Zone::InstanceTmp);
-        if on_atime && scan.places().any(is_noatime) {
-            self.notes.say(zone, Note::NoAtime);
+        match &dirs {
+            None => self.notes.say(zone, Note::Missing),
+            Some(dirs) if on_atime && dirs.places().any(is_noatime) => {
+                self.notes.say(zone, Note::NoAtime);
+            }
+            Some(_) => {}
         }
-        Ok(Some(scan))
+        if let Some(candidates) = &self.candidates {
+            let listing = candidates.open(self.volume, zone)?;
+            return Ok(Some(Scan(Source::Listing(listing))));
+        }
+        Ok(dirs.map(|dirs| Scan(Source::Dirs(dirs))))
     }
 
     fn sight<'s>(
@@ -198,7 +272,14 @@ impl Disk for RealDisk<'_> {
         buffer: &mut Vec<u8>,
         each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s> {
-        scan.next(buffer, self.stop, &self.notes, each)
+        match &scan.0 {
+            Source::Dirs(dirs) => dirs.next(buffer, self.onlooker(), each),
+            Source::Listing(listing) => listing.next(self.volume, self.onlooker(), each),
+        }
+    }
+
+    fn another_round(&self) -> More {
+        self.candidates.as_ref().map_or(More::No, |list| list.another_round(self.onlooker()))
     }
 
     fn look_again(
@@ -264,6 +345,10 @@ impl Disk for Rehearsal<'_> {
         each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s> {
         self.0.sight(scan, buffer, each)
+    }
+
+    fn another_round(&self) -> More {
+        self.0.another_round()
     }
 
     fn look_again(

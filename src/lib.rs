@@ -21,7 +21,7 @@
 //! # The map
 //!
 //! Pure, no I/O, no clock, no logging:
-//! - [`retention`]: names, ages, facts, and the rules that judge them.
+//! - [`retention`]: names, ages, facts, the rules that judge them, and which shard they belong to.
 //!
 //! Protocol:
 //! - [`condemn`]: the two seams, [`condemn::Disk`] and [`condemn::Locks`], and the tokens between them.
@@ -33,9 +33,9 @@
 //! Edges, which know nothing of each other:
 //! - [`volume`]: a data root and where its zones lie.
 //! - `look`: `statx` and `open`, one component at a time; shared by the edges below.
-//! - [`disk`]: the real file system, and its rehearsal.
+//! - [`disk`]: the real file system, and its rehearsal; what is there, or what a list says is there.
 //! - [`lock`]: which lock backend, and claims in batches.
-//! - [`report`]: text, JSON, progress.
+//! - [`report`]: text, JSON, progress; the reports of shards added into one.
 //!
 //! Outside:
 //! - [`cli`], [`config`], [`units`], [`exit`]: what was typed, what it means, how it is written.

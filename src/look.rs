@@ -54,13 +54,15 @@ pub(crate) fn through(handle: impl AsFd, mount: u64) -> io::Result<Facts> {
     Ok(facts)
 }
 
-/// Whether a directory may be at `path`: false only when it is certain that there is none. The last
-/// component is not followed if it is a link; the ones before it must be known not to be.
-pub(crate) fn may_be_dir(dir: impl AsFd, path: &CStr) -> bool {
+/// What kind of thing is at `path`; `None` when it is certain that nothing is, and `Unknown` when that
+/// cannot be said. The last component is not followed if it is a link; the ones before it must be
+/// known to be none.
+pub(crate) fn kind_at(dir: impl AsFd, path: &CStr) -> Option<FileType> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     match statx(dir, path, flags, StatxFlags::TYPE) {
-        Ok(seen) => FileType::from_raw_mode(seen.stx_mode.into()) == FileType::Directory,
-        Err(error) => !matches!(error, Errno::NOENT | Errno::NOTDIR),
+        Ok(seen) => Some(FileType::from_raw_mode(seen.stx_mode.into())),
+        Err(Errno::NOENT | Errno::NOTDIR) => None,
+        Err(_) => Some(FileType::Unknown),
     }
 }
 

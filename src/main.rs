@@ -4,14 +4,14 @@
 //! rehearsing is made here.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use retention_sweeper::cli::{self, Action, Args, Verbosity};
 use retention_sweeper::condemn::Disk;
 use retention_sweeper::config::{Config, ConfigError, DataRoot, ExporterPlan, Given, ProgressWhen};
-use retention_sweeper::disk::{RealDisk, Rehearsal};
+use retention_sweeper::disk::{Candidates, RealDisk, Rehearsal};
 use retention_sweeper::exit::ExitCode;
 use retention_sweeper::lock::Backend;
 use retention_sweeper::lock::redis::{ExporterLocks, Prefix};
@@ -54,6 +54,8 @@ enum Refusal {
     Volume(#[from] VolumeError),
     #[error("cannot start: {0}")]
     Start(String),
+    #[error("cannot add these reports: {0}")]
+    Merge(String),
 }
 
 fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
@@ -85,28 +87,16 @@ fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
         }
         Action::Why(paths) => {
             let config = config()?;
-            let volume = open(&config)?;
-            let locks = locks(&config, &volume)?;
-            let stop = Stop::default();
-            let workers = Workers::one();
-            let disk = Rehearsal::of(RealDisk::new(&volume, config.in_use, &stop, &workers));
-            let asked = why::Asked {
-                volume: &volume,
-                disk: &disk,
-                locks: &locks,
-                exporter: locks.exporter.as_ref(),
-                files: locks.files,
-                zones: &config.zones,
-                policy: &config.policy,
-                now: now(config.now),
-            };
-            let found = paths.iter().map(|path| asked.explain(path, &mut out));
-            let found: io::Result<Vec<bool>> = found.collect();
+            let found = explain(paths, &config, &mut out)?;
             if matches!(&found, Ok(all) if all.contains(&false)) {
                 let _ = out.flush();
                 return Ok(ExitCode::SomeFailed.into());
             }
             found.map(drop)
+        }
+        Action::Merge(paths) => {
+            let format = config()?.format;
+            return merge(paths, format, args.verbosity, &mut out);
         }
         Action::Config => {
             let config = config()?;
@@ -127,6 +117,63 @@ fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
             Ok(ExitCode::SomeFailed.into())
         }
         _ => Ok(ExitCode::Done.into()),
+    }
+}
+
+/// Says of each path what a pass would do; whether each could be looked at.
+fn explain(
+    paths: &[PathBuf],
+    config: &Config,
+    out: &mut impl Write,
+) -> Result<io::Result<Vec<bool>>, Refusal> {
+    let volume = open(config)?;
+    let locks = locks(config, &volume)?;
+    let stop = Stop::default();
+    let workers = Workers::one();
+    let disk = Rehearsal::of(RealDisk::new(&volume, config.in_use, &stop, &workers));
+    let asked = why::Asked {
+        volume: &volume,
+        disk: &disk,
+        locks: &locks,
+        exporter: locks.exporter.as_ref(),
+        files: locks.files,
+        zones: &config.zones,
+        policy: &config.policy,
+        now: now(config.now),
+    };
+    Ok(paths.iter().map(|path| asked.explain(path, out)).collect())
+}
+
+/// Adds reports.
+fn merge(
+    paths: &[PathBuf],
+    format: Format,
+    verbosity: Verbosity,
+    out: &mut impl Write,
+) -> Result<std::process::ExitCode, Refusal> {
+    let mut reports = Vec::new();
+    for path in paths {
+        let read = if path.as_os_str() == "-" {
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut io::stdin(), &mut bytes).map(|_| bytes)
+        } else {
+            std::fs::read(path)
+        };
+        let name = units::shown(path);
+        let bytes = read.map_err(|error| Refusal::Merge(format!("{name}: {error}")))?;
+        reports.push((name, bytes));
+    }
+    let merged = report::merge::merge(&reports).map_err(Refusal::Merge)?;
+    let is_quiet = verbosity == Verbosity::Quiet && format == Format::Text;
+    if is_quiet && merged.exit == ExitCode::Done {
+        return Ok(ExitCode::Done.into());
+    }
+    match merged.write(out, format).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tracing::error!("cannot write to stdout: {error}");
+            Ok(merged.exit.max(ExitCode::SomeFailed).into())
+        }
+        _ => Ok(merged.exit.into()),
     }
 }
 
@@ -159,7 +206,7 @@ fn sweep(
     });
     let mode = if config.dry_run { Mode::Rehearsal } else { Mode::Real };
     let report = Report::new(
-        Occasion { command, mode, now, volume: volume.path() },
+        Occasion { command, mode, now, volume: volume.path(), shard: config.shard },
         config.format,
         match verbosity {
             Verbosity::Quiet => Detail::Trouble,
@@ -172,7 +219,9 @@ fn sweep(
     let locks = locks(config, &volume)?;
     let plan =
         Plan { config, locks: &locks, zones, now, stop: &stop, workers: &workers, report: &report };
-    let disk = RealDisk::new(&volume, config.in_use, &stop, &workers);
+    let disk = RealDisk::new(&volume, config.in_use, &stop, &workers)
+        .of_shard(config.shard)
+        .of_list(candidates(config, &volume, zones)?);
     let summary = match mode {
         Mode::Real => plan.sweep(&disk),
         Mode::Rehearsal => plan.sweep(&Rehearsal::of(disk)),
@@ -197,6 +246,21 @@ impl Plan<'_> {
         let (policy, lock_wait) = (&config.policy, config.lock_wait);
         Pass { disk, locks, policy, now, stop, workers, lock_wait }.sweep(zones, report)
     }
+}
+
+/// The list of what to look at, if there is one.
+fn candidates(
+    config: &Config,
+    volume: &Volume,
+    zones: &[Zone],
+) -> Result<Option<Candidates>, Refusal> {
+    let Some(path) = &config.from0 else { return Ok(None) };
+    if path.as_os_str() == "-" {
+        return Ok(Some(Candidates::new(io::stdin(), volume, zones)));
+    }
+    let list = std::fs::File::open(path)
+        .map_err(|error| Refusal::Start(format!("the list {}: {error}", units::shown(path))))?;
+    Ok(Some(Candidates::new(list, volume, zones)))
 }
 
 /// The locks of a pass over `volume`.

@@ -5,6 +5,7 @@
 
 pub mod errno;
 pub mod json;
+pub mod merge;
 pub mod progress;
 pub mod text;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use crate::condemn::{Fate, Place};
 use crate::exit::ExitCode;
-use crate::retention::{Moment, Zone};
+use crate::retention::{Moment, Shard, Zone};
 use crate::sweep::{Audience, Outcome, Summary, Tally};
 use crate::units;
 use progress::Progress;
@@ -50,6 +51,8 @@ pub struct Occasion<'a> {
     pub now: Moment,
     /// The data root.
     pub volume: &'a std::path::Path,
+    /// Which part of it was swept, if not all.
+    pub shard: Option<Shard>,
 }
 
 /// Which outcomes are worth a line of their own.

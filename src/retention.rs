@@ -5,15 +5,18 @@
 //!
 //! - [`name`]: what a file name in the export cache says.
 //! - [`age`]: moments, ages and times to live.
+//! - [`shard`]: which of several sweepers an entry belongs to.
 //! - [`sighting`]: what was seen of one path at one moment.
 //! - [`policy`]: the rules, and [`Policy::judge`], the only maker of a [`Stale`].
 
 pub mod age;
 pub mod name;
 pub mod policy;
+pub mod shard;
 pub mod sighting;
 
 pub use age::{Age, Moment, Ttl};
 pub use name::{Class, ExportName, LegacyName, NameError};
 pub use policy::{Exclude, ExportTtls, Kept, KeptBy, Policy, Stale, TmpAge};
+pub use shard::Shard;
 pub use sighting::{Bytes, Facts, FileId, Kind, Sighting, Zone};

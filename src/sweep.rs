@@ -123,13 +123,18 @@ struct Going {
 impl<D: Disk, L: Locks> Pass<'_, D, L> {
     /// Sweeps `zones` one after the other.
     pub fn sweep(&self, zones: &[Zone], audience: &impl Audience) -> Summary {
-        let going: Vec<Going> = zones.iter().map(|zone| self.sweep_zone(*zone, audience)).collect();
+        let going: Vec<Going> = zones.iter().map(|zone| self.begin(*zone, audience)).collect();
+        while self.disk.another_round() == More::Yes {
+            for going in &going {
+                self.sweep_zone(going, audience);
+            }
+        }
         self.try_busy_again(&going, audience);
         let zones = going.into_iter().map(|going| self.sum_up(going)).collect();
         Summary { zones, stopped: self.stop.reason() }
     }
 
-    fn sweep_zone(&self, zone: Zone, audience: &impl Audience) -> Going {
+    fn begin(&self, zone: Zone, audience: &impl Audience) -> Going {
         let going = Going {
             zone,
             total: Mutex::default(),
@@ -141,11 +146,19 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
         audience.begins(zone);
         if let Err(why) = self.locks.ready(zone) {
             *locked(&going.no_lock) = Some(why);
-            return going;
         }
-        match self.disk.open_zone(zone) {
+        self.sweep_zone(&going, audience);
+        going
+    }
+
+    /// Sweeps what the disk has to show of a zone.
+    fn sweep_zone(&self, going: &Going, audience: &impl Audience) {
+        if locked(&going.no_lock).is_some() {
+            return;
+        }
+        match self.disk.open_zone(going.zone) {
             Ok(Some(scan)) => {
-                let (scan, going) = (&scan, &going);
+                let scan = &scan;
                 self.workers.all(|| self.work(scan, going, audience));
             }
             Ok(None) => {}
@@ -156,7 +169,6 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
                 total.count_failure(&failure);
             }
         }
-        going
     }
 
     /// What one worker does until nothing is left to do: trees that wait, or else more names.

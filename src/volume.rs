@@ -4,6 +4,8 @@
 //! Only the paths in [`Volume::roots`] are ever entered: `data`, `assets`, `storages`, `models`,
 //! `cache/events` and whatever else lies under the root are never looked into.
 
+mod unit;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use crate::condemn::Place;
 use crate::look;
 use crate::retention::{Facts, FileId, Zone};
+pub use unit::Unit;
 
 /// What a data root has at least one of.
 const MARKS: [&str; 5] = ["cache/export", "tmp", "projects", "tasks", "jobs"];

@@ -3,10 +3,9 @@
 //! It must not have an opinion of its own: the path takes the same line as in a pass, up to the
 //! removal, which is not made. Its lock is taken without waiting and given straight back.
 
-use std::ffi::{CString, OsStr};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::condemn::{Condemned, Disk, Freed, Locks, Off, Reprieve, Sighting, Spared, Stale};
@@ -16,7 +15,7 @@ use crate::lock::redis::{ExporterLocks, Holder};
 use crate::retention::policy::{Clock, Limit};
 use crate::retention::{ExportName, Facts, KeptBy, Kind, LegacyName, Moment, Policy, Ttl, Zone};
 use crate::units::{self, shown};
-use crate::volume::Volume;
+use crate::volume::{Unit, Volume};
 
 /// All that an answer depends on.
 pub struct Asked<'a, D, L> {
@@ -36,15 +35,6 @@ pub struct Asked<'a, D, L> {
     pub policy: &'a Policy,
     /// The moment to judge at.
     pub now: Moment,
-}
-
-/// The unit of a zone that a path belongs to.
-#[derive(Debug, PartialEq, Eq)]
-struct Unit {
-    zone: Zone,
-    /// The directory it is seen in, relative to the volume.
-    dir: PathBuf,
-    name: CString,
 }
 
 impl<D: Disk, L: Locks> Asked<'_, D, L> {
@@ -95,7 +85,7 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
         };
         let entry = place.path_of(&unit.name);
         line("zone", unit.zone.name().to_owned())?;
-        if relative != unit.dir.join(OsStr::from_bytes(unit.name.to_bytes())) {
+        if relative != unit.path() {
             line("entry", format!("judged as a whole: {}", shown(&entry)))?;
         }
         line("name", describe_name(unit.zone, relative, unit))?;
@@ -198,42 +188,6 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
     }
 }
 
-impl Unit {
-    /// The unit that a path relative to the volume belongs to.
-    fn of(relative: &Path, zones: &[Zone]) -> Option<Self> {
-        let steps: Vec<&OsStr> = relative
-            .components()
-            .map(|step| match step {
-                Component::Normal(name) => Some(name),
-                Component::Prefix(_)
-                | Component::RootDir
-                | Component::CurDir
-                | Component::ParentDir => None,
-            })
-            .collect::<Option<_>>()?;
-        let text: Vec<&str> = steps.iter().map(|step| step.to_str().unwrap_or_default()).collect();
-        let unit = |zone, depth: usize| {
-            let name = CString::new(steps.get(depth)?.as_bytes()).ok()?;
-            Some(Self { zone, dir: steps[..depth].iter().collect(), name })
-        };
-        match text.as_slice() {
-            ["cache", "export", _, ..] => unit(Zone::Export, 2),
-            ["tmp", _, ..] => unit(Zone::Tmp, 1),
-            ["projects" | "tasks" | "jobs", id, "export_cache", ..] if is_number(id) => {
-                unit(Zone::Legacy, 2)
-            }
-            // In both; what a pass would be told to sweep goes first.
-            ["projects" | "tasks" | "jobs", id, "tmp", "export_cache", ..]
-                if is_number(id) && !zones.contains(&Zone::InstanceTmp) =>
-            {
-                unit(Zone::Legacy, 3)
-            }
-            ["projects" | "tasks" | "jobs", _, "tmp", _, ..] => unit(Zone::InstanceTmp, 3),
-            _ => None,
-        }
-    }
-}
-
 /// Where an entry ends up on the line.
 type End = Option<Result<Condemned, Reprieve>>;
 
@@ -269,10 +223,6 @@ fn describe_end(end: End) -> String {
         },
         None => "nothing to say".to_owned(),
     }
-}
-
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn describe_name(zone: Zone, relative: &Path, unit: &Unit) -> String {
@@ -341,30 +291,5 @@ pub(crate) const fn describe_spared(why: Spared) -> &'static str {
         Spared::Replaced => "another file has its name by now",
         Spared::Gone => "it is gone",
         Spared::Mounted => "something is mounted in it",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_belongs_to_the_unit_that_is_judged() {
-        let unit = |path: &str| {
-            Unit::of(Path::new(path), &[Zone::Export, Zone::Tmp])
-                .map(|unit| (unit.zone, unit.dir.join(unit.name.to_str().unwrap())))
-        };
-        let at = |zone, path: &str| Some((zone, PathBuf::from(path)));
-        assert_eq!(unit("cache/export/a.zip"), at(Zone::Export, "cache/export/a.zip"));
-        assert_eq!(unit("tmp/x/deep/in/it"), at(Zone::Tmp, "tmp/x"));
-        assert_eq!(unit("tasks/7/tmp/f"), at(Zone::InstanceTmp, "tasks/7/tmp/f"));
-        assert_eq!(
-            unit("jobs/7/tmp/export_cache/f.ZIP"),
-            at(Zone::Legacy, "jobs/7/tmp/export_cache")
-        );
-        assert_eq!(unit("projects/7/export_cache"), at(Zone::Legacy, "projects/7/export_cache"));
-        for none in ["tmp", "cache/export", "cache/events/a.db", "data/1", "projects/7/x", ""] {
-            assert_eq!(unit(none), None, "{none}");
-        }
     }
 }

@@ -82,7 +82,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 27] = [
+pub static SETTINGS: [Setting; 29] = [
     Setting {
         key: "data",
         env: &["SWEEPER_DATA"],
@@ -253,6 +253,20 @@ pub static SETTINGS: [Setting; 27] = [
         env: &["SWEEPER_MAX_RATE"],
         takes: Takes::One("N/s"),
         help: "Remove at most so many files a second, those in trees included",
+        ..BASE
+    },
+    Setting {
+        key: "shard",
+        env: &["SWEEPER_SHARD"],
+        takes: Takes::One("I/N"),
+        help: "Sweep only the part I (from 0) of N; auto/N takes I from JOB_COMPLETION_INDEX",
+        ..BASE
+    },
+    Setting {
+        key: "from0",
+        env: &["SWEEPER_FROM0"],
+        takes: Takes::One("FILE"),
+        help: "Look only at the entries whose paths are in this file (-: stdin), each ended by a NUL",
         ..BASE
     },
     Setting {

@@ -10,7 +10,7 @@ use super::settings::{SETTINGS, Setting};
 use super::{ConfigError, DataRoot, ExporterPlan, Given, LockPlan, Origin, Row};
 use crate::lock::FileLocks;
 use crate::lock::redis::Server;
-use crate::retention::{Exclude, ExportTtls, Ttl, Zone};
+use crate::retention::{Exclude, ExportTtls, Shard, Ttl, Zone};
 use crate::units;
 
 /// What a settings file says, by key.
@@ -287,6 +287,21 @@ impl Values {
     pub(super) fn exclude(&self) -> Result<Exclude, ConfigError> {
         let globs = self.0.get("exclude").map(|value| value.texts.as_slice()).unwrap_or_default();
         Exclude::of(globs).map_err(|why| self.wrong("exclude", why))
+    }
+
+    /// Which part of the volume; Kubernetes tells each pod of an Indexed Job its number.
+    pub(super) fn shard(&mut self, given: &Given) -> Result<Option<Shard>, ConfigError> {
+        let shard = self.optional("shard", |text| {
+            let Some(count) = text.strip_prefix("auto/") else { return Shard::parse(text) };
+            let index = given.env("JOB_COMPLETION_INDEX");
+            let index = index.ok_or("JOB_COMPLETION_INDEX is not set: this is no Indexed Job")?;
+            Shard::parse(&format!("{index}/{count}"))
+                .map_err(|why| format!("{why} (JOB_COMPLETION_INDEX is {index:?})"))
+        })?;
+        if let (Some(shard), Some(value)) = (shard, self.0.get_mut("shard")) {
+            value.texts = vec![shard.to_string()];
+        }
+        Ok(shard)
     }
 
     pub(super) fn data_root(&mut self, given: &Given) -> DataRoot {

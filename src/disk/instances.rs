@@ -13,11 +13,10 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::scan::{list, sight, step_into};
-use super::{Note, Notes};
+use super::{Note, Onlooker};
 use crate::condemn::{Failure, Place, Seen};
 use crate::look::{self, Across};
 use crate::retention::Zone;
-use crate::stop::Stop;
 
 /// How the units of a zone lie under its roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +49,13 @@ enum Reached {
 
 /// Looks into instance directories, reusing one buffer for the paths it asks about.
 pub(super) struct Seer<'a> {
-    stop: &'a Stop,
-    notes: &'a Notes,
+    onlooker: Onlooker<'a>,
     path: Vec<u8>,
 }
 
 impl<'a> Seer<'a> {
-    pub(super) const fn new(stop: &'a Stop, notes: &'a Notes) -> Self {
-        Self { stop, notes, path: Vec::new() }
+    pub(super) const fn new(onlooker: Onlooker<'a>) -> Self {
+        Self { onlooker, path: Vec::new() }
     }
 
     /// All that lies in the `tmp` of the instance called `id`.
@@ -68,10 +66,10 @@ impl<'a> Seer<'a> {
         kind: FileType,
         each: &mut dyn FnMut(Seen<'_>),
     ) {
-        if self.may_have(instances, id, kind, c"tmp")
+        if self.kind_of_tmp(instances, id, kind).is_some()
             && let Reached::Yes(tmp) = self.reach(instances, id, &[c"tmp"], each)
         {
-            list(&tmp, self.stop, each);
+            list(&tmp, self.onlooker, each);
         }
     }
 
@@ -87,32 +85,47 @@ impl<'a> Seer<'a> {
         if !id.to_bytes().iter().all(u8::is_ascii_digit) {
             return;
         }
-        if self.may_have(instances, id, kind, c"export_cache") {
+        if self.kind_of(instances, id, kind, c"export_cache").is_some() {
             match self.reach(instances, id, &[], each) {
-                Reached::Yes(place) => sight_if_there(&place, c"export_cache", each),
+                Reached::Yes(place) => sight_if_there(&place, c"export_cache", self.onlooker, each),
                 Reached::No => {}
                 // Said once an instance.
                 Reached::Failed => return,
             }
         }
-        // Many have a `tmp` and no cache in it. That it is no link is known by then.
-        if self.may_have(instances, id, kind, c"tmp")
-            && self.may_have(instances, id, kind, c"tmp/export_cache")
+        // Many have a `tmp` and no cache in it.
+        if let Some(tmp) = self.kind_of_tmp(instances, id, kind)
+            && self.kind_of(instances, id, tmp, c"tmp/export_cache").is_some()
             && let Reached::Yes(place) = self.reach(instances, id, &[c"tmp"], each)
         {
-            sight_if_there(&place, c"export_cache", each);
+            sight_if_there(&place, c"export_cache", self.onlooker, each);
         }
     }
 
-    /// Whether the instance called `id`, of the kind that its listing says, may have something at
-    /// `name`: false only when it is certain that there is nothing that would be entered.
-    fn may_have(&mut self, instances: &Place, id: &CStr, kind: FileType, name: &CStr) -> bool {
+    /// What kind of thing is at `name` in the instance called `id`, which is itself of the kind that its
+    /// listing says; `None` when it is certain that nothing is there that would be entered.
+    fn kind_of(
+        &mut self,
+        instances: &Place,
+        id: &CStr,
+        kind: FileType,
+        name: &CStr,
+    ) -> Option<FileType> {
+        let path = self.path_to(id, name);
         if kind == FileType::Directory {
-            look::may_be_dir(&instances.handle, self.path_to(id, name))
+            look::kind_at(&instances.handle, path)
+        } else if kind == FileType::Unknown && look::may_reach(&instances.handle, path) {
+            Some(FileType::Unknown)
         } else {
-            // Else a link or a file: not CVAT's.
-            kind == FileType::Unknown && look::may_reach(&instances.handle, self.path_to(id, name))
+            // A link or a file: not CVAT's.
+            None
         }
+    }
+
+    /// The same, of its `tmp`: `None` as well when that is no directory.
+    fn kind_of_tmp(&mut self, instances: &Place, id: &CStr, kind: FileType) -> Option<FileType> {
+        let enterable = [FileType::Directory, FileType::Unknown];
+        self.kind_of(instances, id, kind, c"tmp").filter(|kind| enterable.contains(kind))
     }
 
     /// `<id>/<rest>`, in the one buffer for it.
@@ -135,7 +148,7 @@ impl<'a> Seer<'a> {
         let mut place = None;
         for step in [&[id], steps].concat() {
             let from: &Place = place.as_ref().unwrap_or(instances);
-            match step_into(from, step, Across::SameMount, self.notes) {
+            match step_into(from, step, Across::SameMount, self.onlooker.notes) {
                 Ok(next) => place = Some(next),
                 Err(failure) => {
                     return self.not_entered(from.zone, instances, id, failure, each);
@@ -159,11 +172,11 @@ impl<'a> Seer<'a> {
             Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Reached::No,
             Some(Errno::XDEV) => {
                 let what = "some instances hold a mount and were not entered".to_owned();
-                self.notes.say(zone, Note::NotEntered(what));
+                self.onlooker.notes.say(zone, Note::NotEntered(what));
                 Reached::No
             }
             _ => {
-                each(Seen::Failed(instances, Some(id), failure));
+                self.onlooker.tell_failure(instances, Some(id), failure, each);
                 Reached::Failed
             }
         }
@@ -171,9 +184,17 @@ impl<'a> Seer<'a> {
 }
 
 /// Sees what may not be there at all: a guess at its name found the place, not a listing.
-fn sight_if_there(place: &Arc<Place>, name: &CStr, each: &mut dyn FnMut(Seen<'_>)) {
+fn sight_if_there(
+    place: &Arc<Place>,
+    name: &CStr,
+    onlooker: Onlooker<'_>,
+    each: &mut dyn FnMut(Seen<'_>),
+) {
+    if !onlooker.owns(&place.dir, name) {
+        return;
+    }
     match look::at(&place.handle, name, place.mount, look::Freshness::Cached) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        _ => sight(place, name, each),
+        _ => sight(place, name, onlooker, each),
     }
 }

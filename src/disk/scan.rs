@@ -15,11 +15,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FileType, RawDir};
 
 use super::instances::{self, Layout};
-use super::{Note, Notes};
+use super::{Note, Notes, Onlooker};
 use crate::condemn::{Failure, More, Place, Seen, Sighting, Step};
 use crate::look::{self, Across};
 use crate::retention::Zone;
-use crate::stop::Stop;
 use crate::volume::Volume;
 
 /// Big enough that a call a buffer does not show, small enough to stay in the processor's cache.
@@ -34,11 +33,11 @@ const FIRST_HELPING: usize = 4 * 1024;
 const QUICK: Duration = Duration::from_millis(2);
 const SLOW: Duration = Duration::from_millis(20);
 
-/// A zone being read.
+/// The directories of a zone, being read.
 #[derive(Debug)]
-pub struct Scan {
+pub(super) struct Dirs {
     layout: Layout,
-    dirs: Vec<SharedDir>,
+    shared: Vec<SharedDir>,
     /// The data root, and the directories in it that could not be entered, still to be told of.
     root: Place,
     unopened: Mutex<Vec<(CString, Failure)>>,
@@ -53,17 +52,17 @@ struct SharedDir {
     done: AtomicBool,
 }
 
-impl Scan {
+impl Dirs {
     pub(super) fn open(
         volume: &Volume,
         zone: Zone,
         notes: &Notes,
     ) -> Result<Option<Self>, Failure> {
         let root = volume_place(volume, zone)?;
-        let (mut dirs, mut unopened) = (Vec::new(), Vec::new());
+        let (mut shared, mut unopened) = (Vec::new(), Vec::new());
         for path in volume.roots(zone) {
             match enter(volume, zone, path.iter().map(OsStr::new), notes) {
-                Ok(place) => dirs.push(SharedDir {
+                Ok(place) => shared.push(SharedDir {
                     place: Arc::new(place),
                     turn: Mutex::new(()),
                     done: AtomicBool::new(false),
@@ -75,53 +74,52 @@ impl Scan {
                 }
             }
         }
-        if dirs.is_empty() && unopened.is_empty() {
+        if shared.is_empty() && unopened.is_empty() {
             return Ok(None);
         }
         let (layout, unopened) = (Layout::of(zone), Mutex::new(unopened));
-        Ok(Some(Self { layout, dirs, root, unopened }))
+        Ok(Some(Self { layout, shared, root, unopened }))
     }
 
     /// The directories that this zone is listed from.
     pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
-        self.dirs.iter().map(|dir| &*dir.place)
+        self.shared.iter().map(|dir| &*dir.place)
     }
 
     /// Looks at the next buffer of names.
     pub(super) fn next<'s>(
         &'s self,
         buffer: &mut Vec<u8>,
-        stop: &Stop,
-        notes: &Notes,
+        onlooker: Onlooker<'_>,
         each: &mut impl FnMut(Seen<'_>),
     ) -> Step<'s> {
         let unopened =
             std::mem::take(&mut *self.unopened.lock().unwrap_or_else(PoisonError::into_inner));
         for (name, failure) in unopened {
-            each(Seen::Failed(&self.root, Some(&name), failure));
+            onlooker.tell_failure(&self.root, Some(&name), failure, each);
         }
-        let Some(dir) = self.dirs.iter().find(|dir| !dir.done.load(Ordering::Relaxed)) else {
+        let Some(dir) = self.shared.iter().find(|dir| !dir.done.load(Ordering::Relaxed)) else {
             return Step { more: More::No, root: None, names: 0 };
         };
         let start = Instant::now();
         let mut names = 0;
-        let mut seer = instances::Seer::new(stop, notes);
+        let mut seer = instances::Seer::new(onlooker);
         dir.take(buffer, |name| {
-            if stop.is_raised() {
+            if onlooker.stop.is_raised() {
                 return;
             }
             names += 1;
             match name {
                 Ok((name, kind)) => match self.layout {
-                    Layout::Flat => sight(&dir.place, name, each),
+                    Layout::Flat => sight(&dir.place, name, onlooker, each),
                     Layout::InstanceTmp => seer.tmp_of(&dir.place, name, kind, each),
                     Layout::OldCaches => seer.old_caches_of(&dir.place, name, kind, each),
                 },
-                Err(error) => each(Seen::Failed(
-                    &dir.place,
-                    None,
-                    look::failure(&dir.place, &dir.place.handle, "list", None, error),
-                )),
+                Err(error) => {
+                    let place = &dir.place;
+                    let failure = look::failure(place, &place.handle, "list", None, error);
+                    onlooker.tell_failure(place, None, failure, each);
+                }
             }
         });
         let (took, size) = (start.elapsed(), buffer.capacity());
@@ -171,29 +169,38 @@ pub(super) fn is_dot(name: &CStr) -> bool {
 }
 
 /// Lists all of an open directory, for one worker.
-pub(super) fn list(place: &Arc<Place>, stop: &Stop, each: &mut dyn FnMut(Seen<'_>)) {
+pub(super) fn list(
+    place: &Arc<Place>,
+    onlooker: Onlooker<'_>,
+    each: &mut (impl FnMut(Seen<'_>) + ?Sized),
+) {
     let mut buffer = Vec::with_capacity(BUFFER);
     let mut names = RawDir::new(&place.handle, buffer.spare_capacity_mut());
     while let Some(entry) = names.next() {
-        if stop.is_raised() {
+        if onlooker.stop.is_raised() {
             return;
         }
         match entry {
             Ok(entry) if is_dot(entry.file_name()) => {}
-            Ok(entry) => sight(place, entry.file_name(), each),
+            Ok(entry) => sight(place, entry.file_name(), onlooker, each),
             Err(error) => {
-                return each(Seen::Failed(
-                    place,
-                    None,
-                    look::failure(place, &place.handle, "list", None, error),
-                ));
+                let failure = look::failure(place, &place.handle, "list", None, error);
+                return onlooker.tell_failure(place, None, failure, each);
             }
         }
     }
 }
 
-/// Looks at one name.
-pub(super) fn sight(place: &Arc<Place>, name: &CStr, each: &mut (impl FnMut(Seen<'_>) + ?Sized)) {
+/// Looks at one name, if it is ours to look at.
+pub(super) fn sight(
+    place: &Arc<Place>,
+    name: &CStr,
+    onlooker: Onlooker<'_>,
+    each: &mut (impl FnMut(Seen<'_>) + ?Sized),
+) {
+    if !onlooker.owns(&place.dir, name) {
+        return;
+    }
     each(match look::at(&place.handle, name, place.mount, look::Freshness::Cached) {
         Ok(facts) => {
             Seen::Entry(Sighting { zone: place.zone, place, dir: &place.dir, name, facts })
@@ -230,7 +237,7 @@ pub(super) fn enter<'a>(
     Ok(place)
 }
 
-fn volume_place(volume: &Volume, zone: Zone) -> Result<Place, Failure> {
+pub(super) fn volume_place(volume: &Volume, zone: Zone) -> Result<Place, Failure> {
     let path = volume.path().to_owned();
     volume.place(zone).map_err(|error| Failure { zone, doing: "open", path, error, hint: None })
 }

@@ -40,3 +40,8 @@ pub fn name(number: i32) -> String {
     };
     name.to_owned()
 }
+
+/// The number that has this name.
+pub(super) fn number(text: &str) -> Option<i32> {
+    (1..=4095).find(|number| name(*number) == text)
+}

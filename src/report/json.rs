@@ -28,6 +28,8 @@ struct Object<'a> {
     rehearsal: bool,
     now: String,
     volume: Shown<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
     elapsed_s: f64,
     stopped: Option<&'static str>,
     zones: Vec<Zone<'a>>,
@@ -88,7 +90,7 @@ struct Failed<'a> {
     zone: &'static str,
     #[serde(flatten)]
     path: Pathname<'a>,
-    doing: &'static str,
+    doing: &'a str,
     errno: Option<String>,
     message: &'a str,
 }
@@ -205,6 +207,14 @@ pub fn pretty(
     write(out, &object(occasion, summary, elapsed, exit), PrettyFormatter::new())
 }
 
+/// Reads an object, which may be the last of several lines.
+pub(super) fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).or_else(|whole| {
+        let last = bytes.trim_ascii().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        serde_json::from_slice(last).map_err(|_| whole.to_string())
+    })
+}
+
 fn object<'a>(
     occasion: &Occasion<'a>,
     summary: &'a Summary,
@@ -225,6 +235,7 @@ fn object<'a>(
         rehearsal: occasion.mode == Mode::Rehearsal,
         now: units::rfc3339(occasion.now),
         volume: Shown(occasion.volume),
+        shard: occasion.shard.map(|shard| shard.to_string()),
         elapsed_s: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
         stopped: summary.stopped.map(crate::stop::Stopped::key),
         zones,
@@ -259,7 +270,7 @@ fn of_failure<'a>(zone: &'static str, failure: &'a ListedFailure) -> Failed<'a> 
     Failed {
         zone,
         path: Pathname::of(&failure.path),
-        doing: failure.doing,
+        doing: &failure.doing,
         errno: failure.errno.map(errno::name),
         message: &failure.message,
     }

@@ -51,9 +51,10 @@ pub fn summary(
     }
     for zone in &summary.zones {
         for failure in &zone.tally.failures {
-            let errno = failure.errno.map(errno::name).unwrap_or_default();
+            let errno = failure.errno.map(|number| format!(" [{}]", errno::name(number)));
+            let errno = errno.unwrap_or_default();
             let path = shown(&failure.path);
-            writeln!(out, "failed: {} {path}: {} [{errno}]", failure.doing, failure.message)?;
+            writeln!(out, "failed: {} {path}: {}{errno}", failure.doing, failure.message)?;
         }
         let listed = zone.tally.failures.len() as u64;
         if zone.tally.failed > listed {
@@ -99,6 +100,9 @@ fn closing(
     let failed = sum(|zone| zone.tally.failed);
     let freed: Bytes = summary.zones.iter().map(|zone| zone.tally.freed).sum();
     let volume = shown(occasion.volume);
+    if let Some(shard) = occasion.shard {
+        writeln!(out, "shard {shard}: only the entries that belong to it were looked at")?;
+    }
     let ended = match summary.stopped {
         None => "done",
         Some(Stopped::Signal) => "stopped by a signal",

@@ -37,7 +37,7 @@ pub struct ListedFailure {
     /// To what.
     pub path: std::path::PathBuf,
     /// What we were doing.
-    pub doing: &'static str,
+    pub doing: std::borrow::Cow<'static, str>,
     /// The system's error number, if it was the system's.
     pub errno: Option<i32>,
     /// What it said, and what can be done about it.
@@ -52,7 +52,7 @@ impl ListedFailure {
             None => failure.error.to_string(),
         };
         let errno = failure.error.raw_os_error();
-        Self { path: failure.path.clone(), doing: failure.doing, errno, message }
+        Self { path: failure.path.clone(), doing: failure.doing.into(), errno, message }
     }
 }
 
