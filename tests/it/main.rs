@@ -10,6 +10,7 @@ mod laws;
 mod meanwhile;
 mod names;
 mod oracle;
+mod service;
 mod tidy;
 mod trees;
 mod world;
