@@ -195,7 +195,7 @@ fn command() -> Command {
 
 const EXIT_CODES: &str = "DUR is written 36h, 14d or 1h30m, or in plain seconds.\n\nExit codes: 0 the pass ended and nothing failed; 1 some entries failed; \
     2 usage, settings or data root are wrong, nothing was done; 3 stopped before the end; 4 a lock \
-    backend could not be used, its zone was left alone. The highest applies.";
+    backend could not be used or another sweeper is at work, its zone was left alone. The highest applies.";
 
 /// A command with the flags of some settings.
 fn swept(name: &'static str, about: &'static str, scopes: &[Scope]) -> Command {

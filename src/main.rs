@@ -206,6 +206,11 @@ impl Swept {
     }
 }
 
+/// A rehearsal goes beside anything, and without file locks there is no guard either.
+fn takes_guard(config: &Config) -> bool {
+    !config.dry_run && config.locks.files == FileLocks::Flock
+}
+
 /// Shards of the same work go side by side; everything else goes alone.
 const fn sharing(_config: &Config) -> Sharing {
     Sharing::Alone
@@ -226,7 +231,7 @@ fn sweep(
         stop.after(deadline);
     }
     let mut locks = locks(config, &volume)?;
-    if !config.dry_run && config.locks.files == FileLocks::Flock {
+    if takes_guard(config) {
         let is_stopped = || stop.is_raised();
         locks.guard = Guard::of_pass(&volume, zones, sharing(config), if_running, &is_stopped);
     }

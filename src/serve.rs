@@ -22,7 +22,7 @@ use retention_sweeper::service::notify::Notify;
 use retention_sweeper::service::{self, Call, Ended, Service};
 use retention_sweeper::volume::{Space, Volume};
 
-use super::{Refusal, end_on_signals, locks, now, open, settings, sharing, sweep};
+use super::{Refusal, end_on_signals, locks, now, open, settings, sharing, sweep, takes_guard};
 
 /// Passes on a schedule, until told to stop.
 pub(crate) fn serve(args: &Args) -> Result<ExitCode, Refusal> {
@@ -100,6 +100,9 @@ fn presence(
     board: &Board,
     stop: &AtomicBool,
 ) -> Result<Guard, String> {
+    if !takes_guard(config) {
+        return Ok(Guard::none());
+    }
     let sharing = sharing(config);
     let if_running = config.if_running.unwrap_or(IfRunning::Wait);
     let is_stopped = || stop.load(Ordering::Relaxed);

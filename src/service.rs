@@ -96,7 +96,9 @@ impl Service<'_> {
                         Ok(plan) => {
                             self.agenda.replan(plan, clock());
                             self.board.plan(&self.agenda);
-                            format!("settings read again; {}", self.outlook())
+                            let status = format!("settings read again; {}", self.outlook());
+                            tracing::info!("{status}");
+                            status
                         }
                         Err(why) => {
                             tracing::error!("the settings are refused, the old ones stay: {why}");
@@ -105,7 +107,6 @@ impl Service<'_> {
                             format!("settings refused ({why}); {}", self.outlook())
                         }
                     };
-                    tracing::info!("{status}");
                     self.notify.ready(&status);
                 }
             }

@@ -67,6 +67,15 @@ impl Serving {
         (Run { code, stdout, stderr: std::mem::take(&mut self.said) + &rest }, took)
     }
 
+    /// Its end after SIGTERM, of one that may have been idle or in the middle of a pass.
+    #[track_caller]
+    fn stop_any_time(self) -> Run {
+        let (run, took) = self.stop();
+        assert!([Some(0), Some(3)].contains(&run.code), "{}", run.stderr);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        run
+    }
+
     /// Its end after SIGTERM.
     fn stop(self) -> (Run, Duration) {
         self.signal(Signal::TERM);
@@ -131,8 +140,8 @@ fn passes_are_made_again_and_again_and_reported_as_run_does() {
     wait_until("the first pass", || !world.has("tmp/old"));
     export(&world, 2, 2 * DAY);
     wait_until("a later pass", || !world.path("cache/export").join(export_name(2)).exists());
-    let (run, _) = service.stop();
-    let all = reports(run.exits(0));
+    let run = service.stop_any_time();
+    let all = reports(&run);
     assert!(all.len() >= 2, "{}", run.stdout);
     assert_eq!((&all[0]["command"], &all[0]["exit"]), (&"run".into(), &0.into()));
     assert_eq!(zone(&all[0], "export")["removed"], 1);
@@ -199,7 +208,7 @@ fn sighup_reads_the_settings_again_and_refuses_bad_ones() {
     service.signal(Signal::HUP);
     service.says("settings read again");
     wait_until("the new settings", || !export_1.exists());
-    service.stop().0.exits(0);
+    service.stop_any_time();
 }
 
 #[test]
@@ -238,7 +247,7 @@ fn a_volume_that_goes_away_is_no_end_of_the_service() {
     export(&world, 1, 2 * DAY);
     let export_1 = world.path("cache/export").join(export_name(1));
     wait_until("the next pass", || !export_1.exists());
-    service.stop().0.exits(0);
+    service.stop_any_time();
 }
 
 /// Datagrams up to one that has `word` in it.
