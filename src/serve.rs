@@ -44,7 +44,10 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Refusal> {
         service::tell(&format!("http://{address}/metrics and http://{address}/healthz"));
     }
     let tell = || Notify::to(to_do.notify_socket.as_deref());
-    let notify = tell().map_err(|error| Refusal::Start(format!("NOTIFY_SOCKET: {error}")))?;
+    let notify = tell().unwrap_or_else(|error| {
+        tracing::warn!("nobody is told how the service is, NOTIFY_SOCKET leads nowhere: {error}");
+        Notify::default()
+    });
     if let (Some(limit), Ok(notify)) = (to_do.watchdog, tell()) {
         let board = Arc::clone(&board);
         notify.watch(limit, move || board.is_alive());
