@@ -43,6 +43,8 @@ pub struct Args {
 pub enum Action {
     /// One pass.
     Run,
+    /// Passes on a schedule.
+    Serve,
     /// The migration of old caches.
     Legacy,
     /// Explain these paths.
@@ -77,6 +79,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
     let matches = command().try_get_matches_from(args)?;
     let (name, matches) = matches.subcommand().unwrap_or(("", &matches));
     let action = match name {
+        "serve" => Action::Serve,
         "legacy" => Action::Legacy,
         "why" => Action::Why(matches.get_many("path").into_iter().flatten().cloned().collect()),
         "merge" => Action::Merge(matches.get_many("path").into_iter().flatten().cloned().collect()),
@@ -128,7 +131,9 @@ fn verbosity(matches: &ArgMatches) -> Verbosity {
 /// The whole command line.
 fn command() -> Command {
     let zones = [Scope::Locks, Scope::Every, Scope::Zones];
-    let all = [Scope::Locks, Scope::Every, Scope::Zones, Scope::Legacy];
+    let run = [&zones[..], &[Scope::Sweeps, Scope::Once]].concat();
+    let serve = [&zones[..], &[Scope::Sweeps, Scope::Serve]].concat();
+    let all = [&run[..], &[Scope::Legacy, Scope::Serve]].concat();
     Command::new("sweeper")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
@@ -137,13 +142,17 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
         .subcommand(
-            swept("run", "One pass over the zones of a volume", &zones).after_help(EXIT_CODES),
+            swept("run", "One pass over the zones of a volume", &run).after_help(EXIT_CODES),
+        )
+        .subcommand(
+            swept("serve", "Passes on a schedule, until told to stop", &serve)
+                .after_help(EXIT_CODES),
         )
         .subcommand(
             swept(
                 "legacy",
                 "Remove the export caches that CVAT before 2.26 kept in each project, task and job",
-                &[Scope::Locks, Scope::Every, Scope::Legacy],
+                &[Scope::Locks, Scope::Every, Scope::Legacy, Scope::Sweeps, Scope::Once],
             )
             .visible_aliases(CVAT_NAMES)
             .after_help(EXIT_CODES),
@@ -195,7 +204,7 @@ fn command() -> Command {
 
 const EXIT_CODES: &str = "DUR is written 36h, 14d or 1h30m, or in plain seconds.\n\nExit codes: 0 the pass ended and nothing failed; 1 some entries failed; \
     2 usage, settings or data root are wrong, nothing was done; 3 stopped before the end; 4 a lock \
-    backend could not be used, its zone was left alone. The highest applies.";
+    backend could not be used or another sweeper is at work, its zone was left alone. The highest applies.";
 
 const MERGE_CODES: &str = "The exit code is the highest of the reports'; 3 also when a shard has none; 2 when \
     they cannot be read or are not parts of one pass.";

@@ -4,6 +4,7 @@
 //! opened, with the place it came from. This is the only module that reads the environment.
 //! [`settings`] is the table of what there is, `values` finds the strongest word on each and checks it.
 
+pub mod service;
 pub mod settings;
 mod values;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use crate::disk::InUseProbe;
 use crate::lock::FileLocks;
+use crate::lock::guard::IfRunning;
 use crate::lock::redis::Server;
 use crate::report::Format;
 use crate::retention::{Moment, Policy, Shard, TmpAge, Ttl, Zone};
@@ -158,6 +160,10 @@ pub struct Config {
     pub deadline: Option<Duration>,
     /// After how many removals to stop.
     pub max_removals: Option<u64>,
+    /// What to do when another sweeper is at work, if anybody said.
+    pub if_running: Option<IfRunning>,
+    /// Where metrics go after a pass.
+    pub metrics_file: Option<PathBuf>,
     /// Directories that are never a data root.
     pub forbidden: Forbidden,
     /// Every setting with its origin.
@@ -197,6 +203,25 @@ pub struct ExporterPlan {
     pub ttl: Duration,
     /// Whether a guess at CVAT's data root will not do (`--lock redis`).
     pub is_required: bool,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// What was asked for; text if that cannot be said, and then an error is about to be logged.
+    pub fn of(given: &Given) -> Self {
+        match Values::gather(given).as_ref().map(|values| values.choice("log_format")) {
+            Ok(Ok("json")) => Self::Json,
+            _ => Self::Text,
+        }
+    }
 }
 
 /// When progress is shown.
@@ -242,6 +267,7 @@ impl Config {
             Ok(jobs @ 1..=256) => Ok(jobs),
             _ => Err("not a number from 1 to 256".to_owned()),
         })?;
+        values.choice("log_format")?;
         let config = Self {
             data: values.data_root(given),
             policy,
@@ -273,6 +299,13 @@ impl Config {
             max_removals: values.optional("max_removals", |text| {
                 text.parse().map_err(|_| "not a whole number".to_owned())
             })?,
+            if_running: values.optional("if_running", |text| match text {
+                "exit" => Ok(IfRunning::Exit),
+                "wait" => Ok(IfRunning::Wait),
+                "share" => Ok(IfRunning::Share),
+                _ => Err("not one of exit, wait, share".to_owned()),
+            })?,
+            metrics_file: values.optional("metrics_file", |path| Ok(path.into()))?,
             forbidden: Forbidden { homes: homes(given), program: std::env::current_exe().ok() },
             warnings,
             rows: values.rows(),

@@ -15,7 +15,7 @@ pub enum ExitCode {
     Usage = 2,
     /// It was stopped before its end.
     Stopped = 3,
-    /// A lock backend could not be used; its zone was left alone.
+    /// A lock backend could not be used, or another sweeper is at work; that zone was left alone.
     NoLock = 4,
 }
 

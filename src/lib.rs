@@ -36,10 +36,12 @@
 //! - [`disk`]: the real file system, and its rehearsal; what is there, or what a list says is there.
 //! - [`lock`]: which lock backend, and claims in batches.
 //! - [`report`]: text, JSON, progress; the reports of shards added into one.
+//! - [`metrics`], [`listen`]: what monitoring reads, and where.
 //!
 //! Outside:
 //! - [`cli`], [`config`], [`units`], [`exit`]: what was typed, what it means, how it is written.
 //! - [`why`], [`demo`], [`hold`]: the commands that are not a pass.
+//! - [`service`]: when to run one, and nothing else.
 //!
 //! # Invariants
 //!
@@ -69,8 +71,10 @@ pub mod workers;
 pub mod sweep;
 
 pub mod disk;
+pub mod listen;
 pub mod lock;
 mod look;
+pub mod metrics;
 pub mod report;
 pub mod volume;
 
@@ -80,5 +84,6 @@ pub mod demo;
 pub mod exit;
 pub mod hold;
 pub mod kindness;
+pub mod service;
 pub mod units;
 pub mod why;

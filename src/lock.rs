@@ -4,8 +4,10 @@
 //! The lock of an entry is derived from the entry itself, so lock A never covers file B.
 
 pub mod flock;
+pub mod guard;
 pub mod redis;
 
+use self::guard::Guard;
 use self::redis::ExporterLocks;
 use crate::condemn::{Claim, Locks, Reprieve, Stale};
 use crate::retention::Zone;
@@ -26,17 +28,22 @@ pub struct Backend {
     pub files: FileLocks,
     /// CVAT's.
     pub exporter: Option<ExporterLocks>,
+    /// Against other sweepers: zones that they have are not ours.
+    pub guard: Guard,
 }
 
 impl Backend {
     /// File locks alone.
-    pub const fn flock() -> Self {
-        Self { files: FileLocks::Flock, exporter: None }
+    pub fn flock() -> Self {
+        Self { files: FileLocks::Flock, exporter: None, guard: Guard::none() }
     }
 }
 
 impl Locks for Backend {
     fn ready(&self, zone: Zone) -> Result<(), String> {
+        if let Some(why) = self.guard.refusal(zone) {
+            return Err(why.clone());
+        }
         match (&self.exporter, zone) {
             (Some(exporter), Zone::Export) => {
                 exporter.ready().map_err(|trouble| trouble.to_string())

@@ -1,34 +1,43 @@
 //! `sweeper`: parse, plug the edges together, run, exit code.
 //!
 //! It must not judge, lock or remove anything itself. The only choice between removing and
-//! rehearsing is made here.
+//! rehearsing is made here. What `sweeper serve` puts around it is in `serve`.
+
+mod serve;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, UNIX_EPOCH};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use retention_sweeper::cli::{self, Action, Args, Verbosity};
 use retention_sweeper::condemn::Disk;
-use retention_sweeper::config::{Config, ConfigError, DataRoot, ExporterPlan, Given, ProgressWhen};
+use retention_sweeper::config::service::ServiceConfig;
+use retention_sweeper::config::{
+    Config, ConfigError, DataRoot, ExporterPlan, Given, LogFormat, ProgressWhen,
+};
 use retention_sweeper::disk::{Candidates, RealDisk, Rehearsal};
 use retention_sweeper::exit::ExitCode;
-use retention_sweeper::lock::Backend;
+use retention_sweeper::lock::guard::{Guard, IfRunning, Sharing};
 use retention_sweeper::lock::redis::{ExporterLocks, Prefix};
+use retention_sweeper::lock::{Backend, FileLocks};
+use retention_sweeper::metrics::{self, Metrics, Timed};
 use retention_sweeper::report::progress::{Progress, Style};
 use retention_sweeper::report::{Detail, Format, Mode, Occasion, Report};
 use retention_sweeper::retention::{Moment, Zone};
-use retention_sweeper::stop::Stop;
+use retention_sweeper::service::Ended;
+use retention_sweeper::stop::{Stop, Stopped};
 use retention_sweeper::sweep::{Pass, Summary};
 use retention_sweeper::units;
-use retention_sweeper::volume::{Volume, VolumeError};
+use retention_sweeper::volume::{Space, Volume, VolumeError};
 use retention_sweeper::workers::Workers;
 use retention_sweeper::{demo, hold, kindness, report, why};
 
 fn main() -> std::process::ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(args) => {
-            log_to_stderr(args.verbosity);
+            log_to_stderr(&args);
             match run(&args) {
                 Ok(code) => code,
                 Err(error) => {
@@ -59,21 +68,16 @@ enum Refusal {
 }
 
 fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
-    let config = || -> Result<Config, ConfigError> {
-        let config = Config::resolve(&Given::with_environment(args.flags.clone()))?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(config)
-    };
+    let config = || settings(args).map(|(config, _)| config);
     let mut out = BufWriter::new(io::stdout());
     let printed = match &args.action {
         Action::Run => {
             let config = config()?;
-            return Ok(sweep("run", &config, &config.zones, args.verbosity)?.into());
+            return Ok(once("run", &config, &config.zones, args.verbosity)?.into());
         }
+        Action::Serve => return Ok(serve::serve(args)?.into()),
         Action::Legacy => {
-            return Ok(sweep("legacy", &config()?, &[Zone::Legacy], args.verbosity)?.into());
+            return Ok(once("legacy", &config()?, &[Zone::Legacy], args.verbosity)?.into());
         }
         Action::Hold(path, command) => {
             let config = config()?;
@@ -100,6 +104,7 @@ fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
         }
         Action::Config => {
             let config = config()?;
+            ServiceConfig::resolve(&given(args))?;
             match config.format {
                 Format::Text => report::text::settings(&mut out, &config.rows),
                 Format::Json | Format::Jsonl => report::json::settings(&mut out, &config.rows),
@@ -177,33 +182,125 @@ fn merge(
     }
 }
 
+fn given(args: &Args) -> Given {
+    Given::with_environment(args.flags.clone())
+}
+
+/// The settings, with what there is to be said about them. Those of a service are only refused where they
+/// are used.
+fn settings(args: &Args) -> Result<(Config, Given), Refusal> {
+    let given = given(args);
+    let config = Config::resolve(&given)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok((config, given))
+}
+
+/// One pass, and nothing after it.
+fn once(
+    command: &'static str,
+    config: &Config,
+    zones: &[Zone],
+    verbosity: Verbosity,
+) -> Result<ExitCode, Refusal> {
+    let stop = Arc::<AtomicBool>::default();
+    end_on_signals(&stop)?;
+    let if_running = config.if_running.unwrap_or(IfRunning::Exit);
+    let swept = sweep(command, config, zones, verbosity, stop, if_running)?;
+    let Some(path) = &config.metrics_file else { return Ok(swept.code) };
+    if config.dry_run {
+        tracing::warn!(
+            "{path:?} is left as it is: a rehearsal removes nothing that could be counted"
+        );
+        return Ok(swept.code);
+    }
+    let metrics = Metrics::of(zones).map_err(Refusal::Start)?;
+    swept.count(&metrics);
+    match metrics.write(path) {
+        Ok(()) => Ok(swept.code),
+        Err(error) => {
+            tracing::error!("cannot write the metrics to {path:?}: {error}");
+            Ok(swept.code.max(ExitCode::SomeFailed))
+        }
+    }
+}
+
+/// What came of a pass.
+struct Swept {
+    mode: Mode,
+    code: ExitCode,
+    summary: Summary,
+    lasted: Vec<(Zone, Duration)>,
+    at: Moment,
+    space: Option<Space>,
+}
+
+impl Swept {
+    fn count(&self, metrics: &Metrics) {
+        metrics.count(self.mode, &self.summary, &self.lasted, self.at);
+        if let Some(space) = &self.space {
+            metrics.volume(space);
+        }
+    }
+
+    fn ended(self) -> Ended {
+        let Self { code, summary, at, .. } = self;
+        let troubles =
+            summary.zones.iter().map(|zone| (zone.zone, metrics::trouble(zone, &summary)));
+        let zones = troubles.collect();
+        Ended { code, at, zones, was_stopped: summary.stopped == Some(Stopped::Signal) }
+    }
+}
+
+/// A rehearsal goes beside anything, and without file locks there is no guard either.
+fn takes_guard(config: &Config) -> bool {
+    !config.dry_run && config.locks.files == FileLocks::Flock
+}
+
+/// Shards of the same work go side by side; everything else goes alone.
+const fn sharing(config: &Config) -> Sharing {
+    if config.shard.is_some() { Sharing::WithOthers } else { Sharing::Alone }
+}
+
+/// The workers of a pass, standing back for others if they are to.
+fn workers(config: &Config) -> Workers {
+    if config.nice
+        && let Err(refused) = kindness::stand_back()
+    {
+        tracing::warn!("--nice: the system refused {refused}");
+    }
+    Workers::start(config.jobs).unwrap_or_else(|refused| {
+        // Old container engines refuse threads that are asked for in today's way.
+        tracing::warn!("the system refused {refused}; one does it all");
+        Workers::one()
+    })
+}
+
 /// One pass, or its rehearsal.
 fn sweep(
     command: &'static str,
     config: &Config,
     zones: &[Zone],
     verbosity: Verbosity,
-) -> Result<ExitCode, Refusal> {
-    let start = Instant::now();
-    let now = now(config.now);
+    signal: Arc<AtomicBool>,
+    if_running: IfRunning,
+) -> Result<Swept, Refusal> {
     let volume = open(config)?;
     // A rehearsal removes nothing, so nothing of it has to wait.
     let rate = config.max_rate.filter(|_| !config.dry_run);
-    let stop = Stop::new(config.max_removals.unwrap_or(u64::MAX)).at_most(rate);
-    end_on_signals(&stop)?;
+    let stop = Stop::on(signal, config.max_removals.unwrap_or(u64::MAX)).at_most(rate);
     if let Some(deadline) = config.deadline {
         stop.after(deadline);
     }
-    if config.nice
-        && let Err(refused) = kindness::stand_back()
-    {
-        tracing::warn!("--nice: the system refused {refused}");
+    let mut locks = locks(config, &volume)?;
+    if takes_guard(config) {
+        let is_stopped = || stop.is_raised();
+        locks.guard = Guard::of_pass(&volume, zones, sharing(config), if_running, &is_stopped);
     }
-    let workers = Workers::start(config.jobs).unwrap_or_else(|refused| {
-        // Old container engines refuse threads that are asked for in today's way.
-        tracing::warn!("the system refused {refused}; one does it all");
-        Workers::one()
-    });
+    // Not before the waiting is over: what was used meanwhile is not unused.
+    let (start, now) = (Instant::now(), now(config.now));
+    let workers = workers(config);
     let mode = if config.dry_run { Mode::Rehearsal } else { Mode::Real };
     let report = Report::new(
         Occasion { command, mode, now, volume: volume.path(), shard: config.shard },
@@ -216,17 +313,18 @@ fn sweep(
         Progress::new(progress_style(config, command, verbosity)),
         BufWriter::new(io::stdout()),
     );
-    let locks = locks(config, &volume)?;
     let plan =
         Plan { config, locks: &locks, zones, now, stop: &stop, workers: &workers, report: &report };
     let disk = RealDisk::new(&volume, config.in_use, &stop, &workers)
         .of_shard(config.shard)
         .of_list(candidates(config, &volume, zones)?);
-    let summary = match mode {
+    let (summary, lasted) = match mode {
         Mode::Real => plan.sweep(&disk),
         Mode::Rehearsal => plan.sweep(&Rehearsal::of(disk)),
     };
-    Ok(report.finish(&summary, start.elapsed()))
+    let code = report.finish(&summary, start.elapsed());
+    let space = Space::of(volume.path()).ok();
+    Ok(Swept { mode, code, summary, lasted, at: self::now(None), space })
 }
 
 /// All that a pass needs but the disk.
@@ -241,10 +339,13 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn sweep<D: Disk>(&self, disk: &D) -> Summary {
+    fn sweep<D: Disk>(&self, disk: &D) -> (Summary, Vec<(Zone, Duration)>) {
         let Self { config, locks, zones, now, stop, workers, report } = *self;
         let (policy, lock_wait) = (&config.policy, config.lock_wait);
-        Pass { disk, locks, policy, now, stop, workers, lock_wait }.sweep(zones, report)
+        let timed = Timed::of(report);
+        let summary =
+            Pass { disk, locks, policy, now, stop, workers, lock_wait }.sweep(zones, &timed);
+        (summary, timed.lasted())
     }
 }
 
@@ -266,10 +367,11 @@ fn candidates(
 /// The locks of a pass over `volume`.
 fn locks(config: &Config, volume: &Volume) -> Result<Backend, Refusal> {
     let Some(plan) = &config.locks.exporter else {
-        return Ok(Backend { files: config.locks.files, exporter: None });
+        let guard = Guard::none();
+        return Ok(Backend { files: config.locks.files, exporter: None, guard });
     };
     let exporter = exporter_locks(plan, volume.path())?;
-    Ok(Backend { files: config.locks.files, exporter: Some(exporter) })
+    Ok(Backend { files: config.locks.files, exporter: Some(exporter), guard: Guard::none() })
 }
 
 /// CVAT's own locks. Their keys are made from the path as CVAT has it: a wrong one locks nothing and
@@ -322,13 +424,12 @@ fn now(given: Option<Moment>) -> Moment {
 }
 
 /// SIGINT and SIGTERM stop the pass between two entries; a second one ends the process at once.
-fn end_on_signals(stop: &Stop) -> Result<(), Refusal> {
+fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), Refusal> {
     use signal_hook::consts::{SIGINT, SIGTERM};
-    let flag = stop.signal_flag();
     for signal in [SIGINT, SIGTERM] {
         // The order matters: the first signal finds the flag down, and raises it.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(flag)))
             .map_err(|error| Refusal::Start(format!("signal handlers: {error}")))?;
     }
     Ok(())
@@ -352,19 +453,27 @@ fn progress_style(config: &Config, command: &str, verbosity: Verbosity) -> Style
     }
 }
 
-/// Log lines go to stderr, without colors, so that they read the same in a file.
-fn log_to_stderr(verbosity: Verbosity) {
-    let level = match verbosity {
-        Verbosity::Quiet => tracing::Level::ERROR,
-        Verbosity::Normal => tracing::Level::WARN,
-        Verbosity::Verbose => tracing::Level::INFO,
+/// Log lines go to stderr, without colors, so that they read the same in a file. What a service says of
+/// itself is said unless it is to be quiet.
+fn log_to_stderr(args: &Args) {
+    use tracing::Level;
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::prelude::*;
+    let (level, of_service) = match args.verbosity {
+        Verbosity::Quiet => (Level::ERROR, Level::ERROR),
+        Verbosity::Normal => (Level::WARN, Level::INFO),
+        Verbosity::Verbose => (Level::INFO, Level::INFO),
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    let levels = Targets::new().with_default(level);
+    let levels = levels.with_target("retention_sweeper::service", of_service);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .without_time()
         .with_target(false)
         .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    let log = tracing_subscriber::registry().with(levels);
+    match LogFormat::of(&given(args)) {
+        LogFormat::Text => log.with(lines.without_time()).init(),
+        LogFormat::Json => log.with(lines.json().flatten_event(true)).init(),
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub struct Stop {
     /// Set from a signal handler, so a flag of its own.
     signal: Arc<AtomicBool>,
     deadline: Arc<AtomicBool>,
+    /// Keeps the deadline's clock going.
+    clock: Mutex<Option<Sender<()>>>,
     exhausted: AtomicBool,
     removals_left: AtomicU64,
     rate: Option<Rate>,
@@ -61,9 +64,15 @@ impl Default for Stop {
 impl Stop {
     /// For a pass that may remove at most `max_removals` entries.
     pub fn new(max_removals: u64) -> Self {
+        Self::on(Arc::default(), max_removals)
+    }
+
+    /// The same, ended by a signal flag that outlives the pass.
+    pub fn on(signal: Arc<AtomicBool>, max_removals: u64) -> Self {
         Self {
-            signal: Arc::default(),
+            signal,
             deadline: Arc::default(),
+            clock: Mutex::default(),
             exhausted: AtomicBool::new(false),
             removals_left: AtomicU64::new(max_removals),
             rate: None,
@@ -110,13 +119,16 @@ impl Stop {
         Arc::clone(&self.signal)
     }
 
-    /// Starts the clock of a deadline. The thread it takes ends with the process.
+    /// Starts the clock of a deadline. The thread it takes ends with this.
     pub fn after(&self, limit: Duration) {
         let flag = Arc::clone(&self.deadline);
+        let (clock, ended) = mpsc::channel();
         std::thread::spawn(move || {
-            std::thread::sleep(limit);
-            flag.store(true, Ordering::Relaxed);
+            if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                flag.store(true, Ordering::Relaxed);
+            }
         });
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock);
     }
 
     /// Whether to end now, and why.

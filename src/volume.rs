@@ -19,6 +19,35 @@ pub use unit::Unit;
 /// What a data root has at least one of.
 const MARKS: [&str; 5] = ["cache/export", "tmp", "projects", "tasks", "jobs"];
 
+/// How full a file system is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Its size.
+    pub bytes: u64,
+    /// What of it is taken.
+    pub bytes_used: u64,
+    /// How many inodes it can have; 0 where that has no limit.
+    pub inodes: u64,
+    /// How many it has.
+    pub inodes_used: u64,
+}
+
+impl Space {
+    /// Of the file system that `path` is on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(path: &Path) -> std::io::Result<Self> {
+        let all = rustix::fs::statvfs(path)?;
+        Ok(Self {
+            bytes: all.f_blocks.saturating_mul(all.f_frsize),
+            bytes_used: all.f_blocks.saturating_sub(all.f_bfree).saturating_mul(all.f_frsize),
+            inodes: all.f_files,
+            inodes_used: all.f_files.saturating_sub(all.f_ffree),
+        })
+    }
+}
+
 /// An open data root.
 #[derive(Debug)]
 pub struct Volume {

@@ -31,7 +31,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 const NOW: i64 = 1_767_323_045;
 const DAY: i64 = 86_400;
-const FILES: usize = 500;
+const FILES: usize = 1500;
 const TREES: usize = 5;
 const FILES_OF_A_TREE: usize = 100;
 

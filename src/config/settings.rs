@@ -25,6 +25,12 @@ pub enum Scope {
     Zones,
     /// `legacy` and `config`.
     Legacy,
+    /// All that sweep.
+    Sweeps,
+    /// `run`, `legacy` and `config`.
+    Once,
+    /// `serve` and `config`.
+    Serve,
 }
 
 /// One setting.
@@ -82,7 +88,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 29] = [
+pub static SETTINGS: [Setting; 37] = [
     Setting {
         key: "data",
         env: &["SWEEPER_DATA"],
@@ -298,6 +304,75 @@ pub static SETTINGS: [Setting; 29] = [
         takes: Takes::One("WHEN"),
         choices: &["auto", "always", "never"],
         help: "When progress is shown on stderr; auto: when that is a terminal",
+        ..BASE
+    },
+    Setting {
+        key: "log_format",
+        env: &["SWEEPER_LOG_FORMAT"],
+        default: Some("text"),
+        takes: Takes::One("FORMAT"),
+        choices: &["text", "json"],
+        scope: Scope::Locks,
+        help: "How log lines on stderr are written",
+        ..BASE
+    },
+    Setting {
+        key: "if_running",
+        env: &["SWEEPER_IF_RUNNING"],
+        takes: Takes::One("WHAT"),
+        choices: &["exit", "wait", "share"],
+        scope: Scope::Sweeps,
+        help: "When another sweeper is at work on the volume: exit and leave its zones alone, wait \
+               for it, or share the work [default: exit; of serve: wait]",
+        ..BASE
+    },
+    Setting {
+        key: "metrics_file",
+        env: &["SWEEPER_METRICS_FILE"],
+        takes: Takes::One("FILE"),
+        scope: Scope::Once,
+        help: "Write metrics here after the pass, for node_exporter's textfile collector",
+        ..BASE
+    },
+    Setting {
+        key: "every",
+        env: &["SWEEPER_EVERY"],
+        scope: Scope::Serve,
+        help: "Sweep each zone once in this time [default: CVAT's own schedule]",
+        ..BASE
+    },
+    Setting {
+        key: "schedule",
+        env: &["SWEEPER_SCHEDULE"],
+        takes: Takes::Many("ZONE=CRON"),
+        scope: Scope::Serve,
+        help: "When to sweep a zone, in the time zone of TZ [default: --every, or export='0 0,12 * * *' \
+               and tmp='0 18 * * *']",
+        ..BASE
+    },
+    Setting {
+        key: "jitter",
+        env: &["SWEEPER_JITTER"],
+        default: Some("0s"),
+        scope: Scope::Serve,
+        help: "Put each pass off by a random part of this time",
+        ..BASE
+    },
+    Setting {
+        key: "at_start",
+        env: &["SWEEPER_AT_START"],
+        takes: Takes::Nothing,
+        scope: Scope::Serve,
+        help: "Sweep at once when the service starts, too",
+        ..BASE
+    },
+    Setting {
+        key: "listen",
+        env: &["SWEEPER_LISTEN"],
+        takes: Takes::One("ADDR"),
+        scope: Scope::Serve,
+        help: "Show /metrics and /healthz here; a port alone is one of the loopback interface \
+               [default: nowhere]",
         ..BASE
     },
     Setting {

@@ -96,7 +96,7 @@ impl Values {
         Some((value.texts.last()?, &value.origin))
     }
 
-    fn wrong(&self, key: &str, why: String) -> ConfigError {
+    pub(super) fn wrong(&self, key: &str, why: String) -> ConfigError {
         let (value, origin) = self.get(key).unwrap_or(("", &Origin::Default));
         // A URL may hold a password.
         let value = if key == "redis" { "(not shown)" } else { value };
@@ -106,6 +106,11 @@ impl Values {
             origin: origin.clone(),
             why,
         }
+    }
+
+    /// Everything that a setting was given.
+    pub(super) fn texts(&self, key: &str) -> &[String] {
+        self.0.get(key).map(|value| value.texts.as_slice()).unwrap_or_default()
     }
 
     pub(super) fn optional<T>(

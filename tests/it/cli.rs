@@ -30,7 +30,8 @@ fn setting(run: &Run, key: &str) -> (String, String) {
 #[test]
 fn help_says_what_there_is_and_wrong_usage_is_exit_2() {
     let help = run(&["--help"]);
-    for command in ["run", "legacy", "why", "config", "demo", "hold", "completions", "man"] {
+    for command in ["run", "serve", "legacy", "why", "config", "demo", "hold", "completions", "man"]
+    {
         assert!(help.exits(0).stdout.contains(command), "{command}");
     }
     let help = run(&["run", "--help"]);

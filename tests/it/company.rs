@@ -286,6 +286,7 @@ fn two_sweepers_at_once_share_the_work_and_neither_fails() {
     world.age_dirs("tmp", 20 * DAY);
     let start = || {
         let mut command = world.command(&["run", "--format", "json", "--lock-wait", "1s"]);
+        command.args(["--if-running", "share"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let both = [start(), start(), start()];

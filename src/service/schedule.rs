@@ -1,0 +1,217 @@
+//! When a pass is due: cron expressions in a time zone, or a fixed period.
+//!
+//! It must not read a clock: each moment is handed in. Time zones come from the system, and where it
+//! has none (an empty container) from the copy that is built in.
+
+use std::fmt;
+use std::time::Duration;
+
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+use crate::retention::Moment;
+
+/// The time zone that cron expressions are read in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalTime(TimeZone);
+
+impl LocalTime {
+    /// As `TZ` names it: `Europe/Berlin`, `:Europe/Berlin`, or a rule like `CET-1CEST,M3.5.0,M10.5.0/3`.
+    ///
+    /// # Errors
+    /// There is no such time zone.
+    pub fn named(name: &str) -> Result<Self, String> {
+        let name = name.strip_prefix(':').unwrap_or(name);
+        let name = name.strip_prefix("/usr/share/zoneinfo/").unwrap_or(name);
+        let zone = TimeZone::get(name).or_else(|_| TimeZone::posix(name));
+        zone.map(Self).map_err(|_| "there is no such time zone".to_owned())
+    }
+
+    /// That of the machine (`/etc/localtime`), or UTC if it has none.
+    pub fn system() -> Self {
+        Self(TimeZone::try_system().unwrap_or(TimeZone::UTC))
+    }
+}
+
+/// When passes over a zone are due.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    text: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Kind {
+    /// At every whole multiple of so many seconds since 1970, so that a restart of the service neither
+    /// skips one nor moves them.
+    Every(i64),
+    Cron(Box<Cron>, LocalTime),
+}
+
+impl Rule {
+    /// Once every `period`.
+    ///
+    /// # Errors
+    /// Less than a second, or a part of one.
+    pub fn every(period: Duration) -> Result<Self, String> {
+        match i64::try_from(period.as_secs()) {
+            Ok(secs @ 1..=31_622_400) if period.subsec_nanos() == 0 => {
+                Ok(Self { text: format!("every {secs} s"), kind: Kind::Every(secs) })
+            }
+            _ => Err("not whole seconds from 1 second to 366 days".to_owned()),
+        }
+    }
+
+    /// As a cron expression of five fields, or one of `@hourly`, `@daily`, `@weekly`, `@monthly`, says.
+    ///
+    /// # Errors
+    /// It cannot be read, or never comes true.
+    pub fn cron(text: &str, zone: &LocalTime) -> Result<Self, String> {
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
+        let cron = parser.build().parse(text).map_err(|error| format!("{error}"))?;
+        let kind = Kind::Cron(Box::new(cron), zone.clone());
+        let rule = Self { text: text.to_owned(), kind };
+        // Any moment will do to find out that there is no 30th of February.
+        match rule.next(Moment::from_unix(1_767_225_600, 0)) {
+            Some(_) => Ok(rule),
+            None => Err("such a moment never comes".to_owned()),
+        }
+    }
+
+    /// The first moment after `at` at which a pass is due. A rule that has no more is never due again.
+    pub fn after(&self, at: Moment) -> Moment {
+        self.next(at).unwrap_or(Moment::from_unix(i64::MAX, 0))
+    }
+
+    fn next(&self, at: Moment) -> Option<Moment> {
+        match &self.kind {
+            Kind::Every(secs) => {
+                let steps = at.unix_secs().div_euclid(*secs).saturating_add(1);
+                Some(Moment::from_unix(steps.saturating_mul(*secs), 0))
+            }
+            Kind::Cron(cron, zone) => {
+                let next = cron.find_next_occurrence(&zoned(at, zone)?, false).ok()?;
+                Some(moment(&next))
+            }
+        }
+    }
+
+    /// The last moment before `at` at which a pass was due.
+    pub fn before(&self, at: Moment) -> Option<Moment> {
+        match &self.kind {
+            Kind::Every(secs) => {
+                let at = at.unix_secs().saturating_add(i64::from(at.subsec_nanos() > 0));
+                let steps = at.saturating_sub(1).div_euclid(*secs);
+                Some(Moment::from_unix(steps.saturating_mul(*secs), 0))
+            }
+            Kind::Cron(cron, zone) => {
+                let last = cron.find_previous_occurrence(&zoned(at, zone)?, false).ok()?;
+                Some(moment(&last))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn zoned(at: Moment, zone: &LocalTime) -> Option<Zoned> {
+    let nanos = i32::try_from(at.subsec_nanos()).ok()?;
+    Some(Timestamp::new(at.unix_secs(), nanos).ok()?.to_zoned(zone.0.clone()))
+}
+
+fn moment(zoned: &Zoned) -> Moment {
+    let at = zoned.timestamp();
+    Moment::from_unix(at.as_second(), at.subsec_nanosecond().unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units;
+
+    fn at(text: &str) -> Moment {
+        units::moment(text).unwrap()
+    }
+
+    /// The moments after `from` and not after `to` at which `text` is due.
+    fn due(text: &str, zone: &str, from: &str, to: &str) -> Vec<String> {
+        let rule = Rule::cron(text, &LocalTime::named(zone).unwrap()).unwrap();
+        let mut moments = Vec::new();
+        let mut moment = rule.after(at(from));
+        while moment <= at(to) {
+            moments.push(units::rfc3339(moment));
+            let next = rule.after(moment);
+            assert_eq!(rule.before(next), Some(moment), "{text} in {zone}");
+            moment = next;
+        }
+        moments
+    }
+
+    #[test]
+    fn cvats_own_schedule_keeps_the_time_of_day_when_the_clock_changes() {
+        // Spring: at 2:00 it is 3:00.
+        let found =
+            due("0 0,12 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z");
+        let spring = ["28T23:00:00Z", "29T10:00:00Z", "29T22:00:00Z", "30T10:00:00Z"];
+        assert_eq!(found, spring.map(|end| format!("2026-03-{end}")));
+        // Autumn: at 3:00 it is 2:00 again.
+        let found =
+            due("0 18 * * *", "Europe/Berlin", "2026-10-24T00:00:00Z", "2026-10-26T00:00:00Z");
+        assert_eq!(found, ["2026-10-24T16:00:00Z", "2026-10-25T17:00:00Z"]);
+    }
+
+    #[test]
+    fn a_time_that_is_skipped_or_comes_twice_is_due_once() {
+        let found =
+            due("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z");
+        assert_eq!(found.len(), 2, "{found:?}");
+        let found =
+            due("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z");
+        assert_eq!(found.len(), 2, "{found:?}");
+        // Where midnight itself is skipped.
+        let found =
+            due("0 0 * * *", "America/Santiago", "2026-09-05T12:00:00Z", "2026-09-07T12:00:00Z");
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn a_period_lies_on_a_grid_that_no_restart_moves() {
+        let rule = Rule::every(Duration::from_secs(43_200)).unwrap();
+        assert_eq!(rule.after(at("2026-01-02T03:04:05Z")), at("2026-01-02T12:00:00Z"));
+        assert_eq!(rule.after(at("2026-01-02T12:00:00Z")), at("2026-01-03T00:00:00Z"));
+        assert_eq!(rule.before(at("2026-01-02T12:00:00Z")), Some(at("2026-01-02T00:00:00Z")));
+        assert_eq!(rule.before(at("2026-01-02T12:00:01Z")), Some(at("2026-01-02T12:00:00Z")));
+        for millis in [0, 999, 1500] {
+            assert!(Rule::every(Duration::from_millis(millis)).is_err(), "{millis}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_never_comes_is_refused() {
+        let utc = LocalTime::named("Etc/UTC").unwrap();
+        for text in ["", "soon", "0 0", "61 * * * *", "0 0 30 2 *", "0 0 0 * * *", "* * * * * * *"]
+        {
+            assert!(Rule::cron(text, &utc).is_err(), "{text}");
+        }
+        for text in ["@daily", "*/5 * * * *", "0 4 * * SUN"] {
+            assert!(Rule::cron(text, &utc).is_ok(), "{text}");
+        }
+        for zone in ["Nowhere/Land", "", "../../etc/passwd"] {
+            assert!(LocalTime::named(zone).is_err(), "{zone}");
+        }
+        for zone in [
+            "UTC",
+            ":Europe/Berlin",
+            "CET-1CEST,M3.5.0,M10.5.0/3",
+            "/usr/share/zoneinfo/Asia/Tokyo",
+        ] {
+            assert!(LocalTime::named(zone).is_ok(), "{zone}");
+        }
+    }
+}
