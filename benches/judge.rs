@@ -57,6 +57,7 @@ fn facts(age: i64) -> Facts {
         mounted: false,
         atime: used,
         mtime: used,
+        ctime: used,
         links: 1,
         allocated: Bytes(4096),
         newest_inside: None,

@@ -73,7 +73,8 @@ static int do_rmdir(const char *path) { return answer(unlinkat(root, below(path)
 
 static void *do_init(struct fuse_conn_info *connection, struct fuse_config *config)
 {
-    (void)connection;
+    /* A listing is one call, without a look at each name on the way. */
+    connection->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
     config->use_ino = 1;
     /* What is open when it is unlinked goes all the same. */
     config->hard_remove = 1;

@@ -204,7 +204,10 @@ impl Rechecked {
         }
         let facts = Facts { newest_inside: content.newest, ..*self.claim.stale.facts() };
         match judge_again(&self.claim.stale, facts, policy, now) {
-            Ok(stale) => Ok(Condemned { stale, guard: self.claim.guard, freed: content.freed }),
+            Ok(stale) => {
+                let Content { freed, changed, .. } = content;
+                Ok(Condemned { stale, guard: self.claim.guard, freed, changed })
+            }
             Err(spared) => Err(self.claim.spare(spared)),
         }
     }
@@ -229,6 +232,8 @@ pub struct Content {
     pub spared: Option<Spared>,
     /// What removing it gives back.
     pub freed: Freed,
+    /// The newest ctime of anything in a directory: what has a newer one came or was changed since.
+    pub changed: Option<Moment>,
 }
 
 /// What the disk gets back for a removal.
@@ -277,6 +282,7 @@ pub struct Condemned {
     stale: Stale,
     guard: Guard,
     freed: Freed,
+    changed: Option<Moment>,
 }
 
 impl Condemned {
@@ -293,6 +299,11 @@ impl Condemned {
     /// Whether its lock still holds. To be asked as the last thing before the removal.
     pub fn lasts(&self) -> bool {
         self.guard.lease.as_ref().is_none_or(|lease| lease.lasts())
+    }
+
+    /// The newest ctime that the second look saw in a directory.
+    pub const fn changed(&self) -> Option<Moment> {
+        self.changed
     }
 
     /// What the second look says its removal gives back.

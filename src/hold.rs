@@ -47,7 +47,10 @@ pub fn hold(
         }
     };
     // From here on, or it could run out while the other lock is waited for.
-    let beat = lease.map(Heartbeat::start);
+    let beat = match lease.map(Heartbeat::start).transpose() {
+        Ok(beat) => beat,
+        Err(error) => return not_run(&format!("nothing can extend CVAT's lock: {error}")),
+    };
     let lock = match flock::wait_for(path, wait) {
         Ok(lock) => lock,
         Err(not_held) => {
@@ -93,9 +96,9 @@ struct Heartbeat {
 }
 
 impl Heartbeat {
-    fn start(mut lease: Hold) -> Self {
+    fn start(mut lease: Hold) -> std::io::Result<Self> {
         let (end, ended) = channel();
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().spawn(move || {
             let mut is_lost = false;
             while ended.recv_timeout(lease.pulse()) == Err(RecvTimeoutError::Timeout) {
                 if !lease.extend() && !is_lost {
@@ -107,8 +110,8 @@ impl Heartbeat {
                 }
             }
             lease
-        });
-        Self { end, thread }
+        })?;
+        Ok(Self { end, thread })
     }
 
     fn end(self) {
@@ -132,11 +135,14 @@ fn run(command: &[OsString]) -> ExitCode {
         }
     };
     if let (Ok(mut signals), Ok(pid)) = (signals, i32::try_from(child.id())) {
-        std::thread::spawn(move || {
+        let pass_all_on = move || {
             for signal in signals.forever() {
                 pass_on(pid, signal);
             }
-        });
+        };
+        if let Err(error) = std::thread::Builder::new().spawn(pass_all_on) {
+            tracing::warn!("the command is not told of signals: {error}");
+        }
     }
     match child.wait() {
         Ok(status) => {

@@ -30,7 +30,7 @@ pub fn listen(
     let server =
         Server::http(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
     let bound = server.server_addr().to_ip().unwrap_or(address);
-    std::thread::spawn(move || {
+    let serve = move || {
         while let Ok(request) = server.recv() {
             let path = request.url().split('?').next().unwrap_or_default();
             let words = |status, text: &str| Page {
@@ -50,6 +50,8 @@ pub fn listen(
             // Whoever asked may have gone.
             let _ = request.respond(response);
         }
-    });
+    };
+    let thread = std::thread::Builder::new().spawn(serve);
+    thread.map_err(|error| format!("a thread that listens on {bound}: {error}"))?;
     Ok(bound)
 }

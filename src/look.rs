@@ -97,6 +97,7 @@ fn facts(seen: &Statx, mount: u64) -> Facts {
             || seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
         atime: Moment::from_unix(seen.stx_atime.tv_sec, seen.stx_atime.tv_nsec),
         mtime: Moment::from_unix(seen.stx_mtime.tv_sec, seen.stx_mtime.tv_nsec),
+        ctime: Moment::from_unix(seen.stx_ctime.tv_sec, seen.stx_ctime.tv_nsec),
         links: seen.stx_nlink.into(),
         allocated: Bytes(seen.stx_blocks.saturating_mul(512)),
         newest_inside: None,

@@ -291,7 +291,7 @@ fn sweep(
     let rate = config.max_rate.filter(|_| !config.dry_run);
     let stop = Stop::on(signal, config.max_removals.unwrap_or(u64::MAX)).at_most(rate);
     if let Some(deadline) = config.deadline {
-        stop.after(deadline);
+        stop.after(deadline).map_err(Refusal::Start)?;
     }
     let mut locks = locks(config, &volume)?;
     if takes_guard(config) {
@@ -356,12 +356,13 @@ fn candidates(
     zones: &[Zone],
 ) -> Result<Option<Candidates>, Refusal> {
     let Some(path) = &config.from0 else { return Ok(None) };
-    if path.as_os_str() == "-" {
-        return Ok(Some(Candidates::new(io::stdin(), volume, zones)));
-    }
-    let list = std::fs::File::open(path)
-        .map_err(|error| Refusal::Start(format!("the list {}: {error}", units::shown(path))))?;
-    Ok(Some(Candidates::new(list, volume, zones)))
+    let found = if path.as_os_str() == "-" {
+        Candidates::new(io::stdin(), volume, zones)
+    } else {
+        std::fs::File::open(path).and_then(|list| Candidates::new(list, volume, zones))
+    };
+    let refused = |error| Refusal::Start(format!("the list {}: {error}", units::shown(path)));
+    found.map(Some).map_err(refused)
 }
 
 /// The locks of a pass over `volume`.

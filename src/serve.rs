@@ -28,6 +28,9 @@ use super::{Refusal, end_on_signals, locks, now, open, settings, sharing, sweep,
 pub(crate) fn serve(args: &Args) -> Result<ExitCode, Refusal> {
     let (config, given) = settings(args)?;
     let to_do = ServiceConfig::resolve(&given)?;
+    if config.from0.is_some() {
+        return Err(Refusal::Start("a list (from0) is for one pass, not for a service".to_owned()));
+    }
     let stop = Arc::<AtomicBool>::default();
     end_on_signals(&stop)?;
     let calls = calls()?;
@@ -150,10 +153,12 @@ fn calls() -> Result<Receiver<Call>, Refusal> {
     let (call, calls) = mpsc::channel();
     let signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]);
     let mut signals = signals.map_err(|error| Refusal::Start(format!("signals: {error}")))?;
-    std::thread::spawn(move || {
+    let pass_on = move || {
         for signal in signals.forever() {
             let _ = call.send(if signal == SIGHUP { Call::Reload } else { Call::Stop });
         }
-    });
+    };
+    let thread = std::thread::Builder::new().spawn(pass_on);
+    thread.map_err(|error| Refusal::Start(format!("a thread for signals: {error}")))?;
     Ok(calls)
 }

@@ -120,15 +120,21 @@ impl Stop {
     }
 
     /// Starts the clock of a deadline. The thread it takes ends with this.
-    pub fn after(&self, limit: Duration) {
+    ///
+    /// # Errors
+    /// What keeps that thread from starting.
+    pub fn after(&self, limit: Duration) -> Result<(), String> {
         let flag = Arc::clone(&self.deadline);
         let (clock, ended) = mpsc::channel();
-        std::thread::spawn(move || {
+        let wait = move || {
             if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 flag.store(true, Ordering::Relaxed);
             }
-        });
+        };
+        let thread = std::thread::Builder::new().spawn(wait);
+        thread.map_err(|error| format!("the clock of the deadline: {error}"))?;
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock);
+        Ok(())
     }
 
     /// Whether to end now, and why.

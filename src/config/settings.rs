@@ -251,6 +251,7 @@ pub static SETTINGS: [Setting; 37] = [
         key: "nice",
         env: &["SWEEPER_NICE"],
         takes: Takes::Nothing,
+        scope: Scope::Sweeps,
         help: "Stand back for others: lowest priority at the processors, idle class at the disks",
         ..BASE
     },
@@ -258,6 +259,7 @@ pub static SETTINGS: [Setting; 37] = [
         key: "max_rate",
         env: &["SWEEPER_MAX_RATE"],
         takes: Takes::One("N/s"),
+        scope: Scope::Sweeps,
         help: "Remove at most so many files a second, those in trees included",
         ..BASE
     },
@@ -265,6 +267,7 @@ pub static SETTINGS: [Setting; 37] = [
         key: "shard",
         env: &["SWEEPER_SHARD"],
         takes: Takes::One("I/N"),
+        scope: Scope::Sweeps,
         help: "Sweep only the part I (from 0) of N; auto/N takes I from JOB_COMPLETION_INDEX",
         ..BASE
     },
@@ -273,6 +276,7 @@ pub static SETTINGS: [Setting; 37] = [
         env: &["SWEEPER_FROM0"],
         takes: Takes::One("FILE"),
         help: "Look only at the entries whose paths are in this file (-: stdin), each ended by a NUL",
+        scope: Scope::Once,
         ..BASE
     },
     Setting {

@@ -59,14 +59,23 @@ enum Candidate {
 
 impl Candidates {
     /// The paths in `list`, for a pass over `zones`: absolute below the data root, or relative to it.
-    pub fn new(list: impl Read + Send + 'static, volume: &Volume, zones: &[Zone]) -> Self {
+    ///
+    /// # Errors
+    /// What keeps the thread from starting that reads it.
+    pub fn new(
+        list: impl Read + Send + 'static,
+        volume: &Volume,
+        zones: &[Zone],
+    ) -> io::Result<Self> {
         let given = volume.path().to_owned();
         let spelled = [std::path::absolute(&given), given.canonicalize()];
         let mut roots: Vec<PathBuf> = spelled.into_iter().flatten().chain([given]).collect();
         roots.dedup();
         let (to, rounds) = sync_channel(1);
-        std::thread::spawn(move || read(BufReader::with_capacity(64 * 1024, list), &to));
-        Self { zones: zones.to_owned(), roots, rounds: Mutex::new(rounds), found: Mutex::default() }
+        let reader = move || read(BufReader::with_capacity(64 * 1024, list), &to);
+        std::thread::Builder::new().spawn(reader)?;
+        let (zones, rounds, found) = (zones.to_owned(), Mutex::new(rounds), Mutex::default());
+        Ok(Self { zones, roots, rounds, found })
     }
 
     /// Waits for the next round's paths, unless the pass is stopped.

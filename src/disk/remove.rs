@@ -41,7 +41,9 @@ pub(super) fn remove(
             let why = Off::Failed(failed(stale, io::Error::other("the directory is not open")));
             return Err(condemned.not_removed(why, Bytes(0)));
         };
-        let mut remover = Remover::new(stale, now, probe, Instant::now());
+        // Removing one name of a file changes the file, which has others.
+        let changed = condemned.changed().filter(|_| condemned.freed().linked.is_empty());
+        let mut remover = Remover::new(stale, now, probe, Instant::now(), changed);
         let walked = tree::walk(stale, top, means, &mut remover);
         if remover.in_other_hands && remover.removed > 0 {
             notes.say(stale.zone(), Note::UsedMeanwhile);
@@ -80,6 +82,8 @@ struct Remover<'a> {
     probe: InUseProbe,
     /// When the survey had ended.
     surveyed: Instant,
+    /// The newest ctime that the survey saw, if what is newer was changed by somebody else.
+    changed: Option<Moment>,
     /// Names removed so far.
     removed: u64,
     freed: Freed,
@@ -92,12 +96,19 @@ struct Remover<'a> {
 }
 
 impl<'a> Remover<'a> {
-    fn new(stale: &'a Stale, now: Moment, probe: InUseProbe, surveyed: Instant) -> Self {
+    fn new(
+        stale: &'a Stale,
+        now: Moment,
+        probe: InUseProbe,
+        surveyed: Instant,
+        changed: Option<Moment>,
+    ) -> Self {
         Self {
             stale,
             now,
             probe,
             surveyed,
+            changed,
             removed: 0,
             freed: Freed::default(),
             kept_levels: 0,
@@ -147,9 +158,11 @@ impl<'a> Remover<'a> {
         self.stale.limit().is_fresh(facts, self.now)
     }
 
-    /// The survey's judgement, once more, before anything of it goes.
+    /// The survey's judgement, once more, before anything of it goes. What was moved here since has the
+    /// times that it had, but not its ctime.
     fn relook(&mut self, facts: &Facts) -> Result<(), Halt> {
-        if self.is_fresh(facts) { self.spare(Spared::Used) } else { Ok(()) }
+        let came = self.changed.is_some_and(|newest| facts.ctime > newest);
+        if came || self.is_fresh(facts) { self.spare(Spared::Used) } else { Ok(()) }
     }
 
     /// A directory was gone before we came to it.
@@ -170,8 +183,14 @@ impl Visit for Remover<'_> {
     const REMOVES: bool = true;
 
     fn fork(&self) -> Self {
-        let Self { stale, now, probe, surveyed, .. } = *self;
-        Self::new(stale, now, probe, surveyed)
+        let Self { stale, now, probe, surveyed, changed, .. } = *self;
+        Self::new(stale, now, probe, surveyed, changed)
+    }
+
+    /// In several directories at once only if ctimes tell what is moved into one of them meanwhile: the
+    /// directory's own mtime tells nothing any more once the first name of it is gone.
+    fn forks_dirs(&self) -> bool {
+        self.changed.is_some()
     }
 
     fn join(&mut self, other: Self) {

@@ -58,6 +58,7 @@ impl<'a> Survey<'a> {
         let limit = self.stale.limit();
         let used = limit.clock.read(facts);
         self.content.newest = self.content.newest.max(Some(used));
+        self.content.changed = self.content.changed.max(Some(facts.ctime));
         self.content.freed.add(facts);
         if limit.is_fresh(facts, self.now) { self.spare(Spared::Used) } else { Ok(()) }
     }
@@ -105,10 +106,10 @@ impl Visit for Survey<'_> {
     }
 
     fn join(&mut self, other: Self) {
-        let Self {
-            content: Content { newest, spared, freed }, in_use_unknown, atime_moved, ..
-        } = other;
+        let Self { content, in_use_unknown, atime_moved, .. } = other;
+        let Content { newest, spared, freed, changed } = content;
         self.content.newest = self.content.newest.max(newest);
+        self.content.changed = self.content.changed.max(changed);
         self.content.spared = self.content.spared.or(spared);
         self.content.freed.join(freed);
         self.in_use_unknown |= in_use_unknown;

@@ -9,11 +9,9 @@
 //! of names that none of the directories above was moved out of the tree meanwhile (in a tree of more
 //! than [`CHECKED_ALWAYS`] levels: every 50 ms).
 //!
-//! While other workers are idle a walk forks: a buffer of many names is halved again and again, and if
-//! nothing is removed so are the subdirectories of the topmost levels; whoever is idle takes a half. Each
-//! half has a visitor of its own, and the two are joined when both are done. So one huge tree keeps every
-//! worker busy. A removal takes directory after directory all the same, because what somebody moves into
-//! one that was not begun yet is seen by that directory's mtime.
+//! While other workers are idle a walk forks: a buffer of many names is halved again and again, and so
+//! are the subdirectories of the topmost levels; whoever is idle takes a half. Each half has a visitor
+//! of its own, and the two are joined when both are done. So one huge tree keeps every worker busy.
 
 mod parts;
 mod visit;
@@ -155,10 +153,10 @@ impl<'a, V: Visit> Walk<'a, V> {
     fn step(&mut self) -> Result<(), Halt> {
         let level = self.frames.len();
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        if !V::REMOVES
-            && frame.subdirs.len() > 1
+        if frame.subdirs.len() > 1
             && level <= FORKED_LEVELS
             && self.shared.means.workers.are_idle()
+            && self.visitor.forks_dirs()
         {
             let subdirs = std::mem::take(&mut frame.subdirs);
             branch(self.shared, &self.frames, &self.trail, &subdirs, self.visitor)

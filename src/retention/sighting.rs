@@ -72,6 +72,8 @@ pub struct Facts {
     pub atime: Moment,
     /// Last written; for a directory, last time a name in it came or went.
     pub mtime: Moment,
+    /// Last change of anything about it, its name included: moving a file does not touch the two above.
+    pub ctime: Moment,
     /// Names that this inode has.
     pub links: u64,
     /// What it occupies on the disk: allocated blocks, not its length.

@@ -64,13 +64,18 @@ impl Notify {
         if self.0.is_none() {
             return;
         }
-        std::thread::spawn(move || {
+        let beat = move || {
             loop {
                 if is_alive() {
                     self.say("WATCHDOG=1\n");
                 }
                 std::thread::sleep(limit / 2);
             }
-        });
+        };
+        if let Err(error) = std::thread::Builder::new().spawn(beat) {
+            tracing::warn!(
+                "systemd will take the service for dead, its watch has no thread: {error}"
+            );
+        }
     }
 }

@@ -46,6 +46,11 @@ pub(in crate::disk) trait Visit: Send + Sized {
     /// Takes over what the visitor of another part has seen.
     fn join(&mut self, other: Self);
 
+    /// Whether subdirectories may be walked side by side.
+    fn forks_dirs(&self) -> bool {
+        true
+    }
+
     /// A directory was opened, and nothing in it touched yet.
     fn enter(&mut self, handle: &OwnedFd, facts: &Facts, trace: Trace) -> Result<(), Halt>;
 

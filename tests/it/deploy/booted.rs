@@ -42,6 +42,19 @@ systemctl start sweeper.service
 systemctl show sweeper.service -p Result -p ExecMainStatus -p ExecMainCode
 systemctl show sweeper.timer -p ActiveState -p Unit
 redis-cli info commandstats | grep -o 'cmdstat_set:calls=[0-9]*'
+systemctl stop sweeper.timer
+served() { systemctl show sweeper-serve.service -p "$1" | sed "s/^/$2: /"; }
+systemctl start sweeper-serve.service
+served ActiveState ready
+served StatusText ready
+systemctl reload sweeper-serve.service
+sleep 0.5
+served StatusText reloaded
+served ActiveState reloaded
+systemctl stop sweeper-serve.service
+served ActiveState stopped
+served Result stopped
+served NRestarts stopped
 "#;
 
 /// What the service's own place lets a process do: printed before the pass.
@@ -99,6 +112,7 @@ fn systemd_itself_runs_the_service_in_its_sandbox() {
     {
         assert!(checked.lines().any(|other| other == line), "{line}: {all}");
     }
+    assert_served(&checked, &all);
     let (probe, report) = said.split_once("\n{").unwrap_or_else(|| panic!("{all}"));
     assert_swept(&world, &serde_json::from_str(&format!("{{{report}")).unwrap());
     let mut words = probe.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -116,6 +130,21 @@ fn systemd_itself_runs_the_service_in_its_sandbox() {
     }
     assert_eq!(words.next(), None, "{all}");
     assert!(complained.contains("Read-only file system"), "{all}");
+}
+
+/// That `sweeper-serve.service` was ready, read its settings again and stopped in good order.
+fn assert_served(checked: &str, all: &str) {
+    for line in [
+        "ready: ActiveState=active",
+        "reloaded: ActiveState=active",
+        "stopped: ActiveState=inactive",
+        "stopped: Result=success",
+        "stopped: NRestarts=0",
+    ] {
+        assert!(checked.lines().any(|other| other == line), "{line}: {all}");
+    }
+    assert!(checked.contains("ready: StatusText=next: export at"), "{all}");
+    assert!(checked.contains("reloaded: StatusText=settings read again; next:"), "{all}");
 }
 
 /// A container that systemd feels at home in, and without the rights to this machine.

@@ -279,6 +279,35 @@ fn the_sidecar_sweeps_with_nothing_but_the_volume() {
 }
 
 #[test]
+fn the_sidecar_serves_until_it_is_told_to_stop() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let Some(mut container) = sidecar() else { return };
+    assert_eq!(container.args, ["serve"]);
+    at_test_time(&mut container);
+    container.set("CVAT_REDIS_INMEM_PORT", &redis.port.to_string());
+    container.set("SWEEPER_AT_START", "true");
+    let world = volume();
+    let Some(bundle) = Bundle::of(&container, &world.root, "cvat_redis_inmem") else { return };
+    let child = bundle.start();
+    let start = Instant::now();
+    while fs::read_dir(world.path("tmp")).unwrap().count() > 1
+        || world.path("cache/export").join(export_name(1)).exists()
+    {
+        assert!(start.elapsed() < Duration::from_secs(30), "the pass does not begin");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // The report is still to be written.
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    assert!(bundle.signal("TERM"));
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_swept(&world, &run.exits(0).json());
+    assert!(run.stderr.contains("next: export at"), "{}", run.stderr);
+    assert!(redis.keys().is_empty());
+}
+
+#[test]
 fn in_a_container_the_probe_is_answered_or_reported_unknown() {
     let Some(redis) = Redis::start(&[]) else { return };
     let Some(container) = sidecar_that_runs(&redis) else { return };

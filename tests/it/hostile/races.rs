@@ -299,6 +299,17 @@ fn a_link_that_takes_the_name_of_a_tree_being_removed_survives() {
 }
 
 #[test]
+fn an_old_file_that_is_moved_into_the_directory_being_emptied_survives() {
+    let world = World::new();
+    let moved = world.file("elsewhere", OLD);
+    let ((), run) = while_a_big_tree_goes(&world, |tree| {
+        fs::rename(&moved, tree.join("moved")).expect("no race was run");
+    });
+    assert!(world.has("tmp/tree/moved"), "the moved file is gone; the report:\n{}", run.stdout);
+    assert_counts(&run.json(), "tmp", &[("seen", 1), ("removed", 0)]);
+}
+
+#[test]
 fn an_old_file_that_is_moved_into_a_tree_during_its_removal_survives() {
     let world = World::new();
     let parts = ["a", "b"].map(|name| world.dir(format!("tmp/tree/{name}"), OLD));
