@@ -30,7 +30,7 @@ pub(super) const BUFFER: usize = 64 * 1024;
 const FIRST_HELPING: usize = 4 * 1024;
 
 /// A helping is doubled when it took less, halved when it took more.
-const QUICK: Duration = Duration::from_millis(2);
+const QUICK: Duration = Duration::from_millis(5);
 const SLOW: Duration = Duration::from_millis(20);
 
 /// The directories of a zone, being read.
