@@ -210,6 +210,10 @@ impl Visit for Remover<'_> {
     }
 
     fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt> {
+        // Somebody else removes it at this very moment, which moves its ctime.
+        if facts.links == 0 {
+            return Ok(());
+        }
         self.relook(facts)?;
         let is_file = facts.kind == Kind::File && self.probe == InUseProbe::On;
         if is_file && self.surveyed.elapsed() > PROBED {
