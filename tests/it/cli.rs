@@ -1,11 +1,11 @@
 //! What users and scripts see: commands, settings and their origins, refusals, exit codes, the schema.
 
-use std::io;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::start::{Start, written};
 use crate::world::{DAY, HOUR, NOW, Run, World, assert_counts, export_name, sweeper, zone};
 
 fn run(args: &[&str]) -> Run {
@@ -234,13 +234,8 @@ fn dangerous_and_wrong_data_roots_are_refused() {
     // A root that contains the running program.
     let copy = world.path("bin/sweeper");
     std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_sweeper"), &copy).unwrap();
-    let run = || Command::new(&copy).args(["run", "--data"]).arg(&world.root).output();
-    // While another test starts a program, its copy of our descriptors keeps this one "busy".
-    let busy = |ran: &io::Result<Output>| {
-        ran.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy)
-    };
-    let run = std::iter::repeat_with(run).find(|ran| !busy(ran)).unwrap();
+    written(|| std::fs::copy(env!("CARGO_BIN_EXE_sweeper"), &copy)).unwrap();
+    let run = Command::new(&copy).args(["run", "--data"]).arg(&world.root).finish();
     let run = Run::from(run.unwrap());
     assert!(run.exits(2).stderr.contains("contains this program"), "{}", run.stderr);
 }
@@ -401,7 +396,7 @@ fn the_names_of_cvats_command_are_the_migration() {
         let link = world.root.parent().unwrap().join(name);
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sweeper"), &link).unwrap();
         let run = Run::from(
-            Command::new(&link).env_clear().arg("--data").arg(&world.root).output().unwrap(),
+            Command::new(&link).env_clear().arg("--data").arg(&world.root).finish().unwrap(),
         );
         assert!(run.exits(0).stdout.contains("removed 2 of 2"), "{}", run.stdout);
         // No terminal: plain lines that say where it is, and no crash.
@@ -530,8 +525,8 @@ fn progress_is_drawn_on_a_terminal_only_and_never_on_stdout() {
         .map(|word| format!("'{}'", word.to_str().unwrap()))
         .collect();
     let mut script = Command::new("script");
-    script.args(["-qec", &words.join(" "), "/dev/null"]).env("TERM", "xterm");
-    let drawn = Run::from(script.output().unwrap());
+    script.args(["-qec", &words.join(" "), "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
+    let drawn = Run::from(script.finish().unwrap());
     assert!(drawn.exits(0).stdout.contains("projects: 1 looked at"), "{:?}", drawn.stdout);
     assert!(drawn.stdout.contains('\x1b') || drawn.stdout.contains('\r'));
 }

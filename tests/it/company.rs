@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::start::Start;
 use crate::world::{
     DAY, Run, World, assert_counts, can_be_root, export_name, set_age, sweeper, tool,
 };
@@ -18,7 +19,7 @@ struct Other(Child, String);
 impl Other {
     /// Starts a process and waits until it says that it is ready, with a line.
     fn ready(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).start().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert!(line.contains("ready"), "{line:?}");
@@ -190,7 +191,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+        let _ = Command::new("umount").arg("-l").arg(self.path()).ended();
     }
 }
 
@@ -243,7 +244,7 @@ fn a_file_in_use_is_seen_on_every_file_system_that_cvat_runs_on() {
         assert!(!after.keys().any(|path| path.ends_with("tree")), "{name}");
     }
     // The overlay's upper tmpfs.
-    let _ = Command::new("umount").arg("-l").arg(file_systems[4].1.0.path().join("upper")).status();
+    let _ = Command::new("umount").arg("-l").arg(file_systems[4].1.0.path().join("upper")).ended();
 }
 
 #[test]
@@ -287,7 +288,7 @@ fn two_sweepers_at_once_share_the_work_and_neither_fails() {
     let start = || {
         let mut command = world.command(&["run", "--format", "json", "--lock-wait", "1s"]);
         command.args(["--if-running", "share"]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap()
     };
     let both = [start(), start(), start()];
     let runs = both.map(|child| Run::from(child.wait_with_output().unwrap()));
@@ -380,7 +381,7 @@ fn hold_ends_as_its_command_does() {
 
 /// Starts a long pass over trees, and waits until it has removed something.
 fn long_pass(world: &World, args: &[&str]) -> Child {
-    let child = world.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = world.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
     let start = Instant::now();
     let entries = || std::fs::read_dir(world.path("cache/export")).unwrap().count();
     let all = entries();
@@ -427,7 +428,7 @@ fn a_stop_in_the_middle_of_a_tree_leaves_the_rest_as_old_as_it_was() {
         .command(&["run", "--format", "json", "--zones", "tmp", "--jobs", "1"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn()
+        .start()
         .unwrap();
     let start = Instant::now();
     let dirs = || std::fs::read_dir(world.path("tmp/tree")).map_or(0, Iterator::count);
@@ -454,7 +455,7 @@ fn a_second_signal_ends_the_process_at_once() {
         .command(&["run", "--lock-wait", "60s"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
+        .start()
         .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     for _ in 0..2 {
@@ -518,7 +519,7 @@ fn a_reader_of_the_report_that_goes_away_does_not_stop_the_pass() {
         export(&world, number, 2 * DAY);
     }
     let mut command = world.command(&["run", "--format", "jsonl"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
     let mut first = [0];
     let mut out = child.stdout.take().unwrap();
     assert_eq!(out.read(&mut first).unwrap(), 1);

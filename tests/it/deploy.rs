@@ -15,6 +15,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::start::Start;
 use crate::world::{Run, tool};
 
 /// Whether something that a test needs is here; where `tests/run` runs, its absence is a failure.
@@ -62,7 +63,7 @@ fn yaml(path: &str) -> Option<Value> {
 /// Runs a checker, which must be content.
 #[track_caller]
 fn checked(command: &mut Command) -> Run {
-    let run = Run::from(command.output().unwrap());
+    let run = Run::from(command.finish().unwrap());
     run.exits(0);
     run
 }

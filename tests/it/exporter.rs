@@ -7,6 +7,7 @@ mod soak;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::start::Start;
 use crate::world::{DAY, NOW, Run, World, assert_counts, export_name, sweeper};
 use server::{Pottery, Redis, python};
 
@@ -59,7 +60,7 @@ fn a_lock_that_we_hold_makes_pottery_wait_and_then_succeed() {
     // Longer than the lock's TTL: it is extended.
     hold.args(["--", "/bin/sleep", "3"]);
     let started = Instant::now();
-    let mut hold = hold.spawn().unwrap();
+    let mut hold = hold.start().unwrap();
     while redis.keys().is_empty() {
         assert!(started.elapsed() < Duration::from_secs(5));
     }
@@ -108,7 +109,7 @@ fn hold_keeps_its_lease_while_it_waits_for_the_file_lock_and_takes_a_forgotten_o
     let mut hold = sweeper(&["hold", "--lock-ttl", "1s", "--lock-wait", "20s", "--redis"]);
     hold.arg(redis.url()).arg("--data").arg(&world.root).arg("--cvat-data").arg(&world.root);
     hold.arg(&path).args(["--", "/bin/sleep", "2"]);
-    let mut hold = hold.spawn().unwrap();
+    let mut hold = hold.start().unwrap();
     // More than twice the TTL.
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(redis.keys(), [key(&path)]);
@@ -377,7 +378,7 @@ fn a_killed_sweeper_leaves_no_lock_that_outlasts_its_ttl() {
         let url = redis.url();
         let mut command = world.command(&["run", "--redis", &url, "--lock-ttl", "5s"]);
         command.arg("--cvat-data").arg(&world.root).stdout(std::process::Stdio::null());
-        let mut child = command.spawn().unwrap();
+        let mut child = command.start().unwrap();
         std::thread::sleep(Duration::from_millis(8 + round * 3));
         let _ = child.kill();
         child.wait().unwrap();

@@ -21,6 +21,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat, syncfs};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::start::Start;
 use crate::world::{DAY, Run, Stat, World, as_user, tool};
 
 /// The age of what is to go: past every limit.
@@ -112,7 +113,7 @@ impl Mounted {
 
     /// The same, where the place may be gone.
     fn try_bind(what: &Path, at: &Path) -> Option<Self> {
-        let output = Command::new("mount").arg("--bind").args([what, at]).output();
+        let output = Command::new("mount").arg("--bind").args([what, at]).finish();
         output.is_ok_and(|output| output.status.success()).then(|| Self(at.to_owned()))
     }
 
@@ -124,7 +125,7 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         // Lazily: a test that failed may have left somebody in it.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).ended();
     }
 }
 
@@ -161,7 +162,7 @@ impl Island {
 
     /// Writes everything out, so that the blocks in use are the blocks counted.
     fn sync(&self) {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         syncfs(openat(CWD, &self.mount.0, flags, Mode::empty()).unwrap()).unwrap();
     }
 }

@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::start::Start;
 use crate::world::{DAY, Run, World, assert_counts, can_be_root, export_name, tool};
 
 /// A pass that comes back to a locked export for half a minute, and its lock.
@@ -13,7 +14,7 @@ fn waiting(world: &World, args: &[&str]) -> (Child, fs::File) {
     let held = fs::File::open(busy).unwrap();
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let mut command = world.command(&["run", "--lock-wait", "30s", "--zones", "export"]);
-    let child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
     (child, held)
 }
 
@@ -44,7 +45,7 @@ fn nice_gives_every_thread_the_lowest_priority_and_the_idle_class() {
         assert_eq!(niceness(child.id()), [nice; 3]);
         for thread in fs::read_dir(format!("/proc/{}/task", child.id())).unwrap() {
             let name = thread.unwrap().file_name();
-            let said = std::process::Command::new("ionice").arg("-p").arg(name).output().unwrap();
+            let said = std::process::Command::new("ionice").arg("-p").arg(name).finish().unwrap();
             let said = String::from_utf8(said.stdout).unwrap();
             assert!(said.starts_with(class), "{said}");
         }
@@ -89,7 +90,7 @@ fn a_slow_pass_ends_when_it_is_told_to() {
         world.file(format!("cache/export/{}", export_name(number)), 2 * DAY);
     }
     let mut command = world.command(&["run", "--format", "json", "--max-rate", "1"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
     let left = || fs::read_dir(world.path("cache/export")).unwrap().count();
     let deadline = Instant::now() + Duration::from_secs(20);
     while left() == 100 {

@@ -14,6 +14,7 @@ mod names;
 mod oracle;
 mod service;
 mod shards;
+mod start;
 mod tidy;
 mod trees;
 mod world;

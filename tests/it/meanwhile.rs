@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::start::Start;
 use crate::world::{
     DAY, HOUR, Run, Stat, World, assert_counts, can_be_root, export_name, fifo, set_age, sweeper,
 };
@@ -27,7 +28,7 @@ fn slowly(world: &World, args: &[&str]) -> Child {
     let mut command = Command::new("strace");
     command.args(["-f", "-e", "trace=unlinkat", "-e", "inject=unlinkat:delay_enter=1000", "-o"]);
     command.arg(&log).arg(inner.get_program()).args(inner.get_args());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap()
 }
 
 /// The same, begun: some files are gone already.
@@ -170,7 +171,7 @@ fn access_times_that_others_move_meanwhile_are_theirs() {
     let immutable = world.path("tmp/tree/sub/file-399");
     let chattr = |flag: &str| {
         let mut command = Command::new("chattr");
-        command.arg(flag).arg(&immutable).status().is_ok_and(|status| status.success())
+        command.arg(flag).arg(&immutable).ended().is_ok_and(|status| status.success())
     };
     assert!(chattr("+i"), "this file system has no immutable files");
     let before = Stat::of(&world.path("tmp/tree/sub"));
@@ -195,7 +196,7 @@ fn a_lack_of_descriptors_never_makes_an_open_file_go() {
         let inner = world.command(&["run", "--jobs", "1"]);
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={limit}")).arg(inner.get_program()).args(inner.get_args());
-        command.output().unwrap();
+        command.finish().unwrap();
         assert!(world.has("tmp/tree/a/b/c/d/e/open"), "with {limit} descriptors");
     }
 }
@@ -301,7 +302,7 @@ fn hold_does_not_wait_for_the_other_end_of_a_fifo() {
     fifo(&path, 0);
     let mut hold = Command::new("timeout");
     hold.args(["10", env!("CARGO_BIN_EXE_sweeper"), "hold"]).arg(&path).args(["--", "/bin/true"]);
-    Run::from(hold.output().unwrap()).exits(0);
+    Run::from(hold.finish().unwrap()).exits(0);
 }
 
 #[test]
@@ -335,7 +336,8 @@ fn a_report_that_cannot_be_written_is_a_failure() {
     world.file("tmp/old", 20 * DAY);
     let mut command = world.command(&["run", "--format", "json"]);
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let output = command.stdout(full).stderr(Stdio::piped()).output().unwrap();
+    let output =
+        command.stdout(full).stderr(Stdio::piped()).start().unwrap().wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot be written"));
     assert!(!world.has("tmp/old"), "the pass went on");

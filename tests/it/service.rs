@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::start::{Start, written};
 use crate::world::{DAY, HOUR, Run, World, export_name, sweeper, zone};
 
 /// How long a test waits for what should come soon.
@@ -28,7 +29,7 @@ struct Serving {
 impl Serving {
     fn start(mut command: Command) -> Self {
         let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = piped.spawn().unwrap();
+        let mut child = piped.start().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         Self { child, stderr, said: String::new() }
     }
@@ -154,7 +155,7 @@ fn passes_are_made_again_and_again_and_reported_as_run_does() {
 fn sigterm_in_the_middle_of_a_pass_prints_the_report_and_exits_3_within_a_second() {
     let world = World::new();
     for number in 0..60_000 {
-        std::fs::write(world.path(format!("tmp/{number}")), "").unwrap();
+        written(|| std::fs::write(world.path(format!("tmp/{number}")), "")).unwrap();
     }
     let retention = ["--retention", "0s", "--now", "2100-01-01T00:00:00Z", "--zones", "tmp"];
     let mut command =

@@ -9,6 +9,7 @@ use retention_sweeper::retention::Shard;
 use serde_json::Value;
 
 use crate::laws::random_world;
+use crate::start::Start;
 use crate::world::{DAY, Run, World, export_name, sweeper};
 
 /// Every zone of a pass.
@@ -163,7 +164,7 @@ fn shards_at_the_same_time_do_not_meet() {
         let args = ["run", "--format", "jsonl", "-v", "--shard", &format!("{index}/8")];
         let mut command = world.command(&[&args[..], &ZONES[..]].concat());
         command.stderr(std::process::Stdio::null());
-        command.stdout(std::process::Stdio::piped()).spawn().unwrap()
+        command.stdout(std::process::Stdio::piped()).start().unwrap()
     };
     let shards: Vec<std::process::Child> = (0..8).map(start).collect();
     let mut sum = BTreeMap::new();
@@ -234,7 +235,7 @@ fn a_shard_that_is_killed_and_started_again_completes_the_set() {
     let export = world.path("cache/export");
     let remain = || std::fs::read_dir(&export).unwrap().count();
     let mut child = world.command(&["run", "--shard", "1/3", "--jobs", "1"]);
-    let mut child = child.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut child = child.stdout(std::process::Stdio::null()).start().unwrap();
     let start = std::time::Instant::now();
     while remain() == 12_000 && start.elapsed().as_secs() < 20 {
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -256,7 +257,7 @@ fn swept_from_find(world: &World, dirs: &[&str], args: &[&str]) -> Run {
     let mut find = std::process::Command::new("find");
     find.args(dirs.iter().map(|dir| world.path(dir)).filter(|dir| dir.exists()));
     find.args(["-mindepth", "1", "-maxdepth", "1", "-print0"]);
-    let mut find = find.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut find = find.stdout(std::process::Stdio::piped()).start().unwrap();
     let mut command =
         world.command(&[&["run", "--format", "jsonl", "-v", "--from0", "-"], args].concat());
     command.stdin(find.stdout.take().unwrap());
@@ -417,7 +418,7 @@ fn a_long_list_is_read_in_rounds_and_a_silent_writer_does_not_keep_it_from_stopp
     // Nobody writes to this pipe, and nobody closes it.
     let mut command = world.command(&["run", "--from0", "-"]);
     command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
-    let mut child = command.spawn().unwrap();
+    let mut child = command.start().unwrap();
     let input = child.stdin.take();
     std::thread::sleep(std::time::Duration::from_millis(300));
     let start = std::time::Instant::now();
@@ -436,7 +437,7 @@ fn a_million_listed_paths_are_not_held_in_memory() {
     let mut command = std::process::Command::new("/usr/bin/time");
     command.arg("-v").arg(inner.get_program()).args(inner.get_args());
     command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = command.stderr(std::process::Stdio::piped()).start().unwrap();
     let mut to = std::io::BufWriter::new(child.stdin.take().unwrap());
     for number in 0..1_000_000 {
         write!(to, "tmp/not-there-{number}-{}\0", export_name(number)).unwrap();

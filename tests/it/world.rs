@@ -14,6 +14,8 @@ use filetime::FileTime;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde_json::Value;
 
+use crate::start::{Start, written};
+
 /// The moment that every run is judged at.
 pub const NOW: &str = "2026-01-02T03:04:05Z";
 /// The same in Unix seconds.
@@ -85,7 +87,7 @@ impl World {
     pub fn file_of(&self, path: impl AsRef<Path>, age: i64, content: &[u8]) -> PathBuf {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, content).unwrap();
+        written(|| fs::write(&path, content)).unwrap();
         set_age(&path, age);
         path
     }
@@ -199,7 +201,7 @@ impl Stat {
 
 /// The names in a directory, read so that its access time stays.
 fn list_quietly(dir: &Path) -> Vec<OsString> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
     let handle = openat(CWD, dir, flags, Mode::empty()).unwrap();
     let mut buffer = Vec::with_capacity(64 * 1024);
     let mut names = rustix::fs::RawDir::new(&handle, buffer.spare_capacity_mut());
@@ -251,7 +253,7 @@ pub fn as_user(uid: u32, command: &Command) -> Command {
 
 /// Runs a tool that a test needs; it must succeed.
 pub fn tool(program: &str, args: &[&OsStr]) {
-    let output = Command::new(program).args(args).output();
+    let output = Command::new(program).args(args).finish();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
 }
@@ -265,7 +267,7 @@ pub struct Run {
 
 impl Run {
     pub fn of(mut command: Command) -> Self {
-        Self::from(command.output().unwrap())
+        Self::from(command.finish().unwrap())
     }
 
     /// The exit code, with everything that was printed if it is another.

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::{checked, has, is_here, python_tool, root_with, static_binary};
 use crate::exporter::server::Redis;
+use crate::start::Start;
 use crate::world::{DAY, NOW, Run, World, assert_counts, can_be_root, export_name, fifo, sweeper};
 
 #[test]
@@ -13,7 +14,7 @@ fn it_is_static_and_small() {
     let Some(binary) = static_binary() else { return };
     assert!(fs::metadata(&binary).unwrap().len() < 6 * 1024 * 1024);
     if has("readelf") {
-        let headers = Command::new("readelf").args(["-lWd"]).arg(&binary).output().unwrap();
+        let headers = Command::new("readelf").args(["-lWd"]).arg(&binary).finish().unwrap();
         let headers = String::from_utf8_lossy(&headers.stdout).into_owned();
         assert!(headers.contains("LOAD"), "{headers}");
         // No loader, no library.
@@ -21,7 +22,7 @@ fn it_is_static_and_small() {
     }
     let ours = Run::of(sweeper(&["--version"]));
     let mut theirs = Command::new(&binary);
-    assert_eq!(Run::from(theirs.arg("--version").output().unwrap()).stdout, ours.stdout);
+    assert_eq!(Run::from(theirs.arg("--version").finish().unwrap()).stdout, ours.stdout);
 }
 
 /// The command as uid 1000 in a root directory, with nothing in its environment but what CVAT sets.

@@ -11,6 +11,7 @@ use super::container::{assert_swept, volume};
 use super::systemd::{setting, unit};
 use super::{file, has, put, static_binary};
 use crate::exporter::server::Redis;
+use crate::start::Start;
 use crate::world::{NOW, Run, can_be_root};
 
 /// Makes the root directory out of sight of everybody else, and runs the container in it.
@@ -103,7 +104,7 @@ fn systemd_itself_runs_the_service_in_its_sandbox() {
     let mut boot = Command::new("unshare");
     boot.args(["-m", "sh", "-c", BOOT, "sh"]).arg(scratch.path());
     boot.arg(scratch.path().file_name().unwrap());
-    let booted = Run::from(boot.stdin(std::process::Stdio::null()).output().unwrap());
+    let booted = Run::from(boot.stdin(std::process::Stdio::null()).finish().unwrap());
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap_or_default();
     let (said, complained, checked) = (read("said"), read("complained"), read("checked"));
     let all = format!("{}\n{}\n{said}\n{complained}\n{checked}", booted.stdout, booted.stderr);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::server::{Redis, with_clock_off};
 use super::{export, run};
+use crate::start::Start;
 use crate::world::{DAY, Run, World, assert_counts, zone};
 
 /// Asserts that the exports were left alone for a reason, that `tmp` was swept, and how it ended.
@@ -120,7 +121,7 @@ fn a_server_that_dies_is_noticed_in_the_middle_of_a_batch() {
             .args(inner.get_args())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()
+            .start()
             .unwrap();
         let start = Instant::now();
         while left(&world) == 1000 {
@@ -145,7 +146,7 @@ fn begun(redis: &Redis, world: &World, count: u32) -> Child {
     let root = world.root.to_str().unwrap();
     let args = ["run", "--format", "json", "--jobs", "1", "--redis", &url, "--cvat-data", root];
     let mut command = world.command(&args);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
     let start = Instant::now();
     while left(world) == count as usize {
         assert!(start.elapsed() < Duration::from_secs(30));
@@ -234,7 +235,7 @@ fn a_password_that_changes_in_the_middle_of_a_pass_is_told() {
     // Existing connections stay logged in; those that are lost cannot come back.
     let mut killer = std::process::Command::new("redis-cli");
     killer.args(["-p", &redis.port.to_string(), "--no-auth-warning", "-a", "new"]);
-    killer.args(["CLIENT", "KILL", "TYPE", "normal"]).output().unwrap();
+    killer.args(["CLIENT", "KILL", "TYPE", "normal"]).finish().unwrap();
     let run = Run::from(child.wait_with_output().unwrap());
     let report = run.exits(4).json();
     let notes = zone(&report, "export")["notes"].to_string();

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::start::Start;
+
 /// A port that leads to the server, whose clock is off by some seconds when it is asked through it.
 pub fn with_clock_off(redis: &Redis, seconds: i64) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -43,7 +45,7 @@ fn pass_on(mut client: TcpStream, to: u16, seconds: i64) -> Option<()> {
 fn are_there() -> bool {
     let has = |command: &mut Command| {
         let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-        quiet.status().is_ok_and(|status| status.success())
+        quiet.ended().is_ok_and(|status| status.success())
     };
     let redis = has(Command::new("redis-server").arg("--version"));
     let pottery = has(Command::new(interpreter()).args(["-c", "import pottery, redis"]));
@@ -94,7 +96,7 @@ impl Redis {
         let mut command = Command::new("redis-server");
         command.args(["--save", "", "--bind", "127.0.0.1"]);
         command.args(["--dir", "/tmp", "--port", &port.to_string()]).args(args);
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        command.stdout(Stdio::null()).stderr(Stdio::null()).start().unwrap()
     }
 
     fn comes_up(&mut self) -> bool {
@@ -122,7 +124,7 @@ impl Redis {
         if let Some(password) = &self.password {
             command.args(["--no-auth-warning", "-a", password]);
         }
-        let output = command.args(args).output().unwrap();
+        let output = command.args(args).finish().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -139,7 +141,7 @@ impl Redis {
         if let Some(password) = &self.password {
             command.args(["--no-auth-warning", "-a", password]);
         }
-        let mut monitor = command.arg("MONITOR").stdout(Stdio::piped()).spawn().unwrap();
+        let mut monitor = command.arg("MONITOR").stdout(Stdio::piped()).start().unwrap();
         let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "OK");
         happens();
@@ -159,7 +161,7 @@ impl Redis {
 
     pub fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &id]).ended().unwrap().success());
     }
 
     /// Kills the server, all its locks with it.
@@ -196,7 +198,7 @@ fn script(body: &str, redis: &Redis) -> String {
 #[track_caller]
 pub fn python(body: &str, redis: &Redis, path: &Path) -> String {
     let output =
-        Command::new(interpreter()).arg("-c").arg(script(body, redis)).arg(path).output().unwrap();
+        Command::new(interpreter()).arg("-c").arg(script(body, redis)).arg(path).finish().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -205,7 +207,7 @@ pub fn python(body: &str, redis: &Redis, path: &Path) -> String {
 pub fn start_python(body: &str, redis: &Redis, path: &Path) -> Child {
     let mut command = Command::new(interpreter());
     command.arg("-c").arg(script(body, redis)).arg(path);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap()
 }
 
 /// A pottery client that holds the lock of a path.

@@ -4,18 +4,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RawDir, Timespec, Timestamps, fstat, futimens, mkdirat, openat,
-    renameat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, Timespec, Timestamps, fstat, futimens, mkdirat,
+    mknodat, openat, renameat, unlinkat, utimensat,
 };
 use serde_json::Value;
 
 use super::{OLD, bounded, failures, sweeping, within};
+use crate::start::Start;
 use crate::world::{NOW_SECS, Run, World, assert_counts, can_be_root, set_age, zone};
 
 const LEVELS: usize = 20_000;
 
 fn dir(at: impl AsFd, name: impl rustix::path::Arg) -> OwnedFd {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(at, name, flags, Mode::empty()).unwrap()
 }
 
@@ -25,9 +26,8 @@ fn times(age: i64) -> Timestamps {
 }
 
 fn put_file(at: BorrowedFd<'_>, name: &str, age: i64) {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
-    let file = openat(at, name, flags, Mode::from_raw_mode(0o600)).unwrap();
-    futimens(&file, &times(age)).unwrap();
+    mknodat(at, name, FileType::RegularFile, Mode::from_raw_mode(0o600), 0).unwrap();
+    utimensat(at, name, &times(age), AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
 /// A directory in a directory in a directory.
@@ -58,7 +58,7 @@ impl Well {
     /// The times of all directories from the top down.
     fn times(&self) -> Vec<[i64; 4]> {
         let down = |at: BorrowedFd<'_>| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(at, "d", flags, Mode::empty()).ok()
         };
         let mut all = Vec::with_capacity(self.levels + 1);
@@ -151,7 +151,7 @@ fn a_fresh_file_under_twenty_thousand_levels_spares_them_all() {
 fn protect(at: BorrowedFd<'_>, how: &str) -> bool {
     let proc = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&at));
     let output =
-        std::process::Command::new("chattr").arg(how).arg(format!("{proc}/stuck")).output();
+        std::process::Command::new("chattr").arg(how).arg(format!("{proc}/stuck")).finish();
     output.is_ok_and(|output| output.status.success())
 }
 

@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use super::{OLD, USER, bounded};
+use crate::start::Start;
 use crate::world::{DAY, Run, World, as_user, can_be_root};
 
 fn all() -> Vec<Vec<u8>> {
@@ -153,7 +154,7 @@ fn assert_harmless(printed: &[u8], what: &str) {
 fn assert_all_harmless(args: &[&str], code: i32, command: impl Fn(&[&str]) -> Command) {
     for format in ["text", "json", "jsonl"] {
         let args = [args, &["--format", format]].concat();
-        let Output { status, stdout, stderr } = bounded(&command(&args)).output().unwrap();
+        let Output { status, stdout, stderr } = bounded(&command(&args)).finish().unwrap();
         assert_eq!(status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&stderr));
         assert!(!stdout.is_empty());
         assert_harmless(&stdout, &format!("stdout of {args:?}"));
@@ -173,7 +174,7 @@ fn no_name_that_is_told_of_forges_a_line_or_steers_a_terminal() {
     paths.push(world.path("tmp/no such\n\u{1b}[1mentry"));
     for format in ["text", "json"] {
         let mut command = world.command(&["why", "--format", format]);
-        let Output { stdout, stderr, .. } = command.arg("--").args(&paths).output().unwrap();
+        let Output { stdout, stderr, .. } = command.arg("--").args(&paths).finish().unwrap();
         assert!(!stdout.is_empty(), "{}", String::from_utf8_lossy(&stderr));
         assert_harmless(&stdout, "stdout of why");
         assert_harmless(&stderr, "stderr of why");
@@ -198,12 +199,12 @@ fn no_name_of_a_data_root_that_is_refused_forges_a_line_or_steers_a_terminal() {
     let world = World::new();
     let odd = world.dir("x\n\u{1b}[31mforged: \u{202e}", 0);
     let mut command = crate::world::sweeper(&["run", "--data"]);
-    let Output { status, stdout, stderr } = command.arg(&odd).output().unwrap();
+    let Output { status, stdout, stderr } = command.arg(&odd).finish().unwrap();
     assert_eq!((status.code(), &*stdout), (Some(2), &b""[..]));
     assert!(!stderr.is_empty());
     assert_harmless(&stderr, "stderr");
     let mut command = world.command(&["run", "--zones", "x\n\u{1b}[31mforged: \u{202e}"]);
-    let Output { status, stderr, .. } = command.output().unwrap();
+    let Output { status, stderr, .. } = command.finish().unwrap();
     assert_eq!(status.code(), Some(2));
     assert_harmless(&stderr, "stderr of a wrong setting");
 }

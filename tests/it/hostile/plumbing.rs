@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use super::{OLD, USER, bounded, within};
+use crate::start::Start;
 use crate::world::{Run, Stat, World, as_user, can_be_root, export_name};
 
 const ENTRIES: u32 = 300;
@@ -41,7 +42,13 @@ fn nobody_who_reads_stdout_or_stderr_is_needed() {
     for format in ["text", "json", "jsonl"] {
         let world = talkative();
         let mut command = bounded(&world.command(&["run", "-v", "--format", format]));
-        let output = command.stdout(closed_pipe()).stderr(closed_pipe()).output().unwrap();
+        let output = command
+            .stdout(closed_pipe())
+            .stderr(closed_pipe())
+            .start()
+            .unwrap()
+            .wait_with_output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(0), "{format}");
         assert_swept(&world, format);
     }
@@ -52,7 +59,15 @@ fn a_reader_who_has_seen_enough_is_no_trouble_worth_a_word() {
     for format in ["text", "json", "jsonl"] {
         let world = talkative();
         let mut command = bounded(&world.command(&["run", "--format", format]));
-        let run = Run::from(command.stdout(closed_pipe()).stderr(Stdio::piped()).output().unwrap());
+        let run = Run::from(
+            command
+                .stdout(closed_pipe())
+                .stderr(Stdio::piped())
+                .start()
+                .unwrap()
+                .wait_with_output()
+                .unwrap(),
+        );
         assert_eq!(run.exits(0).stderr, "", "{format}");
         assert_swept(&world, format);
     }
@@ -78,7 +93,15 @@ fn a_report_that_finds_no_room_is_mentioned_and_the_pass_goes_on() {
         let world = talkative();
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut command = bounded(&world.command(&["run", "--format", format]));
-        let run = Run::from(command.stdout(full).stderr(Stdio::piped()).output().unwrap());
+        let run = Run::from(
+            command
+                .stdout(full)
+                .stderr(Stdio::piped())
+                .start()
+                .unwrap()
+                .wait_with_output()
+                .unwrap(),
+        );
         assert!(run.stderr.contains("the report cannot be written"), "{}", run.stderr);
         assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
         assert_swept(&world, format);

@@ -13,6 +13,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::Value;
 
 use super::{Mounted, OLD, bounded, failures, sweep, sweeping};
+use crate::start::{Start, written};
 use crate::world::{Run, World, assert_counts, can_be_root, export_name, set_age};
 
 /// Does one thing again and again while another is done.
@@ -221,13 +222,13 @@ fn while_a_big_tree_goes<T>(world: &World, meanwhile: impl FnOnce(&Path) -> T) -
     let tree = world.dir("tmp/tree", OLD);
     for number in 0..BIG {
         let path = tree.join(number.to_string());
-        File::create(&path).unwrap();
+        written(|| File::create(&path).map(drop)).unwrap();
         age(&path);
     }
     set_age(&tree, OLD);
     let before = fs::metadata(&tree).unwrap().mtime();
     let mut command = bounded(&sweeping(world, &[]));
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
     // The first removal in it moves its time.
     while fs::metadata(&tree).is_ok_and(|facts| facts.mtime() == before) {
         thread::yield_now();
@@ -314,14 +315,14 @@ fn an_old_file_that_is_moved_into_a_tree_during_its_removal_survives() {
     let world = World::new();
     let parts = ["a", "b"].map(|name| world.dir(format!("tmp/tree/{name}"), OLD));
     for path in parts.iter().flat_map(|part| (0..BIG).map(|it| part.join(it.to_string()))) {
-        File::create(&path).unwrap();
+        written(|| File::create(&path).map(drop)).unwrap();
         age(&path);
     }
     world.age_dirs("tmp/tree", OLD);
     let moved = world.file("elsewhere", OLD);
     let before = fs::metadata(&parts[0]).unwrap().mtime();
     let mut command = bounded(&sweeping(&world, &[]));
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
     // One of the two goes first; the file comes into the other, whose time says so: the file's does not.
     let other = loop {
         let begun = parts

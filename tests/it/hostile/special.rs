@@ -11,6 +11,7 @@ use std::process::Command;
 use rustix::fs::{CWD, FileType, Mode, inotify, makedev, mknodat};
 
 use super::{Island, OLD, below, failures, sweep};
+use crate::start::Start;
 use crate::world::{DAY, Stat, World, assert_counts, can_be_root, export_name, fifo, set_age};
 
 fn socket(path: &Path) {
@@ -151,7 +152,7 @@ struct Immutable(PathBuf);
 
 impl Immutable {
     fn chattr(path: &Path, how: &str) -> bool {
-        let output = Command::new("chattr").arg(how).arg(path).output();
+        let output = Command::new("chattr").arg(how).arg(path).finish();
         output.is_ok_and(|output| output.status.success())
     }
 

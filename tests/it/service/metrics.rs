@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{Serving, export, reports, serve, wait_until};
+use crate::start::Start;
 use crate::world::{DAY, HOUR, Run, World, can_be_root, export_name, zone};
 
 /// Has Prometheus' own tool read a text; it says nothing of a good one.
@@ -18,7 +19,7 @@ fn promtool_agrees(text: &str) {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
+        .start();
     let Ok(mut promtool) = promtool else {
         assert!(std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "needs promtool");
         eprintln!("left out, needs promtool: metrics are as Prometheus wants them");
