@@ -299,12 +299,11 @@ impl Config {
             max_removals: values.optional("max_removals", |text| {
                 text.parse().map_err(|_| "not a whole number".to_owned())
             })?,
-            if_running: values.optional("if_running", |text| match text {
-                "exit" => Ok(IfRunning::Exit),
-                "wait" => Ok(IfRunning::Wait),
-                "share" => Ok(IfRunning::Share),
-                _ => Err("not one of exit, wait, share".to_owned()),
-            })?,
+            if_running: values.optional_choice("if_running")?.map(|word| match word {
+                "wait" => IfRunning::Wait,
+                "share" => IfRunning::Share,
+                _ => IfRunning::Exit,
+            }),
             metrics_file: values.optional("metrics_file", |path| Ok(path.into()))?,
             forbidden: Forbidden { homes: homes(given), program: std::env::current_exe().ok() },
             warnings,

@@ -195,18 +195,21 @@ impl<'v> RealDisk<'v> {
         Onlooker { stop: self.stop, notes: &self.notes, shard: self.shard }
     }
 
+    const fn means(&self) -> Means<'_> {
+        Means { stop: self.stop, workers: self.workers }
+    }
+
     /// What the entry's content says: the newest use, what it gives back, and whether it must stay.
     fn content(&self, rechecked: &Rechecked, now: Moment) -> Result<Content, Off> {
         let stale = rechecked.stale();
         let facts = stale.facts();
         match (facts.kind, rechecked.object()) {
             (Kind::Dir, Some(top)) => {
-                let means = Means { stop: self.stop, workers: self.workers };
-                let survey =
-                    Survey::of(stale, top, now, self.probe, means).map_err(|halt| match halt {
-                        Halt::Failed(failure) => Off::Failed(failure),
-                        Halt::Stopped | Halt::Enough | Halt::Elsewhere => Off::Unreached,
-                    })?;
+                let survey = Survey::of(stale, top, now, self.probe, self.means());
+                let survey = survey.map_err(|halt| match halt {
+                    Halt::Failed(failure) => Off::Failed(failure),
+                    Halt::Stopped | Halt::Enough | Halt::Elsewhere => Off::Unreached,
+                })?;
                 if survey.in_use_unknown {
                     self.notes.say(stale.zone(), Note::InUseUnknown);
                 }
@@ -311,8 +314,7 @@ impl Disk for RealDisk<'_> {
     }
 
     fn remove(&self, condemned: Condemned, now: Moment) -> Result<Removed, Reprieve> {
-        let means = Means { stop: self.stop, workers: self.workers };
-        remove::remove(condemned, now, self.probe, &self.ledger, &self.notes, means)
+        remove::remove(condemned, now, self.probe, &self.ledger, &self.notes, self.means())
     }
 
     fn notes(&self, zone: Zone) -> Vec<String> {

@@ -18,6 +18,13 @@ pub struct Page {
     pub text: String,
 }
 
+impl Page {
+    /// A page of plain words.
+    pub fn of_words(status: u16, text: impl Into<String>) -> Self {
+        Self { status, kind: "text/plain; charset=utf-8", text: text.into() }
+    }
+}
+
 /// Answers at `address`, from a thread that ends with the process; where it listens, which is the
 /// address but for a port of 0.
 ///
@@ -33,15 +40,11 @@ pub fn listen(
     let serve = move || {
         while let Ok(request) = server.recv() {
             let path = request.url().split('?').next().unwrap_or_default();
-            let words = |status, text: &str| Page {
-                status,
-                kind: "text/plain; charset=utf-8",
-                text: text.to_owned(),
-            };
             let found = if matches!(request.method(), Method::Get | Method::Head) {
-                page(path).unwrap_or_else(|| words(404, "there is /metrics and /healthz\n"))
+                page(path)
+                    .unwrap_or_else(|| Page::of_words(404, "there is /metrics and /healthz\n"))
             } else {
-                words(405, "this can only be read\n")
+                Page::of_words(405, "this can only be read\n")
             };
             let mut response = Response::from_string(found.text).with_status_code(found.status);
             if let Ok(kind) = Header::from_bytes("Content-Type", found.kind) {

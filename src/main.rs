@@ -37,8 +37,9 @@ use retention_sweeper::{demo, hold, kindness, report, why};
 fn main() -> std::process::ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(args) => {
-            log_to_stderr(&args);
-            match run(&args) {
+            let given = Given::with_environment(args.flags.clone());
+            log_to_stderr(args.verbosity, LogFormat::of(&given));
+            match run(&args, &given) {
                 Ok(code) => code,
                 Err(error) => {
                     tracing::error!("{error}");
@@ -67,15 +68,15 @@ enum Refusal {
     Merge(String),
 }
 
-fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
-    let config = || settings(args).map(|(config, _)| config);
+fn run(args: &Args, given: &Given) -> Result<std::process::ExitCode, Refusal> {
+    let config = || settings(given);
     let mut out = BufWriter::new(io::stdout());
     let printed = match &args.action {
         Action::Run => {
             let config = config()?;
             return Ok(once("run", &config, &config.zones, args.verbosity)?.into());
         }
-        Action::Serve => return Ok(serve::serve(args)?.into()),
+        Action::Serve => return Ok(serve::serve(args.verbosity, given)?.into()),
         Action::Legacy => {
             return Ok(once("legacy", &config()?, &[Zone::Legacy], args.verbosity)?.into());
         }
@@ -104,7 +105,7 @@ fn run(args: &Args) -> Result<std::process::ExitCode, Refusal> {
         }
         Action::Config => {
             let config = config()?;
-            ServiceConfig::resolve(&given(args))?;
+            ServiceConfig::resolve(given)?;
             match config.format {
                 Format::Text => report::text::settings(&mut out, &config.rows),
                 Format::Json | Format::Jsonl => report::json::settings(&mut out, &config.rows),
@@ -182,19 +183,14 @@ fn merge(
     }
 }
 
-fn given(args: &Args) -> Given {
-    Given::with_environment(args.flags.clone())
-}
-
 /// The settings, with what there is to be said about them. Those of a service are only refused where they
 /// are used.
-fn settings(args: &Args) -> Result<(Config, Given), Refusal> {
-    let given = given(args);
-    let config = Config::resolve(&given)?;
+fn settings(given: &Given) -> Result<Config, Refusal> {
+    let config = Config::resolve(given)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    Ok((config, given))
+    Ok(config)
 }
 
 /// One pass, and nothing after it.
@@ -456,11 +452,11 @@ fn progress_style(config: &Config, command: &str, verbosity: Verbosity) -> Style
 
 /// Log lines go to stderr, without colors, so that they read the same in a file. What a service says of
 /// itself is said unless it is to be quiet.
-fn log_to_stderr(args: &Args) {
+fn log_to_stderr(verbosity: Verbosity, format: LogFormat) {
     use tracing::Level;
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::prelude::*;
-    let (level, of_service) = match args.verbosity {
+    let (level, of_service) = match verbosity {
         Verbosity::Quiet => (Level::ERROR, Level::ERROR),
         Verbosity::Normal => (Level::WARN, Level::INFO),
         Verbosity::Verbose => (Level::INFO, Level::INFO),
@@ -473,7 +469,7 @@ fn log_to_stderr(args: &Args) {
         .with_ansi(false)
         .log_internal_errors(false);
     let log = tracing_subscriber::registry().with(levels);
-    match LogFormat::of(&given(args)) {
+    match format {
         LogFormat::Text => log.with(lines.without_time()).init(),
         LogFormat::Json => log.with(lines.json().flatten_event(true)).init(),
     }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::condemn::{Place, Spared};
@@ -154,6 +155,9 @@ impl Metrics {
     /// Goes on from what an earlier run wrote: counters continue, and zones that are not swept now keep
     /// what was said of them. Lines that are none of ours are passed over.
     fn go_on_from(&self, old: &str) {
+        let gauges = [&self.duration, &self.success, &self.end];
+        let counters = [&self.seen, &self.removed, &self.failed, &self.freed];
+        let by_reason = [&self.kept, &self.spared];
         for line in old.lines().filter(|line| !line.starts_with('#')) {
             let Some((sample, value)) = line.rsplit_once(' ') else { continue };
             let Some((name, labels)) = sample.split_once('{') else { continue };
@@ -168,31 +172,14 @@ impl Metrics {
                 }
             };
             let Some(zone) = label("zone") else { continue };
-            let gauges = [
-                ("sweeper_pass_duration_seconds", &self.duration),
-                ("sweeper_last_success_timestamp_seconds", &self.success),
-                ("sweeper_last_end_timestamp_seconds", &self.end),
-            ];
-            let counters = [
-                ("sweeper_seen_total", &self.seen),
-                ("sweeper_removed_total", &self.removed),
-                ("sweeper_failed_total", &self.failed),
-                ("sweeper_freed_bytes_total", &self.freed),
-            ];
-            let by_reason =
-                [("sweeper_kept_total", &self.kept), ("sweeper_spared_total", &self.spared)];
-            if let (Some((_, gauge)), Ok(value)) =
-                (gauges.iter().find(|(of, _)| *of == name), value.parse())
-            {
+            if let (Some(gauge), Ok(value)) = (called(name, gauges), value.parse()) {
                 gauge.with_label_values(&[zone]).set(value);
             }
             let Ok(value) = value.parse() else { continue };
-            if let Some((_, counter)) = counters.iter().find(|(of, _)| *of == name) {
+            if let Some(counter) = called(name, counters) {
                 counter.with_label_values(&[zone]).inc_by(value);
             }
-            if let (Some((_, counter)), Some(reason)) =
-                (by_reason.iter().find(|(of, _)| *of == name), label("reason"))
-            {
+            if let (Some(counter), Some(reason)) = (called(name, by_reason), label("reason")) {
                 counter.with_label_values(&[zone, reason]).inc_by(value);
             }
         }
@@ -216,6 +203,11 @@ impl Metrics {
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     }
+}
+
+/// The one of these metrics that is called so.
+fn called<'a, M: Collector, const N: usize>(name: &str, all: [&'a M; N]) -> Option<&'a M> {
+    all.into_iter().find(|metric| metric.desc().iter().any(|desc| desc.fq_name == name))
 }
 
 /// What was wrong with a zone's part of a pass, if anything.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 
-use retention_sweeper::cli::Args;
-use retention_sweeper::config::Config;
+use retention_sweeper::cli::Verbosity;
 use retention_sweeper::config::service::ServiceConfig;
+use retention_sweeper::config::{Config, Given};
 use retention_sweeper::exit::ExitCode;
 use retention_sweeper::listen::{self, Page};
 use retention_sweeper::lock::guard::{Guard, IfRunning};
@@ -25,9 +25,9 @@ use retention_sweeper::volume::{Space, Volume};
 use super::{Refusal, end_on_signals, locks, now, open, settings, sharing, sweep, takes_guard};
 
 /// Passes on a schedule, until told to stop.
-pub(crate) fn serve(args: &Args) -> Result<ExitCode, Refusal> {
-    let (config, given) = settings(args)?;
-    let to_do = ServiceConfig::resolve(&given)?;
+pub(crate) fn serve(verbosity: Verbosity, given: &Given) -> Result<ExitCode, Refusal> {
+    let config = settings(given)?;
+    let to_do = ServiceConfig::resolve(given)?;
     if config.from0.is_some() {
         return Err(Refusal::Start("a list (from0) is for one pass, not for a service".to_owned()));
     }
@@ -68,7 +68,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Refusal> {
     let pass = |zones: &[Zone]| {
         let config = config.borrow();
         let if_running = config.if_running.unwrap_or(IfRunning::Wait);
-        match sweep("run", &config, zones, args.verbosity, Arc::clone(&stop), if_running) {
+        match sweep("run", &config, zones, verbosity, Arc::clone(&stop), if_running) {
             Ok(swept) => {
                 swept.count(&metrics);
                 swept.ended()
@@ -82,8 +82,8 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Refusal> {
         }
     };
     let reload = || {
-        let (new, given) = settings(args).map_err(|error| error.to_string())?;
-        let to_do_now = ServiceConfig::resolve(&given).map_err(|error| error.to_string())?;
+        let new = settings(given).map_err(|error| error.to_string())?;
+        let to_do_now = ServiceConfig::resolve(given).map_err(|error| error.to_string())?;
         let found = open(&new).map_err(|error| error.to_string())?;
         locks(&new, &found).map_err(|error| error.to_string())?;
         if found.path() != volume.path() || to_do_now.listen != to_do.listen {
@@ -131,13 +131,10 @@ fn page(path: &str, metrics: &Metrics, board: &Board, root: &Path) -> Option<Pag
             }
             Some(Page { status: 200, kind: metrics::KIND, text: metrics.text() })
         }
-        "/healthz" => {
-            let (status, text) = match board.health(now(None)) {
-                Ok(text) => (200, text),
-                Err(text) => (503, text),
-            };
-            Some(Page { status, kind: "text/plain; charset=utf-8", text })
-        }
+        "/healthz" => Some(match board.health(now(None)) {
+            Ok(text) => Page::of_words(200, text),
+            Err(text) => Page::of_words(503, text),
+        }),
         _ => None,
     }
 }

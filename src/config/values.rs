@@ -174,13 +174,18 @@ impl Values {
 
     /// One of the words that a setting allows.
     pub(super) fn choice(&self, key: &'static str) -> Result<&str, ConfigError> {
+        self.optional_choice(key)?.ok_or_else(|| self.wrong(key, "missing".to_owned()))
+    }
+
+    /// The same, of a setting that need not be given.
+    pub(super) fn optional_choice(&self, key: &'static str) -> Result<Option<&str>, ConfigError> {
         let allowed =
             SETTINGS.iter().find(|setting| setting.key == key).map_or(&[][..], |s| s.choices);
-        let (text, _) = self.get(key).unwrap_or(("", &Origin::Default));
-        if allowed.contains(&text) {
-            Ok(text)
-        } else {
-            Err(self.wrong(key, format!("not one of {}", allowed.join(", "))))
+        match self.get(key) {
+            Some((text, _)) if !allowed.contains(&text) => {
+                Err(self.wrong(key, format!("not one of {}", allowed.join(", "))))
+            }
+            given => Ok(given.map(|(text, _)| text)),
         }
     }
 

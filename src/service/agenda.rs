@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::schedule::Rule;
-use crate::retention::{Moment, Ttl, Zone};
+use crate::retention::{Moment, Ttl, Zone, shard};
 
 /// What both clocks say.
 #[derive(Debug, Clone, Copy)]
@@ -190,10 +190,7 @@ pub(super) fn span(from: Moment, to: Moment) -> Duration {
 
 /// A number that looks random: `SplitMix64`.
 const fn scattered(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
+    shard::mixed(number.wrapping_add(0x9E37_79B9_7F4A_7C15))
 }
 
 #[cfg(test)]

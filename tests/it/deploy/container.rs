@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{checked, file, has, put, python_tool, static_binary, yaml};
 use crate::exporter::server::Redis;
+use crate::start::Start;
 use crate::world::{DAY, NOW, Run, World, assert_counts, can_be_root, export_name, tool};
 
 /// What Docker's default profile denies to a container without capabilities, since Docker 25.
@@ -110,7 +111,7 @@ impl Bundle {
         let mut command = self.runc();
         command.arg("run").arg("--bundle").arg(self.scratch.path()).arg(&self.id);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
+        command.start().unwrap()
     }
 
     /// Runs it to its end.
@@ -121,7 +122,7 @@ impl Bundle {
     /// Sends its first process a signal.
     fn signal(&self, signal: &str) -> bool {
         let mut command = self.runc();
-        command.args(["kill", &self.id, signal]).stderr(Stdio::null()).status().unwrap().success()
+        command.args(["kill", &self.id, signal]).stderr(Stdio::null()).ended().unwrap().success()
     }
 }
 
@@ -209,6 +210,17 @@ pub fn assert_swept(world: &World, report: &Value) {
     assert_eq!(report["volume"], "/home/django/data");
 }
 
+/// That a container makes a whole pass over [`volume`], with nothing to warn about; `redis` is what it
+/// calls the server.
+#[track_caller]
+pub fn assert_sweeps(container: &Container, redis: &str) {
+    let world = volume();
+    let Some(bundle) = Bundle::of(container, &world.root, redis) else { return };
+    let run = bundle.run();
+    assert_swept(&world, &run.exits(0).json());
+    assert_eq!(run.stderr, "", "no terminal, no progress, nothing to warn about");
+}
+
 /// What is appended to a container's own arguments: the moment that the test's volume was made for.
 pub fn at_test_time(container: &mut Container) {
     container.args.extend(["--now", NOW].map(str::to_owned));
@@ -250,11 +262,16 @@ fn sidecar() -> Option<Container> {
     })
 }
 
-/// The sidecar with one pass instead of a schedule, and a server on the test's own port.
+/// The sidecar with one pass instead of a schedule.
 fn sidecar_that_runs(redis: &Redis) -> Option<Container> {
+    sidecar_beside(redis, "run")
+}
+
+/// The sidecar with a server on the test's own port, and `command` for its `serve`.
+fn sidecar_beside(redis: &Redis, command: &str) -> Option<Container> {
     let mut container = sidecar()?;
     assert_eq!(container.args, ["serve"]);
-    container.args = vec!["run".to_owned()];
+    container.args = vec![command.to_owned()];
     at_test_time(&mut container);
     assert_eq!(container.get("CVAT_REDIS_INMEM_HOST"), "cvat_redis_inmem");
     container.set("CVAT_REDIS_INMEM_PORT", &redis.port.to_string());
@@ -281,10 +298,7 @@ fn the_sidecar_sweeps_with_nothing_but_the_volume() {
 #[test]
 fn the_sidecar_serves_until_it_is_told_to_stop() {
     let Some(redis) = Redis::start(&[]) else { return };
-    let Some(mut container) = sidecar() else { return };
-    assert_eq!(container.args, ["serve"]);
-    at_test_time(&mut container);
-    container.set("CVAT_REDIS_INMEM_PORT", &redis.port.to_string());
+    let Some(mut container) = sidecar_beside(&redis, "serve") else { return };
     container.set("SWEEPER_AT_START", "true");
     let world = volume();
     let Some(bundle) = Bundle::of(&container, &world.root, "cvat_redis_inmem") else { return };
@@ -361,11 +375,7 @@ fn a_kernel_that_does_not_have_the_newer_calls_will_do() {
     let Some(redis) = Redis::start(&[]) else { return };
     let Some(mut container) = sidecar_that_runs(&redis) else { return };
     container.calls = Calls::But(newer.iter().map(|&name| (name, NO_SUCH_CALL)).collect());
-    let world = volume();
-    let Some(bundle) = Bundle::of(&container, &world.root, "cvat_redis_inmem") else { return };
-    let run = bundle.run();
-    assert_swept(&world, &run.exits(0).json());
-    assert_eq!(run.stderr, "");
+    assert_sweeps(&container, "cvat_redis_inmem");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use std::process::Command;
 
-use super::container::{Bundle, Calls, Container, assert_swept, at_test_time, volume};
+use super::container::{Calls, Container, assert_sweeps, at_test_time, volume};
 use super::{checked, file, has, put, seconds, static_binary};
 use crate::exporter::server::Redis;
 use crate::world::{can_be_root, tool};
@@ -141,11 +141,7 @@ fn a_pass_needs_no_more_than_the_service_has() {
     // As README's /etc/sweeper.env.
     container.set("CVAT_REDIS_INMEM_HOST", "127.0.0.1");
     container.set("CVAT_REDIS_INMEM_PORT", &redis.port.to_string());
-    let world = volume();
-    let Some(bundle) = Bundle::of(&container, &world.root, "unused") else { return };
-    let run = bundle.run();
-    assert_swept(&world, &run.exits(0).json());
-    assert_eq!(run.stderr, "");
+    assert_sweeps(&container, "unused");
 }
 
 #[test]
