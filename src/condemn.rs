@@ -7,7 +7,8 @@
 //!
 //! There is no unlink by descriptor in Linux. Between the last look and the unlink a name can be
 //! given to another file by somebody who does not take the lock; the second look keeps that window
-//! at microseconds, and nothing here can close it.
+//! at microseconds, and nothing here can close it. A small directory is looked at as a whole before any
+//! of it goes: what is used in it in the milliseconds until then goes with it.
 //!
 //! This is how it is meant:
 //! ```
@@ -42,6 +43,8 @@
 //! fn forged(stale: Stale, guard: Guard) -> Claim { Claim { stale, guard } }
 //! ```
 
+mod inventory;
+
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
@@ -49,6 +52,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub use inventory::{Inventory, KnownDir, Names};
 
 use crate::retention::{self, Bytes, Facts, FileId, Kept, KeptBy, Moment, Policy, Zone};
 
@@ -205,8 +210,8 @@ impl Rechecked {
         let facts = Facts { newest_inside: content.newest, ..*self.claim.stale.facts() };
         match judge_again(&self.claim.stale, facts, policy, now) {
             Ok(stale) => {
-                let Content { freed, changed, .. } = content;
-                Ok(Condemned { stale, guard: self.claim.guard, freed, changed })
+                let Content { freed, changed, inventory, .. } = content;
+                Ok(Condemned { stale, guard: self.claim.guard, freed, changed, inventory })
             }
             Err(spared) => Err(self.claim.spare(spared)),
         }
@@ -234,6 +239,8 @@ pub struct Content {
     pub freed: Freed,
     /// The newest ctime of anything in a directory: what has a newer one came or was changed since.
     pub changed: Option<Moment>,
+    /// What a directory holds, if that is little.
+    pub inventory: Inventory,
 }
 
 /// What the disk gets back for a removal.
@@ -283,6 +290,7 @@ pub struct Condemned {
     guard: Guard,
     freed: Freed,
     changed: Option<Moment>,
+    inventory: Inventory,
 }
 
 impl Condemned {
@@ -304,6 +312,11 @@ impl Condemned {
     /// The newest ctime that the second look saw in a directory.
     pub const fn changed(&self) -> Option<Moment> {
         self.changed
+    }
+
+    /// What the second look saw in a small directory.
+    pub const fn inventory(&self) -> &Inventory {
+        &self.inventory
     }
 
     /// What the second look says its removal gives back.

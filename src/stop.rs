@@ -94,9 +94,10 @@ impl Stop {
         self.rate.as_ref().map_or(usize::MAX, |rate| tenth(rate).max(1))
     }
 
-    /// Waits until `count` more removals are within the rate, or somebody waits for the end.
-    pub fn pace(&self, count: usize) {
-        let Some(rate) = &self.rate else { return };
+    /// Waits until `count` more removals are within the rate, or somebody waits for the end. Says whether
+    /// there is a rate, so that this may have taken a while.
+    pub fn pace(&self, count: usize) -> bool {
+        let Some(rate) = &self.rate else { return false };
         let now = Instant::now();
         let at = {
             let mut next = rate.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,10 +109,11 @@ impl Stop {
         while !self.is_urgent() {
             let left = at.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return;
+                break;
             }
             std::thread::sleep(left.min(NAP));
         }
+        true
     }
 
     /// The flag that a signal handler sets.

@@ -33,7 +33,10 @@ const NOW: i64 = 1_767_323_045;
 const DAY: i64 = 86_400;
 const FILES: usize = 1500;
 const TREES: usize = 5;
-const FILES_OF_A_TREE: usize = 100;
+/// More directories than are remembered from the survey to the removal: what that saves depends on how
+/// quick they are.
+const DIRS_OF_A_TREE: usize = 10;
+const FILES_OF_A_DIR: usize = 10;
 
 /// What a volume is filled with.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +58,7 @@ impl Kind {
     /// Files and directories in it, by which its cost is divided.
     const fn entries(self, count: usize) -> usize {
         match self {
-            Self::Trees { .. } => count * (FILES_OF_A_TREE + 1),
+            Self::Trees { .. } => count * (1 + DIRS_OF_A_TREE * (1 + FILES_OF_A_DIR)),
             Self::Exports { .. } | Self::Instances => count,
         }
     }
@@ -71,8 +74,11 @@ impl Kind {
                 }
                 Self::Trees { age } => {
                     let tree = data.join(format!("tmp/tree-{number}"));
-                    fs::create_dir_all(&tree).unwrap();
-                    (0..FILES_OF_A_TREE).for_each(|file| put(&tree.join(file.to_string()), age));
+                    for dir in (0..DIRS_OF_A_TREE).map(|dir| tree.join(dir.to_string())) {
+                        fs::create_dir_all(&dir).unwrap();
+                        (0..FILES_OF_A_DIR).for_each(|file| put(&dir.join(file.to_string()), age));
+                        set_age(&dir, age);
+                    }
                     set_age(&tree, age);
                 }
                 Self::Instances => {
@@ -114,7 +120,8 @@ fn compare(section: &str, figures: &[(&str, f64)]) {
     let mut wrong = Vec::new();
     for (name, figure) in figures {
         let record = section[*name].as_float().unwrap();
-        if (figure - record).abs() > 0.02f64.max(record * 0.02) {
+        // Helpings of names are smaller where calls are slow, so there are more of them under strace.
+        if (figure - record).abs() > 0.05f64.max(record * 0.02) {
             wrong.push(format!("{name} = {figure:.3} # the record says {record}"));
         }
     }

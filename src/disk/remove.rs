@@ -1,15 +1,16 @@
 //! The only file that deletes.
 //!
 //! It must not remove anything but what a [`Condemned`] names, one component at a time from the
-//! directory it was seen in. In a tree each entry is looked at once more before it goes, and once the
-//! removal takes longer than [`PROBED`] it is asked once more who has it open: a big tree takes a
-//! while, and what was used since the survey ends the removal. (A file that is moved in with old times
-//! is told by the mtime of its directory, unless the walk was in that directory already.) What then
-//! survives, and what survives a failure or a stop, gets the mtime back that our removals in it moved,
-//! or the next pass would take the remains for fresh.
+//! directory it was seen in. In a tree each entry is looked at once more before it goes, unless it was a
+//! few milliseconds ago ([`super::tree`] says when), and once the removal takes longer than [`PROBED`] it
+//! is asked once more who has it open: a big tree takes a while, and what was used since the survey ends
+//! the removal. What then survives, and what survives a failure or a stop, gets the mtime back that our
+//! removals in it moved, or the next pass would take the remains for fresh.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT, futimens, unlinkat};
@@ -44,7 +45,7 @@ pub(super) fn remove(
         // Removing one name of a file changes the file, which has others.
         let changed = condemned.changed().filter(|_| condemned.freed().linked.is_empty());
         let mut remover = Remover::new(stale, now, probe, Instant::now(), changed);
-        let walked = tree::walk(stale, top, means, &mut remover);
+        let walked = tree::walk(stale, top, Some(condemned.inventory()), means, &mut remover);
         if remover.in_other_hands && remover.removed > 0 {
             notes.say(stale.zone(), Note::UsedMeanwhile);
         }
@@ -202,7 +203,13 @@ impl Visit for Remover<'_> {
         self.spared = self.spared.or(other.spared);
     }
 
-    fn enter(&mut self, _handle: &OwnedFd, facts: &Facts, _trace: Trace) -> Result<(), Halt> {
+    fn enter(
+        &mut self,
+        _name: &CStr,
+        _handle: &Arc<OwnedFd>,
+        facts: &Facts,
+        _trace: Trace,
+    ) -> Result<(), Halt> {
         // Somebody has put something there, with old times perhaps, or removes what is in it as we do.
         // Either way others are at work here.
         self.in_other_hands = self.is_fresh(facts);
@@ -216,7 +223,7 @@ impl Visit for Remover<'_> {
         }
         self.relook(facts)?;
         let is_file = facts.kind == Kind::File && self.probe == InUseProbe::On;
-        if is_file && self.surveyed.elapsed() > PROBED {
+        if is_file && !at.recalled && self.surveyed.elapsed() > PROBED {
             match survey::in_use_at(at, facts.links)? {
                 InUse::Free | InUse::Unknown => {}
                 InUse::Open => return self.spare(Spared::InUse),

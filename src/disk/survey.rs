@@ -4,16 +4,18 @@
 //! It must not change anything. It stops at the first thing that settles the matter: something
 //! fresh, something in use, something mounted.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use rustix::io::Errno;
 
 use super::InUseProbe;
 use super::in_use::{self, InUse};
 use super::tree::{self, Halt, Left, Means, Next, Spot, Trace, Visit};
-use crate::condemn::{Content, Failure, Spared, Stale};
+use crate::condemn::{Content, Failure, Inventory, Spared, Stale};
 use crate::look;
 use crate::retention::{Facts, Kind, Moment};
 
@@ -42,7 +44,8 @@ impl<'a> Survey<'a> {
         means: Means<'_>,
     ) -> Result<Self, Halt> {
         let mut survey = Self::new(stale, now, probe);
-        match tree::walk(stale, top, means, &mut survey) {
+        survey.content.inventory = Inventory::begun(Instant::now());
+        match tree::walk(stale, top, None, means, &mut survey) {
             Ok(()) | Err(Halt::Enough) => Ok(survey),
             Err(halt) => Err(halt),
         }
@@ -107,16 +110,23 @@ impl Visit for Survey<'_> {
 
     fn join(&mut self, other: Self) {
         let Self { content, in_use_unknown, atime_moved, .. } = other;
-        let Content { newest, spared, freed, changed } = content;
+        let Content { newest, spared, freed, changed, .. } = content;
         self.content.newest = self.content.newest.max(newest);
         self.content.changed = self.content.changed.max(changed);
         self.content.spared = self.content.spared.or(spared);
         self.content.freed.join(freed);
+        self.content.inventory.forget();
         self.in_use_unknown |= in_use_unknown;
         self.atime_moved |= atime_moved;
     }
 
-    fn enter(&mut self, handle: &OwnedFd, facts: &Facts, trace: Trace) -> Result<(), Halt> {
+    fn enter(
+        &mut self,
+        name: &CStr,
+        handle: &Arc<OwnedFd>,
+        facts: &Facts,
+        trace: Trace,
+    ) -> Result<(), Halt> {
         self.atime_moved |= trace == Trace::Atime;
         // The top is what our own lock is on.
         let is_top = facts.id == self.stale.facts().id;
@@ -125,6 +135,7 @@ impl Visit for Survey<'_> {
         if !is_top && self.probe == InUseProbe::On && in_use::is_held(handle) {
             return self.spare(Spared::Busy);
         }
+        self.content.inventory.enter(name, handle, facts);
         Ok(())
     }
 
@@ -133,10 +144,12 @@ impl Visit for Survey<'_> {
         if facts.kind == Kind::File && self.probe == InUseProbe::On {
             self.ask_in_use(at, facts.links)?;
         }
+        self.content.inventory.add(at.name, facts);
         Ok(())
     }
 
     fn leave(&mut self, _at: &Spot<'_>, _left: &Left<'_>) -> Result<Next, Halt> {
+        self.content.inventory.leave();
         Ok(Next::Up)
     }
 

@@ -6,15 +6,17 @@
 //! while one of its subdirectories is walked and reached again through `..`, where it must be the
 //! directory that it was. Names come one `getdents` buffer at a time, so memory grows with depth
 //! alone. No link is followed and no mount entered. A walk that removes makes sure before every buffer
-//! of names that none of the directories above was moved out of the tree meanwhile (in a tree of more
-//! than [`CHECKED_ALWAYS`] levels: every 50 ms).
+//! of names that none of the directories above was moved out of the tree meanwhile ([`inside`]). What the
+//! survey saw of a small tree is not read again within 5 ms ([`recall`]).
 //!
 //! While other workers are idle a walk forks: a buffer of many names is halved again and again, and so
 //! are the subdirectories of the topmost levels; whoever is idle takes a half. Each half has a visitor
 //! of its own, and the two are joined when both are done. So one huge tree keeps every worker busy: two
 //! remove a tree of 50,000 files in 0.59 of the time of one.
 
+mod inside;
 mod parts;
+mod recall;
 mod visit;
 
 use std::ffi::CString;
@@ -22,18 +24,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, fcntl_getfl, seek};
 use rustix::io::Errno;
 
 pub(super) use self::parts::Means;
-use self::parts::{Names, Shared, visit};
+use self::parts::{Shared, visit};
 pub(super) use self::visit::{Halt, Left, Next, Spot, Trace, Visit};
 use super::scan::is_dot;
-use crate::condemn::Stale;
-use crate::look::{self, Across, Freshness};
+use crate::condemn::{Inventory, Names, Stale};
+use crate::look::{self, Across};
 use crate::retention::{Facts, FileId};
 
 /// How many directories of one walk stay open: enough for what is usual, few enough for many workers.
@@ -44,10 +46,6 @@ const BUFFER: usize = 16 * 1024;
 
 /// The same for those below, of which there can be any number at once. Room for the longest name.
 const DEEP_BUFFER: usize = 1024;
-
-/// How many closed directories are made sure of before every buffer of names; more of them, now and then.
-const CHECKED_ALWAYS: usize = 64;
-const CHECKED_EVERY: Duration = Duration::from_millis(50);
 
 /// Down to which level subdirectories are walked side by side. They are few there, and all of the
 /// directories above are open.
@@ -65,17 +63,19 @@ struct Frame {
     at_end: bool,
     entered: u64,
     before: u64,
+    /// Where it is in the inventory, if it is still as it was.
+    known: Option<usize>,
 }
 
 impl Frame {
     fn new(facts: Facts, handle: Option<Arc<OwnedFd>>, progress: u64) -> Self {
         let (subdirs, entered, before) = (Vec::new(), progress, progress);
-        Self { facts, handle, subdirs, cookie: 0, at_end: false, entered, before }
+        Self { facts, handle, subdirs, cookie: 0, at_end: false, entered, before, known: None }
     }
 
     /// The same directory, as a part of the walk that begins below it has it.
     fn above(&self) -> Self {
-        Self::new(self.facts, self.handle.clone(), self.entered)
+        Self { known: self.known, ..Self::new(self.facts, self.handle.clone(), self.entered) }
     }
 
     fn left<'a>(&'a self, handle: &'a OwnedFd) -> Left<'a> {
@@ -99,10 +99,12 @@ struct Walk<'a, V> {
     visitor: &'a mut V,
 }
 
-/// Walks the tree that `stale` names, whose top directory is open as `top`.
+/// Walks the tree that `stale` names, whose top directory is open as `top`. What an inventory tells is
+/// not read again, as long as it is recent.
 pub(super) fn walk<V: Visit>(
     stale: &Stale,
     top: &File,
+    inventory: Option<&Inventory>,
     means: Means<'_>,
     visitor: &mut V,
 ) -> Result<(), Halt> {
@@ -123,9 +125,10 @@ pub(super) fn walk<V: Visit>(
         Halt::Failed(look::failure(place, &place.handle, "open", Some(stale.name()), error))
     })?;
     let (stopped, halted) = (OnceLock::new(), AtomicBool::new(false));
-    let shared = Shared { stale, parent, means, stopped, halted };
+    let shared = Shared { stale, parent, inventory, means, stopped, halted };
     let mut walk = Walk::new(&shared, visitor, Vec::new(), Vec::new());
-    walk.enter(stale.name().to_owned(), facts, handle, trace)?;
+    let known = walk.recall_dir(0, &facts);
+    walk.enter(stale.name().to_owned(), facts, Arc::new(handle), trace, known)?;
     walk.run()
 }
 
@@ -174,24 +177,29 @@ impl<'a, V: Visit> Walk<'a, V> {
         &mut self,
         name: CString,
         facts: Facts,
-        handle: OwnedFd,
+        handle: Arc<OwnedFd>,
         trace: Trace,
+        known: Option<usize>,
     ) -> Result<(), Halt> {
-        self.visitor.enter(&handle, &facts, trace)?;
+        self.visitor.enter(&name, &handle, &facts, trace)?;
         if self.frames.len() > KEPT_OPEN
             && let Some(above) = self.frames.last_mut()
         {
             above.handle = None;
         }
-        self.frames.push(Frame::new(facts, Some(Arc::new(handle)), self.visitor.progress()));
+        self.frames
+            .push(Frame { known, ..Frame::new(facts, Some(handle), self.visitor.progress()) });
         self.trail.push(name);
         Ok(())
     }
 
     /// Reads one buffer of names: visits what is not a directory, remembers what is.
     fn read(&mut self) -> Result<(), Halt> {
-        self.fetch()?;
-        if self.names.count() == 0 {
+        let known = self.recall_names()?;
+        if known.is_none() {
+            self.fetch()?;
+        }
+        if known.unwrap_or(&self.names).count() == 0 {
             return Ok(());
         }
         if V::REMOVES {
@@ -200,10 +208,10 @@ impl<'a, V: Visit> Walk<'a, V> {
         let Self { shared, frames, trail, names, visitor, .. } = self;
         let Some(frame) = frames.last_mut() else { return Ok(()) };
         let Some(handle) = frame.handle.as_ref().map(Arc::clone) else { return Ok(()) };
-        let spot = Spot { dir: handle.as_fd(), name: c"", trail, stale: shared.stale };
-        let all = 0..names.count();
-        let visited = visit(shared, spot, names, all, *visitor);
-        frame.subdirs.append(names.dirs.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let spot = Spot::new(handle.as_fd(), c"", trail, shared.stale);
+        let (names, dirs) = (known.unwrap_or(names), Mutex::default());
+        let visited = visit(shared, spot, names, &dirs, 0..names.count(), *visitor);
+        frame.subdirs.append(&mut dirs.into_inner().unwrap_or_else(PoisonError::into_inner));
         visited
     }
 
@@ -229,7 +237,7 @@ impl<'a, V: Visit> Walk<'a, V> {
                 }
                 Some(Err(error)) => {
                     frame.at_end = true;
-                    let spot = Spot { dir, name: c"", trail, stale: shared.stale };
+                    let spot = Spot::new(dir, c"", trail, shared.stale);
                     return visitor.trouble(&spot, spot.failure("list", error));
                 }
             };
@@ -249,12 +257,15 @@ impl<'a, V: Visit> Walk<'a, V> {
 
     /// Enters a subdirectory of the last frame.
     fn descend(&mut self, name: CString) -> Result<(), Halt> {
+        if let Some((handle, facts, at)) = self.recall_subdir(&name) {
+            return self.enter(name, facts, handle, Trace::None, Some(at));
+        }
         let Self { shared, frames, trail, visitor, .. } = self;
         let stale = shared.stale;
         let Some(dir) = frames.last().and_then(|frame| frame.handle.as_ref()) else {
             return Ok(());
         };
-        let spot = Spot { dir: dir.as_fd(), name: &name, trail, stale };
+        let spot = Spot::new(dir.as_fd(), &name, trail, stale);
         let opened = look::open_dir(dir, &name, Across::SameMount).and_then(|opened| {
             let facts = look::through(&opened.handle, stale.place().mount)?;
             Ok((opened, facts))
@@ -263,7 +274,7 @@ impl<'a, V: Visit> Walk<'a, V> {
             Ok((_, facts)) if facts.mounted => visitor.mounted(&spot),
             Ok((opened, facts)) => {
                 let trace = if opened.leaves_trace { Trace::Atime } else { Trace::None };
-                self.enter(name, facts, opened.handle, trace)
+                self.enter(name, facts, Arc::new(opened.handle), trace, None)
             }
             Err(error) => match Errno::from_io_error(&error) {
                 // Gone, or something else by now: a later look will tell what.
@@ -292,7 +303,7 @@ impl<'a, V: Visit> Walk<'a, V> {
             // `reach_above` has opened it.
             Some(Frame { handle: None, .. }) => return Ok(()),
         };
-        let spot = Spot { dir, name, trail: trail_above, stale };
+        let spot = Spot::new(dir, name, trail_above, stale);
         match visitor.leave(&spot, &frame.left(handle))? {
             Next::Up => {
                 frames.pop();
@@ -302,6 +313,7 @@ impl<'a, V: Visit> Walk<'a, V> {
                 seek(handle, SeekFrom::Start(0))
                     .map_err(|error| Halt::Failed(spot.failure("list", error)))?;
                 frame.cookie = 0;
+                frame.known = None;
                 frame.at_end = false;
                 frame.before = visitor.progress();
             }
@@ -338,79 +350,11 @@ impl<'a, V: Visit> Walk<'a, V> {
             }
             Err(error) => {
                 let at = &trail[..trail.len().saturating_sub(1)];
-                let spot = Spot { dir: child.as_fd(), name: c"", trail: at, stale };
+                let spot = Spot::new(child.as_fd(), c"", at, stale);
                 return Err(Halt::Failed(spot.failure("return to", error)));
             }
         }
         Ok(())
-    }
-
-    /// Makes sure that each of the first `count` directories, if it is open, still lies in the one above
-    /// it. A directory that somebody moves elsewhere takes us along, and what it holds is none of ours
-    /// from then on. Asked where something is about to go and nowhere else: 12 calls for a tree of 100
-    /// files, where asking at every step was 38.
-    fn stay_inside(&mut self, count: usize) -> Result<(), Halt> {
-        let Shared { stale, parent, .. } = self.shared;
-        // Open are the topmost ones and the last.
-        let last = self.frames.len().saturating_sub(1);
-        for at in (0..last.min(KEPT_OPEN + 1)).chain([last]).take_while(|at| *at < count) {
-            let above = at.checked_sub(1).map_or(*parent, |above| self.frames[above].facts.id);
-            if let Some(handle) = self.frames.get(at).and_then(|frame| frame.handle.as_ref()) {
-                let found = look::at(handle, c"..", stale.place().mount, Freshness::Synced);
-                let is_inside = match found {
-                    Ok(facts) => facts.id == above,
-                    // It was removed by somebody else, and is empty for good.
-                    Err(error) => error.kind() == io::ErrorKind::NotFound,
-                };
-                if !is_inside {
-                    return Err(self.led_astray(at));
-                }
-            }
-        }
-        let closed = self.frames.len().saturating_sub(KEPT_OPEN + 2);
-        if closed > 0 && (closed < CHECKED_ALWAYS || Instant::now() > self.check_due) {
-            let start = Instant::now();
-            let hold = self.closed_hold();
-            // In a tree of very many levels no more than a quarter of the time goes into this.
-            self.check_due = Instant::now() + CHECKED_EVERY.max(3 * start.elapsed());
-            if !hold {
-                return Err(self.led_astray(last));
-            }
-        }
-        Ok(())
-    }
-
-    /// The end of a walk whose frame at `at` was moved elsewhere.
-    fn led_astray(&self, at: usize) -> Halt {
-        let (name, trail) = (&self.trail[at], &self.trail[..at]);
-        let stale = self.shared.stale;
-        let dir = stale.place().handle.as_fd();
-        Halt::Failed(Spot { dir, name, trail, stale }.failure("stay in", Errno::STALE))
-    }
-
-    /// The same for the directories that are closed: from the last one up, step by step.
-    fn closed_hold(&self) -> bool {
-        let Some((last, above)) = self.frames.split_last() else { return true };
-        let Some(handle) = &last.handle else { return true };
-        let mut below = None;
-        for frame in above.iter().rev() {
-            let up = look::open_parent(below.as_ref().unwrap_or(handle)).map(Arc::new);
-            let up = match up {
-                Ok(up) => up,
-                // Removed by somebody else, and empty for good.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
-                Err(_) => return false,
-            };
-            let found = look::through(&up, self.shared.stale.place().mount);
-            if !found.is_ok_and(|facts| facts.id == frame.facts.id) {
-                return false;
-            }
-            if frame.handle.is_some() {
-                break;
-            }
-            below = Some(up);
-        }
-        true
     }
 
     /// Shows every directory that is still being walked once more, from the bottom up.

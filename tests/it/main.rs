@@ -12,6 +12,7 @@ mod laws;
 mod meanwhile;
 mod names;
 mod oracle;
+mod remembered;
 mod service;
 mod shards;
 mod start;

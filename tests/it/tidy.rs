@@ -77,6 +77,8 @@ const DOORS: [(&str, &[&str]); 24] = [
             "disk/scan.rs",
             "disk/survey.rs",
             "disk/tree.rs",
+            "disk/tree/inside.rs",
+            "disk/tree/recall.rs",
             "lock/flock.rs",
             "hold.rs",
             "kindness.rs",

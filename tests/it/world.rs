@@ -183,6 +183,11 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// What it occupies, in bytes.
+    pub const fn allocated(&self) -> u64 {
+        self.blocks * 512
+    }
+
     pub fn of(path: &Path) -> Self {
         let facts = path.symlink_metadata().unwrap_or_else(|error| panic!("{path:?}: {error}"));
         Self {

@@ -2,7 +2,7 @@
 //!
 //! It must not know how directories are reached, only who does what when there are several workers.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::visit::{Halt, Spot, Visit};
-use crate::condemn::Stale;
+use crate::condemn::{Inventory, Names, Stale};
 use crate::look::{self, Freshness};
 use crate::retention::{FileId, Kind};
 use crate::stop::Stop;
@@ -36,6 +36,8 @@ pub(super) struct Shared<'a> {
     pub(super) stale: &'a Stale,
     /// The directory that the tree lies in.
     pub(super) parent: FileId,
+    /// What is known of the tree.
+    pub(super) inventory: Option<&'a Inventory>,
     pub(super) means: Means<'a>,
     /// When the walk was first seen to be stopped.
     pub(super) stopped: OnceLock<Instant>,
@@ -66,53 +68,29 @@ impl Shared<'_> {
         left: impl FnOnce(&mut V) -> Result<(), Halt> + Send,
         right: impl FnOnce(&mut V) -> Result<(), Halt> + Send,
     ) -> Result<(), Halt> {
+        let workers = self.means.workers;
+        if !workers.are_idle() {
+            left(visitor)?;
+            return right(visitor);
+        }
         let noted = |part: Result<(), Halt>| {
             self.halted.fetch_or(part.is_err(), Ordering::Relaxed);
             part
         };
         let mut other = visitor.fork();
-        let workers = self.means.workers;
         let (left, right) = workers.halves(|| noted(left(visitor)), || noted(right(&mut other)));
         visitor.join(other);
         Halt::of_both(left, right)
     }
 }
 
-/// The names of a buffer that are to be visited, one after the other, each with its NUL.
-#[derive(Default)]
-pub(super) struct Names {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-    /// Those that turn out to be directories: some file systems do not tell kinds in their listings.
-    pub(super) dirs: Mutex<Vec<CString>>,
-}
-
-impl Names {
-    pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-
-    pub(super) const fn count(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub(super) fn push(&mut self, name: &CStr) {
-        self.bytes.extend_from_slice(name.to_bytes_with_nul());
-        self.ends.push(self.bytes.len());
-    }
-
-    fn get(&self, at: usize) -> Option<&CStr> {
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        CStr::from_bytes_with_nul(&self.bytes[start..self.ends[at]]).ok()
-    }
-}
-
-/// Visits some of the names in one directory, side by side with idle workers.
+/// Visits some of the names in one directory, side by side with idle workers. Those that turn out to be
+/// directories, which some file systems do not tell in their listings, are added to `dirs`.
 pub(super) fn visit<V: Visit>(
     shared: &Shared<'_>,
     spot: Spot<'_>,
     names: &Names,
+    dirs: &Mutex<Vec<CString>>,
     some: Range<usize>,
     visitor: &mut V,
 ) -> Result<(), Halt> {
@@ -120,22 +98,29 @@ pub(super) fn visit<V: Visit>(
         let middle = some.start.midpoint(some.end);
         return shared.fork(
             visitor,
-            |visitor| visit(shared, spot, names, some.start..middle, visitor),
-            |visitor| visit(shared, spot, names, middle..some.end, visitor),
+            |visitor| visit(shared, spot, names, dirs, some.start..middle, visitor),
+            |visitor| visit(shared, spot, names, dirs, middle..some.end, visitor),
         );
     }
-    for name in some.filter_map(|at| names.get(at)) {
+    let mut recalls = shared.recalls();
+    for at in some {
+        let Some(name) = names.get(at) else { continue };
         if shared.halted.load(Ordering::Relaxed) {
             return Err(Halt::Elsewhere);
         }
-        if V::REMOVES {
-            shared.means.stop.pace(1);
+        if V::REMOVES && shared.means.stop.pace(1) {
+            recalls = shared.recalls();
         }
-        let spot = Spot { name, ..spot };
-        match look::at(spot.dir, name, spot.stale.place().mount, Freshness::Synced) {
+        let known = names.facts(at).filter(|_| recalls);
+        let spot = Spot { name, recalled: known.is_some(), ..spot };
+        let seen = match known {
+            Some(facts) => Ok(*facts),
+            None => look::at(spot.dir, name, spot.stale.place().mount, Freshness::Synced),
+        };
+        match seen {
             Ok(facts) if facts.mounted => visitor.mounted(&spot)?,
             Ok(facts) if facts.kind == Kind::Dir => {
-                names.dirs.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+                dirs.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
             }
             Ok(facts) => visitor.entry(&spot, &facts)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use crate::condemn::{Failure, Stale};
 use crate::look;
@@ -51,8 +52,14 @@ pub(in crate::disk) trait Visit: Send + Sized {
         true
     }
 
-    /// A directory was opened, and nothing in it touched yet.
-    fn enter(&mut self, handle: &OwnedFd, facts: &Facts, trace: Trace) -> Result<(), Halt>;
+    /// A directory called `name` was opened, and nothing in it touched yet.
+    fn enter(
+        &mut self,
+        name: &CStr,
+        handle: &Arc<OwnedFd>,
+        facts: &Facts,
+        trace: Trace,
+    ) -> Result<(), Halt>;
 
     /// Something that is not a directory.
     fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt>;
@@ -120,12 +127,24 @@ pub(in crate::disk) struct Spot<'a> {
     pub(in crate::disk) dir: BorrowedFd<'a>,
     /// The name.
     pub(in crate::disk) name: &'a CStr,
+    /// What it is said to be was not looked at, because it was a moment ago.
+    pub(in crate::disk) recalled: bool,
     /// The names from the top of the tree down to `dir`; none for the top itself.
     pub(super) trail: &'a [CString],
     pub(super) stale: &'a Stale,
 }
 
-impl Spot<'_> {
+impl<'a> Spot<'a> {
+    /// A name to be looked at, or the directory itself if it is empty.
+    pub(super) const fn new(
+        dir: BorrowedFd<'a>,
+        name: &'a CStr,
+        trail: &'a [CString],
+        stale: &'a Stale,
+    ) -> Self {
+        Self { dir, name, recalled: false, trail, stale }
+    }
+
     /// How many directories of the tree lie above this name.
     pub(in crate::disk) const fn depth(&self) -> usize {
         self.trail.len()

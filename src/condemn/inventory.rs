@@ -1,0 +1,138 @@
+//! What a small directory was seen to hold under its lock, for the removal that follows at once.
+//!
+//! It must not do I/O, nor say what may go. It only spares the removal a second reading of what was read
+//! so short a time ago that another could not tell more; how short that is, the reader says. Of a
+//! directory that holds much it knows nothing, so neither memory nor open directories grow with what is
+//! swept.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::retention::Facts;
+
+/// How many names are remembered at most: more are not removed in so short a time.
+const MOST_NAMES: usize = 512;
+
+/// How many directories, each of which stays open.
+const MOST_DIRS: usize = 8;
+
+/// A directory and all that is below it, as a walk has seen it.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// When the walk began; `None`: nothing is known.
+    since: Option<Instant>,
+    /// The top is the first.
+    dirs: Vec<KnownDir>,
+    /// Where the walk is: the top, a directory in it, one in that.
+    here: Vec<usize>,
+    count: usize,
+}
+
+/// One directory of an inventory.
+#[derive(Debug)]
+pub struct KnownDir {
+    /// The directory itself, open.
+    pub handle: Arc<OwnedFd>,
+    /// What it was when it was entered.
+    pub facts: Facts,
+    /// What it holds beside directories.
+    pub names: Names,
+    /// The directories that it holds, each with its place in the inventory.
+    pub subdirs: Vec<(CString, usize)>,
+}
+
+impl Inventory {
+    /// One that begins now.
+    pub const fn begun(now: Instant) -> Self {
+        Self { since: Some(now), dirs: Vec::new(), here: Vec::new(), count: 0 }
+    }
+
+    /// A directory called `name` was entered: the top, or one in the directory where the walk is.
+    pub fn enter(&mut self, name: &CStr, handle: &Arc<OwnedFd>, facts: &Facts) {
+        if self.since.is_none() || self.dirs.len() == MOST_DIRS {
+            return self.forget();
+        }
+        let at = self.dirs.len();
+        if let Some(above) = self.here.last().and_then(|above| self.dirs.get_mut(*above)) {
+            above.subdirs.push((name.to_owned(), at));
+        }
+        let (names, subdirs) = (Names::default(), Vec::new());
+        self.dirs.push(KnownDir { handle: Arc::clone(handle), facts: *facts, names, subdirs });
+        self.here.push(at);
+    }
+
+    /// Something else was seen where the walk is.
+    pub fn add(&mut self, name: &CStr, facts: &Facts) {
+        // Removing one name of a file changes what its other names say.
+        if self.count == MOST_NAMES || facts.links > 1 {
+            return self.forget();
+        }
+        if let Some(dir) = self.here.last().and_then(|here| self.dirs.get_mut(*here)) {
+            dir.names.push(name);
+            dir.names.facts.push(*facts);
+            self.count += 1;
+        }
+    }
+
+    /// The walk goes on above.
+    pub fn leave(&mut self) {
+        self.here.pop();
+    }
+
+    /// There is too much to remember, or not all of it was seen by one walk.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether the walk began no longer ago than `holds`.
+    pub fn is_recent(&self, holds: Duration) -> bool {
+        self.since.is_some_and(|since| since.elapsed() < holds)
+    }
+
+    /// One of its directories; 0 is the top.
+    pub fn dir(&self, at: usize) -> Option<&KnownDir> {
+        self.dirs.get(at)
+    }
+}
+
+/// Names in one directory, one after the other, each with its NUL.
+#[derive(Debug, Default)]
+pub struct Names {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    /// What each of them is, or nothing if they were only listed.
+    facts: Vec<Facts>,
+}
+
+impl Names {
+    /// Forgets them, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.facts.clear();
+    }
+
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, name: &CStr) {
+        self.bytes.extend_from_slice(name.to_bytes_with_nul());
+        self.ends.push(self.bytes.len());
+    }
+
+    /// One of them.
+    pub fn get(&self, at: usize) -> Option<&CStr> {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        CStr::from_bytes_with_nul(&self.bytes[start..self.ends[at]]).ok()
+    }
+
+    /// What it was when it was seen.
+    pub fn facts(&self, at: usize) -> Option<&Facts> {
+        self.facts.get(at)
+    }
+}

@@ -1,0 +1,79 @@
+//! What the survey of a small tree spares the removal that follows at once: opening and listing its
+//! directories, and looking at each of its names, a second time within milliseconds.
+//!
+//! It must not trust what is known of a directory in which something has come, gone or been moved since:
+//! that shows in its times, which are read again. What does not show is that a file was used in those
+//! milliseconds; but whoever comes back to a tree so shortly before its end finds it going in any case.
+//!
+//! It spares a third of the calls (2.8 of 8 for every two files of a tree in which they are 25 a
+//! directory), and a tenth to a sixth of the time.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{SeekFrom, seek};
+
+use super::Walk;
+use super::parts::Shared;
+use super::visit::{Halt, Spot, Visit};
+use crate::condemn::{Inventory, KnownDir, Names};
+use crate::look;
+use crate::retention::Facts;
+
+/// For how long the survey of a small tree is taken to hold, from its first look on. Usually all of the
+/// tree is gone by then.
+const HOLDS: Duration = Duration::from_millis(5);
+
+impl<'a> Shared<'a> {
+    /// What is known of the tree, if that still holds.
+    fn recent(&self) -> Option<&'a Inventory> {
+        self.inventory.filter(|inventory| inventory.is_recent(HOLDS))
+    }
+
+    /// Whether what is known of the tree still holds.
+    pub(super) fn recalls(&self) -> bool {
+        self.recent().is_some()
+    }
+}
+
+impl<'a, V: Visit> Walk<'a, V> {
+    /// Where a directory of the inventory is, the top being 0, if it is the one that `now` tells of and
+    /// nothing has come, gone or been moved since.
+    pub(super) fn recall_dir(&self, at: usize, now: &Facts) -> Option<usize> {
+        let then = self.shared.recent()?.dir(at)?.facts;
+        let is_same = (then.id, then.mtime, then.ctime) == (now.id, now.mtime, now.ctime);
+        is_same.then_some(at)
+    }
+
+    /// A subdirectory of the last frame, open: what it is now and where it is in the inventory.
+    pub(super) fn recall_subdir(&self, name: &CStr) -> Option<(Arc<OwnedFd>, Facts, usize)> {
+        let inventory = self.shared.recent()?;
+        let above = inventory.dir(self.frames.last()?.known?)?;
+        let (_, at) = above.subdirs.iter().find(|(known, _)| **known == *name)?;
+        let KnownDir { handle, .. } = inventory.dir(*at)?;
+        let facts = look::through(handle, self.shared.stale.place().mount).ok()?;
+        self.recall_dir(*at, &facts)?;
+        Some((Arc::clone(handle), facts, *at))
+    }
+
+    /// All that the last frame holds. If it is not known any more, the frame is read from its start.
+    pub(super) fn recall_names(&mut self) -> Result<Option<&'a Names>, Halt> {
+        let Some(frame) = self.frames.last_mut() else { return Ok(None) };
+        let Some(at) = frame.known.take() else { return Ok(None) };
+        if let Some(dir) = self.shared.recent().and_then(|inventory| inventory.dir(at)) {
+            frame.known = Some(at);
+            frame.at_end = true;
+            frame.subdirs.extend(dir.subdirs.iter().map(|(name, _)| name.clone()));
+            return Ok(Some(&dir.names));
+        }
+        // The survey has left it at its end.
+        if let Some(handle) = &frame.handle {
+            let spot = Spot::new(handle.as_fd(), c"", &self.trail, self.shared.stale);
+            seek(handle, SeekFrom::Start(0))
+                .map_err(|error| Halt::Failed(spot.failure("list", error)))?;
+        }
+        Ok(None)
+    }
+}
