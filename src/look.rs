@@ -54,6 +54,12 @@ pub(crate) fn through(handle: impl AsFd, mount: u64) -> io::Result<Facts> {
     Ok(facts)
 }
 
+/// Looks at an open file.
+pub(crate) fn of_open(handle: impl AsFd, mount: u64) -> io::Result<Facts> {
+    let seen = statx(&handle, c"", AtFlags::EMPTY_PATH, WANTED)?;
+    Ok(facts(&seen, mount))
+}
+
 /// What kind of thing is at `path`; `None` when it is certain that nothing is, and `Unknown` when that
 /// cannot be said. The last component is not followed if it is a link; the ones before it must be
 /// known to be none.

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::retention::Facts;
+use crate::retention::{Facts, Kind};
 
 /// How many names are remembered at most: more are not removed in so short a time.
 const MOST_NAMES: usize = 512;
@@ -58,7 +58,7 @@ impl Inventory {
         if let Some(above) = self.here.last().and_then(|above| self.dirs.get_mut(*above)) {
             above.subdirs.push((name.to_owned(), at));
         }
-        let (names, subdirs) = (Names::default(), Vec::new());
+        let (names, subdirs) = (Names::with_room(), Vec::new());
         self.dirs.push(KnownDir { handle: Arc::clone(handle), facts: *facts, names, subdirs });
         self.here.push(at);
     }
@@ -70,7 +70,7 @@ impl Inventory {
             return self.forget();
         }
         if let Some(dir) = self.here.last().and_then(|here| self.dirs.get_mut(*here)) {
-            dir.names.push(name);
+            dir.names.push(name, facts.kind == Kind::File);
             dir.names.facts.push(*facts);
             self.count += 1;
         }
@@ -101,12 +101,23 @@ impl Inventory {
 #[derive(Debug, Default)]
 pub struct Names {
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    /// Where each ends, and whether the listing says that it is a regular file.
+    ends: Vec<(usize, bool)>,
     /// What each of them is, or nothing if they were only listed.
     facts: Vec<Facts>,
 }
 
 impl Names {
+    /// None, with room for as many as a small directory has: growing bit by bit costs a part of 100.
+    fn with_room() -> Self {
+        let names = 32;
+        Self {
+            bytes: Vec::with_capacity(names * 32),
+            ends: Vec::with_capacity(names),
+            facts: Vec::with_capacity(names),
+        }
+    }
+
     /// Forgets them, and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -120,15 +131,20 @@ impl Names {
     }
 
     /// Adds one.
-    pub fn push(&mut self, name: &CStr) {
+    pub fn push(&mut self, name: &CStr, is_file: bool) {
         self.bytes.extend_from_slice(name.to_bytes_with_nul());
-        self.ends.push(self.bytes.len());
+        self.ends.push((self.bytes.len(), is_file));
     }
 
     /// One of them.
     pub fn get(&self, at: usize) -> Option<&CStr> {
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        CStr::from_bytes_with_nul(&self.bytes[start..self.ends[at]]).ok()
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        CStr::from_bytes_with_nul(&self.bytes[start..self.ends[at].0]).ok()
+    }
+
+    /// Whether it is said to be a regular file. It may be something else by now.
+    pub fn is_file(&self, at: usize) -> bool {
+        self.ends[at].1
     }
 
     /// What it was when it was seen.

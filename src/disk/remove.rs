@@ -216,7 +216,12 @@ impl Visit for Remover<'_> {
         self.relook(facts)
     }
 
-    fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt> {
+    fn entry(
+        &mut self,
+        at: &Spot<'_>,
+        facts: &Facts,
+        _opened: Option<OwnedFd>,
+    ) -> Result<(), Halt> {
         // Somebody else removes it at this very moment, which moves its ctime.
         if facts.links == 0 {
             return Ok(());

@@ -71,8 +71,21 @@ impl<'a> Survey<'a> {
         Err(Halt::Enough)
     }
 
-    fn ask_in_use(&mut self, at: &Spot<'_>, links: u64) -> Result<(), Halt> {
-        match in_use_at(at, links)? {
+    fn ask_in_use(
+        &mut self,
+        at: &Spot<'_>,
+        links: u64,
+        opened: Option<OwnedFd>,
+    ) -> Result<(), Halt> {
+        let answer = match opened {
+            Some(handle) if links == 1 => in_use::probe(&File::from(handle), links),
+            // A handle that we have through one of its names is closed before another is opened.
+            other => {
+                drop(other);
+                in_use_at(at, links)?
+            }
+        };
+        match answer {
             InUse::Free => Ok(()),
             InUse::Open => self.spare(Spared::InUse),
             InUse::Locked => self.spare(Spared::Busy),
@@ -139,10 +152,14 @@ impl Visit for Survey<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, at: &Spot<'_>, facts: &Facts) -> Result<(), Halt> {
+    fn opens_files(&self) -> bool {
+        self.probe == InUseProbe::On
+    }
+
+    fn entry(&mut self, at: &Spot<'_>, facts: &Facts, opened: Option<OwnedFd>) -> Result<(), Halt> {
         self.count(facts)?;
         if facts.kind == Kind::File && self.probe == InUseProbe::On {
-            self.ask_in_use(at, facts.links)?;
+            self.ask_in_use(at, facts.links, opened)?;
         }
         self.content.inventory.add(at.name, facts);
         Ok(())

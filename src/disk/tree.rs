@@ -249,7 +249,7 @@ impl<'a, V: Visit> Walk<'a, V> {
             if entry.file_type() == FileType::Directory {
                 frame.subdirs.push(name.to_owned());
             } else {
-                names.push(name);
+                names.push(name, entry.file_type() == FileType::RegularFile);
             }
         }
         Ok(())

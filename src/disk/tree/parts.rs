@@ -113,16 +113,20 @@ pub(super) fn visit<V: Visit>(
         }
         let known = names.facts(at).filter(|_| recalls);
         let spot = Spot { name, recalled: known.is_some(), ..spot };
-        let seen = match known {
-            Some(facts) => Ok(*facts),
-            None => look::at(spot.dir, name, spot.stale.place().mount, Freshness::Synced),
+        let opens = names.is_file(at) && visitor.opens_files();
+        let opened = if opens { look::open_file(spot.dir, name).ok() } else { None };
+        let mount = spot.stale.place().mount;
+        let seen = match (known, &opened) {
+            (Some(facts), _) => Ok(*facts),
+            (None, Some(handle)) => look::of_open(handle, mount),
+            (None, None) => look::at(spot.dir, name, mount, Freshness::Synced),
         };
         match seen {
             Ok(facts) if facts.mounted => visitor.mounted(&spot)?,
             Ok(facts) if facts.kind == Kind::Dir => {
                 dirs.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
             }
-            Ok(facts) => visitor.entry(&spot, &facts)?,
+            Ok(facts) => visitor.entry(&spot, &facts, opened)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => visitor.trouble(&spot, spot.failure("look at", error))?,
         }
