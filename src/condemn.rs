@@ -141,10 +141,8 @@ impl Claim {
         if (facts.id, facts.kind) != (first.id, first.kind) {
             return Err(self.spare(Spared::Replaced));
         }
-        match judge_again(&self.stale, facts, policy, now) {
-            Ok(stale) => Ok(Rechecked { claim: Self { stale, guard: self.guard } }),
-            Err(spared) => Err(self.spare(spared)),
-        }
+        let stale = judge_again(self.stale, facts, policy, now)?;
+        Ok(Rechecked { claim: Self { stale, guard: self.guard } })
     }
 
     /// Lets the lock go, untouched.
@@ -164,14 +162,20 @@ impl Claim {
 }
 
 /// The same judgement as at the first look, on newer facts.
-fn judge_again(stale: &Stale, facts: Facts, policy: &Policy, now: Moment) -> Result<Stale, Spared> {
-    let place = stale.place();
-    let sighting =
-        Sighting { zone: stale.zone(), place, dir: &place.dir, name: stale.name(), facts };
-    policy.judge(&sighting, now).map_err(|kept| match kept.why {
-        KeptBy::Fresh | KeptBy::Excluded => Spared::Used,
-        KeptBy::NotAFile | KeptBy::Unrecognized => Spared::Replaced,
-        KeptBy::Mounted => Spared::Mounted,
+fn judge_again(
+    stale: Stale,
+    facts: Facts,
+    policy: &Policy,
+    now: Moment,
+) -> Result<Stale, Reprieve> {
+    let place = Arc::clone(stale.place());
+    policy.judge_again(stale, &place.dir, facts, now).map_err(|(stale, kept)| {
+        let spared = match kept.why {
+            KeptBy::Fresh | KeptBy::Excluded => Spared::Used,
+            KeptBy::NotAFile | KeptBy::Unrecognized => Spared::Replaced,
+            KeptBy::Mounted => Spared::Mounted,
+        };
+        Reprieve::of(stale, Off::Spared(spared))
     })
 }
 
@@ -207,14 +211,16 @@ impl Rechecked {
         if let Some(spared) = content.spared {
             return Err(Reprieve { newest, ..self.claim.spare(spared) });
         }
-        let facts = Facts { newest_inside: content.newest, ..*self.claim.stale.facts() };
-        match judge_again(&self.claim.stale, facts, policy, now) {
-            Ok(stale) => {
-                let Content { freed, changed, inventory, .. } = content;
-                Ok(Condemned { stale, guard: self.claim.guard, freed, changed, inventory })
-            }
-            Err(spared) => Err(self.claim.spare(spared)),
-        }
+        let Content { freed, changed, inventory, .. } = content;
+        let Claim { stale, guard } = self.claim;
+        // Its own times were judged when they were read again. What is new is what is in it.
+        let stale = if newest.is_some() {
+            let facts = Facts { newest_inside: newest, ..*stale.facts() };
+            judge_again(stale, facts, policy, now)?
+        } else {
+            stale
+        };
+        Ok(Condemned { stale, guard, freed, changed, inventory })
     }
 
     /// Lets the entry be, because its content could not be seen.
@@ -240,7 +246,7 @@ pub struct Content {
     /// The newest ctime of anything in a directory: what has a newer one came or was changed since.
     pub changed: Option<Moment>,
     /// What a directory holds, if that is little.
-    pub inventory: Inventory,
+    pub inventory: Option<Box<Inventory>>,
 }
 
 /// What the disk gets back for a removal.
@@ -290,7 +296,7 @@ pub struct Condemned {
     guard: Guard,
     freed: Freed,
     changed: Option<Moment>,
-    inventory: Inventory,
+    inventory: Option<Box<Inventory>>,
 }
 
 impl Condemned {
@@ -315,8 +321,8 @@ impl Condemned {
     }
 
     /// What the second look saw in a small directory.
-    pub const fn inventory(&self) -> &Inventory {
-        &self.inventory
+    pub fn inventory(&self) -> Option<&Inventory> {
+        self.inventory.as_deref()
     }
 
     /// What the second look says its removal gives back.

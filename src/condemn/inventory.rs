@@ -19,10 +19,10 @@ const MOST_NAMES: usize = 512;
 const MOST_DIRS: usize = 8;
 
 /// A directory and all that is below it, as a walk has seen it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inventory {
-    /// When the walk began; `None`: nothing is known.
-    since: Option<Instant>,
+    /// When the walk began.
+    since: Instant,
     /// The top is the first.
     dirs: Vec<KnownDir>,
     /// Where the walk is: the top, a directory in it, one in that.
@@ -46,13 +46,14 @@ pub struct KnownDir {
 impl Inventory {
     /// One that begins now.
     pub const fn begun(now: Instant) -> Self {
-        Self { since: Some(now), dirs: Vec::new(), here: Vec::new(), count: 0 }
+        Self { since: now, dirs: Vec::new(), here: Vec::new(), count: 0 }
     }
 
-    /// A directory called `name` was entered: the top, or one in the directory where the walk is.
-    pub fn enter(&mut self, name: &CStr, handle: &Arc<OwnedFd>, facts: &Facts) {
-        if self.since.is_none() || self.dirs.len() == MOST_DIRS {
-            return self.forget();
+    /// A directory called `name` was entered: the top, or one in the directory where the walk is. False
+    /// if that is too much to remember.
+    pub fn enter(&mut self, name: &CStr, handle: &Arc<OwnedFd>, facts: &Facts) -> bool {
+        if self.dirs.len() == MOST_DIRS {
+            return false;
         }
         let at = self.dirs.len();
         if let Some(above) = self.here.last().and_then(|above| self.dirs.get_mut(*above)) {
@@ -61,19 +62,21 @@ impl Inventory {
         let (names, subdirs) = (Names::with_room(), Vec::new());
         self.dirs.push(KnownDir { handle: Arc::clone(handle), facts: *facts, names, subdirs });
         self.here.push(at);
+        true
     }
 
-    /// Something else was seen where the walk is.
-    pub fn add(&mut self, name: &CStr, facts: &Facts) {
+    /// Something else was seen where the walk is. False if it cannot be remembered.
+    pub fn add(&mut self, name: &CStr, facts: &Facts) -> bool {
         // Removing one name of a file changes what its other names say.
         if self.count == MOST_NAMES || facts.links > 1 {
-            return self.forget();
+            return false;
         }
         if let Some(dir) = self.here.last().and_then(|here| self.dirs.get_mut(*here)) {
             dir.names.push(name, facts.kind == Kind::File);
             dir.names.facts.push(*facts);
             self.count += 1;
         }
+        true
     }
 
     /// The walk goes on above.
@@ -81,14 +84,9 @@ impl Inventory {
         self.here.pop();
     }
 
-    /// There is too much to remember, or not all of it was seen by one walk.
-    pub fn forget(&mut self) {
-        *self = Self::default();
-    }
-
     /// Whether the walk began no longer ago than `holds`.
     pub fn is_recent(&self, holds: Duration) -> bool {
-        self.since.is_some_and(|since| since.elapsed() < holds)
+        self.since.elapsed() < holds
     }
 
     /// One of its directories; 0 is the top.

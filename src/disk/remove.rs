@@ -45,7 +45,7 @@ pub(super) fn remove(
         // Removing one name of a file changes the file, which has others.
         let changed = condemned.changed().filter(|_| condemned.freed().linked.is_empty());
         let mut remover = Remover::new(stale, now, probe, Instant::now(), changed);
-        let walked = tree::walk(stale, top, Some(condemned.inventory()), means, &mut remover);
+        let walked = tree::walk(stale, top, condemned.inventory(), means, &mut remover);
         if remover.in_other_hands && remover.removed > 0 {
             notes.say(stale.zone(), Note::UsedMeanwhile);
         }

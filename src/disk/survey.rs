@@ -44,7 +44,7 @@ impl<'a> Survey<'a> {
         means: Means<'_>,
     ) -> Result<Self, Halt> {
         let mut survey = Self::new(stale, now, probe);
-        survey.content.inventory = Inventory::begun(Instant::now());
+        survey.content.inventory = Some(Box::new(Inventory::begun(Instant::now())));
         match tree::walk(stale, top, None, means, &mut survey) {
             Ok(()) | Err(Halt::Enough) => Ok(survey),
             Err(halt) => Err(halt),
@@ -64,6 +64,13 @@ impl<'a> Survey<'a> {
         self.content.changed = self.content.changed.max(Some(facts.ctime));
         self.content.freed.add(facts);
         if limit.is_fresh(facts, self.now) { self.spare(Spared::Used) } else { Ok(()) }
+    }
+
+    /// Adds to the inventory, or gives it up if that was too much.
+    fn remember(&mut self, add: impl FnOnce(&mut Inventory) -> bool) {
+        if self.content.inventory.as_deref_mut().is_some_and(|inventory| !add(inventory)) {
+            self.content.inventory = None;
+        }
     }
 
     fn spare(&mut self, why: Spared) -> Result<(), Halt> {
@@ -128,7 +135,8 @@ impl Visit for Survey<'_> {
         self.content.changed = self.content.changed.max(changed);
         self.content.spared = self.content.spared.or(spared);
         self.content.freed.join(freed);
-        self.content.inventory.forget();
+        // Not all of it was seen by one walk.
+        self.content.inventory = None;
         self.in_use_unknown |= in_use_unknown;
         self.atime_moved |= atime_moved;
     }
@@ -148,7 +156,7 @@ impl Visit for Survey<'_> {
         if !is_top && self.probe == InUseProbe::On && in_use::is_held(handle) {
             return self.spare(Spared::Busy);
         }
-        self.content.inventory.enter(name, handle, facts);
+        self.remember(|inventory| inventory.enter(name, handle, facts));
         Ok(())
     }
 
@@ -161,12 +169,15 @@ impl Visit for Survey<'_> {
         if facts.kind == Kind::File && self.probe == InUseProbe::On {
             self.ask_in_use(at, facts.links, opened)?;
         }
-        self.content.inventory.add(at.name, facts);
+        self.remember(|inventory| inventory.add(at.name, facts));
         Ok(())
     }
 
     fn leave(&mut self, _at: &Spot<'_>, _left: &Left<'_>) -> Result<Next, Halt> {
-        self.content.inventory.leave();
+        self.remember(|inventory| {
+            inventory.leave();
+            true
+        });
         Ok(Next::Up)
     }
 

@@ -274,7 +274,7 @@ pub struct Kept {
 
 /// The verdict on an entry that has expired, as far as the first look can tell.
 ///
-/// Only [`Policy::judge`] makes one:
+/// Only [`Policy`] makes one:
 /// ```compile_fail
 /// use retention_sweeper::retention::Stale;
 /// let forged: Stale<()> = Stale { place: (), name: c"task-1".to_owned() };
@@ -331,10 +331,40 @@ impl Policy {
         sighting: &Sighting<'_, P>,
         now: Moment,
     ) -> Result<Stale<P>, Kept> {
-        let Sighting { zone, place, dir, name, facts } = *sighting;
+        let Sighting { zone, place, dir, name, ref facts } = *sighting;
+        let (limit, age) = self.verdict(zone, dir, name, facts, now)?;
+        let (place, name, facts) = (place.clone(), name.to_owned(), *facts);
+        Ok(Stale { zone, place, name, facts, limit, age })
+    }
+
+    /// Judges what was found stale once more, on newer facts; `dir` is the directory of its place.
+    ///
+    /// # Errors
+    /// [`Kept`] when it stays, beside the entry as it was.
+    pub fn judge_again<P>(
+        &self,
+        stale: Stale<P>,
+        dir: &Path,
+        facts: Facts,
+        now: Moment,
+    ) -> Result<Stale<P>, (Stale<P>, Kept)> {
+        match self.verdict(stale.zone, dir, &stale.name, &facts, now) {
+            Ok((limit, age)) => Ok(Stale { facts, limit, age, ..stale }),
+            Err(kept) => Err((stale, kept)),
+        }
+    }
+
+    fn verdict(
+        &self,
+        zone: Zone,
+        dir: &Path,
+        name: &CStr,
+        facts: &Facts,
+        now: Moment,
+    ) -> Result<(Limit, Age), Kept> {
         let none = |why| Kept { why, age: None, limit: None };
-        let limit = Limit::of(self, zone, name, &facts).map_err(none)?;
-        let used = limit.clock.read(&facts);
+        let limit = Limit::of(self, zone, name, facts).map_err(none)?;
+        let used = limit.clock.read(facts);
         let age = used.age_at(now);
         let kept = |why| Kept { why, age: Some(age), limit: Some(limit) };
         if !limit.is_past(used, now) {
@@ -344,6 +374,6 @@ impl Policy {
         if self.exclude.covers(dir, name) {
             return Err(kept(KeptBy::Excluded));
         }
-        Ok(Stale { zone, place: place.clone(), name: name.to_owned(), facts, limit, age })
+        Ok((limit, age))
     }
 }

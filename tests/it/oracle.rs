@@ -92,6 +92,7 @@ fn policy(by_entry: bool, older_than: bool) -> Policy {
 fn the_policy_agrees_with_a_dumb_oracle_on_every_combination() {
     let now = Moment::from_unix(NOW, 0);
     let at = |age: i64| Moment::from_unix(NOW.saturating_sub(age), 0);
+    let long_ago = at(1_000_000_000);
     let mut seen = std::collections::BTreeMap::new();
     for (by_entry, older_than) in [(false, false), (true, false), (false, true), (true, true)] {
         let policy = policy(by_entry, older_than);
@@ -127,6 +128,17 @@ fn the_policy_agrees_with_a_dumb_oracle_on_every_combination() {
                                     verdict, wanted,
                                     "{zone:?} {kind:?} {word} atime {atime_age} mtime {mtime_age}"
                                 );
+                                // Judged again after it was found stale, it gets the same verdict.
+                                let once = Facts { atime: long_ago, mtime: long_ago, ..facts };
+                                let once = Facts { mounted: false, ..once };
+                                let sighting = Sighting { facts: once, ..sighting };
+                                if let Ok(stale) = policy.judge(&sighting, now) {
+                                    let verdict = match policy.judge_again(stale, dir, facts, now) {
+                                        Ok(_) => "stale",
+                                        Err((_, kept)) => kept.why.key(),
+                                    };
+                                    assert_eq!(verdict, wanted, "again: {zone:?} {kind:?} {word}");
+                                }
                                 *seen.entry(wanted).or_insert(0_u64) += 1;
                             }
                         }

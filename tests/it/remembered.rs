@@ -132,7 +132,7 @@ fn a_small_tree_is_removed_as_it_was_surveyed() {
         .sum();
     let known = Mutex::new(None);
     let fate = sweep(&world, |condemned| {
-        let inventory = condemned.inventory();
+        let inventory = condemned.inventory().unwrap();
         let dirs = (0..).map_while(|at| inventory.dir(at));
         let held = dirs.map(|dir| (dir.names.count(), dir.subdirs.len())).collect::<Vec<_>>();
         *known.lock().unwrap() = Some(held);
@@ -154,8 +154,7 @@ fn of_a_large_tree_nothing_is_remembered() {
     for world in [many_files, many_dirs, linked] {
         world.age_dirs("tmp", 20 * DAY);
         let fate = sweep(&world, |condemned| {
-            let inventory = condemned.inventory();
-            assert!(inventory.dir(0).is_none() && !inventory.is_recent(Duration::MAX));
+            assert!(condemned.inventory().is_none());
         });
         assert!(fate.starts_with("removed"), "{fate}");
         assert!(!world.has("tmp/tree"));
