@@ -8,7 +8,7 @@
 //! There is no unlink by descriptor in Linux. Between the last look and the unlink a name can be
 //! given to another file by somebody who does not take the lock; the second look keeps that window
 //! at microseconds, and nothing here can close it. A small directory is looked at as a whole before any
-//! of it goes: what is used in it in the milliseconds until then goes with it.
+//! of it goes: what is used or replaced in it in the milliseconds until then goes with it.
 //!
 //! This is how it is meant:
 //! ```

@@ -191,11 +191,27 @@ pub(crate) fn open_parent(child: impl AsFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// How files are opened. NONBLOCK and NOCTTY for the case that a FIFO or a terminal has taken the name by
+/// now.
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
 /// Opens a regular file to ask about it, never to read it.
 pub(crate) fn open_file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    // NONBLOCK and NOCTTY for the case that a FIFO or a terminal has taken its name by now.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    openat(dir, name, flags | OFlags::RDONLY, Mode::empty())
+    openat(dir, name, FILE, Mode::empty())
+}
+
+/// Opens what a listing says is a regular file, before it is looked at: not through a link, and not if
+/// something else is mounted on it. `None` says nothing but that it has to be looked at by its name.
+pub(crate) fn open_listed_file(dir: impl AsFd, name: &CStr) -> Option<OwnedFd> {
+    if NO_OPENAT2.load(Ordering::Relaxed) {
+        return None;
+    }
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    openat2(dir, name, FILE, Mode::empty(), resolve).ok()
 }
 
 /// Whether names in an open directory may be removed by us, as far as the system says beforehand.

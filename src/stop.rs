@@ -94,10 +94,9 @@ impl Stop {
         self.rate.as_ref().map_or(usize::MAX, |rate| tenth(rate).max(1))
     }
 
-    /// Waits until `count` more removals are within the rate, or somebody waits for the end. Says whether
-    /// there is a rate, so that this may have taken a while.
-    pub fn pace(&self, count: usize) -> bool {
-        let Some(rate) = &self.rate else { return false };
+    /// Waits until `count` more removals are within the rate, or somebody waits for the end.
+    pub fn pace(&self, count: usize) {
+        let Some(rate) = &self.rate else { return };
         let now = Instant::now();
         let at = {
             let mut next = rate.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,11 +108,10 @@ impl Stop {
         while !self.is_urgent() {
             let left = at.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                break;
+                return;
             }
             std::thread::sleep(left.min(NAP));
         }
-        true
     }
 
     /// The flag that a signal handler sets.

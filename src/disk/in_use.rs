@@ -56,9 +56,13 @@ pub fn probe(file: &File, links: u64) -> InUse {
         // NFS and SMB refuse every lease in these words.
         Lease::Refused if is_remote(file) => unless_locked(file),
         Lease::Refused if links > 1 => {
-            // Another worker of ours may have it open through another of its names, for microseconds.
-            std::thread::sleep(Duration::from_millis(1));
-            if lease(file) == Lease::Granted { InUse::Free } else { held(file) }
+            // Another worker of ours may have it open through another of its names, for microseconds, or
+            // for as long as it does not get to run.
+            let granted = (0..5).any(|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                lease(file) == Lease::Granted
+            });
+            if granted { InUse::Free } else { held(file) }
         }
         Lease::Refused => held(file),
         Lease::NotToBeHad => unless_locked(file),

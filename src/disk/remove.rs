@@ -162,7 +162,8 @@ impl<'a> Remover<'a> {
     /// The survey's judgement, once more, before anything of it goes. What was moved here since has the
     /// times that it had, but not its ctime.
     fn relook(&mut self, facts: &Facts) -> Result<(), Halt> {
-        let came = self.changed.is_some_and(|newest| facts.ctime > newest);
+        // With no link left somebody else removes it at this very moment, and the unlink will find it gone.
+        let came = facts.links > 0 && self.changed.is_some_and(|newest| facts.ctime > newest);
         if came || self.is_fresh(facts) { self.spare(Spared::Used) } else { Ok(()) }
     }
 
@@ -222,10 +223,6 @@ impl Visit for Remover<'_> {
         facts: &Facts,
         _opened: Option<OwnedFd>,
     ) -> Result<(), Halt> {
-        // Somebody else removes it at this very moment, which moves its ctime.
-        if facts.links == 0 {
-            return Ok(());
-        }
         self.relook(facts)?;
         let is_file = facts.kind == Kind::File && self.probe == InUseProbe::On;
         if is_file && !at.recalled && self.surveyed.elapsed() > PROBED {

@@ -61,7 +61,10 @@ impl<'a> Survey<'a> {
         let limit = self.stale.limit();
         let used = limit.clock.read(facts);
         self.content.newest = self.content.newest.max(Some(used));
-        self.content.changed = self.content.changed.max(Some(facts.ctime));
+        // A ctime moves, too, when the last name goes: nothing of the tree has been seen there.
+        if facts.links > 0 {
+            self.content.changed = self.content.changed.max(Some(facts.ctime));
+        }
         self.content.freed.add(facts);
         if limit.is_fresh(facts, self.now) { self.spare(Spared::Used) } else { Ok(()) }
     }
@@ -105,7 +108,8 @@ impl<'a> Survey<'a> {
 }
 
 /// Files with several names are asked about one at a time: through two names at once, two workers of
-/// ours would take each other for somebody else.
+/// ours would take each other for somebody else. (One that comes to look has such a file open, too, but
+/// closes it before it waits for its turn to ask.)
 static LINKED: Mutex<()> = Mutex::new(());
 
 /// Whether anybody uses the regular file at this spot.
@@ -174,10 +178,9 @@ impl Visit for Survey<'_> {
     }
 
     fn leave(&mut self, _at: &Spot<'_>, _left: &Left<'_>) -> Result<Next, Halt> {
-        self.remember(|inventory| {
+        if let Some(inventory) = &mut self.content.inventory {
             inventory.leave();
-            true
-        });
+        }
         Ok(Next::Up)
     }
 

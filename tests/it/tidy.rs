@@ -229,3 +229,18 @@ fn every_file_says_what_it_is_and_stays_small() {
         }
     }
 }
+
+#[test]
+fn tests_start_programs_while_nobody_writes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    for entry in walkdir::WalkDir::new(root) {
+        let entry = entry.unwrap();
+        if entry.file_type().is_file() && !entry.path().ends_with("start.rs") {
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            for raw in ["spawn", "output", "status"] {
+                let call = format!(".{raw}()");
+                assert!(!text.contains(&call), "{call} in {:?}: see start.rs", entry.path());
+            }
+        }
+    }
+}

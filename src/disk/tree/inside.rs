@@ -25,10 +25,6 @@ impl<V: Visit> Walk<'_, V> {
     /// asking at every step was 38.
     pub(super) fn stay_inside(&mut self, count: usize) -> Result<(), Halt> {
         let Shared { stale, parent, .. } = self.shared;
-        // What is known was where it was found a moment ago: being moved would have shown in its times.
-        if self.shared.recalls() && self.frames.last().is_some_and(|last| last.known.is_some()) {
-            return Ok(());
-        }
         // Open are the topmost ones and the last.
         let last = self.frames.len().saturating_sub(1);
         for at in (0..last.min(KEPT_OPEN + 1)).chain([last]).take_while(|at| *at < count) {

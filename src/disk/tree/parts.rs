@@ -102,19 +102,18 @@ pub(super) fn visit<V: Visit>(
             |visitor| visit(shared, spot, names, dirs, middle..some.end, visitor),
         );
     }
-    let mut recalls = shared.recalls();
     for at in some {
         let Some(name) = names.get(at) else { continue };
         if shared.halted.load(Ordering::Relaxed) {
             return Err(Halt::Elsewhere);
         }
-        if V::REMOVES && shared.means.stop.pace(1) {
-            recalls = shared.recalls();
+        if V::REMOVES {
+            shared.means.stop.pace(1);
         }
-        let known = names.facts(at).filter(|_| recalls);
+        let known = names.facts(at).filter(|_| shared.recalls());
         let spot = Spot { name, recalled: known.is_some(), ..spot };
         let opens = names.is_file(at) && visitor.opens_files();
-        let opened = if opens { look::open_file(spot.dir, name).ok() } else { None };
+        let opened = if opens { look::open_listed_file(spot.dir, name) } else { None };
         let mount = spot.stale.place().mount;
         let seen = match (known, &opened) {
             (Some(facts), _) => Ok(*facts),

@@ -1,12 +1,14 @@
 //! What the survey of a small tree spares the removal that follows at once: opening and listing its
 //! directories, and looking at each of its names, a second time within milliseconds.
 //!
-//! It must not trust what is known of a directory in which something has come, gone or been moved since:
-//! that shows in its times, which are read again. What does not show is that a file was used in those
-//! milliseconds; but whoever comes back to a tree so shortly before its end finds it going in any case.
+//! It must not trust what is known of a directory in which something has come, gone or been moved until
+//! it is its turn: that shows in its times, which are read again then. What does not show is that a file
+//! was used in those milliseconds, or was replaced or got another name when its directory's turn had
+//! begun; but whoever comes back to a tree so shortly before its end finds it going in any case. That the
+//! directories lie in the tree is asked as often as ever.
 //!
-//! It spares a third of the calls (2.8 of 8 for every two files of a tree in which they are 25 a
-//! directory), and a tenth to a sixth of the time.
+//! It spares a third of the calls (100 looks, 10 listings and 4 directories opened for a tree of 100 files
+//! in four directories) and a tenth to a sixth of the time.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
