@@ -13,6 +13,7 @@ mod meanwhile;
 mod names;
 mod oracle;
 mod remembered;
+mod seams;
 mod service;
 mod shards;
 mod start;

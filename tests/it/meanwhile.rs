@@ -336,8 +336,7 @@ fn a_report_that_cannot_be_written_is_a_failure() {
     world.file("tmp/old", 20 * DAY);
     let mut command = world.command(&["run", "--format", "json"]);
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let output =
-        command.stdout(full).stderr(Stdio::piped()).start().unwrap().wait_with_output().unwrap();
+    let output = command.stdout(full).stderr(Stdio::piped()).awaited().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot be written"));
     assert!(!world.has("tmp/old"), "the pass went on");

@@ -8,97 +8,16 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use retention_sweeper::condemn::{
-    Claim, Condemned, Disk, Failure, Fate, Place, Removed, Reprieve, Seen, Step,
-};
-use retention_sweeper::disk::{InUseProbe, RealDisk, Scan};
-use retention_sweeper::lock::Backend;
-use retention_sweeper::retention::{Exclude, ExportTtls, Moment, Policy, TmpAge, Ttl, Zone};
-use retention_sweeper::stop::Stop;
-use retention_sweeper::sweep::{Audience, Outcome, Pass, Tally};
-use retention_sweeper::volume::{Forbidden, Volume};
-use retention_sweeper::workers::Workers;
-
+use retention_sweeper::condemn::Condemned;
+use retention_sweeper::retention::Zone;
 use rustix::fs::inotify;
 
-use crate::world::{DAY, NOW_SECS, World, set_age};
+use crate::seams::sweep_while;
+use crate::world::{DAY, Stat, World, set_age};
 
-/// A real disk, on which something happens between the survey of a tree and its removal.
-struct Between<'v, F>(RealDisk<'v>, F);
-
-impl<F: Fn(&Condemned) + Sync> Disk for Between<'_, F> {
-    type Scan = Scan;
-    fn open_zone(&self, zone: Zone) -> Result<Option<Scan>, Failure> {
-        self.0.open_zone(zone)
-    }
-    fn sight<'s>(
-        &self,
-        scan: &'s Scan,
-        buffer: &mut Vec<u8>,
-        each: &mut impl FnMut(Seen<'_>),
-    ) -> Step<'s> {
-        self.0.sight(scan, buffer, each)
-    }
-    fn look_again(
-        &self,
-        claim: Claim,
-        policy: &Policy,
-        now: Moment,
-    ) -> Result<Condemned, Reprieve> {
-        self.0.look_again(claim, policy, now)
-    }
-    fn remove(&self, condemned: Condemned, now: Moment) -> Result<Removed, Reprieve> {
-        (self.1)(&condemned);
-        self.0.remove(condemned, now)
-    }
-    fn notes(&self, zone: Zone) -> Vec<String> {
-        self.0.notes(zone)
-    }
-}
-
-/// Hears the fates.
-#[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
-
-impl Audience for Heard {
-    fn begins(&self, _zone: Zone) {}
-    fn tell(&self, outcome: &Outcome<'_>) {
-        let fate = match &outcome.fate {
-            Fate::Removed => format!("removed {}", outcome.freed.0),
-            Fate::Kept(kept) => kept.why.key().to_owned(),
-            Fate::Spared(why) => why.key().to_owned(),
-            Fate::Failed(failure) => failure.to_string(),
-        };
-        self.0.lock().unwrap().push(fate);
-    }
-    fn so_far(&self, _root: &Place, _names: u64, _handful: &Tally) {}
-}
-
-/// Sweeps `tmp/` while that happens; what was said of the one tree in it.
+/// Sweeps `tmp/` while that happens after the survey; what was said of the one tree in it.
 fn sweep(world: &World, happens: impl Fn(&Condemned) + Sync) -> String {
-    let volume = Volume::open(&world.root, &Forbidden::default()).unwrap();
-    let (stop, workers, heard) = (Stop::default(), Workers::one(), Heard::default());
-    let policy = Policy {
-        export: ExportTtls::all(Ttl::from_secs(86_400)),
-        retention: Ttl::from_secs(14 * 86_400),
-        tmp_age: TmpAge::Tree,
-        older_than: None,
-        exclude: Exclude::default(),
-    };
-    let disk = RealDisk::new(&volume, InUseProbe::On, &stop, &workers);
-    let pass = Pass {
-        disk: &Between(disk, happens),
-        locks: &Backend::flock(),
-        policy: &policy,
-        now: Moment::from_unix(NOW_SECS, 0),
-        stop: &stop,
-        workers: &workers,
-        lock_wait: Duration::ZERO,
-    };
-    pass.sweep(&[Zone::Tmp], &heard);
-    let mut heard = heard.0.into_inner().unwrap();
-    assert_eq!(heard.len(), 1, "{heard:?}");
-    heard.remove(0)
+    sweep_while(world, Zone::Tmp, || {}, happens).0
 }
 
 /// A volume with a small tree that has expired: `tmp/tree` with five files and two directories, one in
@@ -127,19 +46,24 @@ fn when(happens: impl Fn(&World) + Sync, survivors: &[&str]) -> String {
 #[test]
 fn a_small_tree_is_removed_as_it_was_surveyed() {
     let world = world();
-    let blocks = |path: &Path| crate::world::Stat::of(path).allocated();
+    let blocks = |path: &Path| Stat::of(path).allocated();
     let freed: u64 = walkdir::WalkDir::new(world.path("tmp/tree"))
         .into_iter()
         .map(|entry| blocks(entry.unwrap().path()))
         .sum();
     let known = Mutex::new(None);
-    let fate = sweep(&world, |condemned| {
-        let inventory = condemned.inventory().unwrap();
-        let dirs = (0..).map_while(|at| inventory.dir(at));
-        let held = dirs.map(|dir| (dir.names.count(), dir.subdirs.len())).collect::<Vec<_>>();
-        *known.lock().unwrap() = Some(held);
-    });
-    assert_eq!(fate, format!("removed {freed}"));
+    let said = sweep_while(
+        &world,
+        Zone::Tmp,
+        || {},
+        |condemned| {
+            let inventory = condemned.inventory().unwrap();
+            let dirs = (0..).map_while(|at| inventory.dir(at));
+            let held = dirs.map(|dir| (dir.names.count(), dir.subdirs.len())).collect::<Vec<_>>();
+            *known.lock().unwrap() = Some(held);
+        },
+    );
+    assert_eq!(said, ("removed".to_owned(), freed));
     assert_eq!(known.into_inner().unwrap().unwrap(), [(5, 1), (5, 1), (5, 0)]);
     assert!(!world.has("tmp/tree") && world.has("tmp"));
 }
@@ -158,7 +82,7 @@ fn of_a_large_tree_nothing_is_remembered() {
         let fate = sweep(&world, |condemned| {
             assert!(condemned.inventory().is_none());
         });
-        assert!(fate.starts_with("removed"), "{fate}");
+        assert_eq!(fate, "removed");
         assert!(!world.has("tmp/tree"));
     }
 }
@@ -169,7 +93,7 @@ fn what_came_into_a_small_tree_since_is_not_removed() {
     for path in came {
         for age in [0, 20 * DAY] {
             let fate = when(|world| drop(world.file(path, age)), &[path]);
-            assert!(!fate.starts_with("removed"), "{path} of age {age}: {fate}");
+            assert_ne!(fate, "removed", "{path} of age {age}: {fate}");
         }
     }
 }
@@ -195,7 +119,7 @@ fn what_took_the_place_of_something_in_a_small_tree_is_not_removed() {
         world.age_dirs("tmp/tree", 20 * DAY);
     };
     let fate = when(other_tree, &["tmp/tree/sub/3"]);
-    assert!(!fate.starts_with("removed"), "{fate}");
+    assert_ne!(fate, "removed", "{fate}");
 }
 
 #[test]
@@ -228,7 +152,7 @@ fn no_directory_is_opened_a_second_time_if_that_is_quick() {
             let sub = world.path("tmp/tree/sub");
             inotify::add_watch(&watch, sub, inotify::WatchFlags::OPEN).unwrap();
         });
-        assert!(fate.starts_with("removed"), "{fate}");
+        assert_eq!(fate, "removed");
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(&watch, &mut buffer);
         std::iter::from_fn(|| events.next().ok().map(|event| event.events()))
@@ -242,6 +166,6 @@ fn whenever_the_memory_runs_out_all_of_the_tree_goes() {
     for tenths in 0..70 {
         let world = world();
         let fate = sweep(&world, |_| std::thread::sleep(Duration::from_micros(tenths * 100)));
-        assert!(fate.starts_with("removed") && !world.has("tmp/tree"), "after {tenths}: {fate}");
+        assert!(fate == "removed" && !world.has("tmp/tree"), "after {tenths}: {fate}");
     }
 }

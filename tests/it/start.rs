@@ -22,7 +22,10 @@ pub trait Start {
     /// Like `spawn`, which returns when the program runs.
     fn start(&mut self) -> io::Result<Child>;
 
-    /// Like `output`: runs it to its end and has all that it prints. Its stdin is ours, if not told otherwise.
+    /// Runs it to its end and has what it prints into pipes. Its stdin is ours, if not told otherwise.
+    fn awaited(&mut self) -> io::Result<Output>;
+
+    /// Like `output`: the same, with all that it prints.
     fn finish(&mut self) -> io::Result<Output>;
 
     /// Like `status`: runs it to its end.
@@ -35,9 +38,12 @@ impl Start for Command {
         self.spawn()
     }
 
-    fn finish(&mut self) -> io::Result<Output> {
-        self.stdout(Stdio::piped()).stderr(Stdio::piped());
+    fn awaited(&mut self) -> io::Result<Output> {
         self.start()?.wait_with_output()
+    }
+
+    fn finish(&mut self) -> io::Result<Output> {
+        self.stdout(Stdio::piped()).stderr(Stdio::piped()).awaited()
     }
 
     fn ended(&mut self) -> io::Result<ExitStatus> {

@@ -42,13 +42,7 @@ fn nobody_who_reads_stdout_or_stderr_is_needed() {
     for format in ["text", "json", "jsonl"] {
         let world = talkative();
         let mut command = bounded(&world.command(&["run", "-v", "--format", format]));
-        let output = command
-            .stdout(closed_pipe())
-            .stderr(closed_pipe())
-            .start()
-            .unwrap()
-            .wait_with_output()
-            .unwrap();
+        let output = command.stdout(closed_pipe()).stderr(closed_pipe()).awaited().unwrap();
         assert_eq!(output.status.code(), Some(0), "{format}");
         assert_swept(&world, format);
     }
@@ -59,15 +53,8 @@ fn a_reader_who_has_seen_enough_is_no_trouble_worth_a_word() {
     for format in ["text", "json", "jsonl"] {
         let world = talkative();
         let mut command = bounded(&world.command(&["run", "--format", format]));
-        let run = Run::from(
-            command
-                .stdout(closed_pipe())
-                .stderr(Stdio::piped())
-                .start()
-                .unwrap()
-                .wait_with_output()
-                .unwrap(),
-        );
+        let run =
+            Run::from(command.stdout(closed_pipe()).stderr(Stdio::piped()).awaited().unwrap());
         assert_eq!(run.exits(0).stderr, "", "{format}");
         assert_swept(&world, format);
     }
@@ -93,15 +80,7 @@ fn a_report_that_finds_no_room_is_mentioned_and_the_pass_goes_on() {
         let world = talkative();
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut command = bounded(&world.command(&["run", "--format", format]));
-        let run = Run::from(
-            command
-                .stdout(full)
-                .stderr(Stdio::piped())
-                .start()
-                .unwrap()
-                .wait_with_output()
-                .unwrap(),
-        );
+        let run = Run::from(command.stdout(full).stderr(Stdio::piped()).awaited().unwrap());
         assert!(run.stderr.contains("the report cannot be written"), "{}", run.stderr);
         assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
         assert_swept(&world, format);
