@@ -68,13 +68,13 @@ impl Workers {
         self.idle.load(Ordering::Relaxed) > 0
     }
 
-    /// Does both halves of a task, side by side if another worker has nothing to do.
+    /// Does both halves of a task, side by side on these workers. For when some of them are idle.
     pub fn halves<L: Send, R: Send>(
         &self,
         left: impl FnOnce() -> L + Send,
         right: impl FnOnce() -> R + Send,
     ) -> (L, R) {
-        if self.are_idle() && rayon::current_thread_index().is_some() {
+        if rayon::current_thread_index().is_some() {
             rayon::join(left, right)
         } else {
             (left(), right())
