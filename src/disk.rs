@@ -112,6 +112,8 @@ struct Onlooker<'a> {
     stop: &'a Stop,
     notes: &'a Notes,
     shard: Option<Shard>,
+    /// Others look at the same directories, so names are dealt in helpings.
+    shares: bool,
 }
 
 impl Onlooker<'_> {
@@ -192,7 +194,8 @@ impl<'v> RealDisk<'v> {
     }
 
     const fn onlooker(&self) -> Onlooker<'_> {
-        Onlooker { stop: self.stop, notes: &self.notes, shard: self.shard }
+        let shares = self.workers.are_several();
+        Onlooker { stop: self.stop, notes: &self.notes, shard: self.shard, shares }
     }
 
     const fn means(&self) -> Means<'_> {

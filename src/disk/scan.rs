@@ -24,8 +24,8 @@ use crate::volume::Volume;
 /// Big enough that a call a buffer does not show, small enough to stay in the processor's cache.
 pub(super) const BUFFER: usize = 64 * 1024;
 
-/// What a worker begins with: some fifty names. Where a look takes a millisecond, as on a network file
-/// system, a large helping would leave all other workers without any (eight of them took two thirds of
+/// What each of several workers begins with: some fifty names. Where a look takes a millisecond, as on a
+/// network file system, a large helping would leave all other workers without any (eight of them took two thirds of
 /// the time of one over a thousand names; so they take an eighth).
 const FIRST_HELPING: usize = 4 * 1024;
 
@@ -104,7 +104,8 @@ impl Dirs {
         let start = Instant::now();
         let mut names = 0;
         let mut seer = instances::Seer::new(onlooker);
-        dir.take(buffer, |name| {
+        let least = if onlooker.shares { FIRST_HELPING } else { BUFFER };
+        dir.take(buffer, least, |name| {
             if onlooker.stop.is_raised() {
                 return;
             }
@@ -127,18 +128,24 @@ impl Dirs {
             buffer.clear();
             buffer.reserve_exact(2 * size);
         } else if took > SLOW {
-            buffer.shrink_to(FIRST_HELPING.max(size / 2));
+            buffer.shrink_to(least.max(size / 2));
         }
         Step { more: More::Yes, root: Some(&dir.place), names }
     }
 }
 
 impl SharedDir {
-    /// Fetches one buffer and hands out its names and their kinds, all but `.` and `..`.
-    fn take(&self, buffer: &mut Vec<u8>, mut each: impl FnMut(io::Result<(&CStr, FileType)>)) {
+    /// Fetches one buffer of `least` bytes or more and hands out its names and their kinds, all but `.`
+    /// and `..`.
+    fn take(
+        &self,
+        buffer: &mut Vec<u8>,
+        least: usize,
+        mut each: impl FnMut(io::Result<(&CStr, FileType)>),
+    ) {
         buffer.clear();
-        if buffer.capacity() < FIRST_HELPING {
-            buffer.reserve_exact(FIRST_HELPING);
+        if buffer.capacity() < least {
+            buffer.reserve_exact(least);
         }
         let mut names = RawDir::new(&self.place.handle, buffer.spare_capacity_mut());
         let mut first = true;
