@@ -13,11 +13,11 @@
 //! This is how it is meant:
 //! ```
 //! use retention_sweeper::condemn::{Claim, Disk, Removed, Reprieve};
-//! use retention_sweeper::retention::{Moment, Policy};
+//! use retention_sweeper::retention::Moment;
 //! fn finish<D: Disk>(
-//!     disk: &D, claim: Claim, policy: &Policy, now: Moment,
+//!     disk: &D, claim: Claim, now: Moment,
 //! ) -> Result<Removed, Reprieve> {
-//!     let condemned = disk.look_again(claim, policy, now)?;
+//!     let condemned = disk.look_again(claim, now)?;
 //!     disk.remove(condemned, now)
 //! }
 //! ```
@@ -55,7 +55,7 @@ use std::sync::Arc;
 
 pub use inventory::{Inventory, KnownDir, Names};
 
-use crate::retention::{self, Bytes, Facts, FileId, Kept, KeptBy, Moment, Policy, Zone};
+use crate::retention::{self, Bytes, Facts, FileId, Kept, KeptBy, Moment, Zone};
 
 /// An open directory that entries of a zone are seen in.
 #[derive(Debug)]
@@ -131,17 +131,12 @@ impl Claim {
     ///
     /// # Errors
     /// The claim is off when another file has the name by now, or when it was used in between.
-    pub fn recheck(
-        self,
-        facts: Facts,
-        policy: &Policy,
-        now: Moment,
-    ) -> Result<Rechecked, Reprieve> {
+    pub fn recheck(self, facts: Facts, now: Moment) -> Result<Rechecked, Reprieve> {
         let first = self.stale.facts();
         if (facts.id, facts.kind) != (first.id, first.kind) {
             return Err(self.spare(Spared::Replaced));
         }
-        let stale = judge_again(self.stale, facts, policy, now)?;
+        let stale = judge_again(self.stale, facts, now)?;
         Ok(Rechecked { claim: Self { stale, guard: self.guard } })
     }
 
@@ -162,15 +157,9 @@ impl Claim {
 }
 
 /// The same judgement as at the first look, on newer facts.
-fn judge_again(
-    stale: Stale,
-    facts: Facts,
-    policy: &Policy,
-    now: Moment,
-) -> Result<Stale, Reprieve> {
-    let place = Arc::clone(stale.place());
-    policy.judge_again(stale, &place.dir, facts, now).map_err(|(stale, kept)| {
-        let spared = match kept.why {
+fn judge_again(stale: Stale, facts: Facts, now: Moment) -> Result<Stale, Reprieve> {
+    stale.judge_again(facts, now).map_err(|(stale, why)| {
+        let spared = match why {
             KeptBy::Fresh | KeptBy::Excluded => Spared::Used,
             KeptBy::NotAFile | KeptBy::Unrecognized => Spared::Replaced,
             KeptBy::Mounted => Spared::Mounted,
@@ -201,12 +190,7 @@ impl Rechecked {
     ///
     /// # Errors
     /// The claim is off.
-    pub fn condemn(
-        self,
-        content: Content,
-        policy: &Policy,
-        now: Moment,
-    ) -> Result<Condemned, Reprieve> {
+    pub fn condemn(self, content: Content, now: Moment) -> Result<Condemned, Reprieve> {
         let newest = content.newest;
         if let Some(spared) = content.spared {
             return Err(Reprieve { newest, ..self.claim.spare(spared) });
@@ -216,7 +200,7 @@ impl Rechecked {
         // Its own times were judged when they were read again. What is new is what is in it.
         let stale = if newest.is_some() {
             let facts = Facts { newest_inside: newest, ..*stale.facts() };
-            judge_again(stale, facts, policy, now)?
+            judge_again(stale, facts, now)?
         } else {
             stale
         };
@@ -508,8 +492,7 @@ pub trait Disk: Sync {
     ///
     /// # Errors
     /// The entry stays, with the reason.
-    fn look_again(&self, claim: Claim, policy: &Policy, now: Moment)
-    -> Result<Condemned, Reprieve>;
+    fn look_again(&self, claim: Claim, now: Moment) -> Result<Condemned, Reprieve>;
 
     /// Removes it. The token is spent; its lock is given back after the removal.
     ///

@@ -27,7 +27,7 @@ use crate::condemn::{
     Sighting, Spared, Step,
 };
 use crate::look;
-use crate::retention::{Bytes, Kind, Moment, Policy, Shard, Zone};
+use crate::retention::{Bytes, Kind, Moment, Shard, Zone};
 use crate::stop::Stop;
 use crate::volume::Volume;
 use crate::workers::Workers;
@@ -288,12 +288,7 @@ impl Disk for RealDisk<'_> {
         self.candidates.as_ref().map_or(More::No, |list| list.another_round(self.onlooker()))
     }
 
-    fn look_again(
-        &self,
-        claim: Claim,
-        policy: &Policy,
-        now: Moment,
-    ) -> Result<Condemned, Reprieve> {
+    fn look_again(&self, claim: Claim, now: Moment) -> Result<Condemned, Reprieve> {
         let stale = claim.stale();
         let place = Arc::clone(stale.place());
         let facts =
@@ -308,9 +303,9 @@ impl Disk for RealDisk<'_> {
                     return Err(claim.fail(failure));
                 }
             };
-        let rechecked = claim.recheck(facts, policy, now)?;
+        let rechecked = claim.recheck(facts, now)?;
         match self.content(&rechecked, now) {
-            Ok(content) => rechecked.condemn(content, policy, now),
+            Ok(content) => rechecked.condemn(content, now),
             Err(Off::Failed(failure)) => Err(rechecked.fail(failure)),
             Err(_) => Err(rechecked.stop()),
         }
@@ -356,13 +351,8 @@ impl Disk for Rehearsal<'_> {
         self.0.another_round()
     }
 
-    fn look_again(
-        &self,
-        claim: Claim,
-        policy: &Policy,
-        now: Moment,
-    ) -> Result<Condemned, Reprieve> {
-        self.0.look_again(claim, policy, now)
+    fn look_again(&self, claim: Claim, now: Moment) -> Result<Condemned, Reprieve> {
+        self.0.look_again(claim, now)
     }
 
     fn remove(&self, condemned: Condemned, _now: Moment) -> Result<Removed, Reprieve> {

@@ -327,7 +327,7 @@ impl<D: Disk, L: Locks> Pass<'_, D, L> {
 
     /// The second half of the line: look again, then remove.
     fn finish(&self, claim: crate::condemn::Claim) -> Result<crate::condemn::Removed, Reprieve> {
-        let condemned = self.disk.look_again(claim, self.policy, self.now)?;
+        let condemned = self.disk.look_again(claim, self.now)?;
         if !self.stop.allow_removal() {
             return Err(condemned.not_removed(Off::Unreached, Bytes(0)));
         }

@@ -133,7 +133,7 @@ impl<D: Disk, L: Locks> Asked<'_, D, L> {
     fn rehearse(&self, stale: Stale) -> Option<Result<Condemned, Reprieve>> {
         let mut end = None;
         self.locks.claim(vec![stale], &mut |claim| {
-            let looked = claim.and_then(|claim| self.disk.look_again(claim, self.policy, self.now));
+            let looked = claim.and_then(|claim| self.disk.look_again(claim, self.now));
             end = Some(looked);
         });
         end

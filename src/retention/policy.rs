@@ -319,6 +319,25 @@ impl<P> Stale<P> {
     pub const fn age(&self) -> Age {
         self.age
     }
+
+    /// Judges it once more, on newer facts, by the rule that it had outlived. What chose that rule and
+    /// what the user asked to keep go by zone, name and kind, and these are the same: nothing of a name
+    /// is read twice.
+    ///
+    /// # Errors
+    /// Why it stays, beside the entry as it was.
+    pub fn judge_again(self, facts: Facts, now: Moment) -> Result<Self, (Self, KeptBy)> {
+        let used = self.limit.clock.read(&facts);
+        if facts.mounted {
+            Err((self, KeptBy::Mounted))
+        } else if facts.kind != self.facts.kind {
+            Err((self, KeptBy::NotAFile))
+        } else if !self.limit.is_past(used, now) {
+            Err((self, KeptBy::Fresh))
+        } else {
+            Ok(Self { facts, age: used.age_at(now), ..self })
+        }
+    }
 }
 
 impl Policy {
@@ -332,36 +351,6 @@ impl Policy {
         now: Moment,
     ) -> Result<Stale<P>, Kept> {
         let Sighting { zone, place, dir, name, ref facts } = *sighting;
-        let (limit, age) = self.verdict(zone, dir, name, facts, now)?;
-        let (place, name, facts) = (place.clone(), name.to_owned(), *facts);
-        Ok(Stale { zone, place, name, facts, limit, age })
-    }
-
-    /// Judges what was found stale once more, on newer facts; `dir` is the directory of its place.
-    ///
-    /// # Errors
-    /// [`Kept`] when it stays, beside the entry as it was.
-    pub fn judge_again<P>(
-        &self,
-        stale: Stale<P>,
-        dir: &Path,
-        facts: Facts,
-        now: Moment,
-    ) -> Result<Stale<P>, (Stale<P>, Kept)> {
-        match self.verdict(stale.zone, dir, &stale.name, &facts, now) {
-            Ok((limit, age)) => Ok(Stale { facts, limit, age, ..stale }),
-            Err(kept) => Err((stale, kept)),
-        }
-    }
-
-    fn verdict(
-        &self,
-        zone: Zone,
-        dir: &Path,
-        name: &CStr,
-        facts: &Facts,
-        now: Moment,
-    ) -> Result<(Limit, Age), Kept> {
         let none = |why| Kept { why, age: None, limit: None };
         let limit = Limit::of(self, zone, name, facts).map_err(none)?;
         let used = limit.clock.read(facts);
@@ -374,6 +363,7 @@ impl Policy {
         if self.exclude.covers(dir, name) {
             return Err(kept(KeptBy::Excluded));
         }
-        Ok((limit, age))
+        let (place, name, facts) = (place.clone(), name.to_owned(), *facts);
+        Ok(Stale { zone, place, name, facts, limit, age })
     }
 }

@@ -133,9 +133,9 @@ fn the_policy_agrees_with_a_dumb_oracle_on_every_combination() {
                                 let once = Facts { mounted: false, ..once };
                                 let sighting = Sighting { facts: once, ..sighting };
                                 if let Ok(stale) = policy.judge(&sighting, now) {
-                                    let verdict = match policy.judge_again(stale, dir, facts, now) {
+                                    let verdict = match stale.judge_again(facts, now) {
                                         Ok(_) => "stale",
-                                        Err((_, kept)) => kept.why.key(),
+                                        Err((_, why)) => why.key(),
                                     };
                                     assert_eq!(verdict, wanted, "again: {zone:?} {kind:?} {word}");
                                 }

@@ -44,14 +44,9 @@ impl<L: Fn() + Sync, R: Fn(&Condemned) + Sync> Disk for Moving<'_, L, R> {
     ) -> Step<'s> {
         self.disk.sight(scan, buffer, each)
     }
-    fn look_again(
-        &self,
-        claim: Claim,
-        policy: &Policy,
-        now: Moment,
-    ) -> Result<Condemned, Reprieve> {
+    fn look_again(&self, claim: Claim, now: Moment) -> Result<Condemned, Reprieve> {
         (self.before_look)();
-        self.disk.look_again(claim, policy, now)
+        self.disk.look_again(claim, now)
     }
     fn remove(&self, condemned: Condemned, now: Moment) -> Result<Removed, Reprieve> {
         (self.before_removal)(&condemned);
