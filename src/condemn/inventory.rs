@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::retention::{Facts, Kind};
+use crate::retention::{Bytes, Facts, Kind};
 
 /// How many names are remembered at most: more are not removed in so short a time.
 const MOST_NAMES: usize = 512;
@@ -39,6 +39,8 @@ pub struct KnownDir {
     pub facts: Facts,
     /// What it holds beside directories.
     pub names: Names,
+    /// What each of them occupies.
+    pub allocated: Vec<Bytes>,
     /// The directories that it holds, each with its place in the inventory.
     pub subdirs: Vec<(CString, usize)>,
 }
@@ -59,8 +61,7 @@ impl Inventory {
         if let Some(above) = self.here.last().and_then(|above| self.dirs.get_mut(*above)) {
             above.subdirs.push((name.to_owned(), at));
         }
-        let (names, subdirs) = (Names::with_room(), Vec::new());
-        self.dirs.push(KnownDir { handle: Arc::clone(handle), facts: *facts, names, subdirs });
+        self.dirs.push(KnownDir::empty(Arc::clone(handle), *facts));
         self.here.push(at);
         true
     }
@@ -73,7 +74,7 @@ impl Inventory {
         }
         if let Some(dir) = self.here.last().and_then(|here| self.dirs.get_mut(*here)) {
             dir.names.push(name, facts.kind == Kind::File);
-            dir.names.facts.push(*facts);
+            dir.allocated.push(facts.allocated);
             self.count += 1;
         }
         true
@@ -95,32 +96,28 @@ impl Inventory {
     }
 }
 
+impl KnownDir {
+    /// With room for as many names as a small directory has: growing bit by bit costs a part of 100.
+    fn empty(handle: Arc<OwnedFd>, facts: Facts) -> Self {
+        let room = 32;
+        let names = Names { bytes: Vec::with_capacity(room * 32), ends: Vec::with_capacity(room) };
+        Self { handle, facts, names, allocated: Vec::with_capacity(room), subdirs: Vec::new() }
+    }
+}
+
 /// Names in one directory, one after the other, each with its NUL.
 #[derive(Debug, Default)]
 pub struct Names {
     bytes: Vec<u8>,
     /// Where each ends, and whether the listing says that it is a regular file.
     ends: Vec<(usize, bool)>,
-    /// What each of them is, or nothing if they were only listed.
-    facts: Vec<Facts>,
 }
 
 impl Names {
-    /// None, with room for as many as a small directory has: growing bit by bit costs a part of 100.
-    fn with_room() -> Self {
-        let names = 32;
-        Self {
-            bytes: Vec::with_capacity(names * 32),
-            ends: Vec::with_capacity(names),
-            facts: Vec::with_capacity(names),
-        }
-    }
-
     /// Forgets them, and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
-        self.facts.clear();
     }
 
     /// How many there are.
@@ -143,10 +140,5 @@ impl Names {
     /// Whether it is said to be a regular file. It may be something else by now.
     pub fn is_file(&self, at: usize) -> bool {
         self.ends[at].1
-    }
-
-    /// What it was when it was seen.
-    pub fn facts(&self, at: usize) -> Option<&Facts> {
-        self.facts.get(at)
     }
 }

@@ -148,11 +148,19 @@ impl<'a> Remover<'a> {
         Err(Halt::Enough)
     }
 
-    fn unlink(&mut self, at: &Spot<'_>, facts: &Facts, how: AtFlags) -> Result<(), Errno> {
-        unlinkat(at.dir, at.name, how)?;
-        self.removed += 1;
-        self.freed.add(facts);
-        Ok(())
+    /// Removes what is not a directory. Whether it was there for us to remove.
+    fn unlink(&mut self, at: &Spot<'_>) -> bool {
+        match unlinkat(at.dir, at.name, AtFlags::empty()) {
+            Ok(()) => {
+                self.removed += 1;
+                return true;
+            }
+            // NOENT: somebody else was faster. ISDIR: replaced by a directory; the tree's removal will
+            // find it not empty and look.
+            Err(Errno::NOENT | Errno::ISDIR) => {}
+            Err(error) => self.keep(at, at.failure("unlink", error)),
+        }
+        false
     }
 
     fn is_fresh(&self, facts: &Facts) -> bool {
@@ -225,22 +233,24 @@ impl Visit for Remover<'_> {
     ) -> Result<(), Halt> {
         self.relook(facts)?;
         let is_file = facts.kind == Kind::File && self.probe == InUseProbe::On;
-        if is_file && !at.recalled && self.surveyed.elapsed() > PROBED {
+        if is_file && self.surveyed.elapsed() > PROBED {
             match survey::in_use_at(at, facts.links)? {
                 InUse::Free | InUse::Unknown => {}
                 InUse::Open => return self.spare(Spared::InUse),
                 InUse::Locked => return self.spare(Spared::Busy),
             }
         }
-        match self.unlink(at, facts, AtFlags::empty()) {
-            // NOENT: somebody else was faster. ISDIR: replaced by a directory; the tree's removal will
-            // find it not empty and look.
-            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => Ok(()),
-            Err(error) => {
-                self.keep(at, at.failure("unlink", error));
-                Ok(())
-            }
+        if self.unlink(at) {
+            self.freed.add(facts);
         }
+        Ok(())
+    }
+
+    fn recalled(&mut self, at: &Spot<'_>, allocated: Bytes) -> Result<(), Halt> {
+        if self.unlink(at) {
+            self.freed.bytes += allocated;
+        }
+        Ok(())
     }
 
     fn leave(&mut self, at: &Spot<'_>, left: &Left<'_>) -> Result<Next, Halt> {
@@ -258,8 +268,12 @@ impl Visit for Remover<'_> {
             }
             Ok(_) | Err(_) => self.spare(Spared::Replaced)?,
         }
-        match self.unlink(at, left.facts, AtFlags::REMOVEDIR) {
-            Ok(()) => Ok(Next::Up),
+        match unlinkat(at.dir, at.name, AtFlags::REMOVEDIR) {
+            Ok(()) => {
+                self.removed += 1;
+                self.freed.add(left.facts);
+                Ok(Next::Up)
+            }
             Err(Errno::NOENT) => self.vanished(level),
             // Something came, or the listing skipped something because we removed its neighbors.
             Err(Errno::NOTEMPTY | Errno::EXIST) if self.removed > left.before => Ok(Next::Again),

@@ -32,6 +32,7 @@ use rustix::io::Errno;
 
 pub(super) use self::parts::Means;
 use self::parts::{Shared, visit};
+use self::recall::visit_known;
 pub(super) use self::visit::{Halt, Left, Next, Spot, Trace, Visit};
 use super::scan::is_dot;
 use crate::condemn::{Inventory, Names, Stale};
@@ -199,7 +200,7 @@ impl<'a, V: Visit> Walk<'a, V> {
         if known.is_none() {
             self.fetch()?;
         }
-        if known.unwrap_or(&self.names).count() == 0 {
+        if known.map_or(&self.names, |dir| &dir.names).count() == 0 {
             return Ok(());
         }
         if V::REMOVES {
@@ -209,8 +210,12 @@ impl<'a, V: Visit> Walk<'a, V> {
         let Some(frame) = frames.last_mut() else { return Ok(()) };
         let Some(handle) = frame.handle.as_ref().map(Arc::clone) else { return Ok(()) };
         let spot = Spot::new(handle.as_fd(), c"", trail, shared.stale);
-        let (names, dirs) = (known.unwrap_or(names), Mutex::default());
-        let visited = visit(shared, spot, names, &dirs, 0..names.count(), *visitor);
+        let (names, from) = match known {
+            Some(dir) => (&dir.names, visit_known(shared, spot, dir, *visitor)?),
+            None => (&*names, 0),
+        };
+        let dirs = Mutex::default();
+        let visited = visit(shared, spot, names, &dirs, from..names.count(), *visitor);
         frame.subdirs.append(&mut dirs.into_inner().unwrap_or_else(PoisonError::into_inner));
         visited
     }

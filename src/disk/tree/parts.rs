@@ -110,15 +110,13 @@ pub(super) fn visit<V: Visit>(
         if V::REMOVES {
             shared.means.stop.pace(1);
         }
-        let known = names.facts(at).filter(|_| shared.recalls());
-        let spot = Spot { name, recalled: known.is_some(), ..spot };
+        let spot = Spot { name, ..spot };
         let opens = names.is_file(at) && visitor.opens_files();
         let opened = if opens { look::open_listed_file(spot.dir, name) } else { None };
         let mount = spot.stale.place().mount;
-        let seen = match (known, &opened) {
-            (Some(facts), _) => Ok(*facts),
-            (None, Some(handle)) => look::of_open(handle, mount),
-            (None, None) => look::at(spot.dir, name, mount, Freshness::Synced),
+        let seen = match &opened {
+            Some(handle) => look::of_open(handle, mount),
+            None => look::at(spot.dir, name, mount, Freshness::Synced),
         };
         match seen {
             Ok(facts) if facts.mounted => visitor.mounted(&spot)?,

@@ -13,6 +13,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::fs::{SeekFrom, seek};
@@ -20,7 +21,7 @@ use rustix::fs::{SeekFrom, seek};
 use super::Walk;
 use super::parts::Shared;
 use super::visit::{Halt, Spot, Visit};
-use crate::condemn::{Inventory, KnownDir, Names};
+use crate::condemn::{Inventory, KnownDir};
 use crate::look;
 use crate::retention::Facts;
 
@@ -32,11 +33,6 @@ impl<'a> Shared<'a> {
     /// What is known of the tree, if that still holds.
     fn recent(&self) -> Option<&'a Inventory> {
         self.inventory.filter(|inventory| inventory.is_recent(HOLDS))
-    }
-
-    /// Whether what is known of the tree still holds.
-    pub(super) fn recalls(&self) -> bool {
-        self.recent().is_some()
     }
 }
 
@@ -60,15 +56,15 @@ impl<'a, V: Visit> Walk<'a, V> {
         Some((Arc::clone(handle), facts, *at))
     }
 
-    /// All that the last frame holds. If it is not known any more, the frame is read from its start.
-    pub(super) fn recall_names(&mut self) -> Result<Option<&'a Names>, Halt> {
+    /// What is known of the last frame. If that does not hold any more, the frame is read from its start.
+    pub(super) fn recall_names(&mut self) -> Result<Option<&'a KnownDir>, Halt> {
         let Some(frame) = self.frames.last_mut() else { return Ok(None) };
         let Some(at) = frame.known.take() else { return Ok(None) };
         if let Some(dir) = self.shared.recent().and_then(|inventory| inventory.dir(at)) {
             frame.known = Some(at);
             frame.at_end = true;
             frame.subdirs.extend(dir.subdirs.iter().map(|(name, _)| name.clone()));
-            return Ok(Some(&dir.names));
+            return Ok(Some(dir));
         }
         // The survey has left it at its end.
         if let Some(handle) = &frame.handle {
@@ -78,4 +74,26 @@ impl<'a, V: Visit> Walk<'a, V> {
         }
         Ok(None)
     }
+}
+
+/// Visits what is known to be in a directory, name by name for as long as that holds. How many names it
+/// came to.
+pub(super) fn visit_known<V: Visit>(
+    shared: &Shared<'_>,
+    spot: Spot<'_>,
+    dir: &KnownDir,
+    visitor: &mut V,
+) -> Result<usize, Halt> {
+    for (at, allocated) in dir.allocated.iter().enumerate() {
+        if shared.recent().is_none() {
+            return Ok(at);
+        }
+        if shared.halted.load(Ordering::Relaxed) {
+            return Err(Halt::Elsewhere);
+        }
+        let Some(name) = dir.names.get(at) else { continue };
+        shared.means.stop.pace(1);
+        visitor.recalled(&Spot { name, ..spot }, *allocated)?;
+    }
+    Ok(dir.allocated.len())
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::condemn::{Failure, Stale};
 use crate::look;
-use crate::retention::Facts;
+use crate::retention::{Bytes, Facts};
 
 /// Why a walk ends before its end.
 #[derive(Debug)]
@@ -69,6 +69,11 @@ pub(in crate::disk) trait Visit: Send + Sized {
 
     /// Something that is not a directory; `opened` if it could be and was asked for.
     fn entry(&mut self, at: &Spot<'_>, facts: &Facts, opened: Option<OwnedFd>) -> Result<(), Halt>;
+
+    /// Something that is not a directory and was looked at a moment ago. Only called when [`Self::REMOVES`].
+    fn recalled(&mut self, _at: &Spot<'_>, _allocated: Bytes) -> Result<(), Halt> {
+        Ok(())
+    }
 
     /// A directory was read to its end, and its subdirectories were left; `at` is where it lies.
     fn leave(&mut self, at: &Spot<'_>, left: &Left<'_>) -> Result<Next, Halt>;
@@ -133,8 +138,6 @@ pub(in crate::disk) struct Spot<'a> {
     pub(in crate::disk) dir: BorrowedFd<'a>,
     /// The name.
     pub(in crate::disk) name: &'a CStr,
-    /// What it is said to be was not looked at, because it was a moment ago.
-    pub(in crate::disk) recalled: bool,
     /// The names from the top of the tree down to `dir`; none for the top itself.
     pub(super) trail: &'a [CString],
     pub(super) stale: &'a Stale,
@@ -148,7 +151,7 @@ impl<'a> Spot<'a> {
         trail: &'a [CString],
         stale: &'a Stale,
     ) -> Self {
-        Self { dir, name, recalled: false, trail, stale }
+        Self { dir, name, trail, stale }
     }
 
     /// How many directories of the tree lie above this name.
