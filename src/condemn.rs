@@ -68,6 +68,8 @@ pub struct Place {
     pub dir: PathBuf,
     /// The directory itself; every step from here is one name.
     pub handle: OwnedFd,
+    /// Which directory that is.
+    pub id: FileId,
     /// The mount it lies on; what lies on another is not ours.
     pub mount: u64,
 }

@@ -116,13 +116,14 @@ fn told_mount(seen: &Statx) -> Option<u64> {
     (seen.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(seen.stx_mnt_id)
 }
 
-/// The mount that an open directory is on. Before Linux 5.8 `/proc` has to tell.
-pub(crate) fn mount_of(handle: impl AsFd) -> io::Result<u64> {
+/// Which directory is open here, and the mount that it is on. Before Linux 5.8 `/proc` has to tell that.
+pub(crate) fn id_and_mount(handle: impl AsFd) -> io::Result<(FileId, u64)> {
     let seen = statx(&handle, c"", AtFlags::EMPTY_PATH, WANTED)?;
-    match told_mount(&seen) {
-        Some(id) => Ok(id),
-        None => mount_from_proc(handle),
-    }
+    let mount = match told_mount(&seen) {
+        Some(mount) => mount,
+        None => mount_from_proc(handle)?,
+    };
+    Ok((facts(&seen, mount).id, mount))
 }
 
 fn mount_from_proc(handle: impl AsFd) -> io::Result<u64> {
@@ -140,8 +141,6 @@ pub(crate) struct Opened {
     /// Reading it may move its access time: it is not ours and we have no `CAP_FOWNER`. Nor could
     /// we put the time back, which takes the same right.
     pub(crate) leaves_trace: bool,
-    /// The system has made sure that it lies on the mount that it was reached from.
-    pub(crate) on_same_mount: bool,
 }
 
 /// How a directory may be reached.
@@ -161,7 +160,7 @@ static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 /// caller's comparison of mounts is what remains.
 pub(crate) fn open_dir(dir: impl AsFd, name: &CStr, across: Across) -> io::Result<Opened> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = |flags: OFlags| -> rustix::io::Result<(OwnedFd, bool)> {
+    let open = |flags: OFlags| -> rustix::io::Result<OwnedFd> {
         if across == Across::SameMount && !NO_OPENAT2.load(Ordering::Relaxed) {
             let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
             match openat2(&dir, name, flags, Mode::empty(), resolve) {
@@ -169,17 +168,16 @@ pub(crate) fn open_dir(dir: impl AsFd, name: &CStr, across: Across) -> io::Resul
                 // O_NOATIME was refused, or all of openat2; the plain call tells which. AGAIN is a
                 // rename racing with us.
                 Err(Errno::PERM | Errno::AGAIN) => {}
-                other => return other.map(|handle| (handle, true)),
+                other => return other,
             }
         }
-        openat(&dir, name, flags, Mode::empty()).map(|handle| (handle, false))
+        openat(&dir, name, flags, Mode::empty())
     };
     let (opened, leaves_trace) = match open(flags | OFlags::NOATIME) {
         Err(Errno::PERM) => (open(flags), true),
         other => (other, false),
     };
-    let (handle, on_same_mount) = opened?;
-    Ok(Opened { handle, leaves_trace, on_same_mount })
+    Ok(Opened { handle: opened?, leaves_trace })
 }
 
 /// Opens the parent of an open directory.

@@ -6,14 +6,14 @@
 
 mod unit;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::condemn::Place;
 use crate::look;
-use crate::retention::{Facts, FileId, Zone};
+use crate::retention::{FileId, Zone};
 pub use unit::Unit;
 
 /// What a data root has at least one of.
@@ -53,6 +53,7 @@ impl Space {
 pub struct Volume {
     path: PathBuf,
     handle: OwnedFd,
+    id: FileId,
     mount: u64,
 }
 
@@ -118,7 +119,7 @@ impl Volume {
         let handle =
             openat(CWD, path, flags, Mode::empty()).map_err(|error| unopened(error.into()))?;
         let refused = |why| Err(VolumeError::Refused { path: path.to_owned(), why });
-        let own = id_of(&handle).map_err(unopened)?;
+        let (own, mount) = look::id_and_mount(&handle).map_err(unopened)?;
         if id_at("/".as_ref()) == Some(own) {
             return refused("it is the root of the file system");
         }
@@ -139,8 +140,7 @@ impl Volume {
                 .find(|near| near.join("cache/export").is_dir());
             return Err(VolumeError::NotAVolume { path: path.to_owned(), meant });
         }
-        let mount = look::mount_of(&handle).map_err(unopened)?;
-        Ok(Self { path: path.to_owned(), handle, mount })
+        Ok(Self { path: path.to_owned(), handle, id: own, mount })
     }
 
     /// The first of `candidates` that is a data root at all.
@@ -208,13 +208,10 @@ impl Volume {
             path: self.path.clone(),
             dir: PathBuf::new(),
             handle: self.handle.try_clone()?,
+            id: self.id,
             mount: self.mount,
         })
     }
-}
-
-fn id_of(handle: impl AsFd) -> std::io::Result<FileId> {
-    look::through(handle, 0).map(|Facts { id, .. }| id)
 }
 
 fn id_at(path: &Path) -> Option<FileId> {

@@ -47,8 +47,8 @@ pub struct KnownDir {
 
 impl Inventory {
     /// One that begins now.
-    pub const fn begun(now: Instant) -> Self {
-        Self { since: now, dirs: Vec::new(), here: Vec::new(), count: 0 }
+    pub fn begun(now: Instant) -> Self {
+        Self { since: now, dirs: Vec::with_capacity(MOST_DIRS), here: Vec::new(), count: 0 }
     }
 
     /// A directory called `name` was entered: the top, or one in the directory where the walk is. False
@@ -97,48 +97,55 @@ impl Inventory {
 }
 
 impl KnownDir {
-    /// With room for as many names as a small directory has: growing bit by bit costs a part of 100.
     fn empty(handle: Arc<OwnedFd>, facts: Facts) -> Self {
-        let room = 32;
-        let names = Names { bytes: Vec::with_capacity(room * 32), ends: Vec::with_capacity(room) };
-        Self { handle, facts, names, allocated: Vec::with_capacity(room), subdirs: Vec::new() }
+        let mut names = Names::default();
+        names.clear();
+        Self { handle, facts, names, allocated: Vec::with_capacity(ROOM), subdirs: Vec::new() }
     }
 }
+
+/// As many names as a small directory has. To grow bit by bit takes a part of 100 of a tree's time.
+const ROOM: usize = 32;
+
+/// Each name begins at a multiple of this: a NUL is looked for in words.
+const WORD: usize = size_of::<usize>();
 
 /// Names in one directory, one after the other, each with its NUL.
 #[derive(Debug, Default)]
 pub struct Names {
     bytes: Vec<u8>,
-    /// Where each ends, and whether the listing says that it is a regular file.
-    ends: Vec<(usize, bool)>,
+    /// Where each begins, and whether the listing says that it is a regular file.
+    starts: Vec<(usize, bool)>,
 }
 
 impl Names {
     /// Forgets them, and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.ends.clear();
+        self.bytes.reserve(ROOM * 32);
+        self.starts.clear();
+        self.starts.reserve(ROOM);
     }
 
     /// How many there are.
     pub const fn count(&self) -> usize {
-        self.ends.len()
+        self.starts.len()
     }
 
     /// Adds one.
     pub fn push(&mut self, name: &CStr, is_file: bool) {
+        self.starts.push((self.bytes.len(), is_file));
         self.bytes.extend_from_slice(name.to_bytes_with_nul());
-        self.ends.push((self.bytes.len(), is_file));
+        self.bytes.resize(self.bytes.len().next_multiple_of(WORD), 0);
     }
 
     /// One of them.
     pub fn get(&self, at: usize) -> Option<&CStr> {
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before].0);
-        CStr::from_bytes_with_nul(&self.bytes[start..self.ends[at].0]).ok()
+        CStr::from_bytes_until_nul(&self.bytes[self.starts[at].0..]).ok()
     }
 
     /// Whether it is said to be a regular file. It may be something else by now.
     pub fn is_file(&self, at: usize) -> bool {
-        self.ends[at].1
+        self.starts[at].1
     }
 }

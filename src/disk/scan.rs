@@ -269,11 +269,7 @@ pub(super) fn step_into(
     if opened.leaves_trace {
         notes.say(place.zone, Note::AtimeMoved);
     }
-    let mount = if opened.on_same_mount {
-        place.mount
-    } else {
-        look::mount_of(&opened.handle).map_err(fail)?
-    };
+    let (id, mount) = look::id_and_mount(&opened.handle).map_err(fail)?;
     if across == Across::SameMount && mount != place.mount {
         return Err(fail(rustix::io::Errno::XDEV.into()));
     }
@@ -283,6 +279,7 @@ pub(super) fn step_into(
         path: place.path.join(&step),
         dir: place.dir.join(&step),
         handle: opened.handle,
+        id,
         mount,
     })
 }

@@ -37,7 +37,7 @@ pub(super) use self::visit::{Halt, Left, Next, Spot, Trace, Visit};
 use super::scan::is_dot;
 use crate::condemn::{Inventory, Names, Stale};
 use crate::look::{self, Across};
-use crate::retention::{Facts, FileId};
+use crate::retention::Facts;
 
 /// How many directories of one walk stay open: enough for what is usual, few enough for many workers.
 const KEPT_OPEN: usize = 8;
@@ -110,7 +110,7 @@ pub(super) fn walk<V: Visit>(
     visitor: &mut V,
 ) -> Result<(), Halt> {
     let place = stale.place();
-    let open_top = || -> io::Result<(OwnedFd, Facts, Trace, FileId)> {
+    let open_top = || -> io::Result<(OwnedFd, Facts, Trace)> {
         let handle = top.as_fd().try_clone_to_owned()?;
         // Its position is shared with the guard's descriptor, which an earlier walk left at the end.
         seek(&handle, SeekFrom::Start(0))?;
@@ -119,14 +119,13 @@ pub(super) fn walk<V: Visit>(
             return Err(Errno::STALE.into());
         }
         let quiet = fcntl_getfl(&handle)?.contains(OFlags::NOATIME);
-        let parent = look::through(&place.handle, place.mount)?.id;
-        Ok((handle, facts, if quiet { Trace::None } else { Trace::Atime }, parent))
+        Ok((handle, facts, if quiet { Trace::None } else { Trace::Atime }))
     };
-    let (handle, facts, trace, parent) = open_top().map_err(|error| {
+    let (handle, facts, trace) = open_top().map_err(|error| {
         Halt::Failed(look::failure(place, &place.handle, "open", Some(stale.name()), error))
     })?;
     let (stopped, halted) = (OnceLock::new(), AtomicBool::new(false));
-    let shared = Shared { stale, parent, inventory, means, stopped, halted };
+    let shared = Shared { stale, inventory, means, stopped, halted };
     let mut walk = Walk::new(&shared, visitor, Vec::new(), Vec::new());
     let known = walk.recall_dir(0, &facts);
     walk.enter(stale.name().to_owned(), facts, Arc::new(handle), trace, known)?;

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::parts::Shared;
 use super::visit::{Halt, Spot, Visit};
 use super::{KEPT_OPEN, Walk};
 use crate::look::{self, Freshness};
@@ -24,11 +23,11 @@ impl<V: Visit> Walk<'_, V> {
     /// it. Asked where something is about to go and nowhere else: 12 calls for a tree of 100 files, where
     /// asking at every step was 38.
     pub(super) fn stay_inside(&mut self, count: usize) -> Result<(), Halt> {
-        let Shared { stale, parent, .. } = self.shared;
+        let stale = self.shared.stale;
         // Open are the topmost ones and the last.
         let last = self.frames.len().saturating_sub(1);
         for at in (0..last.min(KEPT_OPEN + 1)).chain([last]).take_while(|at| *at < count) {
-            let above = at.checked_sub(1).map_or(*parent, |above| self.frames[above].facts.id);
+            let above = at.checked_sub(1).map_or(stale.place().id, |above| self.frames[above].facts.id);
             if let Some(handle) = self.frames.get(at).and_then(|frame| frame.handle.as_ref()) {
                 let found = look::at(handle, c"..", stale.place().mount, Freshness::Synced);
                 let is_inside = match found {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::visit::{Halt, Spot, Visit};
 use crate::condemn::{Inventory, Names, Stale};
 use crate::look::{self, Freshness};
-use crate::retention::{FileId, Kind};
+use crate::retention::Kind;
 use crate::stop::Stop;
 use crate::workers::Workers;
 
@@ -34,8 +34,6 @@ pub(in crate::disk) struct Means<'a> {
 /// What all parts of a walk share.
 pub(super) struct Shared<'a> {
     pub(super) stale: &'a Stale,
-    /// The directory that the tree lies in.
-    pub(super) parent: FileId,
     /// What is known of the tree.
     pub(super) inventory: Option<&'a Inventory>,
     pub(super) means: Means<'a>,
