@@ -8,7 +8,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::retention::{Bytes, Facts, Kind};
 
@@ -21,8 +21,8 @@ const MOST_DIRS: usize = 8;
 /// A directory and all that is below it, as a walk has seen it.
 #[derive(Debug)]
 pub struct Inventory {
-    /// When the walk began.
-    since: Instant,
+    /// Until when it holds.
+    end: Instant,
     /// The top is the first.
     dirs: Vec<KnownDir>,
     /// Where the walk is: the top, a directory in it, one in that.
@@ -46,9 +46,9 @@ pub struct KnownDir {
 }
 
 impl Inventory {
-    /// One that begins now.
-    pub fn begun(now: Instant) -> Self {
-        Self { since: now, dirs: Vec::with_capacity(MOST_DIRS), here: Vec::new(), count: 0 }
+    /// One that knows nothing yet, and holds until then.
+    pub fn until(end: Instant) -> Self {
+        Self { end, dirs: Vec::with_capacity(MOST_DIRS), here: Vec::new(), count: 0 }
     }
 
     /// A directory called `name` was entered: the top, or one in the directory where the walk is. False
@@ -85,9 +85,9 @@ impl Inventory {
         self.here.pop();
     }
 
-    /// Whether the walk began no longer ago than `holds`.
-    pub fn is_recent(&self, holds: Duration) -> bool {
-        self.since.elapsed() < holds
+    /// Whether it still holds.
+    pub fn holds(&self) -> bool {
+        Instant::now() < self.end
     }
 
     /// One of its directories; 0 is the top.
@@ -136,7 +136,9 @@ impl Names {
     pub fn push(&mut self, name: &CStr, is_file: bool) {
         self.starts.push((self.bytes.len(), is_file));
         self.bytes.extend_from_slice(name.to_bytes_with_nul());
-        self.bytes.resize(self.bytes.len().next_multiple_of(WORD), 0);
+        let end = self.bytes.len().next_multiple_of(WORD);
+        self.bytes.extend_from_slice(&[0; WORD]);
+        self.bytes.truncate(end);
     }
 
     /// One of them.

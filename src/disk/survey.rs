@@ -44,7 +44,8 @@ impl<'a> Survey<'a> {
         means: Means<'_>,
     ) -> Result<Self, Halt> {
         let mut survey = Self::new(stale, now, probe);
-        survey.content.inventory = Some(Box::new(Inventory::begun(Instant::now())));
+        let end = Instant::now() + tree::HOLDS;
+        survey.content.inventory = Some(Box::new(Inventory::until(end)));
         match tree::walk(stale, top, None, means, &mut survey) {
             Ok(()) | Err(Halt::Enough) => Ok(survey),
             Err(halt) => Err(halt),

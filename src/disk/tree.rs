@@ -32,6 +32,7 @@ use rustix::io::Errno;
 
 pub(super) use self::parts::Means;
 use self::parts::{Shared, visit};
+pub(super) use self::recall::HOLDS;
 use self::recall::visit_known;
 pub(super) use self::visit::{Halt, Left, Next, Spot, Trace, Visit};
 use super::scan::is_dot;

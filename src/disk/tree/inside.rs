@@ -27,7 +27,8 @@ impl<V: Visit> Walk<'_, V> {
         // Open are the topmost ones and the last.
         let last = self.frames.len().saturating_sub(1);
         for at in (0..last.min(KEPT_OPEN + 1)).chain([last]).take_while(|at| *at < count) {
-            let above = at.checked_sub(1).map_or(stale.place().id, |above| self.frames[above].facts.id);
+            let above =
+                at.checked_sub(1).map_or(stale.place().id, |above| self.frames[above].facts.id);
             if let Some(handle) = self.frames.get(at).and_then(|frame| frame.handle.as_ref()) {
                 let found = look::at(handle, c"..", stale.place().mount, Freshness::Synced);
                 let is_inside = match found {

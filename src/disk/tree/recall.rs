@@ -27,12 +27,12 @@ use crate::retention::Facts;
 
 /// For how long the survey of a small tree is taken to hold, from its first look on. Usually all of the
 /// tree is gone by then.
-const HOLDS: Duration = Duration::from_millis(5);
+pub(in crate::disk) const HOLDS: Duration = Duration::from_millis(5);
 
 impl<'a> Shared<'a> {
     /// What is known of the tree, if that still holds.
     fn recent(&self) -> Option<&'a Inventory> {
-        self.inventory.filter(|inventory| inventory.is_recent(HOLDS))
+        self.inventory.filter(|inventory| inventory.holds())
     }
 }
 
