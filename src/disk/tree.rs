@@ -204,7 +204,9 @@ impl<'a, V: Visit> Walk<'a, V> {
             return Ok(());
         }
         if V::REMOVES {
-            self.stay_inside(self.frames.len())?;
+            // What is recalled below the top was reached by its name just now.
+            let sure = usize::from(known.is_some() && self.frames.len() > 1);
+            self.stay_inside(self.frames.len() - sure)?;
         }
         let Self { shared, frames, trail, names, visitor, .. } = self;
         let Some(frame) = frames.last_mut() else { return Ok(()) };

@@ -22,7 +22,7 @@ use super::Walk;
 use super::parts::Shared;
 use super::visit::{Halt, Spot, Visit};
 use crate::condemn::{Inventory, KnownDir};
-use crate::look;
+use crate::look::{self, Freshness};
 use crate::retention::Facts;
 
 /// For how long the survey of a small tree is taken to hold, from its first look on. Usually all of the
@@ -42,16 +42,19 @@ impl<'a, V: Visit> Walk<'a, V> {
     pub(super) fn recall_dir(&self, at: usize, now: &Facts) -> Option<usize> {
         let then = self.shared.recent()?.dir(at)?.facts;
         let is_same = (then.id, then.mtime, then.ctime) == (now.id, now.mtime, now.ctime);
-        is_same.then_some(at)
+        (is_same && !now.mounted).then_some(at)
     }
 
     /// A subdirectory of the last frame, open: what it is now and where it is in the inventory.
     pub(super) fn recall_subdir(&self, name: &CStr) -> Option<(Arc<OwnedFd>, Facts, usize)> {
         let inventory = self.shared.recent()?;
-        let above = inventory.dir(self.frames.last()?.known?)?;
+        let frame = self.frames.last()?;
+        let above = inventory.dir(frame.known?)?;
         let (_, at) = above.subdirs.iter().find(|(known, _)| **known == *name)?;
         let KnownDir { handle, .. } = inventory.dir(*at)?;
-        let facts = look::through(handle, self.shared.stale.place().mount).ok()?;
+        // By its name, which says, too, that it still lies here.
+        let mount = self.shared.stale.place().mount;
+        let facts = look::at(frame.handle.as_ref()?, name, mount, Freshness::Synced).ok()?;
         self.recall_dir(*at, &facts)?;
         Some((Arc::clone(handle), facts, *at))
     }
