@@ -119,7 +119,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Forgets them, and keeps the memory.
+    /// Forgets them, and has room for as many as a small directory has.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.reserve(ROOM * 32);

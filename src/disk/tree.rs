@@ -212,11 +212,11 @@ impl<'a, V: Visit> Walk<'a, V> {
         let Some(frame) = frames.last_mut() else { return Ok(()) };
         let Some(handle) = frame.handle.as_ref().map(Arc::clone) else { return Ok(()) };
         let spot = Spot::new(handle.as_fd(), c"", trail, shared.stale);
+        let dirs = Mutex::default();
         let (names, from) = match known {
-            Some(dir) => (&dir.names, visit_known(shared, spot, dir, *visitor)?),
+            Some(dir) => (&dir.names, visit_known(shared, spot, dir, &dirs, *visitor)?),
             None => (&*names, 0),
         };
-        let dirs = Mutex::default();
         let visited = visit(shared, spot, names, &dirs, from..names.count(), *visitor);
         frame.subdirs.append(&mut dirs.into_inner().unwrap_or_else(PoisonError::into_inner));
         visited

@@ -4,15 +4,17 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use retention_sweeper::condemn::Condemned;
 use retention_sweeper::retention::Zone;
+use retention_sweeper::stop::Stop;
 use rustix::fs::inotify;
 
-use crate::seams::sweep_while;
+use crate::seams::{sweep_until, sweep_while};
 use crate::world::{DAY, Stat, World, set_age};
 
 /// Sweeps `tmp/` while that happens after the survey; what was said of the one tree in it.
@@ -168,4 +170,29 @@ fn whenever_the_memory_runs_out_all_of_the_tree_goes() {
         let fate = sweep(&world, |_| std::thread::sleep(Duration::from_micros(tenths * 100)));
         assert!(fate == "removed" && !world.has("tmp/tree"), "after {tenths}: {fate}");
     }
+}
+
+#[test]
+fn what_is_used_while_a_removal_waits_for_its_rate_is_not_removed() {
+    let world = World::new();
+    let files = ["tmp/tree/one", "tmp/tree/other"];
+    for file in files {
+        world.file(file, 20 * DAY);
+    }
+    world.age_dirs("tmp", 20 * DAY);
+    let stop = Stop::default().at_most(NonZeroU32::new(2));
+    let (fate, _) = std::thread::scope(|scope| {
+        // The first name goes at once, the second half a second later.
+        let use_the_rest = |_: &Condemned| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                files.iter().filter(|file| world.has(file)).for_each(|file| {
+                    set_age(&world.path(file), 0);
+                });
+            });
+        };
+        sweep_until(&world, Zone::Tmp, &stop, || {}, use_the_rest)
+    });
+    assert!(fate.contains("used, after 1 of its entries"), "{fate}");
+    assert!(files.iter().any(|file| world.has(file)));
 }

@@ -102,11 +102,21 @@ pub fn sweep_while(
     before_look: impl Fn() + Sync,
     before_removal: impl Fn(&Condemned) + Sync,
 ) -> (String, u64) {
+    sweep_until(world, zone, &Stop::default(), before_look, before_removal)
+}
+
+/// The same by a pass that `stop` ends or slows down.
+pub fn sweep_until(
+    world: &World,
+    zone: Zone,
+    stop: &Stop,
+    before_look: impl Fn() + Sync,
+    before_removal: impl Fn(&Condemned) + Sync,
+) -> (String, u64) {
     let volume = Volume::open(&world.root, &Forbidden::default()).unwrap();
-    let stop = Stop::default();
-    let disk = RealDisk::new(&volume, InUseProbe::On, &stop, &ONE);
+    let disk = RealDisk::new(&volume, InUseProbe::On, stop, &ONE);
     let moving = Moving { disk, before_look, before_removal };
-    let (mut fates, _) = pass(zone, &moving, &Backend::flock(), &stop);
+    let (mut fates, _) = pass(zone, &moving, &Backend::flock(), stop);
     assert_eq!(fates.len(), 1, "{fates:?}");
     fates.remove(0)
 }

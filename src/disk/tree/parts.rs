@@ -108,23 +108,33 @@ pub(super) fn visit<V: Visit>(
         if V::REMOVES {
             shared.means.stop.pace(1);
         }
-        let spot = Spot { name, ..spot };
-        let opens = names.is_file(at) && visitor.opens_files();
-        let opened = if opens { look::open_listed_file(spot.dir, name) } else { None };
-        let mount = spot.stale.place().mount;
-        let seen = match &opened {
-            Some(handle) => look::of_open(handle, mount),
-            None => look::at(spot.dir, name, mount, Freshness::Synced),
-        };
-        match seen {
-            Ok(facts) if facts.mounted => visitor.mounted(&spot)?,
-            Ok(facts) if facts.kind == Kind::Dir => {
-                dirs.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
-            }
-            Ok(facts) => visitor.entry(&spot, &facts, opened)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => visitor.trouble(&spot, spot.failure("look at", error))?,
-        }
+        visit_one(&Spot { name, ..spot }, names.is_file(at), dirs, visitor)?;
     }
     Ok(())
+}
+
+/// Looks at one name, of which a listing has said whether it is a regular file, and visits it.
+pub(super) fn visit_one<V: Visit>(
+    spot: &Spot<'_>,
+    is_file: bool,
+    dirs: &Mutex<Vec<CString>>,
+    visitor: &mut V,
+) -> Result<(), Halt> {
+    let opens = is_file && visitor.opens_files();
+    let opened = if opens { look::open_listed_file(spot.dir, spot.name) } else { None };
+    let mount = spot.stale.place().mount;
+    let seen = match &opened {
+        Some(handle) => look::of_open(handle, mount),
+        None => look::at(spot.dir, spot.name, mount, Freshness::Synced),
+    };
+    match seen {
+        Ok(facts) if facts.mounted => visitor.mounted(spot),
+        Ok(facts) if facts.kind == Kind::Dir => {
+            dirs.lock().unwrap_or_else(PoisonError::into_inner).push(spot.name.to_owned());
+            Ok(())
+        }
+        Ok(facts) => visitor.entry(spot, &facts, opened),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => visitor.trouble(spot, spot.failure("look at", error)),
+    }
 }
