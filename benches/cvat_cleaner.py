@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What CVAT's own cleaners do for each entry, in the order in which they do it, to be measured beside the sweeper.
+"""What CVAT's own cleaners do for each entry, in the same order, to be measured beside the sweeper.
 
     cvat_cleaner.py export DIR [--lock none|pottery] [--port PORT] [--limit N]
     cvat_cleaner.py tmp DIR
 
-export: each file of DIR is locked first, by a lock object and a Redis client of its own, then its name is read,
-then its time is compared, and if it has expired it goes. tmp: each entry of DIR goes with all that is in it when its
-own atime is old. `--lock none` leaves out the lock and nothing else. Prints what was seen and removed, and the
-seconds that took, without those for starting Python.
+export: each file in DIR is locked first, with a lock object and a Redis client of its own. Then its name is read and
+its time compared, and if it has expired it is removed. tmp: each entry of DIR is removed with all that is in it if
+its own atime is old. `--lock none` leaves out the lock and nothing else. Prints how many were seen and removed, and
+how many seconds that took, without the start of Python.
 """
 import argparse
 import contextlib
@@ -21,14 +21,14 @@ EXPORT_TTL = DAY
 TMP_RETENTION = 14 * DAY
 LOCK_TTL = 30
 LOCK_WAIT = 50
-# The path under which CVAT knows its export cache; locks are named after it.
+# The path at which CVAT sees its export cache. It is part of the names of the locks.
 CVAT_EXPORTS = "/home/django/data/cache/export"
 
 NAME = re.compile(r"(project|task|job)-(\d+)-(annotations|backup|dataset|events)-(.+)")
 
 
 def parse(name):
-    """Reads a name as loosely as CVAT does. Raises ValueError for one that it cannot read."""
+    """Reads a name as loosely as CVAT does. Raises ValueError if it cannot."""
     stem, extension = os.path.splitext(name)
     if stem.startswith("events"):
         kind, identifier = stem.split("-", 1)
@@ -105,7 +105,7 @@ def main():
     parser.add_argument("directory")
     parser.add_argument("--lock", choices=["none", "pottery"], default="none")
     parser.add_argument("--port", type=int, default=6379)
-    parser.add_argument("--limit", type=int, default=0, help="stop after so many files")
+    parser.add_argument("--limit", type=int, default=0, help="stop after this many files")
     options = parser.parse_args()
     lock = pottery_lock(options.port) if options.lock == "pottery" else no_lock
     start = time.monotonic()

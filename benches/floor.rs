@@ -1,21 +1,21 @@
-//! The least work that the kernel allows a sweep to be: what any program that judges the same entries
-//! must pay. Nothing is parsed, reported or written down, and the only calls made are the ones without
-//! which the answer would be another.
+//! The least work that the kernel allows for a sweep: what any program that judges the same entries must do.
+//! Nothing is parsed or reported, and only those calls are made without which the result would differ.
 //!
 //! ```text
 //! floor flat DIR [--ttl SECS] [--remove] [--guarded] [--threads N]
 //!     The files of one directory, judged by mtime. --guarded makes the calls that a careful sweep
-//!     makes for what goes: open, lock, two more looks, a question who has it open, unlink, close.
+//!     makes for a file that is removed: open, lock, two more looks, a probe whether it is open
+//!     elsewhere, unlink, close.
 //! floor trees DIR [--ttl SECS] [--deep] [--remove] [--threads N]
 //!     The entries of a directory, each judged by its own atime, or with --deep by the newest use of
-//!     anything in it. One that has expired goes with all that is in it.
+//!     anything in it. One that has expired is removed with all that is in it.
 //! floor instances DATA [--both] [--remove] [--threads N]
 //!     {projects,tasks,jobs}/<id>/tmp/export_cache, with --both also <id>/export_cache: every file in
 //!     it looked at, and with --remove removed.
 //! ```
 //!
-//! Prints one line: how many entries were seen, had expired, were removed. Anything that goes wrong
-//! ends it: a floor that skipped half of its work would be a low one.
+//! Prints one line: how many entries were seen, had expired, and were removed. Any error ends it, because a
+//! floor that left out work would be too low.
 
 use std::error::Error;
 use std::ffi::CStr;
@@ -29,16 +29,16 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use retention_sweeper::disk::in_use::{self, InUse};
+use retention_sweeper::fs::lease::{self, InUse};
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawDir, RawDirEntry, Statx, StatxFlags,
     flock, openat, statx, unlinkat,
 };
 use rustix::io::{Errno, Result};
 
-/// More makes no fewer calls that would show, and leaves the processor's cache.
+/// A larger one saves no calls worth measuring, and does not fit into the processor's cache.
 const BUFFER: usize = 64 * 1024;
-/// What a thread takes at a time where each entry is a lot of work, so that all end together.
+/// What a thread takes at a time where each entry is much work, so that all threads end together.
 const HELPING: usize = 4 * 1024;
 
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -59,7 +59,7 @@ struct Orders {
     /// Used before this second of the Unix epoch: expired.
     cutoff: i64,
     remove: bool,
-    /// As much care as the mode knows: `--guarded`, `--deep`, `--both`.
+    /// `--guarded`, `--deep` or `--both`.
     thorough: bool,
 }
 
@@ -84,7 +84,7 @@ type Work = fn(&mut Worker, BorrowedFd<'_>, &RawDirEntry<'_>) -> Result<()>;
 struct Worker {
     orders: Orders,
     tally: Tally,
-    /// Buffers for directories below the one that is dealt out, a level each.
+    /// Buffers for directories below the one that is shared, one per level.
     spare: Vec<Vec<u8>>,
     /// The path of an instance's cache, built in place.
     path: Vec<u8>,
@@ -95,7 +95,7 @@ impl Worker {
         Self { orders, tally: Tally::default(), spare: Vec::new(), path: Vec::new() }
     }
 
-    /// Calls `each` for all that a directory holds or until it breaks off, with a buffer from `spare`.
+    /// Calls `each` for all names in a directory or until it breaks, with a buffer from `spare`.
     fn list(
         &mut self,
         dir: &OwnedFd,
@@ -140,8 +140,8 @@ impl Worker {
         }
     }
 
-    /// The calls that must be made between deciding that a file has expired and its removal, when
-    /// others may be using, locking or replacing it.
+    /// The calls that must be made between the verdict on a file and its removal, because other processes may
+    /// use, lock or replace it.
     fn remove_guarded(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
         let file = File::from(openat(dir, name, FILE, Mode::empty())?);
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
@@ -149,7 +149,7 @@ impl Worker {
         let held = statx(&file, c"", AtFlags::EMPTY_PATH, wanted)?;
         let named = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
         let is_same = held.stx_ino == named.stx_ino && held.stx_mtime.tv_sec < self.orders.cutoff;
-        if is_same && in_use::probe(&file, 1) == InUse::Free {
+        if is_same && lease::probe(&file, 1) == InUse::Free {
             self.remove(dir, name, AtFlags::empty())?;
         }
         Ok(())
@@ -185,7 +185,7 @@ impl Worker {
         }
     }
 
-    /// Whether anything below was used since the cutoff. One such thing settles it.
+    /// Whether anything in it was used since the cutoff. The first such thing ends the search.
     fn has_fresh(&mut self, parent: impl AsFd, name: &CStr) -> Result<bool> {
         let dir = openat(parent, name, DIRECTORY, Mode::empty())?;
         let flow = self.list(&dir, |worker, entry| {
@@ -223,7 +223,7 @@ impl Worker {
         self.cache(kind, entry.file_name(), b"/tmp/export_cache\0")
     }
 
-    /// One call when there is no such cache, which is the rule.
+    /// One call if there is no such cache, as in most instances.
     fn cache(&mut self, kind: BorrowedFd<'_>, id: &CStr, below: &[u8]) -> Result<()> {
         let mut path = std::mem::take(&mut self.path);
         path.clear();
@@ -261,8 +261,14 @@ fn is_dots(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
 }
 
-/// Deals the entries of a directory to threads, a buffer at a time.
-fn deal(dir: &OwnedFd, orders: Orders, work: Work, threads: usize, buffer: usize) -> Result<Tally> {
+/// Shares the entries of a directory among threads, a buffer at a time.
+fn share(
+    dir: &OwnedFd,
+    orders: Orders,
+    work: Work,
+    threads: usize,
+    buffer: usize,
+) -> Result<Tally> {
     let turn = Mutex::new(());
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads)
@@ -303,7 +309,7 @@ fn one_share(
     }
 }
 
-/// The value after an option, or what it is without.
+/// The value after an option, or `without` if it is not given.
 fn number<T: FromStr>(arguments: &[String], option: &str, without: T) -> Option<T> {
     match arguments.iter().position(|argument| argument == option) {
         Some(at) => arguments.get(at + 1)?.parse().ok(),
@@ -333,13 +339,13 @@ fn measure(arguments: &[String]) -> std::result::Result<Option<Tally>, Box<dyn E
     let helping = if threads > 1 { HELPING } else { BUFFER };
     let root = open_root(Path::new(dir))?;
     Ok(Some(match mode.as_str() {
-        "flat" => deal(&root, orders, Worker::file, threads, BUFFER)?,
-        "trees" => deal(&root, orders, Worker::tree, threads, helping)?,
+        "flat" => share(&root, orders, Worker::file, threads, BUFFER)?,
+        "trees" => share(&root, orders, Worker::tree, threads, helping)?,
         "instances" => {
             let mut sum = Tally::default();
             for kind in ["projects", "tasks", "jobs"] {
                 let kind = openat(&root, kind, DIRECTORY, Mode::empty())?;
-                sum += deal(&kind, orders, Worker::instance, threads, helping)?;
+                sum += share(&kind, orders, Worker::instance, threads, helping)?;
             }
             sum
         }
@@ -348,7 +354,7 @@ fn measure(arguments: &[String]) -> std::result::Result<Option<Tally>, Box<dyn E
 }
 
 fn main() -> std::result::Result<ExitCode, Box<dyn Error>> {
-    in_use::ignore_lease_breaks();
+    lease::ignore_lease_breaks();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some(Tally { seen, expired, removed }) = measure(&arguments)? else {
         eprintln!(

@@ -1,5 +1,5 @@
-"""What benches/compare measures with: one run and what it cost, file systems that are the same before every
-run, system calls per entry, and the other programs that it starts."""
+"""The instruments of benches/compare: one run and what it cost, file systems that are the same before every run,
+system calls per entry, and the other programs that it starts."""
 import dataclasses
 import functools
 import os
@@ -14,12 +14,12 @@ from pathlib import Path
 
 CORES = os.cpu_count() or 1
 PATH = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
-# Nothing of the caller's settings reaches what is measured.
+# No setting of the caller reaches the programs that are measured.
 ENVIRONMENT = {"PATH": PATH, "HOME": os.environ.get("HOME", "/"), "LC_ALL": "C"}
 
 
 def say(text):
-    """Progress: on stderr, so that stdout holds the report alone."""
+    """Prints progress to stderr: stdout is for the report."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -29,7 +29,7 @@ def tool(*names):
 
 
 def do(*argv, **more):
-    """Runs a program of the preparations; it must succeed."""
+    """Runs a program that prepares something. It must succeed."""
     argv = [str(word) for word in argv]
     return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, **more).stdout
 
@@ -44,22 +44,21 @@ class Run:
     peak_mib: float
     code: int
     output: str
-    # Whether the rest of the machine was busy meanwhile, so that the wall time says little.
+    # Whether other processes kept the machine busy meanwhile, so that the wall time says little.
     disturbed: bool
 
 
 def busy_seconds():
-    """What all processors have worked since the machine started."""
+    """The time that all processors have worked since the machine started."""
     user, nice, system, _idle, _wait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def run_once(argv, scratch, lean=False):
-    """Runs a command and says what the kernel says it cost.
+    """Runs a command and returns what it cost, as the kernel counts it.
 
-    Peak memory needs a small launcher in between (GNU time): a process is charged with what its parent had in
-    memory when it was started, and that is Python. `lean` leaves the launcher and the peak out, for runs so short
-    that it would show.
+    Peak memory needs a small launcher in between (GNU time): a process begins with the memory of its parent, which
+    would be Python. `lean` leaves out the launcher and the peak, for runs so short that the launcher would count.
     """
     argv = [str(word) for word in argv]
     output, peak = scratch / "output", scratch / "peak"
@@ -106,8 +105,8 @@ def counted_by_strace(argv, scratch):
 
 @functools.cache
 def counter(scratch):
-    """What counts system calls here, if anything does: perf, or else strace, under which each call takes many times as
-    long, so that what a program does by the clock it does differently."""
+    """A function that counts system calls, if there is one here: with perf, or else with strace, under which each call
+    takes many times as long, so that what depends on the clock differs."""
     if tool("perf"):
         try:
             if counted_by_perf(["true"], scratch) > 0:
@@ -118,7 +117,7 @@ def counter(scratch):
 
 
 def system_calls(argv, scratch):
-    """How many system calls a command makes, threads included."""
+    """The number of system calls of a command and all its threads."""
     return counter(scratch)(argv, scratch)
 
 
@@ -147,7 +146,7 @@ class Recipe:
 
 
 class Built:
-    """A volume that lies on the disk."""
+    """A volume on a file system."""
 
     def __init__(self, recipe, data, said):
         made, self.expired = (int(word.split()[1]) for word in said.split(", "))
@@ -162,7 +161,7 @@ class Builder:
         self.program = program
 
     def build(self, recipe, data):
-        # A data root is known by its directories.
+        # A data root is recognized by its directories.
         (data / "cache/export").mkdir(parents=True, exist_ok=True)
         (data / "tmp").mkdir(exist_ok=True)
         return Built(recipe, data, do(self.program, recipe.kind, recipe.place(data), *recipe.arguments()))
@@ -186,8 +185,8 @@ class Tmpfs:
 class Ext4:
     """An ext4 in memory, copied from the same image before every run.
 
-    A directory that is filled and emptied again and again gets slower on ext4 by itself, and a disk shared with
-    others is noisy: a copy starts from the same bytes each time.
+    On ext4 a directory gets slower when it is filled and emptied again and again, and a shared disk is noisy. A copy
+    starts from the same bytes each time.
     """
 
     name = "ext4"
@@ -200,7 +199,7 @@ class Ext4:
 
     @staticmethod
     def why_not():
-        """Why it cannot be had here, or None."""
+        """Why it cannot be used here, or None."""
         if os.geteuid() != 0:
             return "mounting needs root"
         if not Path("/dev/loop-control").exists():
@@ -213,15 +212,15 @@ class Ext4:
         if recipe != self.recipe:
             self.build_golden(recipe)
         do("cp", "--sparse=always", self.golden, self.copy)
-        # Warming reads everything, and must leave no trace in the access times that are judged. Only the mount is
-        # changed afterwards (`bind`): a remount of the file system itself would empty the kernel's cache of names.
+        # This fills the caches, and must not change the access times that are judged. Only the mount is changed
+        # afterwards (`bind`): a remount of the file system itself would empty the kernel's cache of names.
         do("mount", "-o", "loop,noinit_itable,noatime", self.copy, self.mount)
         do("find", self.mount, "-newermt", "2100-01-01")
         do("mount", "-o", "remount,bind,relatime", self.mount)
         return self.built
 
     def build_golden(self, recipe):
-        # The image is sparse, so that it costs nothing to be generous.
+        # The image is sparse, so its size costs nothing.
         inodes = recipe.count * self.inodes_per_unit(recipe)
         self.golden.unlink(missing_ok=True)
         with open(self.golden, "wb") as image:
@@ -243,7 +242,7 @@ class Ext4:
         for attempt in range(20):
             if not os.path.ismount(self.mount):
                 break
-            # Something may still be leaving it.
+            # A process that has just ended may still use it.
             last = ["-l"] if attempt == 19 else []
             umount = subprocess.run(["umount", *last, str(self.mount)], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
             if umount.returncode:
@@ -257,7 +256,7 @@ class Ext4:
 
 
 class ColdExt4(Ext4):
-    """The same with nothing of it in the kernel's caches."""
+    """The same with cold caches."""
 
     name = "ext4, cold"
 
@@ -269,7 +268,7 @@ class ColdExt4(Ext4):
 
 
 class Slow:
-    """A volume on a FUSE file system on which every call takes some time, standing in for a network one."""
+    """A volume on a FUSE file system on which every call takes some time, as on a network file system."""
 
     def __init__(self, scratch, builder, microseconds):
         self.name = f"FUSE, {microseconds} us a call"
@@ -282,9 +281,9 @@ class Slow:
 
     @staticmethod
     def why_not():
-        """Why it cannot be had here, or None."""
+        """Why it cannot be used here, or None."""
         if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-            return "there is no /dev/fuse for us"
+            return "/dev/fuse cannot be used"
         missing = [name for name in ("cc", "pkg-config", "fusermount3") if not tool(name)]
         if missing:
             return f"{missing[0]} is not installed"
@@ -302,8 +301,8 @@ class Slow:
             if os.path.ismount(self.mount):
                 break
             time.sleep(0.02)
-        # libfuse before 3.17 has the kernel look names up one at a time when it meets them first, which no network
-        # file system does; known names are asked about side by side, each by a call of its own.
+        # With libfuse before 3.17 the kernel looks up new names one at a time, which no network file system does.
+        # Known names are looked up in parallel, each by a call of its own.
         do("find", self.mount, "-newermt", "2100-01-01")
         built.data = self.mount / "data"
         built.place = recipe.place(built.data)
@@ -322,7 +321,7 @@ class Slow:
 
 
 class Redis:
-    """A server of our own on a free port of loopback."""
+    """A server on a free port of the loopback interface."""
 
     def __init__(self, scratch):
         with socket.socket() as free:
@@ -352,7 +351,7 @@ class Redis:
 
 
 def python_with_pottery(target):
-    """A Python that has the exporter's own lock: that of the tests, or one made here."""
+    """A Python with the exporter's lock: that of the tests, or one that is made here."""
     for name in ("tests-python", "bench-python"):
         python = target / name / "bin/python"
         found = python.exists() and not subprocess.run(
@@ -370,7 +369,7 @@ def python_with_pottery(target):
 
 
 def end_on_signals():
-    """SIGTERM ends the script as Ctrl-C does: with everything cleaned up."""
+    """SIGTERM ends the script as Ctrl-C does: after everything is cleaned up."""
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -380,6 +379,6 @@ def end_on_signals():
 
 
 def spread(values, digits=2):
-    """Median and range, for people."""
+    """Median and range as text."""
     middle, low, high = statistics.median(values), min(values), max(values)
     return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"

@@ -1,5 +1,5 @@
-//! What reading and judging a name costs, without any file system: nanoseconds a name, on the real
-//! names of `fixtures/names`. A look at a file costs more than a thousand of them.
+//! What reading and judging a name costs, without a file system: nanoseconds per name, on the real names of
+//! `fixtures/names`.
 //!
 //! `cargo bench --bench judge`
 
@@ -12,12 +12,14 @@ use std::path::Path;
 use criterion::Criterion;
 use criterion::measurement::WallTime;
 use regex::bytes::Regex;
-use retention_sweeper::retention::{
-    Bytes, Exclude, ExportName, ExportTtls, Facts, FileId, Kind, Moment, Policy, Sighting, TmpAge,
-    Ttl, Zone,
+use retention_sweeper::cvat::names::{ExportName, class_of};
+use retention_sweeper::cvat::zones::{ExportTtls, export};
+use retention_sweeper::rules::verdict::evaluate;
+use retention_sweeper::rules::{
+    Bytes, Entry, Exclude, FileId, FileKind, Metadata, Moment, Ttl, Zone,
 };
 
-/// The grammar as one anchored pattern, which is how it would be written by anybody in a hurry.
+/// The grammar as one anchored pattern, which is the shortest way to write it.
 const PATTERN: &str = r"(?x-u)^(?:
     (?:project|task|job)-[0-9]{1,19}-(?:dataset|annotations)
         -instance[0-9]+\.[0-9]{1,6}-[a-z0-9_-]+\.(?i:zip|tsv)
@@ -29,7 +31,7 @@ type Group<'c> = criterion::BenchmarkGroup<'c, WallTime>;
 
 const NOW: Moment = Moment::from_unix(1_767_323_045, 0);
 
-/// The names of one fixture file: what stands before the tab, `\xNN` read as a byte.
+/// The names in a fixture file: what is before the tab, with `\xNN` read as a byte.
 fn names_in(file: &str) -> std::io::Result<Vec<CString>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/names").join(file);
     let text = fs::read_to_string(path)?;
@@ -49,12 +51,13 @@ fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn facts(age: i64) -> Facts {
+/// A file that was last used `age` seconds ago.
+fn metadata(age: i64) -> Metadata {
     let used = Moment::from_unix(NOW.unix_secs() - age, 0);
-    Facts {
-        kind: Kind::File,
+    Metadata {
+        kind: FileKind::File,
         id: FileId { dev: 1, ino: 1 },
-        mounted: false,
+        is_mount_point: false,
         atime: used,
         mtime: used,
         ctime: used,
@@ -64,25 +67,19 @@ fn facts(age: i64) -> Facts {
     }
 }
 
-fn policy() -> Policy {
+fn zone() -> Zone {
     let day = Ttl::from_secs(86_400);
-    Policy {
-        export: ExportTtls::all(day),
-        retention: day,
-        tmp_age: TmpAge::Tree,
-        older_than: None,
-        exclude: Exclude::default(),
-    }
+    export(&ExportTtls { project: day, task: day, job: day, events: day })
 }
 
-/// Whether the file with this name goes when it is that old.
-fn goes(policy: &Policy, name: &CStr, facts: Facts) -> bool {
+/// Whether the file with this name has expired.
+fn is_expired(zone: &Zone, exclude: &Exclude, name: &CStr, metadata: Metadata) -> bool {
     let dir = Path::new("cache/export");
-    let sighting = Sighting { zone: Zone::Export, place: &(), dir, name, facts };
-    policy.judge(black_box(&sighting), NOW).is_ok()
+    let entry = Entry { zone, directory: &(), dir, name, metadata };
+    evaluate(black_box(&entry), exclude, NOW).is_ok()
 }
 
-/// Measures one name after the other, round and round, so that the time printed is that of a name.
+/// Measures one name after another, again and again, so that the time printed is that of one name.
 fn each_name(group: &mut Group<'_>, names: &[CString], what: &str, work: impl Fn(&CStr) -> bool) {
     let mut names = names.iter().cycle();
     group.bench_function(what, |b| b.iter(|| names.next().map(|name| work(black_box(name)))));
@@ -91,19 +88,19 @@ fn each_name(group: &mut Group<'_>, names: &[CString], what: &str, work: impl Fn
 fn main() -> Result<(), Box<dyn Error>> {
     let mut criterion = Criterion::default().configure_from_args();
     let pattern = Regex::new(PATTERN)?;
-    let policy = policy();
-    let (fresh, expired) = (facts(60), facts(10 * 86_400));
+    let (zone, exclude) = (zone(), Exclude::default());
+    let (fresh, expired) = (metadata(60), metadata(10 * 86_400));
     for file in ["export.txt", "legacy.txt"] {
         let names = names_in(file)?;
         let mut group = criterion.benchmark_group(file);
         let mut each = |what: &str, work: &dyn Fn(&CStr) -> bool| {
             each_name(&mut group, &names, what, work);
         };
-        each("classify", &|name| ExportName::classify(name.to_bytes()).is_some());
+        each("class", &|name| class_of(name.to_bytes()).is_some());
         each("parse", &|name| ExportName::parse(name.to_bytes()).is_ok());
         each("regex", &|name| pattern.is_match(name.to_bytes()));
-        each("judge, fresh", &|name| goes(&policy, name, fresh));
-        each("judge, expired", &|name| goes(&policy, name, expired));
+        each("judge, fresh", &|name| is_expired(&zone, &exclude, name, fresh));
+        each("judge, expired", &|name| is_expired(&zone, &exclude, name, expired));
         group.finish();
     }
     criterion.final_summary();

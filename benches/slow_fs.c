@@ -1,10 +1,10 @@
-/* slow_fs: a directory as a file system on which every call takes its time, standing in for a network one.
+/* slow_fs: a directory as a file system on which every call takes some time, as on a network file system.
  *
  *     cc -O2 -o slow_fs slow_fs.c $(pkg-config --cflags --libs fuse3)
  *     SLOW_FS_ROOT=/some/dir SLOW_FS_MICROSECONDS=1000 slow_fs MOUNT -f
  *
- * Nothing is cached, neither attributes nor names, so each statx, open and unlink is a call to here. Calls are
- * served by several threads, as a server would.
+ * Nothing is cached, neither attributes nor names, so each statx, open and unlink leads to a call here. Several
+ * threads serve the calls, as in a server.
  */
 #define FUSE_USE_VERSION 31
 #define _GNU_SOURCE
@@ -20,7 +20,7 @@
 static int root;
 static long latency_us;
 
-/* The path below the root, after a nap. */
+/* The path below the root, after the latency. */
 static const char *below(const char *path)
 {
     struct timespec nap = {latency_us / 1000000, latency_us % 1000000 * 1000};
@@ -73,10 +73,10 @@ static int do_rmdir(const char *path) { return answer(unlinkat(root, below(path)
 
 static void *do_init(struct fuse_conn_info *connection, struct fuse_config *config)
 {
-    /* A listing is one call, without a look at each name on the way. */
+    /* A listing is one call, without a call for each name. */
     connection->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
     config->use_ino = 1;
-    /* What is open when it is unlinked goes all the same. */
+    /* A file that is open when it is unlinked is removed, too. */
     config->hard_remove = 1;
     config->attr_timeout = config->entry_timeout = config->negative_timeout = 0;
     return NULL;

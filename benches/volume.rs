@@ -4,17 +4,17 @@
 //! volume flat DIR N [--expired PCT]
 //!     N exports straight in DIR, empty, with the names that CVAT gives them.
 //! volume trees DIR N [--expired PCT] [--files 100] [--dirs 4]
-//!     N directories in DIR, each with so many files spread over so many directories.
+//!     N directories in DIR, each with that many files in that many directories.
 //! volume instances DATA N [--with 10] [--expired PCT] [--files 3]
-//!     DATA/{projects,tasks,jobs}/<id>/, N in all; of 100 so many have a tmp/export_cache.
+//!     DATA/{projects,tasks,jobs}/<id>/, N in all; that many in 100 have a tmp/export_cache.
 //! volume one-tree DIR [--files N] [--dirs N]
-//!     A single tree, expired, with all of that in it.
+//!     A single tree that has expired, with all of these in it.
 //! ```
 //!
-//! What has expired was last used thirty days ago, everything else a minute ago; atime and mtime are
-//! the same, those of directories too. Which entries have expired is decided by their number, so two
-//! volumes of one size are alike. Prints one line: how many entries were made, how many units have
-//! expired (files, trees or caches).
+//! What has expired was last used thirty days ago, everything else a minute ago. Atime and mtime are equal,
+//! also those of directories. Whether an entry has expired depends on its number alone, so two volumes of
+//! one size are equal. Prints one line: how many entries were made, and how many units have expired (files,
+//! trees or caches).
 
 use std::error::Error;
 use std::os::fd::OwnedFd;
@@ -36,7 +36,7 @@ const THIRTY_DAYS: i64 = 30 * 86_400;
 
 struct Builder {
     now: i64,
-    /// Of 100 units so many have expired.
+    /// How many of 100 units have expired.
     expired: u64,
     made: u64,
     units_expired: u64,
@@ -51,7 +51,7 @@ impl Builder {
     }
 
     fn times(&self, is_expired: bool) -> Timestamps {
-        // Not all to the same nanosecond: no file system sees that.
+        // Not all at the same nanosecond, which no real volume has.
         let nanos = i64::try_from(mix(self.made) % 1_000_000_000).unwrap_or_default();
         let age = if is_expired { THIRTY_DAYS } else { A_MINUTE };
         let time = Timespec { tv_sec: self.now - age, tv_nsec: nanos };
@@ -80,7 +80,7 @@ impl Builder {
     }
 
     fn tree(&mut self, dir: &OwnedFd, number: u64, files: u64, dirs: u64, old: bool) -> Result<()> {
-        // As tempfile names them: nothing about the order in which they were made.
+        // As from tempfile: a name says nothing about the order in which they were made.
         let owner = ["project", "task", "job"][usize::try_from(number % 3).unwrap_or_default()];
         let tree = self.dir(dir, &format!("export-{owner}-{:08x}", mix(number) >> 32))?;
         for part in 0..dirs {
@@ -107,7 +107,7 @@ impl Builder {
             let dir = self.dir(data, kind)?;
             for number in (first..count).step_by(kinds.len()) {
                 let instance = self.dir(&dir, &(number / 3 + 1).to_string())?;
-                // Another draw than the one for the age.
+                // Independent of the age.
                 if mix(!number) % 100 < with {
                     self.old_cache(&instance, number, files)?;
                 }
@@ -146,7 +146,7 @@ fn export_name(number: u64) -> String {
     }
 }
 
-/// A number that looks random and always is the same (the finalizer of `SplitMix64`).
+/// A number that looks random and is always the same (the finalizer of `SplitMix64`).
 fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -163,7 +163,7 @@ fn open_root(path: &Path) -> std::result::Result<OwnedFd, Box<dyn Error>> {
     Ok(openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// The value after an option, or what it is without.
+/// The value after an option, or `without` if it is not given.
 fn number<T: FromStr>(arguments: &[String], option: &str, without: T) -> Result<T> {
     match arguments.iter().position(|argument| argument == option) {
         Some(at) => arguments.get(at + 1).and_then(|value| value.parse().ok()).ok_or(Errno::INVAL),

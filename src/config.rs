@@ -1,321 +1,296 @@
-//! The settings: what was typed, the environment, a file and the defaults, in this order.
+//! The settings: from flags, the environment, a file and defaults, checked once.
 //!
-//! It must not open the volume or change anything: a wrong value is refused before anything is
-//! opened, with the place it came from. This is the only module that reads the environment.
-//! [`settings`] is the table of what there is, `values` finds the strongest word on each and checks it.
+//! [`RawSettings::read`] reads all that was given, and is the only place that reads the environment.
+//! [`Config::resolve`] checks it and makes it typed, before anything is opened. It must not open a data
+//! root or change anything. No other room but `cmd` and `cli` knows this one.
+//!
+//! - [`settings`]: the table of settings.
+//! - `file`: the settings file as values with lines.
+//! - `values`: which source wins.
+//! - `zones`, `user_zones`, `overlap`: which zones there are.
+//! - `locks`, [`service`]: the settings of these rooms.
 
+mod closest;
+mod file;
+mod locks;
+mod origin;
+mod overlap;
+mod raw;
 pub mod service;
 pub mod settings;
+mod user_zones;
 mod values;
+mod words;
+mod zones;
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::disk::InUseProbe;
-use crate::lock::FileLocks;
-use crate::lock::guard::IfRunning;
-use crate::lock::redis::Server;
+use crate::cvat;
 use crate::report::Format;
-use crate::retention::{Moment, Policy, Shard, TmpAge, Ttl, Zone};
+use crate::rules::{Exclude, Moment, Shard, Zone};
 use crate::units;
-use crate::volume::Forbidden;
+use file::FileSettings;
+pub use locks::{ApplicationLock, LockPlan};
+pub use origin::{ConfigError, EffectiveSetting, Origin};
+pub use raw::{Flags, RawSettings, SettingsFile};
+pub use service::ServiceConfig;
 use values::Values;
-
-/// Where a value came from, the stronger the greater.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// Built in.
-    Default,
-    /// The settings file.
-    File(PathBuf),
-    /// This variable.
-    Env(&'static str),
-    /// This flag.
-    Flag(String),
-}
-
-impl Origin {
-    /// Flags over environment over file over defaults.
-    const fn strength(&self) -> u8 {
-        match self {
-            Self::Default => 0,
-            Self::File(_) => 1,
-            Self::Env(_) => 2,
-            Self::Flag(_) => 3,
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "file {}", units::shown(path)),
-            Self::Env(name) => write!(f, "environment {name}"),
-            Self::Flag(name) => write!(f, "flag {name}"),
-        }
-    }
-}
-
-/// A setting as `sweeper config` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Its key, as in the settings file.
-    pub key: &'static str,
-    /// Its value.
-    pub value: String,
-    /// Where that came from.
-    pub origin: Origin,
-}
-
-/// A setting is wrong.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ConfigError {
-    /// A value cannot be used.
-    #[error("{key} = {value:?} ({origin}): {why}")]
-    Value {
-        /// Of which setting.
-        key: String,
-        /// The value.
-        value: String,
-        /// Where it came from.
-        origin: Origin,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The settings file cannot be used.
-    #[error("settings file {path:?}: {why}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-/// What was given, before it is checked.
-#[derive(Debug, Default)]
-pub struct Given {
-    /// Flags by the key of their setting; a switch has an empty value.
-    pub flags: BTreeMap<&'static str, Vec<String>>,
-    /// The environment.
-    pub env: BTreeMap<String, String>,
-}
-
-impl Given {
-    /// Flags, and the environment of this process.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    pub fn with_environment(flags: BTreeMap<&'static str, Vec<String>>) -> Self {
-        let env = std::env::vars_os()
-            .filter_map(|(name, value)| {
-                // A name or value that is not text cannot be one of ours; lossily, it is refused as one.
-                Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-            })
-            .collect();
-        Self { flags, env }
-    }
-
-    fn env(&self, name: &str) -> Option<&String> {
-        self.env.get(name).filter(|value| !value.is_empty())
-    }
-}
+pub use words::{FileLocks, IfRunning, InUse, LogFormat, Profile, ProgressWhen, Verbosity};
+use zones::Zones;
 
 /// The settings of a command, all of them checked.
 #[derive(Debug)]
 pub struct Config {
-    /// Where the data root may be, and whether the user named it.
-    pub data: DataRoot,
-    /// The rules.
-    pub policy: Policy,
-    /// The zones of `run`.
-    pub zones: Vec<Zone>,
+    /// Which zones there are besides those of the settings file.
+    pub profile: Profile,
+    /// Where the data root may be; an error if nothing says so.
+    pub data: Result<DataRoot, ConfigError>,
+    /// A data root has at least one of these directories, if there are any.
+    pub marks: &'static [&'static str],
+    /// The zones to sweep, in this order.
+    pub zones: Vec<Arc<Zone>>,
+    /// The zone of `sweeper legacy`; the profile may have none.
+    pub legacy: Option<Arc<Zone>>,
+    /// Every zone, in the order in which a path is looked up.
+    pub all_zones: Vec<Arc<Zone>>,
+    /// What the user asked to keep.
+    pub exclude: Exclude,
     /// The locks to take.
     pub locks: LockPlan,
-    /// For how long in all to come back to what is busy.
+    /// For how long in all to retry locked entries.
     pub lock_wait: Duration,
-    /// Whether to ask who has a file open.
-    pub in_use: InUseProbe,
-    /// How many workers.
+    /// Whether to check if an entry is in use.
+    pub in_use: InUse,
+    /// The number of workers.
     pub jobs: usize,
-    /// Which part of the volume to sweep, if not all of it.
+    /// Which part of the work to do, if not all of it.
     pub shard: Option<Shard>,
-    /// The list of what to look at, if not at everything; `-` is stdin.
+    /// The list of the entries to sweep, if not all of them; `-` is stdin.
     pub from0: Option<PathBuf>,
-    /// How the report is written.
+    /// The format of the report.
     pub format: Format,
-    /// When progress is shown.
+    /// When to show progress.
     pub progress: ProgressWhen,
-    /// Whether nothing is to be removed.
+    /// The format of log lines.
+    pub log_format: LogFormat,
+    /// Whether to remove nothing.
     pub dry_run: bool,
     /// The moment to judge at, if not the present.
     pub now: Option<Moment>,
-    /// Whether to stand back for others.
+    /// Whether to run at low priority.
     pub nice: bool,
-    /// How many files may be removed in a second.
+    /// How many files per second may be removed.
     pub max_rate: Option<NonZeroU32>,
-    /// When to stop.
+    /// After which time to stop a pass.
     pub deadline: Option<Duration>,
-    /// After how many removals to stop.
+    /// After how many removals to stop a pass.
     pub max_removals: Option<u64>,
-    /// What to do when another sweeper is at work, if anybody said.
+    /// What to do if another sweeper is at work; the default depends on the command.
     pub if_running: Option<IfRunning>,
-    /// Where metrics go after a pass.
+    /// Where to write metrics after a pass.
     pub metrics_file: Option<PathBuf>,
-    /// Directories that are never a data root.
-    pub forbidden: Forbidden,
-    /// Every setting with its origin.
-    pub rows: Vec<Row>,
-    /// What the user should know about them.
+    /// Home directories, which are never a data root.
+    pub homes: Vec<PathBuf>,
+    /// The running program: no data root contains it.
+    pub program: Option<PathBuf>,
+    /// The settings of `sweeper serve`; an error matters to that command and to `config`.
+    pub service: Result<ServiceConfig, ConfigError>,
+    /// Every setting and zone of the settings file, with its origin.
+    pub settings: Vec<EffectiveSetting>,
+    /// What the user should know about the settings.
     pub warnings: Vec<String>,
 }
 
 /// Where the data root may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataRoot {
-    /// The user said where.
+    /// Here, as the user says.
     Named(PathBuf),
-    /// The first of these that is one.
+    /// In the first of these places that has one.
     AnyOf(Vec<PathBuf>),
 }
 
-/// The locks to take.
-#[derive(Debug)]
-pub struct LockPlan {
-    /// On the objects themselves.
-    pub files: FileLocks,
-    /// CVAT's own, for exports.
-    pub exporter: Option<ExporterPlan>,
-}
-
-/// How CVAT's own locks are to be taken.
-#[derive(Debug)]
-pub struct ExporterPlan {
-    /// Where.
-    pub server: Server,
-    /// The data root as CVAT sees it, if the user said.
-    pub cvat_data: Option<PathBuf>,
-    /// CVAT's own base directory, if it is set here.
-    pub cvat_base: Option<PathBuf>,
-    /// For how long.
-    pub ttl: Duration,
-    /// Whether a guess at CVAT's data root will not do (`--lock redis`).
-    pub is_required: bool,
-}
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// An object a line.
-    Json,
-}
-
-impl LogFormat {
-    /// What was asked for; text if that cannot be said, and then an error is about to be logged.
-    pub fn of(given: &Given) -> Self {
-        match Values::gather(given).as_ref().map(|values| values.choice("log_format")) {
-            Ok(Ok("json")) => Self::Json,
-            _ => Self::Text,
-        }
-    }
-}
-
-/// When progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProgressWhen {
-    /// When stderr is a terminal.
-    Auto,
-    /// Even when it is not.
-    Always,
-    /// Not at all.
-    Never,
-}
-
 impl Config {
-    /// Resolves and checks what was given, reading the settings file if one is named.
+    /// Checks what was given.
     ///
     /// # Errors
     /// The first value that cannot be used.
-    pub fn resolve(given: &Given) -> Result<Self, ConfigError> {
-        let mut values = Values::gather(given)?;
-        let mut warnings = Vec::new();
-        for (old, new) in [
-            ("CVAT_DATASET_CACHE_TTL", "CVAT_EXPORT_CACHE_TTL"),
-            ("CVAT_DATASET_EXPORT_LOCK_TTL", "CVAT_EXPORT_CACHE_LOCK_TTL"),
-        ] {
-            if given.env(old).is_some() {
-                warnings.push(format!(
-                    "{old} is deprecated and goes before {new}, as in CVAT; set {new}"
-                ));
-            }
-        }
-        let policy = Policy {
-            export: values.ttls()?,
-            retention: values.retention()?,
-            tmp_age: match values.choice("tmp_age")? {
-                "entry" => TmpAge::Entry,
-                _ => TmpAge::Tree,
-            },
-            older_than: values.optional("older_than", units::duration)?.map(Ttl::from_duration),
-            exclude: values.exclude()?,
-        };
-        let jobs = values.optional("jobs", |text| match text.parse() {
-            Ok(jobs @ 1..=256) => Ok(jobs),
-            _ => Err("not a number from 1 to 256".to_owned()),
-        })?;
-        values.choice("log_format")?;
-        let config = Self {
-            data: values.data_root(given),
-            policy,
-            zones: values.zones()?,
-            locks: values.locks(given)?,
-            lock_wait: values.parsed("lock_wait", units::duration)?,
-            in_use: match values.choice("in_use")? {
-                "ignore" => InUseProbe::Off,
-                _ => InUseProbe::On,
-            },
-            jobs: jobs.unwrap_or_else(|| values.default_jobs()),
-            shard: values.shard(given)?,
+    pub fn resolve(raw: &RawSettings) -> Result<Self, ConfigError> {
+        raw.check_variables()?;
+        let file = read_file(raw)?;
+        let mut values = Values::gather(raw, &file)?;
+        let warnings = warnings(&values);
+        let data = data_root(&mut values);
+        let roots = data.as_ref().map(|data| data.absolute(raw)).unwrap_or_default();
+        let zones = Zones::resolve(&mut values, &file, &roots)?;
+        let all_zones = zones.all();
+        let exclude = zones::exclude(&values, &all_zones)?;
+        let service = ServiceConfig::resolve(&mut values, &zones);
+        let mut config = Self {
+            profile: values.profile,
+            data,
+            marks: if values.profile == Profile::Cvat { &cvat::MARKS } else { &[] },
+            all_zones,
+            exclude,
+            locks: LockPlan::resolve(&mut values)?,
+            lock_wait: values.duration("lock_wait")?,
+            in_use: if values.choice("in_use")? == "ignore" { InUse::Ignore } else { InUse::Skip },
+            jobs: jobs(&mut values)?,
+            shard: shard(&mut values)?,
             from0: values.optional("from0", |path| Ok(PathBuf::from(path)))?,
-            format: match values.choice("format")? {
-                "json" => Format::Json,
-                "jsonl" => Format::Jsonl,
-                _ => Format::Text,
-            },
-            progress: match values.choice("progress")? {
-                "always" => ProgressWhen::Always,
-                "never" => ProgressWhen::Never,
-                _ => ProgressWhen::Auto,
-            },
+            format: format(&values)?,
+            progress: progress(&values)?,
+            log_format: log_format(&values)?,
             dry_run: values.switch("dry_run")?,
             now: values.optional("now", units::moment)?,
             nice: values.switch("nice")?,
             max_rate: values.optional("max_rate", units::rate)?,
-            deadline: values.optional("deadline", units::duration)?,
+            deadline: values.optional_duration("deadline")?,
             max_removals: values.optional("max_removals", |text| {
-                text.parse().map_err(|_| "not a whole number".to_owned())
+                text.parse().map_err(|_| "it is not a whole number".to_owned())
             })?,
-            if_running: values.optional_choice("if_running")?.map(|word| match word {
-                "wait" => IfRunning::Wait,
-                "share" => IfRunning::Share,
-                _ => IfRunning::Exit,
-            }),
-            metrics_file: values.optional("metrics_file", |path| Ok(path.into()))?,
-            forbidden: Forbidden { homes: homes(given), program: std::env::current_exe().ok() },
+            if_running: if_running(&values)?,
+            metrics_file: values.optional("metrics_file", |path| Ok(PathBuf::from(path)))?,
+            homes: raw.homes.clone(),
+            program: raw.program.clone(),
+            service,
+            settings: Vec::new(),
             warnings,
-            rows: values.rows(),
+            zones: zones.swept,
+            legacy: zones.legacy,
         };
+        config.settings = values.effective();
+        config.settings.extend(zones.shown);
         Ok(config)
     }
 }
 
-/// Everybody's home: `$HOME`, and what `/etc/passwd` says if there is one.
-fn homes(given: &Given) -> Vec<PathBuf> {
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let listed = users.lines().filter_map(|line| line.split(':').nth(5)).map(PathBuf::from);
-    given.env("HOME").map(PathBuf::from).into_iter().chain(listed).collect()
+impl LogFormat {
+    /// The format that was asked for. Text if that is not known, because an error is about to be logged.
+    pub fn of(raw: &RawSettings) -> Self {
+        let file = read_file(raw).unwrap_or_default();
+        let values = Values::gather(raw, &file);
+        values.and_then(|values| log_format(&values)).unwrap_or(Self::Text)
+    }
 }
+
+impl DataRoot {
+    /// Every place as an absolute path.
+    fn absolute(&self, raw: &RawSettings) -> Vec<PathBuf> {
+        let absolute = |path: &PathBuf| zones::absolute(&raw.directory, Path::new(path));
+        match self {
+            Self::Named(path) => vec![absolute(path)],
+            Self::AnyOf(paths) => paths.iter().map(absolute).collect(),
+        }
+    }
+}
+
+fn read_file(raw: &RawSettings) -> Result<FileSettings, ConfigError> {
+    raw.file.as_ref().map(FileSettings::parse).transpose().map(Option::unwrap_or_default)
+}
+
+fn data_root(values: &mut Values<'_>) -> Result<DataRoot, ConfigError> {
+    if let Some(path) = values.text("data") {
+        return Ok(DataRoot::Named(PathBuf::from(path)));
+    }
+    if values.profile == Profile::None {
+        let why = "with profile none there is no default data root: name it with --data".to_owned();
+        return Err(ConfigError::Missing { key: "data", why });
+    }
+    let base = values.env_of_cvat(cvat::variables::BASE_DIR);
+    let origin = match base {
+        Some(_) => Origin::Env(cvat::variables::BASE_DIR.to_owned()),
+        None => Origin::Default,
+    };
+    let paths = cvat::data_roots(base);
+    let shown: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
+    values.show_from("data", shown.join(" or "), origin);
+    Ok(DataRoot::AnyOf(paths))
+}
+
+/// By default as many workers as there are processors.
+fn jobs(values: &mut Values<'_>) -> Result<usize, ConfigError> {
+    let jobs = values.optional("jobs", |text| match text.parse() {
+        Ok(jobs @ 1..=256) => Ok(jobs),
+        _ => Err("it is not a number from 1 to 256".to_owned()),
+    })?;
+    let jobs = jobs.unwrap_or_else(|| values.raw.processors.clamp(1, 256));
+    values.show("jobs", jobs.to_string());
+    Ok(jobs)
+}
+
+/// Which part of the work. Kubernetes gives each pod of an Indexed Job its number.
+fn shard(values: &mut Values<'_>) -> Result<Option<Shard>, ConfigError> {
+    const INDEX: &str = "JOB_COMPLETION_INDEX";
+    let shard = values.optional("shard", |text| {
+        let Some(count) = text.strip_prefix("auto/") else { return Shard::parse(text) };
+        let index = values.raw.env(INDEX);
+        let index =
+            index.ok_or_else(|| format!("{INDEX} is not set, so this is no Indexed Job"))?;
+        Shard::parse(&format!("{index}/{count}"))
+            .map_err(|why| format!("{why} ({INDEX} is {index:?})"))
+    })?;
+    if let Some(shard) = shard {
+        values.show("shard", shard.to_string());
+    }
+    Ok(shard)
+}
+
+fn format(values: &Values<'_>) -> Result<Format, ConfigError> {
+    Ok(match values.choice("format")? {
+        "json" => Format::Json,
+        "jsonl" => Format::Jsonl,
+        _ => Format::Text,
+    })
+}
+
+fn progress(values: &Values<'_>) -> Result<ProgressWhen, ConfigError> {
+    Ok(match values.choice("progress")? {
+        "always" => ProgressWhen::Always,
+        "never" => ProgressWhen::Never,
+        _ => ProgressWhen::Auto,
+    })
+}
+
+fn log_format(values: &Values<'_>) -> Result<LogFormat, ConfigError> {
+    Ok(if values.choice("log_format")? == "json" { LogFormat::Json } else { LogFormat::Text })
+}
+
+fn if_running(values: &Values<'_>) -> Result<Option<IfRunning>, ConfigError> {
+    Ok(values.optional_choice("if_running")?.map(|word| match word {
+        "wait" => IfRunning::Wait,
+        "share" => IfRunning::Share,
+        _ => IfRunning::Exit,
+    }))
+}
+
+/// What the user should know about the settings, though they are right.
+fn warnings(values: &Values<'_>) -> Vec<String> {
+    let deprecated = cvat::variables::DURATIONS.iter().filter_map(|variable| {
+        let (old, new) = (variable.name, variable.successor?);
+        values.env_of_cvat(old)?;
+        Some(format!(
+            "{old} is deprecated: set {new} instead. As in CVAT, {old} wins if both are set"
+        ))
+    });
+    let is_variable = matches!(values.origin("exclude"), Origin::Env(_));
+    let has_comma = |glob: &&String| !is_variable && glob.contains(',') && !glob.contains('{');
+    let globs = values.texts("exclude").iter().filter(has_comma);
+    let one_glob = globs.map(|glob| {
+        format!("exclude {glob:?} is one glob: the comma is part of it. Repeat --exclude for more")
+    });
+    let unused =
+        ["ttl", "ttl_project", "ttl_task", "ttl_job", "ttl_events", "retention", "tmp_age"];
+    let unused = unused.iter().chain(&["older_than", "redis", "cvat_data", "lock_ttl"]);
+    let unused = unused
+        .filter(|key| values.profile == Profile::None && values.origin(key) != Origin::Default);
+    let unused =
+        unused.map(|key| format!("{key} ({}) has no effect with profile none", values.origin(key)));
+    deprecated.chain(one_glob).chain(unused).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,89 +1,84 @@
-//! A filesystem retention sweeper for CVAT's data volume: looks at files, decides by age, takes the
-//! exporter's lock, looks again, deletes, and says what happened.
+//! A filesystem retention sweeper: it finds entries, decides by age, takes the lock of their writers, looks
+//! again, removes, and reports what happened and why.
 //!
-//! This page is the architecture. Two things decide everything: **it never removes what is in use or
-//! what it does not know**, and **it is far faster than what it replaces**.
+//! This page is the architecture. Two things decide everything: **it never removes what is in use or what it
+//! does not know**, and **it is far faster than what it replaces**.
 //!
 //! # The line
 //!
 //! ```text
-//! argv -cli-> Flags -config-> Config
-//!                                |
-//!    scan -> Sighting -judge-> Stale -claim-> Claim -recheck, look into-> Condemned -remove-> Removed
-//!                | Kept          | Spared       | Spared                     | Failed
-//!                +---------------+--------------+----------------------------+--> Outcome -> report
+//! Source -Entry-> evaluate -Expired-> select -> claim -Claimed-> look again -Verified-> dispose -Removed-> Outcome
+//!                    | Kept                       | Skipped        | Skipped             | Failed
 //! ```
 //!
-//! Every entry takes this line and no other. It moves in handfuls: a buffer of names is looked at and
-//! judged, what is stale is claimed together, each claim is looked at again under its lock and
-//! removed. A file that stays costs one `statx` and no allocation.
+//! Every zone, every command and the dry run use this one line. It moves in batches: a buffer of names is
+//! looked at and judged, what has expired is claimed together, and each claim is looked at again under its
+//! lock and removed. A file that is kept costs one `statx` and no allocation.
 //!
-//! # The map
+//! # The rooms
 //!
-//! Pure, no I/O, no clock, no logging:
-//! - [`retention`]: names, ages, facts, the rules that judge them, and which shard they belong to.
+//! Pure, without I/O, clock or logging:
+//! - [`rules`]: age, metadata, names, zones as data, the verdict, the selection.
+//! - [`protocol`]: the tokens of the line, its four seams, outcomes and counts.
+//! - [`units`]: how durations, sizes and names are written and read.
+//! - [`control`]: what long work asks while it runs.
 //!
-//! Protocol:
-//! - [`condemn`]: the two seams, [`condemn::Disk`] and [`condemn::Locks`], and the tokens between them.
-//! - [`stop`]: when a pass must end before its end.
+//! The pass:
+//! - [`engine`]: workers, batches, limits; generic over the seams.
 //!
-//! The line:
-//! - [`sweep`]: judges, claims, rechecks and removes, with several workers; counts outcomes.
+//! The seams, one room each, which know nothing of each other:
+//! - [`source`]: where entries come from.
+//! - [`lock`]: `flock`, the Redis lock of the application, one sweeper at a time.
+//! - [`inspect`]: the second look.
+//! - [`dispose`]: the removal, or the dry run.
+//! - [`fs`]: the system calls below them.
 //!
-//! Edges, which know nothing of each other:
-//! - [`volume`]: a data root and where its zones lie.
-//! - `look`: `statx` and `open`, one component at a time; shared by the edges below.
-//! - [`disk`]: the real file system, and its rehearsal; what is there, or what a list says is there.
-//! - [`lock`]: which lock backend, and claims in batches.
-//! - [`report`]: text, JSON, progress; the reports of shards added into one.
-//! - [`metrics`], [`listen`]: what monitoring reads, and where.
+//! Applications as data:
+//! - [`cvat`]: CVAT's zones, names, variables and schedule. No other room knows them.
 //!
-//! Outside:
-//! - [`cli`], [`config`], [`units`], [`exit`]: what was typed, what it means, how it is written.
-//! - [`why`], [`demo`], [`hold`]: the commands that are not a pass.
-//! - [`service`]: when to run one, and nothing else.
+//! Around it:
+//! - [`cli`], [`config`]: what was typed, and what it means.
+//! - [`report`]: text, JSON, progress.
+//! - [`service`]: when to run a pass, and how the service is doing.
+//! - [`os`]: signals, logging, priority, clocks.
+//! - [`cmd`]: one file per command, which builds what it needs from the settings and runs it.
 //!
-//! # Invariants
+//! # Laws
 //!
-//! 1. **Invariant: unknown is kept.** A name that cannot be parsed, a kind that was not expected, a
-//!    link: kept and counted. No wildcard arm deletes.
-//! 2. **Invariant: never without the lock, never without looking again under it.** If the lock cannot
-//!    be had, its zone is left alone and the exit code says so.
-//! 3. **Invariant: conservation.** Every entry seen yields exactly one outcome;
-//!    `seen = removed + kept + spared + failed`, asserted at the end of every pass.
-//! 4. **Invariant: a rehearsal is the same line.** [`disk::Rehearsal`] is another disk; no flag is
-//!    handed down.
-//! 5. **Invariant: `now` is a value, read once a pass.** What was used since is fresh.
-//! 6. **Invariant: our look is not use.** Nothing that survives has its atime or mtime moved.
-//! 7. **Invariant: nothing outside the root.** One component at a time from an open directory, through
-//!    no link, into no mount but what a zone's own root is on.
-//! 8. **Invariant: one bad entry costs one entry.**
-//! 9. **Invariant: bounded.** Memory does not grow with the number of entries, nor the stack or the
-//!    open descriptors with depth.
-//! 10. **Invariant: names are bytes**, and what is printed of them is escaped.
+//! 1. **Unknown is kept.** A name that is not recognized, a type that was not expected, a link: kept and
+//!    counted.
+//! 2. **Never without the lock, never without looking again under it**, immediately before each removal, for
+//!    every member of a tree as for a file.
+//! 3. **Conservation.** Every entry seen yields exactly one outcome:
+//!    `seen = removed + kept + skipped + failed`.
+//! 4. **A dry run is the same line** with another disposer. No flag is handed down.
+//! 5. **`now` is a value**, read once per pass.
+//! 6. **Looking is not use.** No surviving entry has its atime or mtime moved.
+//! 7. **Nothing outside the root.** One component at a time from an open directory, through no link, onto no
+//!    other mount.
+//! 8. **One bad entry costs one entry.**
+//! 9. **Bounded** memory, stack, descriptors and time: no lock is held while something slow is waited for.
+//! 10. **Names are bytes**, and what is printed of them is escaped.
 
-pub mod retention;
+pub mod rules;
 
-pub mod condemn;
-pub mod stop;
-pub mod workers;
+pub mod control;
+pub mod protocol;
+pub mod units;
 
-pub mod sweep;
+pub mod engine;
 
-pub mod disk;
-pub mod listen;
+pub mod dispose;
+pub mod fs;
+pub mod inspect;
 pub mod lock;
-mod look;
-pub mod metrics;
-pub mod report;
-pub mod volume;
+pub mod source;
+
+pub mod cvat;
 
 pub mod cli;
+pub mod cmd;
 pub mod config;
-pub mod demo;
-pub mod exit;
-pub mod hold;
-pub mod kindness;
+pub mod os;
+pub mod report;
 pub mod service;
-pub mod units;
-pub mod why;

@@ -1,87 +1,194 @@
-//! Which lock backend a pass uses, and claims in batches.
+//! Which locks a pass takes, and how it takes them for a batch of entries.
 //!
-//! It must not look at ages or remove anything: it turns a stale entry into a claim, or says why not.
-//! The lock of an entry is derived from the entry itself, so lock A never covers file B.
+//! It must not look at ages or remove anything: it turns an [`Expired`] into a [`Claimed`], or says why
+//! not. A lock is always derived from the entry itself, so the lock of one entry never covers another.
+//!
+//! - [`flock`]: the advisory lock on the entry.
+//! - [`redis`]: the lock of the application that writes the entries.
+//! - [`exclusive`]: one sweeper at a time.
 
+pub mod exclusive;
 pub mod flock;
-pub mod guard;
 pub mod redis;
+#[cfg(test)]
+mod testing;
 
-use self::guard::Guard;
+use self::exclusive::ExclusiveLock;
+pub use self::flock::FileLocks;
 use self::redis::ExporterLocks;
-use crate::condemn::{Claim, Locks, Reprieve, Stale};
-use crate::retention::Zone;
+use crate::protocol::{Claimed, Expired, Locks, Rejected};
+use crate::rules::{LockKind, Zone};
 
-/// Whether objects themselves are locked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileLocks {
-    /// By `flock`.
-    Flock,
-    /// Not at all. Only when asked for.
-    Unlocked,
-}
-
-/// The locks that a pass takes: on the object itself, and for exports CVAT's own before it.
+/// The locks that a pass takes.
 #[derive(Debug)]
 pub struct Backend {
-    /// On the object.
+    /// On the entries.
     pub files: FileLocks,
-    /// CVAT's.
-    pub exporter: Option<ExporterLocks>,
-    /// Against other sweepers: zones that they have are not ours.
-    pub guard: Guard,
+    /// Those of the application, taken before the one on the entry; `None` when they are not configured.
+    pub application: Option<ExporterLocks>,
+    /// Against other sweepers: a zone that one of them is sweeping is left alone.
+    pub exclusive: ExclusiveLock,
 }
 
 impl Backend {
-    /// File locks alone.
+    /// `flock` alone.
     pub fn flock() -> Self {
-        Self { files: FileLocks::Flock, exporter: None, guard: Guard::none() }
+        Self { files: FileLocks::Flock, application: None, exclusive: ExclusiveLock::none() }
+    }
+
+    /// The application's locks, if they are taken in `zone`.
+    fn application_of(&self, zone: &Zone) -> Option<&ExporterLocks> {
+        self.application.as_ref().filter(|_| zone.lock == LockKind::Application)
     }
 }
 
 impl Locks for Backend {
-    fn ready(&self, zone: Zone) -> Result<(), String> {
-        if let Some(why) = self.guard.refusal(zone) {
-            return Err(why.clone());
+    fn ready(&self, zone: &Zone) -> Result<(), String> {
+        if let Some(why) = self.exclusive.refusal(&zone.name) {
+            return Err(why.to_owned());
         }
-        match (&self.exporter, zone) {
-            (Some(exporter), Zone::Export) => {
-                exporter.ready().map_err(|trouble| trouble.to_string())
-            }
-            _ => Ok(()),
+        match self.application_of(zone) {
+            Some(application) => application.ready().map_err(|error| error.to_string()),
+            None => Ok(()),
         }
     }
 
-    fn claim(&self, batch: Vec<Stale>, each: &mut dyn FnMut(Result<Claim, Reprieve>)) {
-        let exports = batch.first().is_some_and(|stale| stale.zone() == Zone::Export);
-        match &self.exporter {
-            Some(exporter) if exports => exporter.claim(batch, &mut |leased| {
-                each(
-                    leased.and_then(|(stale, lease)| flock::claim(stale, self.files, Some(lease))),
-                );
+    fn claim(&self, batch: Vec<Expired>, each: &mut dyn FnMut(Result<Claimed, Rejected>)) {
+        let Some(first) = batch.first() else { return };
+        let zone = &first.directory().zone;
+        let files = self.files.of(zone);
+        match self.application_of(zone) {
+            Some(application) => application.claim(batch, &mut |leased| {
+                each(leased.and_then(|(expired, lease)| flock::claim(expired, files, Some(lease))));
             }),
-            _ => {
-                for stale in batch {
-                    each(flock::claim(stale, self.files, None));
+            None => {
+                for expired in batch {
+                    each(flock::claim(expired, files, None));
                 }
             }
         }
     }
 
-    fn notes(&self, zone: Zone) -> Vec<String> {
+    fn notes(&self, zone: &Zone) -> Vec<String> {
         let mut notes = Vec::new();
-        if zone == Zone::Export {
-            match &self.exporter {
-                Some(exporter) => notes.extend(exporter.notes()),
+        if zone.lock == LockKind::Application {
+            match &self.application {
+                Some(application) => notes.extend(application.notes()),
                 None => notes.push(
-                    "CVAT's own exporters are not excluded, only file locks are (no Redis lock)"
+                    "CVAT's exporters are not excluded, because their Redis lock is not taken"
                         .to_owned(),
                 ),
             }
         }
         if self.files == FileLocks::Unlocked {
-            notes.push("no file locks were taken (--lock none)".to_owned());
+            notes.push("no file locks are taken (--lock none)".to_owned());
+        } else if zone.lock == LockKind::Unlocked {
+            notes.push("no file locks are taken (the zone has lock = \"none\")".to_owned());
         }
         notes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::exclusive::{IfRunning, Sharing};
+    use super::redis::{Prefix, Server};
+    use super::testing::TestZone;
+    use super::*;
+    use crate::protocol::{Rejection, Skipped};
+    use crate::rules::{FileKind, Moment};
+
+    /// What became of each claim: `None` for one that succeeded.
+    fn claim(backend: &Backend, batch: Vec<Expired>) -> Vec<Option<Rejection>> {
+        let mut ends = Vec::new();
+        backend.claim(batch, &mut |end| ends.push(end.err().map(|rejected| rejected.why)));
+        ends
+    }
+
+    fn with_unreachable_server() -> Backend {
+        let server = Server::from_url("unix:///nonexistent/redis.sock").unwrap();
+        let prefix = Prefix::given(Path::new("/data"));
+        let ttl = Duration::from_secs(30);
+        let application = ExporterLocks::new(server, prefix, ttl, Moment::from_unix(0, 0));
+        Backend { application: Some(application), ..Backend::flock() }
+    }
+
+    #[test]
+    fn the_zone_and_the_setting_decide_whether_files_are_locked() {
+        let unlocked = Backend { files: FileLocks::Unlocked, ..Backend::flock() };
+        for (backend, lock, is_locked) in [
+            (&Backend::flock(), LockKind::Flock, true),
+            (&Backend::flock(), LockKind::Application, true),
+            (&Backend::flock(), LockKind::Unlocked, false),
+            (&unlocked, LockKind::Flock, false),
+            (&unlocked, LockKind::Application, false),
+            (&unlocked, LockKind::Unlocked, false),
+        ] {
+            let zone = TestZone::new(lock);
+            zone.file("held");
+            zone.file("free");
+            let _held = zone.hold("held");
+            let batch = vec![zone.expired(c"held"), zone.expired(c"free")];
+            let ends = claim(backend, batch);
+            let held = matches!(ends[0], Some(Rejection::Skipped(Skipped::Locked)));
+            assert_eq!((ends.len(), held, ends[1].is_none()), (2, is_locked, true), "{lock:?}");
+        }
+        assert!(claim(&unlocked, Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn an_application_lock_that_cannot_be_taken_leaves_only_its_own_zone_alone() {
+        let backend = with_unreachable_server();
+        let zone = TestZone::new(LockKind::Application);
+        zone.file("a");
+        zone.file("b");
+        let error = backend.ready(&zone.zone()).unwrap_err();
+        assert!(error.contains("cannot be reached"), "{error}");
+        let ends = claim(&backend, vec![zone.expired(c"a"), zone.expired(c"b")]);
+        assert_eq!(ends.len(), 2);
+        assert!(ends.iter().all(|end| matches!(end, Some(Rejection::NoLock(_)))), "{ends:?}");
+        for lock in [LockKind::Flock, LockKind::Unlocked] {
+            let other = TestZone::new(lock);
+            other.file("a");
+            assert!(backend.ready(&other.zone()).is_ok());
+            assert!(matches!(claim(&backend, vec![other.expired(c"a")])[..], [None]));
+        }
+    }
+
+    #[test]
+    fn a_zone_of_another_sweeper_is_not_ready() {
+        let zone = TestZone::new(LockKind::Flock);
+        let root = || vec![(zone.zone().name.clone(), zone.path("."), zone.open())];
+        let lock = || ExclusiveLock::of_pass(root(), Sharing::Alone, IfRunning::Exit, &|| false);
+        let _other = lock();
+        let backend = Backend { exclusive: lock(), ..Backend::flock() };
+        let error = backend.ready(&zone.zone()).unwrap_err();
+        assert!(error.contains("another sweeper"), "{error}");
+        assert!(Backend::flock().ready(&zone.zone()).is_ok());
+    }
+
+    #[test]
+    fn notes_say_which_locks_are_not_taken() {
+        let unlocked = Backend { files: FileLocks::Unlocked, ..Backend::flock() };
+        let notes = |backend: &Backend, lock| backend.notes(&TestZone::new(lock).zone()).join("\n");
+        assert_eq!(notes(&Backend::flock(), LockKind::Flock), "");
+        let application = notes(&Backend::flock(), LockKind::Application);
+        assert!(application.contains("exporters are not excluded"), "{application}");
+        assert!(notes(&Backend::flock(), LockKind::Unlocked).contains("lock = \"none\""));
+        for lock in [LockKind::Flock, LockKind::Unlocked, LockKind::Application] {
+            assert!(notes(&unlocked, lock).contains("--lock none"), "{lock:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_locked_is_claimed_without_a_file_lock() {
+        let zone = TestZone::new(LockKind::Flock);
+        std::os::unix::fs::symlink("nowhere", zone.path("link")).unwrap();
+        let link = zone.expired(c"link");
+        assert_eq!(link.metadata().kind, FileKind::Symlink);
+        assert!(matches!(claim(&Backend::flock(), vec![link])[..], [None]));
     }
 }

@@ -1,7 +1,7 @@
 //! Tells what happened: text for people, JSON for programs.
 //!
-//! It must not count: numbers come from the tallies that the line made of its outcomes. What it
-//! cannot write (a closed pipe, a full disk) ends the writing, never the pass.
+//! It must not count: the numbers come from the tallies of the pass. An error while writing (a closed
+//! pipe, a full disk) ends the writing, never the pass.
 
 pub mod errno;
 pub mod json;
@@ -9,75 +9,56 @@ pub mod merge;
 pub mod progress;
 pub mod text;
 
+#[cfg(test)]
+mod sample;
+
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::condemn::{Fate, Place};
-use crate::exit::ExitCode;
-use crate::retention::{Moment, Shard, Zone};
-use crate::sweep::{Audience, Outcome, Summary, Tally};
+use crate::protocol::{
+    Directory, ExitCode, Observer, Outcome, OutcomeKind, RunInfo, RunMode, Summary, Tally,
+};
+use crate::rules::{Age, ZoneName};
 use crate::units;
 use progress::Progress;
 
-/// How the report is written.
+/// The format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For people.
     Text,
     /// One object at the end.
     Json,
-    /// A line per outcome as it happens, then the object.
+    /// A line per entry as it happens, then the object on one line.
     Jsonl,
 }
 
-/// Whether removals are real.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// They are.
-    Real,
-    /// They are only told of.
-    Rehearsal,
-}
-
-/// What the summary says beside the counts.
-#[derive(Debug)]
-pub struct Occasion<'a> {
-    /// The command's name.
-    pub command: &'static str,
-    /// Whether removals were real.
-    pub mode: Mode,
-    /// The moment that everything was judged at.
-    pub now: Moment,
-    /// The data root.
-    pub volume: &'a std::path::Path,
-    /// Which part of it was swept, if not all.
-    pub shard: Option<Shard>,
-}
-
-/// Which outcomes are worth a line of their own.
+/// How much a report says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// None; and the text report only when something did not go well.
-    Trouble,
-    /// What goes or was to go.
-    Stale,
-    /// What is kept, too.
+    /// Expired entries have a line each. In text there is no report if the exit code is 0.
+    Problems,
+    /// Expired entries have a line each.
+    Expired,
+    /// Kept entries have one too.
     All,
 }
 
-/// Is told of each outcome while a pass runs, and prints the report at its end.
+/// Observes a pass and prints its report.
 pub struct Report<'a, W> {
-    occasion: Occasion<'a>,
+    info: RunInfo<'a>,
     format: Format,
     detail: Detail,
     out: Mutex<Output<W>>,
     progress: Progress,
 }
 
-/// Where the report goes; `None` once writing has failed.
+/// Where the report is written to.
 struct Output<W> {
+    /// `None` once writing has failed.
     to: Option<W>,
+    /// Whether it failed for another reason than a closed pipe.
     is_lost: bool,
 }
 
@@ -87,10 +68,10 @@ impl<W: Write> Output<W> {
             && let Err(error) = write(out)
         {
             self.to = None;
-            // A reader that has seen enough (`| head`) is no trouble worth a word.
+            // A closed pipe is no problem: its reader has seen enough, as with `| head`.
             if error.kind() != io::ErrorKind::BrokenPipe {
                 self.is_lost = true;
-                tracing::warn!("the report cannot be written: {error}; the pass goes on without");
+                tracing::warn!("cannot write the report: {error}");
             }
         }
     }
@@ -99,14 +80,14 @@ impl<W: Write> Output<W> {
 impl<'a, W: Write + Send> Report<'a, W> {
     /// A report to `out`.
     pub fn new(
-        occasion: Occasion<'a>,
+        info: RunInfo<'a>,
         format: Format,
         detail: Detail,
         progress: Progress,
         out: W,
     ) -> Self {
         Self {
-            occasion,
+            info,
             format,
             detail,
             out: Mutex::new(Output { to: Some(out), is_lost: false }),
@@ -114,18 +95,18 @@ impl<'a, W: Write + Send> Report<'a, W> {
         }
     }
 
-    /// Prints the end of the report. A report that could not be written is a failure, unless its reader
-    /// had seen enough.
+    /// Prints the end of the report and returns the exit code. A report that cannot be written counts as
+    /// a failure, unless its reader closed the pipe.
     pub fn finish(self, summary: &Summary, elapsed: Duration) -> ExitCode {
         self.progress.finish();
         let code = ExitCode::of(summary);
         let mut out = self.out.into_inner().unwrap_or_else(PoisonError::into_inner);
         out.write(|out| {
             match self.format {
-                Format::Text if self.detail == Detail::Trouble && code == ExitCode::Done => {}
-                Format::Text => text::summary(out, &self.occasion, summary, elapsed)?,
-                Format::Json => json::pretty(out, &self.occasion, summary, elapsed, code)?,
-                Format::Jsonl => json::line(out, &self.occasion, summary, elapsed, code)?,
+                Format::Text if self.detail == Detail::Problems && code == ExitCode::Done => {}
+                Format::Text => text::summary(out, &self.info, summary, elapsed)?,
+                Format::Json => json::pretty(out, &self.info, summary, elapsed, code)?,
+                Format::Jsonl => json::line(out, &self.info, summary, elapsed, code)?,
             }
             out.flush()
         });
@@ -133,66 +114,147 @@ impl<'a, W: Write + Send> Report<'a, W> {
     }
 
     fn log(&self, outcome: &Outcome<'_>) {
-        let zone = outcome.place.zone.name();
-        let path = units::shown(&path_of(outcome));
-        match &outcome.fate {
-            Fate::Removed => {
+        let zone = &outcome.directory.zone.name;
+        let path = units::shown(&outcome.path());
+        let used = last_used(outcome);
+        match &outcome.kind {
+            OutcomeKind::Removed => {
                 let freed = outcome.freed;
-                let did = match self.occasion.mode {
-                    Mode::Real => "removed",
-                    Mode::Rehearsal => "would remove",
-                };
-                tracing::info!("{zone}: {did} {path}: {}{freed} freed", unused(outcome));
+                match self.info.mode {
+                    RunMode::Real => tracing::info!("{zone}: removed {path}: {used}{freed} freed"),
+                    RunMode::DryRun => {
+                        tracing::info!("{zone}: would remove {path}: {used}{freed} would be freed");
+                    }
+                }
             }
-            Fate::Spared(why) => {
-                tracing::info!("{zone}: spared {path}: {}{}", unused(outcome), why.key());
+            OutcomeKind::Skipped(why) => {
+                tracing::info!("{zone}: skipped {path}: {used}{}", text::words(why.key()));
             }
-            Fate::Failed(failure) => tracing::info!("{zone}: failed to {failure}"),
-            Fate::Kept(kept) => {
-                tracing::info!("{zone}: kept {path}: {}{}", unused(outcome), kept.why.key());
+            OutcomeKind::Failed(failure) => tracing::info!("{zone}: failed to {failure}"),
+            OutcomeKind::Kept(kept) => {
+                tracing::info!("{zone}: kept {path}: {used}{}", text::words(kept.why.key()));
             }
         }
     }
 }
 
-fn unused(outcome: &Outcome<'_>) -> String {
-    let ttl = outcome.ttl.map(|ttl| format!(" of {}", units::coarse_secs(ttl.as_secs())));
-    outcome
-        .age
-        .map(|age| {
-            let age = units::coarse_secs(age.as_secs());
-            format!("unused for {age}{}, ", ttl.unwrap_or_default())
-        })
-        .unwrap_or_default()
+/// How long ago the entry was last used and its time to live, ready to be followed by something else.
+fn last_used(outcome: &Outcome<'_>) -> String {
+    let Some(age) = outcome.age.map(Age::as_secs) else { return String::new() };
+    let ago = if age < 0 { "in the future" } else { "ago" };
+    let used = format!("last used {} {ago}", units::coarse_secs(age.saturating_abs()));
+    match outcome.ttl {
+        Some(ttl) => format!("{used}, ttl {}, ", units::coarse_secs(ttl.as_secs())),
+        None => format!("{used}, "),
+    }
 }
 
-fn path_of(outcome: &Outcome<'_>) -> std::path::PathBuf {
-    outcome.name.map_or_else(|| outcome.place.path.clone(), |name| outcome.place.path_of(name))
-}
-
-impl<W: Write + Send> Audience for Report<'_, W> {
-    fn begins(&self, _zone: Zone) {
-        self.progress.begins();
+impl<W: Write + Send> Observer for Report<'_, W> {
+    fn on_zone(&self, _zone: &ZoneName) {
+        self.progress.on_zone();
     }
 
-    fn tell(&self, outcome: &Outcome<'_>) {
-        if matches!(outcome.fate, Fate::Kept(_)) && self.detail != Detail::All {
+    fn on_outcome(&self, outcome: &Outcome<'_>) {
+        if matches!(outcome.kind, OutcomeKind::Kept(_)) && self.detail != Detail::All {
             return;
         }
         if self.format == Format::Jsonl {
             let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            out.write(|out| json::outcome(out, outcome));
+            out.write(|out| json::outcome(out, outcome, self.info.mode));
         }
         if tracing::enabled!(tracing::Level::INFO) {
             self.log(outcome);
         }
     }
 
-    fn so_far(&self, root: &Place, names: u64, handful: &Tally) {
+    fn on_progress(&self, root: &Directory, names: u64, counts: &Tally) {
         if self.format == Format::Jsonl {
             let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
             out.write(Write::flush);
         }
-        self.progress.so_far(root, names, handful);
+        self.progress.on_progress(root, names, counts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Skipped;
+    use crate::rules::{Bytes, Kept, KeptReason};
+    use progress::Style;
+
+    /// Refuses every write with one kind of error.
+    struct Refusing(io::ErrorKind);
+
+    impl Write for Refusing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn report<W: Write + Send>(format: Format, detail: Detail, out: W) -> Report<'static, W> {
+        let progress = Progress::new(Style::Silent, RunMode::Real);
+        Report::new(sample::info(), format, detail, progress, out)
+    }
+
+    /// Reports three outcomes and the summary.
+    fn observe<W: Write + Send>(report: Report<'_, W>, summary: &Summary) -> ExitCode {
+        let directory = sample::directory();
+        let kept = Kept { why: KeptReason::Fresh, age: None, rule: None };
+        report.on_zone(&directory.zone.name);
+        for kind in
+            [OutcomeKind::Removed, OutcomeKind::Kept(kept), OutcomeKind::Skipped(Skipped::Locked)]
+        {
+            let (directory, name) = (&directory, Some(c"a"));
+            let outcome = Outcome { directory, name, kind, age: None, ttl: None, freed: Bytes(0) };
+            report.on_outcome(&outcome);
+        }
+        report.on_progress(&directory, 3, &Tally::default());
+        report.finish(summary, Duration::ZERO)
+    }
+
+    #[test]
+    fn entries_have_lines_in_jsonl_alone_and_kept_ones_only_if_asked_for() {
+        let summary = sample::summary();
+        for (format, detail, lines) in [
+            (Format::Jsonl, Detail::Problems, 3),
+            (Format::Jsonl, Detail::Expired, 3),
+            (Format::Jsonl, Detail::All, 4),
+            (Format::Text, Detail::All, 8),
+        ] {
+            let mut out = Vec::new();
+            assert_eq!(observe(report(format, detail, &mut out), &summary), ExitCode::SomeFailed);
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(text.lines().count(), lines, "{format:?} {detail:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_quiet_text_report_is_printed_only_if_there_is_a_problem() {
+        let mut summary = sample::summary();
+        for problem in [true, false] {
+            let mut out = Vec::new();
+            observe(report(Format::Text, Detail::Problems, &mut out), &summary);
+            assert_eq!(!out.is_empty(), problem);
+            summary.zones.remove(0);
+        }
+    }
+
+    #[test]
+    fn a_report_that_is_lost_is_a_failure_and_a_closed_pipe_is_not() {
+        let mut summary = sample::summary();
+        summary.zones.remove(0);
+        for (error, code) in [
+            (io::ErrorKind::BrokenPipe, ExitCode::Done),
+            (io::ErrorKind::StorageFull, ExitCode::SomeFailed),
+        ] {
+            for format in [Format::Text, Format::Json, Format::Jsonl] {
+                let report = report(format, Detail::Expired, Refusing(error));
+                assert_eq!(observe(report, &summary), code, "{format:?}");
+            }
+        }
     }
 }

@@ -1,26 +1,36 @@
-//! When to run a pass: on a schedule, until told to stop.
+//! `sweeper serve`: runs passes on a schedule until it is told to stop.
 //!
-//! It must not judge, lock or remove anything: a pass is a closure that `main` hands in, and so is the
-//! reading of the settings. One thread looks at the [`agenda`] and runs what is due, so passes never
-//! overlap. It wakes at least every twenty seconds, since a clock may be set and a machine may sleep.
+//! It must not judge, lock or remove anything: a pass is a closure, and so is reading the settings. One
+//! thread checks the [`scheduler`] and runs what is due, so passes never overlap. It wakes at least every
+//! [`health::TICK`], because the clock may be set and the machine may sleep.
 //!
-//! [`schedule`] reads the rules, [`agenda`] applies them and is pure, [`board`] knows how the service is,
-//! [`notify`] tells systemd.
+//! - [`schedule`]: when one zone is due.
+//! - [`scheduler`]: which zones are due now.
+//! - [`health`]: whether the service works.
+//! - [`metrics`]: what it has done.
+//! - [`http`]: shows both.
+//! - [`notify`]: tells systemd.
 
-pub mod agenda;
-pub mod board;
+pub mod health;
+pub mod http;
+pub mod metrics;
 pub mod notify;
 pub mod schedule;
+pub mod scheduler;
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use crate::exit::ExitCode;
-use crate::retention::{Moment, Zone};
+use crate::fs::Space;
+use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
+use crate::rules::{Moment, ZoneName};
 use crate::units;
-use agenda::{Agenda, Next, Plan, Reading};
-use board::Board;
+use health::Health;
+use http::Page;
+use metrics::Metrics;
 use notify::Notify;
+use scheduler::{Next, Reading, Schedule, Scheduler};
 
 /// What a signal asks of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,56 +42,72 @@ pub enum Call {
 }
 
 /// How a pass ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// With which code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassEnd {
+    /// Its exit code.
     pub code: ExitCode,
-    /// When.
+    /// When it ended.
     pub at: Moment,
-    /// Each zone, and what was wrong if anything was.
-    pub zones: Vec<(Zone, Option<String>)>,
-    /// Whether it was told to stop.
-    pub was_stopped: bool,
+    /// Each zone with its problem, if it had one.
+    pub zones: Vec<(ZoneName, Option<String>)>,
+    /// Whether a signal stopped it.
+    pub is_stopped: bool,
 }
 
-/// A service, ready to run.
+impl PassEnd {
+    /// The end of a pass with this summary.
+    pub fn new(summary: &Summary, code: ExitCode, at: Moment) -> Self {
+        let zone = |zone: &ZoneSummary| (zone.zone.clone(), zone.problem(summary.stopped));
+        let zones = summary.zones.iter().map(zone).collect();
+        Self { code, at, zones, is_stopped: summary.stopped == Some(StopReason::Signal) }
+    }
+
+    /// The end of a pass over `zones` that could not start.
+    pub fn not_started(zones: &[ZoneName], why: &str, at: Moment) -> Self {
+        let problem =
+            |zone: &ZoneName| (zone.clone(), Some(format!("the pass did not start: {why}")));
+        let zones = zones.iter().map(problem).collect();
+        Self { code: ExitCode::Usage, at, zones, is_stopped: false }
+    }
+}
+
+/// A service that is ready to run.
 #[derive(Debug)]
 pub struct Service<'a> {
-    /// What is to be done when.
-    pub agenda: Agenda,
-    /// What it is asked.
+    /// Which zones are due when.
+    pub scheduler: Scheduler,
+    /// What it is asked to do. It ends when no sender is left.
     pub calls: &'a Receiver<Call>,
-    /// Where it says how it is.
-    pub board: &'a Board,
-    /// Where it says so to systemd.
+    /// Is told what the service does.
+    pub health: &'a Health,
+    /// Tells systemd.
     pub notify: &'a Notify,
 }
 
 impl Service<'_> {
-    /// Runs passes until told to stop; then says how that went: well, or with the code of the pass that
-    /// was stopped in its middle.
+    /// Runs passes until told to stop. Returns [`ExitCode::Done`], or the code of the pass that a signal
+    /// stopped.
+    ///
+    /// `clock` reads both clocks, `pass` makes a pass over the zones that are due, and `reload` reads the
+    /// settings again or says why they cannot be used.
     pub fn run(
         mut self,
         clock: impl Fn() -> Reading,
-        mut pass: impl FnMut(&[Zone]) -> Ended,
-        mut reload: impl FnMut() -> Result<Plan, String>,
+        mut pass: impl FnMut(&[ZoneName]) -> PassEnd,
+        mut reload: impl FnMut() -> Result<Schedule, String>,
     ) -> ExitCode {
-        self.notify.ready(&self.outlook());
-        tracing::info!("serving; {}", self.outlook());
+        let outlook = self.outlook();
+        self.notify.ready(&outlook);
+        tracing::info!("serving; {outlook}");
         loop {
-            self.board.looks();
-            let wait = match self.agenda.look(clock()) {
-                Next::In(wait) => wait.min(board::TICK),
+            self.health.on_check();
+            let wait = match self.scheduler.check(clock()) {
+                Next::Wait(wait) => wait.min(health::TICK),
                 Next::Due(zones) => {
-                    let names: Vec<&str> = zones.iter().map(|zone| zone.name()).collect();
-                    self.notify.status(&format!("a pass over {}", names.join(", ")));
-                    self.board.begins();
-                    let ended = pass(&zones);
-                    self.board.ends(ended.at, &ended.zones);
-                    if ended.was_stopped {
-                        return self.stop(ended.code);
+                    let end = self.sweep(&zones, &mut pass);
+                    if end.is_stopped {
+                        return self.stop(end.code);
                     }
-                    self.notify.status(&self.outlook());
                     Duration::ZERO
                 }
             };
@@ -92,60 +118,90 @@ impl Service<'_> {
                 }
                 Ok(Call::Reload) => {
                     self.notify.reloading();
-                    let status = match reload() {
-                        Ok(plan) => {
-                            self.agenda.replan(plan, clock());
-                            self.board.plan(&self.agenda);
-                            let status = format!("settings read again; {}", self.outlook());
-                            tracing::info!("{status}");
-                            status
-                        }
-                        Err(why) => {
-                            tracing::error!("the settings are refused, the old ones stay: {why}");
-                            // One line, whatever a settings file has in it.
-                            let why = why.replace(char::is_control, " ");
-                            format!("settings refused ({why}); {}", self.outlook())
-                        }
-                    };
-                    self.notify.ready(&status);
+                    self.apply(reload(), clock());
                 }
             }
         }
     }
 
+    fn sweep(&self, zones: &[ZoneName], pass: &mut impl FnMut(&[ZoneName]) -> PassEnd) -> PassEnd {
+        let names: Vec<&str> = zones.iter().map(ZoneName::as_str).collect();
+        self.notify.status(&format!("sweeping {}", names.join(", ")));
+        self.health.on_pass_start();
+        let end = pass(zones);
+        self.health.on_pass_end(end.at, &end.zones);
+        if !end.is_stopped {
+            self.notify.status(&self.outlook());
+        }
+        end
+    }
+
+    /// Follows a new schedule, or keeps the old one if the new settings cannot be used.
+    fn apply(&mut self, reloaded: Result<Schedule, String>, at: Reading) {
+        let status = match reloaded {
+            Ok(schedule) => {
+                self.scheduler.reschedule(schedule, at);
+                self.health.on_schedule(&self.scheduler);
+                let status = format!("settings reloaded; {}", self.outlook());
+                tracing::info!("{status}");
+                status
+            }
+            Err(why) => {
+                tracing::error!("settings not reloaded, the old ones stay in effect: {why}");
+                format!("settings not reloaded ({why}); {}", self.outlook())
+            }
+        };
+        self.notify.ready(&status);
+    }
+
     fn stop(&self, code: ExitCode) -> ExitCode {
         self.notify.stopping();
-        tracing::info!("told to stop");
+        tracing::info!("stopping");
         code
     }
 
-    /// What comes next, in words.
+    /// What comes next, for people.
     fn outlook(&self) -> String {
         let upcoming: Vec<String> = self
-            .agenda
+            .scheduler
             .upcoming()
-            .map(|(zone, _, begins)| format!("{} at {}", zone.name(), units::rfc3339(begins)))
+            .map(|(zone, _, start)| format!("{zone} at {}", units::rfc3339(start)))
             .collect();
-        format!("next: {}", upcoming.join(", "))
+        if upcoming.is_empty() {
+            return "no pass is scheduled".to_owned();
+        }
+        format!("next pass: {}", upcoming.join(", "))
     }
 }
 
-/// Says something that whoever runs a service wants to know.
-pub fn tell(what: &str) {
-    tracing::info!("{what}");
+/// The page at `path` at the moment `now`, if there is one. `data_root` is where the space is measured.
+pub fn page(
+    path: &str,
+    metrics: &Metrics,
+    health: &Health,
+    data_root: &Path,
+    now: Moment,
+) -> Option<Page> {
+    match path {
+        "/metrics" => {
+            if let Ok(space) = Space::of(data_root) {
+                metrics.set_space(&space);
+            }
+            Some(Page { status: 200, content_type: metrics::CONTENT_TYPE, text: metrics.text() })
+        }
+        "/healthz" => Some(match health.report(now) {
+            Ok(text) => Page::plain(200, text),
+            Err(text) => Page::plain(503, text),
+        }),
+        _ => None,
+    }
 }
 
-/// The steady clock: it counts while the machine sleeps, and is never set.
-pub fn steady() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let secs = u64::try_from(now.tv_sec).unwrap_or_default();
-    Duration::new(secs, u32::try_from(now.tv_nsec).unwrap_or_default())
+/// Logs a line about the service, from outside of it, at the level `INFO` and with its target: it is shown
+/// unless logging is quiet.
+pub fn log(line: &str) {
+    tracing::info!("{line}");
 }
 
-/// A number that differs from machine to machine and from start to start.
-pub fn seed() -> u64 {
-    let mut bytes = [0; 8];
-    // Without a source of randomness the delays are the same everywhere, and no worse than none.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
-    u64::from_ne_bytes(bytes)
-}
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
-//! Durations, moments, bytes and names as people write and read them.
+//! Durations, moments, sizes and names as people write and read them.
 //!
-//! It must not know any setting or any zone. Names are printed so that neither a terminal nor a log
-//! line can be forged by one: control characters, escape sequences, marks that turn the writing
-//! direction and bytes that are not UTF-8 come out escaped, in quotes.
+//! It must not know any setting or zone. Names are printed in quotes and escaped, so that no name can
+//! forge a log line or send an escape sequence to a terminal: control characters, marks that change the
+//! writing direction, and bytes that are not UTF-8 are replaced.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -10,20 +10,23 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::retention::{Bytes, Moment};
+use crate::rules::{Bytes, Moment};
 
-/// Reads a duration: `36h`, `14d`, `1h 30m`, or plain seconds as CVAT writes them.
+/// Reads a duration with its unit: `36h`, `14d`, `1h30m`, or `0`.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// What is wrong with the text. A number without a unit is refused with both readings of it, because
+/// people mean days and programs mean seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        let secs = text.parse().map_err(|_| "more seconds than fit in 64 bits".to_owned())?;
-        return Ok(Duration::from_secs(secs));
+        return Err(format!("a duration needs a unit: write {text}d or {text}s"));
     }
     humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write it like 36h, 14d or 90 (seconds)"))
+        .map_err(|error| format!("{error}; write a duration like 36h, 14d or 1h30m"))
 }
 
 /// Reads an RFC 3339 moment in UTC.
@@ -37,14 +40,13 @@ pub fn moment(text: &str) -> Result<Moment, String> {
     Ok(moment_after_epoch(since))
 }
 
-/// The moment that lies `since` after the Unix epoch.
+/// The moment `since` after the Unix epoch.
 pub fn moment_after_epoch(since: Duration) -> Moment {
     let secs = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
     Moment::from_unix(secs, since.subsec_nanos())
 }
 
-/// A moment as RFC 3339, whole seconds, in UTC. Moments outside the years 1970 to 9999 come out as
-/// `@` and their Unix seconds.
+/// A moment as RFC 3339, whole seconds, in UTC. Outside the years 1970 to 9999: `@` and Unix seconds.
 pub fn rfc3339(moment: Moment) -> String {
     let secs = moment.unix_secs();
     match u64::try_from(secs) {
@@ -73,7 +75,7 @@ pub fn coarse(duration: Duration) -> String {
     text
 }
 
-/// Seconds as [`coarse`] has them, with a sign for what lies in the future.
+/// Seconds in the format of [`coarse`], with a minus sign if they are negative.
 pub fn coarse_secs(secs: i64) -> String {
     let text = coarse(Duration::from_secs(secs.unsigned_abs()));
     if secs < 0 { format!("-{text}") } else { text }
@@ -100,16 +102,16 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// So many a second: `500/s`, or plain `500`.
+/// A rate per second: `500/s`, or plain `500`.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn rate(text: &str) -> Result<NonZeroU32, String> {
     let number = text.strip_suffix("/s").unwrap_or(text).trim_end();
-    number.parse().map_err(|_| "not a rate: write a whole number a second, like 500/s".to_owned())
+    number.parse().map_err(|_| "not a rate: write a whole number per second, like 500/s".to_owned())
 }
 
-/// A number with its thousands apart.
+/// A number with thousands separators.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -122,12 +124,12 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A path for people: quoted and escaped.
+/// A path as text: quoted and escaped.
 pub fn shown(path: &Path) -> String {
     quoted(path.as_os_str())
 }
 
-/// Any text for people: quoted and escaped.
+/// Any text, quoted and escaped.
 pub fn quoted(text: &OsStr) -> String {
     format!("{text:?}")
 }
@@ -138,20 +140,16 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
-    fn durations_are_read_as_people_and_as_cvat_write_them() {
-        for (text, secs) in [
-            ("86400", 86_400),
-            ("0", 0),
-            ("36h", 129_600),
-            ("14d", 1_209_600),
-            ("1h 30m", 5400),
-            (" 5s ", 5),
-        ] {
+    fn durations_need_a_unit() {
+        for (text, secs) in
+            [("0", 0), ("36h", 129_600), ("14d", 1_209_600), ("1h 30m", 5400), (" 5s ", 5)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_secs(secs)), "{text}");
         }
-        for text in ["", "soon", "-5", "1.5", "99999999999999999999", "5 parsecs"] {
+        for text in ["", "soon", "-5", "1.5", "86400", "99999999999999999999", "5 parsecs"] {
             assert!(duration(text).is_err(), "{text}");
         }
+        assert_eq!(duration("14").unwrap_err(), "a duration needs a unit: write 14d or 14s");
     }
 
     #[test]

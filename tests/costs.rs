@@ -1,26 +1,29 @@
 //! What one entry costs, in system calls and in allocations, compared with `fixtures/costs.toml`.
 //!
-//! There is no clock in it: each figure is the difference between a volume and one twice as large, over
-//! the difference in entries, so start-up is no part of it and a busy machine changes nothing. A figure
-//! that is worse than its record is a regression; one that is much better wants a new record.
-#![allow(clippy::disallowed_methods, reason = "tests make and unmake their own worlds")]
+//! No clock is read: each figure is the difference between a data root and one twice as large, divided by the
+//! difference in entries. So the start of the program does not count, and a busy machine changes nothing. A
+//! figure that is worse than its record is a regression, and a much better one is to be recorded.
+#![allow(clippy::disallowed_methods, reason = "tests make and remove their own files")]
 #![allow(clippy::unwrap_used, clippy::missing_docs_in_private_items)]
 
 use std::alloc::System;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use filetime::FileTime;
-use retention_sweeper::condemn::Place;
-use retention_sweeper::disk::{InUseProbe, RealDisk};
+use retention_sweeper::cvat::zones::{self, ExportTtls};
+use retention_sweeper::dispose::Unlink;
+use retention_sweeper::engine::{Limits, Pass, PassControl, Workers};
+use retention_sweeper::fs::lease::{self, InUseProbe};
+use retention_sweeper::fs::{DataRoot, Forbidden};
+use retention_sweeper::inspect::FileInspector;
 use retention_sweeper::lock::Backend;
-use retention_sweeper::retention::{Exclude, ExportTtls, Moment, Policy, TmpAge, Ttl, Zone};
-use retention_sweeper::stop::Stop;
-use retention_sweeper::sweep::{Audience, Outcome, Pass, Tally};
-use retention_sweeper::volume::{Forbidden, Volume};
-use retention_sweeper::workers::Workers;
+use retention_sweeper::protocol::{Directory, MemberLeases, Notes, Observer, Outcome, Tally};
+use retention_sweeper::rules::select::All;
+use retention_sweeper::rules::{Exclude, LastUse, Moment, Ttl, Zone, ZoneName};
+use retention_sweeper::source::DirectorySource;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -33,12 +36,10 @@ const NOW: i64 = 1_767_323_045;
 const DAY: i64 = 86_400;
 const FILES: usize = 1500;
 const TREES: usize = 5;
-/// More directories than are remembered from the survey to the removal: what that saves depends on how
-/// quick they are.
 const DIRS_OF_A_TREE: usize = 10;
 const FILES_OF_A_DIR: usize = 10;
 
-/// What a volume is filled with.
+/// What a data root is filled with.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Exports { age: i64 },
@@ -47,7 +48,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// Entries of a volume of the usual size.
+    /// Entries of a data root of the usual size.
     const fn count(self) -> usize {
         match self {
             Self::Trees { .. } => TREES,
@@ -55,7 +56,7 @@ impl Kind {
         }
     }
 
-    /// Files and directories in it, by which its cost is divided.
+    /// Files and directories in them, by which the cost is divided.
     const fn entries(self, count: usize) -> usize {
         match self {
             Self::Trees { .. } => count * (1 + DIRS_OF_A_TREE * (1 + FILES_OF_A_DIR)),
@@ -99,7 +100,7 @@ fn set_age(path: &Path, age: i64) {
     filetime::set_file_times(path, time, time).unwrap();
 }
 
-/// What an entry costs, by what a whole volume costs.
+/// What an entry costs, from what a whole data root costs.
 fn per_entry(kind: Kind, cost: impl Fn(&Path) -> usize) -> f64 {
     let of = |count: usize| {
         let scratch = tempfile::tempdir().unwrap();
@@ -116,7 +117,7 @@ fn compare(section: &str, figures: &[(&str, f64)]) {
     let text = include_str!("../fixtures/costs.toml");
     let records: toml::Table = text.parse().unwrap();
     let section = records[section].as_table().unwrap();
-    assert_eq!(section.len(), figures.len(), "a record without a figure, or the other way round");
+    assert_eq!(section.len(), figures.len(), "each figure has a record");
     let mut wrong = Vec::new();
     for (name, figure) in figures {
         let record = section[*name].as_float().unwrap();
@@ -126,7 +127,7 @@ fn compare(section: &str, figures: &[(&str, f64)]) {
     }
     assert!(
         wrong.is_empty(),
-        "if this is meant, write into fixtures/costs.toml:\n{}",
+        "if this is intended, write into fixtures/costs.toml:\n{}",
         wrong.join("\n")
     );
 }
@@ -164,68 +165,87 @@ fn an_entry_costs_as_many_system_calls_as_recorded() {
     compare(
         "system_calls",
         &[
-            ("export_that_stays", cost(Kind::Exports { age: fresh }, &["run"])),
-            ("export_that_goes", cost(Kind::Exports { age: old }, &["run"])),
-            ("export_rehearsed", cost(Kind::Exports { age: old }, &["run", "--dry-run"])),
-            ("fresh_tree", cost(Kind::Trees { age: fresh }, &["run"])),
-            ("old_tree", cost(Kind::Trees { age: old }, &["run"])),
-            ("old_tree_unasked", cost(Kind::Trees { age: old }, &["run", "--in-use", "ignore"])),
+            ("export_kept", cost(Kind::Exports { age: fresh }, &["run"])),
+            ("export_removed", cost(Kind::Exports { age: old }, &["run"])),
+            ("export_dry_run", cost(Kind::Exports { age: old }, &["run", "--dry-run"])),
+            ("tree_kept", cost(Kind::Trees { age: fresh }, &["run"])),
+            ("tree_removed", cost(Kind::Trees { age: old }, &["run"])),
+            (
+                "tree_removed_unprobed",
+                cost(Kind::Trees { age: old }, &["run", "--in-use", "ignore"]),
+            ),
             ("instance_without_cache", cost(Kind::Instances, &["legacy"])),
         ],
     );
 }
 
-/// Nobody listens.
-struct Deaf;
+/// Does nothing with what it is told.
+struct Silent;
 
-impl Audience for Deaf {
-    fn begins(&self, _zone: Zone) {}
-    fn tell(&self, _outcome: &Outcome<'_>) {}
-    fn so_far(&self, _root: &Place, _names: u64, _handful: &Tally) {}
+impl Observer for Silent {
+    fn on_zone(&self, _zone: &ZoneName) {}
+    fn on_outcome(&self, _outcome: &Outcome<'_>) {}
+    fn on_progress(&self, _root: &Directory, _names: u64, _counts: &Tally) {}
 }
 
-/// How often a pass asks for memory, or for more of it.
+/// How often a pass allocates memory, or enlarges what it has.
 fn allocations(data: &Path, zone: Zone) -> usize {
-    let volume = Volume::open(data, &Forbidden::default()).unwrap();
-    let (stop, workers) = (Stop::default(), Workers::one());
-    let policy = Policy {
-        export: ExportTtls::all(Ttl::from_secs(86_400)),
-        retention: Ttl::from_secs(14 * 86_400),
-        tmp_age: TmpAge::Tree,
-        older_than: None,
-        exclude: Exclude::default(),
-    };
+    let root = DataRoot::open(data, &[], &Forbidden::default()).unwrap();
+    let (limits, workers) = (Limits::default(), Workers::one());
+    let (control, notes) = (PassControl { limits: &limits, workers: &workers }, Notes::default());
+    let (probe, zone) = (InUseProbe::On, [Arc::new(zone)]);
+    MemberLeases::set_limit(lease::affordable(1));
     let region = Region::new(ALLOCATOR);
     let pass = Pass {
-        disk: &RealDisk::new(&volume, InUseProbe::On, &stop, &workers),
+        source: &DirectorySource {
+            root: &root,
+            control: &control,
+            notes: &notes,
+            shard: None,
+            paths: None,
+        },
         locks: &Backend::flock(),
-        policy: &policy,
+        inspector: &FileInspector::new(&control, &notes, probe),
+        disposer: &Unlink::new(&control, &notes, probe),
+        select: &All,
+        exclude: &Exclude::default(),
+        data_root: root.path(),
+        notes: &notes,
         now: Moment::from_unix(NOW, 0),
-        stop: &stop,
+        limits: &limits,
         workers: &workers,
         lock_wait: std::time::Duration::ZERO,
     };
-    let summary = pass.sweep(&[zone], &Deaf);
+    let summary = pass.run(&zone, &Silent);
     let change = region.change();
     assert_eq!(summary.zones[0].tally.failed, 0);
     change.allocations + change.reallocations
 }
 
+fn export() -> Zone {
+    let day = Ttl::from_secs(86_400);
+    zones::export(&ExportTtls { project: day, task: day, job: day, events: day })
+}
+
+fn tmp() -> Zone {
+    zones::tmp(Ttl::from_secs(14 * 86_400), LastUse::Tree)
+}
+
 #[test]
 fn an_entry_costs_as_many_allocations_as_recorded_and_none_if_it_is_fresh() {
     let _turn = TURN.lock();
-    let cost = |kind, zone| per_entry(kind, |data| allocations(data, zone));
+    let cost = |kind, zone: fn() -> Zone| per_entry(kind, |data| allocations(data, zone()));
     let (fresh, old) = (60, 30 * DAY);
-    let stays = cost(Kind::Exports { age: fresh }, Zone::Export);
-    assert!(stays == 0.0, "{stays} allocations for an export that stays");
-    let tree_stays = cost(Kind::Trees { age: fresh }, Zone::Tmp);
-    assert!(tree_stays == 0.0, "{tree_stays} allocations for each entry of a tree that stays");
+    let kept = cost(Kind::Exports { age: fresh }, export);
+    assert!(kept == 0.0, "{kept} allocations for an export that is kept");
+    let tree_kept = cost(Kind::Trees { age: fresh }, tmp);
+    assert!(tree_kept == 0.0, "{tree_kept} allocations for each entry of a tree that is kept");
     compare(
         "allocations",
         &[
-            ("export_that_goes", cost(Kind::Exports { age: old }, Zone::Export)),
-            ("old_tree", cost(Kind::Trees { age: old }, Zone::Tmp)),
-            ("instance_without_cache", cost(Kind::Instances, Zone::Legacy)),
+            ("export_removed", cost(Kind::Exports { age: old }, export)),
+            ("tree_removed", cost(Kind::Trees { age: old }, tmp)),
+            ("instance_without_cache", cost(Kind::Instances, || zones::legacy(None))),
         ],
     );
 }

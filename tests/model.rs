@@ -4,10 +4,10 @@
 //!
 //! What holds always, stalls and all:
 //! - a file that was published before a sweeper held the lock is never removed by it;
-//! - nobody deletes a token but its own;
+//! - no process deletes a token but its own;
 //! - no file is removed more often than it was published.
 //!
-//! What holds unless somebody acts on a lease that has run out, or the server is restarted and forgets
+//! What holds unless a process acts on a lease that has run out, or the server is restarted and forgets
 //! all locks: a file that was published under a valid lock is never removed by a sweeper. **The window**
 //! that remains is one step wide, between a sweeper's look at its lease and its unlink: the checker must
 //! find a fresh file lost through it, for a model in which it is closed would not be of this program
@@ -77,8 +77,8 @@ struct World {
     processes: Vec<Process>,
     published: u8,
     removed: u8,
-    /// Somebody published or unlinked on a lease that had run out.
-    somebody_was_late: bool,
+    /// A process published or unlinked on a lease that had run out.
+    a_process_was_late: bool,
     /// A sweeper removed a fresh file, having found its lease good one step before.
     lost_through_the_window: bool,
     was_restarted: bool,
@@ -131,14 +131,14 @@ impl Protocol {
             process.at = next;
             world.key = Some((who, process.attempt));
         } else if world.processes[who].role == Role::Sweeper {
-            // Busy: put aside. Its second try is the same as a sweeper that begins later.
+            // Busy, to be tried once more. The second try is the same as a sweeper that begins later.
             world.processes[who].at = At::Done;
         }
         // Pottery polls: it stays where it is.
     }
 
     fn publish(world: &mut World, who: usize) {
-        world.somebody_was_late |= world.processes[who].lease == Lease::RunOut;
+        world.a_process_was_late |= world.processes[who].lease == Lease::RunOut;
         if world.file == File::Absent {
             world.published += 1;
         }
@@ -157,9 +157,9 @@ impl Protocol {
             world.lost_by_a_restart |= !is_late && world.was_restarted;
             world.removed_what_was_published_before |= !process.published_since;
             world.removed_what_was_published_under_a_lock |=
-                !(world.somebody_was_late || is_late || world.was_restarted);
+                !(world.a_process_was_late || is_late || world.was_restarted);
         }
-        world.somebody_was_late |= is_late;
+        world.a_process_was_late |= is_late;
         if world.file != File::Absent || (is_ours && !self.gone_is_not_removed) {
             world.removed += 1;
         }
@@ -246,7 +246,7 @@ impl Model for Protocol {
             processes: self.roles.iter().map(process).collect(),
             published: 1,
             removed: 0,
-            somebody_was_late: false,
+            a_process_was_late: false,
             lost_through_the_window: false,
             was_restarted: false,
             lost_by_a_restart: false,
@@ -305,7 +305,7 @@ impl Model for Protocol {
                 world.lost_by_a_restart
             }),
             Property::sometimes("a sweeper removes", |_, world: &World| {
-                world.removed > 0 && !world.somebody_was_late
+                world.removed > 0 && !world.a_process_was_late
             }),
         ]
     }

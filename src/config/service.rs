@@ -1,98 +1,135 @@
-//! The settings of `sweeper serve`: when to sweep what, and who is told.
+//! The settings of `sweeper serve`: when to sweep which zone, and where its state is shown.
 //!
-//! It must not apply the schedule: it reads it and refuses what cannot be one.
+//! It must not apply the schedule.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::origin::{ConfigError, Origin};
+use super::raw::RawSettings;
 use super::values::Values;
-use super::{ConfigError, Given, Origin};
-use crate::retention::Zone;
-use crate::service::agenda::{First, Plan};
+use super::words::Profile;
+use super::zones::Zones;
+use crate::cvat;
+use crate::rules::{Zone, ZoneName};
 use crate::service::schedule::{LocalTime, Rule};
-use crate::units;
+use crate::service::scheduler::{First, Schedule};
 
-/// CVAT's own schedule, by zone; the temporary directories of instances go with the others.
-const CVATS: [(Zone, &str); 3] =
-    [(Zone::Export, "0 0,12 * * *"), (Zone::Tmp, "0 18 * * *"), (Zone::InstanceTmp, "0 18 * * *")];
-
-/// What a service is to do.
-#[derive(Debug, PartialEq)]
+/// The settings of a service.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServiceConfig {
-    /// When to sweep what.
-    pub plan: Plan,
+    /// When to sweep which zone.
+    schedule: Schedule,
+    /// Why a service cannot start with these settings, which are right for other commands.
+    obstacle: Option<ConfigError>,
     /// Whether to sweep at once, too.
     pub first: First,
-    /// Where to show metrics and health.
+    /// Where to serve metrics and health.
     pub listen: Option<SocketAddr>,
-    /// Where systemd wants to hear that it is ready.
+    /// Where systemd expects messages.
     pub notify_socket: Option<String>,
-    /// How often systemd wants to hear that it is alive.
+    /// How often systemd expects to hear from the service.
     pub watchdog: Option<Duration>,
 }
 
 impl ServiceConfig {
-    /// Resolves and checks what was given.
+    /// When to sweep which zone.
     ///
     /// # Errors
-    /// The first value that cannot be used.
-    pub fn resolve(given: &Given) -> Result<Self, ConfigError> {
-        let values = Values::gather(given)?;
-        let every = values.optional("every", |text| Rule::every(units::duration(text)?))?;
-        let local = local_time(given)?;
-        let own = own_schedules(&values, &local)?;
-        let swept = values.zones()?;
-        if let Some((zone, _)) = own.iter().find(|(zone, _)| !swept.contains(zone)) {
-            let why = format!("{} is not among the zones that are swept", zone.name());
-            return Err(values.wrong("schedule", why));
+    /// A zone has no schedule, or a setting is for single passes only.
+    pub fn schedule(&self) -> Result<Schedule, ConfigError> {
+        match &self.obstacle {
+            None => Ok(self.schedule.clone()),
+            Some(obstacle) => Err(obstacle.clone()),
         }
-        let mut zones = Vec::new();
-        for zone in swept {
-            let own = own.iter().rfind(|(of, _)| *of == zone).map(|(_, rule)| rule.clone());
-            let default = CVATS.iter().find(|(of, _)| *of == zone).map(|(_, text)| *text);
-            let rule = match (own.or_else(|| every.clone()), default) {
-                (Some(rule), _) => rule,
-                (None, Some(text)) => {
-                    Rule::cron(text, &local).map_err(|why| values.wrong("schedule", why))?
-                }
-                (None, None) => continue,
-            };
-            zones.push((zone, rule));
+    }
+
+    pub(super) fn resolve(values: &mut Values<'_>, zones: &Zones) -> Result<Self, ConfigError> {
+        let every = values.optional_duration("every")?;
+        let every =
+            every.map(|period| Rule::every(period).map_err(|why| values.wrong("every", why)));
+        let every = every.transpose()?;
+        let local = local_time(values.raw)?;
+        let own = own_rules(values, zones, &local)?;
+        let (mut rules, mut missing) = (Vec::new(), None);
+        for zone in &zones.swept {
+            match rule(values, zone, &own, every.as_ref(), &local)? {
+                Some(rule) => rules.push((zone.name.clone(), rule)),
+                None => missing = missing.or(Some(&zone.name)),
+            }
         }
-        let jitter = values.parsed("jitter", units::duration)?;
+        let obstacle = if let Some(name) = missing {
+            let why = format!(
+                "zone {:?} has no schedule: set every, or schedule {name}='0 3 * * *'",
+                name.as_str()
+            );
+            Some(ConfigError::Missing { key: "schedule", why })
+        } else {
+            let why = "a list of paths is for a single pass, not for a service";
+            values.text("from0").map(|_| values.wrong("from0", why))
+        };
         Ok(Self {
-            plan: Plan { zones, jitter },
+            schedule: Schedule { zones: rules, jitter: values.duration("jitter")? },
+            obstacle,
             first: if values.switch("at_start")? { First::AtStart } else { First::WhenDue },
             listen: values.optional("listen", address)?,
-            notify_socket: given.env("NOTIFY_SOCKET").cloned(),
-            watchdog: watchdog(given),
+            notify_socket: values.raw.env("NOTIFY_SOCKET").map(str::to_owned),
+            watchdog: watchdog(values.raw),
         })
     }
 }
 
-/// The zone of `TZ`, else of the machine.
-fn local_time(given: &Given) -> Result<LocalTime, ConfigError> {
-    let Some(name) = given.env("TZ") else { return Ok(LocalTime::system()) };
+/// When to sweep a zone: its own schedule, or the common one, or CVAT's.
+fn rule(
+    values: &Values<'_>,
+    zone: &Zone,
+    own: &[(ZoneName, Rule)],
+    every: Option<&Rule>,
+    local: &LocalTime,
+) -> Result<Option<Rule>, ConfigError> {
+    let own = own.iter().find(|(name, _)| *name == zone.name).map(|(_, rule)| rule);
+    if let Some(rule) = own.or(every) {
+        return Ok(Some(rule.clone()));
+    }
+    let of_cvat = cvat::schedule(zone.name.as_str()).filter(|_| values.profile == Profile::Cvat);
+    let rule = of_cvat.map(|cron| Rule::cron(cron, local)).transpose();
+    rule.map_err(|why| values.wrong("schedule", why))
+}
+
+/// The time zone of `TZ`, or else of the machine.
+fn local_time(raw: &RawSettings) -> Result<LocalTime, ConfigError> {
+    let Some(name) = raw.env("TZ") else { return Ok(LocalTime::system()) };
     LocalTime::named(name).map_err(|why| ConfigError::Value {
         key: "TZ".to_owned(),
-        value: name.clone(),
-        origin: Origin::Env("TZ"),
+        value: name.to_owned(),
+        origin: Origin::Env("TZ".to_owned()),
         why,
     })
 }
 
-/// `export=0 0,12 * * *`, several in one text apart by semicolons.
-fn own_schedules(values: &Values, local: &LocalTime) -> Result<Vec<(Zone, Rule)>, ConfigError> {
-    let texts = values.texts("schedule").iter().flat_map(|text| text.split(';'));
-    let mut rules = Vec::new();
-    for text in texts.filter(|text| !text.trim().is_empty()) {
+/// The rules of `--schedule`.
+fn own_rules(
+    values: &Values<'_>,
+    zones: &Zones,
+    local: &LocalTime,
+) -> Result<Vec<(ZoneName, Rule)>, ConfigError> {
+    let mut rules: Vec<(ZoneName, Rule)> = Vec::new();
+    for text in values.texts("schedule") {
         let read = || {
-            let (zone, cron) = text.split_once('=').ok_or("write it like export='0 0,12 * * *'")?;
-            let zone = CVATS.iter().map(|(zone, _)| *zone).find(|of| of.name() == zone.trim());
-            let zone = zone.ok_or("the zone is none of export, tmp, instance-tmp")?;
-            Ok::<_, String>((zone, Rule::cron(cron.trim(), local)?))
+            let (word, cron) = text.split_once('=').ok_or("write it like export='0 0,12 * * *'")?;
+            let zone: Arc<Zone> = Zones::find(values, &zones.known, word.trim())?;
+            let name = zone.name.clone();
+            if !zones.swept.iter().any(|swept| swept.name == name) {
+                return Err(format!("zone {:?} is not swept: add it to zones", name.as_str()));
+            }
+            if rules.iter().any(|(other, _)| *other == name) {
+                return Err(format!("zone {:?} has two schedules", name.as_str()));
+            }
+            Ok((name, Rule::cron(cron.trim(), local)?))
         };
-        rules.push(read().map_err(|why| values.wrong("schedule", why))?);
+        let rule = read().map_err(|why| values.wrong_text("schedule", text, why))?;
+        rules.push(rule);
     }
     Ok(rules)
 }
@@ -108,65 +145,63 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// What systemd set for us, and not for a process that started us.
-fn watchdog(given: &Given) -> Option<Duration> {
-    let micros = given.env("WATCHDOG_USEC")?.parse().ok().filter(|micros| *micros > 0)?;
-    let pid = given.env("WATCHDOG_PID");
+/// What systemd set for this process, and not for the one that started it.
+fn watchdog(raw: &RawSettings) -> Option<Duration> {
+    let micros = raw.env("WATCHDOG_USEC")?.parse().ok().filter(|micros| *micros > 0)?;
+    let pid = raw.env("WATCHDOG_PID");
     let is_ours = pid.is_none_or(|pid| pid.parse() == Ok(std::process::id()));
     is_ours.then(|| Duration::from_micros(micros))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{config, raw};
     use super::*;
-    use std::collections::BTreeMap;
 
     fn resolve(
         flags: &[(&'static str, &str)],
         env: &[(&str, &str)],
     ) -> Result<ServiceConfig, String> {
-        let mut given = Given::default();
-        for (key, value) in flags {
-            given.flags.entry(key).or_default().push((*value).to_owned());
-        }
-        given.env =
-            env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
-        ServiceConfig::resolve(&given).map_err(|error| error.to_string())
+        let config = config(&raw(flags, env)).map_err(|error| error.to_string())?;
+        config.service.map_err(|error| error.to_string())
     }
 
     fn rules(config: &ServiceConfig) -> Vec<String> {
-        config.plan.zones.iter().map(|(zone, rule)| format!("{} {rule}", zone.name())).collect()
+        let schedule = config.schedule().unwrap();
+        schedule.zones.iter().map(|(zone, rule)| format!("{zone} {rule}")).collect()
     }
 
     #[test]
-    fn the_schedule_is_cvats_unless_told_otherwise() {
+    fn the_schedule_is_that_of_cvat_unless_another_is_set() {
         let utc = ("TZ", "Etc/UTC");
         let plain = resolve(&[], &[utc]).unwrap();
         assert_eq!(rules(&plain), ["export 0 0,12 * * *", "tmp 0 18 * * *"]);
-        assert_eq!(
-            (plain.first, plain.listen, plain.plan.jitter),
-            (First::WhenDue, None, Duration::ZERO)
-        );
+        let jitter = plain.schedule().unwrap().jitter;
+        assert_eq!((plain.first, plain.listen, jitter), (First::WhenDue, None, Duration::ZERO));
         let every = resolve(&[("every", "6h"), ("schedule", "tmp=@weekly")], &[utc]).unwrap();
         assert_eq!(rules(&every), ["export every 21600 s", "tmp @weekly"]);
-        let env = ("SWEEPER_SCHEDULE", "export=1 * * * *; tmp=2 * * * *;");
+        let env = ("SWEEPER_SCHEDULE", "export=1,2 * * * *; cron_tmp_directory_cleanup=2 * * * *;");
         assert_eq!(
             rules(&resolve(&[], &[utc, env]).unwrap()),
-            ["export 1 * * * *", "tmp 2 * * * *"]
+            ["export 1,2 * * * *", "tmp 2 * * * *"]
         );
+        let all = resolve(&[("zones", "instance-tmp")], &[utc]).unwrap();
+        assert_eq!(rules(&all), ["instance-tmp 0 18 * * *"]);
         let tokyo = resolve(&[], &[("TZ", "Asia/Tokyo")]).unwrap();
-        assert_ne!(tokyo.plan, plain.plan);
+        assert_ne!(tokyo, plain);
     }
 
     #[test]
     fn what_is_wrong_is_refused_with_its_origin() {
         for (key, value, word) in [
             ("every", "0", "flag --every"),
-            ("every", "1.5", "flag --every"),
+            ("every", "12", "write 12d or 12s"),
             ("schedule", "0 0 * * *", "write it like"),
-            ("schedule", "events=0 0 * * *", "none of export"),
+            ("schedule", "exprot=0 0 * * *", "did you mean export?"),
             ("schedule", "export=soon", "flag --schedule"),
-            ("schedule", "instance-tmp=0 0 * * *", "not among the zones"),
+            ("schedule", "instance-tmp=0 0 * * *", "is not swept"),
+            ("schedule", "tmp=@daily;tmp=@weekly", "two schedules"),
+            ("schedule", "legacy=@daily", "`sweeper legacy` alone"),
             ("jitter", "x", "flag --jitter"),
             ("listen", "everywhere", "write it like 9108"),
             ("listen", "99999", "write it like 9108"),
@@ -175,6 +210,13 @@ mod tests {
             assert!(error.contains(word), "{key}={value}: {error}");
         }
         assert!(resolve(&[], &[("TZ", "Nowhere/Land")]).unwrap_err().contains("environment TZ"));
+    }
+
+    #[test]
+    fn a_list_of_paths_is_for_a_single_pass() {
+        let config = resolve(&[], &[("SWEEPER_FROM0", "-")]).unwrap();
+        let error = config.schedule().unwrap_err().to_string();
+        assert!(error.contains("environment SWEEPER_FROM0"), "{error}");
     }
 
     #[test]
@@ -187,10 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_ours_or_nobodys() {
+    fn a_watchdog_of_another_process_is_ignored() {
         let pid = std::process::id().to_string();
         let of = |pid: &str| {
-            resolve(&[], &[("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", pid)]).unwrap().watchdog
+            let env = [("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", pid)];
+            resolve(&[], &env).unwrap().watchdog
         };
         assert_eq!((of(&pid), of("1")), (Some(Duration::from_secs(2)), None));
     }

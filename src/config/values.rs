@@ -1,116 +1,133 @@
-//! The strongest word on each setting, checked.
+//! The value of each setting: which source wins, and the checks that many settings share.
 //!
-//! It must not read the environment or the command line itself: both are handed in.
+//! It must not read the environment or a file: both are arguments. What is checked is also shown, so each
+//! check puts the normalized value in its place.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fmt::Write;
 use std::time::Duration;
 
+use super::file::FileSettings;
+use super::origin::{ConfigError, EffectiveSetting, Origin};
+use super::raw::RawSettings;
 use super::settings::{SETTINGS, Setting};
-use super::{ConfigError, DataRoot, ExporterPlan, Given, LockPlan, Origin, Row};
-use crate::lock::FileLocks;
-use crate::lock::redis::Server;
-use crate::retention::{Exclude, ExportTtls, Shard, Ttl, Zone};
+use super::words::Profile;
+use crate::cvat::variables::{self, Variable};
+use crate::rules::Ttl;
 use crate::units;
 
-/// What a settings file says, by key.
-type FileValues = BTreeMap<String, Vec<String>>;
+/// The value of each setting that has one.
+pub(super) struct Values<'a> {
+    pub(super) raw: &'a RawSettings,
+    pub(super) profile: Profile,
+    by_key: BTreeMap<&'static str, Value>,
+}
 
-/// Every setting's text and where it came from.
-pub(super) struct Values(BTreeMap<&'static str, Value>);
-
+#[derive(Debug, Clone)]
 struct Value {
     texts: Vec<String>,
     origin: Origin,
+    /// The variable of CVAT that it comes from, with its own unit.
+    variable: Option<&'static Variable>,
 }
 
-impl Values {
-    pub(super) fn gather(given: &Given) -> Result<Self, ConfigError> {
-        let mut values = BTreeMap::new();
-        let file = Self::file(given)?;
+impl<'a> Values<'a> {
+    pub(super) fn gather(raw: &'a RawSettings, file: &FileSettings) -> Result<Self, ConfigError> {
+        let mut values = Self { raw, profile: Profile::None, by_key: BTreeMap::new() };
         for setting in &SETTINGS {
-            if let Some(value) = Self::pick(setting, given, file.as_ref()) {
-                values.insert(setting.key, value);
+            if let Some(value) = values.pick(setting, file) {
+                values.by_key.insert(setting.key, value);
+            }
+            // What comes after it in the table depends on it.
+            if setting.key == "profile" && values.choice("profile")? == "cvat" {
+                values.profile = Profile::Cvat;
             }
         }
-        Ok(Self(values))
+        Ok(values)
     }
 
-    /// The strongest word on a setting.
-    fn pick(
-        setting: &Setting,
-        given: &Given,
-        file: Option<&(PathBuf, FileValues)>,
-    ) -> Option<Value> {
-        if let Some(texts) = given.flags.get(setting.key) {
-            return Some(Value { texts: texts.clone(), origin: Origin::Flag(setting.flag()) });
+    /// The strongest value of a setting.
+    fn pick(&self, setting: &Setting, file: &FileSettings) -> Option<Value> {
+        let value = |texts, origin| Some(Value { texts, origin, variable: None });
+        let listed = |text: &str| split(setting.key, text);
+        if let Some(texts) = self.raw.flags.get(setting.key) {
+            let texts = match setting.key {
+                _ if setting.is_switch() => vec!["true".to_owned()],
+                "zones" | "schedule" => texts.iter().flat_map(|text| listed(text)).collect(),
+                _ => texts.clone(),
+            };
+            return value(texts, Origin::Flag(setting.flag()));
         }
-        for name in setting.env {
-            if let Some(text) = given.env(name) {
-                return Some(Value { texts: vec![text.clone()], origin: Origin::Env(name) });
-            }
-        }
-        if let Some((path, table)) = file
-            && let Some(texts) = table.get(setting.key)
+        if let Some(name) = setting.variable()
+            && let Some(text) = self.raw.env(&name)
         {
-            return Some(Value { texts: texts.clone(), origin: Origin::File(path.clone()) });
+            let texts = if setting.is_list() { listed(text) } else { vec![text.to_owned()] };
+            return value(texts, Origin::Env(name));
         }
-        let text = setting.default?.to_owned();
-        Some(Value { texts: vec![text], origin: Origin::Default })
-    }
-
-    /// The settings file, if one is named.
-    fn file(given: &Given) -> Result<Option<(PathBuf, FileValues)>, ConfigError> {
-        let named = given.flags.get("config").and_then(|texts| texts.last());
-        let Some(path) = named.or_else(|| given.env("SWEEPER_CONFIG")).map(PathBuf::from) else {
-            return Ok(None);
-        };
-        let fail = |why: String| ConfigError::File { path: path.clone(), why };
-        let text = std::fs::read_to_string(&path).map_err(|error| fail(error.to_string()))?;
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            // Without the line itself, which may hold a password.
-            let line = error.span().map_or(0, |at| text[..at.start].lines().count().max(1));
-            fail(format!("not TOML, line {line}: {}", error.message()))
-        })?;
-        let mut values = BTreeMap::new();
-        for (key, value) in table {
-            let known = SETTINGS.iter().find(|setting| setting.key == key && setting.in_file());
-            let Some(setting) = known else {
-                return Err(fail(format!("there is no setting {key:?}")));
+        if let Some((variable, text)) = self.of_cvat(setting.key) {
+            let origin = Origin::Env(variable.name.to_owned());
+            return Some(Value { texts: vec![text.to_owned()], origin, variable: Some(variable) });
+        }
+        if let Some(field) = file.values.get(setting.key)
+            && let Some(file) = &self.raw.file
+        {
+            let texts = match setting.key {
+                "zones" | "schedule" => field.texts.iter().flat_map(|text| listed(text)).collect(),
+                _ => field.texts.clone(),
             };
-            let texts = if let (toml::Value::Array(items), true) = (&value, setting.is_list()) {
-                items.iter().map(plain).collect::<Option<Vec<_>>>()
-            } else {
-                plain(&value).map(|text| vec![text])
-            };
-            let texts = texts.ok_or_else(|| {
-                fail(format!("{key} is neither a text nor a whole number nor true or false"))
-            })?;
-            values.insert(key, texts);
+            return value(texts, Origin::File { path: file.path.clone(), line: field.line });
         }
-        Ok(Some((path, values)))
+        value(vec![setting.default?.to_owned()], Origin::Default)
     }
 
-    fn get(&self, key: &str) -> Option<(&str, &Origin)> {
-        let value = self.0.get(key)?;
-        Some((value.texts.last()?, &value.origin))
+    /// CVAT's own variable for a setting.
+    fn of_cvat(&self, key: &str) -> Option<(&'static Variable, &'a str)> {
+        let mut all = variables::DURATIONS.iter().filter(|variable| variable.setting == key);
+        all.find_map(|variable| Some((variable, self.env_of_cvat(variable.name)?)))
     }
 
-    pub(super) fn wrong(&self, key: &str, why: String) -> ConfigError {
-        let (value, origin) = self.get(key).unwrap_or(("", &Origin::Default));
-        // A URL may hold a password.
-        let value = if key == "redis" { "(not shown)" } else { value };
-        ConfigError::Value {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            origin: origin.clone(),
-            why,
-        }
+    /// A variable of CVAT, if its profile is used.
+    pub(super) fn env_of_cvat(&self, name: &str) -> Option<&'a str> {
+        self.raw.env(name).filter(|_| self.profile == Profile::Cvat)
     }
 
-    /// Everything that a setting was given.
+    /// The last text of a setting.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.by_key.get(key)?.texts.last().map(String::as_str)
+    }
+
+    /// All texts of a setting.
     pub(super) fn texts(&self, key: &str) -> &[String] {
-        self.0.get(key).map(|value| value.texts.as_slice()).unwrap_or_default()
+        self.by_key.get(key).map(|value| value.texts.as_slice()).unwrap_or_default()
+    }
+
+    /// Where the value of a setting comes from.
+    pub(super) fn origin(&self, key: &str) -> Origin {
+        self.by_key.get(key).map_or(Origin::Default, |value| value.origin.clone())
+    }
+
+    /// Changes what is shown for a setting. A setting without a value gets it by default.
+    pub(super) fn show(&mut self, key: &'static str, text: String) {
+        let origin = self.origin(key);
+        self.show_from(key, text, origin);
+    }
+
+    /// Changes what is shown for a setting, and where it comes from.
+    pub(super) fn show_from(&mut self, key: &'static str, text: String, origin: Origin) {
+        self.by_key.insert(key, Value { texts: vec![text], origin, variable: None });
+    }
+
+    /// An error about the value of a setting.
+    pub(super) fn wrong(&self, key: &str, why: impl Into<String>) -> ConfigError {
+        self.wrong_text(key, self.text(key).unwrap_or_default(), why)
+    }
+
+    /// The same, about one text of several.
+    pub(super) fn wrong_text(&self, key: &str, text: &str, why: impl Into<String>) -> ConfigError {
+        // A URL may hold a password.
+        let value = if key == "redis" { "(not shown)" } else { text };
+        let (key, value) = (key.to_owned(), value.to_owned());
+        ConfigError::Value { origin: self.origin(&key), key, value, why: why.into() }
     }
 
     pub(super) fn optional<T>(
@@ -118,251 +135,204 @@ impl Values {
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<Option<T>, ConfigError> {
-        self.get(key).map(|(text, _)| parse(text).map_err(|why| self.wrong(key, why))).transpose()
+        self.text(key).map(|text| parse(text).map_err(|why| self.wrong(key, why))).transpose()
     }
 
-    pub(super) fn parsed<T>(
-        &self,
+    pub(super) fn optional_duration(
+        &mut self,
         key: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<T, ConfigError> {
-        self.optional(key, parse)?.ok_or_else(|| self.wrong(key, "missing".to_owned()))
-    }
-
-    pub(super) fn ttl(&self, key: &'static str) -> Result<Ttl, ConfigError> {
-        self.parsed(key, units::duration).map(Ttl::from_duration)
-    }
-
-    /// CVAT's own setting counts days.
-    pub(super) fn retention(&mut self) -> Result<Ttl, ConfigError> {
-        match self.get("retention") {
-            Some((days, Origin::Env("TMP_FILE_OR_DIR_RETENTION_DAYS"))) => {
-                let days = days.parse::<u64>();
-                let days =
-                    days.map_err(|_| self.wrong("retention", "not whole days".to_owned()))?;
-                let origin = Origin::Env("TMP_FILE_OR_DIR_RETENTION_DAYS");
-                self.0.insert("retention", Value { texts: vec![format!("{days}d")], origin });
-                Ok(Ttl::from_secs(days.saturating_mul(86_400)))
-            }
-            _ => self.ttl("retention"),
+    ) -> Result<Option<Duration>, ConfigError> {
+        let variable = self.by_key.get(key).and_then(|value| value.variable);
+        let duration = self.optional(key, |text| match variable {
+            Some(variable) => variable.read(text),
+            None => units::duration(text),
+        })?;
+        if let Some(duration) = duration {
+            self.show(key, exact(duration));
         }
+        Ok(duration)
     }
 
-    /// The TTL of each class: its own, unless the common one was given more strongly.
-    pub(super) fn ttls(&mut self) -> Result<ExportTtls, ConfigError> {
+    /// A duration that has a default.
+    pub(super) fn duration(&mut self, key: &'static str) -> Result<Duration, ConfigError> {
+        self.optional_duration(key)?.ok_or_else(|| self.wrong(key, "it is not set"))
+    }
+
+    pub(super) fn ttl(&mut self, key: &'static str) -> Result<Ttl, ConfigError> {
+        self.duration(key).map(Ttl::from_duration)
+    }
+
+    /// The TTL of one class: its own, unless a stronger source sets the common one.
+    pub(super) fn ttl_of_class(&mut self, key: &'static str) -> Result<Ttl, ConfigError> {
         let common = self.ttl("ttl")?;
-        let common_origin = self.get("ttl").map_or(Origin::Default, |(_, origin)| origin.clone());
-        let mut of = |key: &'static str| -> Result<Ttl, ConfigError> {
-            let own = self.optional(key, units::duration)?.map(Ttl::from_duration);
-            let own_strength = self.get(key).map_or(0, |(_, origin)| origin.strength());
-            match own {
-                Some(ttl) if own_strength >= common_origin.strength() => Ok(ttl),
-                _ => {
-                    let texts = self.0.get("ttl").map(|ttl| ttl.texts.clone()).unwrap_or_default();
-                    self.0.insert(key, Value { texts, origin: common_origin.clone() });
-                    Ok(common)
-                }
+        let own = self.optional_duration(key)?.map(Ttl::from_duration);
+        match own {
+            Some(ttl) if self.origin(key).strength() >= self.origin("ttl").strength() => Ok(ttl),
+            _ => {
+                let text = self.text("ttl").unwrap_or_default().to_owned();
+                self.show_from(key, text, self.origin("ttl"));
+                Ok(common)
             }
-        };
-        Ok(ExportTtls {
-            project: of("ttl_project")?,
-            task: of("ttl_task")?,
-            job: of("ttl_job")?,
-            events: of("ttl_events")?,
-        })
+        }
     }
 
-    /// One of the words that a setting allows.
+    /// A choice that has a default.
     pub(super) fn choice(&self, key: &'static str) -> Result<&str, ConfigError> {
-        self.optional_choice(key)?.ok_or_else(|| self.wrong(key, "missing".to_owned()))
+        self.optional_choice(key)?.ok_or_else(|| self.wrong(key, "it is not set"))
     }
 
-    /// The same, of a setting that need not be given.
     pub(super) fn optional_choice(&self, key: &'static str) -> Result<Option<&str>, ConfigError> {
-        let allowed =
-            SETTINGS.iter().find(|setting| setting.key == key).map_or(&[][..], |s| s.choices);
-        match self.get(key) {
-            Some((text, _)) if !allowed.contains(&text) => {
-                Err(self.wrong(key, format!("not one of {}", allowed.join(", "))))
+        let allowed = Setting::find(key).map_or(&[][..], |setting| setting.choices);
+        match self.text(key) {
+            Some(text) if !allowed.contains(&text) => {
+                Err(self.wrong(key, format!("it is not one of {}", allowed.join(", "))))
             }
-            given => Ok(given.map(|(text, _)| text)),
+            text => Ok(text),
         }
     }
 
-    pub(super) fn switch(&self, key: &'static str) -> Result<bool, ConfigError> {
-        match self.get(key) {
-            None | Some(("0" | "false" | "no", _)) => Ok(false),
-            Some(("" | "1" | "true" | "yes", _)) => Ok(true),
-            Some(_) => Err(self.wrong(key, "neither true nor false".to_owned())),
-        }
-    }
-
-    pub(super) fn zones(&self) -> Result<Vec<Zone>, ConfigError> {
-        let texts = self.0.get("zones").map(|value| value.texts.as_slice()).unwrap_or_default();
-        let mut zones = Vec::new();
-        for word in texts.iter().flat_map(|text| text.split(',')).map(str::trim) {
-            zones.push(match word {
-                // CVAT's own job ids name the two sweeps that replace them.
-                "export" | "cron_export_cache_directory_cleanup" => Zone::Export,
-                "tmp" | "cron_tmp_directory_cleanup" => Zone::Tmp,
-                "instance-tmp" => Zone::InstanceTmp,
-                "legacy" => {
-                    let why = "old caches are removed by `sweeper legacy`, not by a pass";
-                    return Err(self.wrong("zones", why.to_owned()));
-                }
-                other => {
-                    let why = format!("{other:?} is none of export, tmp, instance-tmp");
-                    return Err(self.wrong("zones", why));
-                }
-            });
-        }
-        zones.sort_unstable();
-        zones.dedup();
-        Ok(zones)
-    }
-
-    pub(super) fn locks(&mut self, given: &Given) -> Result<LockPlan, ConfigError> {
-        let backend = self.choice("lock")?.to_owned();
-        let server = self.server(given)?;
-        let ttl = self.parsed("lock_ttl", |text| match units::duration(text)? {
-            ttl if ttl < Duration::from_secs(1) => Err("less than a second".to_owned()),
-            ttl if ttl > Duration::from_secs(86_400) => Err("more than a day".to_owned()),
-            ttl => Ok(ttl),
-        })?;
-        // CVAT refuses to start with such a pair; whoever set it should hear of it here too.
-        for name in
-            ["CVAT_DATASET_CACHE_LOCK_TIMEOUT", "CVAT_EXPORT_CACHE_LOCK_ACQUISITION_TIMEOUT"]
-        {
-            if let Some(text) = given.env(name) {
-                let why = match units::duration(text) {
-                    Ok(wait) if wait > ttl => break,
-                    Ok(_) => format!("not longer than the lock's TTL of {} s", ttl.as_secs()),
-                    Err(why) => why,
-                };
-                let (key, value) = (name.to_owned(), text.clone());
-                return Err(ConfigError::Value { key, value, origin: Origin::Env(name), why });
-            }
-        }
-        let asked = match (backend.as_str(), server) {
-            ("auto" | "redis", Some(server)) => Some(server),
-            ("redis", None) => {
-                let why = "no Redis server is named: set --redis or CVAT_REDIS_INMEM_HOST";
-                return Err(self.wrong("lock", why.to_owned()));
-            }
-            _ => None,
+    pub(super) fn switch(&mut self, key: &'static str) -> Result<bool, ConfigError> {
+        let Some(text) = self.text(key) else { return Ok(false) };
+        let is_on = match text.to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" | "on" => true,
+            "0" | "false" | "no" | "off" => false,
+            _ => return Err(self.wrong(key, "write true or false")),
         };
-        let files = if backend == "none" { FileLocks::Unlocked } else { FileLocks::Flock };
-        let exporter = asked.map(|server| ExporterPlan {
-            server,
-            cvat_data: self.get("cvat_data").map(|(path, _)| PathBuf::from(path)),
-            cvat_base: given.env("CVAT_BASE_DIR").map(PathBuf::from),
-            ttl,
-            is_required: backend == "redis",
-        });
-        Ok(LockPlan { files, exporter })
+        self.show(key, is_on.to_string());
+        Ok(is_on)
     }
 
-    /// The Redis server: its URL, or CVAT's own settings. What is shown of it has no password.
-    fn server(&mut self, given: &Given) -> Result<Option<Server>, ConfigError> {
-        let password = given.env("CVAT_REDIS_INMEM_PASSWORD").map(String::as_str);
-        let (server, origin) = if let Some((url, origin)) = self.get("redis") {
-            let server = Server::from_url(url).map_err(|why| self.wrong("redis", why))?;
-            if matches!(origin, Origin::Flag(_)) && server.has_password() {
-                let why = "a password on the command line can be read by everybody with `ps`: set \
-                           SWEEPER_REDIS, or CVAT_REDIS_INMEM_PASSWORD beside a URL without";
-                return Err(self.wrong("redis", why.to_owned()));
-            }
-            let server = server.or_password(password);
-            (server, origin.clone())
-        } else if let Some(host) = given.env("CVAT_REDIS_INMEM_HOST") {
-            let port = match given.env("CVAT_REDIS_INMEM_PORT") {
-                None => 6379,
-                Some(text) => text.parse().map_err(|_| ConfigError::Value {
-                    key: "redis".to_owned(),
-                    value: text.clone(),
-                    origin: Origin::Env("CVAT_REDIS_INMEM_PORT"),
-                    why: "not a port".to_owned(),
-                })?,
-            };
-            let origin = Origin::Env("CVAT_REDIS_INMEM_HOST");
-            let server = Server::of_cvat(host, port).map_err(|why| self.wrong("redis", why))?;
-            (server.or_password(password), origin)
-        } else {
-            return Ok(None);
-        };
-        self.0.insert("redis", Value { texts: vec![server.shown()], origin });
-        Ok(Some(server))
-    }
-
-    pub(super) fn exclude(&self) -> Result<Exclude, ConfigError> {
-        let globs = self.0.get("exclude").map(|value| value.texts.as_slice()).unwrap_or_default();
-        Exclude::of(globs).map_err(|why| self.wrong("exclude", why))
-    }
-
-    /// Which part of the volume; Kubernetes tells each pod of an Indexed Job its number.
-    pub(super) fn shard(&mut self, given: &Given) -> Result<Option<Shard>, ConfigError> {
-        let shard = self.optional("shard", |text| {
-            let Some(count) = text.strip_prefix("auto/") else { return Shard::parse(text) };
-            let index = given.env("JOB_COMPLETION_INDEX");
-            let index = index.ok_or("JOB_COMPLETION_INDEX is not set: this is no Indexed Job")?;
-            Shard::parse(&format!("{index}/{count}"))
-                .map_err(|why| format!("{why} (JOB_COMPLETION_INDEX is {index:?})"))
-        })?;
-        if let (Some(shard), Some(value)) = (shard, self.0.get_mut("shard")) {
-            value.texts = vec![shard.to_string()];
-        }
-        Ok(shard)
-    }
-
-    pub(super) fn data_root(&mut self, given: &Given) -> DataRoot {
-        if let Some((path, _)) = self.get("data") {
-            return DataRoot::Named(PathBuf::from(path));
-        }
-        let base = given.env("CVAT_BASE_DIR").map(|base| Path::new(base).join("data"));
-        let usual = [PathBuf::from("./data"), PathBuf::from("/home/django/data")];
-        let tried: Vec<PathBuf> = base.clone().into_iter().chain(usual).collect();
-        let origin = if base.is_some() { Origin::Env("CVAT_BASE_DIR") } else { Origin::Default };
-        let text = tried.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(" or ");
-        self.0.insert("data", Value { texts: vec![text], origin });
-        DataRoot::AnyOf(tried)
-    }
-
-    /// As many as the container may use: std reads affinity and cgroup quotas.
-    pub(super) fn default_jobs(&mut self) -> usize {
-        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let texts = vec![jobs.to_string()];
-        self.0.insert("jobs", Value { texts, origin: Origin::Default });
-        jobs
-    }
-
-    pub(super) fn rows(&self) -> Vec<Row> {
+    /// Every setting as it is shown.
+    pub(super) fn effective(&self) -> Vec<EffectiveSetting> {
         let row = |setting: &Setting| {
-            let Some(value) = self.0.get(setting.key) else {
-                let none = if setting.is_switch() { "false" } else { "" };
-                let (key, value) = (setting.key, none.to_owned());
-                return Row { key, value, origin: Origin::Default };
+            let unset = if setting.is_switch() { "false" } else { "" };
+            let value = match self.texts(setting.key) {
+                [] => unset.to_owned(),
+                texts if setting.key == "schedule" => texts.join("; "),
+                texts => texts.join(","),
             };
-            let text = if setting.is_switch() {
-                let text = value.texts.last().map(String::as_str);
-                (!matches!(text, Some("0" | "false" | "no"))).to_string()
-            } else {
-                value.texts.join(" ")
-            };
-            Row { key: setting.key, value: text, origin: value.origin.clone() }
+            EffectiveSetting {
+                key: setting.key.to_owned(),
+                value,
+                origin: self.origin(setting.key),
+            }
         };
-        SETTINGS.iter().filter(|setting| setting.in_file()).map(row).collect()
+        SETTINGS.iter().filter(|setting| setting.is_in_file()).map(row).collect()
     }
 }
 
-/// The text of a plain TOML value.
-fn plain(value: &toml::Value) -> Option<String> {
-    match value {
-        toml::Value::String(text) => Some(text.clone()),
-        toml::Value::Integer(number) => Some(number.to_string()),
-        toml::Value::Boolean(truth) => Some(truth.to_string()),
-        toml::Value::Float(_)
-        | toml::Value::Datetime(_)
-        | toml::Value::Array(_)
-        | toml::Value::Table(_) => None,
+/// The items of a list in one text: separated by commas, but not by those in braces or brackets, which
+/// belong to a glob. Empty items of a variable are left out.
+fn split(key: &str, text: &str) -> Vec<String> {
+    if key == "schedule" {
+        return split_schedule(text);
+    }
+    let (mut items, mut depth) = (vec![String::new()], 0_u32);
+    for character in text.chars() {
+        match character {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                items.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(item) = items.last_mut() {
+            item.push(character);
+        }
+    }
+    let items = items.into_iter().map(|item| item.trim().to_owned());
+    items.filter(|item| key == "zones" || !item.is_empty()).collect()
+}
+
+/// Schedules are separated by semicolons, or by commas as other lists. Commas in cron expressions are not
+/// followed by a zone and `=`.
+fn split_schedule(text: &str) -> Vec<String> {
+    let mut items: Vec<String> = Vec::new();
+    for part in text.split(';') {
+        let mut is_first = true;
+        for piece in part.split(',') {
+            match items.last_mut() {
+                Some(item) if !is_first && !piece.contains('=') => {
+                    item.push(',');
+                    item.push_str(piece);
+                }
+                _ => items.push(piece.to_owned()),
+            }
+            is_first = false;
+        }
+    }
+    let items = items.into_iter().map(|item| item.trim().to_owned());
+    items.filter(|item| !item.is_empty()).collect()
+}
+
+/// A duration in all its units, as [`units::duration`] reads it.
+pub(super) fn exact(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    let nanos = duration.subsec_nanos();
+    let mut text = String::new();
+    for (count, unit) in [
+        (secs / 86_400, "d"),
+        (secs % 86_400 / 3600, "h"),
+        (secs % 3600 / 60, "m"),
+        (secs % 60, "s"),
+        (u64::from(nanos / 1_000_000), "ms"),
+        (u64::from(nanos / 1000 % 1000), "us"),
+        (u64::from(nanos % 1000), "ns"),
+    ] {
+        if count > 0 {
+            let gap = if text.is_empty() { "" } else { " " };
+            let _ = write!(text, "{gap}{count}{unit}");
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_split_at_commas_outside_of_globs() {
+        for (text, items) in [
+            ("*.zip,*.csv", vec!["*.zip", "*.csv"]),
+            (" a , b ,", vec!["a", "b"]),
+            ("{a,b}*.zip,c[,]d", vec!["{a,b}*.zip", "c[,]d"]),
+            ("", vec![]),
+        ] {
+            assert_eq!(split("exclude", text), items, "{text}");
+        }
+        assert_eq!(split("zones", "export,,tmp"), ["export", "", "tmp"]);
+    }
+
+    #[test]
+    fn schedules_are_split_where_a_zone_begins() {
+        for (text, items) in [
+            ("export=0 0,12 * * *", vec!["export=0 0,12 * * *"]),
+            ("export=0 0,12 * * *;tmp=0 18 * * *;", vec!["export=0 0,12 * * *", "tmp=0 18 * * *"]),
+            (
+                "export=0 0,12 * * *, tmp=1,2 * * * *",
+                vec!["export=0 0,12 * * *", "tmp=1,2 * * * *"],
+            ),
+            ("0 0 * * *", vec!["0 0 * * *"]),
+        ] {
+            assert_eq!(split("schedule", text), items, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_as_they_can_be_read_again() {
+        for (duration, text) in [
+            (Duration::ZERO, "0s"),
+            (Duration::from_secs(3600), "1h"),
+            (Duration::from_secs(129_600), "1d 12h"),
+            (Duration::from_secs(14 * 86_400), "14d"),
+            (Duration::from_millis(90_500), "1m 30s 500ms"),
+            (Duration::from_nanos(1_002_003), "1ms 2us 3ns"),
+        ] {
+            assert_eq!(exact(duration), text);
+            assert_eq!(units::duration(text), Ok(duration));
+        }
     }
 }

@@ -1,9 +1,8 @@
-//! The report for programs: schema 1.
+//! The report for programs: schema 1, described in `docs/schema/report-1.schema.json`.
 //!
-//! It must not print a byte that steers a terminal: beside what JSON demands, all that is not plain
-//! visible text is escaped as `\uXXXX`, and a path that is not UTF-8 has `path_hex` beside it.
+//! It must not print a byte that controls a terminal: besides what JSON demands, everything that is not
+//! plain visible text is escaped as `\uXXXX`, and a path that is not UTF-8 has `path_hex` beside it.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -12,199 +11,198 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
-use super::{Mode, Occasion, errno};
-use crate::condemn::{Fate, Spared};
-use crate::config::Row;
-use crate::exit::ExitCode;
-use crate::retention::KeptBy;
-use crate::sweep::tally::ListedFailure;
-use crate::sweep::{Outcome, Summary, Tally, ZoneSummary};
+use super::errno;
+use crate::protocol::{
+    ExitCode, LISTED_FAILURES, ListedFailure, Outcome, OutcomeKind, RunInfo, RunMode, Skipped,
+    StopReason, Summary, Tally, ZoneSummary,
+};
+use crate::rules::{Age, KeptReason, Ttl};
 use crate::units;
 
+/// The report.
 #[derive(Serialize)]
 struct Object<'a> {
     schema: u32,
     command: &'static str,
-    rehearsal: bool,
+    dry_run: bool,
     now: String,
-    volume: Shown<'a>,
+    data_root: Lossy<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shard: Option<String>,
     elapsed_s: f64,
     stopped: Option<&'static str>,
-    zones: Vec<Zone<'a>>,
+    zones: Vec<ZoneObject<'a>>,
     totals: Counts,
     failures: Vec<Failed<'a>>,
     exit: u8,
 }
 
+/// A zone of the report.
 #[derive(Serialize)]
-struct Zone<'a> {
-    #[serde(rename = "zone")]
-    name: &'static str,
-    root: String,
+struct ZoneObject<'a> {
+    zone: &'a str,
     #[serde(flatten)]
-    counts: Counts,
-    kept_by: Reasons,
-    spared_by: Reasons,
+    path: Pathname<'a>,
+    seen: u64,
+    removed: u64,
+    kept: u64,
+    skipped: u64,
+    failed: u64,
+    kept_by: Reasons<{ KeptReason::ALL.len() }>,
+    skipped_by: Reasons<{ Skipped::ALL.len() }>,
+    freed_bytes: u64,
     notes: &'a [String],
 }
 
-/// Reasons with their counts.
-type Reasons = BTreeMap<&'static str, u64>;
+/// Reasons with their counts, in the order of the report.
+struct Reasons<const N: usize>([(&'static str, u64); N]);
 
+impl<const N: usize> Serialize for Reasons<N> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0)
+    }
+}
+
+/// Sums over all zones.
 #[derive(Serialize, Default)]
 struct Counts {
     seen: u64,
     removed: u64,
     kept: u64,
-    spared: u64,
+    skipped: u64,
     failed: u64,
     freed_bytes: u64,
 }
 
 impl Counts {
-    fn of(tally: &Tally) -> Self {
-        Self {
-            seen: tally.reported(),
-            removed: tally.removed,
-            kept: tally.kept(),
-            spared: tally.spared(),
-            failed: tally.failed,
-            freed_bytes: tally.freed.0,
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.seen += other.seen;
-        self.removed += other.removed;
-        self.kept += other.kept;
-        self.spared += other.spared;
-        self.failed += other.failed;
-        self.freed_bytes += other.freed_bytes;
+    fn add(&mut self, tally: &Tally) {
+        self.seen += tally.reported();
+        self.removed += tally.removed;
+        self.kept += tally.kept();
+        self.skipped += tally.skipped();
+        self.failed += tally.failed;
+        self.freed_bytes = self.freed_bytes.saturating_add(tally.freed.0);
     }
 }
 
+/// A failure of the report.
 #[derive(Serialize)]
 struct Failed<'a> {
-    zone: &'static str,
+    zone: &'a str,
     #[serde(flatten)]
     path: Pathname<'a>,
-    doing: &'a str,
+    action: &'static str,
     errno: Option<String>,
     message: &'a str,
 }
 
+/// One entry.
 #[derive(Serialize)]
 struct Line<'a> {
-    zone: &'static str,
+    zone: &'a str,
     #[serde(flatten)]
     path: Pathname<'a>,
-    fate: &'static str,
-    reason: String,
+    outcome: &'static str,
+    reason: &'a str,
     age_s: Option<i64>,
     ttl_s: Option<i64>,
     bytes: u64,
 }
 
-/// A path, and its bytes where text cannot hold them.
+/// A path, and its bytes if text cannot hold them.
 #[derive(Serialize)]
 struct Pathname<'a> {
-    path: Shown<'a>,
+    path: Lossy<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
 }
 
 impl<'a> Pathname<'a> {
-    fn of(path: &'a Path) -> Self {
+    fn new(path: &'a Path) -> Self {
         let bytes = path.as_os_str().as_bytes();
         let path_hex = path.to_str().is_none().then(|| {
             bytes.iter().fold(String::with_capacity(bytes.len() * 2), |hex, byte| {
                 hex + &format!("{byte:02x}")
             })
         });
-        Self { path: Shown(path), path_hex }
+        Self { path: Lossy(path), path_hex }
     }
 }
 
-struct Shown<'a>(&'a Path);
+/// A path as text.
+struct Lossy<'a>(&'a Path);
 
-impl Serialize for Shown<'_> {
+impl Serialize for Lossy<'_> {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&self.0.to_string_lossy())
     }
 }
 
-/// Writes the settings with their origins, as an object by key.
+/// Writes any value over several lines, escaped as in a report.
 ///
 /// # Errors
-/// What `out` says.
-pub fn settings(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
-    #[derive(Serialize)]
-    struct Told<'a> {
-        value: &'a str,
-        origin: String,
-    }
-    let all: BTreeMap<&str, Told<'_>> = rows
-        .iter()
-        .map(|row| (row.key, Told { value: &row.value, origin: row.origin.to_string() }))
-        .collect();
-    write(out, &all, PrettyFormatter::new())
+/// `out` cannot be written, or the value has no form in JSON.
+pub fn write_pretty(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    write(out, value, PrettyFormatter::new())
 }
 
-/// Writes one outcome as a line.
+/// Writes what happened to one entry as a line.
 ///
 /// # Errors
-/// What `out` says.
-pub fn outcome(out: &mut impl Write, outcome: &Outcome<'_>) -> io::Result<()> {
-    let path = super::path_of(outcome);
-    let (fate, reason) = match &outcome.fate {
-        Fate::Removed => ("removed", "expired".to_owned()),
-        Fate::Kept(kept) => ("kept", kept.why.key().to_owned()),
-        Fate::Spared(why) => ("spared", why.key().to_owned()),
-        Fate::Failed(failure) => {
-            let errno = failure.error.raw_os_error().map(errno::name);
-            ("failed", errno.unwrap_or_else(|| failure.doing.to_owned()))
+/// `out` cannot be written.
+pub fn outcome(out: &mut impl Write, outcome: &Outcome<'_>, mode: RunMode) -> io::Result<()> {
+    let path = outcome.path();
+    let errno;
+    let (kind, reason) = match &outcome.kind {
+        OutcomeKind::Removed => match mode {
+            RunMode::Real => ("removed", "expired"),
+            RunMode::DryRun => ("would_remove", "expired"),
+        },
+        OutcomeKind::Kept(kept) => ("kept", kept.why.key()),
+        OutcomeKind::Skipped(why) => ("skipped", why.key()),
+        OutcomeKind::Failed(failure) => {
+            errno = failure.error.raw_os_error().map(errno::name);
+            ("failed", errno.as_deref().unwrap_or_else(|| failure.action.key()))
         }
     };
     let line = Line {
-        zone: outcome.place.zone.name(),
-        path: Pathname::of(&path),
-        fate,
+        zone: outcome.directory.zone.name.as_str(),
+        path: Pathname::new(&path),
+        outcome: kind,
         reason,
-        age_s: outcome.age.map(crate::retention::Age::as_secs),
-        ttl_s: outcome.ttl.map(crate::retention::Ttl::as_secs),
+        age_s: outcome.age.map(Age::as_secs),
+        ttl_s: outcome.ttl.map(Ttl::as_secs),
         bytes: outcome.freed.0,
     };
     write(out, &line, CompactFormatter)
 }
 
-/// Writes the summary as one line.
+/// Writes the report as one line.
 ///
 /// # Errors
-/// What `out` says.
+/// `out` cannot be written.
 pub fn line(
     out: &mut impl Write,
-    occasion: &Occasion<'_>,
+    info: &RunInfo<'_>,
     summary: &Summary,
     elapsed: Duration,
     exit: ExitCode,
 ) -> io::Result<()> {
-    write(out, &object(occasion, summary, elapsed, exit), CompactFormatter)
+    write(out, &object(info, summary, elapsed, exit), CompactFormatter)
 }
 
-/// Writes the summary as an object over several lines.
+/// Writes the report as an object over several lines.
 ///
 /// # Errors
-/// What `out` says.
+/// `out` cannot be written.
 pub fn pretty(
     out: &mut impl Write,
-    occasion: &Occasion<'_>,
+    info: &RunInfo<'_>,
     summary: &Summary,
     elapsed: Duration,
     exit: ExitCode,
 ) -> io::Result<()> {
-    write(out, &object(occasion, summary, elapsed, exit), PrettyFormatter::new())
+    write_pretty(out, &object(info, summary, elapsed, exit))
 }
 
 /// Reads an object, which may be the last of several lines.
@@ -216,61 +214,56 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, St
 }
 
 fn object<'a>(
-    occasion: &Occasion<'a>,
+    info: &RunInfo<'a>,
     summary: &'a Summary,
     elapsed: Duration,
     exit: ExitCode,
 ) -> Object<'a> {
     let mut totals = Counts::default();
-    let zones: Vec<Zone<'_>> = summary.zones.iter().map(|zone| of_zone(occasion, zone)).collect();
-    for zone in &zones {
-        totals.add(&zone.counts);
+    for zone in &summary.zones {
+        totals.add(&zone.tally);
     }
     let failures = summary.zones.iter().flat_map(|zone| {
-        zone.tally.failures.iter().map(|failure| of_failure(zone.zone.name(), failure))
+        zone.tally.failures.iter().map(|failure| of_failure(zone.zone.as_str(), failure))
     });
     Object {
         schema: 1,
-        command: occasion.command,
-        rehearsal: occasion.mode == Mode::Rehearsal,
-        now: units::rfc3339(occasion.now),
-        volume: Shown(occasion.volume),
-        shard: occasion.shard.map(|shard| shard.to_string()),
+        command: info.command,
+        dry_run: info.mode == RunMode::DryRun,
+        now: units::rfc3339(info.now),
+        data_root: Lossy(info.data_root),
+        shard: info.shard.map(|shard| shard.to_string()),
         elapsed_s: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
-        stopped: summary.stopped.map(crate::stop::Stopped::key),
-        zones,
+        stopped: summary.stopped.map(StopReason::key),
+        zones: summary.zones.iter().map(of_zone).collect(),
         totals,
-        failures: failures.take(crate::sweep::tally::LISTED_FAILURES).collect(),
+        failures: failures.take(LISTED_FAILURES).collect(),
         exit: exit.number(),
     }
 }
 
-fn of_zone<'a>(occasion: &Occasion<'_>, zone: &'a ZoneSummary) -> Zone<'a> {
+fn of_zone(zone: &ZoneSummary) -> ZoneObject<'_> {
     let tally = &zone.tally;
-    let kept_by = KeptBy::ALL.iter().zip(tally.kept_by).map(|(why, count)| (why.key(), count));
-    let spared_by = Spared::ALL.iter().zip(tally.spared_by).map(|(why, count)| (why.key(), count));
-    let root = match zone.zone {
-        crate::retention::Zone::Export => occasion.volume.join("cache/export"),
-        crate::retention::Zone::Tmp => occasion.volume.join("tmp"),
-        crate::retention::Zone::InstanceTmp | crate::retention::Zone::Legacy => {
-            occasion.volume.to_owned()
-        }
-    };
-    Zone {
-        name: zone.zone.name(),
-        root: root.to_string_lossy().into_owned(),
-        counts: Counts::of(tally),
-        kept_by: kept_by.collect(),
-        spared_by: spared_by.collect(),
+    ZoneObject {
+        zone: zone.zone.as_str(),
+        path: Pathname::new(&zone.path),
+        seen: tally.reported(),
+        removed: tally.removed,
+        kept: tally.kept(),
+        skipped: tally.skipped(),
+        failed: tally.failed,
+        kept_by: Reasons(KeptReason::ALL.map(|why| (why.key(), tally.kept_by[why as usize]))),
+        skipped_by: Reasons(Skipped::ALL.map(|why| (why.key(), tally.skipped_by[why as usize]))),
+        freed_bytes: tally.freed.0,
         notes: &zone.notes,
     }
 }
 
-fn of_failure<'a>(zone: &'static str, failure: &'a ListedFailure) -> Failed<'a> {
+fn of_failure<'a>(zone: &'a str, failure: &'a ListedFailure) -> Failed<'a> {
     Failed {
         zone,
-        path: Pathname::of(&failure.path),
-        doing: &failure.doing,
+        path: Pathname::new(&failure.path),
+        action: failure.action.key(),
         errno: failure.errno.map(errno::name),
         message: &failure.message,
     }
@@ -332,3 +325,6 @@ impl<F: Formatter> Formatter for Visible<F> {
         self.0.end_object_value(out)
     }
 }
+
+#[cfg(test)]
+mod tests;

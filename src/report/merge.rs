@@ -1,8 +1,8 @@
-//! Adds the reports of several sweepers that shared a volume into the report that one would have made.
+//! Adds the reports of several sweepers that shared a volume into the report of one pass.
 //!
-//! It must not guess: reports that are not parts of one pass are refused, with the reason, and what
-//! cannot be read is no zero. They come back as the very counts that they were made of, so that the sum
-//! is written by the same code as any report.
+//! It must not guess: reports that are not parts of one pass are refused, with the reason, and a value
+//! that cannot be read is an error, not zero. Reports are read back into the counts that they were made
+//! of, so that the sum is written by the same code as any report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -13,52 +13,52 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Format, Mode, Occasion, errno, json, text};
-use crate::condemn::Spared;
-use crate::exit::ExitCode;
-use crate::retention::{Bytes, KeptBy, Moment, Shard, Zone};
-use crate::stop::Stopped;
-use crate::sweep::tally::ListedFailure;
-use crate::sweep::{Summary, Tally, ZoneSummary};
+use super::{Format, errno, json, text};
+use crate::protocol::{
+    ExitCode, ListedFailure, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
+};
+use crate::rules::{Action, Bytes, KeptReason, Moment, Shard, ZoneName};
 use crate::units;
 
-/// How many missing shards are named.
-const NAMED: usize = 10;
+/// How many missing shards are listed.
+const LISTED_SHARDS: usize = 10;
 
-/// A report as it was written, as far as the sum depends on it.
+/// A report in JSON, as far as the sum depends on it.
 #[derive(Deserialize)]
-struct Told {
+struct JsonReport {
     schema: u32,
     command: String,
-    rehearsal: bool,
+    dry_run: bool,
     now: String,
-    volume: String,
+    data_root: String,
     shard: Option<String>,
     elapsed_s: f64,
     stopped: Option<String>,
-    zones: Vec<ToldZone>,
-    failures: Vec<ToldFailure>,
+    zones: Vec<JsonZone>,
+    failures: Vec<JsonFailure>,
     exit: u8,
 }
 
 #[derive(Deserialize)]
-struct ToldZone {
+struct JsonZone {
     zone: String,
+    path: String,
+    path_hex: Option<String>,
     seen: u64,
     removed: u64,
     failed: u64,
     kept_by: BTreeMap<String, u64>,
-    spared_by: BTreeMap<String, u64>,
+    skipped_by: BTreeMap<String, u64>,
     freed_bytes: u64,
     notes: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct ToldFailure {
+struct JsonFailure {
     zone: String,
     path: String,
     path_hex: Option<String>,
-    doing: String,
+    action: String,
     errno: Option<String>,
     message: String,
 }
@@ -66,12 +66,12 @@ struct ToldFailure {
 /// One report.
 #[derive(Debug)]
 struct Part {
-    /// What it is called, for people.
+    /// The name of the report, for people.
     name: String,
     command: &'static str,
-    mode: Mode,
+    mode: RunMode,
     now: Moment,
-    volume: PathBuf,
+    data_root: PathBuf,
     shard: Shard,
     elapsed: Duration,
     summary: Summary,
@@ -82,27 +82,27 @@ struct Part {
 #[derive(Debug)]
 pub struct Merged {
     command: &'static str,
-    mode: Mode,
+    mode: RunMode,
     now: Moment,
-    volume: PathBuf,
+    data_root: PathBuf,
     elapsed: Duration,
     summary: Summary,
-    /// What they amount to together.
+    /// The highest exit code of the reports, or that of a stopped pass if a shard has no report.
     pub exit: ExitCode,
 }
 
-/// Adds reports, each with what it is called.
+/// Adds reports, given with their names for people, which are printed as they are.
 ///
-/// A shard that was stopped and run again has two reports. Of the earlier only what it removed counts:
-/// the later one has seen all the rest again. A shard without a report is noted and makes the sum one of
-/// a pass that was stopped.
+/// A shard that was stopped and run again has two reports. Only the removals of the earlier one count,
+/// because the later one has seen everything else again. A shard without a report is noted, and the exit
+/// code is that of a pass that was stopped.
 ///
 /// # Errors
 /// Why they cannot be added.
 pub fn merge(reports: &[(String, Vec<u8>)]) -> Result<Merged, String> {
     let parts = reports.iter().map(|(name, bytes)| Part::read(name, bytes));
     let mut parts = parts.collect::<Result<Vec<Part>, String>>()?;
-    // Of those of one shard the one that counts comes first: it was not stopped, or is the latest.
+    // The first report of each shard counts in full: the one that was not stopped, or else the latest.
     parts.sort_by_key(|part| {
         (part.shard, part.summary.stopped.is_some(), std::cmp::Reverse(part.now))
     });
@@ -110,127 +110,149 @@ pub fn merge(reports: &[(String, Vec<u8>)]) -> Result<Merged, String> {
     let mut sum = rest.next().ok_or("no reports were given")?;
     let (mut shards, first) = (BTreeSet::from([sum.shard]), sum.name.clone());
     for mut part in rest {
-        part.check_goes_with(&sum, &first)?;
+        part.check_same_pass(&sum, &first)?;
         if !shards.insert(part.shard) {
             if part.summary.stopped.is_none() {
                 let Part { name, shard, .. } = part;
-                return Err(format!("{name} and another are both of shard {shard}, and complete"));
+                return Err(format!("{name}: there is another complete report of shard {shard}"));
             }
             part.keep_only_removals();
         }
         sum.add(part);
     }
-    let count = sum.shard.count();
+    let Part { command, mode, now, data_root, elapsed, mut summary, mut exit, shard, .. } = sum;
+    if let Some(note) = note_of_missing(&shards, shard.count()) {
+        if let Some(zone) = summary.zones.first_mut() {
+            zone.notes.push(note);
+        }
+        exit = exit.max(ExitCode::Stopped);
+    }
+    Ok(Merged { command, mode, now, data_root, elapsed, summary, exit })
+}
+
+/// A note about the shards that have no report, if there are any.
+fn note_of_missing(shards: &BTreeSet<Shard>, count: u32) -> Option<String> {
     let has = |index| Shard::new(index, count).is_ok_and(|shard| shards.contains(&shard));
     let missing: Vec<String> = (0..count)
         .filter(|index| !has(*index))
-        .take(NAMED + 1)
+        .take(LISTED_SHARDS + 1)
         .map(|index| index.to_string())
         .collect();
-    let mut exit = sum.exit;
-    if !missing.is_empty() {
-        let more = if missing.len() > NAMED { " and more" } else { "" };
-        let named = missing[..missing.len().min(NAMED)].join(", ");
-        let note = format!("no report of the shards {named}{more} of {count}: this is not all");
-        sum.summary.zones.iter_mut().take(1).for_each(|zone| zone.notes.push(note.clone()));
-        exit = exit.max(ExitCode::Stopped);
-    }
-    let Part { command, mode, now, volume, elapsed, summary, .. } = sum;
-    Ok(Merged { command, mode, now, volume, elapsed, summary, exit })
+    let what = match &missing[..] {
+        [] => return None,
+        [one] => format!("shard {one}"),
+        few if few.len() <= LISTED_SHARDS => format!("shards {}", few.join(", ")),
+        many => format!("shards {} and more", many[..LISTED_SHARDS].join(", ")),
+    };
+    Some(format!("no report of {what} of {count}: the counts are incomplete"))
 }
 
 impl Merged {
     /// Writes the sum as a report.
     ///
     /// # Errors
-    /// What `out` says.
+    /// `out` cannot be written.
     pub fn write(&self, out: &mut impl Write, format: Format) -> io::Result<()> {
         let Self { command, mode, now, elapsed, exit, .. } = *self;
-        let occasion = Occasion { command, mode, now, volume: &self.volume, shard: None };
+        let info = RunInfo { command, mode, now, data_root: &self.data_root, shard: None };
         match format {
-            Format::Text => text::summary(out, &occasion, &self.summary, elapsed),
-            Format::Json => json::pretty(out, &occasion, &self.summary, elapsed, exit),
-            Format::Jsonl => json::line(out, &occasion, &self.summary, elapsed, exit),
+            Format::Text => text::summary(out, &info, &self.summary, elapsed),
+            Format::Json => json::pretty(out, &info, &self.summary, elapsed, exit),
+            Format::Jsonl => json::line(out, &info, &self.summary, elapsed, exit),
         }
     }
 }
 
 impl Part {
     fn read(name: &str, bytes: &[u8]) -> Result<Self, String> {
-        Self::told(name, bytes).map_err(|why| format!("{name}: {why}"))
+        let read = json::read(bytes).map_err(|why| format!("not a report: {why}"));
+        read.and_then(|report| Self::new(name, report)).map_err(|why| format!("{name}: {why}"))
     }
 
-    fn told(name: &str, bytes: &[u8]) -> Result<Self, String> {
-        let told: Told = json::read(bytes).map_err(|why| format!("not a report: {why}"))?;
-        if told.schema != 1 {
-            return Err(format!("schema {} is not known here, 1 is", told.schema));
+    fn new(name: &str, report: JsonReport) -> Result<Self, String> {
+        if report.schema != 1 {
+            return Err(format!("schema {} is unknown; this version reads 1", report.schema));
         }
-        let command = match told.command.as_str() {
+        let command = match report.command.as_str() {
             "run" => "run",
             "legacy" => "legacy",
-            other => return Err(format!("a report of {other:?}, not of run or legacy")),
+            other => return Err(format!("a report of {other:?}, not of \"run\" or \"legacy\"")),
         };
-        let shard = told.shard.as_deref().unwrap_or("0/1");
+        let shard = report.shard.as_deref().unwrap_or("0/1");
         let shard = Shard::parse(shard).map_err(|why| format!("shard {shard:?}: {why}"))?;
-        let stopped = told.stopped.as_deref().map(stopped).transpose()?;
-        let mut zones = told.zones.iter().map(zone).collect::<Result<Vec<_>, String>>()?;
-        for failure in told.failures {
-            let at = zones.iter_mut().find(|zone| zone.zone.name() == failure.zone);
-            let at = at.ok_or_else(|| format!("no zone {:?}", failure.zone))?;
-            at.tally.failures.push(listed(failure)?);
+        let stopped = report.stopped.as_deref().map(stop_reason).transpose()?;
+        let mut zones: Vec<ZoneSummary> = Vec::new();
+        for zone in report.zones {
+            let zone = zone_summary(zone)?;
+            if zones.iter().any(|other| other.zone == zone.zone) {
+                return Err(format!("zone {} is in it twice", zone.zone));
+            }
+            zones.push(zone);
+        }
+        for failure in report.failures {
+            let name = visible(&failure.zone);
+            let zone = zones.iter_mut().find(|zone| zone.zone.as_str() == name);
+            let zone =
+                zone.ok_or_else(|| format!("a failure in zone {name}, which is not in it"))?;
+            zone.tally.failures.push(listed_failure(failure)?);
         }
         Ok(Self {
             name: name.to_owned(),
             command,
-            mode: if told.rehearsal { Mode::Rehearsal } else { Mode::Real },
-            now: units::moment(&told.now).map_err(|why| format!("now: {why}"))?,
-            volume: PathBuf::from(told.volume),
+            mode: if report.dry_run { RunMode::DryRun } else { RunMode::Real },
+            now: units::moment(&report.now).map_err(|why| format!("now: {why}"))?,
+            data_root: PathBuf::from(report.data_root),
             shard,
-            elapsed: Duration::try_from_secs_f64(told.elapsed_s)
+            elapsed: Duration::try_from_secs_f64(report.elapsed_s)
                 .map_err(|error| format!("elapsed_s: {error}"))?,
             summary: Summary { zones, stopped },
-            exit: match told.exit {
+            exit: match report.exit {
                 0 => ExitCode::Done,
                 1 => ExitCode::SomeFailed,
                 3 => ExitCode::Stopped,
                 4 => ExitCode::NoLock,
-                other => return Err(format!("no pass exits with {other}")),
+                other => return Err(format!("no pass has exit code {other}")),
             },
         })
     }
 
-    /// Whether it is of the same pass as the others.
-    fn check_goes_with(&self, sum: &Self, first: &str) -> Result<(), String> {
-        let zones = |part: &Self| {
-            let names = part.summary.zones.iter().map(|zone| zone.zone.name());
-            names.collect::<Vec<_>>().join(",")
-        };
+    /// Refuses a report that is not of the same pass as the sum so far. A zone outside the data root must
+    /// have one path too, because paths decide which shard an entry belongs to.
+    fn check_same_pass(&self, sum: &Self, first: &str) -> Result<(), String> {
         let mode = |part: &Self| match part.mode {
-            Mode::Real => "no".to_owned(),
-            Mode::Rehearsal => "yes".to_owned(),
+            RunMode::Real => "false".to_owned(),
+            RunMode::DryRun => "true".to_owned(),
         };
+        let list = |part: &Self, of: fn(&ZoneSummary) -> String| {
+            part.summary.zones.iter().map(of).collect::<Vec<_>>().join(", ")
+        };
+        let zones = |part: &Self| list(part, |zone| zone.zone.to_string());
+        let paths = |part: &Self| list(part, |zone| units::shown(&zone.path));
         for (what, ours, theirs) in [
             ("command", self.command.to_owned(), sum.command.to_owned()),
-            ("a rehearsal", mode(self), mode(sum)),
-            ("volume", units::shown(&self.volume), units::shown(&sum.volume)),
+            ("dry_run", mode(self), mode(sum)),
+            ("data_root", units::shown(&self.data_root), units::shown(&sum.data_root)),
             ("zones", zones(self), zones(sum)),
+            ("path of the zones", paths(self), paths(sum)),
             ("number of shards", self.shard.count().to_string(), sum.shard.count().to_string()),
         ] {
             if ours != theirs {
-                let ours = format!("{what}: {ours} in {}, {theirs} in {first}", self.name);
-                return Err(format!("{ours}: they are not parts of one pass"));
+                let name = &self.name;
+                return Err(format!(
+                    "{name} and {first} are not parts of one pass: {what}: {ours} and {theirs}"
+                ));
             }
         }
         Ok(())
     }
 
-    /// What another report on the same shard has not seen again.
+    /// Drops what another report on the same shard has seen again.
     fn keep_only_removals(&mut self) {
         for zone in &mut self.summary.zones {
             let Tally { removed, freed, .. } = zone.tally;
             zone.tally = match self.mode {
-                Mode::Real => Tally { seen: removed, removed, freed, ..Tally::default() },
-                Mode::Rehearsal => Tally::default(),
+                RunMode::Real => Tally { seen: removed, removed, freed, ..Tally::default() },
+                RunMode::DryRun => Tally::default(),
             };
         }
         self.summary.stopped = None;
@@ -253,65 +275,83 @@ impl Part {
     }
 }
 
-fn stopped(key: &str) -> Result<Stopped, String> {
-    let all = [Stopped::Signal, Stopped::Deadline, Stopped::MaxRemovals];
-    all.into_iter().find(|why| why.key() == key).ok_or_else(|| format!("stopped by {key:?}?"))
+fn stop_reason(key: &str) -> Result<StopReason, String> {
+    let known = StopReason::ALL.into_iter().find(|why| why.key() == key);
+    known.ok_or_else(|| format!("stopped: {key:?} is unknown"))
 }
 
-fn zone(told: &ToldZone) -> Result<ZoneSummary, String> {
-    let zone = Zone::ALL.into_iter().find(|zone| zone.name() == told.zone);
-    let zone = zone.ok_or_else(|| format!("no zone {:?} is known here", told.zone))?;
+fn zone_summary(zone: JsonZone) -> Result<ZoneSummary, String> {
+    let name = ZoneName::new(&visible(&zone.zone));
+    let of_zone = |why: String| format!("zone {name}: {why}");
     let tally = Tally {
-        seen: told.seen,
-        removed: told.removed,
-        kept_by: reasons(&told.kept_by, KeptBy::ALL.map(KeptBy::key))?,
-        spared_by: reasons(&told.spared_by, Spared::ALL.map(Spared::key))?,
-        failed: told.failed,
+        seen: zone.seen,
+        removed: zone.removed,
+        kept_by: reasons("kept_by", &zone.kept_by, KeptReason::ALL.map(KeptReason::key))
+            .map_err(of_zone)?,
+        skipped_by: reasons("skipped_by", &zone.skipped_by, Skipped::ALL.map(Skipped::key))
+            .map_err(of_zone)?,
+        failed: zone.failed,
         unreached: 0,
-        freed: Bytes(told.freed_bytes),
+        freed: Bytes(zone.freed_bytes),
         failures: Vec::new(),
     };
-    if !tally.is_conserved() {
-        return Err(format!("the counts of {} do not add up", zone.name()));
+    if !is_plausible(&tally) {
+        return Err(of_zone("the counts do not add up".to_owned()));
     }
-    let notes = told.notes.iter().map(|note| visible(note)).collect();
-    Ok(ZoneSummary { zone, tally, notes, no_lock: None })
+    let path = path(zone.path, zone.path_hex.as_deref()).map_err(of_zone)?;
+    let notes = zone.notes.iter().map(|note| visible(note)).collect();
+    Ok(ZoneSummary { zone: name, path, tally, notes, no_lock: None })
+}
+
+/// Whether the counts add up, and are small enough for sums of them not to overflow.
+fn is_plausible(tally: &Tally) -> bool {
+    let reasons = tally.kept_by.iter().chain(&tally.skipped_by);
+    let mut counts = reasons.chain([&tally.seen, &tally.removed, &tally.failed]);
+    counts.all(|count| *count < 1 << 53) && tally.is_conserved()
 }
 
 /// Counts by reason, in the order of the tally.
 fn reasons<const N: usize>(
-    told: &BTreeMap<String, u64>,
+    field: &str,
+    counts: &BTreeMap<String, u64>,
     keys: [&'static str; N],
 ) -> Result<[u64; N], String> {
-    if let Some(key) = told.keys().find(|key| !keys.contains(&key.as_str())) {
-        return Err(format!("no reason {key:?} is known here"));
+    if let Some(key) = counts.keys().find(|key| !keys.contains(&key.as_str())) {
+        return Err(format!("{field}: {key:?} is unknown"));
     }
-    Ok(keys.map(|key| told.get(key).copied().unwrap_or(0)))
+    Ok(keys.map(|key| counts.get(key).copied().unwrap_or(0)))
 }
 
-fn listed(told: ToldFailure) -> Result<ListedFailure, String> {
-    let path = match &told.path_hex {
-        None => PathBuf::from(told.path),
-        Some(hex) => {
-            let digits = hex.as_bytes().chunks(2);
-            let bytes =
-                digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
-            let bytes: Option<Vec<u8>> = bytes.collect();
-            PathBuf::from(OsString::from_vec(bytes.ok_or("path_hex is not hexadecimal")?))
-        }
-    };
-    let errno = told.errno.as_deref().map(|name| {
-        errno::number(name).ok_or_else(|| format!("{name:?} is no error number's name"))
-    });
+fn listed_failure(failure: JsonFailure) -> Result<ListedFailure, String> {
+    let unknown = |field: &str, text: &str| format!("{field} of a failure: {text:?} is unknown");
+    let action = Action::from_key(&failure.action);
+    let errno = failure
+        .errno
+        .as_deref()
+        .map(|name| errno::number(name).ok_or_else(|| unknown("errno", name)));
     Ok(ListedFailure {
-        path,
-        doing: visible(&told.doing).into(),
+        path: path(failure.path, failure.path_hex.as_deref())?,
+        action: action.ok_or_else(|| unknown("action", &failure.action))?,
         errno: errno.transpose()?,
-        message: visible(&told.message),
+        message: visible(&failure.message),
     })
 }
 
-/// Text that was read, without what steers a terminal.
+/// The path whose bytes are `hex`, if that is given.
+fn path(text: String, hex: Option<&str>) -> Result<PathBuf, String> {
+    let Some(hex) = hex else { return Ok(PathBuf::from(text)) };
+    let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|it| u8::try_from(it).ok());
+    let bytes = hex.as_bytes().chunks(2).map(|pair| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    });
+    let bytes: Option<Vec<u8>> = bytes.collect();
+    bytes
+        .map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
+        .ok_or_else(|| format!("path_hex: {hex:?} is not hexadecimal"))
+}
+
+/// Text that was read, with escapes for what steers a terminal.
 fn visible(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
@@ -325,11 +365,4 @@ fn visible(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_read_cannot_steer_a_terminal() {
-        assert_eq!(visible("\"a\\b\" \u{1b}[31m\n\u{202e}é"), "\"a\\b\" \\u{1b}[31m\\n\\u{202e}é");
-    }
-}
+mod tests;

@@ -1,133 +1,229 @@
 //! The report for people.
 //!
-//! It must not print a name unescaped, nor anything that a line-by-line reader could not use.
+//! It must not print a name unescaped. Every line names its zone, so that `grep` finds all about one.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
-use super::{Mode, Occasion, errno};
-use crate::condemn::Spared;
-use crate::config::Row;
-use crate::retention::{Bytes, KeptBy};
-use crate::stop::Stopped;
-use crate::sweep::{Summary, ZoneSummary};
-use crate::units::{grouped, quoted, shown};
+use super::errno;
+use crate::protocol::{
+    ListedFailure, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
+};
+use crate::rules::{Bytes, KeptReason};
+use crate::units::{grouped, shown};
 
-/// Writes the summary.
+/// The longest name that is printed whole, in characters.
+const LONGEST_NAME: usize = 60;
+
+/// The longest path that is printed whole, in characters.
+const LONGEST_PATH: usize = 160;
+
+/// How many kinds of failures are listed for a zone.
+const FAILURE_KINDS: usize = 10;
+
+/// Writes the report.
 ///
 /// # Errors
-/// What `out` says.
+/// `out` cannot be written.
 pub fn summary(
     out: &mut impl Write,
-    occasion: &Occasion<'_>,
+    info: &RunInfo<'_>,
     summary: &Summary,
     elapsed: Duration,
 ) -> io::Result<()> {
-    let (went, freed) = match occasion.mode {
-        Mode::Real => ("removed", "freed"),
-        Mode::Rehearsal => ("would go", "would free"),
-    };
-    writeln!(
-        out,
-        "{:<13}{:>11}{:>11}{:>11}{:>11}{:>9}{:>12}",
-        "zone", "seen", went, "kept", "spared", "failed", freed
-    )?;
-    for zone in &summary.zones {
-        let tally = &zone.tally;
-        writeln!(
-            out,
-            "{:<13}{:>11}{:>11}{:>11}{:>11}{:>9}{:>12}",
-            zone.zone.name(),
-            grouped(tally.reported()),
-            grouped(tally.removed),
-            grouped(tally.kept()),
-            grouped(tally.spared()),
-            grouped(tally.failed),
-            tally.freed
-        )?;
-    }
+    table(out, info.mode, &summary.zones)?;
     for zone in &summary.zones {
         reasons(out, zone)?;
     }
     for zone in &summary.zones {
-        for failure in &zone.tally.failures {
-            let errno = failure.errno.map(|number| format!(" [{}]", errno::name(number)));
-            let errno = errno.unwrap_or_default();
-            let path = shown(&failure.path);
-            writeln!(out, "failed: {} {path}: {}{errno}", failure.doing, failure.message)?;
-        }
-        let listed = zone.tally.failures.len() as u64;
-        if zone.tally.failed > listed {
-            writeln!(out, "failed: {} more", grouped(zone.tally.failed - listed))?;
+        failures(out, zone)?;
+    }
+    for zone in &summary.zones {
+        for note in &zone.notes {
+            writeln!(out, "{}: note: {note}", zone.zone)?;
         }
     }
-    closing(out, occasion, summary, elapsed)
+    closing(out, info, summary, elapsed)
 }
 
-/// Why a zone's entries stayed, and what there is to know about it.
-fn reasons(out: &mut impl Write, zone: &ZoneSummary) -> io::Result<()> {
-    let name = zone.zone.name();
-    let mut list = |word: &str, reasons: Vec<(&str, u64)>| {
-        let counts: Vec<String> = reasons
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(reason, count)| format!("{} {}", grouped(count), reason.replace('_', " ")))
-            .collect();
-        if counts.is_empty() {
-            return Ok(());
-        }
-        writeln!(out, "{name}: {word} {}", counts.join(", "))
+/// A line for each zone, in columns as wide as their longest cell.
+fn table(out: &mut impl Write, mode: RunMode, zones: &[ZoneSummary]) -> io::Result<()> {
+    let (removed, freed) = match mode {
+        RunMode::Real => ("removed", "freed"),
+        RunMode::DryRun => ("would remove", "would free"),
     };
-    let keys = KeptBy::ALL.iter().map(|why| why.key());
-    list("kept", keys.zip(zone.tally.kept_by).collect())?;
-    let keys = Spared::ALL.iter().map(|why| why.key());
-    list("spared", keys.zip(zone.tally.spared_by).collect())?;
-    for note in &zone.notes {
-        writeln!(out, "{name}: note: {note}")?;
+    let head = ["zone", "seen", removed, "kept", "skipped", "failed", freed].map(str::to_owned);
+    let rows = zones.iter().map(|ZoneSummary { zone, tally, .. }| {
+        [
+            zone.to_string(),
+            grouped(tally.reported()),
+            grouped(tally.removed),
+            grouped(tally.kept()),
+            grouped(tally.skipped()),
+            grouped(tally.failed),
+            tally.freed.to_string(),
+        ]
+    });
+    let rows: Vec<[String; 7]> = std::iter::once(head).chain(rows).collect();
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for [zone, numbers @ ..] in &rows {
+        write!(out, "{zone:<0$}", widths[0])?;
+        for (number, width) in numbers.iter().zip(&widths[1..]) {
+            write!(out, "  {number:>width$}")?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }
 
+/// Why entries of a zone are still there.
+fn reasons(out: &mut impl Write, zone: &ZoneSummary) -> io::Result<()> {
+    let Tally { kept_by, skipped_by, .. } = &zone.tally;
+    let kept = counts(KeptReason::ALL.map(KeptReason::key).into_iter().zip(*kept_by));
+    let skipped = counts(Skipped::ALL.map(Skipped::key).into_iter().zip(*skipped_by));
+    for (word, counts) in [("kept", kept), ("skipped", skipped)] {
+        if !counts.is_empty() {
+            writeln!(out, "{}: {word}: {counts}", zone.zone)?;
+        }
+    }
+    Ok(())
+}
+
+/// The reasons that occurred, each with its count.
+fn counts<'a>(reasons: impl Iterator<Item = (&'a str, u64)>) -> String {
+    let counts: Vec<String> = reasons
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| format!("{} {}", grouped(count), words(reason)))
+        .collect();
+    counts.join(", ")
+}
+
+/// The key of a reason as people read it.
+pub(super) fn words(key: &str) -> String {
+    key.replace('_', " ")
+}
+
+/// Failures of one kind.
+struct Group<'a> {
+    /// The first of them, as an example.
+    example: &'a ListedFailure,
+    count: u64,
+}
+
+/// Writes the failures of a zone, a line for each kind.
+fn failures(out: &mut impl Write, zone: &ZoneSummary) -> io::Result<()> {
+    let groups = groups(&zone.tally.failures);
+    let mut rest = zone.tally.failed;
+    for Group { example, count } in groups.iter().take(FAILURE_KINDS) {
+        let path = shown_short(&example.path);
+        let others = match count {
+            1 => String::new(),
+            2 => " and 1 other".to_owned(),
+            _ => format!(" and {} others", grouped(count - 1)),
+        };
+        let message = message(example);
+        writeln!(out, "{}: failed: {} {path}{others}: {message}", zone.zone, example.action)?;
+        rest = rest.saturating_sub(*count);
+    }
+    if rest > 0 {
+        writeln!(out, "{}: failed: {} more, not listed", zone.zone, grouped(rest))?;
+    }
+    Ok(())
+}
+
+/// Groups failures that tell the user the same: the action, the error and the hint are equal, but for
+/// numbers in the hint. The order is that of the first of each kind.
+fn groups(failures: &[ListedFailure]) -> Vec<Group<'_>> {
+    let kind = |failure: &ListedFailure| {
+        let text = failure.message.replace(|c: char| c.is_ascii_digit(), "");
+        (failure.action, failure.errno, text)
+    };
+    let mut kinds = Vec::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for failure in failures {
+        let own = kind(failure);
+        if let Some(at) = kinds.iter().position(|kind| *kind == own) {
+            groups[at].count += 1;
+        } else {
+            kinds.push(own);
+            groups.push(Group { example: failure, count: 1 });
+        }
+    }
+    groups
+}
+
+/// The message with the name of the error instead of its number.
+fn message(failure: &ListedFailure) -> String {
+    let Some(number) = failure.errno else { return failure.message.clone() };
+    let name = format!("[{}]", errno::name(number));
+    let plain = format!("(os error {number})");
+    if failure.message.contains(&plain) {
+        failure.message.replacen(&plain, &name, 1)
+    } else {
+        format!("{} {name}", failure.message)
+    }
+}
+
+/// A path, quoted and escaped. Long names in it are cut, and so is the whole.
+fn shown_short(path: &Path) -> String {
+    let quoted = shown(path);
+    let plain = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    // Escaped characters have no `/`.
+    let names = plain.unwrap_or(&quoted).split('/').map(|name| cut(name, LONGEST_NAME));
+    format!("\"{}\"", cut(&names.collect::<Vec<_>>().join("/"), LONGEST_PATH))
+}
+
+/// Text of at most `longest` characters: the middle of longer text is replaced by an ellipsis.
+fn cut(text: &str, longest: usize) -> String {
+    let length = text.chars().count();
+    if length <= longest {
+        return text.to_owned();
+    }
+    let tail = (longest - 1) / 2;
+    let head = longest - 1 - tail;
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
+}
+
+/// The totals and how the pass ended.
 fn closing(
     out: &mut impl Write,
-    occasion: &Occasion<'_>,
+    info: &RunInfo<'_>,
     summary: &Summary,
     elapsed: Duration,
 ) -> io::Result<()> {
-    let sum = |count: fn(&ZoneSummary) -> u64| summary.zones.iter().map(count).sum::<u64>();
-    let removed = grouped(sum(|zone| zone.tally.removed));
-    let seen = grouped(sum(|zone| zone.tally.reported()));
-    let failed = sum(|zone| zone.tally.failed);
+    let sum = |count: fn(&Tally) -> u64| summary.zones.iter().map(|zone| count(&zone.tally)).sum();
+    let removed = grouped(sum(|tally| tally.removed));
+    let seen: u64 = sum(Tally::reported);
+    let entries = if seen == 1 { "entry" } else { "entries" };
+    let seen = grouped(seen);
+    let failed: u64 = sum(|tally| tally.failed);
     let freed: Bytes = summary.zones.iter().map(|zone| zone.tally.freed).sum();
-    let volume = shown(occasion.volume);
-    if let Some(shard) = occasion.shard {
-        writeln!(out, "shard {shard}: only the entries that belong to it were looked at")?;
+    if let Some(shard) = info.shard {
+        writeln!(out, "shard {shard}: only the entries of this shard were checked")?;
     }
-    let ended = match summary.stopped {
-        None => "done",
-        Some(Stopped::Signal) => "stopped by a signal",
-        Some(Stopped::Deadline) => "stopped at the deadline",
-        Some(Stopped::MaxRemovals) => "stopped at the number of removals allowed",
-    };
-    let did = match occasion.mode {
-        Mode::Real => format!("removed {removed} of {seen} entries, freed {freed}"),
-        Mode::Rehearsal => {
-            format!(
-                "would remove {removed} of {seen} entries and free {freed}; nothing was removed"
-            )
-        }
-    };
     let failed = if failed > 0 { format!(", {} failed", grouped(failed)) } else { String::new() };
-    writeln!(out, "{volume}: {did}{failed}; {ended} in {:.2} s", elapsed.as_secs_f64())
+    let did = match info.mode {
+        RunMode::Real => format!("removed {removed} of {seen} {entries}, freed {freed}{failed}"),
+        RunMode::DryRun => format!(
+            "would remove {removed} of {seen} {entries}, would free {freed}{failed}; \
+             nothing was removed"
+        ),
+    };
+    let ended = match summary.stopped {
+        None => "done in",
+        Some(StopReason::Signal) => "stopped by a signal after",
+        Some(StopReason::Deadline) => "stopped at the deadline after",
+        Some(StopReason::MaxRemovals) => "stopped at the maximum number of removals after",
+    };
+    let root = shown_short(info.data_root);
+    writeln!(out, "{root}: {did}; {ended} {:.2} s", elapsed.as_secs_f64())
 }
 
-/// Writes the settings with their origins.
-///
-/// # Errors
-/// What `out` says.
-pub fn settings(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
-    for Row { key, value, origin } in rows {
-        writeln!(out, "{key:<13} {:<24} {origin}", quoted(value.as_ref()))?;
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

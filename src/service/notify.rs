@@ -1,24 +1,24 @@
-//! What systemd is told: ready, reloading, stopping, alive, and a line of status.
+//! Tells systemd about the service: ready, reloading, stopping, alive, and a line of status.
 //!
-//! It must not fail or hold up the service: where nobody listens, nothing is said, and what cannot be
+//! It must not fail or delay the service: without a socket nothing is sent, and a message that cannot be
 //! sent is dropped. The protocol is `sd_notify(3)`: a datagram of lines to the socket in
-//! `NOTIFY_SOCKET`, which may be an abstract one (`@name`).
+//! `NOTIFY_SOCKET`, which can be an abstract one (`@name`).
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// To whom.
+/// A connection to systemd, or to nothing.
 #[derive(Debug, Default)]
 pub struct Notify(Option<UnixDatagram>);
 
 impl Notify {
-    /// To the socket that is named; to nobody if none is.
+    /// Connects to `socket`, the value of `NOTIFY_SOCKET`. Without one, nothing is ever sent.
     ///
     /// # Errors
-    /// Nobody listens there.
-    pub fn to(socket: Option<&str>) -> io::Result<Self> {
+    /// No process listens there.
+    pub fn connect(socket: Option<&str>) -> io::Result<Self> {
         let Some(name) = socket else { return Ok(Self(None)) };
         let address = match name.strip_prefix('@') {
             Some(name) => SocketAddr::from_abstract_name(name)?,
@@ -30,52 +30,90 @@ impl Notify {
         Ok(Self(Some(socket)))
     }
 
-    fn say(&self, lines: &str) {
+    fn send(&self, lines: &str) {
         if let Some(socket) = &self.0 {
-            // A full queue means that nobody reads, and then nobody misses it.
+            // A full queue means that systemd does not read right now. Waiting for it could block the
+            // service.
             let _ = socket.send(lines.as_bytes());
         }
     }
 
-    /// The service has begun, or is done reading its settings again.
+    /// The service has started, or has reloaded its settings.
     pub fn ready(&self, status: &str) {
-        self.say(&format!("READY=1\nSTATUS={status}\n"));
+        self.send(&format!("READY=1\nSTATUS={}\n", one_line(status)));
     }
 
-    /// It reads its settings again.
+    /// The service is about to reload its settings.
     pub fn reloading(&self) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
     }
 
-    /// It ends.
+    /// The service is about to end.
     pub fn stopping(&self) {
-        self.say("STOPPING=1\nSTATUS=stopping\n");
+        self.send("STOPPING=1\nSTATUS=stopping\n");
     }
 
-    /// What it does.
+    /// What the service does right now.
     pub fn status(&self, status: &str) {
-        self.say(&format!("STATUS={status}\n"));
+        self.send(&format!("STATUS={}\n", one_line(status)));
     }
 
-    /// Says at half of `limit`, for as long as the process lives, that the service is alive if it is.
-    pub fn watch(self, limit: Duration, is_alive: impl Fn() -> bool + Send + 'static) {
+    /// Feeds the watchdog twice per `limit` while `is_alive`, from a thread that lives as long as the
+    /// process.
+    pub fn feed_watchdog(self, limit: Duration, is_alive: impl Fn() -> bool + Send + 'static) {
         if self.0.is_none() {
             return;
         }
-        let beat = move || {
+        let feed = move || {
             loop {
                 if is_alive() {
-                    self.say("WATCHDOG=1\n");
+                    self.send("WATCHDOG=1\n");
                 }
                 std::thread::sleep(limit / 2);
             }
         };
-        if let Err(error) = std::thread::Builder::new().spawn(beat) {
-            tracing::warn!(
-                "systemd will take the service for dead, its watch has no thread: {error}"
-            );
+        if let Err(error) = std::thread::Builder::new().spawn(feed) {
+            tracing::warn!("cannot feed the watchdog, so systemd may restart the service: {error}");
         }
+    }
+}
+
+/// A status is a single line, whatever a settings file or an error has in it.
+fn one_line(status: &str) -> String {
+    status.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(socket: &UnixDatagram) -> String {
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn each_message_is_a_datagram_of_assignments() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let notify = Notify::connect(path.to_str()).unwrap();
+        notify.ready("two\nlines");
+        assert_eq!(received(&socket), "READY=1\nSTATUS=two lines\n");
+        notify.reloading();
+        assert!(received(&socket).starts_with("RELOADING=1\nMONOTONIC_USEC="));
+        notify.status("sweeping tmp");
+        assert_eq!(received(&socket), "STATUS=sweeping tmp\n");
+        notify.stopping();
+        assert_eq!(received(&socket), "STOPPING=1\nSTATUS=stopping\n");
+    }
+
+    #[test]
+    fn without_a_socket_nothing_is_sent_and_a_dead_one_is_an_error() {
+        Notify::connect(None).unwrap().ready("");
+        assert!(Notify::connect(Some("/nowhere/at/all")).is_err());
     }
 }

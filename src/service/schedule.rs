@@ -1,7 +1,7 @@
 //! When a pass is due: cron expressions in a time zone, or a fixed period.
 //!
-//! It must not read a clock: each moment is handed in. Time zones come from the system, and where it
-//! has none (an empty container) from the copy that is built in.
+//! It must not read a clock: each moment is an argument. Time zones come from the system, or from the
+//! built-in copy where the system has none, as in an empty container.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,14 +11,15 @@ use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use crate::retention::Moment;
+use crate::rules::Moment;
 
 /// The time zone that cron expressions are read in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalTime(TimeZone);
 
 impl LocalTime {
-    /// As `TZ` names it: `Europe/Berlin`, `:Europe/Berlin`, or a rule like `CET-1CEST,M3.5.0,M10.5.0/3`.
+    /// The time zone that `TZ` names: `Europe/Berlin`, `:Europe/Berlin`, or a rule like
+    /// `CET-1CEST,M3.5.0,M10.5.0/3`.
     ///
     /// # Errors
     /// There is no such time zone.
@@ -29,7 +30,7 @@ impl LocalTime {
         zone.map(Self).map_err(|_| "there is no such time zone".to_owned())
     }
 
-    /// That of the machine (`/etc/localtime`), or UTC if it has none.
+    /// The time zone of the machine (`/etc/localtime`), or UTC if it has none.
     pub fn system() -> Self {
         Self(TimeZone::try_system().unwrap_or(TimeZone::UTC))
     }
@@ -39,14 +40,15 @@ impl LocalTime {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     text: String,
-    kind: Kind,
+    timing: Timing,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Kind {
-    /// At every whole multiple of so many seconds since 1970, so that a restart of the service neither
-    /// skips one nor moves them.
+enum Timing {
+    /// At every multiple of this many seconds since 1970, so that a restart of the service neither skips
+    /// nor moves a pass.
     Every(i64),
+    /// At the moments of a cron expression in a time zone.
     Cron(Box<Cron>, LocalTime),
 }
 
@@ -54,44 +56,45 @@ impl Rule {
     /// Once every `period`.
     ///
     /// # Errors
-    /// Less than a second, or a part of one.
+    /// It is not a whole number of seconds from 1 second to 366 days.
     pub fn every(period: Duration) -> Result<Self, String> {
         match i64::try_from(period.as_secs()) {
             Ok(secs @ 1..=31_622_400) if period.subsec_nanos() == 0 => {
-                Ok(Self { text: format!("every {secs} s"), kind: Kind::Every(secs) })
+                Ok(Self { text: format!("every {secs} s"), timing: Timing::Every(secs) })
             }
-            _ => Err("not whole seconds from 1 second to 366 days".to_owned()),
+            _ => Err("not a whole number of seconds from 1 second to 366 days".to_owned()),
         }
     }
 
-    /// As a cron expression of five fields, or one of `@hourly`, `@daily`, `@weekly`, `@monthly`, says.
+    /// At the moments of a cron expression with five fields, or of `@hourly`, `@daily`, `@weekly` or
+    /// `@monthly`.
     ///
     /// # Errors
-    /// It cannot be read, or never comes true.
+    /// It cannot be read, or no moment matches it.
     pub fn cron(text: &str, zone: &LocalTime) -> Result<Self, String> {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
         let cron = parser.build().parse(text).map_err(|error| format!("{error}"))?;
-        let kind = Kind::Cron(Box::new(cron), zone.clone());
-        let rule = Self { text: text.to_owned(), kind };
-        // Any moment will do to find out that there is no 30th of February.
+        let timing = Timing::Cron(Box::new(cron), zone.clone());
+        let rule = Self { text: text.to_owned(), timing };
+        // From any moment on, this finds out that there is no 30th of February.
         match rule.next(Moment::from_unix(1_767_225_600, 0)) {
             Some(_) => Ok(rule),
-            None => Err("such a moment never comes".to_owned()),
+            None => Err("no date ever matches it".to_owned()),
         }
     }
 
-    /// The first moment after `at` at which a pass is due. A rule that has no more is never due again.
+    /// The first moment after `at` at which a pass is due; the end of time if there is none.
     pub fn after(&self, at: Moment) -> Moment {
         self.next(at).unwrap_or(Moment::from_unix(i64::MAX, 0))
     }
 
     fn next(&self, at: Moment) -> Option<Moment> {
-        match &self.kind {
-            Kind::Every(secs) => {
+        match &self.timing {
+            Timing::Every(secs) => {
                 let steps = at.unix_secs().div_euclid(*secs).saturating_add(1);
                 Some(Moment::from_unix(steps.saturating_mul(*secs), 0))
             }
-            Kind::Cron(cron, zone) => {
+            Timing::Cron(cron, zone) => {
                 let next = cron.find_next_occurrence(&zoned(at, zone)?, false).ok()?;
                 Some(moment(&next))
             }
@@ -100,13 +103,13 @@ impl Rule {
 
     /// The last moment before `at` at which a pass was due.
     pub fn before(&self, at: Moment) -> Option<Moment> {
-        match &self.kind {
-            Kind::Every(secs) => {
+        match &self.timing {
+            Timing::Every(secs) => {
                 let at = at.unix_secs().saturating_add(i64::from(at.subsec_nanos() > 0));
                 let steps = at.saturating_sub(1).div_euclid(*secs);
                 Some(Moment::from_unix(steps.saturating_mul(*secs), 0))
             }
-            Kind::Cron(cron, zone) => {
+            Timing::Cron(cron, zone) => {
                 let last = cron.find_previous_occurrence(&zoned(at, zone)?, false).ok()?;
                 Some(moment(&last))
             }
@@ -155,33 +158,33 @@ mod tests {
 
     #[test]
     fn cvats_own_schedule_keeps_the_time_of_day_when_the_clock_changes() {
-        // Spring: at 2:00 it is 3:00.
+        // Spring: the clock jumps from 2:00 to 3:00.
         let found =
             due("0 0,12 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z");
         let spring = ["28T23:00:00Z", "29T10:00:00Z", "29T22:00:00Z", "30T10:00:00Z"];
         assert_eq!(found, spring.map(|end| format!("2026-03-{end}")));
-        // Autumn: at 3:00 it is 2:00 again.
+        // Autumn: the clock goes back from 3:00 to 2:00.
         let found =
             due("0 18 * * *", "Europe/Berlin", "2026-10-24T00:00:00Z", "2026-10-26T00:00:00Z");
         assert_eq!(found, ["2026-10-24T16:00:00Z", "2026-10-25T17:00:00Z"]);
     }
 
     #[test]
-    fn a_time_that_is_skipped_or_comes_twice_is_due_once() {
+    fn a_time_that_is_skipped_or_repeated_is_due_once() {
         let found =
             due("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z");
         assert_eq!(found.len(), 2, "{found:?}");
         let found =
             due("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z");
         assert_eq!(found.len(), 2, "{found:?}");
-        // Where midnight itself is skipped.
+        // Here midnight itself is skipped.
         let found =
             due("0 0 * * *", "America/Santiago", "2026-09-05T12:00:00Z", "2026-09-07T12:00:00Z");
         assert_eq!(found.len(), 2, "{found:?}");
     }
 
     #[test]
-    fn a_period_lies_on_a_grid_that_no_restart_moves() {
+    fn a_period_is_counted_from_1970_so_that_no_restart_moves_it() {
         let rule = Rule::every(Duration::from_secs(43_200)).unwrap();
         assert_eq!(rule.after(at("2026-01-02T03:04:05Z")), at("2026-01-02T12:00:00Z"));
         assert_eq!(rule.after(at("2026-01-02T12:00:00Z")), at("2026-01-03T00:00:00Z"));
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_or_never_comes_is_refused() {
+    fn what_cannot_be_read_or_never_matches_is_refused() {
         let utc = LocalTime::named("Etc/UTC").unwrap();
         for text in ["", "soon", "0 0", "61 * * * *", "0 0 30 2 *", "0 0 0 * * *", "* * * * * * *"]
         {

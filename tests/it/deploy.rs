@@ -1,11 +1,13 @@
-//! What is under `deploy/`: every file of it is run here, or checked by its own ecosystem's checker.
+//! The files in `deploy/`: each is run here, or checked by the usual checker of its kind.
 //!
-//! The binary is the static one that `deploy/build-static` makes; `tests/run` builds it and says where.
+//! The binary is the static one that `deploy/build-static` makes; `tests/run` builds it and sets its path.
 
 mod alone;
 mod booted;
 mod container;
+mod image;
 mod kubernetes;
+mod sidecar;
 mod systemd;
 
 use std::fs;
@@ -18,32 +20,32 @@ use serde_json::Value;
 use crate::start::Start;
 use crate::world::{Run, tool};
 
-/// Whether something that a test needs is here; where `tests/run` runs, its absence is a failure.
-fn is_here(is: bool, what: &str) -> bool {
-    assert!(is || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "{what}: not here");
+/// Whether something that a test needs is present. Under `tests/run` its absence is a failure.
+fn is_present(is: bool, what: &str) -> bool {
+    assert!(is || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "{what}: missing");
     if !is {
         eprintln!("left out, needs {what}");
     }
     is
 }
 
-/// Whether a command is here.
+/// Whether a command is installed.
 fn has(program: &str) -> bool {
     let places = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
-    is_here(places.iter().any(|dir| Path::new(dir).join(program).exists()), program)
+    is_present(places.iter().any(|dir| Path::new(dir).join(program).exists()), program)
 }
 
 /// A command from the tests' own Python environment.
 fn python_tool(program: &str) -> Option<PathBuf> {
     let python = std::env::var_os("SWEEPER_TESTS_PYTHON").map(PathBuf::from);
     let tool = python.map(|python| python.with_file_name(program)).filter(|path| path.exists());
-    is_here(tool.is_some(), program).then(|| tool.unwrap())
+    is_present(tool.is_some(), program).then(|| tool.unwrap())
 }
 
 /// The static binary.
 fn static_binary() -> Option<PathBuf> {
     let path = std::env::var_os("SWEEPER_TESTS_STATIC").map(PathBuf::from);
-    is_here(path.is_some(), "SWEEPER_TESTS_STATIC, what deploy/build-static has built")
+    is_present(path.is_some(), "SWEEPER_TESTS_STATIC, what deploy/build-static has built")
         .then(|| path.unwrap())
 }
 
@@ -60,7 +62,7 @@ fn yaml(path: &str) -> Option<Value> {
     Some(serde_json::from_str(&run.stdout).unwrap())
 }
 
-/// Runs a checker, which must be content.
+/// Runs a checker, which must succeed.
 #[track_caller]
 fn checked(command: &mut Command) -> Run {
     let run = Run::from(command.finish().unwrap());
@@ -68,19 +70,19 @@ fn checked(command: &mut Command) -> Run {
     run
 }
 
-/// Some seconds of a duration in the settings' way.
+/// The seconds of a duration as settings write it.
 fn seconds(duration: &str) -> u64 {
     let (number, unit) = duration.split_at(duration.len() - 1);
     number.parse::<u64>().unwrap() * if unit == "h" { 3600 } else { 60 }
 }
 
-/// Puts a program somewhere. By a process that does nothing else: one that this process writes itself
-/// could be inherited, still open for writing, by another test's child, and then nobody may run it.
+/// Copies a program, by a process that does nothing else. If this process wrote it, a child of another test
+/// could inherit it open for writing, and then the system would refuse to run it.
 fn put(program: &Path, to: &Path) {
     tool("cp", &[program.as_os_str(), to.as_os_str()]);
 }
 
-/// A root directory with the binary and nothing else, that anybody can enter.
+/// A root directory with the binary and nothing else, which every user can enter.
 fn root_with(binary: &Path) -> tempfile::TempDir {
     let root = tempfile::Builder::new().prefix("sweeper-root-").tempdir().unwrap();
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -97,7 +99,7 @@ fn every_file_is_exercised_or_checked() {
         .map(|entry| entry.path().strip_prefix(file("")).unwrap().to_str().unwrap().to_owned())
         .collect();
     all.sort();
-    // A new file needs a test, and a line here.
+    // A new file needs a test and a line here.
     let known = [
         "build-static",
         "docker/Dockerfile",
@@ -114,7 +116,7 @@ fn every_file_is_exercised_or_checked() {
 }
 
 #[test]
-fn the_settings_module_takes_out_cvats_two_cleaners_and_nothing_else() {
+fn the_settings_module_removes_cvats_two_cleaners_and_nothing_else() {
     let Some(python) = python_tool("python") else { return };
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = fs::read_to_string(readme).unwrap();

@@ -1,5 +1,5 @@
-//! Volumes that mean harm: whatever is done to a volume before or during a pass, nothing outside it
-//! is touched, nothing hangs, and one bad entry costs one entry.
+//! Hostile data roots: whatever is done to one before or during a pass, nothing outside of it is touched,
+//! nothing hangs, and one bad entry costs one entry.
 //!
 //! Every test asserts what the report says and what is left on the disk.
 
@@ -9,11 +9,13 @@ mod mounts;
 mod names;
 mod plumbing;
 mod races;
+mod removals;
 mod rights;
 mod special;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -24,10 +26,10 @@ use tempfile::TempDir;
 use crate::start::Start;
 use crate::world::{DAY, Run, Stat, World, as_user, tool};
 
-/// The age of what is to go: past every limit.
+/// The age of what should be removed: past every limit.
 const OLD: i64 = 30 * DAY;
 
-/// Somebody who is not root.
+/// A user who is not root.
 const USER: u32 = 1000;
 
 /// Runs a command in another: `prlimit`, `timeout`.
@@ -90,6 +92,35 @@ fn below(world: &World, path: &str) -> BTreeMap<PathBuf, Stat> {
     all
 }
 
+/// The private directories of a pass that are in `tmp`.
+fn quarantines(world: &World) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(world.path("tmp")).unwrap().map(|entry| entry.unwrap());
+    let private = entries.filter(|entry| entry.file_name().as_bytes().starts_with(b".sweeper-"));
+    private.map(|entry| entry.path()).collect()
+}
+
+/// Where the entry `name` of `tmp` is while it is removed, and where the rest of it is afterwards.
+fn try_in_removal(world: &World, name: &str) -> Option<PathBuf> {
+    let all = quarantines(world).into_iter().map(|path| path.join("remove").join(name));
+    all.into_iter().find(|path| path.symlink_metadata().is_ok())
+}
+
+/// The same; it must be there, and must not have its own name.
+#[track_caller]
+fn in_removal(world: &World, name: &str) -> PathBuf {
+    assert!(!world.has(Path::new("tmp").join(name)), "{name} has its own name");
+    try_in_removal(world, name).unwrap_or_else(|| panic!("{name} is not in removal"))
+}
+
+/// Asserts that the failure at `path` says how much was removed, and where the rest is.
+#[track_caller]
+fn assert_says_what_is_left(report: &Value, path: &Path, removed: usize, rest: &Path) {
+    let message = message_of(report, path);
+    for part in [format!("{removed} of its entries were removed"), format!("{rest:?}")] {
+        assert!(message.contains(&part), "{part}: {message}");
+    }
+}
+
 /// Something mounted, until the end.
 struct Mounted(PathBuf);
 
@@ -106,12 +137,12 @@ impl Mounted {
         Self::with(&["-t", "tmpfs", "-o", options], "hostile".as_ref(), at)
     }
 
-    /// A file or directory in a second place.
+    /// A file or directory at a second path.
     fn bind(what: &Path, at: &Path) -> Self {
         Self::with(&["--bind"], what, at)
     }
 
-    /// The same, where the place may be gone.
+    /// The same, where the target may be gone.
     fn try_bind(what: &Path, at: &Path) -> Option<Self> {
         let output = Command::new("mount").arg("--bind").args([what, at]).finish();
         output.is_ok_and(|output| output.status.success()).then(|| Self(at.to_owned()))
@@ -124,12 +155,12 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily: a test that failed may have left somebody in it.
+        // Lazily: a test that failed may have left a process in it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).ended();
     }
 }
 
-/// A volume on a file system of its own. The order of the fields is the order of their end.
+/// A data root on a file system of its own. The fields are dropped in this order.
 struct Island {
     world: World,
     mount: Mounted,

@@ -1,5 +1,5 @@
 //! The integration tests: the built binary on real file systems.
-#![allow(clippy::disallowed_methods, reason = "tests make and unmake their own worlds")]
+#![allow(clippy::disallowed_methods, reason = "tests make and remove their own files")]
 #![allow(clippy::unwrap_used, clippy::missing_docs_in_private_items, unreachable_pub)]
 
 mod cli;
@@ -7,12 +7,12 @@ mod company;
 mod deploy;
 mod exporter;
 mod hostile;
-mod kindness;
+mod interrupted;
 mod laws;
 mod meanwhile;
-mod names;
 mod oracle;
-mod remembered;
+mod paused;
+mod priority;
 mod seams;
 mod service;
 mod shards;
@@ -20,3 +20,4 @@ mod start;
 mod tidy;
 mod trees;
 mod world;
+mod written;

@@ -1,12 +1,14 @@
-//! What happens to a tree while it is being removed. `strace` slows the removals down, so that there is
-//! a meanwhile.
+//! What happens to a tree while it is being removed. `strace` stops the program in the middle of the removal,
+//! so that there is time for it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
+use rustix::fs::{FlockOperation, fcntl_lock};
+
+use crate::paused::{Moment, Paused, is_waited_for};
 use crate::start::Start;
 use crate::world::{
     DAY, HOUR, Run, Stat, World, assert_counts, can_be_root, export_name, fifo, set_age, sweeper,
@@ -21,35 +23,27 @@ fn tree(world: &World, count: usize) -> PathBuf {
     world.path("tmp/tree")
 }
 
-/// A pass whose removals take a millisecond each.
-fn slowly(world: &World, args: &[&str]) -> Child {
-    let log = world.root.parent().unwrap().join("slow.log");
-    let inner = world.command(&[&["run", "--format", "json", "--jobs", "1"], args].concat());
-    let mut command = Command::new("strace");
-    command.args(["-f", "-e", "trace=unlinkat", "-e", "inject=unlinkat:delay_enter=1000", "-o"]);
-    command.arg(&log).arg(inner.get_program()).args(inner.get_args());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap()
+/// A pass that is stopped after so many removals.
+fn paused(world: &World, args: &[&str], removals: usize) -> Paused {
+    paused_within(world, args, removals, 4096)
 }
 
-/// The same, begun: some files are gone already.
-fn begun(world: &World, args: &[&str]) -> Child {
-    let all = count(world);
-    let child = slowly(world, args);
-    let start = Instant::now();
-    // By then the answers of the survey have gone stale, too.
-    while count(world) + 120 > all {
-        assert!(start.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child
+/// The same, with a limit on open files.
+fn paused_within(world: &World, args: &[&str], removals: usize, files: u32) -> Paused {
+    let moment = Moment { calls: "unlinkat", count: removals };
+    let paused = Paused::at(world, args, files, &moment);
+    paused.unwrap_or_else(|run| panic!("it ended before:\n{}\n{}", run.stdout, run.stderr))
 }
 
-fn count(world: &World) -> usize {
-    std::fs::read_dir(world.path("tmp/tree/sub")).map_or(0, Iterator::count)
+/// Where the tree is while it is removed: in a private directory beside its name.
+fn quarantined(world: &World) -> PathBuf {
+    let entries = std::fs::read_dir(world.path("tmp")).unwrap().map(|entry| entry.unwrap().path());
+    let tree = entries.map(|entry| entry.join("remove/tree")).find(|tree| tree.exists());
+    tree.unwrap()
 }
 
-fn ended(child: Child) -> Run {
-    Run::from(child.wait_with_output().unwrap())
+fn count(dir: &Path) -> usize {
+    std::fs::read_dir(dir).map_or(0, Iterator::count)
 }
 
 #[test]
@@ -57,19 +51,18 @@ fn a_directory_that_is_moved_out_of_the_tree_is_not_followed() {
     let world = World::new();
     tree(&world, 3000);
     let outside = world.root.parent().unwrap().join("outside");
-    let pass = begun(&world, &[]);
-    std::fs::rename(world.path("tmp/tree/sub"), &outside).unwrap();
-    let moved = std::fs::read_dir(&outside).unwrap().count();
-    let run = ended(pass);
-    let report = run.exits(1).json();
+    let pass = paused(&world, &[], 120);
+    std::fs::rename(quarantined(&world).join("sub"), &outside).unwrap();
+    let moved = count(&outside);
+    let report = pass.finish().exits(1).json();
     assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
-    // What was in the buffer at that moment may still go; nothing else does.
-    let left = std::fs::read_dir(&outside).unwrap().count();
+    // What was in the buffer at that moment may still be removed, and nothing else.
+    let left = count(&outside);
     assert!(left + 700 > moved && left > 1000, "{moved} were moved out, {left} are left");
 }
 
 #[test]
-fn a_deep_directory_that_is_moved_out_takes_nothing_along() {
+fn a_deep_directory_that_is_moved_out_keeps_its_files() {
     let world = World::new();
     let bottom = "tmp/tree/1/2/3/4/5/6/7/8/9/10/11/12/13/14";
     for number in 0..3000 {
@@ -77,17 +70,11 @@ fn a_deep_directory_that_is_moved_out_takes_nothing_along() {
     }
     world.age_dirs("tmp", 20 * DAY);
     let outside = world.dir("precious", 0).join("moved");
-    let count = |dir: &Path| std::fs::read_dir(dir).map_or(0, Iterator::count);
-    let pass = slowly(&world, &[]);
-    let start = Instant::now();
-    while count(&world.path(bottom)) > 2900 {
-        assert!(start.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let pass = paused(&world, &[], 100);
     // One that the walk does not keep open.
-    std::fs::rename(world.path("tmp/tree/1/2/3/4/5/6/7/8/9/10/11"), &outside).unwrap();
+    std::fs::rename(quarantined(&world).join("1/2/3/4/5/6/7/8/9/10/11"), &outside).unwrap();
     let moved = count(&outside.join("12/13/14"));
-    ended(pass).exits(1);
+    pass.finish().exits(1);
     let left = count(&outside.join("12/13/14"));
     assert!(left + 700 > moved && left > 1000, "{moved} were moved out, {left} are left");
 }
@@ -96,98 +83,119 @@ fn a_deep_directory_that_is_moved_out_takes_nothing_along() {
 fn a_directory_that_takes_the_name_of_the_tree_stays() {
     let world = World::new();
     let path = tree(&world, 400);
-    let pass = begun(&world, &[]);
+    let pass = paused(&world, &[], 120);
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("new"), "new").unwrap();
+    assert_counts(&pass.finish().exits(0).json(), "tmp", &[("removed", 1)]);
+    assert!(path.join("new").exists() && count(&world.path("tmp")) == 1);
+
+    // In quarantine, too.
+    let world = World::new();
+    tree(&world, 400);
+    let pass = paused(&world, &[], 120);
+    let path = quarantined(&world);
     std::fs::rename(&path, world.path("tmp/elsewhere")).unwrap();
     std::fs::create_dir(&path).unwrap();
-    let report = ended(pass).json();
+    let report = pass.finish().json();
     assert!(path.exists(), "{report:#}");
     assert_eq!(report["totals"]["removed"], 0, "{report:#}");
 }
 
 #[test]
-fn what_is_opened_or_locked_while_a_tree_goes_ends_its_removal() {
-    for lock in [false, true] {
-        let world = World::new();
-        tree(&world, 800);
-        let pass = begun(&world, &[]);
-        let open: Vec<(PathBuf, File)> = std::fs::read_dir(world.path("tmp/tree/sub"))
-            .unwrap()
-            .filter_map(|entry| {
-                let path = entry.unwrap().path();
-                Some((path.clone(), File::options().write(true).open(path).ok()?))
-            })
-            .collect();
-        for (_, file) in open.iter().filter(|_| lock) {
-            rustix::fs::fcntl_lock(file.as_fd(), rustix::fs::FlockOperation::LockExclusive)
-                .unwrap();
+fn what_is_opened_or_locked_while_a_tree_is_removed_ends_its_removal() {
+    // Without leases, a process that opens a file need not wait for the sweeper.
+    for leases in [false, true] {
+        for lock in [false, true] {
+            let world = World::new();
+            tree(&world, 800);
+            let pass = paused_within(&world, &[], 120, if leases { 4096 } else { 64 });
+            let left = std::fs::read_dir(quarantined(&world).join("sub")).unwrap();
+            let path = left.last().unwrap().unwrap().path();
+            let ino = Stat::of(&path).ino;
+            let opener = std::thread::spawn({
+                let path = path.clone();
+                move || {
+                    let file = File::options().write(true).open(path).unwrap();
+                    if lock {
+                        fcntl_lock(&file, FlockOperation::LockExclusive).unwrap();
+                    }
+                    file
+                }
+            });
+            while !opener.is_finished() && !is_waited_for(ino) {
+                std::thread::yield_now();
+            }
+            assert_eq!(leases, !opener.is_finished(), "whether a lease is held");
+            let run = pass.finish();
+            let open = opener.join().unwrap();
+            // A part of the tree is gone, so that is reported. The rest has its name again.
+            let path = world.path("tmp/tree/sub").join(path.file_name().unwrap());
+            assert_eq!(Stat::of(&path).ino, ino, "it was removed while it was open");
+            let report = run.exits(1).json();
+            assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
+            let message = report["failures"][0]["message"].as_str().unwrap();
+            // With a lease, the file could not be locked before the removal ended.
+            let reason = if lock && !leases { "locked" } else { "in use" };
+            assert!(message.contains(reason), "{message}");
+            drop(open);
         }
-        let run = ended(pass);
-        // Some of the tree is gone, so that is not silent.
-        let report = run.exits(1).json();
-        assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
-        let message = report["failures"][0]["message"].as_str().unwrap();
-        assert!(message.contains(if lock { "busy" } else { "in_use" }), "{message}");
-        // One may have been asked about just before we opened it.
-        let lost = open.iter().filter(|(path, _)| !path.exists()).count();
-        assert!(lost <= 1, "{lost} files were removed while they were open");
     }
 }
 
 #[test]
-fn what_is_put_into_a_tree_while_it_goes_stays_under_every_rule() {
+fn what_is_added_to_a_tree_while_it_is_removed_stays_under_every_rule() {
     for args in [&[][..], &["--tmp-age", "entry"]] {
         let world = World::new();
         tree(&world, 800);
-        let pass = begun(&world, args);
-        let new = world.path("tmp/tree/sub/new");
-        std::fs::write(&new, "just now").unwrap();
-        let run = ended(pass);
-        let report = run.exits(1).json();
+        let pass = paused(&world, args, 120);
+        std::fs::write(quarantined(&world).join("sub/new"), "just now").unwrap();
+        let report = pass.finish().exits(1).json();
         assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
-        assert!(new.exists(), "{args:?}");
+        assert!(world.has("tmp/tree/sub/new"), "{args:?}");
     }
 }
 
 #[test]
-fn a_tree_that_somebody_else_removes_is_gone_not_removed() {
+fn a_tree_that_another_process_removes_is_gone_not_removed() {
     let world = World::new();
-    let path = tree(&world, 800);
-    let pass = begun(&world, &[]);
-    // It may be recreated under our hands by nobody, so this ends.
-    while path.exists() {
-        let _ = std::fs::remove_dir_all(&path);
-    }
-    let run = ended(pass);
-    assert_counts(&run.exits(0).json(), "tmp", &[("removed", 0), ("spared_by.gone", 1)]);
+    tree(&world, 800);
+    let pass = paused(&world, &[], 120);
+    std::fs::remove_dir_all(quarantined(&world)).unwrap();
+    let run = pass.finish();
+    assert_counts(&run.exits(0).json(), "tmp", &[("removed", 0), ("skipped_by.gone", 1)]);
 }
 
 #[test]
-fn access_times_that_others_move_meanwhile_are_theirs() {
+fn what_could_not_be_removed_is_removed_by_the_next_pass_whatever_its_times() {
     if !can_be_root("an immutable file") {
         return;
     }
     let world = World::new();
-    let path = tree(&world, 400);
+    tree(&world, 400);
     let immutable = world.path("tmp/tree/sub/file-399");
-    let chattr = |flag: &str| {
+    let chattr = |flag: &str, path: &Path| {
         let mut command = Command::new("chattr");
-        command.arg(flag).arg(&immutable).ended().is_ok_and(|status| status.success())
+        command.arg(flag).arg(path).ended().is_ok_and(|status| status.success())
     };
-    assert!(chattr("+i"), "this file system has no immutable files");
-    let before = Stat::of(&world.path("tmp/tree/sub"));
-    let pass = begun(&world, &[]);
-    let now = filetime::FileTime::now();
-    filetime::set_file_atime(&path, now).unwrap();
-    let run = ended(pass);
-    assert!(chattr("-i"));
-    assert_counts(&run.exits(1).json(), "tmp", &[("removed", 0), ("failed", 1)]);
-    assert_eq!(Stat::of(&path).atime.0, now.unix_seconds());
-    // The times that our removals moved are put back: the next pass does not take the rest for fresh.
-    assert_eq!(Stat::of(&world.path("tmp/tree/sub")).mtime, before.mtime);
+    assert!(chattr("+i", &immutable), "this file system has no immutable files");
+    let pass = paused(&world, &[], 120);
+    let rest = quarantined(&world);
+    filetime::set_file_atime(&rest, filetime::FileTime::now()).unwrap();
+    let run = pass.finish();
+    assert!(chattr("-i", &rest.join("sub/file-399")));
+    let report = run.exits(1).json();
+    assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
+    let failure = &report["failures"][0];
+    assert_eq!(failure["path"], immutable.to_str().unwrap(), "by the name that it had");
+    assert_eq!((failure["action"].as_str(), count(&rest.join("sub"))), (Some("unlink"), 1));
+    // The removals have moved the times of its directories.
+    let report = world.run(&["run", "--format", "json"]).exits(0).json();
+    assert_counts(&report, "tmp", &[("removed", 1), ("failed", 0)]);
+    assert_eq!(count(&world.path("tmp")), 0);
 }
 
 #[test]
-fn a_lack_of_descriptors_never_makes_an_open_file_go() {
+fn an_open_file_is_never_removed_for_lack_of_descriptors() {
     let world = World::new();
     world.file("tmp/tree/a/b/c/d/e/open", 20 * DAY);
     world.age_dirs("tmp", 20 * DAY);
@@ -231,11 +239,11 @@ fn holding_a_directory_inside_a_tree_keeps_the_tree() {
     let inner = world.command(&["run", "--format", "json", "--lock-wait", "0"]);
     hold.arg(world.path("tmp/tree/work")).arg("--").arg(inner.get_program()).args(inner.get_args());
     let run = Run::of(hold);
-    assert_counts(&run.exits(0).json(), "tmp", &[("removed", 0), ("spared_by.busy", 1)]);
+    assert_counts(&run.exits(0).json(), "tmp", &[("removed", 0), ("skipped_by.locked", 1)]);
 }
 
 #[test]
-fn two_trees_that_share_files_do_not_spare_each_other() {
+fn two_trees_that_share_files_do_not_keep_each_other() {
     let world = World::new();
     for number in 0..1500 {
         let path = world.file(format!("tmp/one/file-{number}"), 20 * DAY);
@@ -250,7 +258,7 @@ fn two_trees_that_share_files_do_not_spare_each_other() {
 }
 
 #[test]
-fn one_bad_root_or_instance_costs_nothing_else() {
+fn a_bad_root_or_instance_affects_nothing_else() {
     let world = World::new();
     world.file("projects/1/export_cache/x", DAY);
     world.file("tasks/1/export_cache/x", DAY);
@@ -276,7 +284,7 @@ fn one_bad_root_or_instance_costs_nothing_else() {
 }
 
 #[test]
-fn a_rehearsal_says_what_a_pass_would_fail_at() {
+fn a_dry_run_fails_where_a_pass_would_fail() {
     if !can_be_root("a directory that uid 1000 may not change") {
         return;
     }
@@ -322,7 +330,7 @@ fn globs_that_would_protect_nothing_are_refused_and_the_others_protect() {
 }
 
 #[test]
-fn lost_and_found_is_the_file_systems_own() {
+fn lost_and_found_belongs_to_the_file_system() {
     let world = World::new();
     world.dir("tmp/lost+found", 900 * DAY);
     let run = world.run(&["run", "--format", "json"]);
@@ -338,17 +346,20 @@ fn a_report_that_cannot_be_written_is_a_failure() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let output = command.stdout(full).stderr(Stdio::piped()).awaited().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot be written"));
-    assert!(!world.has("tmp/old"), "the pass went on");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write the report"));
+    assert!(!world.has("tmp/old"), "the pass did not continue");
 }
 
 #[test]
-fn a_home_directory_is_refused_whoever_runs_it() {
-    let Ok(users) = std::fs::read_to_string("/etc/passwd") else { return };
-    let home = users.lines().find_map(|line| {
-        let home = line.split(':').nth(5)?;
-        (home != "/" && Path::new(home).is_dir()).then(|| home.to_owned())
-    });
-    let run = Run::of(sweeper(&["run", "--dry-run", "--data", &home.expect("nobody has a home")]));
-    assert!(run.exits(2).stderr.contains("home directory"), "{}", run.stderr);
+fn a_home_directory_is_refused_to_every_user() {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap();
+    let homes: BTreeSet<&str> = users.lines().filter_map(|line| line.split(':').nth(5)).collect();
+    let mut reasons = String::new();
+    for home in homes.into_iter().filter(|home| *home != "/" && Path::new(home).is_dir()) {
+        let run = Run::of(sweeper(&["run", "--dry-run", "--data", home]));
+        assert!(run.exits(2).stderr.contains("is refused"), "{home}: {}", run.stderr);
+        reasons += &run.stderr;
+    }
+    // Some are directories of the system, too.
+    assert!(reasons.contains("it is a home directory"), "{reasons}");
 }

@@ -1,7 +1,7 @@
 //! `sweeper serve`: signals, settings, systemd, and one sweeper at a time. The schedule itself is tested
 //! beside its code, with clocks of its own.
 
-mod guard;
+mod exclusive;
 mod metrics;
 
 use std::io::{BufRead, BufReader, Read};
@@ -34,7 +34,7 @@ impl Serving {
         Self { child, stderr, said: String::new() }
     }
 
-    /// A service on a volume.
+    /// A service on a data root.
     fn on(world: &World, args: &[&str]) -> Self {
         Self::start(serve(world, args))
     }
@@ -56,7 +56,7 @@ impl Serving {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Its end, and how long it took from now.
+    /// Waits for its end; how long that took.
     fn ends(mut self) -> (Run, Duration) {
         let start = Instant::now();
         let mut rest = String::new();
@@ -68,7 +68,7 @@ impl Serving {
         (Run { code, stdout, stderr: std::mem::take(&mut self.said) + &rest }, took)
     }
 
-    /// Its end after SIGTERM, of one that may have been idle or in the middle of a pass.
+    /// Stops it, whether it is idle or in the middle of a pass.
     #[track_caller]
     fn stop_any_time(self) -> Run {
         let (run, took) = self.stop();
@@ -77,7 +77,7 @@ impl Serving {
         run
     }
 
-    /// Its end after SIGTERM.
+    /// Stops it with SIGTERM.
     fn stop(self) -> (Run, Duration) {
         self.signal(Signal::TERM);
         self.ends()
@@ -108,12 +108,19 @@ fn reports(run: &Run) -> Vec<Value> {
 }
 
 #[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     let start = Instant::now();
-    while !is_so() {
+    while !is_true() {
         assert!(start.elapsed() < SOON, "{what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Waits until a pass has swept the temporary files, which it does after the exports.
+#[track_caller]
+fn wait_for_a_pass(world: &World) {
+    world.file("tmp/removed-by-the-next-pass", 20 * DAY);
+    wait_until("a pass", || !world.has("tmp/removed-by-the-next-pass"));
 }
 
 #[test]
@@ -122,7 +129,7 @@ fn an_idle_service_sweeps_nothing_and_ends_at_once_with_0() {
     export(&world, 1, 2 * DAY);
     let mut service = Serving::on(&world, &[]);
     let line = service.says("serving");
-    assert!(line.contains("next: export at ") && line.contains("tmp at "), "{line}");
+    assert!(line.contains("next pass: export at ") && line.contains("tmp at "), "{line}");
     assert!(line.contains("T18:00:00Z"), "{line}");
     let (run, took) = service.stop();
     assert!(run.exits(0).stdout.is_empty(), "{}", run.stdout);
@@ -131,7 +138,7 @@ fn an_idle_service_sweeps_nothing_and_ends_at_once_with_0() {
 }
 
 #[test]
-fn passes_are_made_again_and_again_and_reported_as_run_does() {
+fn passes_are_repeated_and_reported_like_those_of_run() {
     let world = World::new();
     export(&world, 1, 2 * DAY);
     world.file("tmp/old", 20 * DAY);
@@ -158,9 +165,9 @@ fn sigterm_in_the_middle_of_a_pass_prints_the_report_and_exits_3_within_a_second
         written(|| std::fs::write(world.path(format!("tmp/{number}")), "")).unwrap();
     }
     let retention = ["--retention", "0s", "--now", "2100-01-01T00:00:00Z", "--zones", "tmp"];
-    let mut command =
-        sweeper(&["serve", "--at-start", "--jobs", "1", "--format", "json", "--data"]);
-    command.arg(&world.root).args(retention).env("TZ", "Etc/UTC");
+    let mut command = sweeper(&["serve", "--at-start", "--jobs", "1", "--format", "json"]);
+    command.args(["--max-rate", "10000/s", "--data"]).arg(&world.root).args(retention);
+    command.env("TZ", "Etc/UTC");
     let mut service = Serving::start(command);
     service.says("serving");
     let left = || std::fs::read_dir(world.path("tmp")).unwrap().count();
@@ -170,9 +177,9 @@ fn sigterm_in_the_middle_of_a_pass_prints_the_report_and_exits_3_within_a_second
     let report = run.exits(3).json();
     assert_eq!((&report["stopped"], &report["exit"]), (&"signal".into(), &3.into()));
     let removed = usize::try_from(report["totals"]["removed"].as_u64().unwrap()).unwrap();
-    assert_eq!(removed + left(), 60_000, "each removal was told of");
-    assert!(left() > 0, "it was stopped in its middle");
-    // No lock is left.
+    assert_eq!(removed + left(), 60_000, "each removal was reported");
+    assert!(left() > 0, "it was stopped before its end");
+    // No lock is left behind.
     let mut again = sweeper(&["run", "--data"]);
     again.arg(&world.root).args(retention);
     Run::of(again).exits(0);
@@ -180,40 +187,40 @@ fn sigterm_in_the_middle_of_a_pass_prints_the_report_and_exits_3_within_a_second
 }
 
 #[test]
-fn sighup_reads_the_settings_again_and_refuses_bad_ones() {
+fn sighup_reloads_the_settings_and_refuses_bad_ones() {
     let world = World::new();
     let file = world.file_of("settings.toml", 0, b"ttl = '5d'\n");
     export(&world, 1, 2 * DAY);
     let args = ["--config", file.to_str().unwrap(), "--every", "1s", "--format", "jsonl"];
     let mut service = Serving::on(&world, &args);
     service.says("serving");
-    std::thread::sleep(Duration::from_millis(1500));
+    wait_for_a_pass(&world);
     let export_1 = world.path("cache/export").join(export_name(1));
     assert!(export_1.exists(), "kept for five days");
 
     for (bad, word) in [
         ("ttl = 'soon'\n", "soon"),
         ("tttl = '1h'\n", "there is no setting"),
-        ("schedule = 'export=0 0 30 2 *'\n", "never comes"),
+        ("schedule = 'export=0 0 30 2 *'\n", "no date ever matches it"),
         ("listen = '9'\n", "restart"),
     ] {
         std::fs::write(&file, bad).unwrap();
         service.signal(Signal::HUP);
-        let line = service.says("the settings are refused, the old ones stay");
+        let line = service.says("settings not reloaded, the old ones stay in effect");
         assert!(line.contains(word), "{line}");
     }
-    std::thread::sleep(Duration::from_millis(1500));
+    wait_for_a_pass(&world);
     assert!(export_1.exists(), "still kept");
 
     std::fs::write(&file, "ttl = '1d'\n").unwrap();
     service.signal(Signal::HUP);
-    service.says("settings read again");
+    service.says("settings reloaded");
     wait_until("the new settings", || !export_1.exists());
     service.stop_any_time();
 }
 
 #[test]
-fn a_service_that_cannot_begin_says_why_and_exits_2() {
+fn a_service_that_cannot_start_says_why_and_exits_2() {
     let world = World::new();
     let refused = |args: &[&str], tz: &str| {
         let mut command = serve(&world, args);
@@ -234,13 +241,13 @@ fn a_service_that_cannot_begin_says_why_and_exits_2() {
 }
 
 #[test]
-fn a_volume_that_goes_away_is_no_end_of_the_service() {
+fn a_data_root_that_disappears_does_not_end_the_service() {
     let world = World::new();
     let mut service = Serving::on(&world, &["--every", "1s", "--format", "jsonl"]);
     service.says("serving");
     let away = world.root.with_extension("away");
     std::fs::rename(&world.root, &away).unwrap();
-    service.says("no pass was made");
+    service.says("the pass did not start");
     std::fs::rename(&away, &world.root).unwrap();
     export(&world, 1, 2 * DAY);
     let export_1 = world.path("cache/export").join(export_name(1));
@@ -250,7 +257,7 @@ fn a_volume_that_goes_away_is_no_end_of_the_service() {
 
 /// Datagrams up to one that has `word` in it.
 #[track_caller]
-fn hears(socket: &UnixDatagram, word: &str) -> String {
+fn receives(socket: &UnixDatagram, word: &str) -> String {
     let mut buffer = [0; 4096];
     loop {
         let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{word}: {error}"));
@@ -263,7 +270,7 @@ fn hears(socket: &UnixDatagram, word: &str) -> String {
 }
 
 #[test]
-fn systemd_hears_ready_reloading_alive_and_stopping() {
+fn systemd_is_told_ready_reloading_alive_and_stopping() {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::SocketAddr;
     let world = World::new();
@@ -282,27 +289,27 @@ fn systemd_hears_ready_reloading_alive_and_stopping() {
         let mut command = serve(&world, &["--schedule", "export=0 0 1 1 *"]);
         command.env("NOTIFY_SOCKET", name).env("WATCHDOG_USEC", "400000");
         let mut service = Serving::start(command);
-        assert!(hears(&socket, "READY=1").contains("STATUS=next: export at "));
+        assert!(receives(&socket, "READY=1").contains("STATUS=next pass: export at "));
         let start = Instant::now();
         for _ in 0..5 {
-            hears(&socket, "WATCHDOG=1");
+            receives(&socket, "WATCHDOG=1");
         }
-        assert!(start.elapsed() < Duration::from_secs(2), "at half of its time");
+        assert!(start.elapsed() < Duration::from_secs(2), "twice per limit");
         service.signal(Signal::HUP);
-        let text = hears(&socket, "RELOADING=1");
+        let text = receives(&socket, "RELOADING=1");
         assert!(text.lines().any(|line| {
             line.strip_prefix("MONOTONIC_USEC=").is_some_and(|time| time.parse::<u64>().is_ok())
         }));
-        hears(&socket, "READY=1");
-        service.says("settings read again");
+        receives(&socket, "READY=1");
+        service.says("settings reloaded");
         service.signal(Signal::TERM);
-        hears(&socket, "STOPPING=1");
+        receives(&socket, "STOPPING=1");
         service.ends().0.exits(0);
     }
 }
 
 #[test]
-fn a_socket_that_leads_nowhere_is_said_and_keeps_nothing_from_running() {
+fn a_socket_that_does_not_exist_is_a_warning_and_the_service_runs() {
     let world = World::new();
     let mut command = serve(&world, &[]);
     command.env("NOTIFY_SOCKET", "/nowhere/at/all").env("WATCHDOG_USEC", "400000");
@@ -315,7 +322,7 @@ fn a_socket_that_leads_nowhere_is_said_and_keeps_nothing_from_running() {
 #[test]
 fn the_watchdog_is_fed_during_a_long_pass() {
     let world = World::new();
-    // An entry that stays busy keeps the pass waiting for it.
+    // A locked entry keeps the pass waiting.
     let path = world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
     let held = std::fs::File::open(&path).unwrap();
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
@@ -327,9 +334,9 @@ fn the_watchdog_is_fed_during_a_long_pass() {
     command.env("NOTIFY_SOCKET", &name).env("WATCHDOG_USEC", "400000");
     let mut service = Serving::start(command);
     service.says("serving");
-    hears(&socket, "STATUS=a pass over export, tmp");
+    receives(&socket, "STATUS=sweeping export, tmp");
     for _ in 0..5 {
-        hears(&socket, "WATCHDOG=1");
+        receives(&socket, "WATCHDOG=1");
     }
     let (run, took) = service.stop();
     assert!(run.exits(3).stdout.contains("export"), "{}", run.stdout);
@@ -337,12 +344,12 @@ fn the_watchdog_is_fed_during_a_long_pass() {
 }
 
 #[test]
-fn log_lines_are_objects_when_that_is_asked_for() {
+fn log_lines_are_json_objects_with_log_format_json() {
     let world = World::new();
     let mut service = Serving::on(&world, &["--log-format", "json"]);
     let line: Value = serde_json::from_str(&service.says("serving")).unwrap();
     assert_eq!(line["level"], "INFO");
-    assert!(line["message"].as_str().unwrap().starts_with("serving; next: "), "{line}");
+    assert!(line["message"].as_str().unwrap().starts_with("serving; next pass: "), "{line}");
     assert!(line["timestamp"].is_string(), "{line}");
     service.stop().0.exits(0);
 

@@ -1,17 +1,17 @@
-//! Programs that tests start, none of them while another test writes a file.
+//! Starts programs for tests, never while another test writes a file.
 //!
-//! A child has copies of all our descriptors until it runs its program. Files that another test was
-//! writing just then stay open in it for that moment, and whoever asks is told so: the sweeper spares
-//! them as "in use", the system does not run them.
+//! A child process has copies of all our descriptors until it runs its program. A file that another test is
+//! writing at that moment stays open in the child a little longer: the sweeper skips it as "in use", and the
+//! system refuses to run it.
 
 use std::io;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{PoisonError, RwLock};
 
-/// Read by those who write files, written by whoever starts a program.
+/// Locked for reading while a file is written, and for writing while a program is started.
 static WRITING: RwLock<()> = RwLock::new(());
 
-/// Writes files that are open nowhere once this returns.
+/// Writes files that no process has open once this returns.
 pub fn written<T>(write: impl FnOnce() -> T) -> T {
     let _writing = WRITING.read().unwrap_or_else(PoisonError::into_inner);
     write()
@@ -19,13 +19,13 @@ pub fn written<T>(write: impl FnOnce() -> T) -> T {
 
 /// The ways to start a program.
 pub trait Start {
-    /// Like `spawn`, which returns when the program runs.
+    /// Like `spawn`: returns when the program runs.
     fn start(&mut self) -> io::Result<Child>;
 
-    /// Runs it to its end and has what it prints into pipes. Its stdin is ours, if not told otherwise.
+    /// Runs it to its end and returns what it prints into pipes. It inherits stdin unless told otherwise.
     fn awaited(&mut self) -> io::Result<Output>;
 
-    /// Like `output`: the same, with all that it prints.
+    /// Like `output`: runs it to its end and returns everything that it prints.
     fn finish(&mut self) -> io::Result<Output>;
 
     /// Like `status`: runs it to its end.

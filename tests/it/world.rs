@@ -1,4 +1,4 @@
-//! A scratch volume with a past, and the program run on it.
+//! A data root in a temporary directory, with files of any age, and the program run on it.
 //!
 //! Times are set, never waited for: every run is judged at [`NOW`].
 
@@ -30,8 +30,8 @@ pub fn export_name(number: u32) -> String {
     format!("task-{number}-dataset-instance1736428000.123456-coco-10.zip")
 }
 
-/// Some tests mount, change owners or become another user. `tests/run` runs as root, and there a
-/// missing right is a failure; elsewhere one line says what was left out.
+/// Some tests mount, change owners or become another user. `tests/run` runs as root, and there a missing
+/// permission is a failure. Elsewhere one line says what was left out.
 pub fn can_be_root(what: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     assert!(root || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "{what}: needs root");
@@ -41,21 +41,21 @@ pub fn can_be_root(what: &str) -> bool {
     root
 }
 
-/// A scratch volume.
+/// A data root for one test.
 pub struct World {
-    /// Removed at the end; nothing where the root lies in somebody else's.
+    /// Removed at the end; `None` where the caller owns the directory.
     _scratch: Option<tempfile::TempDir>,
     /// The data root.
     pub root: PathBuf,
 }
 
 impl World {
-    /// An empty volume in the usual temporary directory.
+    /// An empty data root in the usual temporary directory.
     pub fn new() -> Self {
         Self::in_dir(&std::env::temp_dir())
     }
 
-    /// An empty volume below `dir`, for tests that need a certain file system.
+    /// An empty data root below `dir`, for tests that need a certain file system.
     pub fn in_dir(dir: &Path) -> Self {
         let scratch = tempfile::Builder::new().prefix("sweeper-test-").tempdir_in(dir).unwrap();
         // Other users must reach it.
@@ -65,7 +65,7 @@ impl World {
         Self { _scratch: Some(scratch), ..world }
     }
 
-    /// An empty volume at this very place, which is left behind.
+    /// An empty data root at this path, which is not removed at the end.
     pub fn at(root: &Path) -> Self {
         for dir in ["cache/export", "tmp"] {
             fs::create_dir_all(root.join(dir)).unwrap();
@@ -73,7 +73,7 @@ impl World {
         Self { _scratch: None, root: root.to_owned() }
     }
 
-    /// The path of something in the volume.
+    /// A path below the data root.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.join(path)
     }
@@ -92,7 +92,7 @@ impl World {
         path
     }
 
-    /// A directory. Its age is set now; creating something in it moves it.
+    /// A directory. Creating something in it later changes its age.
     pub fn dir(&self, path: impl AsRef<Path>, age: i64) -> PathBuf {
         let path = self.path(path);
         fs::create_dir_all(&path).unwrap();
@@ -119,7 +119,7 @@ impl World {
         }
     }
 
-    /// Gives everything in the volume to a user.
+    /// Gives everything in the data root to a user.
     pub fn chown(&self, uid: u32) {
         for entry in walkdir::WalkDir::new(&self.root) {
             std::os::unix::fs::lchown(entry.unwrap().path(), Some(uid), Some(uid)).unwrap();
@@ -131,14 +131,14 @@ impl World {
         self.path(path).symlink_metadata().is_ok()
     }
 
-    /// The program with `args`, to be run on this volume at [`NOW`].
+    /// The program with `args`, to be run on this data root at [`NOW`].
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = sweeper(args);
         command.arg("--data").arg(&self.root).args(["--now", NOW]);
         command
     }
 
-    /// Runs the program with `args` on this volume at [`NOW`].
+    /// Runs the program with `args` on this data root at [`NOW`].
     pub fn run(&self, args: &[&str]) -> Run {
         Run::of(self.command(args))
     }
@@ -148,7 +148,7 @@ impl World {
         Run::of(as_user(uid, &self.command(args)))
     }
 
-    /// What `stat` says of everything in the volume, looked at without moving a time.
+    /// What `stat` says of everything in the data root, read without changing a time.
     pub fn snapshot(&self) -> BTreeMap<PathBuf, Stat> {
         let mut all = BTreeMap::new();
         let mut dirs = vec![self.root.clone()];
@@ -172,7 +172,7 @@ impl World {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
     is_dir: bool,
-    ino: u64,
+    pub ino: u64,
     mode: u32,
     owner: (u32, u32),
     links: u64,
@@ -183,28 +183,28 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// What it occupies, in bytes.
+    /// The space that it takes, in bytes.
     pub const fn allocated(&self) -> u64 {
         self.blocks * 512
     }
 
     pub fn of(path: &Path) -> Self {
-        let facts = path.symlink_metadata().unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let metadata = path.symlink_metadata().unwrap_or_else(|error| panic!("{path:?}: {error}"));
         Self {
-            is_dir: facts.is_dir(),
-            ino: facts.ino(),
-            mode: facts.mode(),
-            owner: (facts.uid(), facts.gid()),
-            links: facts.nlink(),
-            size: facts.size(),
-            blocks: facts.blocks(),
-            atime: (facts.atime(), facts.atime_nsec()),
-            mtime: (facts.mtime(), facts.mtime_nsec()),
+            is_dir: metadata.is_dir(),
+            ino: metadata.ino(),
+            mode: metadata.mode(),
+            owner: (metadata.uid(), metadata.gid()),
+            links: metadata.nlink(),
+            size: metadata.size(),
+            blocks: metadata.blocks(),
+            atime: (metadata.atime(), metadata.atime_nsec()),
+            mtime: (metadata.mtime(), metadata.mtime_nsec()),
         }
     }
 }
 
-/// The names in a directory, read so that its access time stays.
+/// The names in a directory, read without changing its access time.
 fn list_quietly(dir: &Path) -> Vec<OsString> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
     let handle = openat(CWD, dir, flags, Mode::empty()).unwrap();
@@ -220,12 +220,12 @@ fn list_quietly(dir: &Path) -> Vec<OsString> {
     all
 }
 
-/// Sets both times of what is at `path`, link or not.
+/// Sets both times of the file or link at `path`.
 pub fn set_age(path: &Path, age: i64) {
     set_times(path, age, age);
 }
 
-/// Sets the times of what is at `path`, link or not.
+/// Sets the times of the file or link at `path`.
 pub fn set_times(path: &Path, atime_age: i64, mtime_age: i64) {
     let at = |age: i64| FileTime::from_unix_time(NOW_SECS - age, 0);
     filetime::set_symlink_file_times(path, at(atime_age), at(mtime_age)).unwrap();
@@ -239,7 +239,7 @@ pub fn fifo(path: &Path, age: i64) {
     set_age(path, age);
 }
 
-/// The program with `args`, an empty environment and nothing to rely on.
+/// The program with `args`, an empty environment, and `/` as its working directory.
 pub fn sweeper(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sweeper"));
     command.args(args).env_clear().current_dir("/").stdin(Stdio::null());
@@ -263,7 +263,7 @@ pub fn tool(program: &str, args: &[&OsStr]) {
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
 }
 
-/// How a run ended.
+/// The result of a run.
 pub struct Run {
     pub code: Option<i32>,
     pub stdout: String,
@@ -275,7 +275,7 @@ impl Run {
         Self::from(command.finish().unwrap())
     }
 
-    /// The exit code, with everything that was printed if it is another.
+    /// Asserts the exit code, and shows everything that was printed if it is another.
     #[track_caller]
     pub fn exits(&self, code: i32) -> &Self {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
@@ -294,11 +294,11 @@ impl Run {
         })
     }
 
-    /// The outcomes of a run with `--format jsonl`, by path: fate and reason.
+    /// The outcomes of a run with `--format jsonl`, by path: what happened, and the reason.
     pub fn outcomes(&self) -> BTreeMap<PathBuf, (String, String)> {
         let lines = self.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines
-            .filter(|line| line.get("fate").is_some())
+            .filter(|line| line.get("outcome").is_some())
             .map(|line| {
                 let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
                 let bytes = line.get("path_hex").and_then(Value::as_str).map_or_else(
@@ -313,7 +313,7 @@ impl Run {
                     },
                 );
                 let path = PathBuf::from(OsStr::from_bytes(&bytes));
-                (path, (text("fate"), text("reason")))
+                (path, (text("outcome"), text("reason")))
             })
             .collect()
     }

@@ -1,7 +1,7 @@
-//! The names of CVAT's locks.
+//! The names of CVAT's locks, and the tokens of ours.
 //!
-//! It must not resolve links or touch the disk: the key holds the path exactly as CVAT spells it, and
-//! a key that is spelled differently locks nothing and says nothing.
+//! It must not resolve links or read the file system: a key contains the path exactly as CVAT writes it.
+//! A key that is written differently locks nothing, and no error shows it.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -9,11 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What every key begins with: pottery's prefix, then CVAT's.
+/// The beginning of every key: pottery's prefix, then CVAT's.
 pub(super) const KEY: &[u8] = b"redlock:export_lock:";
-
-/// A path relative to the volume.
-pub type CvatPath = Path;
 
 /// The data root as CVAT sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,58 +19,58 @@ pub struct Prefix {
     certainty: Certainty,
 }
 
-/// How sure it is that CVAT spells its paths so.
+/// How certain it is that CVAT writes its paths so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Certainty {
-    /// It is where CVAT's images have it, or where CVAT's own setting says.
+    /// It is one of the paths at which CVAT is known to see its data root.
     Known,
-    /// The user said so.
+    /// The user set it.
     Given,
-    /// It is where we have it.
+    /// It is the path at which we see the data.
     Guess,
 }
 
 impl Prefix {
-    /// The root that the user named.
+    /// The root that the user set.
     pub fn given(root: &Path) -> Self {
         Self { root: plain(root), certainty: Certainty::Given }
     }
 
-    /// Our own data root, which CVAT may know by another name. `base` is CVAT's own base directory.
-    pub fn guessed(data_root: &Path, base: Option<&Path>) -> Self {
+    /// Our own data root, which CVAT may see at another path. `known` are the paths at which it is known to
+    /// see its data root.
+    pub fn guessed(data_root: &Path, known: &[PathBuf]) -> Self {
         let root = plain(data_root);
-        let known = base.is_some_and(|base| plain(&base.join("data")) == root)
-            || root == Path::new("/home/django/data");
-        Self { root, certainty: if known { Certainty::Known } else { Certainty::Guess } }
+        let is_known = known.iter().any(|known| plain(known) == root);
+        Self { root, certainty: if is_known { Certainty::Known } else { Certainty::Guess } }
     }
 
-    /// Whether CVAT may well see the volume elsewhere.
+    /// Whether CVAT may see the data at another path.
     pub fn is_guess(&self) -> bool {
         self.certainty == Certainty::Guess
     }
 
-    /// Whether it is certain that CVAT spells its paths so.
+    /// Whether it is certain that CVAT writes its paths so.
     pub(super) fn is_known(&self) -> bool {
         self.certainty == Certainty::Known
     }
 
-    /// For people.
+    /// As text, for messages.
     pub fn shown(&self) -> String {
         format!("{:?}", self.root)
     }
 
-    /// The key of what is called `name` in `dir`, which is relative to the volume.
+    /// The key of the entry `name` in `dir`, which is relative to the data root.
     pub(super) fn key(&self, dir: &Path, name: &CStr) -> Vec<u8> {
         self.key_of(&dir.join(OsStr::from_bytes(name.to_bytes())))
     }
 
-    /// The key of a path relative to the volume.
-    pub(super) fn key_of(&self, path: &CvatPath) -> Vec<u8> {
+    /// The key of a path relative to the data root.
+    pub(super) fn key_of(&self, path: &Path) -> Vec<u8> {
         let path = self.root.join(path);
         [KEY, path.as_os_str().as_bytes()].concat()
     }
 
-    /// The directory that live locks are for, if there are any and none of them is under our root.
+    /// The directory that existing locks are for, if there are any and none of them is below this root.
     pub(super) fn contradicted_by(&self, live: &[Vec<u8>]) -> Option<String> {
         let paths = || {
             live.iter()
@@ -88,7 +85,8 @@ impl Prefix {
     }
 }
 
-/// An absolute path without `//`, `.` or a slash at the end. Links are not resolved: CVAT does not.
+/// An absolute path without `//`, `.`, `..` or a slash at the end. Links are not resolved, since CVAT does
+/// not resolve them.
 fn plain(path: &Path) -> PathBuf {
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut plain = PathBuf::new();
@@ -104,20 +102,20 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// What our tokens begin with, so that people can tell whose a lock is.
-pub(super) const OURS: &str = "sw-";
+/// The beginning of our tokens, so that people can tell who holds a lock.
+pub(super) const TOKEN_PREFIX: &str = "sw-";
 
-/// A token that nobody else has: 128 random bits of this process and a number. Up to 44 bytes, which
-/// Redis keeps in one piece with the key.
+/// A unique token: 128 random bits of this process, and a number. Redis embeds strings of up to 44 bytes in
+/// their object, without a second allocation.
 pub(super) fn token() -> String {
     static PROCESS: LazyLock<String> = LazyLock::new(|| {
         let mut bits = [0_u8; 16];
-        // It cannot fail for 16 bytes on a kernel that has it (3.17); were it to, the process id would
-        // still keep two of us on one machine apart.
+        // It does not fail for 16 bytes on Linux 3.17 and newer. If it does, the process id still tells two
+        // sweepers on one machine apart.
         if rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty()).is_err() {
             bits[..4].copy_from_slice(&std::process::id().to_ne_bytes());
         }
-        bits.iter().fold(OURS.to_owned(), |text, byte| format!("{text}{byte:02x}"))
+        bits.iter().fold(TOKEN_PREFIX.to_owned(), |text, byte| format!("{text}{byte:02x}"))
     });
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))
@@ -145,19 +143,17 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_does_not_look_like_cvats_is_a_guess() {
-        let guess = |root: &str, base: Option<&str>| {
-            Prefix::guessed(Path::new(root), base.map(Path::new)).is_guess()
-        };
-        assert!(!guess("/home/django/data", None));
-        assert!(!guess("/home/django/data/", Some("/opt/cvat")));
-        assert!(!guess("/opt/cvat/data", Some("/opt/cvat/")));
-        assert!(guess("/var/lib/docker/volumes/cvat_cvat_data/_data", None));
-        assert!(guess("/data", Some("/opt/cvat")));
+    fn a_root_that_cvat_may_see_at_another_path_is_a_guess() {
+        let known = ["/opt/cvat//data/", "/home/django/data"].map(PathBuf::from);
+        let guess = |root: &str| Prefix::guessed(Path::new(root), &known).is_guess();
+        assert!(!guess("/home/django/data") && !guess("/home/django/data/"));
+        assert!(!guess("/opt/cvat/data"));
+        assert!(guess("/var/lib/docker/volumes/cvat_cvat_data/_data"));
+        assert!(guess("/data") && Prefix::guessed(Path::new("/home/django/data"), &[]).is_guess());
     }
 
     #[test]
-    fn live_locks_elsewhere_contradict_the_prefix() {
+    fn locks_for_other_paths_contradict_the_prefix() {
         let prefix = Prefix::given(Path::new("/mnt/data"));
         let key = |path: &str| [KEY, path.as_bytes()].concat();
         assert_eq!(prefix.contradicted_by(&[]), None);
@@ -171,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_tokens_are_alike() {
+    fn tokens_are_unique() {
         let tokens: std::collections::BTreeSet<String> = (0..1000).map(|_| token()).collect();
         assert_eq!(tokens.len(), 1000);
         assert!(tokens.iter().all(|token| (37..=44).contains(&token.len())));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{checked, has, is_here, python_tool, root_with, static_binary};
+use super::{checked, has, is_present, python_tool, root_with, static_binary};
 use crate::exporter::server::Redis;
 use crate::start::Start;
 use crate::world::{DAY, NOW, Run, World, assert_counts, can_be_root, export_name, fifo, sweeper};
@@ -25,7 +25,7 @@ fn it_is_static_and_small() {
     assert_eq!(Run::from(theirs.arg("--version").finish().unwrap()).stdout, ours.stdout);
 }
 
-/// The command as uid 1000 in a root directory, with nothing in its environment but what CVAT sets.
+/// The command as uid 1000 in a root directory, with only CVAT's variables in its environment.
 fn in_root(root: &Path, host: &str, port: u16) -> Command {
     let mut command = Command::new("/usr/sbin/chroot");
     command.args(["--userspec=1000:1000", "--groups="]).arg(root);
@@ -38,9 +38,9 @@ fn in_root(root: &Path, host: &str, port: u16) -> Command {
     command
 }
 
-/// A volume at the place where CVAT has it below `root`: three exports, one of them fresh, and three
-/// temporary entries, one of them fresh.
-fn volume_in(root: &Path) -> World {
+/// A data root at CVAT's path below `root`: three exports, one of them fresh, and three temporary entries,
+/// one of them fresh.
+fn data_root_in(root: &Path) -> World {
     let world = World::at(&root.join("home/django/data"));
     for (number, age) in [(1, 2 * DAY), (2, 2 * DAY), (3, 60)] {
         world.file(Path::new("cache/export").join(export_name(number)), age);
@@ -54,7 +54,7 @@ fn volume_in(root: &Path) -> World {
 }
 
 #[test]
-fn in_an_empty_root_it_sweeps_under_cvats_lock() {
+fn in_an_empty_root_it_sweeps_with_cvats_lock() {
     let Some(binary) = static_binary() else { return };
     if !can_be_root("a root directory with nothing but the binary") {
         return;
@@ -62,9 +62,9 @@ fn in_an_empty_root_it_sweeps_under_cvats_lock() {
     let Some(redis) = Redis::start(&["--requirepass", "s3cret-word"]) else { return };
     for host in ["127.0.0.1", "cvat_redis_inmem"] {
         let root = root_with(&binary);
-        let world = volume_in(root.path());
+        let world = data_root_in(root.path());
         if host != "127.0.0.1" {
-            // As a container's engine writes it.
+            // As a container engine writes it.
             fs::create_dir(root.path().join("etc")).unwrap();
             fs::write(root.path().join("etc/hosts"), format!("127.0.0.1\t{host}\n")).unwrap();
         }
@@ -89,15 +89,15 @@ fn in_an_empty_root_it_sweeps_under_cvats_lock() {
 }
 
 #[test]
-fn libraries_for_names_that_the_image_has_are_not_loaded() {
-    // They belong to the image's own C library, and with another one in the process they end it.
+fn name_service_libraries_of_the_image_are_not_loaded() {
+    // They belong to the C library of the image, and crash a process that has another one.
     let Some(binary) = static_binary() else { return };
     if !can_be_root("a root directory with a foreign /etc/nsswitch.conf") || !has("cc") {
         return;
     }
     let Some(redis) = Redis::start(&["--requirepass", "s3cret-word"]) else { return };
     let root = root_with(&binary);
-    volume_in(root.path());
+    data_root_in(root.path());
     let etc = root.path().join("etc");
     fs::create_dir(&etc).unwrap();
     fs::write(etc.join("hosts"), "127.0.0.1 cvat_redis_inmem\n").unwrap();
@@ -115,13 +115,13 @@ fn libraries_for_names_that_the_image_has_are_not_loaded() {
 }
 
 #[test]
-fn a_name_that_nobody_knows_leaves_the_exports_alone_and_says_so() {
+fn with_an_unknown_host_name_the_exports_are_left_alone_and_the_report_says_so() {
     let Some(binary) = static_binary() else { return };
     if !can_be_root("a root directory with nothing but the binary") {
         return;
     }
     let root = root_with(&binary);
-    volume_in(root.path());
+    data_root_in(root.path());
     let run = Run::of(in_root(root.path(), "cvat_redis_inmem", 6379));
     let report = run.exits(4).json();
     assert_counts(&report, "export", &[("removed", 0)]);
@@ -129,7 +129,7 @@ fn a_name_that_nobody_knows_leaves_the_exports_alone_and_says_so() {
     assert!(run.stdout.contains("cvat_redis_inmem"), "{}", run.stdout);
 }
 
-/// In a network of its own: a name server that knows one name, as a cluster's does, and a Redis server.
+/// In a network namespace: a name server that knows one name, like that of a cluster, and a Redis server.
 const CLUSTER: &str = r#"
 import fcntl, os, socket, struct, subprocess, sys, threading, time
 
@@ -172,17 +172,17 @@ sys.exit(code)
 "#;
 
 #[test]
-fn it_asks_a_name_server_as_in_a_cluster() {
+fn host_names_are_looked_up_by_dns_as_in_a_cluster() {
     let Some(binary) = static_binary() else { return };
-    if !can_be_root("a network of its own") || !has("unshare") {
+    if !can_be_root("a network namespace") || !has("unshare") {
         return;
     }
     let Some(python) = python_tool("python") else { return };
-    if !is_here(Redis::start(&[]).is_some(), "redis-server") {
+    if !is_present(Redis::start(&[]).is_some(), "redis-server") {
         return;
     }
     let root = root_with(&binary);
-    volume_in(root.path());
+    data_root_in(root.path());
     fs::create_dir(root.path().join("etc")).unwrap();
     // As Kubernetes writes it.
     let resolv = "nameserver 127.0.0.1\nsearch cvat.svc.cluster.local svc.cluster.local\n\

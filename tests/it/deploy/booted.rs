@@ -1,5 +1,5 @@
-//! The service as systemd itself runs it: systemd is started in a container made by `runc`, over a copy on
-//! write of this machine's own files, with no network but its own.
+//! The units as systemd runs them: systemd is started in a container by `runc`, on a copy-on-write view of
+//! this machine's files, with a network of its own.
 
 use std::fs;
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::container::{assert_swept, volume};
+use super::container::{assert_swept, data_root};
 use super::systemd::{setting, unit};
 use super::{file, has, put, static_binary};
 use crate::exporter::server::Redis;
 use crate::start::Start;
 use crate::world::{NOW, Run, can_be_root};
 
-/// Makes the root directory out of sight of everybody else, and runs the container in it.
+/// Makes the root directory in a mount namespace of its own, and runs the container in it.
 const BOOT: &str = r#"
 set -eu
 cd "$1"
@@ -22,11 +22,11 @@ mkdir layers rootfs
 mount -t tmpfs layers layers
 mkdir layers/upper layers/work
 mount -t overlay root rootfs -o lowerdir=/,upperdir=layers/upper,workdir=layers/work
-# Nothing of what this machine runs.
+# None of the services of this machine.
 rm -rf rootfs/etc/systemd/system rootfs/etc/sweeper.env
 mkdir -p rootfs/etc/systemd/system rootfs/usr/local/bin rootfs/out
 mkdir -p rootfs/var/lib/docker/volumes/cvat_cvat_data/_data rootfs/var/lib/prometheus/node-exporter
-# As Docker has it: closed to all but root.
+# As Docker sets it: only root can enter.
 chmod 710 rootfs/var/lib/docker
 cp -r put/. rootfs/
 grep -q '^[^:]*:[^:]*:1000:' rootfs/etc/passwd ||
@@ -35,7 +35,7 @@ grep -q '^[^:]*:[^:]*:1000:' rootfs/etc/group || echo 'sweeper:x:1000:' >> rootf
 exec timeout 100 runc --root "$1/state" run --bundle . "$2"
 "#;
 
-/// What is done in there.
+/// What is run inside.
 const CHECK: &str = r#"
 redis-server --save "" --dir /tmp --bind 127.0.0.1 --port 6379 --daemonize yes --logfile /dev/null
 systemctl start sweeper.timer
@@ -49,8 +49,10 @@ systemctl start sweeper-serve.service
 served ActiveState ready
 served StatusText ready
 systemctl reload sweeper-serve.service
-sleep 0.5
-served StatusText reloaded
+for try in $(seq 600); do
+  served StatusText reloaded | grep 'settings reloaded' && break
+  sleep 0.1
+done
 served ActiveState reloaded
 systemctl stop sweeper-serve.service
 served ActiveState stopped
@@ -58,33 +60,25 @@ served Result stopped
 served NRestarts stopped
 "#;
 
-/// What the service's own place lets a process do: printed before the pass.
+/// What a process can do in the sandbox of the service: printed before the pass.
 const PROBE: &str = "id -u; grep -E '^(NoNewPrivs|CapBnd|CapEff|Seccomp):' /proc/self/status; \
                      for file in /usr/local/x /etc/x /var/lib/x /home/x /home/django/x; do \
                      touch $file && echo written: $file; done; \
                      ls /var/lib/docker && echo listed; ls -A /home; \
                      unshare -U true && echo unshared; ionice; nice";
 
-#[test]
-fn systemd_itself_runs_the_service_in_its_sandbox() {
-    let Some(binary) = static_binary() else { return };
-    let there = ["runc", "unshare", "systemctl", "systemd-analyze"].into_iter().all(has);
-    if !there || !can_be_root("systemd in a container") || Redis::start(&[]).is_none() {
-        return;
-    }
-    let world = volume();
-    let scratch = tempfile::tempdir().unwrap();
-    let (put_there, out) = (scratch.path().join("put"), scratch.path().join("out"));
+/// Writes what the container needs: the binary and the units below `put_there`, and the script that it runs to `out`.
+fn prepare(binary: &Path, put_there: &Path, out: &Path) {
     let units = put_there.join("etc/systemd/system");
     let changes = units.join("sweeper.service.d");
-    for dir in [&changes, &put_there.join("usr/local/bin"), &out] {
+    for dir in [&*changes, &put_there.join("usr/local/bin"), out] {
         fs::create_dir_all(dir).unwrap();
     }
-    put(&binary, &put_there.join("usr/local/bin/sweeper"));
+    put(binary, &put_there.join("usr/local/bin/sweeper"));
     for name in ["sweeper.service", "sweeper.timer", "sweeper-serve.service"] {
         fs::copy(file("systemd").join(name), units.join(name)).unwrap();
     }
-    // What an operator writes, and the moment that the test's volume was made for.
+    // What an operator writes, and the moment that the files of the test are made for.
     fs::write(put_there.join("etc/sweeper.env"), "CVAT_REDIS_INMEM_HOST=localhost\n").unwrap();
     let start = unit("sweeper.service");
     let start = setting(&start, "ExecStart");
@@ -98,6 +92,19 @@ fn systemd_itself_runs_the_service_in_its_sandbox() {
                  Type=oneshot\nExecStart=/bin/sh /out/check\nStandardOutput=file:/out/checked\n";
     fs::write(units.join("check.service"), check).unwrap();
     fs::write(out.join("check"), CHECK).unwrap();
+}
+
+#[test]
+fn systemd_itself_runs_the_service_in_its_sandbox() {
+    let Some(binary) = static_binary() else { return };
+    let has_tools = ["runc", "unshare", "systemctl", "systemd-analyze"].into_iter().all(has);
+    if !has_tools || !can_be_root("systemd in a container") || Redis::start(&[]).is_none() {
+        return;
+    }
+    let world = data_root();
+    let scratch = tempfile::tempdir().unwrap();
+    let out = scratch.path().join("out");
+    prepare(&binary, &scratch.path().join("put"), &out);
     let config = description(&out, &world.root);
     fs::write(scratch.path().join("config.json"), config.to_string()).unwrap();
 
@@ -116,6 +123,12 @@ fn systemd_itself_runs_the_service_in_its_sandbox() {
     assert_served(&checked, &all);
     let (probe, report) = said.split_once("\n{").unwrap_or_else(|| panic!("{all}"));
     assert_swept(&world, &serde_json::from_str(&format!("{{{report}")).unwrap());
+    assert_confined(probe, &all);
+    assert!(complained.contains("Read-only file system"), "{all}");
+}
+
+/// Asserts that [`PROBE`] could do nothing that it should not.
+fn assert_confined(probe: &str, all: &str) {
     let mut words = probe.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
     for line in [
         "1000",
@@ -130,10 +143,9 @@ fn systemd_itself_runs_the_service_in_its_sandbox() {
         assert_eq!(words.next().as_deref(), Some(line), "{all}");
     }
     assert_eq!(words.next(), None, "{all}");
-    assert!(complained.contains("Read-only file system"), "{all}");
 }
 
-/// That `sweeper-serve.service` was ready, read its settings again and stopped in good order.
+/// Asserts that `sweeper-serve.service` was ready, reloaded its settings and stopped cleanly.
 fn assert_served(checked: &str, all: &str) {
     for line in [
         "ready: ActiveState=active",
@@ -144,13 +156,13 @@ fn assert_served(checked: &str, all: &str) {
     ] {
         assert!(checked.lines().any(|other| other == line), "{line}: {all}");
     }
-    assert!(checked.contains("ready: StatusText=next: export at"), "{all}");
-    assert!(checked.contains("reloaded: StatusText=settings read again; next:"), "{all}");
+    assert!(checked.contains("ready: StatusText=next pass: export at"), "{all}");
+    assert!(checked.contains("reloaded: StatusText=settings reloaded; next pass:"), "{all}");
 }
 
-/// A container that systemd feels at home in, and without the rights to this machine.
-fn description(out: &Path, volume: &Path) -> serde_json::Value {
-    let rights: Vec<String> = [
+/// A container that systemd can run in, without privileges on this machine.
+fn description(out: &Path, data: &Path) -> serde_json::Value {
+    let capabilities: Vec<String> = [
         "CHOWN",
         "DAC_OVERRIDE",
         "DAC_READ_SEARCH",
@@ -184,7 +196,7 @@ fn description(out: &Path, volume: &Path) -> serde_json::Value {
             "args": ["/lib/systemd/systemd", "--unit=check.service"],
             "env": ["container=runc", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
             "cwd": "/",
-            "capabilities": {"bounding": rights, "effective": rights, "permitted": rights},
+            "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
         },
         "root": {"path": "rootfs"},
         "hostname": "sweeper",
@@ -198,7 +210,7 @@ fn description(out: &Path, volume: &Path) -> serde_json::Value {
             fresh("/run"),
             fresh("/tmp"),
             bind(out, "/out"),
-            bind(volume, "/var/lib/docker/volumes/cvat_cvat_data/_data"),
+            bind(data, "/var/lib/docker/volumes/cvat_cvat_data/_data"),
         ],
         "linux": {
             "namespaces": namespaces.map(|kind| json!({"type": kind})),

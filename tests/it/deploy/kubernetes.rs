@@ -1,13 +1,15 @@
-//! The manifests: valid for three versions of Kubernetes, and their containers run by `runc` on a volume.
+//! The manifests: valid for three versions of Kubernetes, and their containers run by `runc` on a data root.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::container::{Bundle, Container, assert_swept, at_test_time, denied_by_docker, volume};
+use super::container::{
+    Bundle, Container, assert_swept, at_test_time, data_root, denied_by_docker,
+};
 use super::{checked, file, python_tool, seconds, yaml};
 use crate::exporter::server::Redis;
-use crate::world::{DAY, Run, World, export_name, sweeper};
+use crate::world::{DAY, Run, World, export_name};
 
 const FILES: [&str; 2] = ["kubernetes/cronjob.yaml", "kubernetes/indexed-job.yaml"];
 
@@ -24,7 +26,7 @@ fn the_manifests_are_valid_for_three_recent_versions() {
 }
 
 #[test]
-fn they_can_be_made_another_releases_as_they_say() {
+fn they_can_be_changed_for_another_release_as_they_say() {
     let Some(tool) = python_tool("kubernetes-validate") else { return };
     let scratch = tempfile::tempdir().unwrap();
     for name in FILES {
@@ -43,7 +45,7 @@ fn they_can_be_made_another_releases_as_they_say() {
     }
 }
 
-/// The one container of a pod, as the kubelet would start it: the pod of this index, if it has one.
+/// The only container of a pod, as the kubelet would start it in the pod with this index.
 fn container_of(pod: &Value, password: &str, index: usize) -> Container {
     let mine = &pod["containers"][0];
     let (of_pod, of_mine) = (&pod["securityContext"], &mine["securityContext"]);
@@ -64,7 +66,7 @@ fn container_of(pod: &Value, password: &str, index: usize) -> Container {
     for variable in mine["env"].as_array().unwrap() {
         let from = &variable["valueFrom"];
         let value = if let Some(value) = variable["value"].as_str() {
-            // Those above are put in; those below are not there yet.
+            // Variables above are substituted; those below are not defined yet.
             env.iter().fold(value.to_owned(), |value, (name, it)| {
                 value.replace(&format!("$({name})"), it)
             })
@@ -92,7 +94,7 @@ fn container_of(pod: &Value, password: &str, index: usize) -> Container {
     }
 }
 
-/// Runs a pod's container on a volume under a Redis server's lock.
+/// Runs the container of a pod on a data root, with the locks of a Redis server.
 fn run_pod(pod: &Value, index: usize, redis: &Redis, world: &World) -> Option<Run> {
     let mut container = container_of(pod, "s3cret-word", index);
     assert!(container.read_only && !container.new_privileges);
@@ -108,18 +110,18 @@ fn the_cron_jobs_pod_sweeps() {
     let Some(redis) = Redis::start(&["--requirepass", "s3cret-word"]) else { return };
     let Some(whole) = yaml("kubernetes/cronjob.yaml") else { return };
     let pod = &whole["spec"]["jobTemplate"]["spec"]["template"]["spec"];
-    let world = volume();
+    let world = data_root();
     let Some(run) = run_pod(pod, 0, &redis, &world) else { return };
     assert_swept(&world, &run.exits(0).json());
     assert_eq!(run.stderr, "");
 }
 
 #[test]
-fn a_cron_job_is_over_before_the_next_one_begins() {
+fn a_cron_job_ends_before_the_next_one_begins() {
     let Some(whole) = yaml("kubernetes/cronjob.yaml") else { return };
     let spec = &whole["spec"];
     assert_eq!(spec["concurrencyPolicy"], "Forbid");
-    assert_eq!(spec["schedule"], "0 0,12 * * *", "twelve hours between two");
+    assert_eq!(spec["schedule"], "0 0,12 * * *", "twelve hours apart");
     let job = &spec["jobTemplate"]["spec"];
     let ends = job["activeDeadlineSeconds"].as_u64().unwrap();
     assert!(ends < 12 * 3600);
@@ -128,7 +130,7 @@ fn a_cron_job_is_over_before_the_next_one_begins() {
 }
 
 #[test]
-fn the_indexed_jobs_pods_remove_everything_together() {
+fn the_pods_of_the_indexed_job_remove_everything_together() {
     let Some(redis) = Redis::start(&["--requirepass", "s3cret-word"]) else { return };
     let Some(whole) = yaml("kubernetes/indexed-job.yaml") else { return };
     let spec = &whole["spec"];
@@ -140,7 +142,7 @@ fn the_indexed_jobs_pods_remove_everything_together() {
         let shard = container_of(pod, "", index);
         assert_eq!(shard.get("SWEEPER_SHARD"), format!("{index}/{pods}"));
     }
-    let world = volume();
+    let world = data_root();
     for number in 10..60 {
         let name = std::path::Path::new("cache/export").join(export_name(number));
         world.file(name, 2 * DAY);
@@ -152,8 +154,5 @@ fn the_indexed_jobs_pods_remove_everything_together() {
         removed.push(run.exits(0).json()["totals"]["removed"].as_u64().unwrap());
     }
     assert_eq!(removed.iter().sum::<u64>(), 54, "{removed:?}");
-    let help = Run::of(sweeper(&["run", "--help"]));
-    if help.stdout.contains("--shard") {
-        assert!(removed.iter().filter(|one| **one > 0).count() > 4, "{removed:?}");
-    }
+    assert!(removed.iter().filter(|one| **one > 0).count() > 4, "{removed:?}");
 }

@@ -1,10 +1,9 @@
-//! The units: well-formed, closed to everything that a pass does not need, and open enough for one.
+//! The units: well-formed, with a sandbox that allows a pass and little else.
 
 use std::fs;
-
 use std::process::Command;
 
-use super::container::{Calls, Container, assert_sweeps, at_test_time, volume};
+use super::container::{Calls, Container, assert_sweeps, at_test_time, data_root};
 use super::{checked, file, has, put, seconds, static_binary};
 use crate::exporter::server::Redis;
 use crate::world::{can_be_root, tool};
@@ -31,8 +30,8 @@ fn the_units_are_well_formed() {
     if !has("systemd-analyze") {
         return;
     }
-    // A root directory as on a machine with the program installed: every complaint counts, those that
-    // are no failure for systemd too.
+    // A root directory like that of a machine with the program installed. Every complaint counts, also those
+    // that systemd does not consider a failure.
     let root = tempfile::tempdir().unwrap();
     let units = root.path().join("etc/systemd/system");
     let programs = ["usr/local/bin", "bin"].map(|dir| root.path().join(dir));
@@ -55,7 +54,7 @@ fn the_units_are_well_formed() {
 }
 
 #[test]
-fn the_services_are_exposed_to_little() {
+fn the_services_have_a_low_exposure_level() {
     if !has("systemd-analyze") {
         return;
     }
@@ -68,7 +67,7 @@ fn the_services_are_exposed_to_little() {
 }
 
 #[test]
-fn both_services_have_one_sandbox_and_one_place() {
+fn both_services_have_the_same_sandbox_and_data_root() {
     let [once, serve] = SERVICES.map(unit);
     let sandbox = |unit: &[(String, String)]| -> Vec<(String, String)> {
         let from = unit.iter().position(|(key, _)| key == "User").unwrap();
@@ -77,14 +76,14 @@ fn both_services_have_one_sandbox_and_one_place() {
     assert!(sandbox(&once).len() > 30);
     assert_eq!(sandbox(&once), sandbox(&serve));
     assert_eq!(setting(&once, "Environment"), setting(&serve, "Environment"));
-    // The timer's passes do not meet: one is over before the next begins.
+    // Passes of the timer do not overlap.
     let timer = unit("sweeper.timer");
     assert_eq!(setting(&timer, "OnCalendar"), "*-*-* 00,12:00:00");
     let deadline = setting(&once, "Environment").rsplit('=').next().unwrap();
     assert!(seconds(deadline) + 600 < 12 * 3600);
 }
 
-/// The system calls that the unit's filter leaves, with systemd's own sets.
+/// The system calls that the filter of a unit allows, with the sets that systemd has.
 fn granted(unit: &[(String, String)]) -> Vec<String> {
     fn expand(name: &str) -> Vec<String> {
         if !name.starts_with('@') {
@@ -111,8 +110,8 @@ fn granted(unit: &[(String, String)]) -> Vec<String> {
 
 #[test]
 fn a_pass_needs_no_more_than_the_service_has() {
-    // What of the sandbox can be had without systemd: user, no capabilities, no new privileges, a
-    // read-only root, the volume bound to its place, and the filter of system calls.
+    // The parts of the sandbox that work without systemd: the user, no capabilities, no new privileges, a
+    // read-only root, the data root at its path, and the filter of system calls.
     if !has("systemd-analyze") {
         return;
     }
@@ -138,19 +137,19 @@ fn a_pass_needs_no_more_than_the_service_has() {
         calls: Calls::Only(granted(&unit)),
     };
     at_test_time(&mut container);
-    // As README's /etc/sweeper.env.
+    // As in /etc/sweeper.env of docs/deployment.md.
     container.set("CVAT_REDIS_INMEM_HOST", "127.0.0.1");
     container.set("CVAT_REDIS_INMEM_PORT", &redis.port.to_string());
     assert_sweeps(&container, "unused");
 }
 
 #[test]
-fn the_directory_above_dockers_volumes_is_why_the_volume_is_bound() {
-    // Docker closes /var/lib/docker to all but root; a service that is user 1000 could not reach it.
+fn a_data_root_below_a_closed_directory_cannot_be_swept_without_the_bind_mount() {
+    // Only root can enter /var/lib/docker. A service that runs as user 1000 could not reach its volumes.
     if !can_be_root("a closed directory") {
         return;
     }
-    let world = volume();
+    let world = data_root();
     let above = world.root.parent().unwrap();
     let closed = std::os::unix::fs::PermissionsExt::from_mode(0o710);
     fs::set_permissions(above, closed).unwrap();

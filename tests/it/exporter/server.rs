@@ -1,4 +1,4 @@
-//! A Redis server of our own, and pottery clients in Python processes.
+//! A Redis server for one test, and pottery clients in Python processes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::start::Start;
 
-/// A port that leads to the server, whose clock is off by some seconds when it is asked through it.
+/// A port that leads to the server. When it is asked the time there, its clock is off by some seconds.
 pub fn with_clock_off(redis: &Redis, seconds: i64) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -21,7 +21,7 @@ pub fn with_clock_off(redis: &Redis, seconds: i64) -> u16 {
     port
 }
 
-/// One question, one answer, as our client has it; the answer to `TIME` is changed.
+/// Passes on one request and one answer at a time, as our client sends them. The answer to `TIME` is changed.
 fn pass_on(mut client: TcpStream, to: u16, seconds: i64) -> Option<()> {
     let mut server = TcpStream::connect(("127.0.0.1", to)).ok()?;
     let mut buffer = vec![0; 1 << 20];
@@ -40,9 +40,9 @@ fn pass_on(mut client: TcpStream, to: u16, seconds: i64) -> Option<()> {
     }
 }
 
-/// Whether the real parts are here: `redis-server`, and a Python with pottery. `tests/run` installs
-/// both, and there their absence is a failure; elsewhere one line says what was left out.
-fn are_there() -> bool {
+/// Whether there are a `redis-server` and a Python with pottery. `tests/run` installs both, so there they
+/// must exist. Elsewhere one line says what was left out.
+fn has_both() -> bool {
     let has = |command: &mut Command| {
         let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
         quiet.ended().is_ok_and(|status| status.success())
@@ -72,12 +72,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a server; nothing where the real parts are missing.
+    /// Starts a server; `None` where it cannot be tested.
     pub fn start(args: &[&str]) -> Option<Self> {
-        if !are_there() {
+        if !has_both() {
             return None;
         }
-        // Free now; another process could take it before the server does, so it is tried again.
+        // Another process could take the free port before the server does, so this is tried again.
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
@@ -85,11 +85,11 @@ impl Redis {
             let password = args.iter().position(|arg| arg == "--requirepass");
             let password = password.map(|at| args[at + 1].clone());
             let mut redis = Self { child, port, password, args };
-            if redis.comes_up() {
+            if redis.answers() {
                 return Some(redis);
             }
         }
-        panic!("no Redis server comes up");
+        panic!("no Redis server starts");
     }
 
     fn spawn(port: u16, args: &[String]) -> Child {
@@ -99,9 +99,9 @@ impl Redis {
         command.stdout(Stdio::null()).stderr(Stdio::null()).start().unwrap()
     }
 
-    fn comes_up(&mut self) -> bool {
+    fn answers(&mut self) -> bool {
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(10) {
+        while start.elapsed() < Duration::from_secs(60) {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return false;
             }
@@ -134,7 +134,17 @@ impl Redis {
         keys.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }
 
-    /// Every command the server is sent while something happens.
+    /// Sets these keys, as if another process held the locks.
+    pub fn lock_all(&self, keys: &[String]) {
+        let script = "for _, key in ipairs(KEYS) do \
+                      redis.call('SET', key, 'another-process', 'PX', 3600000) end";
+        let count = keys.len().to_string();
+        let args = ["EVAL", script, &count].into_iter();
+        self.cli(&args.chain(keys.iter().map(String::as_str)).collect::<Vec<_>>());
+        assert_eq!(self.keys().len(), keys.len());
+    }
+
+    /// Every command that the server receives while something happens.
     pub fn watch(&self, happens: impl FnOnce()) -> Vec<String> {
         let mut command = Command::new("redis-cli");
         command.args(["-p", &self.port.to_string()]);
@@ -174,7 +184,7 @@ impl Redis {
     pub fn restart(&mut self) {
         self.die();
         self.child = Self::spawn(self.port, &self.args);
-        assert!(self.comes_up());
+        assert!(self.answers());
     }
 }
 
@@ -194,15 +204,6 @@ fn script(body: &str, redis: &Redis) -> String {
     )
 }
 
-/// Runs Python with pottery to its end; what it printed.
-#[track_caller]
-pub fn python(body: &str, redis: &Redis, path: &Path) -> String {
-    let output =
-        Command::new(interpreter()).arg("-c").arg(script(body, redis)).arg(path).finish().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 /// Starts Python with pottery.
 pub fn start_python(body: &str, redis: &Redis, path: &Path) -> Child {
     let mut command = Command::new(interpreter());
@@ -214,7 +215,7 @@ pub fn start_python(body: &str, redis: &Redis, path: &Path) -> Child {
 pub struct Pottery(Child, ChildStdin);
 
 impl Pottery {
-    /// Takes the lock with a TTL in seconds, and keeps it until told or until it runs out.
+    /// Takes the lock with a TTL in seconds, and holds it until [`Self::release`] or until it expires.
     pub fn hold(redis: &Redis, path: &Path, ttl: u32) -> Self {
         let body = format!(
             "held = lock({ttl}); assert held.acquire(blocking=False)\nprint('held', flush=True)\n\
@@ -228,7 +229,7 @@ impl Pottery {
         Self(child, stdin)
     }
 
-    /// Lets it release; what it says then.
+    /// Releases the lock; returns what the client printed.
     pub fn release(mut self) -> String {
         writeln!(self.1).unwrap();
         let mut said = String::new();

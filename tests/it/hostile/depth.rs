@@ -1,4 +1,4 @@
-//! Trees far deeper than the stack and far more directories than open files, and very wide ones.
+//! Trees deeper than the stack and the limit on open files allow, and very wide ones.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,9 @@ use rustix::fs::{
 };
 use serde_json::Value;
 
-use super::{OLD, bounded, failures, sweeping, within};
+use super::{
+    OLD, assert_says_what_is_left, bounded, failures, in_removal, quarantines, sweeping, within,
+};
 use crate::start::Start;
 use crate::world::{NOW_SECS, Run, World, assert_counts, can_be_root, set_age, zone};
 
@@ -37,10 +39,10 @@ struct Well {
 }
 
 impl Well {
-    /// Digs it, all old. `furnish` is told each directory and its level, the top's being 0.
+    /// Digs it, all of it old. `furnish` is called with each directory and its level; the top has level 0.
     fn dig(top: PathBuf, levels: usize, furnish: impl Fn(BorrowedFd<'_>, usize)) -> Self {
         std::fs::create_dir(&top).unwrap();
-        // Made before the digging, to be filled up even if that fails.
+        // Made before the digging, so that it is removed even if that fails.
         let well = Self { top, levels };
         let mut here = dir(CWD, &well.top);
         for level in 0..levels {
@@ -75,9 +77,12 @@ impl Well {
 }
 
 impl Drop for Well {
-    /// What fills it up must not go down into it: each floor is moved up instead.
+    /// Does not descend: each level is moved up instead.
     fn drop(&mut self) {
-        let above = dir(CWD, self.top.parent().unwrap());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let Ok(above) = openat(CWD, self.top.parent().unwrap(), flags, Mode::empty()) else {
+            return;
+        };
         while let Ok(here) = openat(&above, "d", OFlags::DIRECTORY, Mode::empty())
             .or_else(|_| openat(CWD, &self.top, OFlags::DIRECTORY, Mode::empty()))
         {
@@ -97,7 +102,7 @@ impl Drop for Well {
 }
 
 /// With 128 descriptors, half a megabyte of stack, and a quarter for each worker.
-fn sweep_in_need(world: &World, args: &[&str]) -> Run {
+fn sweep_with_few_resources(world: &World, args: &[&str]) -> Run {
     let command = sweeping(world, args);
     let command = within("/usr/bin/env", &["RUST_MIN_STACK=262144"], &command);
     let limits = ["--nofile=128:128", "--stack=524288:524288"];
@@ -111,7 +116,7 @@ fn removed_and_freed(report: &Value) -> (Option<u64>, Option<u64>) {
 }
 
 #[test]
-fn twenty_thousand_old_levels_are_removed_and_rehearsed_alike() {
+fn a_dry_run_of_twenty_thousand_old_levels_agrees_with_their_removal() {
     let world = World::new();
     let well = Well::dig(world.path("tmp/well"), LEVELS, |at, level| {
         if level == LEVELS {
@@ -120,16 +125,16 @@ fn twenty_thousand_old_levels_are_removed_and_rehearsed_alike() {
     });
     let before = well.times();
     assert_eq!(before.len(), LEVELS + 1);
-    let rehearsal = sweep_in_need(&world, &["--dry-run"]).exits(0).json();
-    assert_eq!(well.times(), before, "a rehearsal leaves no trace");
-    let report = sweep_in_need(&world, &[]).exits(0).json();
+    let dry_run = sweep_with_few_resources(&world, &["--dry-run"]).exits(0).json();
+    assert_eq!(well.times(), before, "a dry run leaves no trace");
+    let report = sweep_with_few_resources(&world, &[]).exits(0).json();
     assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1), ("failed", 0)]);
-    assert_eq!(removed_and_freed(&report), removed_and_freed(&rehearsal));
+    assert_eq!(removed_and_freed(&report), removed_and_freed(&dry_run));
     assert!(!world.has("tmp/well"));
 }
 
 #[test]
-fn a_fresh_file_under_twenty_thousand_levels_spares_them_all() {
+fn a_fresh_file_below_twenty_thousand_levels_keeps_them_all() {
     let world = World::new();
     let well = Well::dig(world.path("tmp/well"), LEVELS, |at, level| {
         if level == LEVELS {
@@ -139,15 +144,15 @@ fn a_fresh_file_under_twenty_thousand_levels_spares_them_all() {
     world.file("tmp/gone", OLD);
     let before = well.times();
     for args in [&["--dry-run"][..], &[]] {
-        let report = sweep_in_need(&world, args).exits(0).json();
-        let counts = [("removed", 1), ("spared", 1), ("spared_by.used", 1), ("failed", 0)];
+        let report = sweep_with_few_resources(&world, args).exits(0).json();
+        let counts = [("removed", 1), ("skipped", 1), ("skipped_by.used", 1), ("failed", 0)];
         assert_counts(&report, "tmp", &counts);
         assert_eq!(well.times(), before, "{args:?}");
     }
     assert!(!world.has("tmp/gone"));
 }
 
-/// Sets or takes back what keeps a file from being removed, below more levels than a path can name.
+/// Changes an attribute of a file below more levels than a path can name.
 fn protect(at: BorrowedFd<'_>, how: &str) -> bool {
     let proc = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&at));
     let output =
@@ -156,13 +161,13 @@ fn protect(at: BorrowedFd<'_>, how: &str) -> bool {
 }
 
 #[test]
-fn what_cannot_be_removed_at_the_bottom_leaves_every_level_as_old_as_it_was() {
+fn a_failure_at_the_bottom_leaves_every_level_to_the_next_pass() {
     if !can_be_root("immutable files") {
         return;
     }
     let world = World::new();
     let levels = 3000;
-    let well = Well::dig(world.path("tmp/well"), levels, |at, level| {
+    let mut well = Well::dig(world.path("tmp/well"), levels, |at, level| {
         put_file(at, "beside", OLD);
         if level == levels {
             put_file(at, "stuck", OLD);
@@ -173,25 +178,35 @@ fn what_cannot_be_removed_at_the_bottom_leaves_every_level_as_old_as_it_was() {
         bottom = dir(&bottom, "d");
     }
     if !protect(bottom.as_fd(), "+i") {
-        eprintln!("left out: the temporary directory does not protect files");
+        eprintln!("left out: the temporary directory has no immutable files");
         return;
     }
-    let before = well.times();
-    let run = sweep_in_need(&world, &[]);
+    // Another pass that cannot remove it either says so again.
+    let runs = [(); 2].map(|()| sweep_with_few_resources(&world, &[]));
     let unprotected = protect(bottom.as_fd(), "-i");
-    let report = run.exits(1).json();
-    assert_counts(&report, "tmp", &[("failed", 1), ("removed", 0)]);
-    let failed = failures(&report);
-    let (path, errno) = failed.first_key_value().unwrap();
-    assert_eq!(
-        (path.components().count(), &**errno),
-        (well.top.components().count() + levels + 1, "EPERM")
+    let top = std::mem::replace(&mut well.top, in_removal(&world, "well"));
+    for (number, (run, top)) in runs.iter().zip([&top, &well.top]).enumerate() {
+        let report = run.exits(1).json();
+        assert_counts(&report, "tmp", &[("failed", 1), ("removed", 0)]);
+        let failed = failures(&report);
+        let (path, errno) = failed.first_key_value().unwrap();
+        assert!(path.starts_with(top), "{top:?}");
+        let depth = top.components().count() + levels + 1;
+        assert_eq!((path.components().count(), &**errno), (depth, "EPERM"));
+        if number == 0 {
+            // The file beside each directory.
+            assert_says_what_is_left(&report, path, levels + 1, &well.top);
+        }
+    }
+    assert_eq!(well.times().len(), levels + 1, "what is left");
+    assert!(
+        openat(&bottom, "beside", OFlags::PATH, Mode::empty()).is_err(),
+        "what could be removed"
     );
-    assert_eq!(well.times(), before, "what is left");
-    assert!(openat(&bottom, "beside", OFlags::PATH, Mode::empty()).is_err(), "what could go");
     assert!(unprotected && openat(&bottom, "stuck", OFlags::PATH, Mode::empty()).is_ok());
-    let report = sweep_in_need(&world, &[]).exits(0).json();
-    assert_counts(&report, "tmp", &[("removed", 1)]);
+    let report = sweep_with_few_resources(&world, &[]).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1), ("failed", 0)]);
+    assert!(quarantines(&world).is_empty() && !world.has("tmp/well"));
 }
 
 /// A directory of `files` files and `dirs` directories with a file in each.
@@ -211,30 +226,30 @@ fn wide(top: &Path, files: usize, dirs: usize) {
 }
 
 #[test]
-fn a_very_wide_tree_is_removed_and_rehearsed_alike() {
+fn a_dry_run_of_a_very_wide_tree_agrees_with_its_removal() {
     let world = World::new();
     wide(&world.path("tmp/wide"), 50_000, 5000);
-    let rehearsal = sweep_in_need(&world, &["--dry-run"]).exits(0).json();
+    let dry_run = sweep_with_few_resources(&world, &["--dry-run"]).exits(0).json();
     assert!(world.has("tmp/wide/file-49999") && world.has("tmp/wide/dir-4999/inside"));
-    let report = sweep_in_need(&world, &[]).exits(0).json();
+    let report = sweep_with_few_resources(&world, &[]).exits(0).json();
     assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1), ("failed", 0)]);
-    assert_eq!(removed_and_freed(&report), removed_and_freed(&rehearsal));
+    assert_eq!(removed_and_freed(&report), removed_and_freed(&dry_run));
     assert!(!world.has("tmp/wide"));
 }
 
 #[test]
-fn one_fresh_file_among_very_many_spares_the_tree() {
+fn one_fresh_file_among_very_many_keeps_the_tree() {
     let world = World::new();
     wide(&world.path("tmp/wide"), 5000, 500);
     set_age(&world.path("tmp/wide/dir-321/inside"), 0);
     let before = world.snapshot();
-    let report = sweep_in_need(&world, &[]).exits(0).json();
-    assert_counts(&report, "tmp", &[("removed", 0), ("spared_by.used", 1), ("failed", 0)]);
+    let report = sweep_with_few_resources(&world, &[]).exits(0).json();
+    assert_counts(&report, "tmp", &[("removed", 0), ("skipped_by.used", 1), ("failed", 0)]);
     assert_eq!(world.snapshot(), before);
 }
 
 #[test]
-fn busy_entries_of_very_many_instances_do_not_use_up_the_descriptors() {
+fn locked_entries_of_very_many_instances_do_not_use_up_the_descriptors() {
     let world = World::new();
     let held: Vec<std::fs::File> = (0..300)
         .map(|id| {
@@ -246,9 +261,9 @@ fn busy_entries_of_very_many_instances_do_not_use_up_the_descriptors() {
         })
         .collect();
     let args = ["--zones", "instance-tmp", "--lock-wait", "0s"];
-    let report = sweep_in_need(&world, &args).json();
+    let report = sweep_with_few_resources(&world, &args).json();
     drop(held);
-    let counts = [("removed", 300), ("spared", 300), ("failed", 0)];
+    let counts = [("removed", 300), ("skipped", 300), ("failed", 0)];
     assert_counts(&report, "instance-tmp", &counts);
     for id in 0..300 {
         assert!(
@@ -264,7 +279,7 @@ fn many_workers_in_deep_trees_do_not_use_up_the_descriptors() {
     let wells: Vec<Well> = (0..72)
         .map(|number| {
             Well::dig(world.path(format!("tmp/well-{number}")), levels, |at, level| {
-                // Something to do at the bottom, so that the workers meet there.
+                // Work at the bottom, so that many workers are there at the same time.
                 for file in (0..100).take_while(|_| level == levels) {
                     put_file(at, &file.to_string(), OLD);
                 }

@@ -1,4 +1,4 @@
-//! File systems that take nothing: read-only, or full to the last byte.
+//! File systems that accept no writes: read-only, or full to the last byte.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -41,14 +41,14 @@ fn on_a_read_only_file_system_everything_fails_and_nothing_changes() {
     }
 }
 
-/// Writes until there is no room, in ever smaller pieces.
+/// Writes until the disk is full, in ever smaller pieces.
 fn fill(world: &World) {
     let mut file = fs::File::create(world.path("ballast")).unwrap();
     for size in [1 << 16, 1 << 12, 1] {
         let piece = vec![b'b'; size];
         while file.write_all(&piece).is_ok() {}
     }
-    // And take all the names.
+    // Then uses up all inodes.
     let mut number = 0;
     let refusal = loop {
         number += 1;
@@ -60,13 +60,13 @@ fn fill(world: &World) {
     assert_eq!(refusal.kind(), ErrorKind::StorageFull);
 }
 
-/// The bytes that nothing lies in. Not all of them can be had: ext4 keeps some for itself.
+/// The free bytes. Not all of them can be used: ext4 reserves some.
 fn free(world: &World) -> u64 {
     let vfs = rustix::fs::statvfs(&world.root).unwrap();
     vfs.f_bfree * vfs.f_frsize
 }
 
-fn assert_a_full_one_is_swept(island: &Island) {
+fn assert_a_full_file_system_is_swept(island: &Island) {
     let world = &island.world;
     exports_and_trees(world, 200_000);
     fill(world);
@@ -86,9 +86,9 @@ fn assert_a_full_one_is_swept(island: &Island) {
 }
 
 #[test]
-fn a_full_file_system_is_swept_and_has_its_space_back() {
+fn a_full_file_system_is_swept_and_the_space_is_free_again() {
     if can_be_root("mounts") {
-        assert_a_full_one_is_swept(&Island::tmpfs("size=4m,nr_inodes=300"));
-        assert_a_full_one_is_swept(&Island::ext4());
+        assert_a_full_file_system_is_swept(&Island::tmpfs("size=4m,nr_inodes=300"));
+        assert_a_full_file_system_is_swept(&Island::ext4());
     }
 }

@@ -1,9 +1,9 @@
-//! Mounts in places where a sweep comes by. Whatever is mounted survives, and what it is mounted on.
+//! Mounts inside of zones. What is mounted survives, and so does what it is mounted on.
 
 use super::{Mounted, OLD, below, notes, sweep};
 use crate::world::{Run, World, assert_counts, can_be_root};
 
-/// An old tree with a place to mount something in, and an old file to show that the pass did its work.
+/// An old tree with a directory to mount something on, and an old file that shows that the pass ran.
 fn tree_with_a_mount_point() -> World {
     let world = World::new();
     world.file("tmp/gone", OLD);
@@ -14,13 +14,13 @@ fn tree_with_a_mount_point() -> World {
     world
 }
 
-/// The tree is spared, untouched, in a rehearsal and in a pass; the file beside it goes.
+/// The tree is skipped, untouched, in a dry run and in a pass; the file beside it is removed.
 #[track_caller]
-fn assert_tree_is_spared(world: &World) {
+fn assert_tree_is_skipped(world: &World) {
     let before = below(world, "tmp/old");
     for args in [&["--dry-run"][..], &[]] {
         let report = sweep(world, args).exits(0).json();
-        let counts = [("removed", 1), ("spared", 1), ("spared_by.mounted", 1), ("failed", 0)];
+        let counts = [("removed", 1), ("skipped", 1), ("skipped_by.mount_point", 1), ("failed", 0)];
         assert_counts(&report, "tmp", &counts);
         assert_eq!(below(world, "tmp/old"), before, "{args:?}");
     }
@@ -28,7 +28,7 @@ fn assert_tree_is_spared(world: &World) {
 }
 
 #[test]
-fn another_file_system_mounted_in_a_tree_spares_the_tree() {
+fn a_tree_with_another_file_system_in_it_is_skipped() {
     if !can_be_root("mounts") {
         return;
     }
@@ -36,23 +36,23 @@ fn another_file_system_mounted_in_a_tree_spares_the_tree() {
     let _mount = Mounted::tmpfs(&world.path("tmp/old/x/mnt"), "size=1m");
     world.file("tmp/old/x/mnt/inside", OLD);
     world.age_dirs("tmp/old", OLD);
-    assert_tree_is_spared(&world);
+    assert_tree_is_skipped(&world);
     assert!(world.has("tmp/old/x/mnt/inside"));
 }
 
 #[test]
-fn an_empty_file_system_mounted_in_a_tree_spares_the_tree() {
+fn a_tree_with_an_empty_file_system_in_it_is_skipped() {
     if !can_be_root("mounts") {
         return;
     }
     let world = tree_with_a_mount_point();
     let _mount = Mounted::tmpfs(&world.path("tmp/old/x/mnt"), "size=1m");
     world.age_dirs("tmp/old", OLD);
-    assert_tree_is_spared(&world);
+    assert_tree_is_skipped(&world);
 }
 
 #[test]
-fn a_bind_mount_of_the_same_file_system_in_a_tree_spares_the_tree() {
+fn a_tree_with_a_bind_mount_of_the_same_file_system_in_it_is_skipped() {
     if !can_be_root("mounts") {
         return;
     }
@@ -62,26 +62,26 @@ fn a_bind_mount_of_the_same_file_system_in_a_tree_spares_the_tree() {
     elsewhere.age_dirs("data", OLD);
     let canary = elsewhere.snapshot();
     let _mount = Mounted::bind(&elsewhere.path("data"), &world.path("tmp/old/x/mnt"));
-    assert_tree_is_spared(&world);
+    assert_tree_is_skipped(&world);
     assert_eq!(elsewhere.snapshot(), canary);
 }
 
 #[test]
-fn a_bind_mount_of_the_volume_in_itself_is_no_endless_way() {
+fn a_bind_mount_of_the_data_root_in_itself_is_no_endless_loop() {
     if !can_be_root("mounts") {
         return;
     }
     let world = tree_with_a_mount_point();
     let _mount = Mounted::bind(&world.root, &world.path("tmp/old/x/mnt"));
     let report = sweep(&world, &[]).exits(0).json();
-    assert_counts(&report, "tmp", &[("removed", 1), ("spared_by.mounted", 1), ("failed", 0)]);
+    assert_counts(&report, "tmp", &[("removed", 1), ("skipped_by.mount_point", 1), ("failed", 0)]);
     for path in ["tmp/old/a", "tmp/old/x/b", "tmp/old/x/mnt/tmp/old/y/c"] {
         assert!(world.has(path), "{path}");
     }
 }
 
 #[test]
-fn a_file_mounted_in_a_tree_spares_the_tree() {
+fn a_tree_with_a_mounted_file_in_it_is_skipped() {
     if !can_be_root("mounts") {
         return;
     }
@@ -89,7 +89,7 @@ fn a_file_mounted_in_a_tree_spares_the_tree() {
     let elsewhere = World::new();
     let canary = elsewhere.file("photo", OLD);
     let _mount = Mounted::bind(&canary, &world.path("tmp/old/x/b"));
-    assert_tree_is_spared(&world);
+    assert_tree_is_skipped(&world);
     assert!(elsewhere.has("photo"));
 }
 
@@ -114,7 +114,7 @@ fn a_mount_that_is_an_entry_of_tmp_is_kept() {
     world.age_dirs("tmp/disk", OLD);
     for args in [&["--dry-run"][..], &[]] {
         let report = sweep(&world, args).exits(0).json();
-        assert_counts(&report, "tmp", &[("removed", 1), ("kept", 3), ("kept_by.mounted", 3)]);
+        assert_counts(&report, "tmp", &[("removed", 1), ("kept", 3), ("kept_by.mount_point", 3)]);
     }
     assert_eq!(elsewhere.snapshot(), canary);
     assert!(world.has("tmp/disk/inside") && world.has("tmp/dir/inside") && world.has("tmp/file"));
@@ -132,7 +132,7 @@ fn a_file_mounted_over_an_expired_export_keeps_both() {
     let canary = elsewhere.file_of("file", OLD, b"from elsewhere");
     let mount = Mounted::bind(&canary, &export);
     let report = sweep(&world, &[]).exits(0).json();
-    assert_counts(&report, "export", &[("kept", 1), ("kept_by.mounted", 1), ("failed", 0)]);
+    assert_counts(&report, "export", &[("kept", 1), ("kept_by.mount_point", 1), ("failed", 0)]);
     drop(mount);
     assert_eq!(std::fs::read(&export).unwrap(), b"abcd");
     assert_eq!(std::fs::read(&canary).unwrap(), b"from elsewhere");
@@ -157,14 +157,14 @@ fn instances_that_are_or_hold_mounts_are_not_entered() {
     }
     let report = sweep(&world, &["--zones", "instance-tmp"]).exits(0).json();
     assert_counts(&report, "instance-tmp", &[("seen", 1), ("removed", 1), ("failed", 0)]);
-    let told = notes(&report, "instance-tmp");
-    assert_eq!(told.iter().filter(|note| note.contains("mount")).count(), 1, "{told:?}");
+    let noted = notes(&report, "instance-tmp");
+    assert_eq!(noted.iter().filter(|note| note.contains("mount")).count(), 1, "{noted:?}");
     assert!(world.has("tasks/8/tmp/inside") && world.has("tasks/9/tmp/inside"));
     assert!(!world.has("tasks/7/tmp/gone"));
 }
 
 #[test]
-fn an_old_cache_that_is_or_holds_a_mount_is_left_by_legacy() {
+fn legacy_leaves_a_cache_that_is_or_holds_a_mount_point() {
     if !can_be_root("mounts") {
         return;
     }
@@ -179,7 +179,8 @@ fn an_old_cache_that_is_or_holds_a_mount_is_left_by_legacy() {
     }
     world.age_dirs("tasks", OLD);
     let report = Run::of(world.command(&["legacy", "--format", "json"])).exits(0).json();
-    let counts = [("removed", 1), ("kept_by.mounted", 1), ("spared_by.mounted", 1), ("failed", 0)];
+    let counts =
+        [("removed", 1), ("kept_by.mount_point", 1), ("skipped_by.mount_point", 1), ("failed", 0)];
     assert_counts(&report, "legacy", &counts);
     assert!(world.has("tasks/2/export_cache/inside"));
     assert!(world.has("tasks/3/tmp/export_cache/deep/inside"));
@@ -187,7 +188,7 @@ fn an_old_cache_that_is_or_holds_a_mount_is_left_by_legacy() {
 }
 
 #[test]
-fn a_zone_on_a_disk_of_its_own_is_swept_and_the_mount_is_mentioned() {
+fn a_zone_on_a_file_system_of_its_own_is_swept_and_a_note_says_so() {
     if !can_be_root("mounts") {
         return;
     }
@@ -197,6 +198,6 @@ fn a_zone_on_a_disk_of_its_own_is_swept_and_the_mount_is_mentioned() {
     world.age_dirs("tmp/gone", OLD);
     let report = sweep(&world, &[]).exits(0).json();
     assert_counts(&report, "tmp", &[("removed", 1), ("failed", 0)]);
-    assert!(notes(&report, "tmp").contains(&"a mount of its own"), "{report:#}");
+    assert!(notes(&report, "tmp").contains(&"it is on a mount of its own"), "{report:#}");
     assert!(!world.has("tmp/gone"));
 }

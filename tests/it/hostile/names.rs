@@ -1,4 +1,4 @@
-//! Names that no sane program gives: each is handled, and none forges a line or steers a terminal.
+//! Unusual file names: each is handled, and none forges a line or controls a terminal.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,6 +13,9 @@ use serde_json::Value;
 use super::{OLD, USER, bounded};
 use crate::start::Start;
 use crate::world::{DAY, Run, World, as_user, can_be_root};
+
+/// The formats of a report; the first two are those of every command.
+const FORMATS: [&str; 3] = ["text", "json", "jsonl"];
 
 fn all() -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = [
@@ -68,8 +71,8 @@ fn all() -> Vec<Vec<u8>> {
     names
 }
 
-/// A volume whose entries, and itself, are called like that: files and trees that are old in `tmp`,
-/// with a fresh one beside them, and files among the exports.
+/// A data root with such names, and such a name itself: old files and trees in `tmp`, with a fresh file
+/// beside them, and files among the exports.
 fn world_of_names() -> World {
     let mut world = World::new();
     world.root.push("\u{1b}[31mda\nforged: ta\u{202e}");
@@ -90,20 +93,20 @@ fn world_of_names() -> World {
     world
 }
 
-/// Every name with the fate that it must have.
+/// Every name with the outcome that it must have.
 fn expected(world: &World) -> BTreeMap<PathBuf, (String, String)> {
-    let said = |fate: &str, reason: &str| (fate.to_owned(), reason.to_owned());
-    let mut outcomes = BTreeMap::from([(world.path("tmp/abc"), said("kept", "fresh"))]);
+    let outcome = |kind: &str, reason: &str| (kind.to_owned(), reason.to_owned());
+    let mut outcomes = BTreeMap::from([(world.path("tmp/abc"), outcome("kept", "fresh"))]);
     for name in all() {
         let name = OsStr::from_bytes(&name);
-        outcomes.insert(world.path("tmp").join(name), said("removed", "expired"));
-        outcomes.insert(world.path("cache/export").join(name), said("kept", "unrecognized"));
+        outcomes.insert(world.path("tmp").join(name), outcome("removed", "expired"));
+        outcomes.insert(world.path("cache/export").join(name), outcome("kept", "unrecognized"));
     }
     outcomes
 }
 
 #[test]
-fn whatever_it_is_called_it_goes_when_it_is_old_and_nothing_else_goes() {
+fn whatever_its_name_an_old_entry_is_removed_and_nothing_else_is() {
     let world = world_of_names();
     let args = ["run", "-v", "--format", "jsonl"];
     let run = Run::of(bounded(&world.command(&args)));
@@ -116,7 +119,7 @@ fn whatever_it_is_called_it_goes_when_it_is_old_and_nothing_else_goes() {
 }
 
 #[test]
-fn a_path_has_its_bytes_in_hex_beside_it_only_when_text_cannot_hold_it() {
+fn a_path_has_its_bytes_in_hex_beside_it_only_if_it_is_not_utf_8() {
     let world = world_of_names();
     let run = Run::of(world.command(&["run", "--dry-run", "--format", "jsonl"]));
     let mut in_hex = 0;
@@ -140,7 +143,7 @@ fn a_path_has_its_bytes_in_hex_beside_it_only_when_text_cannot_hold_it() {
     assert_eq!(in_hex, not_text);
 }
 
-/// Nothing in it steers a terminal, turns the writing direction or begins a line of its own.
+/// Nothing in it controls a terminal, changes the writing direction or starts a line of its own.
 #[track_caller]
 fn assert_harmless(printed: &[u8], what: &str) {
     let text = std::str::from_utf8(printed).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -150,29 +153,36 @@ fn assert_harmless(printed: &[u8], what: &str) {
     assert!(!text.lines().any(|line| line.starts_with("forged")), "{what}: a forged line:\n{text}");
 }
 
-/// Runs it in each format; everything it says must be harmless. It must say something on stdout.
-fn assert_all_harmless(args: &[&str], code: i32, command: impl Fn(&[&str]) -> Command) {
-    for format in ["text", "json", "jsonl"] {
+/// Runs it in each of its formats: everything that it prints must be harmless. It must print something to
+/// stdout.
+fn assert_all_harmless(
+    args: &[&str],
+    formats: &[&str],
+    code: i32,
+    command: impl Fn(&[&str]) -> Command,
+) {
+    for format in formats {
         let args = [args, &["--format", format]].concat();
         let Output { status, stdout, stderr } = bounded(&command(&args)).finish().unwrap();
         assert_eq!(status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&stderr));
         assert!(!stdout.is_empty());
         assert_harmless(&stdout, &format!("stdout of {args:?}"));
         assert_harmless(&stderr, &format!("stderr of {args:?}"));
-        if format != "text" {
+        if *format != "text" {
             assert!(String::from_utf8(stdout).unwrap().lines().all(|line| !line.is_empty()));
         }
     }
 }
 
 #[test]
-fn no_name_that_is_told_of_forges_a_line_or_steers_a_terminal() {
+fn no_printed_name_forges_a_line_or_controls_a_terminal() {
     let world = world_of_names();
-    assert_all_harmless(&["run", "-v", "--dry-run"], 0, |args| world.command(args));
-    assert_all_harmless(&["config"], 0, |args| world.command(args));
+    assert_all_harmless(&["run", "-v", "--dry-run"], &FORMATS, 0, |args| world.command(args));
+    // There are no entries that could have a line each.
+    assert_all_harmless(&["config"], &FORMATS[..2], 0, |args| world.command(args));
     let mut paths: Vec<_> = expected(&world).into_keys().collect();
     paths.push(world.path("tmp/no such\n\u{1b}[1mentry"));
-    for format in ["text", "json"] {
+    for format in &FORMATS[..2] {
         let mut command = world.command(&["why", "--format", format]);
         let Output { stdout, stderr, .. } = command.arg("--").args(&paths).finish().unwrap();
         assert!(!stdout.is_empty(), "{}", String::from_utf8_lossy(&stderr));
@@ -182,20 +192,20 @@ fn no_name_that_is_told_of_forges_a_line_or_steers_a_terminal() {
 }
 
 #[test]
-fn no_name_in_a_failure_forges_a_line_or_steers_a_terminal() {
+fn no_name_in_a_failure_forges_a_line_or_controls_a_terminal() {
     if !can_be_root("other users") {
         return;
     }
     let world = world_of_names();
     world.chown(USER);
     fs::set_permissions(world.path("tmp"), PermissionsExt::from_mode(0o555)).unwrap();
-    // What fails is still there in the next format; trees are emptied by the first.
-    assert_all_harmless(&["run", "-v"], 1, |args| as_user(USER, &world.command(args)));
+    // What fails is still there for the next format; trees are emptied by the first.
+    assert_all_harmless(&["run", "-v"], &FORMATS, 1, |args| as_user(USER, &world.command(args)));
     assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), all().len() + 1);
 }
 
 #[test]
-fn no_name_of_a_data_root_that_is_refused_forges_a_line_or_steers_a_terminal() {
+fn no_name_in_an_error_forges_a_line_or_controls_a_terminal() {
     let world = World::new();
     let odd = world.dir("x\n\u{1b}[31mforged: \u{202e}", 0);
     let mut command = crate::world::sweeper(&["run", "--data"]);

@@ -1,5 +1,5 @@
-//! A process that nobody takes care of: nobody reads what it says, there is no home, and the ground
-//! that it stands on is gone. The pass ends all the same, and what it should do is done.
+//! A poor environment: no process reads the output, there is no home directory, or the current directory
+//! is gone. The pass does its work and ends all the same.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,8 +11,8 @@ use crate::world::{Run, Stat, World, as_user, can_be_root, export_name};
 
 const ENTRIES: u32 = 300;
 
-/// More to tell than any buffer holds, and a fresh file.
-fn talkative() -> World {
+/// Enough entries that the output fills any buffer, and a fresh file.
+fn with_much_to_report() -> World {
     let world = World::new();
     for number in 0..ENTRIES {
         world.file(format!("cache/export/{}", export_name(number)), OLD);
@@ -30,7 +30,7 @@ fn assert_swept(world: &World, what: &str) {
     assert_eq!(left, [world.path("tmp/fresh")], "{what}");
 }
 
-/// The end of a pipe that nobody reads.
+/// The end of a pipe that no process reads.
 fn closed_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -38,9 +38,9 @@ fn closed_pipe() -> Stdio {
 }
 
 #[test]
-fn nobody_who_reads_stdout_or_stderr_is_needed() {
+fn a_pass_needs_no_reader_of_stdout_and_stderr() {
     for format in ["text", "json", "jsonl"] {
-        let world = talkative();
+        let world = with_much_to_report();
         let mut command = bounded(&world.command(&["run", "-v", "--format", format]));
         let output = command.stdout(closed_pipe()).stderr(closed_pipe()).awaited().unwrap();
         assert_eq!(output.status.code(), Some(0), "{format}");
@@ -49,9 +49,9 @@ fn nobody_who_reads_stdout_or_stderr_is_needed() {
 }
 
 #[test]
-fn a_reader_who_has_seen_enough_is_no_trouble_worth_a_word() {
+fn a_reader_that_closes_the_pipe_is_not_reported() {
     for format in ["text", "json", "jsonl"] {
-        let world = talkative();
+        let world = with_much_to_report();
         let mut command = bounded(&world.command(&["run", "--format", format]));
         let run =
             Run::from(command.stdout(closed_pipe()).stderr(Stdio::piped()).awaited().unwrap());
@@ -61,9 +61,9 @@ fn a_reader_who_has_seen_enough_is_no_trouble_worth_a_word() {
 }
 
 #[test]
-fn descriptors_that_are_closed_from_the_start_do_not_lead_the_report_into_the_volume() {
+fn with_descriptors_closed_from_the_start_the_report_is_not_written_to_a_file_of_the_data_root() {
     for format in ["text", "json", "jsonl"] {
-        let world = talkative();
+        let world = with_much_to_report();
         let fresh = Stat::of(&world.path("tmp/fresh"));
         let closed = r#"exec "$@" <&- >&- 2>&-"#;
         let command = world.command(&["run", "-v", "--format", format]);
@@ -75,13 +75,13 @@ fn descriptors_that_are_closed_from_the_start_do_not_lead_the_report_into_the_vo
 }
 
 #[test]
-fn a_report_that_finds_no_room_is_mentioned_and_the_pass_goes_on() {
+fn a_report_that_cannot_be_written_is_an_error_message_and_the_pass_continues() {
     for format in ["text", "json", "jsonl"] {
-        let world = talkative();
+        let world = with_much_to_report();
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut command = bounded(&world.command(&["run", "--format", format]));
         let run = Run::from(command.stdout(full).stderr(Stdio::piped()).awaited().unwrap());
-        assert!(run.stderr.contains("the report cannot be written"), "{}", run.stderr);
+        assert!(run.stderr.contains("cannot write the report: "), "{}", run.stderr);
         assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
         assert_swept(&world, format);
     }
@@ -95,7 +95,7 @@ fn no_home_no_temporary_directory_and_no_terminal_are_needed() {
         &["HOME=/nowhere", "TMPDIR=/nowhere", "TERM=odd"],
     ];
     for environment in homes {
-        let world = talkative();
+        let world = with_much_to_report();
         let command = world.command(&["run", "--progress", "always"]);
         let run = Run::of(bounded(&within("/usr/bin/env", environment, &command)));
         run.exits(0);
@@ -109,8 +109,8 @@ fn from(dir: &str, command: &Command) -> Command {
 }
 
 #[test]
-fn a_current_directory_that_is_gone_is_no_trouble() {
-    let world = talkative();
+fn a_pass_needs_no_current_directory() {
+    let world = with_much_to_report();
     let gone = world.dir("gone", 0);
     let command = world.command(&["run"]);
     let script = r#"cd "$0" && rmdir "$0" && exec "$@""#;
@@ -122,18 +122,18 @@ fn a_current_directory_that_is_gone_is_no_trouble() {
 }
 
 #[test]
-fn a_current_directory_that_may_not_be_written_is_no_trouble_and_data_is_found_from_it() {
+fn the_data_root_is_found_from_a_current_directory_that_is_not_writable() {
     if !can_be_root("other users") {
         return;
     }
-    let world = talkative();
+    let world = with_much_to_report();
     world.chown(USER);
     let above = world.root.parent().unwrap();
     fs::set_permissions(above, PermissionsExt::from_mode(0o555)).unwrap();
-    // `./data` is the data root of last resort.
+    // `./data` is one of the default data roots.
     let command = crate::world::sweeper(&["run", "--now", crate::world::NOW]);
     let run = Run::of(bounded(&as_user(USER, &from(above.to_str().unwrap(), &command))));
     run.exits(0);
     assert_swept(&world, &run.stdout);
-    assert_eq!(fs::read_dir(above).unwrap().count(), 1, "nothing was left there");
+    assert_eq!(fs::read_dir(above).unwrap().count(), 1, "no file was created there");
 }

@@ -1,16 +1,22 @@
-//! Sweeping as somebody who may not do everything: what is refused fails, and it alone.
+//! Sweeping with few permissions: what the system refuses fails, and nothing else does.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, lchown};
+use std::path::PathBuf;
 
-use super::{OLD, USER, below, failures, message_of, notes, sweep_as_user};
+use serde_json::Value;
+
+use super::{
+    OLD, USER, assert_says_what_is_left, below, failures, in_removal, message_of, notes,
+    quarantines, sweep_as_user,
+};
 use crate::world::{Stat, World, assert_counts, can_be_root, export_name};
 
 fn chmod(world: &World, path: &str, mode: u32) {
     fs::set_permissions(world.path(path), PermissionsExt::from_mode(mode)).unwrap();
 }
 
-/// Two trees and two files that are old, all of [`USER`].
+/// Two trees and two files, all of them old and owned by [`USER`].
 fn users_world() -> World {
     let world = World::new();
     for path in ["tmp/tree/a", "tmp/tree/part/b", "tmp/tree/z", "tmp/plain/inside", "tmp/file"] {
@@ -24,19 +30,20 @@ fn users_world() -> World {
     world
 }
 
-/// What is refused costs its tree; everything else goes.
+/// The tree fails; everything else is removed.
 #[track_caller]
-fn assert_all_went_but_the_tree(world: &World, failed: &str, errno: &str) {
+fn assert_only_the_tree_fails(world: &World, failed: &str, errno: &str) -> Value {
     let report = sweep_as_user(world, &[]).exits(1).json();
     assert_counts(&report, "tmp", &[("seen", 3), ("removed", 2), ("failed", 1)]);
     assert_counts(&report, "export", &[("removed", 1), ("failed", 0)]);
     assert_eq!(failures(&report), [(world.path(failed), errno.to_owned())].into());
     assert!(!world.has("tmp/plain") && !world.has("tmp/file"));
     assert!(!world.has(format!("cache/export/{}", export_name(1))));
+    report
 }
 
 #[test]
-fn a_directory_that_cannot_be_seen_into_leaves_its_tree_untouched() {
+fn a_tree_with_a_directory_that_cannot_be_read_is_left_untouched() {
     if !can_be_root("other users") {
         return;
     }
@@ -46,7 +53,7 @@ fn a_directory_that_cannot_be_seen_into_leaves_its_tree_untouched() {
         let world = users_world();
         chmod(&world, "tmp/tree/part", mode);
         let before = below(&world, "tmp/tree");
-        assert_all_went_but_the_tree(&world, failed, "EACCES");
+        assert_only_the_tree_fails(&world, failed, "EACCES");
         assert_eq!(below(&world, "tmp/tree"), before, "{mode:o}");
     }
 }
@@ -59,33 +66,62 @@ fn a_tree_that_cannot_be_opened_at_its_top_is_left_untouched() {
     let world = users_world();
     chmod(&world, "tmp/tree", 0o000);
     let before = below(&world, "tmp/tree");
-    assert_all_went_but_the_tree(&world, "tmp/tree", "EACCES");
+    assert_only_the_tree_fails(&world, "tmp/tree", "EACCES");
     assert_eq!(below(&world, "tmp/tree"), before);
 }
 
 #[test]
-fn what_a_directory_without_write_permission_keeps_of_a_tree_stays_as_old_as_it_was() {
+fn what_a_read_only_directory_keeps_of_a_tree_is_removed_by_the_next_pass() {
     if !can_be_root("other users") {
         return;
     }
     let world = users_world();
     chmod(&world, "tmp/tree/part", 0o500);
-    let before = below(&world, "tmp/tree");
-    assert_all_went_but_the_tree(&world, "tmp/tree/part/b", "EACCES");
-    let after = below(&world, "tmp/tree");
-    let left = ["tmp/tree", "tmp/tree/part", "tmp/tree/part/b"].map(|path| world.path(path));
-    assert!(after.keys().eq(left.iter()), "{after:#?}");
-    for (path, stat) in &after {
-        let was = &before[path];
-        assert_eq!((stat.atime, stat.mtime), (was.atime, was.mtime), "{path:?}");
+    let before = below(&world, "tmp/tree/part");
+    let report = assert_only_the_tree_fails(&world, "tmp/tree/part/b", "EACCES");
+    let rest = in_removal(&world, "tree");
+    assert_says_what_is_left(&report, &world.path("tmp/tree/part/b"), 2, &rest);
+    let part = rest.join("part");
+    let left = [&rest, &part, &part.join("b")].map(PathBuf::clone);
+    assert_eq!(below(&world, rest.to_str().unwrap()).into_keys().collect::<Vec<_>>(), left);
+    // Another pass that may not remove it either says so again. Nothing has changed in the directory.
+    let report = sweep_as_user(&world, &[]).exits(1).json();
+    assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
+    assert_eq!(failures(&report), [(part.join("b"), "EACCES".to_owned())].into());
+    assert_eq!(in_removal(&world, "tree"), rest);
+    for (path, was) in before {
+        let now = Stat::of(&rest.join(path.strip_prefix(world.path("tmp/tree")).unwrap()));
+        assert_eq!(now, was, "{path:?}");
     }
-    chmod(&world, "tmp/tree/part", 0o700);
+    fs::set_permissions(part, PermissionsExt::from_mode(0o700)).unwrap();
     let report = sweep_as_user(&world, &[]).exits(0).json();
-    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1), ("failed", 0)]);
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
 }
 
 #[test]
-fn a_file_of_ours_that_we_may_not_open_cannot_be_locked_and_stays() {
+fn a_tree_of_which_nothing_may_be_removed_has_its_own_name_again() {
+    if !can_be_root("other users") {
+        return;
+    }
+    let world = users_world();
+    for path in ["tmp/tree/a", "tmp/tree/z"] {
+        fs::remove_file(world.path(path)).unwrap();
+    }
+    world.age_dirs("tmp/tree", OLD);
+    chmod(&world, "tmp/tree/part", 0o500);
+    let before = below(&world, "tmp/tree");
+    assert_only_the_tree_fails(&world, "tmp/tree/part/b", "EACCES");
+    assert_eq!(below(&world, "tmp/tree"), before, "it is as old as it was");
+    assert_eq!(quarantines(&world), [] as [PathBuf; 0]);
+    chmod(&world, "tmp/tree/part", 0o700);
+    let report = sweep_as_user(&world, &[]).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_that_may_not_be_opened_cannot_be_locked_and_stays() {
     if !can_be_root("other users") {
         return;
     }
@@ -107,7 +143,7 @@ fn a_file_of_ours_that_we_may_not_open_cannot_be_locked_and_stays() {
 }
 
 #[test]
-fn a_file_in_a_tree_that_we_may_not_open_goes_by_its_age_and_that_is_said_once() {
+fn age_decides_about_a_file_in_a_tree_that_may_not_be_opened_and_one_note_says_so() {
     if !can_be_root("other users") {
         return;
     }
@@ -116,13 +152,13 @@ fn a_file_in_a_tree_that_we_may_not_open_goes_by_its_age_and_that_is_said_once()
     chmod(&world, "tmp/tree/z", 0o000);
     let report = sweep_as_user(&world, &[]).exits(0).json();
     assert_counts(&report, "tmp", &[("removed", 3), ("failed", 0)]);
-    let told = notes(&report, "tmp");
-    assert_eq!(told.iter().filter(|note| note.contains("open")).count(), 1, "{told:?}");
+    let noted = notes(&report, "tmp");
+    assert_eq!(noted.iter().filter(|note| note.contains("open")).count(), 1, "{noted:?}");
     assert!(!world.has("tmp/tree"));
 }
 
 #[test]
-fn where_the_system_does_not_tell_who_has_it_open_age_decides_and_that_is_said_once() {
+fn age_decides_where_the_system_does_not_tell_whether_a_file_is_open_and_one_note_says_so() {
     if !can_be_root("other users") {
         return;
     }
@@ -138,14 +174,15 @@ fn where_the_system_does_not_tell_who_has_it_open_age_decides_and_that_is_said_o
     assert_counts(&report, "export", &[("removed", 2), ("kept_by.fresh", 1), ("failed", 0)]);
     assert_counts(&report, "tmp", &[("removed", 3), ("failed", 0)]);
     for zone in ["export", "tmp"] {
-        let told = notes(&report, zone);
-        assert_eq!(told.iter().filter(|note| note.contains("open")).count(), 1, "{told:?}");
+        let noted = notes(&report, zone);
+        assert_eq!(noted.iter().filter(|note| note.contains("open")).count(), 1, "{noted:?}");
     }
     assert!(roots.iter().chain(&trees).all(|path| !path.exists()) && fresh.exists());
 }
 
 #[test]
-fn another_users_file_that_is_locked_is_spared_even_where_opens_are_not_told() {
+fn a_locked_file_of_another_user_is_skipped_even_where_the_system_does_not_tell_whether_it_is_open()
+{
     if !can_be_root("other users") {
         return;
     }
@@ -157,20 +194,20 @@ fn another_users_file_that_is_locked_is_spared_even_where_opens_are_not_told() {
     lchown(world.path("tmp/tree/part/b"), Some(0), Some(0)).unwrap();
     fs2::FileExt::lock_exclusive(&inside).unwrap();
     let report = sweep_as_user(&world, &["--lock-wait", "0s"]).exits(0).json();
-    assert_counts(&report, "export", &[("removed", 1), ("spared_by.busy", 1), ("failed", 0)]);
-    assert_counts(&report, "tmp", &[("removed", 2), ("spared_by.busy", 1), ("failed", 0)]);
+    assert_counts(&report, "export", &[("removed", 1), ("skipped_by.locked", 1), ("failed", 0)]);
+    assert_counts(&report, "tmp", &[("removed", 2), ("skipped_by.locked", 1), ("failed", 0)]);
     assert!(path.exists() && world.has("tmp/tree/part/b") && world.has("tmp/tree/a"));
 }
 
-/// Everything in a directory with these rights fails, with an error that says whose it is.
+/// Everything in a directory with this owner and mode fails, with an error that says so.
 #[track_caller]
-fn assert_nothing_may_go(uid: u32, mode: u32, errno: &str) {
+fn assert_everything_fails(uid: u32, mode: u32, errno: &str) {
     let world = users_world();
     for dir in ["tmp", "cache/export"] {
         lchown(world.path(dir), Some(uid), Some(uid)).unwrap();
         chmod(&world, dir, mode);
         for entry in fs::read_dir(world.path(dir)).unwrap() {
-            // Sticky directories protect what belongs to others.
+            // Sticky directories protect the files of other users.
             lchown(entry.unwrap().path(), Some(0), Some(0)).unwrap();
         }
     }
@@ -188,22 +225,26 @@ fn assert_nothing_may_go(uid: u32, mode: u32, errno: &str) {
         assert!(path.exists());
     }
     assert!(world.has("tmp/plain/inside"));
-    let told = notes(&report, "tmp");
-    assert_eq!(told.iter().filter(|note| note.contains("access times")).count(), 1, "{told:?}");
+    let noted = notes(&report, "tmp");
+    assert_eq!(
+        noted.iter().filter(|note| note.contains("may have moved their atimes")).count(),
+        1,
+        "{noted:?}"
+    );
 }
 
 #[test]
-fn in_a_directory_that_we_may_not_write_everything_fails_with_a_hint() {
+fn in_a_directory_that_is_not_writable_everything_fails_with_a_hint() {
     if can_be_root("other users") {
-        assert_nothing_may_go(USER, 0o555, "EACCES");
-        assert_nothing_may_go(0, 0o755, "EACCES");
+        assert_everything_fails(USER, 0o555, "EACCES");
+        assert_everything_fails(0, 0o755, "EACCES");
     }
 }
 
 #[test]
-fn in_a_sticky_directory_what_belongs_to_others_fails_with_a_hint() {
+fn in_a_sticky_directory_files_of_other_users_fail_with_a_hint() {
     if can_be_root("other users") {
-        assert_nothing_may_go(0, 0o1777, "EPERM");
+        assert_everything_fails(0, 0o1777, "EPERM");
     }
 }
 

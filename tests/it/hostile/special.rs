@@ -1,4 +1,4 @@
-//! What is neither a file nor a directory, and what the system protects.
+//! What is neither a file nor a directory, and what the system makes immutable.
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
@@ -10,7 +10,9 @@ use std::process::Command;
 
 use rustix::fs::{CWD, FileType, Mode, inotify, makedev, mknodat};
 
-use super::{Island, OLD, below, failures, sweep};
+use super::{
+    Island, OLD, assert_says_what_is_left, below, failures, in_removal, quarantines, sweep,
+};
 use crate::start::Start;
 use crate::world::{DAY, Stat, World, assert_counts, can_be_root, export_name, fifo, set_age};
 
@@ -27,7 +29,7 @@ fn device(path: &Path, kind: FileType) {
     set_age(path, OLD);
 }
 
-/// Notices who is opened.
+/// Counts how often some paths are opened.
 struct Opens(OwnedFd);
 
 impl Opens {
@@ -50,7 +52,7 @@ impl Opens {
     }
 }
 
-/// One of each kind in `dir`, old, called by what `name` makes of a number.
+/// One of each kind in `dir`, old, with the names that `name` makes of numbers.
 fn one_of_each(world: &World, dir: &str, name: fn(u32) -> String) -> Vec<PathBuf> {
     let path = |number| world.path(dir).join(name(number));
     let mut all = vec![path(1), path(2)];
@@ -88,14 +90,14 @@ fn fifos_sockets_and_devices_in_tmp_are_removed_and_never_opened() {
 }
 
 #[test]
-fn a_fresh_fifo_in_an_old_tree_spares_the_tree() {
+fn a_fresh_fifo_in_an_old_tree_keeps_the_tree() {
     let world = World::new();
     world.file("tmp/tree/old", OLD);
     fifo(&world.path("tmp/tree/pipe"), DAY);
     world.age_dirs("tmp/tree", OLD);
     let before = world.snapshot();
     let report = sweep(&world, &[]).exits(0).json();
-    assert_counts(&report, "tmp", &[("spared", 1), ("spared_by.used", 1)]);
+    assert_counts(&report, "tmp", &[("skipped", 1), ("skipped_by.used", 1)]);
     assert_eq!(world.snapshot(), before);
 }
 
@@ -119,7 +121,7 @@ fn what_is_not_a_file_among_the_exports_is_kept_and_never_opened() {
     assert_eq!(opens.count(), 0, "one was opened");
     let mut after = world.snapshot();
     let mut before = before;
-    // The one expired file that was removed moved its directory's times.
+    // The removal of the one expired file changed the times of its directory.
     for all in [&mut before, &mut after] {
         all.retain(|path, _| !path.ends_with("cache/export") && !path.ends_with(export_name(9)));
     }
@@ -147,7 +149,7 @@ fn links_in_tmp_are_removed_as_links() {
     assert_eq!(elsewhere.snapshot(), outside);
 }
 
-/// Something that cannot be changed, until the end.
+/// A path that is immutable until this is dropped.
 struct Immutable(PathBuf);
 
 impl Immutable {
@@ -168,7 +170,7 @@ impl Drop for Immutable {
     }
 }
 
-/// Runs `test` on a file system that can protect files.
+/// Runs `test` on a file system that has immutable files.
 fn where_files_can_be_immutable(test: impl FnOnce(&World)) {
     if !can_be_root("immutable files") {
         return;
@@ -199,31 +201,34 @@ fn an_immutable_export_fails_alone() {
 }
 
 #[test]
-fn what_an_immutable_file_keeps_of_a_tree_stays_as_old_as_it_was() {
+fn what_an_immutable_file_keeps_of_a_tree_is_removed_by_the_next_pass() {
     where_files_can_be_immutable(|world| {
         for path in ["a/b/stuck", "a/b/gone", "a/gone", "a/c/gone", "d/e/gone", "gone"] {
             world.file(format!("tmp/tree/{path}"), OLD);
         }
         world.age_dirs("tmp/tree", OLD);
         let stuck = world.path("tmp/tree/a/b/stuck");
-        let protected = Immutable::new(stuck.clone());
-        let mut before = below(world, "tmp/tree");
+        let mut protected = Immutable::new(stuck.clone());
+        let before = Stat::of(&stuck);
         let report = sweep(world, &[]).exits(1).json();
         assert_counts(&report, "tmp", &[("seen", 1), ("removed", 0), ("failed", 1)]);
-        assert_eq!(failures(&report), [(stuck, "EPERM".to_owned())].into());
-        let after = below(world, "tmp/tree");
-        let left: Vec<_> =
-            ["", "a", "a/b", "a/b/stuck"].map(|it| world.path("tmp/tree").join(it)).into();
-        assert_eq!(after.keys().cloned().collect::<Vec<_>>(), left, "what is left");
-        before.retain(|path, _| after.contains_key(path));
-        let times = |all: &std::collections::BTreeMap<PathBuf, Stat>| -> Vec<_> {
-            all.iter().map(|(path, stat)| (path.clone(), stat.atime, stat.mtime)).collect()
-        };
-        assert_eq!(times(&after), times(&before));
+        assert_eq!(failures(&report), [(stuck.clone(), "EPERM".to_owned())].into());
+        let rest = in_removal(world, "tree");
+        protected.0 = rest.join("a/b/stuck");
+        // Five files, and the directories `a/c`, `d` and `d/e`.
+        assert_says_what_is_left(&report, &stuck, 8, &rest);
+        let left: Vec<_> = ["", "a", "a/b", "a/b/stuck"].map(|it| rest.join(it)).into();
+        let after = || below(world, rest.to_str().unwrap()).into_keys().collect::<Vec<_>>();
+        assert_eq!(after(), left, "what is left");
+        // Another pass that cannot remove it either says so again.
+        let report = sweep(world, &[]).exits(1).json();
+        assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
+        assert_eq!(failures(&report), [(protected.0.clone(), "EPERM".to_owned())].into());
+        assert_eq!((after(), Stat::of(&protected.0)), (left, before));
         drop(protected);
         let report = sweep(world, &[]).exits(0).json();
-        assert_counts(&report, "tmp", &[("removed", 1)]);
-        assert!(!world.has("tmp/tree"));
+        assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1), ("failed", 0)]);
+        assert_eq!(std::fs::read_dir(world.path("tmp")).unwrap().count(), 0);
     });
 }
 
@@ -235,14 +240,45 @@ fn an_immutable_directory_fails_its_tree_and_nothing_else() {
         world.file("tmp/tree/stuck/b", OLD);
         world.file("tmp/tree/gone", OLD);
         world.age_dirs("tmp/tree", OLD);
-        let _protected = Immutable::new(world.path("tmp/tree/stuck"));
+        let mut protected = Immutable::new(world.path("tmp/tree/stuck"));
         let before = below(world, "tmp/tree/stuck");
-        let top = Stat::of(&world.path("tmp/tree"));
+        let report = sweep(world, &[]).exits(1).json();
+        assert_counts(&report, "tmp", &[("removed", 1), ("failed", 1)]);
+        let failed = failures(&report);
+        assert_eq!(failed.values().collect::<Vec<_>>(), ["EPERM"]);
+        let rest = in_removal(world, "tree");
+        protected.0 = rest.join("stuck");
+        assert_says_what_is_left(&report, failed.first_key_value().unwrap().0, 1, &rest);
+        let after = below(world, rest.to_str().unwrap());
+        assert_eq!(after.len(), before.len() + 1, "the tree itself, and what is stuck: {after:#?}");
+        for (path, was) in before {
+            let path = rest.join(path.strip_prefix(world.path("tmp/tree")).unwrap());
+            assert_eq!(after[&path], was, "{path:?}");
+        }
+        assert!(!world.has("tmp/gone"));
+        drop(protected);
+        let report = sweep(world, &[]).exits(0).json();
+        assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1), ("failed", 0)]);
+        assert_eq!(std::fs::read_dir(world.path("tmp")).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_tree_in_which_everything_is_immutable_has_its_own_name_again() {
+    where_files_can_be_immutable(|world| {
+        world.file("tmp/gone", OLD);
+        world.file("tmp/tree/stuck/a", OLD);
+        world.age_dirs("tmp/tree", OLD);
+        let protected = Immutable::new(world.path("tmp/tree/stuck"));
+        let before = below(world, "tmp/tree");
         let report = sweep(world, &[]).exits(1).json();
         assert_counts(&report, "tmp", &[("removed", 1), ("failed", 1)]);
         assert_eq!(failures(&report).into_values().collect::<Vec<_>>(), ["EPERM"]);
-        assert_eq!(below(world, "tmp/tree/stuck"), before);
-        assert_eq!(Stat::of(&world.path("tmp/tree")).mtime, top.mtime);
-        assert!(!world.has("tmp/gone") && !world.has("tmp/tree/gone"));
+        assert_eq!(below(world, "tmp/tree"), before, "it is as old as it was");
+        assert_eq!(quarantines(world), [] as [PathBuf; 0]);
+        drop(protected);
+        let report = sweep(world, &[]).exits(0).json();
+        assert_counts(&report, "tmp", &[("removed", 1), ("failed", 0)]);
+        assert_eq!(std::fs::read_dir(world.path("tmp")).unwrap().count(), 0);
     });
 }

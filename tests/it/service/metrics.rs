@@ -1,4 +1,4 @@
-//! What monitoring reads: the page, the file and the health, checked with Prometheus' own tool.
+//! What monitoring reads: the page, the file and the health page, checked with Prometheus' own tool.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -11,9 +11,9 @@ use super::{Serving, export, reports, serve, wait_until};
 use crate::start::Start;
 use crate::world::{DAY, HOUR, Run, World, can_be_root, export_name, zone};
 
-/// Has Prometheus' own tool read a text; it says nothing of a good one.
+/// Checks a text with Prometheus' own tool, which prints nothing about a good one.
 #[track_caller]
-fn promtool_agrees(text: &str) {
+fn assert_valid(text: &str) {
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -37,7 +37,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
 }
 
-/// One page: its status and its text.
+/// A page: its status and its text.
 fn get(address: &str, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -47,7 +47,7 @@ fn get(address: &str, request: &str) -> (u16, String) {
     (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
 }
 
-/// Where a service listens, from what it says.
+/// The address that a service listens on, from its log.
 fn address(service: &mut Serving) -> String {
     let line = service.says("/metrics");
     line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned()
@@ -71,7 +71,8 @@ fn assert_counts_equal(samples: &BTreeMap<String, f64>, reports: &[serde_json::V
         let found = samples[&format!("{metric}{{zone=\"{name}\"}}")];
         assert!((found - sum(key, None)).abs() < 0.5, "{metric} {found}");
     }
-    for (metric, key) in [("sweeper_kept_total", "kept_by"), ("sweeper_spared_total", "spared_by")]
+    for (metric, key) in
+        [("sweeper_kept_total", "kept_by"), ("sweeper_skipped_total", "skipped_by")]
     {
         for reason in zone(&reports[0], name)[key].as_object().unwrap().keys() {
             let found = samples[&format!("{metric}{{reason=\"{reason}\",zone=\"{name}\"}}")];
@@ -81,7 +82,7 @@ fn assert_counts_equal(samples: &BTreeMap<String, f64>, reports: &[serde_json::V
 }
 
 #[test]
-fn the_page_says_what_the_reports_say() {
+fn the_page_agrees_with_the_reports() {
     let world = World::new();
     for number in 0..5 {
         export(&world, number, 2 * DAY);
@@ -93,10 +94,10 @@ fn the_page_says_what_the_reports_say() {
     let mut service = Serving::on(&world, &args);
     let address = address(&mut service);
     assert!(address.starts_with("127.0.0.1:"), "{address}");
-    wait_until("the first pass", || get(&address, "GET /healthz").1.contains("was good"));
+    wait_until("the first pass", || get(&address, "GET /healthz").1.contains("without problems"));
     let (status, text) = get(&address, "GET /metrics");
     assert_eq!(status, 200);
-    promtool_agrees(&text);
+    assert_valid(&text);
     let all = samples(&text);
     assert!(all["sweeper_last_success_timestamp_seconds{zone=\"tmp\"}"] > 1.7e9);
     assert!(
@@ -113,10 +114,10 @@ fn the_page_says_what_the_reports_say() {
     let (_, last) = get(&address, "GET /metrics");
     let known = samples(&last);
     let reports = reports(&service.stop_any_time());
-    // A pass may have ended since; those before it add up.
+    // Another pass may have ended since; those before it add up.
     let wanted = known["sweeper_seen_total{zone=\"export\"}"];
     let mut seen = 0.0;
-    let so_far: Vec<_> = reports
+    let counted: Vec<_> = reports
         .into_iter()
         .take_while(|report| {
             let before = seen;
@@ -124,23 +125,23 @@ fn the_page_says_what_the_reports_say() {
             before < wanted
         })
         .collect();
-    assert_counts_equal(&known, &so_far, "export");
-    assert_counts_equal(&known, &so_far, "tmp");
+    assert_counts_equal(&known, &counted, "export");
+    assert_counts_equal(&known, &counted, "tmp");
 }
 
 #[test]
-fn health_is_told_in_words() {
+fn the_health_page_has_a_line_for_each_zone() {
     let world = World::new();
     let mut service = Serving::on(&world, &["--listen", ":0"]);
     let address_1 = address(&mut service);
     let (status, text) = get(&address_1, "GET /healthz");
     assert_eq!(status, 200);
     for zone in ["export", "tmp"] {
-        assert!(text.contains(&format!("{zone}: no pass yet, the first is due at ")), "{text}");
+        assert!(text.contains(&format!("{zone}: no pass yet; the first is due at ")), "{text}");
     }
     service.stop().0.exits(0);
 
-    // A zone that was left alone is not well, and the other one is.
+    // A zone that was left alone is a problem, and the other one is not.
     let dir = std::fs::File::open(world.path("tmp")).unwrap();
     rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let args = ["--listen", "0", "--at-start", "--if-running", "exit"];
@@ -149,16 +150,16 @@ fn health_is_told_in_words() {
     wait_until("the pass", || get(&address, "GET /healthz").0 == 503);
     let (_, text) = get(&address, "GET /healthz");
     assert!(
-        text.contains("export: the last pass ended at ") && text.contains("was good"),
+        text.contains("export: last pass ended at ") && text.contains("without problems"),
         "{text}"
     );
-    assert!(text.contains("tmp: the last pass ended at "), "{text}");
-    assert!(text.contains("it was left alone: another sweeper"), "{text}");
+    assert!(text.contains("tmp: last pass ended at "), "{text}");
+    assert!(text.contains("the zone was left alone: another sweeper"), "{text}");
     service.stop().0.exits(0);
 }
 
 #[test]
-fn a_run_writes_its_metrics_to_a_file_and_the_next_goes_on_from_there() {
+fn a_run_writes_its_metrics_to_a_file_and_the_next_run_adds_to_them() {
     let world = World::new();
     let dir = world.dir("collector", 0);
     let path = dir.join("sweeper.prom");
@@ -172,18 +173,18 @@ fn a_run_writes_its_metrics_to_a_file_and_the_next_goes_on_from_there() {
         world.file("tmp/old", 20 * DAY);
         reports.push(run(&["run"]).exits(0).json());
         let text = std::fs::read_to_string(&path).unwrap();
-        promtool_agrees(&text);
+        assert_valid(&text);
         assert_counts_equal(&samples(&text), &reports, "export");
         assert_counts_equal(&samples(&text), &reports, "tmp");
     }
     world.file("projects/1/export_cache/x", DAY);
     let legacy = run(&["legacy"]).exits(0).json();
     let text = std::fs::read_to_string(&path).unwrap();
-    promtool_agrees(&text);
+    assert_valid(&text);
     assert_counts_equal(&samples(&text), &[legacy], "legacy");
     assert_counts_equal(&samples(&text), &reports, "tmp");
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o644);
-    // A rehearsal counts nothing; nothing else is left in the directory.
+    // A dry run counts nothing. Nothing else is left in the directory.
     run(&["run", "--dry-run"]).exits(0);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
@@ -192,7 +193,7 @@ fn a_run_writes_its_metrics_to_a_file_and_the_next_goes_on_from_there() {
 }
 
 #[test]
-fn failures_are_counted_and_are_no_success() {
+fn a_pass_with_failures_counts_them_and_is_no_success() {
     if !can_be_root("metrics as uid 1000, with entries that cannot be removed") {
         return;
     }
@@ -207,7 +208,7 @@ fn failures_are_counted_and_are_no_success() {
     let report: Run = world.run_as(1000, &args);
     let report = report.exits(1).json();
     let text = std::fs::read_to_string(&path).unwrap();
-    promtool_agrees(&text);
+    assert_valid(&text);
     let all = samples(&text);
     assert_counts_equal(&all, &[report], "tmp");
     assert!(all.contains_key("sweeper_last_end_timestamp_seconds{zone=\"tmp\"}"));

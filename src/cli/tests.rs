@@ -1,0 +1,130 @@
+//! The command line: names, options, help.
+
+use super::*;
+
+fn read(args: &[&str]) -> Result<Args, String> {
+    parse(args.iter().map(OsString::from)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    for look in [Look::Help, Look::Manual] {
+        sweeper(look).debug_assert();
+        legacy("exportcachecleanup", look).debug_assert();
+    }
+}
+
+#[test]
+fn flags_come_out_by_the_key_of_their_setting() {
+    let args = read(&[
+        "sweeper",
+        "run",
+        "--data",
+        "/data",
+        "--exclude",
+        "a",
+        "--exclude",
+        "b",
+        "--dry-run",
+        "-v",
+    ])
+    .unwrap();
+    assert_eq!((args.command, args.verbosity), (Command::Run, Verbosity::Verbose));
+    assert_eq!(args.flags["data"], ["/data"]);
+    assert_eq!(args.flags["exclude"], ["a", "b"]);
+    assert_eq!(args.flags["dry_run"], [""]);
+    assert_eq!(args.flags.len(), 3);
+    let hold = read(&["sweeper", "hold", "/data/tmp/x", "--", "tar", "-c", "x"]).unwrap();
+    let command = ["tar", "-c", "x"].map(OsString::from).to_vec();
+    assert_eq!(hold.command, Command::Hold { path: "/data/tmp/x".into(), command });
+    let why = read(&["sweeper", "why", "a", "b"]).unwrap();
+    assert_eq!(why.command, Command::Why(vec!["a".into(), "b".into()]));
+}
+
+#[test]
+fn each_command_offers_only_what_applies_to_it() {
+    for (args, is_offered) in [
+        (&["run", "--ttl", "1h"][..], true),
+        (&["run", "--listen", "1"], false),
+        (&["serve", "--listen", "1"], true),
+        (&["serve", "--from0", "-"], false),
+        (&["legacy", "--older-than", "1d"], true),
+        (&["legacy", "--ttl", "1h"], false),
+        (&["legacy", "--redis", "redis://r"], false),
+        (&["why", "--dry-run", "x"], false),
+        (&["why", "--jobs", "2", "x"], false),
+        (&["why", "--older-than", "1d", "x"], true),
+        (&["why", "--format", "json", "x"], true),
+        (&["why", "--format", "jsonl", "x"], false),
+        (&["run", "--format", "jsonl"], true),
+        (&["exportcachecleanup", "--format", "jsonl"], true),
+        (&["hold", "--ttl", "1h", "x", "--", "y"], false),
+        (&["hold", "--lock-wait", "1h", "x", "--", "y"], true),
+        (&["merge", "--format", "json", "x"], true),
+        (&["merge", "--data", "/data", "x"], false),
+        (&["config", "--listen", "1", "--from0", "x", "--ttl", "1h"], true),
+        (&["config", "-v"], false),
+        (&["demo", "--data", "/data"], false),
+        (&["run", "--in-use", "spare"], false),
+        (&["run", "--profile", "none"], true),
+        (&["nonsense"], false),
+        (&[], false),
+    ] {
+        let args = [&["sweeper"], args].concat();
+        assert_eq!(read(&args).is_ok(), is_offered, "{args:?}");
+    }
+}
+
+#[test]
+fn under_the_names_of_cvat_it_is_the_command_of_cvat() {
+    for name in cvat::COMMANDS {
+        let path = format!("/usr/local/bin/{name}");
+        let args = read(&[&path, "--dry-run"]).unwrap();
+        assert_eq!((args.command, args.flags.contains_key("dry_run")), (Command::Legacy, true));
+        let help = read(&[&path, "--help"]).unwrap_err();
+        assert!(help.contains(&format!("Usage: {name} [OPTIONS]\n")), "{help}");
+        assert!(!help.contains("sweeper legacy") && help.contains("Exit codes"), "{help}");
+        let error = read(&[&path, "--zones", "tmp"]).unwrap_err();
+        assert!(error.contains(&format!("Usage: {name} [OPTIONS]")), "{error}");
+        assert!(read(&[&path, "--version"]).unwrap_err().starts_with(&format!("{name} ")));
+        assert_eq!(read(&["sweeper", name]).unwrap().command, Command::Legacy);
+    }
+    let help = read(&["/opt/renamed", "run", "--help"]).unwrap_err();
+    assert!(help.contains("Usage: sweeper run [OPTIONS]"), "{help}");
+}
+
+#[test]
+fn help_names_every_command_and_hides_what_is_for_tests() {
+    let help = read(&["sweeper", "--help"]).unwrap_err();
+    for name in sweeper(Look::Help).get_subcommands().map(clap::Command::get_name) {
+        assert!(help.contains(name), "{name}");
+    }
+    let help = read(&["sweeper", "run", "--help"]).unwrap_err();
+    assert!(help.contains("Exit codes") && !help.contains("--now"), "{help}");
+    assert!(read(&["sweeper", "run", "--now", "2026-01-01T00:00:00Z"]).is_ok());
+}
+
+#[test]
+fn completions_and_manual_cover_every_command() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    assert!(completions(clap_complete::Shell::Bash, &mut Full).is_err(), "no panic");
+    assert!(man(&mut Full).is_err());
+    let mut page = Vec::new();
+    man(&mut page).unwrap();
+    let page = String::from_utf8(page).unwrap();
+    for line in page.lines() {
+        assert!(line.len() <= 80 && !line.ends_with(' '), "{line}");
+    }
+    for command in sweeper(Look::Manual).get_subcommands() {
+        assert!(page.contains(&format!(".SS \"sweeper {}\"", command.get_name())));
+    }
+    assert!(page.contains("EXIT STATUS") && !page.contains("\\-\\-now"));
+}

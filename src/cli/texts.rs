@@ -1,0 +1,134 @@
+//! The longer texts of the help and the manual page.
+//!
+//! It must not repeat the help of a setting, which is in the table of settings.
+
+/// The last lines of `sweeper --help`.
+pub(super) const HINT: &str = "Try `sweeper demo` first, then `sweeper run --dry-run`. \
+    `sweeper <COMMAND> --help` lists the options of a command.";
+
+/// About `sweeper legacy`.
+pub(super) const LEGACY: &str =
+    "Remove the export caches that CVAT before 2.26 kept for each project, task and job";
+
+/// About `sweeper why`.
+pub(super) const WHY: &str = "Explain which rule applies to each path and what a pass would do now";
+
+/// About `sweeper config`.
+pub(super) const CONFIG: &str = "Show the settings and where each one comes from";
+
+/// About `sweeper merge`.
+pub(super) const MERGE: &str = "Add up the reports of several shards";
+
+/// About `sweeper demo`.
+pub(super) const DEMO: &str = "Sweep a small sample data root in a temporary directory";
+
+/// About `sweeper hold`.
+pub(super) const HOLD: &str =
+    "Run a command while holding the lock that protects a path from a sweep";
+
+/// How durations are written.
+pub(super) const DURATIONS: &str = "DUR is a duration with a unit, such as 36h, 14d or 1h30m.";
+
+/// After the help of commands that sweep.
+pub(super) const EXIT_CODES: &str = "\
+DUR is a duration with a unit, such as 36h, 14d or 1h30m.
+
+Exit codes (the highest applies):
+  0  the pass completed and nothing failed
+  1  the pass completed and some entries failed
+  2  the usage, the settings or the data root are wrong; nothing was done
+  3  the pass was stopped before its end
+  4  a lock backend could not be used, or another sweeper is at work; that zone was left alone";
+
+/// After the help of `sweeper merge`.
+pub(super) const MERGE_CODES: &str = "\
+The exit code is the highest of those in the reports. It is 3 if the report of a shard is missing, and 2 \
+if a report cannot be read or is not part of the same pass.";
+
+/// After the help of `sweeper hold`.
+pub(super) const HOLD_CODES: &str = "\
+DUR is a duration with a unit, such as 36h, 14d or 1h30m.
+
+The exit code is that of the command, or 126 if it cannot be run, 127 if it does not exist, 4 if the lock \
+is not available, and 2 if the usage is wrong.";
+
+/// The date of the manual page.
+pub(super) const MAN_DATE: &str = "2026-01-15";
+
+/// The description in the manual page.
+pub(super) const MAN_DESCRIPTION: &str = r".SH DESCRIPTION
+.B sweeper
+removes files and directories that have expired: the exports and temporary files
+of CVAT, and those of zones of your own.
+It takes the locks of the programs that use them, looks again under the lock, and
+keeps what it does not recognize.
+.PP
+A
+.I zone
+is a set of directories with one rule.
+Each file or directory in them is an
+.I entry\fR,
+which is removed or kept as a whole.
+";
+
+/// The sections of the manual page after those of the commands.
+pub(super) const MAN_SECTIONS: &str = r#".SH SETTINGS
+A setting is the first of: the flag, the variable
+.B SWEEPER_\fIFLAG
+(in upper case, with underscores), the key in the settings file (with underscores),
+and the default.
+Where CVAT has a variable of its own, it comes after
+.B SWEEPER_\fIFLAG\fR.
+An unknown flag, key or
+.B SWEEPER_
+variable is an error.
+.B sweeper config
+shows each setting and where it comes from.
+.PP
+.I DUR
+is a duration with a unit, such as 36h, 14d or 1h30m.
+Variables of CVAT keep their own units: whole seconds or days.
+.PP
+A list is a repeated flag, a variable with commas, or an array in the settings
+file.
+.SH "ZONES OF THE SETTINGS FILE"
+Each
+.B [[zone]]
+table adds a zone:
+.PP
+.nf
+[[zone]]
+name  = "label-exports"
+path  = "exports"        # below the data root, or absolute
+entry = "file"           # file | tree
+names = ['label-\ed+\e.zip'] # regular expressions of names
+used  = "mtime"          # mtime | tree | atime | entry
+ttl   = "7d"
+lock  = "flock"          # flock | none
+.fi
+.SH "EXIT STATUS"
+The highest of these applies:
+.TP
+.B 0
+The pass completed and nothing failed.
+.TP
+.B 1
+The pass completed and some entries failed.
+.TP
+.B 2
+The usage, the settings or the data root are wrong.
+Nothing was done.
+.TP
+.B 3
+The pass was stopped before its end.
+.TP
+.B 4
+A lock backend could not be used, or another sweeper is at work.
+That zone was left alone.
+.SH EXAMPLES
+Show what a pass would remove:
+.PP
+.nf
+sweeper run \-\-data /home/django/data \-\-dry\-run
+.fi
+"#;

@@ -1,0 +1,59 @@
+//! The commands, one file each. Each builds what it needs from the settings and runs it.
+//!
+//! It must not judge, lock or remove anything itself. The choice between a pass and a dry run is made in
+//! [`pass`], and nowhere else.
+
+mod config;
+mod demo;
+mod dispatch;
+mod hold;
+mod merge;
+pub mod pass;
+mod run;
+mod serve;
+mod why;
+
+use std::io;
+
+use crate::config::{Config, ConfigError, RawSettings};
+use crate::fs::RootError;
+use crate::protocol::ExitCode;
+pub use dispatch::main;
+
+/// Why a command cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data root cannot be used.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// Something else.
+    #[error("cannot start: {0}")]
+    Start(String),
+    /// Reports cannot be added.
+    #[error("cannot merge these reports: {0}")]
+    Merge(String),
+}
+
+/// The settings, after their warnings were logged.
+fn settings(raw: &RawSettings) -> Result<Config, ConfigError> {
+    let config = Config::resolve(raw)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+/// The exit code of a command after it has printed its result. A closed pipe is no error: its reader has
+/// seen enough.
+fn printed(result: io::Result<()>, code: ExitCode) -> ExitCode {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tracing::error!("cannot write to stdout: {error}");
+            code.max(ExitCode::SomeFailed)
+        }
+        _ => code,
+    }
+}

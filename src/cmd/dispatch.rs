@@ -1,0 +1,62 @@
+//! Runs the command that was typed.
+//!
+//! It must not do the work of a command.
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode as ProcessCode;
+
+use super::{Refusal, config, demo, hold, merge, printed, run, serve, settings, why};
+use crate::cli::{self, Args, Command};
+use crate::config::{LogFormat, RawSettings, Verbosity};
+use crate::os::logging;
+use crate::protocol::ExitCode;
+
+/// Runs the program with these arguments.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
+    let args = match cli::parse(args) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are printed to stdout and are no error.
+            let is_error = error.use_stderr();
+            let is_printed = error.print().is_ok();
+            return match (is_error, is_printed) {
+                (true, _) => ExitCode::Usage.into(),
+                (false, true) => ExitCode::Done.into(),
+                (false, false) => ExitCode::SomeFailed.into(),
+            };
+        }
+    };
+    let raw = RawSettings::read(args.flags.clone());
+    let detail = match args.verbosity {
+        Verbosity::Quiet => logging::Detail::Quiet,
+        Verbosity::Normal => logging::Detail::Normal,
+        Verbosity::Verbose => logging::Detail::Verbose,
+    };
+    let format = match LogFormat::of(&raw) {
+        LogFormat::Text => logging::LineFormat::Text,
+        LogFormat::Json => logging::LineFormat::Json,
+    };
+    logging::to_stderr(detail, format);
+    execute(&args, &raw).unwrap_or_else(|refusal| {
+        tracing::error!("{refusal}");
+        ExitCode::Usage.into()
+    })
+}
+
+fn execute(args: &Args, raw: &RawSettings) -> Result<ProcessCode, Refusal> {
+    let mut out = BufWriter::new(io::stdout());
+    let code = match &args.command {
+        Command::Run => run::run("run", &settings(raw)?, args.verbosity)?,
+        Command::Legacy => run::run("legacy", &settings(raw)?, args.verbosity)?,
+        Command::Serve => serve::serve(raw, args.verbosity)?,
+        Command::Hold { path, command } => return hold::hold(&settings(raw)?, path, command),
+        Command::Demo => demo::demo(&mut out)?,
+        Command::Why(paths) => why::why(&settings(raw)?, paths, &mut out)?,
+        Command::Merge(paths) => merge::merge(&settings(raw)?, paths, args.verbosity, &mut out)?,
+        Command::Config => config::config(&settings(raw)?, &mut out)?,
+        Command::Completions(shell) => printed(cli::completions(*shell, &mut out), ExitCode::Done),
+        Command::Man => printed(cli::man(&mut out), ExitCode::Done),
+    };
+    Ok(printed(out.flush(), code).into())
+}

@@ -1,0 +1,81 @@
+//! The words of `sweeper why`.
+//!
+//! It must not decide anything: it puts verdicts into words.
+
+use crate::protocol::{Freed, Rejection, Skipped};
+use crate::rules::{Expiry, FileKind, KeptReason, LastUse, Metadata, Rule};
+use crate::units;
+
+pub(super) const fn describe_type(metadata: &Metadata) -> &'static str {
+    match metadata.kind {
+        FileKind::File => "a regular file",
+        FileKind::Dir => "a directory",
+        FileKind::Symlink => "a symbolic link, judged by its own times and never followed",
+        FileKind::Special => "a FIFO, a socket or a device, never opened",
+    }
+}
+
+pub(super) fn describe_rule(rule: Rule) -> String {
+    let Expiry::After(ttl) = rule.expiry else {
+        return "expires at once, whatever its age".to_owned();
+    };
+    let ttl = units::coarse(ttl.as_duration());
+    match rule.last_use {
+        LastUse::Mtime => format!("expires when its mtime is older than {ttl}"),
+        LastUse::Atime => format!("expires when its last read is older than {ttl}"),
+        LastUse::Tree => format!("expires when nothing in it was used for {ttl}"),
+        LastUse::Entry => format!("expires when its own atime is older than {ttl}"),
+    }
+}
+
+/// Which time was the last use.
+pub(super) const fn describe_time(last_use: LastUse, metadata: &Metadata) -> &'static str {
+    let is_dir = matches!(metadata.kind, FileKind::Dir);
+    match last_use {
+        LastUse::Entry => "its own atime",
+        LastUse::Mtime | LastUse::Atime | LastUse::Tree if is_dir => {
+            "its own mtime; something in it may be newer"
+        }
+        LastUse::Mtime => "its mtime",
+        LastUse::Atime => "its atime",
+        LastUse::Tree => "the newer of its atime and mtime",
+    }
+}
+
+pub(super) fn describe_removal(freed: &Freed) -> String {
+    let Freed { bytes, linked } = freed;
+    let links = if linked.is_empty() { "" } else { " (without files that have other hard links)" };
+    format!("a run now would remove it and free {bytes}{links}")
+}
+
+pub(super) fn describe_rejection(why: Rejection) -> String {
+    match why {
+        Rejection::Skipped(why) => format!("a run now would skip it: {}", describe_skipped(why)),
+        Rejection::Failed(failure) => format!("a run now would fail to {failure}"),
+        Rejection::Unreached => "it was not looked at".to_owned(),
+        Rejection::NoLock(why) => format!("a run now would leave it alone: {why}"),
+    }
+}
+
+/// Why an entry is kept.
+pub(in crate::cmd) const fn describe_kept(why: KeptReason) -> &'static str {
+    match why {
+        KeptReason::Fresh => "it has not expired yet",
+        KeptReason::Unrecognized => "its zone does not recognize it, and what is unknown is kept",
+        KeptReason::NotAFile => "its zone holds regular files, and what is unknown is kept",
+        KeptReason::Excluded => "it has expired, but --exclude covers it",
+        KeptReason::MountPoint => "it is a mount point",
+    }
+}
+
+/// Why an entry is skipped.
+pub(in crate::cmd) const fn describe_skipped(why: Skipped) -> &'static str {
+    match why {
+        Skipped::Locked => "another process holds a lock on it",
+        Skipped::InUse => "another process has it, or something in it, open",
+        Skipped::Used => "something in it was used more recently",
+        Skipped::Replaced => "another file has its name now",
+        Skipped::Gone => "it is gone",
+        Skipped::MountPoint => "there is a mount point in it",
+    }
+}

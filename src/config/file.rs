@@ -1,0 +1,228 @@
+//! Reads the text of the settings file into values with their lines.
+//!
+//! It must not open the file or check a value. It is the only user of the `toml` crate. No message quotes
+//! a line of the file, because it may hold a password.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::closest::closest;
+use super::origin::ConfigError;
+use super::raw::SettingsFile;
+use super::settings::{SETTINGS, Setting};
+
+/// What a settings file says.
+#[derive(Debug, Default)]
+pub(super) struct FileSettings {
+    /// Settings by key.
+    pub(super) values: BTreeMap<&'static str, Field>,
+    /// The `[[zone]]` tables in their order.
+    pub(super) zones: Vec<ZoneTable>,
+}
+
+/// A `[[zone]]` table.
+#[derive(Debug)]
+pub(super) struct ZoneTable {
+    /// The line of its head.
+    pub(super) line: usize,
+    /// Its fields by key.
+    pub(super) fields: BTreeMap<String, Field>,
+}
+
+/// A value.
+#[derive(Debug)]
+pub(super) struct Field {
+    /// The line of its key.
+    pub(super) line: usize,
+    /// Its text; several if it is an array.
+    pub(super) texts: Vec<String>,
+}
+
+impl FileSettings {
+    /// Reads a settings file.
+    ///
+    /// # Errors
+    /// It is not TOML, or has a key that is not known or not of the right type.
+    pub(super) fn parse(file: &SettingsFile) -> Result<Self, ConfigError> {
+        let text = file.text.as_ref().map_err(|why| fail(&file.path, None, why.clone()))?;
+        let reader = Reader { path: &file.path, text };
+        let root = DeTable::parse(text).map_err(|error| {
+            let line = error.span().map(|span| reader.line(span.start));
+            fail(&file.path, line, format!("this is not TOML: {}", error.message()))
+        })?;
+        let mut settings = Self::default();
+        for (key, value) in root.get_ref() {
+            let line = reader.line(key.span().start);
+            if key.get_ref() == "zone" {
+                settings.zones = reader.zones(line, value)?;
+                continue;
+            }
+            let name: &str = key.get_ref();
+            let in_file = SETTINGS.iter().filter(|setting| setting.is_in_file());
+            let Some(setting) = in_file.clone().find(|setting| setting.key == name) else {
+                let known = in_file.map(|setting| setting.key).chain(["zone"]);
+                let closest = closest(name, known);
+                let why = format!("there is no setting {name:?}; did you mean {closest}?");
+                return Err(fail(&file.path, Some(line), why));
+            };
+            settings.values.insert(setting.key, reader.field(setting, line, value.get_ref())?);
+        }
+        Ok(settings)
+    }
+}
+
+/// An error about the settings file.
+pub(super) fn fail(path: &Path, line: Option<usize>, why: String) -> ConfigError {
+    ConfigError::File { path: path.to_owned(), line, why }
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    /// The line of a byte, from 1.
+    fn line(&self, at: usize) -> usize {
+        let before = self.text.as_bytes().get(..at).unwrap_or(self.text.as_bytes());
+        before.split(|byte| *byte == b'\n').count()
+    }
+
+    /// The value of a setting.
+    fn field(
+        &self,
+        setting: &Setting,
+        line: usize,
+        value: &DeValue<'_>,
+    ) -> Result<Field, ConfigError> {
+        match (value, setting.is_list()) {
+            (DeValue::Array(_), false) => {
+                let why = format!("{}: it takes one value, not an array", setting.key);
+                Err(fail(self.path, Some(line), why))
+            }
+            _ => self.texts(setting.key, line, value),
+        }
+    }
+
+    fn texts(&self, key: &str, line: usize, value: &DeValue<'_>) -> Result<Field, ConfigError> {
+        let texts: Option<Vec<String>> = match value.as_array() {
+            Some(items) => items.iter().map(|item| plain(item.get_ref())).collect(),
+            None => plain(value).map(|text| vec![text]),
+        };
+        let wrong = || {
+            let why = format!("{key}: write text, a whole number, true or false");
+            fail(self.path, Some(line), why)
+        };
+        Ok(Field { line, texts: texts.ok_or_else(wrong)? })
+    }
+
+    fn zones(
+        &self,
+        line: usize,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Vec<ZoneTable>, ConfigError> {
+        let wrong = || fail(self.path, Some(line), "write a zone as [[zone]]".to_owned());
+        let tables = value.get_ref().as_array().ok_or_else(wrong)?;
+        tables
+            .iter()
+            .map(|table| self.zone(table.get_ref().as_table().ok_or_else(wrong)?, table))
+            .collect()
+    }
+
+    fn zone(
+        &self,
+        table: &DeTable<'_>,
+        at: &Spanned<DeValue<'_>>,
+    ) -> Result<ZoneTable, ConfigError> {
+        let mut fields = BTreeMap::new();
+        for (key, value) in table {
+            let (name, line) = (key.get_ref().to_string(), self.line(key.span().start));
+            let field = self.texts(&name, line, value.get_ref())?;
+            fields.insert(name, field);
+        }
+        Ok(ZoneTable { line: self.line(at.span().start), fields })
+    }
+}
+
+/// The text of a plain value.
+fn plain(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().replace('_', "")),
+        DeValue::Boolean(is_true) => Some(is_true.to_string()),
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<FileSettings, String> {
+        let file = SettingsFile {
+            path: "/etc/s.toml".into(),
+            text: Ok(text.to_owned()),
+            is_regular: true,
+        };
+        FileSettings::parse(&file).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_are_read_with_their_lines() {
+        let file = parse(
+            "# settings\nttl = '36h'\njobs = 1_6\r\nnice = true\n\nexclude = [\n  'a*',\n  'b*',\n]\n\
+             [[zone]]\nname = 'a'\n\n[[zone]]\n  name = 'b'\n  names = ['x', 'y']\n",
+        )
+        .unwrap();
+        let value = |key| {
+            let field = &file.values[key];
+            (field.line, field.texts.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        assert_eq!(value("ttl"), (2, vec!["36h"]));
+        assert_eq!(value("jobs"), (3, vec!["16"]));
+        assert_eq!(value("nice"), (4, vec!["true"]));
+        assert_eq!(value("exclude"), (6, vec!["a*", "b*"]));
+        let [a, b] = file.zones.as_slice() else { panic!("{:?}", file.zones) };
+        assert_eq!((a.line, a.fields["name"].line, b.line), (10, 11, 13));
+        assert_eq!(b.fields["names"].texts, ["x", "y"]);
+    }
+
+    #[test]
+    fn each_refusal_names_the_file_and_the_line() {
+        for (text, words) in [
+            ("\ntttl = '5h'", "line 2: there is no setting \"tttl\"; did you mean ttl?"),
+            ("dry-run = true", "line 1: there is no setting \"dry-run\"; did you mean dry_run?"),
+            ("[zones]", "line 1: zones: write text"),
+            ("\n[Zone]", "line 2: there is no setting \"Zone\"; did you mean zone?"),
+            ("now = 'x'", "there is no setting \"now\""),
+            ("config = 'x'", "there is no setting \"config\""),
+            ("ttl = 1.5", "line 1: ttl: write text"),
+            ("ttl = 0x10", "line 1: ttl: write text"),
+            ("ttl = ['1h']", "line 1: ttl: it takes one value"),
+            ("exclude = [1.5]", "line 1: exclude: write text"),
+            ("\n\n[zone]\nname = 'a'", "line 3: write a zone as [[zone]]"),
+            ("zone = ['a']", "line 1: write a zone as [[zone]]"),
+            ("ttl = '1h'\nnot toml", "line 2: this is not TOML"),
+            ("ttl = '1h'\nttl = '2h'", "line 2: this is not TOML"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with("settings file \"/etc/s.toml\""), "{error}");
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_message_quotes_the_file() {
+        let error = parse("redis = 'redis://:hunter2@host").unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+        let error = parse("redis = [['redis://:hunter2@host']]").unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,148 @@
+//! The settings of locks: which ones are taken, and where the server is.
+//!
+//! It must not connect. A password is never shown.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::origin::{ConfigError, Origin};
+use super::values::{Values, exact};
+use super::words::{FileLocks, Profile};
+use crate::cvat::{self, variables};
+use crate::lock::redis::Server;
+
+/// The locks to take.
+#[derive(Debug, Clone)]
+pub struct LockPlan {
+    /// On the entries themselves.
+    pub files: FileLocks,
+    /// That of the application, for zones that have one.
+    pub application: Option<ApplicationLock>,
+}
+
+/// How to take the application's lock.
+#[derive(Debug, Clone)]
+pub struct ApplicationLock {
+    /// The server.
+    pub server: Server,
+    /// The data root as the application sees it, if it is set: its lock keys are made from that path.
+    pub data_root: Option<PathBuf>,
+    /// The paths at which the application is known to see its data root.
+    pub own_roots: Vec<PathBuf>,
+    /// After this time the server drops a lock.
+    pub ttl: Duration,
+    /// Whether it is an error to guess the data root (`--lock redis`).
+    pub is_required: bool,
+}
+
+impl LockPlan {
+    pub(super) fn resolve(values: &mut Values<'_>) -> Result<Self, ConfigError> {
+        let backend = values.choice("lock")?.to_owned();
+        let server = server(values)?;
+        let ttl = lock_ttl(values)?;
+        let data_root = values.optional("cvat_data", |path| {
+            // Keys are compared byte by byte, so there is no directory that a relative path could be in.
+            let is_absolute = Path::new(path).is_absolute();
+            if is_absolute {
+                Ok(PathBuf::from(path))
+            } else {
+                Err("write an absolute path".to_owned())
+            }
+        })?;
+        let server = match (backend.as_str(), server) {
+            ("redis", _) if values.profile == Profile::None => {
+                return Err(values
+                    .wrong("lock", "only exports of CVAT have a lock in Redis: use profile cvat"));
+            }
+            ("redis", None) => {
+                let host = variables::REDIS_HOST;
+                return Err(
+                    values.wrong("lock", format!("no Redis server is set: set redis or {host}"))
+                );
+            }
+            ("auto" | "redis", server) => server,
+            _ => None,
+        };
+        let own_roots = cvat::own_data_roots(values.env_of_cvat(variables::BASE_DIR));
+        let is_required = backend == "redis";
+        let files = if backend == "none" { FileLocks::Unlocked } else { FileLocks::Flock };
+        let application =
+            server.map(|server| ApplicationLock { server, data_root, own_roots, ttl, is_required });
+        Ok(Self { files, application })
+    }
+}
+
+/// After which time a lock in Redis expires. CVAT refuses to start unless it waits longer than that for a
+/// lock, so such a pair is refused here too.
+fn lock_ttl(values: &mut Values<'_>) -> Result<Duration, ConfigError> {
+    let ttl = values.duration("lock_ttl")?;
+    if ttl < Duration::from_secs(1) {
+        return Err(values.wrong("lock_ttl", "it is less than a second"));
+    }
+    if ttl > Duration::from_secs(86_400) {
+        return Err(values.wrong("lock_ttl", "it is more than a day"));
+    }
+    let set =
+        variables::LOCK_WAITS.iter().find_map(|name| Some((*name, values.env_of_cvat(name)?)));
+    let Some((name, text)) = set else { return Ok(ttl) };
+    let why = match variables::seconds(text) {
+        Ok(wait) if wait > ttl => return Ok(ttl),
+        Ok(_) => format!("it is not longer than the TTL of a lock, {}", exact(ttl)),
+        Err(why) => why,
+    };
+    Err(wrong_variable(name, text, why))
+}
+
+/// The server of the setting, or else of CVAT's own variables. What is shown of it has no password.
+fn server(values: &mut Values<'_>) -> Result<Option<Server>, ConfigError> {
+    let password = values.env_of_cvat(variables::REDIS_PASSWORD);
+    let (server, origin) = if let Some(url) = values.text("redis") {
+        let origin = values.origin("redis");
+        let server = Server::from_url(url).map_err(|why| values.wrong("redis", why))?;
+        if matches!(origin, Origin::Flag(_)) && server.has_password() {
+            let why = format!(
+                "everyone can see a password on the command line with `ps`: set SWEEPER_REDIS \
+                 instead, or {} and a URL without a password",
+                variables::REDIS_PASSWORD
+            );
+            return Err(values.wrong("redis", why));
+        }
+        (server, origin)
+    } else if let Some((server, origin)) = server_of_cvat(values, password)? {
+        (server, origin)
+    } else {
+        return Ok(None);
+    };
+    let server = server.or_password(password);
+    values.show_from("redis", server.shown(), origin);
+    Ok(Some(server))
+}
+
+fn server_of_cvat(
+    values: &Values<'_>,
+    password: Option<&str>,
+) -> Result<Option<(Server, Origin)>, ConfigError> {
+    let host = values.env_of_cvat(variables::REDIS_HOST);
+    let port = values.env_of_cvat(variables::REDIS_PORT);
+    let name = match (host, port, password) {
+        (Some(_), _, _) => variables::REDIS_HOST,
+        (None, Some(_), _) => variables::REDIS_PORT,
+        (None, None, Some(_)) => variables::REDIS_PASSWORD,
+        (None, None, None) => return Ok(None),
+    };
+    let number = match port {
+        None => variables::DEFAULT_REDIS_PORT,
+        Some(text) => text.trim().parse().map_err(|_| {
+            wrong_variable(variables::REDIS_PORT, text, "it is not a port".to_owned())
+        })?,
+    };
+    let host = host.unwrap_or(variables::DEFAULT_REDIS_HOST);
+    let server =
+        Server::at(host, number).map_err(|why| wrong_variable(variables::REDIS_HOST, host, why))?;
+    Ok(Some((server, Origin::Env(name.to_owned()))))
+}
+
+fn wrong_variable(name: &str, value: &str, why: String) -> ConfigError {
+    let origin = Origin::Env(name.to_owned());
+    ConfigError::Value { key: name.to_owned(), value: value.to_owned(), origin, why }
+}

@@ -1,0 +1,249 @@
+//! Settings as they were given, before any check: flags, environment and the text of the settings file.
+//!
+//! This is the only place that reads the environment. Everything is read once, so that a settings file may
+//! be a pipe. It must not interpret a value, except to find the settings file.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::closest::closest;
+use super::origin::ConfigError;
+use super::settings::{PREFIX, SETTINGS, Setting};
+
+/// Flags by the key of their setting; a switch has an empty value.
+pub type Flags = BTreeMap<&'static str, Vec<String>>;
+
+/// A settings file is not longer than this.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Settings as they were given, and what else the machine says.
+#[derive(Debug, Clone, Default)]
+pub struct RawSettings {
+    /// The flags.
+    pub flags: Flags,
+    /// The environment.
+    pub env: BTreeMap<String, String>,
+    /// The settings file, if one is named.
+    pub file: Option<SettingsFile>,
+    /// The home directories of this machine.
+    pub homes: Vec<PathBuf>,
+    /// The running program.
+    pub program: Option<PathBuf>,
+    /// The working directory.
+    pub directory: PathBuf,
+    /// The number of processors that this process may use; 0: unknown.
+    pub processors: usize,
+}
+
+/// The settings file.
+#[derive(Debug, Clone)]
+pub struct SettingsFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its text, or why it cannot be read.
+    pub text: Result<String, String>,
+    /// Whether it can be read again; a pipe cannot.
+    pub is_regular: bool,
+}
+
+impl RawSettings {
+    /// The flags, with the environment of this process and the settings file that they name.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn read(flags: Flags) -> Self {
+        let env: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| {
+                // What is not UTF-8 cannot be a value of ours; with replacement characters it is refused.
+                Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+            })
+            .collect();
+        let mut raw = Self {
+            flags,
+            env,
+            file: None,
+            homes: Vec::new(),
+            program: std::env::current_exe().ok(),
+            directory: std::env::current_dir().unwrap_or_default(),
+            // This respects the CPU affinity and the quotas of containers.
+            processors: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        };
+        raw.homes = raw.find_homes();
+        raw.file = raw.file_path().map(|path| SettingsFile::read(&path));
+        raw
+    }
+
+    /// The same flags and environment with the settings file read again. A settings file that is a pipe
+    /// keeps its text.
+    #[must_use]
+    pub fn read_again(&self) -> Self {
+        let file = self.file.as_ref().map(|file| {
+            if file.is_regular { SettingsFile::read(&file.path) } else { file.clone() }
+        });
+        Self { file, ..self.clone() }
+    }
+
+    /// A variable that is set and not empty. Compose files set missing variables to an empty text.
+    pub(super) fn env(&self, name: &str) -> Option<&str> {
+        self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Refuses variables with our prefix that are no settings.
+    pub(super) fn check_variables(&self) -> Result<(), ConfigError> {
+        let known: Vec<String> = SETTINGS.iter().filter_map(Setting::variable).collect();
+        let unknown = self.env.iter().find(|(name, value)| {
+            name.starts_with(PREFIX)
+                && !known.contains(name)
+                && !name.starts_with("SWEEPER_TESTS_")
+                && !is_of_kubernetes(name, value)
+        });
+        match unknown {
+            None => Ok(()),
+            Some((name, _)) => Err(ConfigError::Variable {
+                name: name.clone(),
+                closest: closest(name, known.iter().map(String::as_str)),
+            }),
+        }
+    }
+
+    fn file_path(&self) -> Option<PathBuf> {
+        let flag = self.flags.get("config").and_then(|values| values.last());
+        let variable = Setting::find("config").and_then(Setting::variable)?;
+        flag.map(String::as_str).or_else(|| self.env(&variable)).map(PathBuf::from)
+    }
+
+    fn find_homes(&self) -> Vec<PathBuf> {
+        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let listed = users.lines().filter_map(|line| line.split(':').nth(5)).map(PathBuf::from);
+        self.env("HOME").map(PathBuf::from).into_iter().chain(listed).collect()
+    }
+}
+
+impl SettingsFile {
+    fn read(path: &Path) -> Self {
+        let (path, mut is_regular) = (path.to_owned(), false);
+        let mut read = || -> Result<String, String> {
+            let file = File::open(&path).map_err(|error| error.to_string())?;
+            is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+            let mut bytes = Vec::new();
+            let mut start = file.take(MAX_FILE_BYTES + 1);
+            start.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+            if bytes.len() as u64 > MAX_FILE_BYTES {
+                return Err("it is longer than 1 MiB".to_owned());
+            }
+            String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+        };
+        let text = read();
+        Self { path, text, is_regular }
+    }
+}
+
+/// Whether Kubernetes sets this variable for a service called `sweeper` or `sweeper-<something>`.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
+    if rest.starts_with("SERVICE_") || rest.starts_with("PORT") {
+        return true;
+    }
+    let is_port = |at: usize| rest.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
+    rest.ends_with("_SERVICE_HOST")
+        || rest.contains("_SERVICE_PORT")
+        || (rest.ends_with("_PORT") && value.contains("://"))
+        || rest.find("_PORT_").is_some_and(|at| is_port(at + "_PORT_".len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, value: &str) -> Result<(), String> {
+        let env = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let raw = RawSettings { env, ..RawSettings::default() };
+        raw.check_variables().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_unknown_variable_is_refused_and_the_closest_named() {
+        for (name, closest) in [
+            ("SWEEPER_DRYRUN", "SWEEPER_DRY_RUN"),
+            ("SWEEPER_RETENTON", "SWEEPER_RETENTION"),
+            ("SWEEPER_MAX_REMOVAL", "SWEEPER_MAX_REMOVALS"),
+            ("SWEEPER_NOW", "SWEEPER_"),
+            ("SWEEPER_", "SWEEPER_"),
+            ("SWEEPER_LISTEN_PORT", "SWEEPER_LISTEN"),
+        ] {
+            let error = check(name, "1").unwrap_err();
+            assert!(error.contains(&format!("{name}: ")), "{error}");
+            assert!(error.contains(&format!("did you mean {closest}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn variables_of_kubernetes_of_our_tests_and_of_others_pass() {
+        for (name, value) in [
+            ("SWEEPER_SERVICE_HOST", "10.0.0.7"),
+            ("SWEEPER_SERVICE_PORT_HTTP", "9108"),
+            ("SWEEPER_PORT", "tcp://10.0.0.7:9108"),
+            ("SWEEPER_PORT_9108_TCP_ADDR", "10.0.0.7"),
+            ("SWEEPER_METRICS_SERVICE_HOST", "10.0.0.7"),
+            ("SWEEPER_METRICS_SERVICE_PORT_HTTP", "9108"),
+            ("SWEEPER_METRICS_PORT", "tcp://10.0.0.7:9108"),
+            ("SWEEPER_METRICS_PORT_9108_TCP_PROTO", "tcp"),
+            ("SWEEPER_TESTS_ALL", "1"),
+            ("SWEEPER_METRICS_FILE", "/m"),
+            ("SWEEPERS", "2"),
+            ("HOME", "/root"),
+        ] {
+            assert_eq!(check(name, value), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_read_once_and_a_file_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings.toml");
+        std::fs::write(&path, "jobs = 1").unwrap();
+        let flags =
+            |path: &Path| Flags::from([("config", vec![path.to_str().unwrap().to_owned()])]);
+        let text = |raw: &RawSettings| raw.file.as_ref().unwrap().text.clone();
+        let raw = RawSettings::read(flags(&path));
+        std::fs::write(&path, "jobs = 2").unwrap();
+        assert_eq!(text(&raw).as_deref(), Ok("jobs = 1"));
+        assert_eq!(text(&raw.read_again()).as_deref(), Ok("jobs = 2"));
+
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let path = pipe.clone();
+        let writer = std::thread::Builder::new().spawn(move || {
+            let mut pipe = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            std::io::Write::write_all(&mut pipe, b"dry_run = true").unwrap();
+        });
+        let raw = RawSettings::read(flags(&pipe));
+        writer.unwrap().join().unwrap();
+        assert_eq!(text(&raw).as_deref(), Ok("dry_run = true"));
+        assert_eq!(text(&raw.read_again()).as_deref(), Ok("dry_run = true"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_remembered_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes, word) in [
+            ("missing", None, "No such file"),
+            ("binary", Some(vec![0xff]), "UTF-8"),
+            ("endless", Some(vec![b'#'; (1 << 20) + 1]), "1 MiB"),
+        ] {
+            let path = dir.path().join(name);
+            if let Some(bytes) = bytes {
+                std::fs::write(&path, bytes).unwrap();
+            }
+            let file = SettingsFile::read(&path);
+            assert!(file.text.unwrap_err().contains(word), "{name}");
+        }
+    }
+}

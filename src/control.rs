@@ -1,0 +1,55 @@
+//! What long-running work asks: whether to stop, how fast to continue, and whether a worker is idle.
+//!
+//! It must not do anything itself: `engine` implements it, and sources and tree walks ask.
+
+/// The control of a pass. Shared by everything that takes part in it.
+pub trait Control: Sync {
+    /// Whether the pass ends now, for any reason.
+    fn is_stopped(&self) -> bool;
+
+    /// Whether a signal or a deadline ends it, so that someone is waiting for the end.
+    fn is_urgent(&self) -> bool;
+
+    /// Waits until `count` more removals are within the rate, or the pass is told to end.
+    fn pace(&self, count: usize);
+
+    /// Whether there is more than one worker.
+    fn has_several_workers(&self) -> bool;
+
+    /// Whether a worker has nothing to do right now.
+    fn has_idle_worker(&self) -> bool;
+
+    /// Runs both halves of a task, in parallel if a worker is free.
+    fn join<L: Send, R: Send>(
+        &self,
+        left: impl FnOnce() -> L + Send,
+        right: impl FnOnce() -> R + Send,
+    ) -> (L, R);
+}
+
+/// One worker that is never told to stop.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unlimited;
+
+impl Control for Unlimited {
+    fn is_stopped(&self) -> bool {
+        false
+    }
+    fn is_urgent(&self) -> bool {
+        false
+    }
+    fn pace(&self, _count: usize) {}
+    fn has_several_workers(&self) -> bool {
+        false
+    }
+    fn has_idle_worker(&self) -> bool {
+        false
+    }
+    fn join<L: Send, R: Send>(
+        &self,
+        left: impl FnOnce() -> L + Send,
+        right: impl FnOnce() -> R + Send,
+    ) -> (L, R) {
+        (left(), right())
+    }
+}

@@ -1,0 +1,85 @@
+//! CVAT as data: the only folder that knows CVAT's names, variables, schedule and layouts.
+//!
+//! It must not read settings, the environment or the file system: what others need is a table or a
+//! function here. The facts are those of CVAT 1.0 to 2.73.
+//!
+//! - [`names`]: the names that CVAT gives to exports.
+//! - [`variables`]: CVAT's environment variables.
+//! - [`zones`]: CVAT's zones, and what is never touched.
+
+pub mod names;
+pub mod variables;
+pub mod zones;
+
+use std::path::{Path, PathBuf};
+
+/// A data root has at least one of these directories.
+pub const MARKS: [&str; 5] = ["cache/export", "tmp", "projects", "tasks", "jobs"];
+
+/// Names of CVAT's management command that removes old export caches: the one in CVAT, and the one that
+/// it had in review. A link to this program with one of these names is `sweeper legacy`.
+pub const COMMANDS: [&str; 2] = ["exportcachecleanup", "cleanuplegacyexportcache"];
+
+/// CVAT's periodic jobs, by the zone that each one sweeps. Their ids are accepted as names of zones.
+const JOBS: [(&str, &str); 2] = [
+    ("cron_export_cache_directory_cleanup", zones::EXPORT),
+    ("cron_tmp_directory_cleanup", zones::TMP),
+];
+
+/// The name of the zone that `word` means: a job's id means the zone that the job sweeps.
+pub fn zone_of_job(word: &str) -> &str {
+    JOBS.iter().find(|(job, _)| *job == word).map_or(word, |(_, zone)| zone)
+}
+
+/// CVAT's schedule of a zone, as a cron expression. `instance-tmp` has none in CVAT up to 2.73, so it is
+/// swept with `tmp`.
+pub fn schedule(zone: &str) -> Option<&'static str> {
+    match zone {
+        zones::EXPORT => Some("0 0,12 * * *"),
+        zones::TMP | zones::INSTANCE_TMP => Some("0 18 * * *"),
+        _ => None,
+    }
+}
+
+/// The data root in CVAT's images.
+const DATA_IN_IMAGES: &str = "/home/django/data";
+
+/// Where a data root may be, the first choice first. `base` is the value of [`variables::BASE_DIR`].
+pub fn data_roots(base: Option<&str>) -> Vec<PathBuf> {
+    let usual = ["./data", DATA_IN_IMAGES].map(PathBuf::from);
+    below(base).into_iter().chain(usual).collect()
+}
+
+/// The paths at which CVAT itself sees its data root, as far as they are known.
+pub fn own_data_roots(base: Option<&str>) -> Vec<PathBuf> {
+    below(base).into_iter().chain([PathBuf::from(DATA_IN_IMAGES)]).collect()
+}
+
+fn below(base: Option<&str>) -> Option<PathBuf> {
+    base.map(|base| Path::new(base).join("data"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_job_ids_of_cvat_mean_the_zones_that_they_sweep() {
+        assert_eq!(zone_of_job("cron_export_cache_directory_cleanup"), "export");
+        assert_eq!(zone_of_job("cron_tmp_directory_cleanup"), "tmp");
+        for other in ["export", "instance-tmp", "clean_up_sessions", ""] {
+            assert_eq!(zone_of_job(other), other);
+        }
+    }
+
+    #[test]
+    fn data_roots_are_looked_for_where_cvat_puts_them() {
+        let text = |base| -> Vec<String> {
+            data_roots(base).iter().map(|path| path.display().to_string()).collect()
+        };
+        assert_eq!(text(Some("/opt/cvat")), ["/opt/cvat/data", "./data", "/home/django/data"]);
+        assert_eq!(text(None), ["./data", "/home/django/data"]);
+        let own = ["/opt/cvat/data", "/home/django/data"].map(PathBuf::from);
+        assert_eq!(own_data_roots(Some("/opt/cvat")), own);
+    }
+}

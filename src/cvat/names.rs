@@ -1,0 +1,297 @@
+//! Reads the names that CVAT gives to exports, now and before 2.26.
+//!
+//! It must not decide anything: it says what a name is, or that CVAT does not write it. It is stricter
+//! than CVAT's own parser, which skips eight characters without reading them, takes any number that
+//! Python's `float()` takes and ignores the extension. CVAT never wrote a name that only its own parser
+//! accepts, so such a name is kept.
+
+use std::sync::LazyLock;
+
+use regex::bytes::Regex;
+
+use crate::rules;
+
+/// The class of an export's name, for [`rules::Names::Parsed`]; its number is the place in [`Class::ALL`].
+pub fn class_of(name: &[u8]) -> Option<rules::Class> {
+    ExportName::parse(name).ok().map(|name| rules::Class(name.class() as usize))
+}
+
+/// What the name of an export says, in words.
+pub fn describe(name: &[u8]) -> Option<String> {
+    Some(match ExportName::parse(name).ok()? {
+        ExportName::Data { class, id, kind, tag, .. } => {
+            format!("{kind} of {} {id}, format {tag}", class.word())
+        }
+        ExportName::Backup { class, id, lightweight, .. } => {
+            let light = if lightweight { "lightweight " } else { "" };
+            format!("{light}backup of {} {id}", class.word())
+        }
+        ExportName::Events { id, .. } => format!("audit events, query {id}"),
+    })
+}
+
+/// What the name of an old export cache, or of something in it, says in words.
+pub fn describe_legacy(name: &[u8]) -> Option<String> {
+    let text = match LegacyName::parse(name) {
+        Ok(LegacyName::Stamped) => "an export of CVAT 2.14.1 to 2.25",
+        Ok(LegacyName::Plain) => "an export of CVAT 1.0 to 2.14.0",
+        Ok(LegacyName::Backup) => "a backup of CVAT 1.5 to 2.25",
+        Ok(LegacyName::Leftover) => "left behind by a killed worker",
+        Err(NameError) if name == b"export_cache" => {
+            "the export cache of a project, task or job, before CVAT 2.26"
+        }
+        Err(NameError) => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// What an export belongs to. Its time to live depends on this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A project's dataset, annotations or backup.
+    Project,
+    /// A task's dataset, annotations or backup.
+    Task,
+    /// A job's dataset or annotations.
+    Job,
+    /// A table of audit events.
+    Events,
+}
+
+impl Class {
+    /// Every class, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Project, Self::Task, Self::Job, Self::Events];
+
+    /// The word that the name begins with.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Project => "project",
+            Self::Task => "task",
+            Self::Job => "job",
+            Self::Events => "events",
+        }
+    }
+}
+
+/// The name is not one that CVAT writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a name that CVAT gives to an export")]
+pub struct NameError;
+
+/// The names in `{projects,tasks,jobs}/<id>/export_cache/` of CVAT 1.0 to 2.25. Timestamps (from 2.14.1)
+/// have exactly six decimals, and extensions of datasets are in upper case. A killed worker leaves a
+/// directory whose name is `tmp` and eight characters.
+const LEGACY: &str = r"(?x-u)^(?:
+    (?P<stamped>(?:dataset|annotations)-instance[0-9]+\.[0-9]{6}-[a-z0-9_-]+\.[A-Z]+)
+  | (?P<backup>task_dump\.zip|(?:task|project)_backup\.zip)
+  | (?P<plain>(?:dataset|annotations|task)_[A-Za-z0-9._-]+\.[A-Z]+)
+  | (?P<leftover>tmp[a-z0-9_]{8})
+)$";
+
+static LEGACY_NAME: LazyLock<Regex> = LazyLock::new(|| compile(LEGACY));
+
+#[expect(clippy::expect_used, reason = "a constant that every test run compiles")]
+fn compile(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a valid pattern")
+}
+
+/// What an export's name says. Text is kept as it was written, so that printing it gives the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportName<'a> {
+    /// `{project,task,job}-<id>-{dataset,annotations}-instance<stamp>-<tag>.<ext>`
+    Data {
+        /// What it belongs to.
+        class: Class,
+        /// The instance's primary key.
+        id: Text<'a>,
+        /// `dataset` or `annotations`.
+        kind: &'static str,
+        /// The instance's `updated_date`, not the file's age.
+        stamp: Text<'a>,
+        /// The export format.
+        tag: Text<'a>,
+        /// The extension.
+        ext: Text<'a>,
+    },
+    /// `{project,task}-<id>-backup-instance<stamp>[-lightweight].zip`
+    Backup {
+        /// What it belongs to.
+        class: Class,
+        /// The instance's primary key.
+        id: Text<'a>,
+        /// The instance's `updated_date`, not the file's age.
+        stamp: Text<'a>,
+        /// Whether it has no media (from CVAT 2.44).
+        lightweight: bool,
+        /// The extension.
+        ext: Text<'a>,
+    },
+    /// `events-<id>.csv`
+    Events {
+        /// The id of the query.
+        id: Text<'a>,
+        /// The extension.
+        ext: Text<'a>,
+    },
+}
+
+impl<'a> ExportName<'a> {
+    /// Reads all that `name` says. Allocates nothing.
+    ///
+    /// The grammar is that of CVAT 2.26 to 2.73. Identifiers are primary keys (at most 19 digits).
+    /// Timestamps are the shortest form of a Python float: one to six decimals. A format tag is what
+    /// `make_file_name` leaves: lower-case letters, digits, `_` and `-`. Forks add formats, so there is no
+    /// list of tags. Case does not matter in the extension, as in CVAT. The id of events is a UUID or, on
+    /// the deprecated endpoint, what the client chose.
+    ///
+    /// # Errors
+    /// [`NameError`] when CVAT does not write such names.
+    pub fn parse(name: &'a [u8]) -> Result<Self, NameError> {
+        let mut rest = Rest(name);
+        let class = if rest.skip(b"task-") {
+            Class::Task
+        } else if rest.skip(b"job-") {
+            Class::Job
+        } else if rest.skip(b"project-") {
+            Class::Project
+        } else {
+            return rest.events();
+        };
+        let id = rest.run(|b| b.is_ascii_digit())?;
+        if id.0.len() > 19 {
+            return Err(NameError);
+        }
+        if class != Class::Job && rest.skip(b"-backup-instance") {
+            let stamp = rest.stamp()?;
+            let lightweight = rest.skip(b"-lightweight");
+            let ext = rest.extension(&[*b"zip"])?;
+            return Ok(Self::Backup { class, id, stamp, lightweight, ext });
+        }
+        let kind = if rest.skip(b"-dataset-instance") {
+            "dataset"
+        } else if rest.skip(b"-annotations-instance") {
+            "annotations"
+        } else {
+            return Err(NameError);
+        };
+        let stamp = rest.stamp()?;
+        if !rest.skip(b"-") {
+            return Err(NameError);
+        }
+        let tag = rest.run(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))?;
+        let ext = rest.extension(&[*b"zip", *b"tsv"])?;
+        Ok(Self::Data { class, id, kind, stamp, tag, ext })
+    }
+
+    /// What it belongs to.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Data { class, .. } | Self::Backup { class, .. } => *class,
+            Self::Events { .. } => Class::Events,
+        }
+    }
+}
+
+/// The part of a name that is still to be read. By hand, because each file of a pass is read: a regular
+/// expression for the same grammar is slower. The tests have one and compare.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn skip<const N: usize>(&mut self, word: &[u8; N]) -> bool {
+        let rest = self.0.strip_prefix(word);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
+    /// One or more bytes of a kind.
+    fn run(&mut self, is_one: impl Fn(u8) -> bool) -> Result<Text<'a>, NameError> {
+        let (run, rest) = self.0.split_at(self.0.iter().take_while(|byte| is_one(**byte)).count());
+        self.0 = rest;
+        if run.is_empty() { Err(NameError) } else { Ok(Text(run)) }
+    }
+
+    fn stamp(&mut self) -> Result<Text<'a>, NameError> {
+        let whole = self.0;
+        self.run(|b| b.is_ascii_digit())?;
+        if !self.skip(b".") || self.run(|b| b.is_ascii_digit())?.0.len() > 6 {
+            return Err(NameError);
+        }
+        Ok(Text(&whole[..whole.len() - self.0.len()]))
+    }
+
+    /// The end of the name, in any case.
+    fn extension(&mut self, known: &[[u8; 3]]) -> Result<Text<'a>, NameError> {
+        let [b'.', ext @ ..] = self.0 else { return Err(NameError) };
+        let [a, b, c] = ext else { return Err(NameError) };
+        let lower = [a, b, c].map(u8::to_ascii_lowercase);
+        if known.contains(&lower) { Ok(Text(ext)) } else { Err(NameError) }
+    }
+
+    fn events(&mut self) -> Result<ExportName<'a>, NameError> {
+        if !self.skip(b"events-") || !self.0.first().is_some_and(u8::is_ascii_alphanumeric) {
+            return Err(NameError);
+        }
+        let id = self.run(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))?;
+        Ok(ExportName::Events { id, ext: self.extension(&[*b"csv"])? })
+    }
+}
+
+impl std::fmt::Display for ExportName<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Data { class, id, kind, stamp, tag, ext } => {
+                write!(f, "{}-{id}-{kind}-instance{stamp}-{tag}.{ext}", class.word())
+            }
+            Self::Backup { class, id, stamp, lightweight, ext } => {
+                let light = if *lightweight { "-lightweight" } else { "" };
+                write!(f, "{}-{id}-backup-instance{stamp}{light}.{ext}", class.word())
+            }
+            Self::Events { id, ext } => write!(f, "events-{id}.{ext}"),
+        }
+    }
+}
+
+/// A part of a name: ASCII letters, digits, `.`, `_` and `-`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text<'a>(&'a [u8]);
+
+impl std::fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.escape_ascii().fmt(f)
+    }
+}
+
+/// What the name of something in an old export cache says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegacyName {
+    /// A dataset or annotations with the instance's timestamp (CVAT 2.14.1 to 2.25).
+    Stamped,
+    /// A dataset or annotations without one (CVAT 1.0 to 2.14.0).
+    Plain,
+    /// A backup.
+    Backup,
+    /// A directory that a killed worker left behind.
+    Leftover,
+}
+
+impl LegacyName {
+    /// Reads the name of something in an `export_cache` directory.
+    ///
+    /// # Errors
+    /// [`NameError`] when no CVAT before 2.26 wrote such names there.
+    pub fn parse(name: &[u8]) -> Result<Self, NameError> {
+        let found = LEGACY_NAME.captures(name).ok_or(NameError)?;
+        Ok(if found.name("stamped").is_some() {
+            Self::Stamped
+        } else if found.name("backup").is_some() {
+            Self::Backup
+        } else if found.name("plain").is_some() {
+            Self::Plain
+        } else {
+            Self::Leftover
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+//! Failures of operations on an entry and in a tree.
+//!
+//! It must not decide what happens to the entry.
+
+use std::ffi::CStr;
+use std::io;
+
+use crate::fs::PathError;
+use crate::fs::error::hint;
+use crate::protocol::{Expired, Failure, Rejection};
+use crate::rules::Action;
+
+/// The failure of an operation on an entry.
+pub(super) fn failure(expired: &Expired, action: Action, error: io::Error) -> Failure {
+    let directory = expired.directory();
+    let hint = hint(&directory.handle, Some(expired.name()), action, &error);
+    Failure::new(&directory.zone.name, action, directory.path_of(expired.name()), error, hint)
+}
+
+/// The failure of an operation in a tree that is called `name` at the moment.
+pub(super) fn failed_in_tree(expired: &Expired, name: &CStr, error: PathError) -> Rejection {
+    let PathError { action, path, error, hint } = error;
+    let directory = expired.directory();
+    let path = match path.strip_prefix(directory.path_of(name)) {
+        Ok(inside) => directory.path_of(expired.name()).join(inside),
+        Err(_) => path,
+    };
+    Rejection::Failed(Failure::new(&directory.zone.name, action, path, error, hint))
+}

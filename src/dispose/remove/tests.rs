@@ -1,0 +1,133 @@
+//! Removals of real files and trees, with a change between the second look and the removal.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use super::*;
+use crate::control::Unlimited;
+use crate::dispose::DryRun;
+use crate::inspect::tests::Setup;
+use crate::rules::LastUse;
+
+fn dispose(setup: &Setup, verified: Verified) -> Result<Removed, Rejected> {
+    let notes = Notes::default();
+    Unlink::new(&Unlimited, &notes, InUseProbe::On).dispose(verified, setup.now)
+}
+
+/// A verified tree of `files` files in one subdirectory. Whatever is changed from now on has a newer ctime.
+fn verified(setup: &Setup, files: usize) -> Verified {
+    fs::create_dir_all(setup.path("tree/sub")).unwrap();
+    for file in 0..files {
+        fs::write(setup.path(format!("tree/sub/{file:04}")), "x").unwrap();
+    }
+    let verified = setup.inspect(setup.claim(c"tree")).unwrap();
+    // The clock of the file system is coarse.
+    let newest = verified.changed().unwrap();
+    let tick = setup.path("tick");
+    let ctime = || {
+        fs::write(&tick, "x").unwrap();
+        let seen = fs::metadata(&tick).unwrap();
+        Moment::from_unix(seen.ctime(), u32::try_from(seen.ctime_nsec()).unwrap())
+    };
+    while ctime() <= newest {
+        std::thread::yield_now();
+    }
+    fs::rename(&tick, setup.scratch.path().with_extension("tick")).unwrap();
+    verified
+}
+
+#[test]
+fn a_file_and_a_tree_are_removed_and_their_space_is_counted() {
+    let setup = Setup::new(LastUse::Tree);
+    fs::write(setup.path("file"), "x".repeat(10_000)).unwrap();
+    let removed = dispose(&setup, setup.inspect(setup.claim(c"file")).unwrap()).unwrap();
+    assert!(removed.freed >= Bytes(4096), "{:?}", removed.freed);
+    assert!(dispose(&setup, verified(&setup, 100)).unwrap().freed > Bytes(0));
+    assert_eq!(fs::read_dir(setup.scratch.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_dry_run_removes_nothing_and_frees_as_much() {
+    let setup = Setup::new(LastUse::Tree);
+    let would = DryRun::default().dispose(verified(&setup, 10), setup.now).unwrap().freed;
+    assert!(setup.path("tree/sub/0009").exists());
+    assert_eq!(dispose(&setup, verified(&setup, 10)).unwrap().freed, would);
+}
+
+/// What is done to a tree after the second look, and the file that must be left.
+type Change = (&'static str, fn(&Path), &'static str);
+
+#[test]
+fn what_is_changed_after_the_second_look_survives() {
+    let changes: [Change; 5] = [
+        ("written", |tree| fs::write(tree.join("sub/0000"), "new").unwrap(), "sub/0000"),
+        ("added", |tree| fs::write(tree.join("sub/new"), "new").unwrap(), "sub/new"),
+        ("replaced", replace, "sub/0000"),
+        ("added beside", |tree| fs::write(tree.join("new"), "new").unwrap(), "new"),
+        ("added below", add_below, "sub/deep/new"),
+    ];
+    for (what, change, left) in changes {
+        for files in [1, 100, 250, 600] {
+            let setup = Setup::new(LastUse::Tree);
+            let verified = verified(&setup, files);
+            // A write waits for the lease that the second look holds, so it needs a thread of its own.
+            let tree = setup.path("tree");
+            let leased = fs::metadata(tree.join("sub/0000")).unwrap().ino();
+            let changing = in_a_thread({
+                let tree = tree.clone();
+                move || change(&tree)
+            });
+            while !changing.is_finished() && !is_lease_breaking(leased) {
+                std::thread::yield_now();
+            }
+            let rejected = dispose(&setup, verified);
+            assert!(rejected.is_err(), "{what}, {files} files: {rejected:?}");
+            changing.join().unwrap();
+            assert!(tree.join(left).exists(), "{what}, {files} files");
+        }
+    }
+}
+
+fn in_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::Builder::new().spawn(work).unwrap()
+}
+
+fn replace(tree: &Path) {
+    fs::write(tree.join("../other"), "other").unwrap();
+    fs::rename(tree.join("../other"), tree.join("sub/0000")).unwrap();
+}
+
+fn add_below(tree: &Path) {
+    fs::create_dir(tree.join("sub/deep")).unwrap();
+    fs::write(tree.join("sub/deep/new"), "new").unwrap();
+}
+
+/// Whether a process waits for the lease on the file with this inode number to end, by a line such as
+/// `1: LEASE  BREAKING  READ 4711 08:01:1234 0 EOF`.
+fn is_lease_breaking(ino: u64) -> bool {
+    let (locks, file) = (fs::read_to_string("/proc/locks").unwrap(), format!(":{ino} "));
+    locks.lines().any(|line| line.contains("BREAKING") && line.contains(&file))
+}
+
+#[test]
+fn a_file_that_is_opened_after_the_second_look_survives() {
+    for files in [1, 100, 600] {
+        let setup = Setup::new(LastUse::Tree);
+        let verified = verified(&setup, files);
+        let path = setup.path("tree/sub/0000");
+        let leased = fs::metadata(&path).unwrap().ino();
+        let reader = in_a_thread(move || File::open(path).unwrap());
+        while !reader.is_finished() && !is_lease_breaking(leased) {
+            std::thread::yield_now();
+        }
+        let rejected = dispose(&setup, verified).unwrap_err();
+        assert!(
+            matches!(rejected.why, Rejection::Skipped(Skipped::InUse) | Rejection::Failed(_)),
+            "{files}: {rejected:?}"
+        );
+        assert!(setup.path("tree/sub/0000").exists(), "{files} files");
+        drop(reader.join().unwrap());
+    }
+}

@@ -1,0 +1,169 @@
+//! Removes the members of a tree from the leaves up, each looked at immediately before.
+//!
+//! It must not unlink by itself: [`super::unlink`] does.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use super::check::Known;
+use super::unlink::{remove_empty_directory, remove_file};
+use crate::fs::PathError;
+use crate::fs::stat::{self, Freshness};
+use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
+use crate::protocol::{Freed, Skipped};
+use crate::rules::{Action, Metadata};
+
+/// Why a tree stays, or the rest of it.
+pub(super) enum Stays {
+    Failed(PathError),
+    Skipped(Skipped),
+    Unreached,
+}
+
+/// Removes a tree from the leaves up.
+pub(super) struct TreeRemover<'a> {
+    known: Known<'a>,
+    /// Names removed so far.
+    pub(super) removed: u64,
+    pub(super) freed: Freed,
+    /// How many levels from the top hold something that could not be removed.
+    kept_levels: usize,
+    first_failure: Option<PathError>,
+    skipped: Option<Skipped>,
+}
+
+impl<'a> TreeRemover<'a> {
+    pub(super) fn new(known: Known<'a>) -> Self {
+        let (freed, first_failure, skipped) = (Freed::default(), None, None);
+        Self { known, removed: 0, freed, kept_levels: 0, first_failure, skipped }
+    }
+
+    /// Why the tree is still there; `None` when it is gone.
+    pub(super) fn result(&mut self, walked: Flow) -> Option<Stays> {
+        match (walked, self.skipped) {
+            (ControlFlow::Continue(()), None) => self.first_failure.take().map(Stays::Failed),
+            (ControlFlow::Break(Break::Failed(error)), _) => Some(Stays::Failed(error)),
+            (_, Some(why)) => Some(Stays::Skipped(why)),
+            (ControlFlow::Break(_), None) => Some(Stays::Unreached),
+        }
+    }
+
+    fn skip(&mut self, why: Skipped) -> Flow {
+        self.skipped = Some(why);
+        ControlFlow::Break(Break::Enough)
+    }
+
+    /// A directory was gone before its turn.
+    fn vanished(&mut self, level: usize) -> ControlFlow<Break, Next> {
+        if level == 0 {
+            self.skip(Skipped::Gone)?;
+        }
+        ControlFlow::Continue(Next::Up)
+    }
+
+    fn keep(&mut self, at: &EntryRef<'_>, error: PathError) {
+        self.kept_levels = self.kept_levels.max(at.depth());
+        self.first_failure.get_or_insert(error);
+    }
+}
+
+impl Visit for TreeRemover<'_> {
+    const REMOVES: bool = true;
+
+    fn fork(&self) -> Self {
+        Self::new(self.known)
+    }
+
+    fn join(&mut self, other: Self) {
+        self.removed += other.removed;
+        self.freed.append(other.freed);
+        self.kept_levels = self.kept_levels.max(other.kept_levels);
+        self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.skipped = self.skipped.or(other.skipped);
+    }
+
+    fn enter(
+        &mut self,
+        _dir: &OwnedFd,
+        metadata: &Metadata,
+        depth: usize,
+        _moves_atime: bool,
+    ) -> Flow {
+        if self.known.is_changed(metadata, depth) {
+            return self.skip(Skipped::Used);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
+        if self.known.is_changed(metadata, at.depth()) {
+            return self.skip(Skipped::Used);
+        }
+        match self.known.in_use(at, metadata) {
+            Ok(None) => {}
+            Ok(Some(why)) => return self.skip(why),
+            Err(error) => return ControlFlow::Break(Break::Failed(error)),
+        }
+        match remove_file(at.dir, at.name) {
+            Ok(()) => {
+                self.removed += 1;
+                self.freed.add(metadata);
+            }
+            // NOENT: another process was faster. ISDIR: replaced by a directory; the removal of its
+            // directory will find that not empty.
+            Err(Errno::NOENT | Errno::ISDIR) => {}
+            Err(error) => self.keep(at, at.error(Action::Unlink, error)),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn leave(&mut self, at: &EntryRef<'_>, dir: &Leaving<'_>) -> ControlFlow<Break, Next> {
+        let level = at.depth();
+        if level < self.kept_levels {
+            self.kept_levels = level;
+            return ControlFlow::Continue(Next::Up);
+        }
+        // It is removed by its name, so the name is looked at: another directory may have it now.
+        match stat::at(at.dir, at.name, self.known.mount, Freshness::Synced) {
+            Ok(metadata) if metadata.id == dir.metadata.id => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.vanished(level),
+            Ok(_) | Err(_) => self.skip(Skipped::Replaced)?,
+        }
+        match remove_empty_directory(at.dir, at.name) {
+            Ok(()) => {
+                self.removed += 1;
+                self.freed.add(dir.metadata);
+                ControlFlow::Continue(Next::Up)
+            }
+            Err(Errno::NOENT) => self.vanished(level),
+            // Something was added, or the listing left something out because its neighbors were removed.
+            Err(Errno::NOTEMPTY | Errno::EXIST) if self.removed > dir.before => {
+                ControlFlow::Continue(Next::Again)
+            }
+            Err(error) => {
+                self.keep(at, at.error(Action::Rmdir, error));
+                ControlFlow::Continue(Next::Up)
+            }
+        }
+    }
+
+    fn mount_point(&mut self, _at: &EntryRef<'_>) -> Flow {
+        self.skip(Skipped::MountPoint)
+    }
+
+    fn lost(&mut self) -> Flow {
+        self.skip(Skipped::Gone)
+    }
+
+    fn failed(&mut self, at: &EntryRef<'_>, error: PathError) -> Flow {
+        self.keep(at, error);
+        ControlFlow::Continue(())
+    }
+
+    fn progress(&self) -> u64 {
+        self.removed
+    }
+}

@@ -1,0 +1,19 @@
+//! One pass over some zones: entries are judged, what has expired is selected, claimed, looked at again and
+//! removed.
+//!
+//! It must not touch a file or a lock itself: it is generic over the four seams of [`crate::protocol`].
+//!
+//! - [`pass`]: the pass itself.
+//! - [`workers`]: its threads.
+//! - [`limits`]: when it ends early, and how fast it may go.
+//! - [`control`]: what long work asks of the two.
+
+pub mod control;
+pub mod limits;
+pub mod pass;
+pub mod workers;
+
+pub use control::PassControl;
+pub use limits::Limits;
+pub use pass::Pass;
+pub use workers::Workers;

@@ -1,0 +1,392 @@
+//! The pass: Source → evaluate → select → claim → look again → dispose.
+//!
+//! It must not touch a file or a lock itself, and whether anything is really removed is up to the disposer.
+//! Every entry that was found yields exactly one outcome; totals are counted from outcomes.
+//!
+//! Workers take batches of names from the same directory, so one huge directory keeps all of them busy.
+//! Expired trees are queued for idle workers, one by one, and the walk through a big tree forks. Locked
+//! entries are tried again when everything else is done.
+
+mod batch;
+mod zone_run;
+
+use std::ffi::CStr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{Limits, Workers};
+use crate::protocol::{
+    Claimed, Directory, Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind,
+    Recovered, Rejected, Rejection, Removed, Skipped, Source, Summary, ZoneSummary,
+};
+use crate::rules::select::Select;
+use crate::rules::verdict::evaluate;
+use crate::rules::{Bytes, Exclude, FileKind, Moment, Zone};
+use batch::{Batch, ExpiredBatch};
+use zone_run::{ZoneRun, lock};
+
+/// How many locked entries are tried again at the end, and how many directories they may be in. Beyond that
+/// they are skipped at once: a volume with so many locks is being worked on.
+const MAX_LOCKED: usize = 10_000;
+const LOCKED_DIRECTORIES: usize = 64;
+
+/// How many trees may be queued at once.
+const MAX_QUEUED: usize = 64;
+
+/// Between two tries at locked entries.
+const LOCKED_PAUSE: Duration = Duration::from_millis(50);
+
+/// One run over some zones at one `now`.
+pub struct Pass<'a, S, L, I, D, Q> {
+    /// Where entries come from.
+    pub source: &'a S,
+    /// The locks.
+    pub locks: &'a L,
+    /// Who looks again.
+    pub inspector: &'a I,
+    /// Who removes.
+    pub disposer: &'a D,
+    /// Which of the expired entries are removed now.
+    pub select: &'a Q,
+    /// What the user asked to keep.
+    pub exclude: &'a Exclude,
+    /// The data root, for the paths in the report.
+    pub data_root: &'a Path,
+    /// What the user should know about a zone.
+    pub notes: &'a Notes,
+    /// The moment at which everything is judged.
+    pub now: Moment,
+    /// When to end early.
+    pub limits: &'a Limits,
+    /// The threads.
+    pub workers: &'a Workers,
+    /// How long in all to try locked entries again.
+    pub lock_wait: Duration,
+}
+
+/// What to do with locked entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WhenLocked {
+    /// Try them again later.
+    Retry,
+    /// Skip them.
+    Skip,
+}
+
+impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I, D, Q> {
+    /// Sweeps `zones` one after the other.
+    pub fn run(&self, zones: &[Arc<Zone>], observer: &impl Observer) -> Summary {
+        let runs: Vec<ZoneRun<'_>> = zones.iter().map(|zone| self.begin(zone, observer)).collect();
+        while self.source.next_round() {
+            for run in &runs {
+                self.sweep(run, observer);
+            }
+        }
+        self.retry_locked(&runs, observer);
+        let zones = runs.into_iter().map(|run| self.sum_up(run)).collect();
+        Summary { zones, stopped: self.limits.reason() }
+    }
+
+    fn begin<'z>(&self, zone: &'z Arc<Zone>, observer: &impl Observer) -> ZoneRun<'z> {
+        let run = ZoneRun::new(zone);
+        observer.on_zone(&zone.name);
+        if let Err(why) = self.locks.ready(zone) {
+            *lock(&run.no_lock) = Some(why);
+        }
+        self.sweep(&run, observer);
+        run
+    }
+
+    /// Sweeps what one reading of a zone gives.
+    fn sweep(&self, run: &ZoneRun<'_>, observer: &impl Observer) {
+        if lock(&run.no_lock).is_some() {
+            return;
+        }
+        match self.source.open(run.zone) {
+            Ok(Some(scan)) => self.workers.all(|| self.work(&scan, run, observer)),
+            Ok(None) => {}
+            // The data root itself is gone: one entry that failed.
+            Err(failure) => {
+                let mut total = lock(&run.total);
+                total.seen += 1;
+                total.count_failure(&failure);
+            }
+        }
+    }
+
+    /// What one worker does until there is nothing left to do: queued trees, or else more names.
+    fn work(&self, scan: &S::Scan, run: &ZoneRun<'_>, observer: &impl Observer) {
+        let mut buffer = Vec::new();
+        let mut has_more = true;
+        loop {
+            let ticket = self.workers.ticket();
+            run.working.fetch_add(1, Ordering::AcqRel);
+            let tree = lock(&run.trees).pop_front();
+            let had_work = tree.is_some() || has_more;
+            if let Some(tree) = tree {
+                self.settle_tree(tree, run, observer);
+            } else if has_more {
+                has_more = self.read(scan, &mut buffer, run, observer);
+            }
+            let others = run.working.fetch_sub(1, Ordering::AcqRel) - 1;
+            if had_work {
+                continue;
+            }
+            if others == 0 {
+                // Those that wait see that there will be no more.
+                self.workers.notify();
+                return;
+            }
+            self.workers.wait(ticket);
+        }
+    }
+
+    /// One batch of names: judged, and the expired entries settled or, if they are trees, queued. Whether
+    /// there are more.
+    fn read(
+        &self,
+        scan: &S::Scan,
+        buffer: &mut Vec<u8>,
+        run: &ZoneRun<'_>,
+        observer: &impl Observer,
+    ) -> bool {
+        let mut batch = Batch::new(&run.total, observer);
+        let mut expired = ExpiredBatch::default();
+        let mut leftovers = Vec::new();
+        let scanned = self.source.next_batch(scan, buffer, &mut |found| match found {
+            Found::Leftover(directory, name) => {
+                leftovers.push((Arc::clone(directory), name.to_owned()));
+            }
+            Found::Entry(entry) if run.is_returned(&entry) => {}
+            Found::Entry(_) | Found::Gone(..) | Found::Failed(..) => {
+                self.judge(found, run, &mut batch, &mut expired);
+            }
+        });
+        for (directory, name) in leftovers {
+            self.recover(&directory, &name, run, &mut batch, &mut expired);
+        }
+        self.settle(expired.take(), run, &mut batch, WhenLocked::Retry);
+        if let Some(root) = scanned.root {
+            observer.on_progress(root, scanned.names, &batch.tally);
+        }
+        batch.close();
+        scanned.has_more && !self.limits.is_stopped() && lock(&run.no_lock).is_none()
+    }
+
+    /// The verdict on what was found.
+    fn judge(
+        &self,
+        found: Found<'_>,
+        run: &ZoneRun<'_>,
+        batch: &mut Batch<'_, impl Observer>,
+        expired: &mut ExpiredBatch,
+    ) {
+        batch.tally.seen += 1;
+        match found {
+            Found::Entry(entry) => match evaluate(&entry, self.exclude, self.now) {
+                Ok(tree) if tree.metadata().kind == FileKind::Dir => {
+                    match self.queue(tree, run) {
+                        // Counted where it is settled.
+                        None => batch.tally.seen -= 1,
+                        Some(tree) => self.settle(vec![tree], run, batch, WhenLocked::Retry),
+                    }
+                }
+                Ok(file) => {
+                    expired.push(file);
+                    if expired.is_full() {
+                        self.settle(expired.take(), run, batch, WhenLocked::Retry);
+                    }
+                }
+                Err(kept) => batch.kept(&entry, kept),
+            },
+            Found::Gone(directory, name) => {
+                let kind = OutcomeKind::Skipped(Skipped::Gone);
+                batch.bare(directory, Some(name), kind, Bytes(0));
+            }
+            Found::Failed(directory, name, failure) => {
+                batch.bare(directory, name, OutcomeKind::Failed(&failure), Bytes(0));
+            }
+            // Not an entry.
+            Found::Leftover(..) => batch.tally.seen -= 1,
+        }
+    }
+
+    /// Completes an interrupted removal. An entry that has its name again is judged like any other, now:
+    /// the listing may have passed it.
+    fn recover(
+        &self,
+        directory: &Arc<Directory>,
+        name: &CStr,
+        run: &ZoneRun<'_>,
+        batch: &mut Batch<'_, impl Observer>,
+        expired: &mut ExpiredBatch,
+    ) {
+        let mut returned = Vec::new();
+        self.disposer.recover(directory, name, &mut |recovered| match recovered {
+            Recovered::Returned(directory, name) => returned.push((directory, name)),
+            Recovered::Settled(name, kind, freed) => {
+                batch.tally.seen += 1;
+                batch.bare(directory, Some(name), kind, freed);
+            }
+        });
+        for (directory, name) in returned {
+            run.remember_returned(directory.id, &name);
+            let mut judge = |found: Found<'_>| self.judge(found, run, batch, expired);
+            self.source.look(&directory, &name, &mut judge);
+        }
+    }
+
+    /// Queues a tree for an idle worker, unless there is only one worker or too many trees wait already.
+    fn queue(&self, tree: Expired, run: &ZoneRun<'_>) -> Option<Expired> {
+        let mut trees = lock(&run.trees);
+        if !self.workers.are_several() || trees.len() >= MAX_QUEUED {
+            return Some(tree);
+        }
+        trees.push_back(tree);
+        drop(trees);
+        self.workers.notify();
+        None
+    }
+
+    /// Takes one tree to its end.
+    fn settle_tree(&self, tree: Expired, run: &ZoneRun<'_>, observer: &impl Observer) {
+        let mut batch = Batch::new(&run.total, observer);
+        batch.tally.seen = 1;
+        let directory = Arc::clone(tree.directory());
+        self.settle(vec![tree], run, &mut batch, WhenLocked::Retry);
+        observer.on_progress(&directory, 0, &batch.tally);
+        batch.close();
+    }
+
+    /// Settles expired entries, no faster than the rate allows.
+    fn settle(
+        &self,
+        mut expired: Vec<Expired>,
+        run: &ZoneRun<'_>,
+        batch: &mut Batch<'_, impl Observer>,
+        when_locked: WhenLocked,
+    ) {
+        let not_now = self.select.set_aside(&mut expired);
+        batch.tally.unreached += not_now.len() as u64;
+        let most = self.limits.batch_size();
+        while expired.len() > most {
+            let rest = expired.split_off(most);
+            self.settle_together(expired, run, batch, when_locked);
+            expired = rest;
+        }
+        self.settle_together(expired, run, batch, when_locked);
+    }
+
+    /// Claims expired entries together and takes each claim to its end.
+    fn settle_together(
+        &self,
+        expired: Vec<Expired>,
+        run: &ZoneRun<'_>,
+        batch: &mut Batch<'_, impl Observer>,
+        when_locked: WhenLocked,
+    ) {
+        if expired.is_empty() {
+            return;
+        }
+        // Before the locks are taken. Trees are paced file by file.
+        let is_tree = |expired: &&Expired| expired.metadata().kind == FileKind::Dir;
+        self.limits.pace(expired.len() - expired.iter().filter(is_tree).count());
+        self.locks.claim(expired, &mut |claimed| {
+            let result = match claimed {
+                Ok(claimed) if self.limits.is_stopped() => {
+                    Err(claimed.reject(Rejection::Unreached))
+                }
+                Ok(claimed) => self.finish(claimed),
+                Err(rejected) => Err(rejected),
+            };
+            match result {
+                Ok(removed) => {
+                    batch.of(&removed.expired, OutcomeKind::Removed, removed.freed);
+                }
+                Err(rejected) => Self::rejected(rejected, run, batch, when_locked),
+            }
+        });
+    }
+
+    /// The second half of the line: look again, then remove.
+    fn finish(&self, claimed: Claimed) -> Result<Removed, Rejected> {
+        let verified = self.inspector.inspect(claimed, self.now)?;
+        if !self.limits.allow_removal() {
+            return Err(verified.reject(Rejection::Unreached, Bytes(0)));
+        }
+        // Last before the removal. An entry whose lock has run out is tried again.
+        if !verified.is_valid() {
+            self.limits.return_removal();
+            return Err(verified.reject(Rejection::Skipped(Skipped::Locked), Bytes(0)));
+        }
+        self.disposer.dispose(verified, self.now).inspect_err(|_| self.limits.return_removal())
+    }
+
+    fn rejected(
+        rejected: Rejected,
+        run: &ZoneRun<'_>,
+        batch: &mut Batch<'_, impl Observer>,
+        when_locked: WhenLocked,
+    ) {
+        let Rejected { expired, why, freed, .. } = rejected;
+        match why {
+            Rejection::Skipped(Skipped::Locked) if when_locked == WhenLocked::Retry => {
+                let mut locked = lock(&run.locked);
+                if locked.has_room(MAX_LOCKED, LOCKED_DIRECTORIES) {
+                    locked.push(expired);
+                } else {
+                    drop(locked);
+                    batch.of(&expired, OutcomeKind::Skipped(Skipped::Locked), freed);
+                }
+            }
+            Rejection::Skipped(why) => batch.of(&expired, OutcomeKind::Skipped(why), freed),
+            Rejection::Failed(failure) => batch.of(&expired, OutcomeKind::Failed(&failure), freed),
+            Rejection::Unreached => batch.tally.unreached += 1,
+            Rejection::NoLock(why) => {
+                batch.tally.unreached += 1;
+                lock(&run.no_lock).get_or_insert(why);
+            }
+        }
+    }
+
+    /// Tries locked entries again, round by round, until the time for that is over.
+    fn retry_locked(&self, runs: &[ZoneRun<'_>], observer: &impl Observer) {
+        let start = Instant::now();
+        loop {
+            let is_last = start.elapsed() >= self.lock_wait || self.limits.is_stopped();
+            let when_locked = if is_last { WhenLocked::Skip } else { WhenLocked::Retry };
+            let mut waiting = 0;
+            for run in runs {
+                let locked = lock(&run.locked).take();
+                let mut batch = Batch::new(&run.total, observer);
+                self.settle(locked, run, &mut batch, when_locked);
+                batch.close();
+                waiting += lock(&run.locked).count();
+            }
+            if waiting == 0 {
+                return;
+            }
+            std::thread::sleep(LOCKED_PAUSE.min(self.lock_wait));
+        }
+    }
+
+    fn sum_up(&self, run: ZoneRun<'_>) -> ZoneSummary {
+        let (zone, tally, no_lock) = run.into_parts();
+        assert!(tally.is_conserved(), "an entry of {} has no outcome: {tally:?}", zone.name);
+        let mut notes = self.notes.of(&zone.name);
+        notes.extend(self.locks.notes(zone));
+        if let Some(why) = &no_lock {
+            notes.push(format!("left alone, because its lock cannot be taken: {why}"));
+        }
+        let path = match zone.location.roots.as_slice() {
+            [root] => self.data_root.join(root),
+            _ => self.data_root.to_owned(),
+        };
+        ZoneSummary { zone: zone.name.clone(), path, tally, notes, no_lock }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Batches: expired entries that are claimed together, and outcomes that are counted together.
+//!
+//! It must not decide what happens to an entry.
+
+use std::ffi::CStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::protocol::{Directory, Entry, Expired, Observer, Outcome, OutcomeKind, Tally};
+use crate::rules::{Bytes, Kept};
+
+/// How many entries are claimed together: enough that a round trip to a lock server costs little, few enough
+/// that the locks outlive the batch.
+const MOST: usize = 1024;
+
+/// How many directories the entries of a batch may be in: each of them is open.
+const MOST_DIRECTORIES: usize = 16;
+
+/// Expired entries, and how many directories they are in.
+#[derive(Debug, Default)]
+pub(super) struct ExpiredBatch {
+    entries: Vec<Expired>,
+    directories: usize,
+}
+
+impl ExpiredBatch {
+    pub(super) fn push(&mut self, expired: Expired) {
+        let is_new = |last: &Expired| !Arc::ptr_eq(last.directory(), expired.directory());
+        if self.entries.last().is_none_or(is_new) {
+            self.directories += 1;
+        }
+        self.entries.push(expired);
+    }
+
+    pub(super) const fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        !self.has_room(MOST, MOST_DIRECTORIES)
+    }
+
+    pub(super) const fn has_room(&self, entries: usize, directories: usize) -> bool {
+        self.entries.len() < entries && self.directories < directories
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Expired> {
+        self.directories = 0;
+        std::mem::take(&mut self.entries)
+    }
+}
+
+/// The outcomes of one batch of names, counted without a lock.
+pub(super) struct Batch<'a, O> {
+    total: &'a Mutex<Tally>,
+    observer: &'a O,
+    pub(super) tally: Tally,
+}
+
+impl<'a, O: Observer> Batch<'a, O> {
+    pub(super) fn new(total: &'a Mutex<Tally>, observer: &'a O) -> Self {
+        Self { total, observer, tally: Tally::default() }
+    }
+
+    fn told(&mut self, outcome: &Outcome<'_>) {
+        self.tally.count(outcome);
+        self.observer.on_outcome(outcome);
+    }
+
+    /// The outcome of an entry that the rules keep.
+    pub(super) fn kept(&mut self, entry: &Entry<'_>, kept: Kept) {
+        self.told(&Outcome {
+            directory: entry.directory,
+            name: Some(entry.name),
+            kind: OutcomeKind::Kept(kept),
+            age: kept.age,
+            ttl: kept.rule.and_then(|rule| rule.expiry.ttl()),
+            freed: Bytes(0),
+        });
+    }
+
+    /// The outcome of an expired entry.
+    pub(super) fn of(&mut self, expired: &Expired, kind: OutcomeKind<'_>, freed: Bytes) {
+        self.told(&Outcome {
+            directory: expired.directory(),
+            name: Some(expired.name()),
+            kind,
+            age: Some(expired.age()),
+            ttl: expired.rule().expiry.ttl(),
+            freed,
+        });
+    }
+
+    /// The outcome of a name that was never judged.
+    pub(super) fn bare(
+        &mut self,
+        directory: &Directory,
+        name: Option<&CStr>,
+        kind: OutcomeKind<'_>,
+        freed: Bytes,
+    ) {
+        self.told(&Outcome { directory, name, kind, age: None, ttl: None, freed });
+    }
+
+    /// Adds the counts to those of the zone.
+    pub(super) fn close(self) {
+        self.total.lock().unwrap_or_else(PoisonError::into_inner).add(self.tally);
+    }
+}

@@ -1,0 +1,334 @@
+//! Tests of the pass with small fakes: no file is touched.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::*;
+use crate::protocol::{
+    Content, Directory, Entry, ExitCode, Failure, Guard, Outcome, ScanBatch, Tally, Verified,
+};
+use crate::rules::select::All;
+use crate::rules::{
+    Action, EntryKind, Expiry, FileId, LastUse, Location, LockKind, Metadata, Names, Ttl, ZoneName,
+};
+
+const NOW: Moment = Moment::from_unix(1_000_000, 0);
+
+fn zone(name: &str) -> Arc<Zone> {
+    Arc::new(Zone {
+        name: ZoneName::new(name),
+        location: Location::flat(name),
+        entry: EntryKind::Any,
+        names: Names::Any,
+        last_use: LastUse::Mtime,
+        ttls: vec![Expiry::After(Ttl::from_secs(100))],
+        lock: LockKind::Flock,
+        describe_name: |_| None,
+    })
+}
+
+/// Entries by name: an age in seconds, and whether each is a directory. A name that begins with `!` cannot
+/// be looked at.
+struct FakeSource {
+    directory: Arc<Directory>,
+    entries: Vec<(&'static str, i64, bool)>,
+    next: AtomicUsize,
+}
+
+impl FakeSource {
+    fn new(zone: &Arc<Zone>, entries: &[(&'static str, i64, bool)]) -> Self {
+        let handle = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let (path, dir) = ("/data/z".into(), "z".into());
+        let id = FileId { dev: 1, ino: 1 };
+        let directory = Arc::new(Directory {
+            zone: Arc::clone(zone),
+            path,
+            dir,
+            handle,
+            id,
+            mount: 1,
+            listed: None,
+        });
+        Self { directory, entries: entries.to_vec(), next: AtomicUsize::new(0) }
+    }
+}
+
+impl Source for FakeSource {
+    type Scan = ();
+
+    fn open(&self, _zone: &Arc<Zone>) -> Result<Option<()>, Failure> {
+        Ok(Some(()))
+    }
+
+    fn next_batch<'s>(
+        &self,
+        _scan: &'s (),
+        _buffer: &mut Vec<u8>,
+        each: &mut impl FnMut(Found<'_>),
+    ) -> ScanBatch<'s> {
+        let at = self.next.fetch_add(1, Ordering::SeqCst);
+        let Some((name, age, is_dir)) = self.entries.get(at) else {
+            return ScanBatch { has_more: false, root: None, names: 0 };
+        };
+        let name_c = CString::new(*name).unwrap();
+        if name.starts_with('!') {
+            let error = std::io::Error::from_raw_os_error(5);
+            let zone = &self.directory.zone.name;
+            let failure = Failure::new(zone, Action::Stat, (*name).into(), error, None);
+            each(Found::Failed(&self.directory, Some(&name_c), failure));
+        } else {
+            let moment = Moment::from_unix(1_000_000 - age, 0);
+            let metadata = Metadata {
+                kind: if *is_dir { FileKind::Dir } else { FileKind::File },
+                id: FileId { dev: 1, ino: at as u64 + 2 },
+                is_mount_point: false,
+                atime: moment,
+                mtime: moment,
+                ctime: moment,
+                links: 1,
+                allocated: Bytes(10),
+                newest_inside: None,
+            };
+            let (zone, dir) = (&*self.directory.zone, self.directory.dir.as_path());
+            let directory = &self.directory;
+            each(Found::Entry(Entry { zone, directory, dir, name: &name_c, metadata }));
+        }
+        ScanBatch { has_more: true, root: None, names: 1 }
+    }
+}
+
+/// Locks that are free, but for names that begin with `locked`: those are held for so many tries.
+struct FakeLocks {
+    tries: AtomicU64,
+    refusal: Option<&'static str>,
+}
+
+impl Locks for FakeLocks {
+    fn ready(&self, _zone: &Zone) -> Result<(), String> {
+        self.refusal.map_or(Ok(()), |why| Err(why.to_owned()))
+    }
+
+    fn claim(&self, batch: Vec<Expired>, each: &mut dyn FnMut(Result<Claimed, Rejected>)) {
+        for expired in batch {
+            let is_locked = expired.name().to_bytes().starts_with(b"locked")
+                && self
+                    .tries
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                    .is_ok();
+            each(if is_locked {
+                Err(Rejected::new(expired, Rejection::Skipped(Skipped::Locked)))
+            } else if expired.name().to_bytes().starts_with(b"nolock") {
+                Err(Rejected::new(expired, Rejection::NoLock("unreachable".to_owned())))
+            } else {
+                Ok(Claimed::new(expired, Guard::new(None, None)))
+            });
+        }
+    }
+
+    fn notes(&self, _zone: &Zone) -> Vec<String> {
+        vec!["a note".to_owned()]
+    }
+}
+
+/// Sees what the source saw; names that begin with `used` were used meanwhile.
+struct FakeInspector;
+
+impl Inspector for FakeInspector {
+    fn inspect(&self, claimed: Claimed, now: Moment) -> Result<Verified, Rejected> {
+        let mut metadata = *claimed.expired().metadata();
+        if claimed.expired().name().to_bytes().starts_with(b"used") {
+            metadata.mtime = now;
+        }
+        claimed.recheck(metadata, now)?.verify(Content::default(), now)
+    }
+}
+
+/// Removes everything but names that begin with `fails`.
+#[derive(Default)]
+struct FakeDisposer(Mutex<Vec<String>>);
+
+impl Disposer for FakeDisposer {
+    fn dispose(&self, verified: Verified, _now: Moment) -> Result<Removed, Rejected> {
+        let name = verified.expired().name().to_str().unwrap().to_owned();
+        if name.starts_with("fails") {
+            let error = std::io::Error::from_raw_os_error(13);
+            let zone = &verified.expired().directory().zone.name;
+            let failure = Failure::new(zone, Action::Unlink, name.into(), error, None);
+            return Err(verified.reject(Rejection::Failed(failure), Bytes(0)));
+        }
+        self.0.lock().unwrap().push(name);
+        Ok(verified.removed(Bytes(10)))
+    }
+}
+
+/// Counts outcomes by name.
+#[derive(Default)]
+struct Told(Mutex<BTreeMap<String, usize>>);
+
+impl Observer for Told {
+    fn on_zone(&self, _zone: &ZoneName) {}
+    fn on_outcome(&self, outcome: &Outcome<'_>) {
+        let name = outcome.name.unwrap().to_str().unwrap().to_owned();
+        *self.0.lock().unwrap().entry(name).or_default() += 1;
+    }
+    fn on_progress(&self, _root: &Directory, _names: u64, _counts: &Tally) {}
+}
+
+struct Setup {
+    locks: FakeLocks,
+    limits: Limits,
+    jobs: usize,
+    lock_wait: Duration,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let locks = FakeLocks { tries: AtomicU64::new(u64::MAX), refusal: None };
+        Self { locks, limits: Limits::default(), jobs: 1, lock_wait: Duration::ZERO }
+    }
+}
+
+impl Setup {
+    /// The summary, what was removed, and how often each name was told.
+    fn run(
+        &self,
+        entries: &[(&'static str, i64, bool)],
+    ) -> (Summary, Vec<String>, BTreeMap<String, usize>) {
+        let zone = zone("z");
+        let workers = Workers::start(self.jobs).unwrap();
+        let (disposer, told) = (FakeDisposer::default(), Told::default());
+        let pass = Pass {
+            source: &FakeSource::new(&zone, entries),
+            locks: &self.locks,
+            inspector: &FakeInspector,
+            disposer: &disposer,
+            select: &All,
+            exclude: &Exclude::default(),
+            data_root: Path::new("/data"),
+            notes: &Notes::default(),
+            now: NOW,
+            limits: &self.limits,
+            workers: &workers,
+            lock_wait: self.lock_wait,
+        };
+        let summary = pass.run(&[zone], &told);
+        let mut removed = disposer.0.into_inner().unwrap();
+        removed.sort();
+        (summary, removed, told.0.into_inner().unwrap())
+    }
+}
+
+const MIXED: [(&str, i64, bool); 8] = [
+    ("old", 101, false),
+    ("old-tree", 101, true),
+    ("fresh", 99, false),
+    ("locked", 101, false),
+    ("used", 101, false),
+    ("fails", 101, false),
+    ("!bad", 0, false),
+    ("lost+found", 101, true),
+];
+
+#[test]
+fn every_entry_has_exactly_one_outcome() {
+    for jobs in [1, 4] {
+        let setup = Setup { jobs, ..Setup::default() };
+        let (summary, removed, told) = setup.run(&MIXED);
+        let tally = &summary.zones[0].tally;
+        assert_eq!(removed, ["old", "old-tree"]);
+        assert_eq!(told.len(), MIXED.len());
+        assert!(told.values().all(|times| *times == 1), "{told:?}");
+        assert_eq!(
+            (tally.seen, tally.removed, tally.kept(), tally.skipped(), tally.failed),
+            (8, 2, 2, 2, 2)
+        );
+        assert_eq!(tally.freed, Bytes(20));
+        assert_eq!(tally.skipped_by[Skipped::Locked as usize], 1);
+        assert_eq!(tally.skipped_by[Skipped::Used as usize], 1);
+        assert_eq!(ExitCode::of(&summary), ExitCode::SomeFailed);
+        assert_eq!(summary.zones[0].path, Path::new("/data/z"));
+        assert_eq!(summary.zones[0].notes, ["a note"]);
+    }
+}
+
+#[test]
+fn a_locked_entry_is_tried_again_until_the_wait_is_over() {
+    let locks = FakeLocks { tries: AtomicU64::new(3), refusal: None };
+    let setup = Setup { locks, lock_wait: Duration::from_secs(3600), ..Setup::default() };
+    assert_eq!(setup.run(&[("locked", 101, false)]).1, ["locked"]);
+}
+
+#[test]
+fn a_zone_whose_locks_cannot_be_taken_is_left_alone() {
+    let locks = FakeLocks { tries: AtomicU64::new(0), refusal: Some("no server") };
+    let (summary, removed, told) = Setup { locks, ..Setup::default() }.run(&MIXED);
+    assert!(removed.is_empty() && told.is_empty());
+    assert_eq!(summary.zones[0].no_lock.as_deref(), Some("no server"));
+    assert_eq!(ExitCode::of(&summary), ExitCode::NoLock);
+}
+
+#[test]
+fn a_lock_server_that_fails_during_the_pass_ends_the_zone() {
+    let entries = [("nolock", 101, false), ("old", 101, false)];
+    let (summary, removed, _) = Setup::default().run(&entries);
+    assert!(removed.is_empty(), "{removed:?}");
+    assert_eq!(summary.zones[0].no_lock.as_deref(), Some("unreachable"));
+    assert_eq!(summary.zones[0].tally.unreached, 1);
+}
+
+#[test]
+fn no_more_is_removed_than_allowed_and_nothing_after_a_stop() {
+    let entries = [("a", 101, false), ("b", 101, false), ("c", 101, false)];
+    let limits = Limits::new(Arc::default(), 2, None);
+    let (summary, removed, told) = Setup { limits, ..Setup::default() }.run(&entries);
+    assert_eq!((removed.len(), told.len()), (2, 2));
+    assert_eq!(ExitCode::of(&summary), ExitCode::Stopped);
+    let limits = Limits::default();
+    limits.signal_flag().store(true, Ordering::Relaxed);
+    let (summary, removed, _) = Setup { limits, ..Setup::default() }.run(&entries);
+    assert!(removed.is_empty());
+    assert_eq!(summary.stopped, Some(crate::protocol::StopReason::Signal));
+}
+
+/// Removes names in the first half of the alphabet.
+#[derive(Debug)]
+struct FirstHalf;
+
+impl Select for FirstHalf {
+    fn set_aside<D>(
+        &self,
+        batch: &mut Vec<crate::rules::Expired<D>>,
+    ) -> Vec<crate::rules::Expired<D>> {
+        let (now, later) =
+            std::mem::take(batch).into_iter().partition(|e| e.name().to_bytes()[0] < b'n');
+        *batch = now;
+        later
+    }
+}
+
+#[test]
+fn an_entry_that_is_not_selected_is_not_touched_and_not_reported() {
+    let zone = zone("z");
+    let (disposer, told) = (FakeDisposer::default(), Told::default());
+    let setup = Setup::default();
+    let pass = Pass {
+        source: &FakeSource::new(&zone, &[("a", 101, false), ("z", 101, false)]),
+        locks: &setup.locks,
+        inspector: &FakeInspector,
+        disposer: &disposer,
+        select: &FirstHalf,
+        exclude: &Exclude::default(),
+        data_root: Path::new("/data"),
+        notes: &Notes::default(),
+        now: NOW,
+        limits: &setup.limits,
+        workers: &Workers::one(),
+        lock_wait: Duration::ZERO,
+    };
+    let summary = pass.run(&[zone], &told);
+    assert_eq!(disposer.0.into_inner().unwrap(), ["a"]);
+    assert_eq!((summary.zones[0].tally.unreached, summary.zones[0].tally.reported()), (1, 1));
+}

@@ -1,0 +1,69 @@
+//! The state of one zone while it is swept, shared by the workers.
+//!
+//! It must not decide anything.
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::batch::ExpiredBatch;
+use crate::protocol::{Entry, Expired, Tally};
+use crate::rules::{FileId, Zone};
+
+/// A zone while it is swept.
+pub(super) struct ZoneRun<'a> {
+    pub(super) zone: &'a Arc<Zone>,
+    pub(super) total: Mutex<Tally>,
+    /// Trees that wait for a worker.
+    pub(super) trees: Mutex<VecDeque<Expired>>,
+    /// Workers that are at work, and may find more trees or offer half of one.
+    pub(super) working: AtomicUsize,
+    pub(super) locked: Mutex<ExpiredBatch>,
+    pub(super) no_lock: Mutex<Option<String>>,
+    /// Entries that an interrupted removal had left. They were judged when they had their names again, and
+    /// are not judged twice.
+    returned: Mutex<Vec<(FileId, CString)>>,
+    has_returned: AtomicBool,
+}
+
+impl<'a> ZoneRun<'a> {
+    pub(super) fn new(zone: &'a Arc<Zone>) -> Self {
+        Self {
+            zone,
+            total: Mutex::default(),
+            trees: Mutex::default(),
+            working: AtomicUsize::new(0),
+            locked: Mutex::default(),
+            no_lock: Mutex::default(),
+            returned: Mutex::default(),
+            has_returned: AtomicBool::new(false),
+        }
+    }
+
+    /// The zone, its counts, and why it was left alone, if it was.
+    pub(super) fn into_parts(self) -> (&'a Arc<Zone>, Tally, Option<String>) {
+        let Self { zone, total, no_lock, .. } = self;
+        let tally = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (zone, tally, no_lock.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Remembers an entry that has its name again.
+    pub(super) fn remember_returned(&self, directory: FileId, name: &CStr) {
+        lock(&self.returned).push((directory, name.to_owned()));
+        self.has_returned.store(true, Ordering::Release);
+    }
+
+    /// Whether the entry has its name again and was judged already.
+    pub(super) fn is_returned(&self, entry: &Entry<'_>) -> bool {
+        self.has_returned.load(Ordering::Acquire)
+            && lock(&self.returned)
+                .iter()
+                .any(|(directory, name)| *directory == entry.directory.id && **name == *entry.name)
+    }
+}
+
+/// A worker that panicked has not left half a count behind: each is added as a whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,190 @@
+//! The threads of a pass, and which of them are idle.
+//!
+//! It must not know what they work on. Each thread runs one loop of the caller's. A thread that finds nothing
+//! to do waits on a condition variable, and is woken when there is more work or when another thread offers
+//! half of its task.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Threads, and how many of them are idle.
+#[derive(Debug)]
+pub struct Workers {
+    pool: Option<rayon::ThreadPool>,
+    idle: AtomicUsize,
+    /// Counts the changes that an idle thread may wait for.
+    changes: AtomicU64,
+    /// Held while a thread decides to wait and while waiting threads are woken, so that no change is missed.
+    gate: Mutex<()>,
+    changed: Condvar,
+}
+
+/// The state that a thread saw before it looked for work.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticket(u64);
+
+impl Workers {
+    /// One: the caller's own thread. A second thread, even one that only waits, would make every call on a
+    /// descriptor slower.
+    pub const fn one() -> Self {
+        Self {
+            pool: None,
+            idle: AtomicUsize::new(0),
+            changes: AtomicU64::new(0),
+            gate: Mutex::new(()),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Starts `jobs` threads.
+    ///
+    /// # Errors
+    /// Why they cannot be started.
+    pub fn start(jobs: usize) -> Result<Self, String> {
+        if jobs <= 1 {
+            return Ok(Self::one());
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
+        let pool = pool.map_err(|error| format!("{jobs} workers: {error}"))?;
+        Ok(Self { pool: Some(pool), ..Self::one() })
+    }
+
+    /// Whether there is more than one.
+    pub const fn are_several(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    /// Runs `each` on every one of them, and returns when all have returned.
+    pub fn all(&self, each: impl Fn() + Sync) {
+        match &self.pool {
+            None => each(),
+            Some(pool) => {
+                pool.broadcast(|_| each());
+            }
+        }
+    }
+
+    /// To be taken before looking for work, and given to [`Self::wait`] when there was none.
+    pub fn ticket(&self) -> Ticket {
+        Ticket(self.changes.load(Ordering::SeqCst))
+    }
+
+    /// Says that there is more work, or that there will be no more.
+    pub fn notify(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        if self.idle.load(Ordering::SeqCst) > 0 {
+            drop(self.gate.lock().unwrap_or_else(PoisonError::into_inner));
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until something has changed since the ticket was taken. Helps another thread with half of its
+    /// task instead, if one is offered.
+    pub fn wait(&self, ticket: Ticket) {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            return;
+        }
+        self.idle.fetch_add(1, Ordering::SeqCst);
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.changes.load(Ordering::SeqCst) == ticket.0 {
+            gate = self.changed.wait(gate).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(gate);
+        self.idle.fetch_sub(1, Ordering::SeqCst);
+        rayon::yield_now();
+    }
+
+    /// Whether any of them is idle right now.
+    pub fn are_idle(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) > 0
+    }
+
+    /// Runs both halves of a task, in parallel if another thread is idle.
+    pub fn join<L: Send, R: Send>(
+        &self,
+        left: impl FnOnce() -> L + Send,
+        right: impl FnOnce() -> R + Send,
+    ) -> (L, R) {
+        if rayon::current_thread_index().is_none() {
+            return (left(), right());
+        }
+        let offer_then_left = || {
+            // The other half is in this thread's queue by now.
+            self.notify();
+            left()
+        };
+        rayon::join(offer_then_left, right)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// The loop of a pass: take a task, or wait until there is one or all is done.
+    fn run(workers: &Workers, tasks: u64, split: impl Fn(u64, &Workers) -> u64 + Sync) -> u64 {
+        let queue = Mutex::new((1..=tasks).collect::<VecDeque<u64>>());
+        let (busy, sum) = (AtomicUsize::new(0), AtomicU64::new(0));
+        workers.all(|| {
+            loop {
+                let ticket = workers.ticket();
+                busy.fetch_add(1, Ordering::SeqCst);
+                let task = queue.lock().unwrap().pop_front();
+                if let Some(task) = task {
+                    sum.fetch_add(split(task, workers), Ordering::SeqCst);
+                }
+                let others = busy.fetch_sub(1, Ordering::SeqCst) - 1;
+                if task.is_none() && others == 0 {
+                    workers.notify();
+                    return;
+                }
+                if task.is_none() {
+                    workers.wait(ticket);
+                } else {
+                    workers.notify();
+                }
+            }
+        });
+        sum.into_inner()
+    }
+
+    #[test]
+    fn every_task_is_done_once_and_the_workers_end() {
+        for jobs in [1, 2, 8] {
+            let workers = Workers::start(jobs).unwrap();
+            for tasks in [0, 1, 3, 1000] {
+                assert_eq!(run(&workers, tasks, |task, _| task), tasks * (tasks + 1) / 2);
+            }
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_halved_is_done_by_several() {
+        fn halve(
+            from: u64,
+            to: u64,
+            workers: &Workers,
+            by: &Mutex<Vec<std::thread::ThreadId>>,
+        ) -> u64 {
+            if to - from == 1 {
+                let id = std::thread::current().id();
+                let mut by = by.lock().unwrap();
+                if !by.contains(&id) {
+                    by.push(id);
+                }
+                return 1;
+            }
+            let middle = u64::midpoint(from, to);
+            let (left, right) = workers
+                .join(|| halve(from, middle, workers, by), || halve(middle, to, workers, by));
+            left + right
+        }
+        let workers = Workers::start(3).unwrap();
+        let by = Mutex::new(Vec::new());
+        // Until another worker has taken a half: how soon is up to the machine.
+        while by.lock().unwrap().len() < 2 {
+            assert_eq!(run(&workers, 1, |_, workers| halve(0, 1024, workers, &by)), 1024);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! System calls on files and directories, one component at a time, following no link.
+//!
+//! It must not know zones, tokens or settings: it uses the plain data of [`crate::rules`] and is used by
+//! `source`, `inspect`, `dispose` and `lock`.
+//!
+//! - [`stat`], [`open`], [`list`]: looking at things without moving their times.
+//! - [`walk`]: whole trees, in bounded memory.
+//! - [`lease`]: whether another process has a file open or locked.
+//! - [`root`]: the data root, and directories that are never one.
+//! - [`space`]: how full a file system is.
+//! - [`error`]: an error at a path.
+
+pub mod error;
+pub mod lease;
+pub mod list;
+pub mod open;
+pub mod root;
+pub mod space;
+pub mod stat;
+pub mod walk;
+
+pub use error::PathError;
+pub use root::{DataRoot, Forbidden, RootError};
+pub use space::Space;

@@ -1,0 +1,168 @@
+//! The parts of a walk that has forked: what they share, and the names that they divide.
+//!
+//! It must not know how directories are reached, only which part does what.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::ops::{ControlFlow, Range};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::super::lease;
+use super::super::open;
+use super::super::stat::{self, Freshness};
+use super::names::Names;
+use super::visit::{Break, EntryRef, Flow, Visit, of_both};
+use crate::control::Control;
+use crate::rules::{Action, FileKind, Metadata};
+
+/// How many names one worker visits before it looks for help again.
+const STRETCH: usize = 16;
+
+/// How long a removal may continue after the pass was stopped.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// The tree that is walked, and the control of the walk.
+#[derive(Debug)]
+pub struct WalkContext<'a, C> {
+    /// When to stop, how fast to go on, and who can help.
+    pub control: &'a C,
+    /// The directory that holds the top of the tree.
+    pub parent: std::os::fd::BorrowedFd<'a>,
+    /// The identity of that directory.
+    pub parent_id: crate::rules::FileId,
+    /// The path of that directory, as people see it.
+    pub path: &'a Path,
+    /// The name of the top.
+    pub name: &'a CStr,
+    /// The mount that the tree is on.
+    pub mount: u64,
+}
+
+/// What all parts of a walk share.
+pub(super) struct Shared<'a, C> {
+    pub(super) tree: &'a WalkContext<'a, C>,
+    /// When the walk was first seen to be stopped.
+    stopped: OnceLock<Instant>,
+    /// One part has ended it for all.
+    halted: AtomicBool,
+}
+
+impl<'a, C: Control> Shared<'a, C> {
+    pub(super) const fn new(tree: &'a WalkContext<'a, C>) -> Self {
+        Self { tree, stopped: OnceLock::new(), halted: AtomicBool::new(false) }
+    }
+
+    /// Whether the walk has to end here.
+    pub(super) fn go_on<V: Visit>(&self) -> Flow {
+        if self.halted.load(Ordering::Relaxed) {
+            return ControlFlow::Break(Break::Elsewhere);
+        }
+        if self.tree.control.is_urgent() {
+            let stopped = self.stopped.get_or_init(Instant::now);
+            // The tree at work is finished, unless that takes too long.
+            if !V::REMOVES || stopped.elapsed() > GRACE {
+                return ControlFlow::Break(Break::Stopped);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Does two parts of the walk, in parallel if another worker is idle.
+    pub(super) fn fork<V: Visit>(
+        &self,
+        visitor: &mut V,
+        left: impl FnOnce(&mut V) -> Flow + Send,
+        right: impl FnOnce(&mut V) -> Flow + Send,
+    ) -> Flow {
+        if !self.tree.control.has_idle_worker() {
+            left(visitor)?;
+            return right(visitor);
+        }
+        let noted = |part: Flow| {
+            self.halted.fetch_or(part.is_break(), Ordering::Relaxed);
+            part
+        };
+        let mut other = visitor.fork();
+        let control = self.tree.control;
+        let (left, right) = control.join(|| noted(left(visitor)), || noted(right(&mut other)));
+        visitor.join(other);
+        of_both(left, right)
+    }
+}
+
+/// Visits some of the names in one directory, in parallel with idle workers. Those that turn out to be
+/// directories, which some file systems do not tell in their listings, are added to `dirs`.
+pub(super) fn visit<V: Visit, C: Control>(
+    shared: &Shared<'_, C>,
+    at: EntryRef<'_>,
+    names: &Names,
+    dirs: &Mutex<Vec<CString>>,
+    some: Range<usize>,
+    visitor: &mut V,
+) -> Flow {
+    if some.len() > STRETCH {
+        let middle = some.start.midpoint(some.end);
+        return shared.fork(
+            visitor,
+            |visitor| visit(shared, at, names, dirs, some.start..middle, visitor),
+            |visitor| visit(shared, at, names, dirs, middle..some.end, visitor),
+        );
+    }
+    for index in some {
+        let Some(name) = names.get(index) else { continue };
+        shared.go_on::<V>()?;
+        if V::REMOVES {
+            shared.tree.control.pace(1);
+        }
+        let at = EntryRef { name, ..at };
+        if let Some(ino) = names.file(index)
+            && visitor.knows(ino)
+        {
+            continue;
+        }
+        visit_one(&at, shared.tree.mount, names.file(index).is_some(), dirs, visitor)?;
+    }
+    ControlFlow::Continue(())
+}
+
+/// Looks at one name, of which a listing has said whether it is a regular file, and visits it.
+fn visit_one<V: Visit>(
+    at: &EntryRef<'_>,
+    mount: u64,
+    is_file: bool,
+    dirs: &Mutex<Vec<CString>>,
+    visitor: &mut V,
+) -> Flow {
+    let opens = is_file && visitor.opens_files();
+    let (looked, opened) = if opens {
+        look_opened(at, mount)
+    } else {
+        (stat::at(at.dir, at.name, mount, Freshness::Synced), None)
+    };
+    match looked {
+        Ok(metadata) if metadata.is_mount_point => visitor.mount_point(at),
+        Ok(metadata) if metadata.kind == FileKind::Dir => {
+            dirs.lock().unwrap_or_else(PoisonError::into_inner).push(at.name.to_owned());
+            ControlFlow::Continue(())
+        }
+        Ok(metadata) => visitor.file(at, &metadata, opened),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => ControlFlow::Continue(()),
+        Err(error) => visitor.failed(at, at.error(Action::Stat, error)),
+    }
+}
+
+/// Looks at a file through a handle, which stays open if the file has no other name.
+fn look_opened(at: &EntryRef<'_>, mount: u64) -> (io::Result<Metadata>, Option<OwnedFd>) {
+    let _unknown = lease::before_links_are_known();
+    let opened = open::listed_file(at.dir, at.name);
+    let looked = match &opened {
+        Some(handle) => stat::handle(handle, mount),
+        None => stat::at(at.dir, at.name, mount, Freshness::Synced),
+    };
+    let has_one_name = looked.as_ref().is_ok_and(|metadata| metadata.links == 1);
+    (looked, opened.filter(|_| has_one_name))
+}

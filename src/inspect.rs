@@ -1,0 +1,150 @@
+//! Looks again at a claimed entry, under its lock, and at what is in it.
+//!
+//! It must not decide what has expired, and must not change anything: file contents are never read, and what
+//! stays has the times that it had.
+
+mod survey;
+
+use std::io;
+use std::sync::Arc;
+
+use crate::control::Control;
+use crate::fs::error::hint;
+use crate::fs::lease::{self, InUse, InUseProbe};
+use crate::fs::stat::{self, Freshness};
+use crate::fs::walk::Break;
+use crate::protocol::{
+    Claimed, Content, Directory, Expired, Failure, Inspector, Notes, Rechecked, Rejected,
+    Rejection, Skipped, Verified,
+};
+use crate::rules::{Action, FileKind, Moment};
+use survey::Survey;
+
+/// Looks at entries on a real file system.
+#[derive(Debug)]
+pub struct FileInspector<'a, C> {
+    control: &'a C,
+    notes: &'a Notes,
+    probe: InUseProbe,
+}
+
+impl<'a, C: Control> FileInspector<'a, C> {
+    /// Walks through trees end early when `control` says so, and are shared with idle workers.
+    pub fn new(control: &'a C, notes: &'a Notes, probe: InUseProbe) -> Self {
+        if probe == InUseProbe::On {
+            lease::ignore_lease_breaks();
+        }
+        Self { control, notes, probe }
+    }
+
+    /// What the content of the entry says: the newest use, what its removal frees, and whether it must stay.
+    fn content(
+        &self,
+        rechecked: &Rechecked,
+        in_use: InUse,
+        now: Moment,
+    ) -> Result<Content, Rejection> {
+        let expired = rechecked.expired();
+        let metadata = expired.metadata();
+        match (metadata.kind, rechecked.object()) {
+            (FileKind::Dir, Some(top)) => self.tree(expired, top, now),
+            (FileKind::File, Some(_)) => {
+                let mut content = Content::default();
+                content.freed.add(metadata);
+                content.skipped = match in_use {
+                    InUse::Free => None,
+                    InUse::Open => Some(Skipped::InUse),
+                    InUse::Locked => Some(Skipped::Locked),
+                    InUse::Unknown => {
+                        self.notes.add(&expired.directory().zone.name, Notes::IN_USE_UNKNOWN);
+                        None
+                    }
+                };
+                Ok(content)
+            }
+            // Never opened, so there is nothing to ask.
+            (FileKind::Symlink | FileKind::Special, _) => {
+                let mut content = Content::default();
+                content.freed.add(metadata);
+                Ok(content)
+            }
+            (FileKind::Dir | FileKind::File, None) => {
+                let error = io::Error::other("it was not opened for its lock");
+                Err(Rejection::Failed(failure(expired, Action::Open, error)))
+            }
+        }
+    }
+
+    /// Whether another process has a claimed file open. If not, a lease on it is held from now on.
+    fn file_in_use(&self, claimed: &Claimed) -> InUse {
+        let metadata = claimed.expired().metadata();
+        match claimed.object() {
+            Some(file) if self.probe == InUseProbe::On && metadata.kind == FileKind::File => {
+                lease::probe(file, metadata.links)
+            }
+            _ => InUse::Free,
+        }
+    }
+
+    fn tree(
+        &self,
+        expired: &Expired,
+        top: &std::fs::File,
+        now: Moment,
+    ) -> Result<Content, Rejection> {
+        let zone = &expired.directory().zone.name;
+        let survey = Survey::of(expired, top, now, self.probe, self.control);
+        let survey = survey.map_err(|ended| match ended {
+            Break::Failed(error) => Rejection::Failed(Failure::new(
+                zone,
+                error.action,
+                error.path,
+                error.error,
+                error.hint,
+            )),
+            Break::Stopped | Break::Enough | Break::Elsewhere => Rejection::Unreached,
+        })?;
+        if survey.in_use_unknown {
+            self.notes.add(zone, Notes::IN_USE_UNKNOWN);
+        }
+        if survey.moves_atime {
+            self.notes.add(zone, Notes::MOVES_ATIME);
+        }
+        Ok(survey.content)
+    }
+}
+
+impl<C: Control> Inspector for FileInspector<'_, C> {
+    fn inspect(&self, claimed: Claimed, now: Moment) -> Result<Verified, Rejected> {
+        let expired = claimed.expired();
+        let directory: Arc<Directory> = Arc::clone(expired.directory());
+        // Before the look: what is written until then has a newer time, and later writers wait.
+        let in_use = self.file_in_use(&claimed);
+        let looked =
+            stat::at(&directory.handle, expired.name(), directory.mount, Freshness::Synced);
+        let metadata = match looked {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(claimed.reject(Rejection::Skipped(Skipped::Gone)));
+            }
+            Err(error) => {
+                let failure = failure(expired, Action::Stat, error);
+                return Err(claimed.reject(Rejection::Failed(failure)));
+            }
+        };
+        let rechecked = claimed.recheck(metadata, now)?;
+        match self.content(&rechecked, in_use, now) {
+            Ok(content) => rechecked.verify(content, now),
+            Err(why) => Err(rechecked.reject(why)),
+        }
+    }
+}
+
+fn failure(expired: &Expired, action: Action, error: io::Error) -> Failure {
+    let directory = expired.directory();
+    let hint = hint(&directory.handle, Some(expired.name()), action, &error);
+    Failure::new(&directory.zone.name, action, directory.path_of(expired.name()), error, hint)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,181 @@
+//! What is in a tree, under its lock: the newest use of anything in it, what its removal frees, and whether
+//! it must stay.
+//!
+//! It must not change anything. It ends at the first thing that decides: something fresh, something in use,
+//! a mount point.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::control::Control;
+use crate::fs::PathError;
+use crate::fs::lease::{self, InUse, InUseProbe};
+use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
+use crate::protocol::{Content, Expired, Skipped};
+use crate::rules::{Action, FileKind, Metadata, Moment};
+
+/// What one walk found.
+pub(super) struct Survey<'a> {
+    expired: &'a Expired,
+    now: Moment,
+    probe: InUseProbe,
+    pub(super) content: Content,
+    /// The system did not tell whether some file is in use.
+    pub(super) in_use_unknown: bool,
+    /// A directory was read whose atime may have moved.
+    pub(super) moves_atime: bool,
+}
+
+impl<'a> Survey<'a> {
+    /// Surveys the tree `expired`, whose top directory is open as `top`.
+    ///
+    /// # Errors
+    /// Something in it could not be looked at, so its age is not known; or the pass is stopped.
+    pub(super) fn of<C: Control>(
+        expired: &'a Expired,
+        top: &File,
+        now: Moment,
+        probe: InUseProbe,
+        control: &C,
+    ) -> Result<Self, Break> {
+        let mut survey = Self::new(expired, now, probe);
+        let directory = expired.directory();
+        let tree = WalkContext {
+            control,
+            parent: directory.handle.as_fd(),
+            parent_id: directory.id,
+            path: &directory.path,
+            name: expired.name(),
+            mount: directory.mount,
+        };
+        match walk::walk(&tree, top, expired.metadata().id, &mut survey) {
+            ControlFlow::Continue(()) | ControlFlow::Break(Break::Enough) => Ok(survey),
+            ControlFlow::Break(ended) => Err(ended),
+        }
+    }
+
+    fn new(expired: &'a Expired, now: Moment, probe: InUseProbe) -> Self {
+        let content = Content::default();
+        Self { expired, now, probe, content, in_use_unknown: false, moves_atime: false }
+    }
+
+    /// Takes one file or directory into account; something fresh ends the walk.
+    fn count(&mut self, metadata: &Metadata) -> Flow {
+        let rule = self.expired.rule();
+        let used = rule.last_use.read(metadata);
+        self.content.newest = self.content.newest.max(Some(used));
+        // The ctime also moves when the last name is removed: that file is not in the tree any more.
+        if metadata.links > 0 {
+            self.content.changed = self.content.changed.max(Some(metadata.ctime));
+        }
+        self.content.freed.add(metadata);
+        if rule.is_protected_by(metadata, self.now) {
+            self.skip(Skipped::Used)
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn skip(&mut self, why: Skipped) -> Flow {
+        self.content.skipped = Some(why);
+        ControlFlow::Break(Break::Enough)
+    }
+
+    fn ask_in_use(
+        &mut self,
+        at: &EntryRef<'_>,
+        metadata: &Metadata,
+        opened: Option<OwnedFd>,
+    ) -> Flow {
+        let answer = if let Some(handle) = opened {
+            let answer = lease::probe(&handle, 1);
+            if answer == InUse::Free {
+                self.content.members.push(metadata.id, handle);
+            }
+            answer
+        } else {
+            self.content.members.leave_out();
+            match lease::probe_at(at.dir, at.name, metadata.links) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    return ControlFlow::Break(Break::Failed(at.error(Action::Open, error)));
+                }
+            }
+        };
+        match answer {
+            InUse::Free => ControlFlow::Continue(()),
+            InUse::Open => self.skip(Skipped::InUse),
+            InUse::Locked => self.skip(Skipped::Locked),
+            InUse::Unknown => {
+                self.in_use_unknown = true;
+                ControlFlow::Continue(())
+            }
+        }
+    }
+}
+
+impl Visit for Survey<'_> {
+    fn fork(&self) -> Self {
+        let Self { expired, now, probe, .. } = *self;
+        Self::new(expired, now, probe)
+    }
+
+    fn join(&mut self, other: Self) {
+        let Self { content, in_use_unknown, moves_atime, .. } = other;
+        let Content { newest, skipped, freed, changed, members } = content;
+        self.content.newest = self.content.newest.max(newest);
+        self.content.changed = self.content.changed.max(changed);
+        self.content.skipped = self.content.skipped.or(skipped);
+        self.content.freed.append(freed);
+        self.content.members.append(members);
+        self.in_use_unknown |= in_use_unknown;
+        self.moves_atime |= moves_atime;
+    }
+
+    fn enter(
+        &mut self,
+        dir: &OwnedFd,
+        metadata: &Metadata,
+        depth: usize,
+        moves_atime: bool,
+    ) -> Flow {
+        self.moves_atime |= moves_atime;
+        self.count(metadata)?;
+        // A process that works in a directory may hold its lock: `sweeper hold`, `flock(1)`. The top is
+        // locked by this process.
+        if depth > 0 && self.probe == InUseProbe::On && lease::is_locked(dir) {
+            return self.skip(Skipped::Locked);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn opens_files(&self) -> bool {
+        self.probe == InUseProbe::On
+    }
+
+    fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, opened: Option<OwnedFd>) -> Flow {
+        self.count(metadata)?;
+        if metadata.kind == FileKind::File && self.probe == InUseProbe::On {
+            return self.ask_in_use(at, metadata, opened);
+        }
+        self.content.members.leave_out();
+        ControlFlow::Continue(())
+    }
+
+    fn leave(&mut self, _at: &EntryRef<'_>, _dir: &Leaving<'_>) -> ControlFlow<Break, Next> {
+        ControlFlow::Continue(Next::Up)
+    }
+
+    fn mount_point(&mut self, _at: &EntryRef<'_>) -> Flow {
+        self.skip(Skipped::MountPoint)
+    }
+
+    fn lost(&mut self) -> Flow {
+        self.skip(Skipped::Gone)
+    }
+
+    fn failed(&mut self, _at: &EntryRef<'_>, error: PathError) -> Flow {
+        ControlFlow::Break(Break::Failed(error))
+    }
+}

@@ -1,0 +1,140 @@
+//! What the second look finds in real files and trees.
+
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use super::*;
+use crate::control::Unlimited;
+use crate::protocol::Guard;
+use crate::rules::verdict::evaluate;
+use crate::rules::{
+    Bytes, EntryKind, Exclude, Expiry, LastUse, Location, LockKind, Names, Ttl, Zone, ZoneName,
+};
+
+/// A directory with one entry that has expired at `now`.
+pub(crate) struct Setup {
+    pub(crate) scratch: tempfile::TempDir,
+    pub(crate) now: Moment,
+    directory: Arc<Directory>,
+}
+
+impl Setup {
+    pub(crate) fn new(last_use: LastUse) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let handle = OwnedFd::from(File::open(scratch.path()).unwrap());
+        let (id, mount) = stat::id_and_mount(&handle).unwrap();
+        let zone = Arc::new(Zone {
+            name: ZoneName::new("z"),
+            location: Location::flat("z"),
+            entry: EntryKind::Any,
+            names: Names::Any,
+            last_use,
+            ttls: vec![Expiry::After(Ttl::from_secs(100))],
+            lock: LockKind::Flock,
+            describe_name: |_| None,
+        });
+        let (path, dir) = (scratch.path().to_owned(), "z".into());
+        let directory = Arc::new(Directory { zone, path, dir, handle, id, mount, listed: None });
+        // Everything that is made now has expired an hour later.
+        let seen = stat::handle(&directory.handle, mount).unwrap();
+        let now = Moment::from_unix(seen.ctime.unix_secs() + 3600, 0);
+        Self { scratch, now, directory }
+    }
+
+    pub(crate) fn path(&self, path: impl AsRef<Path>) -> std::path::PathBuf {
+        self.scratch.path().join(path)
+    }
+
+    /// The entry, as the first look sees it, with its object opened.
+    pub(crate) fn claim(&self, name: &CStr) -> Claimed {
+        let directory = &self.directory;
+        let metadata =
+            stat::at(&directory.handle, name, directory.mount, Freshness::Synced).unwrap();
+        let entry = crate::protocol::Entry {
+            zone: &directory.zone,
+            directory,
+            dir: &directory.dir,
+            name,
+            metadata,
+        };
+        let expired = evaluate(&entry, &Exclude::default(), self.now).unwrap();
+        let object = File::open(directory.path_of(name)).ok();
+        Claimed::new(expired, Guard::new(object, None))
+    }
+
+    pub(crate) fn inspect(&self, claimed: Claimed) -> Result<Verified, Rejected> {
+        let notes = Notes::default();
+        FileInspector::new(&Unlimited, &notes, InUseProbe::On).inspect(claimed, self.now)
+    }
+}
+
+fn skipped(result: Result<Verified, Rejected>) -> Skipped {
+    match result.unwrap_err().why {
+        Rejection::Skipped(why) => why,
+        other @ (Rejection::Failed(_) | Rejection::Unreached | Rejection::NoLock(_)) => {
+            panic!("{other:?}")
+        }
+    }
+}
+
+#[test]
+fn what_changed_since_the_first_look_is_skipped() {
+    let setup = Setup::new(LastUse::Mtime);
+    let path = setup.path("file");
+    let fresh = |path: &Path| {
+        let later = filetime::FileTime::from_unix_time(setup.now.unix_secs(), 0);
+        filetime::set_file_mtime(path, later).unwrap();
+    };
+    let claim = || {
+        fs::write(&path, "x").unwrap();
+        setup.claim(c"file")
+    };
+    assert!(setup.inspect(claim()).is_ok());
+    let claimed = claim();
+    fresh(&path);
+    assert_eq!(skipped(setup.inspect(claimed)), Skipped::Used);
+    let claimed = claim();
+    fs::rename(&path, setup.path("other")).unwrap();
+    assert_eq!(skipped(setup.inspect(claimed)), Skipped::Gone);
+    let claimed = claim();
+    fs::rename(setup.path("other"), &path).unwrap();
+    assert_eq!(skipped(setup.inspect(claimed)), Skipped::Replaced);
+    let claimed = claim();
+    let reader = File::open(&path).unwrap();
+    assert_eq!(skipped(setup.inspect(claimed)), Skipped::InUse);
+    drop(reader);
+}
+
+#[test]
+fn a_tree_is_judged_by_the_newest_use_in_it() {
+    let setup = Setup::new(LastUse::Tree);
+    let deep = setup.path("tree/a/b");
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("file"), "four").unwrap();
+    let verified = setup.inspect(setup.claim(c"tree")).unwrap();
+    assert!(verified.freed().bytes > Bytes(0) && verified.changed().is_some());
+    // Its leases would keep the next line waiting.
+    drop(verified);
+    let later = filetime::FileTime::from_unix_time(setup.now.unix_secs() - 5, 0);
+    filetime::set_file_mtime(deep.join("file"), later).unwrap();
+    let rejected = setup.inspect(setup.claim(c"tree")).unwrap_err();
+    assert_eq!(rejected.newest.map(Moment::unix_secs), Some(setup.now.unix_secs() - 5));
+    assert!(matches!(rejected.why, Rejection::Skipped(Skipped::Used)));
+}
+
+#[test]
+fn a_tree_with_an_open_file_or_a_locked_directory_is_skipped() {
+    let setup = Setup::new(LastUse::Tree);
+    fs::create_dir_all(setup.path("tree/a")).unwrap();
+    fs::write(setup.path("tree/a/file"), "x").unwrap();
+    let writer = File::options().write(true).open(setup.path("tree/a/file")).unwrap();
+    assert_eq!(skipped(setup.inspect(setup.claim(c"tree"))), Skipped::InUse);
+    drop(writer);
+    let held = File::open(setup.path("tree/a")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert_eq!(skipped(setup.inspect(setup.claim(c"tree"))), Skipped::Locked);
+    drop(held);
+    assert!(setup.inspect(setup.claim(c"tree")).is_ok());
+}

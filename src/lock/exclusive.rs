@@ -1,0 +1,316 @@
+//! One sweeper at a time: a lock on the directories that a pass lists, and one on the data root for a
+//! service.
+//!
+//! It must not be relied on to protect entries: each removal has its own lock, and two passes at the same
+//! time lose nothing. This lock only keeps them from doing the same work twice. It is a `flock` on the open
+//! directory, so there is no lock file that a pass could sweep or a crash could leave behind. None of
+//! these directories is an entry, so this lock does not conflict with the locks of entries or with
+//! `sweeper hold`. On NFS, only sweepers on the same machine see the lock of a directory.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock, fstat, major, minor};
+use rustix::io::Errno;
+
+use crate::rules::ZoneName;
+
+/// How long to wait before the lock is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What to do when another sweeper is at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfRunning {
+    /// Leave its zones alone.
+    Exit,
+    /// Wait until it has finished.
+    Wait,
+    /// Work at the same time.
+    Share,
+}
+
+/// Whether other sweepers may work at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// None may.
+    Alone,
+    /// Those that share too may: the shards of the same work.
+    WithOthers,
+}
+
+/// The locks that keep other sweepers out, held until this is dropped.
+#[derive(Debug, Default)]
+pub struct ExclusiveLock {
+    held: Vec<OwnedFd>,
+    refused: BTreeMap<ZoneName, String>,
+}
+
+impl ExclusiveLock {
+    /// No lock. A dry run takes none, so that it can run beside a pass.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// For a pass: locks the open directory of each root. The paths are for messages. When another
+    /// sweeper holds one, `if_running` decides whether its zone is waited for or left alone; `stop` ends
+    /// the wait.
+    pub fn of_pass(
+        roots: Vec<(ZoneName, PathBuf, OwnedFd)>,
+        sharing: Sharing,
+        if_running: IfRunning,
+        stop: &dyn Fn() -> bool,
+    ) -> Self {
+        let mut lock = Self::none();
+        for (zone, path, handle) in roots {
+            if lock.refused.contains_key(&zone) {
+                continue;
+            }
+            match take(handle, &path, sharing, if_running, stop) {
+                Ok(handle) => lock.held.extend(handle),
+                Err(holder) => {
+                    lock.refused.insert(zone, format!("{holder} is at work there"));
+                }
+            }
+        }
+        lock
+    }
+
+    /// For a service: locks the open data root as long as the service runs. A pass that is started by
+    /// hand does not take this lock.
+    ///
+    /// # Errors
+    /// Who holds it: another service.
+    pub fn of_service(
+        path: &Path,
+        handle: OwnedFd,
+        sharing: Sharing,
+        if_running: IfRunning,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Self, String> {
+        let held = take(handle, path, sharing, if_running, stop)?;
+        Ok(Self { held: held.into_iter().collect(), refused: BTreeMap::new() })
+    }
+
+    /// Why a zone is left alone, if it is.
+    pub(super) fn refusal(&self, zone: &ZoneName) -> Option<&str> {
+        self.refused.get(zone).map(String::as_str)
+    }
+}
+
+/// Locks an open directory. `None`: go on without the lock, because the file system does not support it,
+/// the work is shared, or the wait was stopped. The error says who holds it.
+fn take(
+    handle: OwnedFd,
+    path: &Path,
+    sharing: Sharing,
+    if_running: IfRunning,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<OwnedFd>, String> {
+    let operation = if sharing == Sharing::WithOthers || if_running == IfRunning::Share {
+        FlockOperation::NonBlockingLockShared
+    } else {
+        FlockOperation::NonBlockingLockExclusive
+    };
+    let mut is_reported = false;
+    loop {
+        match flock(&handle, operation) {
+            Ok(()) => return Ok(Some(handle)),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(_) => return Ok(None),
+        }
+        match if_running {
+            IfRunning::Share => return Ok(None),
+            IfRunning::Exit => return Err(holder(&handle)),
+            // The pass finds out by itself that it is stopped, and reports it.
+            IfRunning::Wait if stop() => return Ok(None),
+            IfRunning::Wait => {
+                if !is_reported {
+                    is_reported = true;
+                    tracing::warn!("{} is at work on {path:?}: waiting for it", holder(&handle));
+                }
+                std::thread::sleep(RETRY_INTERVAL);
+            }
+        }
+    }
+}
+
+/// Who holds the lock of a directory. `/proc` does not show processes in other containers or on other
+/// machines.
+fn holder(handle: impl AsFd) -> String {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let pid = fstat(handle).ok().and_then(|stat| {
+        let (dev, ino) = (stat.st_dev, stat.st_ino);
+        pid_in(&locks, &format!("{:02x}:{:02x}:{ino}", major(dev), minor(dev)))
+    });
+    match pid {
+        Some(pid) => {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            format!("another sweeper (process {pid}, {:?})", name.trim_end())
+        }
+        None => "another sweeper (its process is not visible from here)".to_owned(),
+    }
+}
+
+/// The process that holds the `flock` of a file, in the format of `/proc/locks` (proc(5)):
+/// `1: FLOCK  ADVISORY  WRITE 4711 08:01:131074 0 EOF`.
+fn pid_in(locks: &str, file: &str) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["FLOCK", _, _, pid, held, ..] = words.get(1..)? else { return None };
+        let pid = pid.parse().ok().filter(|pid| *pid > 0)?;
+        (*held == file).then_some(pid)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::fs::File;
+
+    use tempfile::TempDir;
+
+    use super::super::testing::{assert_becomes_free, try_lock};
+    use super::*;
+
+    /// A data root with the roots of a few zones.
+    struct DataRoot(TempDir);
+
+    impl DataRoot {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            for dir in ["a", "b", "c"] {
+                std::fs::create_dir(root.path().join(dir)).unwrap();
+            }
+            Self(root)
+        }
+
+        fn path(&self, dir: &str) -> PathBuf {
+            self.0.path().join(dir)
+        }
+
+        fn open(&self, dir: &str) -> OwnedFd {
+            File::open(self.path(dir)).unwrap().into()
+        }
+
+        /// Zone and directory of each root.
+        fn lock(
+            &self,
+            roots: &[(&str, &str)],
+            sharing: Sharing,
+            if_running: IfRunning,
+            stop: &dyn Fn() -> bool,
+        ) -> ExclusiveLock {
+            let root =
+                |(zone, dir): &(&str, &str)| (ZoneName::new(zone), self.path(dir), self.open(dir));
+            ExclusiveLock::of_pass(roots.iter().map(root).collect(), sharing, if_running, stop)
+        }
+
+        fn pass(&self, roots: &[(&str, &str)], if_running: IfRunning) -> ExclusiveLock {
+            self.lock(roots, Sharing::Alone, if_running, &|| unreachable!("nothing to wait for"))
+        }
+    }
+
+    fn refusal<'l>(lock: &'l ExclusiveLock, zone: &str) -> Option<&'l str> {
+        lock.refusal(&ZoneName::new(zone))
+    }
+
+    #[test]
+    fn with_exit_the_zones_of_another_sweeper_are_left_alone_and_no_others() {
+        let root = DataRoot::new();
+        let first = root.pass(&[("x", "a")], IfRunning::Exit);
+        assert_eq!(refusal(&first, "x"), None);
+        let second = root.pass(&[("x", "a"), ("y", "b")], IfRunning::Exit);
+        let why = refusal(&second, "x").unwrap();
+        assert!(why.starts_with("another sweeper (") && why.ends_with("is at work there"), "{why}");
+        assert_eq!(refusal(&second, "y"), None);
+        assert!(refusal(&root.pass(&[("y", "b")], IfRunning::Exit), "y").is_some());
+        drop((first, second));
+        assert_becomes_free(|| refusal(&root.pass(&[("x", "a")], IfRunning::Exit), "x").is_none());
+    }
+
+    #[test]
+    fn one_root_that_is_held_refuses_the_whole_zone() {
+        let root = DataRoot::new();
+        let _other = root.pass(&[("x", "b")], IfRunning::Exit);
+        let lock = root.pass(&[("x", "a"), ("x", "b"), ("x", "c")], IfRunning::Exit);
+        assert!(refusal(&lock, "x").is_some());
+        assert!(try_lock(&root.path("c")).is_ok(), "it is not tried any more");
+    }
+
+    #[test]
+    fn with_wait_the_lock_is_taken_when_the_other_sweeper_has_finished() {
+        let root = DataRoot::new();
+        let first = RefCell::new(Some(root.pass(&[("x", "a")], IfRunning::Wait)));
+        let finish_the_first = || {
+            first.borrow_mut().take();
+            false
+        };
+        let waits = IfRunning::Wait;
+        let second = root.lock(&[("x", "a")], Sharing::Alone, waits, &finish_the_first);
+        assert!(first.borrow().is_none(), "it has waited");
+        assert_eq!(refusal(&second, "x"), None);
+        assert!(try_lock(&root.path("a")).is_err());
+
+        let third = root.lock(&[("x", "a")], Sharing::Alone, waits, &|| true);
+        assert_eq!((third.held.len(), refusal(&third, "x")), (0, None), "the wait was stopped");
+    }
+
+    #[test]
+    fn with_share_both_work() {
+        let root = DataRoot::new();
+        let first = root.pass(&[("x", "a")], IfRunning::Exit);
+        let second = root.pass(&[("x", "a")], IfRunning::Share);
+        assert_eq!(refusal(&second, "x"), None);
+        drop(first);
+        assert_becomes_free(|| {
+            let third = root.pass(&[("x", "a")], IfRunning::Share);
+            let fourth = root.pass(&[("x", "a")], IfRunning::Share);
+            third.held.len() == 1 && fourth.held.len() == 1
+        });
+    }
+
+    #[test]
+    fn shards_share_with_each_other_and_keep_others_out() {
+        let root = DataRoot::new();
+        let shard = || root.lock(&[("x", "a")], Sharing::WithOthers, IfRunning::Exit, &|| false);
+        let (first, second) = (shard(), shard());
+        assert_eq!((refusal(&first, "x"), refusal(&second, "x")), (None, None));
+        let mut alone = root.pass(&[("x", "a")], IfRunning::Exit);
+        assert!(refusal(&alone, "x").is_some());
+        drop((first, second));
+        assert_becomes_free(|| {
+            alone = root.pass(&[("x", "a")], IfRunning::Exit);
+            refusal(&alone, "x").is_none()
+        });
+        assert!(refusal(&shard(), "x").is_some());
+    }
+
+    #[test]
+    fn a_second_service_is_told_who_has_the_data_root_and_a_pass_does_not_meet_it() {
+        let root = DataRoot::new();
+        let service = || {
+            let (path, handle) = (root.0.path(), root.open("."));
+            ExclusiveLock::of_service(path, handle, Sharing::Alone, IfRunning::Exit, &|| false)
+        };
+        let first = service().unwrap();
+        let error = service().unwrap_err();
+        assert!(error.starts_with("another sweeper ("), "{error}");
+        assert_eq!(refusal(&root.pass(&[("x", "a")], IfRunning::Exit), "x"), None);
+        drop(first);
+        assert_becomes_free(|| service().is_ok());
+    }
+
+    #[test]
+    fn the_kernels_list_names_the_holder_and_not_those_that_wait() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:7 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 0 08:01:8 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 4711 08:01:9 0 EOF\n\
+                     3: -> FLOCK  ADVISORY  WRITE 12 08:01:10 0 EOF\nnonsense\n";
+        assert_eq!(pid_in(locks, "08:01:9"), Some(4711));
+        for file in ["08:01:7", "08:01:8", "08:01:10", "08:01:1"] {
+            assert_eq!(pid_in(locks, file), None, "{file}");
+        }
+    }
+}

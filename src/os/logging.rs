@@ -1,0 +1,85 @@
+//! Log lines: they go to stderr, as text or as JSON objects.
+//!
+//! It must not be used to print results, which go to stdout.
+
+use std::io;
+
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
+
+/// The target of the lines that a service writes about itself.
+pub const SERVICE: &str = "retention_sweeper::service";
+
+/// Which lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Errors.
+    Quiet,
+    /// Warnings too, and what a service says about itself.
+    Normal,
+    /// Everything from `INFO` up.
+    Verbose,
+}
+
+/// What a line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineFormat {
+    /// Text without a time.
+    Text,
+    /// A JSON object with a time.
+    Json,
+}
+
+/// Sends log lines to stderr from now on. Only the first call in a process has an effect.
+pub fn to_stderr(detail: Detail, format: LineFormat) {
+    // No colors, so that lines read the same in a file. A closed stderr is no reason to fail.
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .log_internal_errors(false);
+    let log = tracing_subscriber::registry().with(levels(detail));
+    let _ = match format {
+        LineFormat::Text => log.with(lines.without_time()).try_init(),
+        LineFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
+    };
+}
+
+fn levels(detail: Detail) -> Targets {
+    let (level, service) = match detail {
+        Detail::Quiet => (Level::ERROR, Level::ERROR),
+        Detail::Normal => (Level::WARN, Level::INFO),
+        Detail::Verbose => (Level::INFO, Level::INFO),
+    };
+    Targets::new().with_default(level).with_target(SERVICE, service)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_heard_unless_it_is_told_to_be_quiet() {
+        let http = "retention_sweeper::service::http";
+        let other = "retention_sweeper::engine";
+        for (detail, info_of_service, warn, info) in [
+            (Detail::Quiet, false, false, false),
+            (Detail::Normal, true, true, false),
+            (Detail::Verbose, true, true, true),
+        ] {
+            let levels = levels(detail);
+            for service in [SERVICE, http] {
+                assert_eq!(
+                    levels.would_enable(service, &Level::INFO),
+                    info_of_service,
+                    "{detail:?}"
+                );
+            }
+            assert_eq!(levels.would_enable(other, &Level::WARN), warn, "{detail:?}");
+            assert_eq!(levels.would_enable(other, &Level::INFO), info, "{detail:?}");
+            assert!(levels.would_enable(other, &Level::ERROR));
+            assert!(!levels.would_enable(SERVICE, &Level::DEBUG));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Who is told what happens during a pass.
+//!
+//! It must not change the course of a pass: its methods return nothing.
+
+use super::{Directory, Outcome, Tally};
+use crate::rules::ZoneName;
+
+/// Is told what happens during a pass, by several workers at once.
+pub trait Observer: Sync {
+    /// A zone is about to be swept.
+    fn on_zone(&self, zone: &ZoneName);
+    /// An entry has its outcome.
+    fn on_outcome(&self, outcome: &Outcome<'_>);
+    /// A worker is done with `names` names from `root`, with these counts.
+    fn on_progress(&self, root: &Directory, names: u64, counts: &Tally);
+}

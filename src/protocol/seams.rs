@@ -1,0 +1,118 @@
+//! The four seams of a pass: where entries come from, which locks cover them, who looks again, and who
+//! removes.
+//!
+//! It must not implement any of them; each has a room of its own.
+
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+
+use super::{
+    Claimed, Directory, Entry, Expired, Failure, OutcomeKind, Rejected, Removed, Verified,
+};
+use crate::rules::{Bytes, Moment, Zone};
+
+/// What the first look at a name gives.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// An entry.
+    Entry(Entry<'a>),
+    /// A private directory that an interrupted removal may have left.
+    Leftover(&'a Arc<Directory>, &'a CStr),
+    /// The name was listed, but was gone when it was looked at.
+    Gone(&'a Directory, &'a CStr),
+    /// The look failed. Without a name: the directory itself could not be read.
+    Failed(&'a Directory, Option<&'a CStr>, Failure),
+}
+
+/// What a worker knows after a batch of names.
+#[derive(Debug)]
+pub struct ScanBatch<'s> {
+    /// Whether there are more names.
+    pub has_more: bool,
+    /// The directory that the names came from.
+    pub root: Option<&'s Directory>,
+    /// How many there were.
+    pub names: u64,
+}
+
+/// Where entries come from. It changes nothing.
+pub trait Source: Sync {
+    /// A zone being read, by several workers at once.
+    type Scan: Sync;
+
+    /// Opens a zone for reading; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// The zone exists and cannot be entered.
+    fn open(&self, zone: &Arc<Zone>) -> Result<Option<Self::Scan>, Failure>;
+
+    /// Takes the next batch of names, with `buffer` for the listing, and hands what is there to `each`.
+    fn next_batch<'s>(
+        &self,
+        scan: &'s Self::Scan,
+        buffer: &mut Vec<u8>,
+        each: &mut impl FnMut(Found<'_>),
+    ) -> ScanBatch<'s>;
+
+    /// Looks at one name that was not listed.
+    fn look(&self, _directory: &Arc<Directory>, _name: &CStr, _each: &mut dyn FnMut(Found<'_>)) {}
+
+    /// Asked when every zone was read: whether to open them again, because there are more entries than
+    /// one reading gave.
+    fn next_round(&self) -> bool {
+        false
+    }
+}
+
+/// The locks that keep the writers of entries and the sweeper apart.
+pub trait Locks: Sync {
+    /// Asks, before a zone is read, whether its locks can be taken.
+    ///
+    /// # Errors
+    /// Why not: the zone is left alone.
+    fn ready(&self, zone: &Zone) -> Result<(), String>;
+
+    /// Takes the lock of each entry of a batch, without waiting, and hands every claim or rejection to
+    /// `each`, in any order and one at a time. All entries are of one zone.
+    fn claim(&self, batch: Vec<Expired>, each: &mut dyn FnMut(Result<Claimed, Rejected>));
+
+    /// What the user should know about the locks of a zone.
+    fn notes(&self, zone: &Zone) -> Vec<String>;
+}
+
+/// Looks at a locked entry again, and into it. It changes nothing.
+pub trait Inspector: Sync {
+    /// Looks again, under the lock.
+    ///
+    /// # Errors
+    /// The entry stays, with the reason.
+    fn inspect(&self, claimed: Claimed, now: Moment) -> Result<Verified, Rejected>;
+}
+
+/// Removes an entry. Only this seam changes anything.
+pub trait Disposer: Sync {
+    /// Removes it. The token is used up; its lock is released after the removal.
+    ///
+    /// # Errors
+    /// The entry stays, whole or in part, with the reason.
+    fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected>;
+
+    /// Completes what an interrupted removal left in the private directory `name` in `directory`, and hands
+    /// each entry of it to `each`.
+    fn recover(
+        &self,
+        _directory: &Arc<Directory>,
+        _name: &CStr,
+        _each: &mut dyn FnMut(Recovered<'_>),
+    ) {
+    }
+}
+
+/// An entry that an interrupted removal had left.
+#[derive(Debug)]
+pub enum Recovered<'a> {
+    /// Its removal had not begun: it has its name again, in this directory.
+    Returned(Arc<Directory>, CString),
+    /// Its removal had begun, and came to this now; with its name and the space that was freed.
+    Settled(&'a CStr, OutcomeKind<'a>, Bytes),
+}

@@ -1,0 +1,353 @@
+//! The tokens of the protocol: `Expired` → [`Claimed`] → [`Rechecked`] → [`Verified`] → [`Removed`], and
+//! [`Rejected`] for an entry that leaves the line before its end.
+//!
+//! It must not do I/O. There is no unlink by descriptor in Linux: between the last look and the unlink,
+//! a process that does not take the lock can give a name to another file. The last look keeps that window
+//! at microseconds.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Failure, MemberLeases};
+use crate::rules::{self, Bytes, FileId, FileKind, KeptReason, Metadata, Moment, Zone};
+
+/// An open directory that holds entries of a zone.
+#[derive(Debug)]
+pub struct Directory {
+    /// The zone.
+    pub zone: Arc<Zone>,
+    /// Its path, as people see it.
+    pub path: PathBuf,
+    /// Its path relative to the data root; absolute in a zone outside of it.
+    pub dir: PathBuf,
+    /// The directory itself.
+    pub handle: OwnedFd,
+    /// The identity of the directory.
+    pub id: FileId,
+    /// The mount that it is on. What is on another mount is not touched.
+    pub mount: u64,
+    /// The directory in which its entries are put out of reach: the one that is listed, if that is not
+    /// this one.
+    pub listed: Option<Arc<Directory>>,
+}
+
+impl Directory {
+    /// The path of the entry `name`, as people see it.
+    pub fn path_of(&self, name: &CStr) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name.to_bytes()))
+    }
+}
+
+/// An entry in an open directory.
+pub type Entry<'a> = rules::Entry<'a, Arc<Directory>>;
+
+/// An entry in an open directory that has expired, as far as the first look can tell.
+pub type Expired = rules::Expired<Arc<Directory>>;
+
+/// A lock that ends by itself.
+pub trait Lease: Send + std::fmt::Debug {
+    /// Whether it is still held at this moment.
+    fn is_valid(&self) -> bool;
+}
+
+/// The locks that are held on an entry. Dropping it releases them.
+#[derive(Debug)]
+pub struct Guard {
+    /// The locked object, open. `None` for links and special files, which cannot be locked.
+    object: Option<File>,
+    /// A lock elsewhere, beside the one on the object.
+    lease: Option<Box<dyn Lease>>,
+}
+
+impl Guard {
+    /// From an object that is locked through this very handle, and a lease beside it.
+    pub(crate) const fn new(object: Option<File>, lease: Option<Box<dyn Lease>>) -> Self {
+        Self { object, lease }
+    }
+}
+
+/// An expired entry whose lock is held.
+#[derive(Debug)]
+pub struct Claimed {
+    expired: Expired,
+    guard: Guard,
+}
+
+impl Claimed {
+    /// Binds a lock to the entry that it was taken for. Only [`super::Locks::claim`] has both.
+    pub(crate) const fn new(expired: Expired, guard: Guard) -> Self {
+        Self { expired, guard }
+    }
+
+    /// The entry.
+    pub const fn expired(&self) -> &Expired {
+        &self.expired
+    }
+
+    /// The locked object, where there is one.
+    pub const fn object(&self) -> Option<&File> {
+        self.guard.object.as_ref()
+    }
+
+    /// Judges the entry again under the lock, by the same rule and the same `now`.
+    ///
+    /// # Errors
+    /// Another file has the name, or the entry was used in between.
+    pub fn recheck(self, metadata: Metadata, now: Moment) -> Result<Rechecked, Rejected> {
+        let first = self.expired.metadata();
+        if (metadata.id, metadata.kind) != (first.id, first.kind) {
+            return Err(self.reject(Rejection::Skipped(Skipped::Replaced)));
+        }
+        let expired = evaluate_again(self.expired, metadata, now)?;
+        Ok(Rechecked { claimed: Self { expired, guard: self.guard } })
+    }
+
+    /// Releases the lock; the entry stays.
+    pub fn reject(self, why: Rejection) -> Rejected {
+        Rejected::new(self.expired, why)
+    }
+}
+
+/// The verdict of the first look, once more, on newer metadata.
+fn evaluate_again(expired: Expired, metadata: Metadata, now: Moment) -> Result<Expired, Rejected> {
+    expired.evaluate_again(metadata, now).map_err(|(expired, why)| {
+        let why = match why {
+            KeptReason::Fresh | KeptReason::Excluded => Skipped::Used,
+            KeptReason::NotAFile | KeptReason::Unrecognized => Skipped::Replaced,
+            KeptReason::MountPoint => Skipped::MountPoint,
+        };
+        Rejected::new(expired, Rejection::Skipped(why))
+    })
+}
+
+/// A claimed entry whose own metadata was read again under the lock and still says that it has expired.
+/// What is in it was not looked at yet.
+#[derive(Debug)]
+pub struct Rechecked {
+    claimed: Claimed,
+}
+
+impl Rechecked {
+    /// The entry, with the newer metadata.
+    pub const fn expired(&self) -> &Expired {
+        &self.claimed.expired
+    }
+
+    /// The locked object, where there is one.
+    pub const fn object(&self) -> Option<&File> {
+        self.claimed.guard.object.as_ref()
+    }
+
+    /// Judges the entry by its content, with the same rule and the same `now`.
+    ///
+    /// # Errors
+    /// Its content is in use, or was used.
+    pub fn verify(self, content: Content, now: Moment) -> Result<Verified, Rejected> {
+        let newest = content.newest;
+        if let Some(skipped) = content.skipped {
+            return Err(Rejected { newest, ..self.claimed.reject(Rejection::Skipped(skipped)) });
+        }
+        let Content { freed, changed, members, .. } = content;
+        let Claimed { expired, guard } = self.claimed;
+        // Its own metadata was judged when it was read again. Only its content is new.
+        let expired = if newest.is_some() {
+            let metadata = Metadata { newest_inside: newest, ..*expired.metadata() };
+            evaluate_again(expired, metadata, now)?
+        } else {
+            expired
+        };
+        Ok(Verified { expired, guard, freed, changed, members })
+    }
+
+    /// Releases the lock; the entry stays.
+    pub fn reject(self, why: Rejection) -> Rejected {
+        self.claimed.reject(why)
+    }
+}
+
+/// What a look into an entry found.
+#[derive(Debug, Default)]
+pub struct Content {
+    /// The newest last use of anything in a directory.
+    pub newest: Option<Moment>,
+    /// Why the entry must stay, if it must.
+    pub skipped: Option<Skipped>,
+    /// What its removal frees.
+    pub freed: Freed,
+    /// The newest ctime of anything in a directory. What has a newer one was added or changed later.
+    pub changed: Option<Moment>,
+    /// The leases that are held on files in a directory.
+    pub members: MemberLeases,
+}
+
+/// What a removal gives back to the file system.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Freed {
+    /// Space of files without other links.
+    pub bytes: Bytes,
+    /// Files with other links: their space is freed with the last of these.
+    pub linked: Vec<Linked>,
+}
+
+/// A file with several hard links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Linked {
+    /// The file.
+    pub id: FileId,
+    /// How many links it has.
+    pub links: u64,
+    /// Its space.
+    pub allocated: Bytes,
+}
+
+impl Freed {
+    /// Adds one file or directory.
+    pub fn add(&mut self, metadata: &Metadata) {
+        // The link count of a directory counts its subdirectories.
+        if metadata.links <= 1 || metadata.kind == FileKind::Dir {
+            self.bytes += metadata.allocated;
+        } else {
+            let Metadata { id, links, allocated, .. } = *metadata;
+            self.linked.push(Linked { id, links, allocated });
+        }
+    }
+
+    /// Adds what another removal gives back.
+    pub fn append(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.linked.extend(other.linked);
+    }
+}
+
+/// An entry that may be removed now: judged twice, the second time under the lock that is still held.
+#[derive(Debug)]
+pub struct Verified {
+    expired: Expired,
+    guard: Guard,
+    freed: Freed,
+    changed: Option<Moment>,
+    members: MemberLeases,
+}
+
+impl Verified {
+    /// The entry, with the metadata of the second look.
+    pub const fn expired(&self) -> &Expired {
+        &self.expired
+    }
+
+    /// The locked object, where there is one.
+    pub const fn object(&self) -> Option<&File> {
+        self.guard.object.as_ref()
+    }
+
+    /// Whether its lock is still held. To be asked last before the removal.
+    pub fn is_valid(&self) -> bool {
+        self.guard.lease.as_ref().is_none_or(|lease| lease.is_valid())
+    }
+
+    /// The newest ctime that the second look saw in a directory.
+    pub const fn changed(&self) -> Option<Moment> {
+        self.changed
+    }
+
+    /// What its removal frees, by the second look.
+    pub const fn freed(&self) -> &Freed {
+        &self.freed
+    }
+
+    /// Takes the leases on files in a directory.
+    pub fn take_members(&mut self) -> MemberLeases {
+        std::mem::take(&mut self.members)
+    }
+
+    /// The entry was removed. Its lock is released here.
+    pub fn removed(self, freed: Bytes) -> Removed {
+        Removed { expired: self.expired, freed }
+    }
+
+    /// The entry stays, or a part of it; `freed` is what was freed so far.
+    pub fn reject(self, why: Rejection, freed: Bytes) -> Rejected {
+        Rejected { expired: self.expired, why, freed, newest: None }
+    }
+}
+
+/// An entry that was removed.
+#[derive(Debug)]
+pub struct Removed {
+    /// The entry.
+    pub expired: Expired,
+    /// The space that was freed.
+    pub freed: Bytes,
+}
+
+/// An expired entry that stays.
+#[derive(Debug)]
+pub struct Rejected {
+    /// The entry.
+    pub expired: Expired,
+    /// Why.
+    pub why: Rejection,
+    /// The space that was freed all the same: a tree can be removed in part.
+    pub freed: Bytes,
+    /// The newest last use that was seen in it, as far as it was walked.
+    pub newest: Option<Moment>,
+}
+
+impl Rejected {
+    /// For an entry that was not changed.
+    pub const fn new(expired: Expired, why: Rejection) -> Self {
+        Self { expired, why, freed: Bytes(0), newest: None }
+    }
+}
+
+/// How an expired entry leaves the line before its end.
+#[derive(Debug)]
+pub enum Rejection {
+    /// Something prevents its removal right now.
+    Skipped(Skipped),
+    /// Its removal failed.
+    Failed(Failure),
+    /// The pass was stopped first; the entry was not changed.
+    Unreached,
+    /// The lock backend cannot be used: no entry of the zone can be claimed any more.
+    NoLock(String),
+}
+
+/// Why an expired entry is skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Skipped {
+    /// Another process holds a lock on it.
+    Locked,
+    /// Another process has it, or something in it, open.
+    InUse,
+    /// It was used between the two looks, or something in it is newer.
+    Used,
+    /// Another file has its name now.
+    Replaced,
+    /// Another process removed it.
+    Gone,
+    /// There is a mount point in it.
+    MountPoint,
+}
+
+impl Skipped {
+    /// Every reason, in the order of the report.
+    pub const ALL: [Self; 6] =
+        [Self::Locked, Self::InUse, Self::Used, Self::Replaced, Self::Gone, Self::MountPoint];
+
+    /// The name of the reason in reports.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Locked => "locked",
+            Self::InUse => "in_use",
+            Self::Used => "used",
+            Self::Replaced => "replaced",
+            Self::Gone => "gone",
+            Self::MountPoint => "mount_point",
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Tests of the report for people.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::protocol::LISTED_FAILURES;
+use crate::report::sample;
+use crate::rules::{Action, ZoneName};
+
+fn written(mode: RunMode, given: &Summary) -> String {
+    let mut out = Vec::new();
+    let info = RunInfo { mode, ..sample::info() };
+    summary(&mut out, &info, given, Duration::from_millis(420)).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn failure(path: &str, errno: Option<i32>, message: &str) -> ListedFailure {
+    let message = message.to_owned();
+    ListedFailure { path: PathBuf::from(path), action: Action::Unlink, errno, message }
+}
+
+fn of_failures(failed: u64, failures: Vec<ListedFailure>) -> String {
+    let zone = ZoneSummary {
+        zone: ZoneName::new("tmp"),
+        path: PathBuf::from("/data/tmp"),
+        tally: Tally { seen: failed, failed, failures, ..Tally::default() },
+        notes: Vec::new(),
+        no_lock: None,
+    };
+    let mut out = Vec::new();
+    super::failures(&mut out, &zone).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_real_run_reads_like_this() {
+    let expected = r#"
+zone     seen  removed  kept  skipped  failed     freed
+export     11        4     5        1       1  16.0 KiB
+tmp     1,234    1,234     0        0       0   2.0 GiB
+export: kept: 3 fresh, 1 unrecognized, 1 not a file
+export: skipped: 1 in use
+export: failed: unlink "/data/cache/export/x.zip": Permission denied [EACCES]; ask root
+tmp: note: the probe cannot be used
+"/data": removed 1,238 of 1,245 entries, freed 2.0 GiB, 1 failed; done in 0.42 s
+"#;
+    assert_eq!(written(RunMode::Real, &sample::summary()), expected.trim_start());
+}
+
+#[test]
+fn a_dry_run_says_would_and_fits_80_columns() {
+    let mut summary = sample::summary();
+    summary.zones[0].zone = ZoneName::new("instance-tmp");
+    summary.zones[0].tally.seen += 8_999_999;
+    summary.zones[0].tally.removed += 8_999_999;
+    summary.stopped = Some(StopReason::Deadline);
+    let text = written(RunMode::DryRun, &summary);
+    let table: Vec<&str> = text.lines().take(3).collect();
+    assert_eq!(
+        table,
+        [
+            "zone               seen  would remove  kept  skipped  failed  would free",
+            "instance-tmp  9,000,010     9,000,003     5        1       1    16.0 KiB",
+            "tmp               1,234         1,234     0        0       0     2.0 GiB",
+        ]
+    );
+    let closing = text.lines().last().unwrap();
+    let expected = "\"/data\": would remove 9,001,237 of 9,001,244 entries, would free 2.0 GiB, \
+                    1 failed; nothing was removed; stopped at the deadline after 0.42 s";
+    assert_eq!(closing, expected);
+}
+
+#[test]
+fn a_long_zone_name_widens_its_column() {
+    let mut summary = sample::summary();
+    summary.zones[1].zone = ZoneName::new("a-zone-with-a-name-of-thirty-c");
+    let text = written(RunMode::Real, &summary);
+    let widths: Vec<usize> = text.lines().take(3).map(str::len).collect();
+    assert_eq!(widths, [widths[0]; 3], "{text}");
+    assert!(widths[0] <= 80, "{text}");
+}
+
+#[test]
+fn a_shard_and_an_empty_pass_are_told() {
+    let mut out = Vec::new();
+    let shard = crate::rules::Shard::new(1, 8).ok();
+    let info = RunInfo { shard, ..sample::info() };
+    let nothing = Summary { zones: Vec::new(), stopped: Some(StopReason::Signal) };
+    summary(&mut out, &info, &nothing, Duration::ZERO).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let end: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(
+        end,
+        [
+            "shard 1/8: only the entries of this shard were checked",
+            "\"/data\": removed 0 of 0 entries, freed 0 B; stopped by a signal after 0.00 s",
+        ]
+    );
+}
+
+#[test]
+fn failures_that_say_the_same_share_a_line() {
+    let denied = |n: u64| {
+        let hint = format!("Permission denied (os error 13); the owner is uid {}", 1000 + n % 3);
+        failure(&format!("/data/tmp/{n}"), Some(13), &hint)
+    };
+    let mut failures: Vec<ListedFailure> = (0..97).map(denied).collect();
+    failures.push(failure("/data/tmp/b", Some(16), "Device or resource busy (os error 16)"));
+    failures.push(failure("/data/tmp/c", None, "malformed"));
+    failures.push(failure("/data/tmp/d", None, "malformed"));
+    assert_eq!(failures.len(), LISTED_FAILURES);
+    let expected = r#"
+tmp: failed: unlink "/data/tmp/0" and 96 others: Permission denied [EACCES]; the owner is uid 1000
+tmp: failed: unlink "/data/tmp/b": Device or resource busy [EBUSY]
+tmp: failed: unlink "/data/tmp/c" and 1 other: malformed
+tmp: failed: 1,150 more, not listed
+"#;
+    assert_eq!(of_failures(1250, failures), expected.trim_start());
+}
+
+#[test]
+fn what_differs_in_action_error_or_hint_has_its_own_line() {
+    let hint = |hint: &str| failure("/a", Some(1), &format!("not permitted (os error 1); {hint}"));
+    let mut other = hint("chattr -i");
+    other.action = Action::Rmdir;
+    let all = [hint("chattr -i"), hint("chattr -a"), other, hint("chattr -i")];
+    let counts: Vec<u64> = groups(&all).iter().map(|group| group.count).collect();
+    assert_eq!(counts, [2, 1, 1]);
+}
+
+#[test]
+fn kinds_of_failures_are_limited() {
+    let kinds = (b'a'..=b'p').map(|kind| failure("/x", None, &char::from(kind).to_string()));
+    let text = of_failures(16, kinds.collect());
+    assert_eq!(text.lines().count(), FAILURE_KINDS + 1, "{text}");
+    assert!(text.ends_with("tmp: failed: 6 more, not listed\n"), "{text}");
+}
+
+#[test]
+fn long_text_is_cut_in_the_middle() {
+    assert_eq!(cut("abcdef", 6), "abcdef");
+    assert_eq!(cut("abcdefg", 6), "abc…fg");
+    assert_eq!(cut("ééééééé", 5), "éé…éé");
+    let name = "n".repeat(LONGEST_NAME);
+    let whole = format!("/data/{name}/f");
+    assert_eq!(shown_short(Path::new(&whole)), format!("\"{whole}\""));
+    let path = format!("/data/{name}n.zip");
+    let cut = format!("\"/data/{}…{}.zip\"", "n".repeat(30), "n".repeat(25));
+    assert_eq!(shown_short(Path::new(&path)), cut);
+    let deep = format!("/data{}/last", "/name".repeat(500));
+    let text = shown_short(Path::new(&deep));
+    assert_eq!(text.chars().count(), LONGEST_PATH + 2);
+    assert!(text.starts_with("\"/data/name/") && text.ends_with("/name/last\""), "{text}");
+}
+
+#[test]
+fn a_name_cannot_forge_a_line() {
+    let text = of_failures(1, vec![failure("/data/a\n\u{1b}[31m\"b", None, "no")]);
+    assert_eq!(text, "tmp: failed: unlink \"/data/a\\n\\u{1b}[31m\\\"b\": no\n");
+}

@@ -1,0 +1,33 @@
+//! The pure core: decides, from what is known about an entry, whether it has expired.
+//!
+//! Everything here is a function of its arguments. It must not do I/O, read a clock, log, or know how an
+//! entry is removed, and it imports nothing else of this crate.
+//!
+//! - [`action`]: what was being done when an error occurred.
+//! - [`age`]: moments, ages and times to live.
+//! - [`metadata`]: what one `statx` says about an entry.
+//! - [`names`]: which names a zone recognizes.
+//! - [`zone`]: a zone as data.
+//! - [`exclude`]: what the user asked to keep.
+//! - [`verdict`]: [`verdict::evaluate`], the only maker of an [`Expired`].
+//! - [`select`]: which of the expired entries are removed now.
+//! - [`shard`]: which of several sweepers an entry belongs to.
+
+pub mod action;
+pub mod age;
+pub mod exclude;
+pub mod metadata;
+pub mod names;
+pub mod select;
+pub mod shard;
+pub mod verdict;
+pub mod zone;
+
+pub use action::Action;
+pub use age::{Age, Moment, Ttl};
+pub use exclude::Exclude;
+pub use metadata::{Bytes, FileId, FileKind, Metadata};
+pub use names::{Class, Names};
+pub use shard::Shard;
+pub use verdict::{Entry, Expired, Kept, KeptReason, Rule};
+pub use zone::{EntryKind, Expiry, LastUse, Location, LockKind, Shape, Zone, ZoneName};

@@ -1,0 +1,306 @@
+//! A zone as data: where entries are, what an entry is, and which rule judges it.
+//!
+//! It must not know any application: CVAT's zones are values in `cvat`, and the settings file adds more.
+
+use std::ffi::{CString, OsStr};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use super::age::{Moment, Ttl};
+use super::metadata::{FileKind, Metadata};
+use super::names::Names;
+
+/// The name of a zone, as people and scripts use it. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ZoneName(Arc<str>);
+
+impl ZoneName {
+    /// From text.
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ZoneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A set of directories whose entries are judged by one rule.
+#[derive(Debug, Clone)]
+pub struct Zone {
+    /// Its name in reports, metrics and settings.
+    pub name: ZoneName,
+    /// Where its entries are.
+    pub location: Location,
+    /// What an entry is.
+    pub entry: EntryKind,
+    /// Which names are recognized.
+    pub names: Names,
+    /// Which time is the last use.
+    pub last_use: LastUse,
+    /// When entries expire, by the [`super::Class`] of their name. A class without a value is kept.
+    pub ttls: Vec<Expiry>,
+    /// Which locks are taken.
+    pub lock: LockKind,
+    /// What a name says, for people; `None` where there is nothing to say.
+    pub describe_name: fn(&[u8]) -> Option<String>,
+}
+
+/// What an entry of a zone is. Everything else in the zone is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory with all that is in it.
+    Tree,
+    /// Either of them, a link, or a special file.
+    Any,
+}
+
+/// Which time of an entry counts as its last use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastUse {
+    /// The mtime; of a directory, the newest mtime in it.
+    Mtime,
+    /// The newest access: atimes of files and mtimes of directories, whose atimes any listing moves.
+    Atime,
+    /// The newest of both: atime and mtime of files, mtime of directories.
+    Tree,
+    /// The entry's own atime, whatever is in it.
+    Entry,
+}
+
+impl LastUse {
+    /// The last use as far as `metadata` says. For a directory that was not walked this is a lower bound:
+    /// what is in it can only be newer.
+    pub fn read(self, metadata: &Metadata) -> Moment {
+        let is_dir = metadata.kind == FileKind::Dir;
+        let own = match self {
+            Self::Entry => return metadata.atime,
+            Self::Atime if !is_dir => metadata.atime,
+            Self::Tree if !is_dir => metadata.atime.max(metadata.mtime),
+            Self::Mtime | Self::Atime | Self::Tree => metadata.mtime,
+        };
+        metadata.newest_inside.map_or(own, |inside| own.max(inside))
+    }
+
+    /// Whether an atime decides.
+    pub const fn needs_atime(self) -> bool {
+        matches!(self, Self::Atime | Self::Tree | Self::Entry)
+    }
+}
+
+/// When an entry expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// At once, whatever its age.
+    AtOnce,
+    /// When it was last used longer ago than this.
+    After(Ttl),
+}
+
+impl Expiry {
+    /// The time to live, if there is one.
+    pub const fn ttl(self) -> Option<Ttl> {
+        match self {
+            Self::AtOnce => None,
+            Self::After(ttl) => Some(ttl),
+        }
+    }
+}
+
+/// Which locks are taken before an entry of the zone is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockKind {
+    /// None.
+    Unlocked,
+    /// `flock` on the entry.
+    Flock,
+    /// The lock of the application that writes the entries, then `flock`.
+    Application,
+}
+
+/// Where the entries of a zone are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The directories that are listed: relative to the data root, or absolute.
+    pub roots: Vec<PathBuf>,
+    /// How entries lie below each root.
+    pub shape: Shape,
+}
+
+/// How the entries of a zone lie below its roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `<root>/*`
+    Flat,
+    /// `<root>/*/<dir>/*`
+    InEach(&'static str),
+    /// `<root>/<number>/<path>`, for each of these paths.
+    Fixed(&'static [&'static str]),
+}
+
+/// The path of an entry: the directory that holds it and its name there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryPath {
+    /// Relative to the data root, or absolute if the zone is.
+    pub dir: PathBuf,
+    /// The name.
+    pub name: CString,
+}
+
+impl EntryPath {
+    /// The whole path.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(OsStr::from_bytes(self.name.to_bytes()))
+    }
+}
+
+/// One step of the pattern that all entries of a zone match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// This name.
+    Name(&'a OsStr),
+    /// Any name.
+    Any,
+    /// A number.
+    Number,
+}
+
+impl Location {
+    /// `<root>/*` for one root.
+    pub fn flat(root: impl Into<PathBuf>) -> Self {
+        Self { roots: vec![root.into()], shape: Shape::Flat }
+    }
+
+    /// The patterns of the paths of its entries, step by step.
+    pub fn patterns(&self) -> Vec<Vec<Step<'_>>> {
+        let mut patterns = Vec::new();
+        for root in &self.roots {
+            let root: Vec<Step<'_>> = root.iter().map(Step::Name).collect();
+            let mut add = |rest: &[Step<'static>]| patterns.push([&root[..], rest].concat());
+            match self.shape {
+                Shape::Flat => add(&[Step::Any]),
+                Shape::InEach(dir) => add(&[Step::Any, Step::Name(OsStr::new(dir)), Step::Any]),
+                Shape::Fixed(paths) => {
+                    for path in paths {
+                        let rest = Path::new(path).iter().map(Step::Name);
+                        add(&[Step::Number].into_iter().chain(rest).collect::<Vec<_>>());
+                    }
+                }
+            }
+        }
+        patterns
+    }
+
+    /// The entry that `path` is or lies in; `None` when it is in no entry of this zone. `path` is relative
+    /// to the data root, or absolute if the zone is.
+    pub fn entry_of(&self, path: &Path) -> Option<EntryPath> {
+        let steps: Vec<&OsStr> = path
+            .components()
+            .map(|component| match component {
+                Component::Normal(name) => Some(name),
+                Component::RootDir => Some(component.as_os_str()),
+                Component::Prefix(_) | Component::CurDir | Component::ParentDir => None,
+            })
+            .collect::<Option<_>>()?;
+        let matches = |pattern: &Vec<Step<'_>>| {
+            pattern.len() <= steps.len()
+                && pattern.iter().zip(&steps).all(|(step, name)| step.matches(name))
+        };
+        let pattern = self.patterns().into_iter().find(matches)?;
+        let (name, dir) = steps[..pattern.len()].split_last()?;
+        Some(EntryPath { dir: dir.iter().collect(), name: CString::new(name.as_bytes()).ok()? })
+    }
+}
+
+impl Step<'_> {
+    /// Whether a step of a path matches.
+    pub fn matches(&self, name: &OsStr) -> bool {
+        match self {
+            Self::Name(own) => *own == name,
+            Self::Any => true,
+            Self::Number => !name.is_empty() && name.as_bytes().iter().all(u8::is_ascii_digit),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(location: &Location, path: &str) -> Option<String> {
+        let entry = location.entry_of(Path::new(path))?;
+        Some(entry.path().to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_path_belongs_to_the_entry_that_is_judged() {
+        let flat = Location::flat("cache/export");
+        assert_eq!(at(&flat, "cache/export/a.zip").as_deref(), Some("cache/export/a.zip"));
+        assert_eq!(at(&flat, "cache/export/x/deep").as_deref(), Some("cache/export/x"));
+        for none in [
+            "cache/export",
+            "cache",
+            "",
+            "cache/events/a.db",
+            "cache/export/../a",
+            "/cache/export/a",
+        ] {
+            assert_eq!(at(&flat, none), None, "{none}");
+        }
+        let each =
+            Location { roots: vec!["tasks".into(), "jobs".into()], shape: Shape::InEach("tmp") };
+        assert_eq!(at(&each, "jobs/a/tmp/f/g").as_deref(), Some("jobs/a/tmp/f"));
+        assert_eq!(at(&each, "jobs/a/tmp"), None);
+        let fixed = Location {
+            roots: vec!["tasks".into()],
+            shape: Shape::Fixed(&["export_cache", "tmp/export_cache"]),
+        };
+        assert_eq!(at(&fixed, "tasks/7/export_cache/x").as_deref(), Some("tasks/7/export_cache"));
+        assert_eq!(
+            at(&fixed, "tasks/7/tmp/export_cache").as_deref(),
+            Some("tasks/7/tmp/export_cache")
+        );
+        assert_eq!(at(&fixed, "tasks/x/export_cache"), None);
+        let absolute = Location::flat("/mnt/scratch");
+        assert_eq!(at(&absolute, "/mnt/scratch/a/b").as_deref(), Some("/mnt/scratch/a"));
+        assert_eq!(at(&absolute, "mnt/scratch/a"), None);
+    }
+
+    #[test]
+    fn each_way_to_read_the_last_use_takes_its_own_times() {
+        let moment = |secs| Moment::from_unix(secs, 0);
+        let mut metadata = Metadata {
+            kind: FileKind::File,
+            id: super::super::FileId { dev: 1, ino: 2 },
+            is_mount_point: false,
+            atime: moment(30),
+            mtime: moment(20),
+            ctime: moment(40),
+            links: 1,
+            allocated: super::super::Bytes(0),
+            newest_inside: None,
+        };
+        let read = |metadata: &Metadata| {
+            [LastUse::Mtime, LastUse::Atime, LastUse::Tree, LastUse::Entry]
+                .map(|which| which.read(metadata).unix_secs())
+        };
+        assert_eq!(read(&metadata), [20, 30, 30, 30]);
+        metadata.mtime = moment(35);
+        assert_eq!(read(&metadata), [35, 30, 35, 30]);
+        metadata.kind = FileKind::Dir;
+        assert_eq!(read(&metadata), [35, 35, 35, 30], "listing a directory moves its atime");
+        metadata.newest_inside = Some(moment(50));
+        assert_eq!(read(&metadata), [50, 50, 50, 30]);
+    }
+}

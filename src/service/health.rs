@@ -1,0 +1,234 @@
+//! Whether the service works: what the health page shows and the watchdog checks.
+//!
+//! It must not decide when to run, and it must not look at the data root: it is told what happens.
+
+use std::fmt::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::schedule::Rule;
+use super::scheduler::Scheduler;
+use crate::rules::{Moment, Ttl, ZoneName};
+use crate::units;
+
+/// How long after its moment a pass may end before it counts as missed.
+const GRACE: Duration = Duration::from_secs(600);
+
+/// The longest time between two checks of the scheduler, and so the longest time for which a change of
+/// the wall clock goes unnoticed.
+pub const TICK: Duration = Duration::from_secs(20);
+
+/// What is known about the service.
+#[derive(Debug)]
+pub struct Health(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    zones: Vec<ZoneHealth>,
+    grace: Duration,
+    /// A pass is being made, or the service waits for another one.
+    is_busy: bool,
+    last_check: Instant,
+}
+
+/// What is known about one zone.
+#[derive(Debug)]
+struct ZoneHealth {
+    zone: ZoneName,
+    rule: Rule,
+    /// When the first pass is due.
+    first: Moment,
+    last: Option<LastPass>,
+}
+
+#[derive(Debug, Clone)]
+struct LastPass {
+    end: Moment,
+    problem: Option<String>,
+}
+
+impl Health {
+    /// The health of a service that is about to start.
+    pub fn new(scheduler: &Scheduler) -> Self {
+        let health = Self(Mutex::new(State {
+            zones: Vec::new(),
+            grace: GRACE,
+            is_busy: false,
+            last_check: Instant::now(),
+        }));
+        health.on_schedule(scheduler);
+        health
+    }
+
+    /// The schedule is as `scheduler` has it now. What is known about zones that stay is kept.
+    pub fn on_schedule(&self, scheduler: &Scheduler) {
+        let mut state = self.state();
+        let old = std::mem::take(&mut state.zones);
+        state.zones = scheduler
+            .upcoming()
+            .map(|(zone, rule, start)| {
+                let known = old.iter().find(|known| known.zone == *zone);
+                let last = known.and_then(|known| known.last.clone());
+                let unchanged = known.filter(|known| known.rule == *rule);
+                let first = unchanged.map_or(start, |known| known.first);
+                ZoneHealth { zone: zone.clone(), rule: rule.clone(), first, last }
+            })
+            .collect();
+        state.grace = GRACE.saturating_add(scheduler.jitter());
+    }
+
+    /// Runs `wait`, which waits until another service ends. Meanwhile this one counts as alive.
+    pub fn while_waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.state().is_busy = true;
+        let waited = wait();
+        let mut state = self.state();
+        state.is_busy = false;
+        state.last_check = Instant::now();
+        waited
+    }
+
+    /// The scheduler is being checked.
+    pub fn on_check(&self) {
+        self.state().last_check = Instant::now();
+    }
+
+    /// A pass starts.
+    pub fn on_pass_start(&self) {
+        self.state().is_busy = true;
+    }
+
+    /// A pass has ended, with the problem of each zone that had one.
+    pub fn on_pass_end(&self, end: Moment, zones: &[(ZoneName, Option<String>)]) {
+        let mut state = self.state();
+        state.is_busy = false;
+        state.last_check = Instant::now();
+        for (zone, problem) in zones {
+            if let Some(known) = state.zones.iter_mut().find(|known| known.zone == *zone) {
+                known.last = Some(LastPass { end, problem: problem.clone() });
+            }
+        }
+    }
+
+    /// Whether the service checks its scheduler as often as it should. It does not during a pass; then it
+    /// counts as alive, because a restart would not help a system call that hangs.
+    pub fn is_alive(&self) -> bool {
+        let state = self.state();
+        state.is_busy || state.last_check.elapsed() < TICK * 3
+    }
+
+    /// A line for each zone.
+    ///
+    /// # Errors
+    /// The same text, when a zone has a problem.
+    pub fn report(&self, now: Moment) -> Result<String, String> {
+        let state = self.state();
+        let mut is_good = true;
+        let mut text = String::new();
+        for zone in &state.zones {
+            let line = zone.line(now, state.grace, state.is_busy);
+            is_good &= line.is_ok();
+            let (Ok(line) | Err(line)) = line;
+            let _ = writeln!(text, "{}: {line}", zone.zone);
+        }
+        if is_good { Ok(text) } else { Err(text) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ZoneHealth {
+    fn line(&self, now: Moment, grace: Duration, is_busy: bool) -> Result<String, String> {
+        let is_late = |due: Moment| due.plus(Ttl::from_duration(grace)) < now;
+        let shown = units::rfc3339;
+        match &self.last {
+            None if is_late(self.first) && !is_busy => {
+                Err(format!("no pass yet; the first was due at {}", shown(self.first)))
+            }
+            None => Ok(format!("no pass yet; the first is due at {}", shown(self.first))),
+            Some(LastPass { end, problem: Some(problem) }) => {
+                Err(format!("last pass ended at {}: {problem}", shown(*end)))
+            }
+            Some(LastPass { end, .. }) if is_late(self.rule.after(self.rule.after(*end))) => {
+                Err(format!("last pass ended at {}; two have been due since then", shown(*end)))
+            }
+            Some(LastPass { end, .. }) => {
+                Ok(format!("last pass ended at {} without problems", shown(*end)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::scheduler::{First, Reading, Schedule};
+
+    fn at(text: &str) -> Moment {
+        units::moment(&format!("2026-01-01T{text}Z")).unwrap()
+    }
+
+    fn zone(name: &str, hours: u64) -> (ZoneName, Rule) {
+        (ZoneName::new(name), Rule::every(Duration::from_secs(hours * 3600)).unwrap())
+    }
+
+    fn start() -> Reading {
+        Reading { wall: at("00:30:00"), steady: Duration::ZERO }
+    }
+
+    fn scheduler() -> Scheduler {
+        let zones = vec![zone("export", 1), zone("tmp", 12)];
+        let schedule = Schedule { zones, jitter: Duration::ZERO };
+        Scheduler::new(schedule, 0, start(), First::WhenDue)
+    }
+
+    #[test]
+    fn health_names_each_zone_and_its_problem() {
+        let health = Health::new(&scheduler());
+        let report = |now: &str| health.report(at(now));
+        let end = |when: &str, problem: Option<&str>| {
+            let zones = [(ZoneName::new("export"), problem.map(str::to_owned))];
+            health.on_pass_end(at(when), &zones);
+        };
+        let text = report("01:05:00").unwrap();
+        assert!(text.contains("export: no pass yet; the first is due at 2026-01-01T01:00:00Z\n"));
+        assert!(report("01:11:00").unwrap_err().contains("the first was due at 2026-01-01T01:00"));
+        health.on_pass_start();
+        assert!(report("01:11:00").is_ok(), "it is being made");
+        end("01:12:00", None);
+        let text = report("01:13:00").unwrap();
+        assert!(text.contains("last pass ended at 2026-01-01T01:12:00Z without problems"));
+        assert!(report("03:10:00").is_ok(), "two periods and the grace");
+        let text = report("03:10:01").unwrap_err();
+        assert!(text.contains("export: last pass ended at 2026-01-01T01:12:00Z; two"), "{text}");
+        assert!(text.contains("tmp: no pass yet"), "{text}");
+        end("03:12:00", Some("3 entries failed"));
+        let text = report("03:13:00").unwrap_err();
+        assert!(text.contains("last pass ended at 2026-01-01T03:12:00Z: 3 entries failed"));
+        assert!(report("00:00:00").is_err(), "a clock that is set back solves no problem");
+        assert!(health.is_alive());
+    }
+
+    #[test]
+    fn a_new_schedule_keeps_what_is_known_about_zones_that_stay() {
+        let mut scheduler = scheduler();
+        let health = Health::new(&scheduler);
+        health.on_pass_end(at("01:01:00"), &[(ZoneName::new("export"), None)]);
+        let zones = vec![zone("export", 2), zone("own", 1)];
+        scheduler.reschedule(Schedule { zones, jitter: Duration::from_secs(60) }, start());
+        health.on_schedule(&scheduler);
+        let text = health.report(at("01:02:00")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("export: last pass ended at"), "{text}");
+        assert!(lines[1].starts_with("own: no pass yet"), "{text}");
+        assert_eq!(lines.len(), 2, "tmp is gone: {text}");
+    }
+
+    #[test]
+    fn waiting_for_another_service_counts_as_alive() {
+        let health = Health::new(&scheduler());
+        assert!(health.while_waiting(|| health.state().is_busy));
+        assert!(!health.state().is_busy);
+    }
+}

@@ -1,0 +1,142 @@
+//! The names of the metrics, what is counted, and the file that continues another.
+
+use super::*;
+use crate::protocol::{StopReason, ZoneSummary};
+use crate::rules::Bytes;
+
+#[test]
+fn a_file_continues_the_counters_of_the_last_one() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("sweeper.prom");
+    for run in 1..=3_u64 {
+        let metrics = Metrics::new(&[ZoneName::new("export")]).unwrap();
+        metrics.removed.with_label_values(&["export"]).inc_by(2);
+        metrics.kept.with_label_values(&["export", "fresh"]).inc_by(3);
+        if run == 1 {
+            metrics.end.with_label_values(&["tmp"]).set(1.5);
+        }
+        metrics.write(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in [
+            format!("sweeper_removed_total{{zone=\"export\"}} {}", 2 * run),
+            format!("sweeper_kept_total{{reason=\"fresh\",zone=\"export\"}} {}", 3 * run),
+            "sweeper_last_end_timestamp_seconds{zone=\"tmp\"} 1.5".to_owned(),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+    std::fs::write(&path, "nonsense{\nsweeper_seen_total{zone=\"export} x\n").unwrap();
+    Metrics::new(&[ZoneName::new("export")]).unwrap().write(&path).unwrap();
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+}
+
+fn summary(stopped: Option<StopReason>) -> Summary {
+    let tally = Tally {
+        seen: 13,
+        removed: 4,
+        kept_by: [3, 1, 0, 0, 0],
+        skipped_by: [2, 0, 0, 0, 0, 0],
+        failed: 0,
+        unreached: 3,
+        freed: Bytes(4096),
+        failures: Vec::new(),
+    };
+    let (zone, path) = (ZoneName::new("own"), "/data/own".into());
+    let zone = ZoneSummary { zone, path, tally, notes: Vec::new(), no_lock: None };
+    Summary { zones: vec![zone], stopped }
+}
+
+fn end() -> Moment {
+    Moment::from_unix(1_767_323_045, 500_000_000)
+}
+
+#[track_caller]
+fn assert_lines(metrics: &Metrics, lines: &[&str]) {
+    let text = metrics.text();
+    for line in lines {
+        assert!(text.lines().any(|found| found == *line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn the_names_are_those_that_dashboards_and_alerts_use() {
+    let metrics = Metrics::new(&[ZoneName::new("own")]).unwrap();
+    let space = Space { bytes: 100, bytes_used: 60, inodes: 10, inodes_used: 6 };
+    metrics.set_space(&space);
+    let durations = [(ZoneName::new("own"), Duration::from_millis(1500))];
+    metrics.count(RunMode::Real, &summary(None), &durations, end());
+    let text = metrics.text();
+    let mut names: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "sweeper_build_info gauge",
+            "sweeper_failed_total counter",
+            "sweeper_freed_bytes_total counter",
+            "sweeper_kept_total counter",
+            "sweeper_last_end_timestamp_seconds gauge",
+            "sweeper_last_success_timestamp_seconds gauge",
+            "sweeper_pass_duration_seconds gauge",
+            "sweeper_removed_total counter",
+            "sweeper_seen_total counter",
+            "sweeper_skipped_total counter",
+            "sweeper_volume_bytes gauge",
+            "sweeper_volume_inodes gauge",
+        ]
+    );
+    assert_lines(
+        &metrics,
+        &[
+            "sweeper_seen_total{zone=\"own\"} 10",
+            "sweeper_removed_total{zone=\"own\"} 4",
+            "sweeper_kept_total{reason=\"fresh\",zone=\"own\"} 3",
+            "sweeper_kept_total{reason=\"mount_point\",zone=\"own\"} 0",
+            "sweeper_skipped_total{reason=\"locked\",zone=\"own\"} 2",
+            "sweeper_skipped_total{reason=\"mount_point\",zone=\"own\"} 0",
+            "sweeper_failed_total{zone=\"own\"} 0",
+            "sweeper_freed_bytes_total{zone=\"own\"} 4096",
+            "sweeper_pass_duration_seconds{zone=\"own\"} 1.5",
+            "sweeper_last_end_timestamp_seconds{zone=\"own\"} 1767323045.5",
+            "sweeper_last_success_timestamp_seconds{zone=\"own\"} 1767323045.5",
+            "sweeper_volume_bytes{state=\"used\"} 60",
+            "sweeper_volume_inodes{state=\"size\"} 10",
+        ],
+    );
+}
+
+#[test]
+fn a_dry_run_counts_nothing_and_a_stopped_pass_is_no_success() {
+    let metrics = Metrics::new(&[ZoneName::new("own")]).unwrap();
+    metrics.count(RunMode::DryRun, &summary(Some(StopReason::Deadline)), &[], end());
+    assert_lines(
+        &metrics,
+        &[
+            "sweeper_removed_total{zone=\"own\"} 0",
+            "sweeper_last_end_timestamp_seconds{zone=\"own\"} 1767323045.5",
+        ],
+    );
+    assert!(!metrics.text().contains("sweeper_last_success_timestamp_seconds{"));
+}
+
+#[test]
+fn each_zone_is_timed_and_passed_on() {
+    struct Zones(Mutex<Vec<ZoneName>>);
+    impl Observer for Zones {
+        fn on_zone(&self, zone: &ZoneName) {
+            self.0.lock().unwrap().push(zone.clone());
+        }
+        fn on_outcome(&self, _: &Outcome<'_>) {}
+        fn on_progress(&self, _: &Directory, _: u64, _: &Tally) {}
+    }
+    let observer = Zones(Mutex::default());
+    let timed = Timed::new(&observer);
+    let zones = ["a", "b"].map(ZoneName::new);
+    for zone in &zones {
+        timed.on_zone(zone);
+    }
+    let timed: Vec<ZoneName> = timed.durations().into_iter().map(|(zone, _)| zone).collect();
+    assert_eq!(timed, zones);
+    assert_eq!(*observer.0.lock().unwrap(), zones);
+}

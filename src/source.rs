@@ -1,0 +1,116 @@
+//! Where entries come from: the directories of a zone, or a list of paths.
+//!
+//! It must not judge, lock or change anything. Names come one listing buffer at a time, and several workers
+//! take buffers from the same directory.
+
+mod context;
+mod directory;
+mod enter;
+mod instances;
+mod list;
+mod path_list;
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
+
+use crate::control::Control;
+use crate::fs::DataRoot;
+use crate::protocol::{Directory, Failure, Found, Notes, ScanBatch, Source};
+use crate::rules::{LastUse, Shard, Zone};
+use context::ScanContext;
+use directory::Directories;
+pub use enter::{entry_at, open_directory, zone_root as open_root};
+pub use path_list::PathList;
+use path_list::Round;
+
+/// The entries of a data root.
+#[derive(Debug)]
+pub struct DirectorySource<'a, C> {
+    /// The data root.
+    pub root: &'a DataRoot,
+    /// When to stop.
+    pub control: &'a C,
+    /// What the user should know.
+    pub notes: &'a Notes,
+    /// The part that is looked at, if not everything.
+    pub shard: Option<Shard>,
+    /// The paths that are looked at, if not all entries.
+    pub paths: Option<PathList>,
+}
+
+/// A zone being read.
+#[derive(Debug)]
+pub struct Scan(Names);
+
+#[derive(Debug)]
+enum Names {
+    /// Everything that is there.
+    Directories(Directories),
+    /// Only the paths in a list.
+    Listed(Round),
+}
+
+impl<C: Control> DirectorySource<'_, C> {
+    const fn context(&self) -> ScanContext<'_, C> {
+        ScanContext { control: self.control, notes: self.notes, shard: self.shard }
+    }
+}
+
+impl<C: Control> Source for DirectorySource<'_, C> {
+    type Scan = Scan;
+
+    fn open(&self, zone: &Arc<Zone>) -> Result<Option<Scan>, Failure> {
+        let directories = Directories::open(self.root, zone, self.notes)?;
+        match &directories {
+            None => self.notes.add(&zone.name, "the directory does not exist: nothing to sweep"),
+            Some(directories) if is_judged_by_atime(zone) && directories.all().any(is_noatime) => {
+                self.notes.add(
+                    &zone.name,
+                    "the file system is mounted noatime: reads are not recorded, so the last use is the \
+                     last write",
+                );
+            }
+            Some(_) => {}
+        }
+        if let Some(paths) = &self.paths {
+            let round = paths.open(self.root, zone)?;
+            return Ok(Some(Scan(Names::Listed(round))));
+        }
+        Ok(directories.map(|directories| Scan(Names::Directories(directories))))
+    }
+
+    fn next_batch<'s>(
+        &self,
+        scan: &'s Scan,
+        buffer: &mut Vec<u8>,
+        each: &mut impl FnMut(Found<'_>),
+    ) -> ScanBatch<'s> {
+        match &scan.0 {
+            Names::Directories(directories) => directories.next(buffer, self.context(), each),
+            Names::Listed(round) => round.next(self.root, self.context(), each),
+        }
+    }
+
+    fn look(&self, directory: &Arc<Directory>, name: &CStr, each: &mut dyn FnMut(Found<'_>)) {
+        enter::look(directory, name, self.context(), each);
+    }
+
+    fn next_round(&self) -> bool {
+        self.paths.as_ref().is_some_and(|paths| paths.next_round(self.context()))
+    }
+}
+
+fn is_judged_by_atime(zone: &Zone) -> bool {
+    match zone.last_use {
+        LastUse::Mtime => false,
+        LastUse::Atime | LastUse::Tree | LastUse::Entry => {
+            zone.ttls.iter().any(|expiry| expiry.ttl().is_some())
+        }
+    }
+}
+
+fn is_noatime(directory: &Directory) -> bool {
+    fstatvfs(&directory.handle).is_ok_and(|vfs| vfs.f_flag.contains(StatVfsMountFlags::NOATIME))
+}

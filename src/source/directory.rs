@@ -1,0 +1,174 @@
+//! A zone as a stream of batches of names, read by several workers at once.
+//!
+//! It must not judge or change anything. A directory is read one `getdents` buffer at a time; each worker
+//! takes a whole buffer and looks at its names by itself, so that at most one buffer per worker is in memory.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FileType, RawDir};
+
+use super::context::ScanContext;
+use super::enter::{data_root, failure, look, zone_root};
+use super::instances::Instances;
+use super::list::BUFFER;
+use crate::control::Control;
+use crate::fs::DataRoot;
+use crate::fs::list::is_dot;
+use crate::protocol::{Directory, Failure, Found, Notes, ScanBatch};
+use crate::rules::{Action, Shape, Zone};
+
+/// What each of several workers begins with: about fifty names. Where a look takes a millisecond, as on a
+/// network file system, one large buffer would leave the other workers without any.
+const FIRST_BUFFER: usize = 4 * 1024;
+
+/// A buffer is doubled when its names took less time than this, and halved when they took more.
+const QUICK: Duration = Duration::from_millis(5);
+const SLOW: Duration = Duration::from_millis(20);
+
+/// The directories of a zone, being read.
+#[derive(Debug)]
+pub(super) struct Directories {
+    shape: Shape,
+    shared: Vec<SharedDirectory>,
+    /// The data root, and the directories that could not be entered and are still to be reported.
+    root: Directory,
+    unopened: Mutex<Vec<(CString, Failure)>>,
+}
+
+/// A directory whose buffers are handed to workers.
+#[derive(Debug)]
+struct SharedDirectory {
+    directory: Arc<Directory>,
+    /// Held while one worker fetches a buffer: the position in a directory is shared.
+    turn: Mutex<()>,
+    is_done: AtomicBool,
+}
+
+impl Directories {
+    pub(super) fn open(
+        data: &DataRoot,
+        zone: &Arc<Zone>,
+        notes: &Notes,
+    ) -> Result<Option<Self>, Failure> {
+        let root = data_root(data, zone)?;
+        let (mut shared, mut unopened) = (Vec::new(), Vec::new());
+        for path in &zone.location.roots {
+            match zone_root(data, zone, path, notes) {
+                Ok(directory) => shared.push(SharedDirectory {
+                    directory: Arc::new(directory),
+                    turn: Mutex::new(()),
+                    is_done: AtomicBool::new(false),
+                }),
+                Err(failure) if failure.error.kind() == io::ErrorKind::NotFound => {}
+                Err(failure) => {
+                    let name = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+                    unopened.push((name, failure));
+                }
+            }
+        }
+        if shared.is_empty() && unopened.is_empty() {
+            return Ok(None);
+        }
+        let unopened = Mutex::new(unopened);
+        Ok(Some(Self { shape: zone.location.shape, shared, root, unopened }))
+    }
+
+    /// The directories that this zone is listed from.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Directory> {
+        self.shared.iter().map(|shared| &*shared.directory)
+    }
+
+    /// Looks at the next buffer of names.
+    pub(super) fn next<'s, C: Control>(
+        &'s self,
+        buffer: &mut Vec<u8>,
+        context: ScanContext<'_, C>,
+        each: &mut impl FnMut(Found<'_>),
+    ) -> ScanBatch<'s> {
+        let unopened =
+            std::mem::take(&mut *self.unopened.lock().unwrap_or_else(PoisonError::into_inner));
+        for (name, failure) in unopened {
+            context.report_failure(&self.root, Some(&name), failure, each);
+        }
+        let Some(shared) = self.shared.iter().find(|dir| !dir.is_done.load(Ordering::Relaxed))
+        else {
+            return ScanBatch { has_more: false, root: None, names: 0 };
+        };
+        let directory = &shared.directory;
+        let start = Instant::now();
+        let mut names = 0;
+        let mut instances = Instances::new(context);
+        let least = if context.control.has_several_workers() { FIRST_BUFFER } else { BUFFER };
+        shared.take(buffer, least, |name| {
+            if context.control.is_stopped() {
+                return;
+            }
+            names += 1;
+            match name {
+                Ok((name, kind)) => match self.shape {
+                    Shape::Flat => look(directory, name, context, each),
+                    Shape::InEach(dir) => instances.all_in(directory, name, kind, dir, each),
+                    Shape::Fixed(paths) => instances.fixed(directory, name, kind, paths, each),
+                },
+                Err(error) => {
+                    let failure = failure(directory, Action::List, None, error);
+                    context.report_failure(directory, None, failure, each);
+                }
+            }
+        });
+        adapt(buffer, least, start.elapsed());
+        ScanBatch { has_more: true, root: Some(directory), names }
+    }
+}
+
+/// Adapts the size of a worker's buffer to the time that its names took.
+fn adapt(buffer: &mut Vec<u8>, least: usize, took: Duration) {
+    let size = buffer.capacity();
+    if took < QUICK && size < BUFFER {
+        buffer.clear();
+        buffer.reserve_exact(2 * size);
+    } else if took > SLOW {
+        buffer.shrink_to(least.max(size / 2));
+    }
+}
+
+impl SharedDirectory {
+    /// Fetches one buffer of `least` bytes or more and hands out its names and their kinds, all but `.`
+    /// and `..`.
+    fn take(
+        &self,
+        buffer: &mut Vec<u8>,
+        least: usize,
+        mut each: impl FnMut(io::Result<(&CStr, FileType)>),
+    ) {
+        buffer.clear();
+        if buffer.capacity() < least {
+            buffer.reserve_exact(least);
+        }
+        let mut names = RawDir::new(&self.directory.handle, buffer.spare_capacity_mut());
+        let mut first = true;
+        while first || !names.is_buffer_empty() {
+            let turn = first.then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+            first = false;
+            let entry = names.next();
+            drop(turn);
+            match entry {
+                Some(Ok(entry)) => {
+                    if !is_dot(entry.file_name()) {
+                        each(Ok((entry.file_name(), entry.file_type())));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.is_done.store(true, Ordering::Relaxed);
+                    return each(Err(error.into()));
+                }
+                None => return self.is_done.store(true, Ordering::Relaxed),
+            }
+        }
+    }
+}

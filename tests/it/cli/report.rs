@@ -1,0 +1,202 @@
+//! Reports: fields, bytes, how much is said, and progress.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::start::Start;
+use crate::world::{DAY, HOUR, NOW, Run, World, assert_counts, export_name, zone};
+
+#[test]
+fn the_report_has_the_fields_of_schema_1() {
+    let world = World::new();
+    world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
+    let report = world.run(&["run", "--format", "json"]).exits(0).json();
+    let mut top: Vec<String> = report.as_object().unwrap().keys().cloned().collect();
+    top.sort();
+    assert_eq!(
+        top,
+        [
+            "command",
+            "data_root",
+            "dry_run",
+            "elapsed_s",
+            "exit",
+            "failures",
+            "now",
+            "schema",
+            "stopped",
+            "totals",
+            "zones"
+        ]
+    );
+    assert_eq!(report["schema"], 1);
+    assert_eq!(report["command"], "run");
+    assert_eq!(report["dry_run"], false);
+    assert_eq!(report["now"], NOW);
+    assert_eq!(report["data_root"], world.root.to_str().unwrap());
+    assert_eq!(report["exit"], 0);
+    assert_eq!(report["failures"], Value::Array(vec![]));
+    let export = zone(&report, "export");
+    for key in [
+        "zone",
+        "path",
+        "seen",
+        "removed",
+        "kept",
+        "skipped",
+        "failed",
+        "kept_by",
+        "skipped_by",
+        "freed_bytes",
+        "notes",
+    ] {
+        assert!(!export[key].is_null(), "{key}");
+    }
+    for key in ["fresh", "unrecognized", "not_a_file", "excluded", "mount_point"] {
+        assert_eq!(export["kept_by"][key], 0, "{key}");
+    }
+    for key in ["locked", "in_use", "used", "replaced", "gone", "mount_point"] {
+        assert_eq!(export["skipped_by"][key], 0, "{key}");
+    }
+    assert_eq!(export["path"], world.path("cache/export").to_str().unwrap());
+    for key in ["seen", "removed", "kept", "skipped", "failed", "freed_bytes"] {
+        assert_eq!(report["totals"][key], export[key]);
+    }
+}
+
+#[test]
+fn jsonl_has_a_line_for_each_entry_and_the_summary_last() {
+    let world = World::new();
+    world.file(Path::new("cache/export").join(export_name(2)), 2 * DAY);
+    world.file(Path::new("cache/export").join(export_name(3)), HOUR);
+    for (dry, outcome) in [(&["--dry-run"][..], "would_remove"), (&[], "removed")] {
+        let run = world.run(&[&["run", "--format", "jsonl"], dry].concat());
+        let lines: Vec<Value> =
+            run.exits(0).stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2, "kept entries only with -v");
+        let line = &lines[0];
+        assert_eq!(line["zone"], "export");
+        assert_eq!(line["outcome"], outcome);
+        assert_eq!(line["reason"], "expired");
+        assert_eq!(line["age_s"], 2 * DAY);
+        assert_eq!(line["ttl_s"], DAY);
+        assert!(line["bytes"].as_u64().unwrap() >= 512, "allocated blocks: {line}");
+        assert!(line["path"].as_str().unwrap().ends_with(&export_name(2)));
+        assert!(line.get("path_hex").is_none());
+        assert_eq!(lines[1]["schema"], 1);
+        assert_eq!(lines[1]["dry_run"], !dry.is_empty());
+    }
+}
+
+#[test]
+fn freed_bytes_are_blocks_and_a_hard_link_counts_once() {
+    use std::os::unix::fs::MetadataExt;
+    let world = World::new();
+    let whole = world.file_of("tmp/whole", 20 * DAY, &vec![7; 100_000]);
+    let sparse = world.file_of("tmp/sparse", 20 * DAY, b"");
+    // As TUS makes its uploads: one byte at the end.
+    let handle = std::fs::OpenOptions::new().write(true).open(&sparse).unwrap();
+    std::os::unix::fs::FileExt::write_at(&handle, b"x", 25 << 30).unwrap();
+    drop(handle);
+    crate::world::set_age(&sparse, 20 * DAY);
+    let blocks = |path: &Path| path.metadata().unwrap().blocks() * 512;
+    let expected = blocks(&whole) + blocks(&sparse);
+    assert!(expected < 1 << 20, "{expected}");
+    // Three names of one file, one of them in a tree.
+    std::fs::create_dir_all(world.path("tmp/tree")).unwrap();
+    let linked = world.file_of("tmp/linked", 20 * DAY, &vec![7; 50_000]);
+    let tree_blocks = blocks(&world.path("tmp/tree"));
+    std::fs::hard_link(&linked, world.path("tmp/second")).unwrap();
+    std::fs::hard_link(&linked, world.path("tmp/tree/third")).unwrap();
+    // And a file whose other name stays.
+    let shared = world.file_of("tmp/shared", 20 * DAY, &vec![7; 90_000]);
+    std::fs::hard_link(&shared, world.path("stays")).unwrap();
+    world.age_dirs("tmp", 20 * DAY);
+    let expected = expected + blocks(&linked) + tree_blocks;
+    for args in [&["--dry-run"][..], &[]] {
+        let run = world.run(&[&["run", "--zones", "tmp", "--format", "json"], args].concat());
+        assert_counts(&run.exits(0).json(), "tmp", &[("removed", 6), ("freed_bytes", expected)]);
+    }
+}
+
+#[test]
+fn the_text_report_is_a_table_with_reasons_and_totals() {
+    let world = World::new();
+    world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
+    world.file(Path::new("cache/export").join(export_name(2)), HOUR);
+    world.file("cache/export/notes.txt", 2 * DAY);
+    let root = format!("{:?}", world.root);
+    for (dry, removed, freed, did, end) in [
+        (&["--dry-run"][..], "would remove", "would free", "would free ", "; nothing was removed"),
+        (&[], "removed", "freed", "freed ", ""),
+    ] {
+        let run = world.run(&[&["run"], dry].concat());
+        let text = &run.exits(0).stdout;
+        let (first, last) = (text.lines().next().unwrap(), text.lines().last().unwrap());
+        let columns: Vec<&str> =
+            first.split("  ").map(str::trim).filter(|column| !column.is_empty()).collect();
+        assert_eq!(columns, ["zone", "seen", removed, "kept", "skipped", "failed", freed]);
+        assert!(text.contains("\nexport: kept: 1 fresh, 1 unrecognized\n"), "{text}");
+        assert!(last.starts_with(&format!("{root}: {removed} 1 of 3 entries, {did}")), "{last}");
+        assert!(last.contains(&format!("{end}; done in ")) && last.ends_with(" s"), "{last}");
+    }
+}
+
+#[test]
+fn quiet_prints_nothing_unless_there_is_a_problem() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    let run = world.run(&["run", "-q"]);
+    assert_eq!((run.exits(0).stdout.as_str(), run.stderr.as_str()), ("", ""));
+    assert!(!world.has("tmp/old"));
+    world.file("tmp/old", 20 * DAY);
+    world.file("tmp/older", 20 * DAY);
+    let run = world.run(&["run", "-q", "--max-removals", "1"]);
+    assert!(run.exits(3).stdout.contains("stopped"), "{}", run.stdout);
+}
+
+#[test]
+fn verbose_names_every_entry_and_says_why() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    world.file("tmp/new", HOUR);
+    let run = world.run(&["run", "-v"]);
+    run.exits(0);
+    for (outcome, words) in [
+        ("removed", "tmp/old\": last used 20d ago, ttl 14d, "),
+        ("kept", "tmp/new\": last used 1h ago, ttl 14d, fresh"),
+    ] {
+        let line = run.stderr.lines().find(|line| line.contains(words));
+        let line = line.unwrap_or_else(|| panic!("{words}: {}", run.stderr));
+        assert!(line.contains(&format!("tmp: {outcome} ")), "{line}");
+    }
+}
+
+#[test]
+fn progress_is_drawn_on_a_terminal_only_and_never_on_stdout() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    let plain = world.run(&["run"]);
+    assert_eq!(plain.exits(0).stderr, "");
+    world.file("tmp/old", 20 * DAY);
+    let lines = world.run(&["run", "--progress", "always"]);
+    assert!(lines.exits(0).stderr.contains("tmp: started\n"), "{}", lines.stderr);
+    let end = lines.stderr.lines().find(|line| line.starts_with("tmp: 1 checked, 1 removed, "));
+    assert!(end.is_some_and(|line| line.ends_with(" freed")), "{}", lines.stderr);
+    assert!(!lines.stderr.contains('\x1b') && !lines.stderr.contains('\r'));
+    assert!(!lines.stdout.contains("checked"), "{}", lines.stdout);
+    // `script` gives it a terminal.
+    world.file("projects/1/export_cache/x", DAY);
+    let inner = world.command(&["legacy"]);
+    let words: Vec<String> = std::iter::once(inner.get_program())
+        .chain(inner.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &words.join(" "), "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
+    let drawn = Run::from(script.finish().unwrap());
+    assert!(drawn.exits(0).stdout.contains("projects: 1 checked"), "{:?}", drawn.stdout);
+    assert!(drawn.stdout.contains('\x1b') || drawn.stdout.contains('\r'));
+}

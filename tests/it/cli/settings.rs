@@ -1,0 +1,229 @@
+//! Settings: sources and origins, refusals, and what the settings do.
+
+use std::path::Path;
+
+use super::run;
+use crate::world::{DAY, HOUR, Run, World, assert_counts, export_name, sweeper};
+
+/// `sweeper config` in an environment.
+fn config(env: &[(&str, &str)], args: &[&str]) -> Run {
+    let mut command = sweeper(&["config", "--format", "json"]);
+    command.args(args).envs(env.iter().copied());
+    Run::of(command)
+}
+
+/// The value of a setting and its origin.
+fn setting(run: &Run, key: &str) -> (String, String) {
+    let json = run.json();
+    let text = |part: &str| {
+        json[key][part].as_str().unwrap_or_else(|| panic!("{key}: {json:#}")).to_owned()
+    };
+    (text("value"), text("origin"))
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_its_origin_before_anything_is_opened() {
+    let world = World::new();
+    let file = world.file("settings.toml", 0);
+    let path = world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
+    for (flag, value) in [
+        ("--ttl", "soon"),
+        ("--retention", "1.5"),
+        ("--jobs", "0"),
+        ("--jobs", "many"),
+        ("--max-removals", "-1"),
+        ("--deadline", ""),
+        ("--zones", "export,nonsense"),
+        ("--zones", "legacy"),
+        ("--exclude", "a[b"),
+        ("--lock-wait", "x"),
+    ] {
+        let flag_value = format!("{flag}={value}");
+        let run = world.run(&["run", &flag_value]);
+        assert!(run.exits(2).stderr.contains(&format!("flag {flag}")), "{flag}: {}", run.stderr);
+        assert!(run.stdout.is_empty());
+    }
+    let mut command = sweeper(&["run", "--now", "yesterday", "--data"]);
+    command.arg(&world.root);
+    assert!(Run::of(command).exits(2).stderr.contains("flag --now"));
+    for (name, value) in [
+        ("SWEEPER_TTL", "soon"),
+        ("CVAT_EXPORT_CACHE_TTL", "24 hours please"),
+        ("CVAT_DATASET_CACHE_TTL", "-five"),
+        ("TMP_FILE_OR_DIR_RETENTION_DAYS", "three"),
+        ("SWEEPER_LOCK", "paper"),
+        ("SWEEPER_DRY_RUN", "perhaps"),
+    ] {
+        let mut command = world.command(&["run"]);
+        command.env(name, value);
+        let run = Run::of(command);
+        assert!(run.exits(2).stderr.contains(&format!("environment {name}")), "{}", run.stderr);
+    }
+    for (text, word) in [
+        ("ttl = 'soon'", "ttl"),
+        ("tttl = '5h'", "there is no setting"),
+        ("ttl = 1.5", "ttl"),
+        ("ttl = [1]", "ttl"),
+        ("not toml", "TOML"),
+        ("now = '2026-01-01T00:00:00Z'", "there is no setting"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let run = world.run(&["run", "--config", file.to_str().unwrap()]);
+        assert!(run.exits(2).stderr.contains("settings.toml"), "{}", run.stderr);
+        assert!(run.stderr.contains("line 1") && run.stderr.contains(word), "{}", run.stderr);
+    }
+    let run = world.run(&["run", "--config", "/no/such/file"]);
+    assert!(run.exits(2).stderr.contains("/no/such/file"), "{}", run.stderr);
+    assert!(path.exists(), "nothing was done");
+}
+
+#[test]
+fn a_duration_without_a_unit_is_refused_and_both_readings_are_offered() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    for (setting, value) in [("retention", "14"), ("ttl", "86400"), ("deadline", "5")] {
+        let flag = format!("--{setting}={value}");
+        let by_flag = world.run(&["run", &flag]);
+        let mut by_env = world.command(&["run"]);
+        by_env.env(format!("SWEEPER_{}", setting.to_uppercase()), value);
+        for run in [&by_flag, &Run::of(by_env)] {
+            let offered = format!("write {value}d or {value}s");
+            assert!(run.exits(2).stderr.contains(&offered), "{}", run.stderr);
+            assert!(run.stdout.is_empty());
+        }
+    }
+    assert!(world.has("tmp/old"));
+    // Zero is the same in every unit.
+    let none = world.run(&["run", "--retention", "0", "--format", "json"]);
+    assert_counts(&none.exits(0).json(), "tmp", &[("removed", 1)]);
+}
+
+#[test]
+fn an_unknown_variable_of_ours_is_refused_and_the_closest_one_named() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    for (name, closest) in
+        [("SWEEPER_DRYRUN", "SWEEPER_DRY_RUN"), ("SWEEPER_RETENTON", "SWEEPER_RETENTION")]
+    {
+        for command in ["run", "legacy"] {
+            let mut command = world.command(&[command]);
+            command.env(name, "1");
+            let run = Run::of(command);
+            assert!(run.exits(2).stderr.contains(name), "{}", run.stderr);
+            assert!(run.stderr.contains(&format!("did you mean {closest}?")), "{}", run.stderr);
+            assert!(run.stdout.is_empty());
+        }
+    }
+    assert!(world.has("tmp/old"), "nothing was removed");
+    // Kubernetes sets such variables for a service called `sweeper`.
+    let mut command = world.command(&["run"]);
+    command.env("SWEEPER_SERVICE_HOST", "10.0.0.7").env("SWEEPER_PORT", "tcp://10.0.0.7:9108");
+    Run::of(command).exits(0);
+    assert!(!world.has("tmp/old"));
+}
+
+#[test]
+fn every_value_knows_where_it_came_from() {
+    let world = World::new();
+    let file = world.file_of(
+        "s.toml",
+        0,
+        b"ttl = '2h'\nttl_job = '30m'\nexclude = ['a*', 'b*']\ndry_run = true\n",
+    );
+    let file = file.to_str().unwrap();
+    let defaults = config(&[], &[]);
+    defaults.exits(0);
+    for (key, value) in
+        [("ttl", "1d"), ("retention", "14d"), ("zones", "export,tmp"), ("lock", "auto")]
+    {
+        assert_eq!(setting(&defaults, key), (value.to_owned(), "default".to_owned()));
+    }
+    assert_eq!(setting(&defaults, "ttl_task").0, "1d", "as ttl");
+
+    let from_file = config(&[], &["--config", file]);
+    assert_eq!(setting(&from_file, "ttl"), ("2h".to_owned(), format!("file {file:?}, line 1")));
+    assert_eq!(setting(&from_file, "ttl_job").0, "30m");
+    assert_eq!(setting(&from_file, "exclude").0, "a*,b*");
+    assert_eq!(
+        setting(&from_file, "dry_run"),
+        ("true".to_owned(), format!("file {file:?}, line 4"))
+    );
+
+    let env = [("CVAT_EXPORT_CACHE_TTL", "3600"), ("TMP_FILE_OR_DIR_RETENTION_DAYS", "3")];
+    let from_env = config(&env, &["--config", file]);
+    assert_eq!(
+        setting(&from_env, "ttl"),
+        ("1h".to_owned(), "environment CVAT_EXPORT_CACHE_TTL".to_owned())
+    );
+    assert_eq!(setting(&from_env, "retention").0, "3d");
+    // The value of a class in the weaker file does not win over a stronger common one.
+    assert_eq!(setting(&from_env, "ttl_job").0, "1h");
+
+    // The deprecated name wins over the current one, as in CVAT, with a warning.
+    let env = [("CVAT_EXPORT_CACHE_TTL", "3600"), ("CVAT_DATASET_CACHE_TTL", "1800")];
+    let deprecated = config(&env, &[]);
+    assert_eq!(setting(&deprecated, "ttl").0, "30m");
+    assert!(deprecated.stderr.contains("CVAT_DATASET_CACHE_TTL is deprecated"));
+
+    // Our variable wins over CVAT's, and a flag over everything.
+    let env = [("SWEEPER_TTL", "5h"), ("CVAT_DATASET_CACHE_TTL", "1800")];
+    assert_eq!(setting(&config(&env, &[]), "ttl").0, "5h");
+    let flag = config(&env, &["--ttl", "36h", "--ttl-job", "1h", "--config", file]);
+    assert_eq!(setting(&flag, "ttl"), ("1d 12h".to_owned(), "flag --ttl".to_owned()));
+    assert_eq!(setting(&flag, "ttl_job"), ("1h".to_owned(), "flag --ttl-job".to_owned()));
+    assert_eq!(setting(&flag, "ttl_task"), ("1d 12h".to_owned(), "flag --ttl".to_owned()));
+
+    // An empty variable counts as unset: compose files set those that are not given.
+    assert_eq!(setting(&config(&[("SWEEPER_TTL", "")], &[]), "ttl").1, "default");
+    let text = run(&["config"]);
+    assert!(text.exits(0).stdout.contains("ttl_project"), "{}", text.stdout);
+}
+
+#[test]
+fn the_settings_do_what_they_say() {
+    let world = World::new();
+    for hours in [1, 3, 5, 30] {
+        world
+            .file(Path::new("cache/export").join(export_name(hours)), i64::from(hours) * HOUR + 60);
+    }
+    let removed = |env: &[(&str, &str)], args: &[&str]| {
+        let mut command =
+            world.command(&[&["run", "--dry-run", "--format", "json"], args].concat());
+        command.envs(env.iter().copied());
+        Run::of(command).exits(0).json()["totals"]["removed"].as_u64().unwrap()
+    };
+    assert_eq!(removed(&[], &[]), 1);
+    assert_eq!(removed(&[], &["--ttl", "4h"]), 2);
+    assert_eq!(removed(&[("CVAT_EXPORT_CACHE_TTL", "7200")], &[]), 3);
+    // CVAT lets everything expire at once then.
+    assert_eq!(removed(&[("CVAT_DATASET_CACHE_TTL", "-5")], &[]), 4);
+    assert_eq!(removed(&[("SWEEPER_TTL", "0")], &[]), 4);
+    assert_eq!(removed(&[("SWEEPER_TTL", "0")], &["--exclude", "task-1-*"]), 3);
+    assert_eq!(removed(&[("SWEEPER_TTL", "0"), ("SWEEPER_EXCLUDE", "./cache/export/**")], &[]), 0);
+    assert_eq!(removed(&[("SWEEPER_TTL", "0")], &["--zones", "cron_tmp_directory_cleanup"]), 0);
+    assert_eq!(removed(&[], &["--zones", "cron_export_cache_directory_cleanup"]), 1);
+    let mut command = world.command(&["run"]);
+    command.env("SWEEPER_DRY_RUN", "1");
+    assert!(Run::of(command).exits(0).stdout.contains("nothing was removed"));
+    assert!(world.path("cache/export").join(export_name(30)).exists());
+}
+
+#[test]
+fn commas_in_a_variable_separate_globs() {
+    let world = World::new();
+    for name in ["a.zip", "b.csv", "c.txt", "d.zip,e.csv"] {
+        world.file(Path::new("tmp").join(name), 20 * DAY);
+    }
+    let mut command = world.command(&["run", "--format", "json"]);
+    command.env("SWEEPER_EXCLUDE", "*.zip,*.csv");
+    let run = Run::of(command);
+    // The last name would match as one glob too, so both globs must be seen to work alone.
+    assert_counts(&run.exits(0).json(), "tmp", &[("removed", 1), ("kept_by.excluded", 3)]);
+    assert_eq!(run.stderr, "");
+    assert!(world.has("tmp/a.zip") && world.has("tmp/b.csv") && !world.has("tmp/c.txt"));
+    // A flag is one glob: it is repeated for more.
+    let flag = world.run(&["run", "--exclude", "*.zip,*.csv", "--format", "json"]);
+    assert_counts(&flag.exits(0).json(), "tmp", &[("removed", 2), ("kept_by.excluded", 1)]);
+    assert!(flag.stderr.contains("one glob"), "{}", flag.stderr);
+    assert!(world.has("tmp/d.zip,e.csv"));
+}

@@ -1,0 +1,93 @@
+//! Help, wrong usage, completions and the manual page.
+
+use std::process::Command;
+
+use super::run;
+use crate::company::has_tool;
+use crate::start::Start;
+use crate::world::Run;
+
+#[test]
+fn help_lists_commands_and_flags_and_wrong_usage_is_exit_2() {
+    let help = run(&["--help"]);
+    for command in
+        ["run", "serve", "legacy", "why", "config", "demo", "hold", "merge", "completions", "man"]
+    {
+        assert!(help.exits(0).stdout.contains(command), "{command}");
+    }
+    let help = run(&["run", "--help"]);
+    let flags = [
+        "--data",
+        "--config",
+        "--dry-run",
+        "--format",
+        "--progress",
+        "--jobs",
+        "--lock",
+        "--exclude",
+        "--verbose",
+        "--quiet",
+        "--ttl",
+        "--ttl-project",
+        "--ttl-task",
+        "--ttl-job",
+        "--ttl-events",
+        "--retention",
+        "--tmp-age",
+        "--zones",
+        "--in-use",
+        "--lock-wait",
+        "--deadline",
+        "--max-removals",
+        "Exit codes",
+    ];
+    for flag in flags {
+        assert!(help.exits(0).stdout.contains(flag), "{flag}");
+    }
+    assert!(!help.stdout.contains("--now"), "it is for tests");
+    assert!(run(&["--version"]).exits(0).stdout.starts_with("sweeper "));
+    for wrong in [
+        &["run", "--nonsense"][..],
+        &["nonsense"],
+        &[],
+        &["why"],
+        &["run", "--lock", "x"],
+        &["run", "--in-use", "spare"],
+    ] {
+        let run = run(wrong);
+        assert!(!run.exits(2).stderr.is_empty(), "{wrong:?}");
+        assert!(run.stdout.is_empty(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_know_every_flag() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&["completions", shell]).exits(0).stdout.contains("max-removals"), "{shell}");
+    }
+    let man = run(&["man"]);
+    for word in ["sweeper", "max\\-removals", "older\\-than", "hold", "legacy"] {
+        assert!(man.exits(0).stdout.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn the_manual_page_passes_mandoc_without_warnings() {
+    if !has_tool("mandoc", "the manual page without warnings") {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let page = scratch.path().join("sweeper.8");
+    let lint = |text: &str| {
+        std::fs::write(&page, text).unwrap();
+        Run::from(Command::new("mandoc").args(["-T", "lint"]).arg(&page).finish().unwrap())
+    };
+    let man = run(&["man"]);
+    let text = &man.exits(0).stdout;
+    let said = lint(text);
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", ""));
+    said.exits(0);
+    // It would have said so.
+    let said = lint(&format!("{text}.nonsense\n"));
+    assert!(said.stdout.contains("nonsense"), "{}{}", said.stdout, said.stderr);
+}

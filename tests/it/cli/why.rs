@@ -1,0 +1,76 @@
+//! What explains a pass: `sweeper why` and `sweeper demo`.
+
+use std::path::Path;
+
+use crate::world::{DAY, HOUR, Run, World, export_name, sweeper};
+
+#[test]
+fn why_names_rule_times_lock_and_verdict() {
+    let world = World::new();
+    let why = |path: &Path, args: &[&str]| {
+        let mut command = world.command(&["why"]);
+        command.args(args).arg(path);
+        Run::of(command)
+    };
+    let old = world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
+    let said = why(&old, &[]);
+    for words in [
+        "zone      export",
+        "dataset of task 1, format coco-10",
+        "expires when its mtime is older than 1d",
+        "2d ago",
+        "lock      free",
+        "would remove it",
+    ] {
+        assert!(said.exits(0).stdout.contains(words), "{words}: {}", said.stdout);
+    }
+    assert!(old.exists());
+    let open = std::fs::File::open(&old).unwrap();
+    assert!(why(&old, &[]).stdout.contains("another process has it, or something in it, open"));
+    drop(open);
+    let locked = std::fs::File::open(&old).unwrap();
+    fs2::FileExt::lock_exclusive(&locked).unwrap();
+    let said = why(&old, &[]).stdout;
+    assert!(said.contains("lock      held by another process"), "{said}");
+    assert!(said.contains("would skip it: another process holds a lock on it"), "{said}");
+    drop(locked);
+    let fresh = world.file(Path::new("cache/export").join(export_name(2)), 23 * HOUR);
+    let said = why(&fresh, &[]).stdout;
+    assert!(said.contains("would keep it: it has not expired yet"), "{said}");
+    assert!(said.contains("expires   2026-01-02T04:04:05Z (in 1h)"), "{said}");
+    let odd = world.file("cache/export/notes.txt", 2 * DAY);
+    assert!(why(&odd, &[]).stdout.contains("what is unknown is kept"));
+    let deep = world.file("tmp/tree/a/b", 20 * DAY);
+    world.age_dirs("tmp", 20 * DAY);
+    let said = why(&deep, &[]).stdout;
+    assert!(said.contains("judged as a whole") && said.contains("would remove it"), "{said}");
+    let media = world.file("data/1/a.jpg", 20 * DAY);
+    assert!(why(&media, &[]).stdout.contains("in no zone"));
+    assert!(why(Path::new("/etc/hostname"), &[]).stdout.contains("not below the data root"));
+    let cache = world.file("projects/3/export_cache/dataset_x.ZIP", 20 * DAY);
+    assert!(why(&cache, &[]).stdout.contains("expires at once, whatever its age"));
+    assert!(why(&world.path("tmp/none"), &[]).exits(1).stdout.contains("No such file"));
+    let said = why(&deep, &["--retention", "30d"]).stdout;
+    assert!(said.contains("would keep it"), "{said}");
+}
+
+#[test]
+fn the_demo_shows_sweeps_explains_and_leaves_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = sweeper(&["demo"]);
+    command.env("TMPDIR", scratch.path());
+    let run = Run::of(command);
+    let (before, after) = run.exits(0).stdout.split_once("What is left").unwrap();
+    let (left, why) = after.split_once("Why it stayed").unwrap();
+    assert!(before.contains("project-3-backup") && !left.contains("project-3-backup"));
+    // Every entry that stayed is explained.
+    for line in left.lines().filter(|line| line.contains('"')) {
+        let path = line.split('"').nth(1).unwrap();
+        let entry = path.split('/').take(2).collect::<Vec<_>>().join("/");
+        assert!(why.contains(path) || why.contains(&entry), "{path}: {why}");
+    }
+    for reason in ["another process holds a lock", "open", "more recently", "unknown is kept"] {
+        assert!(why.contains(reason), "{reason}: {why}");
+    }
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+}

@@ -1,0 +1,107 @@
+//! A file in use is seen on every file system that CVAT runs on.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{export, outcome_of};
+use crate::start::Start;
+use crate::world::{DAY, World, assert_counts, can_be_root, tool};
+
+/// A mounted file system, in an image or special.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn image(mkfs: &str, args: &[&str], megabytes: u64) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let image = scratch.path().join("image");
+        File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        let mut all: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+        all.push(image.as_os_str());
+        tool(mkfs, &all);
+        let at = scratch.path().join("mnt");
+        std::fs::create_dir(&at).unwrap();
+        tool("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), at.as_ref()]);
+        Self(scratch)
+    }
+
+    fn special(kind: &str, options: impl Fn(&Path) -> String) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = scratch.path().join("mnt");
+        for dir in ["mnt", "lower", "upper", "work"] {
+            std::fs::create_dir(scratch.path().join(dir)).unwrap();
+        }
+        let options = options(scratch.path());
+        let args: [&OsStr; 6] = [
+            "-t".as_ref(),
+            kind.as_ref(),
+            "-o".as_ref(),
+            options.as_ref(),
+            kind.as_ref(),
+            at.as_ref(),
+        ];
+        tool("mount", &args);
+        Self(scratch)
+    }
+
+    fn overlay() -> Self {
+        Self::special("overlay", |dir| {
+            // Its upper directory is on a tmpfs: an overlay cannot be on every kind of file system.
+            let upper = dir.join("upper");
+            let args: [&OsStr; 4] =
+                ["-t".as_ref(), "tmpfs".as_ref(), "tmpfs".as_ref(), upper.as_ref()];
+            tool("mount", &args);
+            for sub in ["up", "work"] {
+                std::fs::create_dir(upper.join(sub)).unwrap();
+            }
+            let dir = dir.display();
+            format!("lowerdir={dir}/lower,upperdir={dir}/upper/up,workdir={dir}/upper/work")
+        })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("mnt")
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // An overlay has both.
+        for at in ["mnt", "upper"] {
+            let mut umount = Command::new("umount");
+            let _ = umount.arg("-l").arg(self.0.path().join(at)).stderr(Stdio::null()).ended();
+        }
+    }
+}
+
+#[test]
+fn a_file_in_use_is_seen_on_every_file_system_that_cvat_runs_on() {
+    if !can_be_root("in use on ext4, xfs, btrfs, tmpfs, overlayfs") {
+        return;
+    }
+    let file_systems: [(&str, Mounted); 5] = [
+        ("ext4", Mounted::image("mkfs.ext4", &["-q"], 32)),
+        ("xfs", Mounted::image("mkfs.xfs", &["-q"], 320)),
+        ("btrfs", Mounted::image("mkfs.btrfs", &["-q"], 128)),
+        ("tmpfs", Mounted::special("tmpfs", |_| "size=16m".to_owned())),
+        ("overlay", Mounted::overlay()),
+    ];
+    for (name, mounted) in &file_systems {
+        let world = World::in_dir(&mounted.path());
+        let path = export(&world, 1, 2 * DAY);
+        world.file("tmp/tree/deep/file", 20 * DAY);
+        world.file("tmp/free/deep/file", 20 * DAY);
+        world.age_dirs("tmp", 20 * DAY);
+        let open =
+            [File::open(&path).unwrap(), File::open(world.path("tmp/tree/deep/file")).unwrap()];
+        assert_eq!(outcome_of(&world, &path, &["--zones", "export"]), "in_use", "{name}");
+        let report = world.run(&["run", "--format", "json"]);
+        let counts = [("removed", 1), ("skipped_by.in_use", 1), ("failed", 0)];
+        assert_counts(&report.exits(0).json(), "tmp", &counts);
+        drop(open);
+        assert_eq!(outcome_of(&world, &path, &[]), "removed", "{name}");
+        let after = world.snapshot();
+        assert!(!after.keys().any(|path| path.ends_with("tree")), "{name}");
+    }
+}

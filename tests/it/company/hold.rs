@@ -1,0 +1,55 @@
+//! `sweeper hold`.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use super::{Other, export, outcome_of, send};
+use crate::world::{DAY, Run, World, sweeper, tool};
+
+#[test]
+fn hold_protects_a_path_while_its_command_runs() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    let mut command = sweeper(&["hold"]);
+    command.arg(&path).args(["--", "/bin/sh", "-c", "echo ready $$; exec sleep 600"]);
+    let mut other = Other::ready(command);
+    assert_eq!(outcome_of(&world, &path, &[]), "locked");
+    // A second holder waits, then says why it gives up and does not run its command.
+    let mut second = sweeper(&["hold", "--lock-wait", "100ms"]);
+    second.arg(&path).args(["--", "/bin/touch"]).arg(world.path("ran"));
+    let run = Run::of(second);
+    assert!(run.exits(4).stderr.contains("another process holds"), "{}", run.stderr);
+    assert!(run.stderr.contains("the command was not run"), "{}", run.stderr);
+    assert!(!world.has("ran"));
+    // If the holder is killed, the command that still writes stays protected: it has inherited the lock.
+    other.child.kill().unwrap();
+    other.child.wait().unwrap();
+    assert_eq!(outcome_of(&world, &path, &[]), "locked");
+    let command = other.said.trim().rsplit(' ').next().unwrap();
+    tool("kill", &[command.as_ref()]);
+}
+
+#[test]
+fn hold_ends_as_its_command_does() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    let hold = |path: &Path, command: &[&str]| {
+        let mut hold = sweeper(&["hold"]);
+        hold.arg(path).arg("--").args(command);
+        Run::of(hold)
+    };
+    hold(&path, &["/bin/sh", "-c", "exit 7"]).exits(7);
+    hold(&path, &["/bin/sh", "-c", "kill -TERM $$"]).exits(128 + 15);
+    hold(&path, &["/no/such/command"]).exits(127);
+    hold(&path, &["/etc/hostname"]).exits(126);
+    let missing = hold(&world.path("cache/export/none.zip"), &["/bin/true"]);
+    assert!(missing.exits(2).stderr.contains("must exist to be held"), "{}", missing.stderr);
+    // A signal is passed on to the command.
+    let mut command = sweeper(&["hold"]);
+    command.arg(&path).args(["--", "/bin/sh", "-c"]);
+    command.arg("trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done");
+    let mut other = Other::ready(command);
+    send(&other.child, Signal::TERM);
+    assert_eq!(other.child.wait().unwrap().code(), Some(42));
+}

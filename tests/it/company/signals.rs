@@ -1,0 +1,151 @@
+//! SIGINT and SIGTERM: the current entry is finished and the report printed; a second signal kills.
+
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use rustix::process::Signal;
+
+use super::{Other, count, export, has_tool, log_beside, send, slowed, wait_until};
+use crate::start::Start;
+use crate::world::{DAY, Run, World, assert_counts};
+
+/// How many removals the log shows after the signal.
+fn removals_after(log: &Path, signal: &str) -> usize {
+    let text = std::fs::read_to_string(log).unwrap();
+    let (_, after) = text.split_once(&format!("--- {signal} ")).expect("the signal in the log");
+    after.matches("unlinkat(").count()
+}
+
+#[test]
+fn a_signal_ends_the_pass_between_two_entries_with_the_report() {
+    if !has_tool("strace", "a signal between two entries") {
+        return;
+    }
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let world = World::in_dir(Path::new("/dev/shm"));
+        for number in 0..2000 {
+            export(&world, number, 2 * DAY);
+        }
+        let left = || count(world.path("cache/export"));
+        let log = log_beside(&world);
+        let command = world.command(&["run", "--format", "json", "--jobs", "1"]);
+        let child = slowed(&command, Duration::from_millis(50), &log).start().unwrap();
+        wait_until("something is removed", || left() < 2000);
+        let start = Instant::now();
+        send(&child, signal);
+        let run = Run::from(child.wait_with_output().unwrap());
+        let took = start.elapsed();
+        let report = run.exits(3).json();
+        assert_eq!(report["stopped"], "signal");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        // The current one, and a few more until the signal is handled.
+        let after = removals_after(&log, name);
+        assert!(after <= 10, "{after} removals after the signal");
+        let left = left() as u64;
+        assert_eq!(report["totals"]["removed"].as_u64().unwrap() + left, 2000, "{report:#}");
+        assert!(left > 0, "it was over before the signal");
+        // The next pass removes the rest.
+        let rest = world.run(&["run", "--format", "json"]);
+        assert_counts(&rest.exits(0).json(), "export", &[("removed", left)]);
+    }
+}
+
+#[test]
+fn the_rest_of_a_tree_whose_removal_was_stopped_is_removed_by_the_next_pass() {
+    if !has_tool("strace", "a signal in the middle of a tree") {
+        return;
+    }
+    // Many directories, and one that is listed in several parts.
+    for (dirs, files) in [(50, 60), (1, 3000)] {
+        let world = World::in_dir(Path::new("/dev/shm"));
+        for dir in 0..dirs {
+            for file in 0..files {
+                world.file(format!("tmp/tree/d{dir}/f{file}"), 20 * DAY);
+            }
+        }
+        world.age_dirs("tmp", 20 * DAY);
+        // Wherever the tree is: it is renamed before it is removed.
+        let left = || {
+            let entries = walkdir::WalkDir::new(world.path("tmp")).into_iter();
+            let in_tree = |entry: &walkdir::DirEntry| {
+                entry.path().components().any(|step| step.as_os_str() == "tree")
+            };
+            entries.flatten().filter(in_tree).count()
+        };
+        let all = left();
+        let log = log_beside(&world);
+        let command = world.command(&["run", "--format", "json", "--zones", "tmp", "--jobs", "1"]);
+        let child = slowed(&command, Duration::from_millis(5), &log).start().unwrap();
+        wait_until("something is removed", || left() < all);
+        let start = Instant::now();
+        send(&child, Signal::TERM);
+        let run = Run::from(child.wait_with_output().unwrap());
+        let took = start.elapsed();
+        let report = run.exits(3).json();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        // A tree at work may be finished if that takes no longer than 0.3 s, which are 60 pauses.
+        let after = removals_after(&log, "SIGTERM");
+        assert!(after <= 70, "{after} removals after the signal");
+        assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1), ("seen", 1)]);
+        let message = report["failures"][0]["message"].as_str().unwrap();
+        assert!(message.contains("the next run completes the removal"), "{report:#}");
+        let removed = format!("{} of its entries were removed", all - left());
+        assert!(message.contains(&removed), "{removed}: {report:#}");
+        assert!(left() > 1, "it was over before the signal");
+        // The times of its directories are new, and the next pass removes it all the same.
+        let rest = world.run(&["run", "--format", "json", "--zones", "tmp"]);
+        assert_counts(&rest.exits(0).json(), "tmp", &[("removed", 1), ("seen", 1)]);
+        assert_eq!(std::fs::read_dir(world.path("tmp")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_locked_entries() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    let free = export(&world, 2, 2 * DAY);
+    let other = Other::python("f = open(path); fcntl.flock(f, fcntl.LOCK_EX)", &path);
+    let mut command = world.command(&["run", "--format", "json", "--lock-wait", "10m"]);
+    let child = command.stdout(Stdio::piped()).start().unwrap();
+    wait_until("the other one is removed", || !free.exists());
+    let start = Instant::now();
+    send(&child, Signal::TERM);
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let report = run.exits(3).json();
+    assert_eq!(report["stopped"], "signal");
+    assert_counts(&report, "export", &[("seen", 2), ("removed", 1), ("skipped_by.locked", 1)]);
+    drop(other);
+}
+
+/// Whether a signal was sent to a process and has not been delivered yet.
+fn is_pending(child: &Child, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+    let pending = u64::from_str_radix(pending.trim(), 16).unwrap();
+    pending & (1 << (signal.as_raw() - 1)) != 0
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    // The report goes to a full pipe that is never read, so the pass cannot end by itself.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    let mut command = world.command(&["run", "--format", "json"]);
+    let mut child = command.stdout(writer).start().unwrap();
+    wait_until("the pass has begun", || !path.exists());
+    send(&child, Signal::TERM);
+    wait_until("the first signal arrives", || !is_pending(&child, Signal::TERM));
+    assert!(child.try_wait().unwrap().is_none(), "the first one asks it to end");
+    send(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().signal(), Some(15));
+    drop(reader);
+}

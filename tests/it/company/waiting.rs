@@ -1,0 +1,66 @@
+//! How long a pass waits for locked entries, and what ends it early.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::{Other, count, export, wait_until};
+use crate::start::Start;
+use crate::world::{DAY, Run, World, assert_counts, export_name};
+
+const LOCK: &str = "f = open(path); fcntl.flock(f, fcntl.LOCK_EX)";
+
+#[test]
+fn a_locked_entry_is_removed_when_it_becomes_free_within_lock_wait() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    for number in 2..50 {
+        export(&world, number, 2 * DAY);
+    }
+    let other = Other::python(LOCK, &path);
+    let mut command: Command = world.command(&["run", "--format", "json", "--lock-wait", "10m"]);
+    let child = command.stdout(std::process::Stdio::piped()).start().unwrap();
+    wait_until("all that is free is removed", || count(world.path("cache/export")) == 1);
+    assert!(path.exists());
+    drop(other);
+    let run = Run::from(child.wait_with_output().unwrap());
+    let counts = [("removed", 49), ("skipped", 0)];
+    assert_counts(&run.exits(0).json(), "export", &counts);
+}
+
+#[test]
+fn a_pass_waits_for_locked_entries_no_longer_than_lock_wait() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    let other = Other::python(LOCK, &path);
+    let start = Instant::now();
+    let report = world.run(&["run", "--format", "json", "--lock-wait", "300ms"]);
+    let took = start.elapsed();
+    assert_counts(&report.exits(0).json(), "export", &[("removed", 0), ("skipped_by.locked", 1)]);
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(10), "{took:?}");
+    drop(other);
+}
+
+#[test]
+fn a_number_of_removals_and_a_deadline_end_the_pass() {
+    let world = World::new();
+    for number in 0..100 {
+        export(&world, number, 2 * DAY);
+    }
+    for extra in [&["--dry-run"][..], &[]] {
+        let args = [&["run", "--format", "json", "--max-removals", "7"], extra].concat();
+        let run = world.run(&args);
+        let report = run.exits(3).json();
+        assert_eq!(report["stopped"], "max_removals");
+        assert_counts(&report, "export", &[("removed", 7)]);
+    }
+    assert_eq!(count(world.path("cache/export")), 93);
+    // A deadline ends the wait for what is locked, too.
+    let path = world.path("cache/export").join(export_name(99));
+    let path = if path.exists() { path } else { export(&world, 99, 2 * DAY) };
+    let other = Other::python(LOCK, &path);
+    let start = Instant::now();
+    let run = world.run(&["run", "--format", "json", "--deadline", "500ms", "--lock-wait", "60s"]);
+    assert!(start.elapsed() < Duration::from_secs(20));
+    assert_eq!(run.exits(3).json()["stopped"], "deadline");
+    drop(other);
+}

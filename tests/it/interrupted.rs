@@ -1,0 +1,129 @@
+//! A pass that is killed at any call loses nothing, and the next pass completes its work.
+//!
+//! Trees are taken out of reach before they are removed, so a crash in between must neither lose a tree nor
+//! leave one out of reach.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::start::Start;
+use crate::world::{DAY, NOW, World};
+
+fn world() -> World {
+    let world = World::new();
+    for tree in ["old-1", "old-2"] {
+        for file in ["a", "sub/b", "sub/c", "sub/deep/d"] {
+            world.file(format!("tmp/{tree}/{file}"), 40 * DAY);
+        }
+    }
+    world.file("tmp/fresh/file", 0);
+    world.file("tmp/half-fresh/old", 40 * DAY);
+    world.file("tmp/half-fresh/new", 0);
+    for tree in ["old-1", "old-2", "half-fresh"] {
+        world.age_dirs(format!("tmp/{tree}"), 40 * DAY);
+    }
+    world
+}
+
+/// Runs a pass under strace, which tampers with the calls `call` as `what` says.
+fn tampered(world: &World, call: &str, what: &str) -> std::process::Output {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("inject={call}:{what}"));
+    command.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--jobs", "1", "--format", "json"]);
+    command.args(["--now", NOW, "--data"]).arg(&world.root).stdin(Stdio::null());
+    command.finish().unwrap()
+}
+
+fn has_strace() -> bool {
+    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).ended().is_ok();
+    assert!(found || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "strace is missing");
+    if !found {
+        eprintln!("left out, needs strace: interrupted removals");
+    }
+    found
+}
+
+fn tmp(world: &World) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(world.path("tmp"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_pass_that_is_killed_at_any_call_is_completed_by_the_next() {
+    if !has_strace() {
+        return;
+    }
+    let mut killed = 0;
+    for call in ["mkdirat", "renameat2", "unlinkat", "flock"] {
+        for when in 1.. {
+            let world = world();
+            let output = tampered(&world, call, &format!("signal=KILL:when={when}"));
+            let was_killed = output.status.code().is_none() || output.status.code() == Some(137);
+            killed += usize::from(was_killed);
+            assert!(
+                world.has("tmp/fresh/file") && world.has("tmp/half-fresh/new"),
+                "{call} {when}"
+            );
+            let run = world.run(&["run"]);
+            assert_eq!(run.code, Some(0), "{call} {when}: {}", run.stdout);
+            assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{call} {when}");
+            assert!(world.has("tmp/half-fresh/old"), "{call} {when}");
+            if !was_killed {
+                break;
+            }
+        }
+    }
+    assert!(killed > 20, "{killed} passes were killed");
+}
+
+#[test]
+fn a_tree_that_cannot_be_renamed_is_removed_in_place_with_a_note() {
+    if !has_strace() {
+        return;
+    }
+    for (call, errno) in [
+        ("mkdirat", "ENOSPC"),
+        ("mkdirat", "EACCES"),
+        ("renameat2", "EXDEV"),
+        ("renameat2", "EACCES"),
+    ] {
+        let world = world();
+        let output = tampered(&world, call, &format!("error={errno}"));
+        assert!(output.status.success(), "{call} {errno}: {output:?}");
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert!(report.contains("removed in place"), "{call} {errno}: {report}");
+        assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{call} {errno}");
+    }
+}
+
+#[test]
+fn a_removal_that_fails_at_any_call_is_reported_and_loses_nothing_fresh() {
+    if !has_strace() {
+        return;
+    }
+    for (call, errno) in [
+        ("unlinkat", "EIO"),
+        ("unlinkat", "EBUSY"),
+        ("renameat2", "EIO"),
+        ("statx", "EIO"),
+        ("openat2", "EMFILE"),
+    ] {
+        for when in [1, 2, 3, 5, 8, 13, 21, 34] {
+            let world = world();
+            let output = tampered(&world, call, &format!("error={errno}:when={when}"));
+            let code = output.status.code();
+            assert!(matches!(code, Some(0..=4)), "{call} {errno} {when}: {output:?}");
+            assert!(
+                world.has("tmp/fresh/file") && world.has("tmp/half-fresh/new"),
+                "{call} {when}"
+            );
+            let run = world.run(&["run"]);
+            assert_eq!(run.code, Some(0), "{call} {errno} {when}: {}", run.stdout);
+            assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{call} {errno} {when}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! One sweeper at a time: which sweeper exits, which waits, which works all the same, and which is not
+//! affected.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Serving, export, wait_until};
+use crate::world::{DAY, Run, World, assert_counts, export_name, zone};
+
+/// The exclusive lock of a zone, as another sweeper on this machine would hold it.
+fn at_work(world: &World, root: &str) -> File {
+    let dir = File::open(world.path(root)).unwrap();
+    flock(&dir, FlockOperation::NonBlockingLockExclusive).unwrap();
+    dir
+}
+
+#[test]
+fn a_second_run_names_the_other_sweeper_and_leaves_its_zone_alone() {
+    let world = World::new();
+    export(&world, 1, 2 * DAY);
+    world.file("tmp/old", 20 * DAY);
+    let other = at_work(&world, "cache/export");
+    let run = world.run(&["run", "--format", "json"]);
+    let report = run.exits(4).json();
+    assert_counts(&report, "export", &[("seen", 0), ("removed", 0)]);
+    assert_counts(&report, "tmp", &[("removed", 1)]);
+    let notes = zone(&report, "export")["notes"].to_string();
+    let holder = format!("another sweeper (process {}, ", std::process::id());
+    // Some file systems have another device number in the kernel's list of locks.
+    assert!(notes.contains(&holder) || notes.contains("not visible from here"), "{notes}");
+    assert!(notes.contains("is at work there"), "{notes}");
+    // It does not affect other zones or dry runs.
+    world.run(&["run", "--zones", "tmp"]).exits(0);
+    world.run(&["run", "--dry-run"]).exits(0);
+    world.run(&["run", "--lock", "none", "--dry-run"]).exits(0);
+    drop(other);
+    world.run(&["run"]).exits(0);
+    assert!(!world.path("cache/export").join(export_name(1)).exists());
+}
+
+#[test]
+fn the_other_process_is_named_where_the_kernel_shows_it() {
+    // A memory file system has the same device number everywhere.
+    let world = World::in_dir(Path::new("/dev/shm"));
+    let _other = at_work(&world, "tmp");
+    let notes = world.run(&["run", "--zones", "tmp", "--format", "json"]).exits(4).json();
+    let notes = zone(&notes, "tmp")["notes"].to_string();
+    assert!(notes.contains(&format!("process {}", std::process::id())), "{notes}");
+}
+
+#[test]
+fn a_run_that_waits_for_another_starts_after_it_and_ends_on_a_signal_or_deadline() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    let other = at_work(&world, "tmp");
+    let mut waiting = Serving::start(world.command(&["run", "--if-running", "wait"]));
+    waiting.says("waiting for it");
+    assert!(world.has("tmp/old"));
+    drop(other);
+    let (run, _) = waiting.ends();
+    assert!(run.exits(0).stdout.contains("removed 1 of 1"), "{}", run.stdout);
+
+    world.file("tmp/old", 20 * DAY);
+    let _other = at_work(&world, "tmp");
+    let mut waiting = Serving::start(world.command(&["run", "--if-running", "wait"]));
+    waiting.says("waiting for it");
+    let (run, took) = waiting.stop();
+    run.exits(3);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    world.run(&["run", "--if-running", "wait", "--deadline", "1s"]).exits(3);
+    assert!(world.has("tmp/old"));
+}
+
+#[test]
+fn a_run_that_shares_the_work_does_not_wait() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    let other = at_work(&world, "tmp");
+    let run = world.run(&["run", "--if-running", "share", "--format", "json"]);
+    assert_counts(&run.exits(0).json(), "tmp", &[("removed", 1)]);
+    flock(&other, FlockOperation::NonBlockingLockShared).unwrap();
+    world.run(&["run", "--if-running", "share"]).exits(0);
+    world.run(&["run"]).exits(4);
+}
+
+#[test]
+fn locks_of_entries_and_the_exclusive_lock_do_not_conflict() {
+    let world = World::new();
+    world.file("tmp/tree/old", 20 * DAY);
+    world.age_dirs("tmp", 20 * DAY);
+    world.file("projects/1/export_cache/x", DAY);
+    // An entry that is held is locked, and nothing else is.
+    let mut hold = crate::world::sweeper(&["hold"]);
+    hold.arg(world.path("tmp/tree")).args(["--", "/bin/sh", "-c", "echo ready >&2; read line"]);
+    hold.stdin(Stdio::piped());
+    let mut hold = Serving::start(hold);
+    hold.says("ready");
+    let report = world.run(&["run", "--lock-wait", "0", "--format", "json"]).exits(0).json();
+    assert_counts(&report, "tmp", &[("skipped_by.locked", 1)]);
+    // And entries can be held while a sweeper is at work.
+    let _other = at_work(&world, "tmp");
+    let file = world.file("tmp/file", 0);
+    let mut command = crate::world::sweeper(&["hold"]);
+    command.arg(&file).args(["--", "/bin/true"]);
+    Run::of(command).exits(0);
+    world.run(&["legacy"]).exits(0);
+    let _other = at_work(&world, "projects");
+    world.run(&["legacy"]).exits(4);
+    drop(hold);
+}
+
+#[test]
+fn a_data_root_has_one_service_and_the_next_one_waits() {
+    let world = World::new();
+    let mut first = Serving::on(&world, &[]);
+    first.says("serving");
+    let second = world.run(&["serve", "--if-running", "exit"]);
+    assert!(second.exits(4).stderr.contains("already serves"), "{}", second.stderr);
+    // Dry runs can run beside it.
+    let mut dry_run = Serving::on(&world, &["--dry-run"]);
+    dry_run.says("serving");
+    dry_run.stop().0.exits(0);
+    let mut second = Serving::on(&world, &["--every", "1s"]);
+    second.says("waiting for it");
+    // A pass by hand can run beside an idle service.
+    world.file("tmp/old", 20 * DAY);
+    world.run(&["run"]).exits(0);
+    assert!(!world.has("tmp/old"));
+    first.stop().0.exits(0);
+    second.says("serving");
+    export(&world, 1, 2 * DAY);
+    let path = world.path("cache/export").join(export_name(1));
+    wait_until("the second takes over", || !path.exists());
+    let mut third = Serving::on(&world, &[]);
+    third.says("waiting for it");
+    let (run, took) = third.stop();
+    run.exits(0);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    second.stop_any_time();
+}
+
+#[test]
+fn a_service_waits_for_a_pass_by_hand() {
+    let world = World::new();
+    let other = at_work(&world, "tmp");
+    world.file("tmp/old", 20 * DAY);
+    let mut service = Serving::on(&world, &["--at-start"]);
+    service.says("waiting for it");
+    drop(other);
+    wait_until("the pass", || !world.has("tmp/old"));
+    service.stop_any_time();
+}
