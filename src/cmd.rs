@@ -29,12 +29,30 @@ pub enum Refusal {
     /// The data root cannot be used.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// The directory of a zone cannot be used.
+    #[error("the zone {name:?} of the settings file: {}", without_data_root(why))]
+    Zone {
+        /// The name of the zone.
+        name: String,
+        /// What is wrong with its directory.
+        why: RootError,
+    },
     /// Something else.
     #[error("cannot start: {0}")]
     Start(String),
     /// Reports cannot be added.
     #[error("cannot merge these reports: {0}")]
     Merge(String),
+}
+
+/// The message of an error with a directory that is no data root.
+fn without_data_root(why: &RootError) -> String {
+    match why {
+        RootError::Unopened { path, error } => format!("cannot open {path:?}: {error}"),
+        RootError::NoneFound { .. } | RootError::NoMark { .. } | RootError::Refused { .. } => {
+            why.to_string()
+        }
+    }
 }
 
 /// The settings, after their warnings were logged.

@@ -174,13 +174,18 @@ fn member_leases(config: &Config) -> usize {
 /// One of them cannot be used.
 pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot, Refusal> {
     let forbidden = Forbidden { homes: config.homes.clone(), program: config.program.clone() };
-    let root = match config.data.clone()? {
+    let mut root = match config.data.clone()? {
         config::DataRoot::Named(path) => DataRoot::open(&path, config.marks, &forbidden),
         config::DataRoot::AnyOf(paths) => DataRoot::find(&paths, config.marks, &forbidden),
-    };
-    let roots = zones.iter().flat_map(|zone| &zone.location.roots);
-    let outside: Vec<PathBuf> = roots.filter(|root| root.is_absolute()).cloned().collect();
-    Ok(root?.with_outside(&outside, &forbidden)?)
+    }?;
+    for zone in zones {
+        let roots = zone.location.roots.iter().filter(|root| root.is_absolute());
+        let outside: Vec<PathBuf> = roots.cloned().collect();
+        root = root
+            .with_outside(&outside, &forbidden)
+            .map_err(|why| Refusal::Zone { name: zone.name.to_string(), why })?;
+    }
+    Ok(root)
 }
 
 fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {

@@ -21,3 +21,4 @@ mod tidy;
 mod trees;
 mod world;
 mod written;
+mod zones;
