@@ -19,8 +19,8 @@ pub(super) struct Known<'a> {
     pub(super) id: FileId,
     /// The mount that it is on.
     pub(super) mount: u64,
-    /// The rule that it has outlived; `None` for one whose removal was interrupted.
-    pub(super) rule: Option<Rule>,
+    /// The rule that it has outlived.
+    pub(super) rule: Rule,
     pub(super) now: Moment,
     pub(super) probe: InUseProbe,
     /// Leases on files that were free.
@@ -29,18 +29,45 @@ pub(super) struct Known<'a> {
     pub(super) newest: Option<Moment>,
     /// Whether files in it have other links, whose removal elsewhere moves their ctime.
     pub(super) has_links: bool,
+    /// The removal that was interrupted, if it is completed now.
+    pub(super) interrupted: Option<Interrupted>,
+}
+
+/// When a removal was at work that was interrupted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Interrupted {
+    /// From then on; `None` where the file system does not tell.
+    pub(super) began: Option<Moment>,
+    /// Between these moments no process of ours was at work, and what was changed then, such as rights, may
+    /// have been changed so that the removal succeeds. `None` after a crash, whose moment is not known.
+    pub(super) idle: Option<(Moment, Moment)>,
+}
+
+impl Interrupted {
+    /// Whether something was changed while a removal was at work. The clock of file systems is coarse, so the
+    /// bounds count: the first as work, the others as idle.
+    fn was_at_work(&self, changed: Moment) -> bool {
+        let is_idle = self.idle.is_some_and(|(from, to)| from <= changed && changed <= to);
+        self.began.is_some_and(|began| changed >= began) && !is_idle
+    }
 }
 
 impl Known<'_> {
     /// Whether something in the tree was added or used since. `depth` is 0 for the top, whose ctime the
     /// rename has moved.
     pub(super) fn is_changed(&self, metadata: &Metadata, depth: usize) -> bool {
+        if let Some(interrupted) = &self.interrupted {
+            // The removal has moved the times of directories itself.
+            return metadata.kind != FileKind::Dir
+                && (interrupted.was_at_work(metadata.ctime)
+                    || self.rule.is_protected_by(metadata, self.now));
+        }
         let changed = if depth == 0 { metadata.mtime } else { metadata.ctime };
         let counts = metadata.kind == FileKind::Dir || !self.has_links;
         // Without a link, another process is removing it right now.
         let is_newer =
             metadata.links > 0 && counts && self.newest.is_some_and(|newest| changed > newest);
-        is_newer || self.rule.is_some_and(|rule| rule.is_protected_by(metadata, self.now))
+        is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 
     /// Whether another process has the file open or locked; `None` if not.

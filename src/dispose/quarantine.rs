@@ -24,12 +24,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{FlockOperation, Mode, RenameFlags, flock, mkdirat, renameat, renameat_with};
 use rustix::io::Errno;
 
+use super::check::Interrupted;
 use super::unlink::remove_empty_directory;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
 use crate::protocol::Directory;
 use crate::rules::names::QUARANTINE;
-use crate::rules::{FileId, Shape, Zone};
+use crate::rules::{FileId, KeptReason, Metadata, Rule, Shape, Zone};
 
 /// How many are kept open at once. Each has three descriptors.
 const KEPT: usize = 16;
@@ -132,8 +133,8 @@ impl Quarantine {
         })
     }
 
-    /// An entry that another process left in `check`, by its name there, on its way back to its own name.
-    pub(super) fn leftover(self: &Arc<Self>, inner: &CStr) -> io::Result<Detached> {
+    /// An entry that another process left in a stage, by its name there, on its way back to its own name.
+    pub(super) fn leftover(self: &Arc<Self>, stage: Stage, inner: &CStr) -> io::Result<Detached> {
         let mut home = Arc::clone(&self.parent);
         let is_fixed = matches!(self.parent.zone.location.shape, Shape::Fixed(_));
         let mut steps: Vec<&[u8]> = vec![inner.to_bytes()];
@@ -151,11 +152,15 @@ impl Quarantine {
             home = Arc::new(Directory { zone, path, dir, handle, id, mount, listed });
         }
         let (quarantine, name) = (Arc::clone(self), inner.to_owned());
-        Ok(Detached { quarantine, name, stage: Stage::Check, home, original })
+        Ok(Detached { quarantine, name, stage, home, original })
     }
 
-    /// One that another process left behind, if its lock is free and it belongs to this user.
-    pub(super) fn adopt(parent: &Arc<Directory>, name: &CStr) -> io::Result<Option<Self>> {
+    /// One that another process left behind, if its lock is free and it belongs to this user; and when that
+    /// process was at work.
+    pub(super) fn adopt(
+        parent: &Arc<Directory>,
+        name: &CStr,
+    ) -> io::Result<Option<(Self, Interrupted)>> {
         let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
         let seen = rustix::fs::fstat(&top)?;
         let is_private = seen.st_mode & 0o777 == 0o700;
@@ -166,14 +171,24 @@ impl Quarantine {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             locked => locked?,
         }
-        let inner = |stage: &CStr| match mkdirat(&top, stage, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => Ok(open::dir(&top, stage, Across::SameMount)?.handle),
-            Err(error) => Err(io::Error::from(error)),
+        let changed = || Ok::<_, io::Error>(stat::handle(&top, parent.mount)?.mtime);
+        let ended = changed()?;
+        let inner = |stage: &CStr| {
+            let is_new = match mkdirat(&top, stage, Mode::RWXU) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
+                Err(error) => return Err(io::Error::from(error)),
+            };
+            Ok((open::dir(&top, stage, Across::SameMount)?.handle, is_new))
         };
-        let (check, remove) = (inner(CHECK)?, inner(REMOVE)?);
+        let ((check, has_ended), (remove, _)) = (inner(CHECK)?, inner(REMOVE)?);
+        // A process that ends removes `check`; one that is killed does not.
+        let idle = if has_ended { Some((ended, changed()?)) } else { None };
+        let interrupted = Interrupted { began: stat::birth(&top), idle };
         let (remove_id, _) = stat::id_and_mount(&remove)?;
         let (parent, name) = (Arc::clone(parent), name.to_owned());
-        Ok(Some(Self { parent, name, top, check, remove, remove_id }))
+        let found = Self { parent, name, top, check, remove, remove_id };
+        Ok(Some((found, interrupted)))
     }
 
     pub(super) const fn handle(&self, stage: Stage) -> &OwnedFd {
@@ -181,6 +196,15 @@ impl Quarantine {
             Stage::Check => &self.check,
             Stage::Remove => &self.remove,
         }
+    }
+
+    /// The rule for an entry that another process left, by its name in a stage.
+    pub(super) fn rule_of(&self, inner: &CStr, metadata: &Metadata) -> Result<Rule, KeptReason> {
+        let mut name = inner.to_bytes();
+        if matches!(self.parent.zone.location.shape, Shape::Fixed(_)) {
+            name = name.rsplit(|byte| *byte == SEPARATOR).next().unwrap_or(name);
+        }
+        Rule::of(&self.parent.zone, &CString::new(name).unwrap_or_default(), metadata)
     }
 
     /// The zone that its entries are in.

@@ -2,28 +2,48 @@
 //!
 //! It must not touch one whose process is still at work, which its lock says, nor one that belongs to another
 //! user. A tree in `check` returns to its name and is judged like any other. A tree in `remove` was verified
-//! and had begun to go, so the rest of it is removed, unless another process has something in it open.
+//! and its removal had begun, so the rest of it is removed. If another process has something in it open or
+//! locked, it stays for the next pass; if something was added or used, it returns to its name.
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::AsFd;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::RawDir;
+use rustix::fs::{FlockOperation, RawDir, flock};
 use rustix::io::Errno;
 
-use super::check::Known;
+use super::check::{Interrupted, Known, TreeCheck};
 use super::quarantine::{Quarantine, Returned, Stage};
 use super::tree::Trees;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
+use crate::fs::PathError;
 use crate::fs::error::hint;
 use crate::fs::list::is_dot;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
-use crate::fs::walk::{self, WalkContext};
-use crate::protocol::{Directory, Failure, MemberLeases, OutcomeKind, Recovered};
-use crate::rules::{Action, Bytes, Moment};
+use crate::fs::walk::{self, Break, WalkContext};
+use crate::protocol::{Directory, Failure, MemberLeases, OutcomeKind, Recovered, Skipped};
+use crate::rules::{Action, Bytes, LockKind, Metadata, Moment};
+
+/// The private directory of a process that is gone.
+struct Found {
+    quarantine: Arc<Quarantine>,
+    interrupted: Interrupted,
+    now: Moment,
+}
+
+/// A tree in `remove`, open.
+struct Tree<'a> {
+    name: &'a CStr,
+    top: OwnedFd,
+    metadata: Metadata,
+    /// The path of `remove`.
+    path: PathBuf,
+}
 
 impl<C: Control> Trees<'_, C> {
     /// Completes what an interrupted removal left in the private directory `name`.
@@ -31,10 +51,13 @@ impl<C: Control> Trees<'_, C> {
         &self,
         directory: &Arc<Directory>,
         name: &CStr,
+        now: Moment,
         each: &mut dyn FnMut(Recovered<'_>),
     ) {
-        let quarantine = match Quarantine::adopt(directory, name) {
-            Ok(Some(quarantine)) => Arc::new(quarantine),
+        let found = match Quarantine::adopt(directory, name) {
+            Ok(Some((quarantine, interrupted))) => {
+                Found { quarantine: Arc::new(quarantine), interrupted, now }
+            }
             // Another pass is at work, or it is not one of ours.
             Ok(None) => return,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => return,
@@ -45,88 +68,154 @@ impl<C: Control> Trees<'_, C> {
                 return each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
             }
         };
-        self.return_unchecked(&quarantine, each);
-        for name in names(quarantine.handle(Stage::Remove)) {
-            self.complete(&quarantine, &name, each);
+        for name in names(found.quarantine.handle(Stage::Check)) {
+            self.put_leftover_back(&found, Stage::Check, &name, each);
+        }
+        for name in names(found.quarantine.handle(Stage::Remove)) {
+            self.complete(&found, &name, each);
         }
     }
 
-    /// Returns the trees whose removal had not begun.
-    fn return_unchecked(&self, quarantine: &Arc<Quarantine>, each: &mut dyn FnMut(Recovered<'_>)) {
-        let zone = &quarantine.zone().name;
-        for name in names(quarantine.handle(Stage::Check)) {
-            let detached = quarantine.leftover(&name);
-            match detached.and_then(|detached| Ok((detached.put_back()?, detached))) {
-                Ok((Returned::Yes, detached)) => {
-                    let (directory, name) = detached.into_home();
-                    each(Recovered::Returned(directory, name));
-                }
-                Ok((Returned::Beside(beside), _)) => self.notes.add(
-                    zone,
-                    format!("an interrupted removal left an entry, which is now {beside:?}"),
-                ),
-                Err(error) => {
-                    let path = quarantine.path_of(Stage::Check, &name);
-                    let failure = Failure::new(zone, Action::Rename, path, error, None);
-                    each(settled(&name, OutcomeKind::Failed(&failure), Bytes(0)));
-                }
+    /// Returns a tree whose removal must not be completed.
+    fn put_leftover_back(
+        &self,
+        found: &Found,
+        stage: Stage,
+        name: &CStr,
+        each: &mut dyn FnMut(Recovered<'_>),
+    ) {
+        let zone = &found.quarantine.zone().name;
+        let put_back = || {
+            let mut detached = found.quarantine.leftover(stage, name)?;
+            detached.withdraw()?;
+            Ok((detached.put_back()?, detached))
+        };
+        match put_back() {
+            Ok((Returned::Yes, detached)) => {
+                let (directory, name) = detached.into_home();
+                each(Recovered::Returned(directory, name));
+            }
+            Ok((Returned::Beside(beside), _)) => self.notes.add(
+                zone,
+                format!("an interrupted removal left an entry, which is now {beside:?}"),
+            ),
+            Err(error) => {
+                let failure = failure(found, stage, name, Action::Rename, error);
+                each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
             }
         }
     }
 
     /// Completes the removal of one tree.
-    fn complete(&self, quarantine: &Quarantine, name: &CStr, each: &mut dyn FnMut(Recovered<'_>)) {
-        let (zone, path) = (&quarantine.zone().name, quarantine.path(Stage::Remove));
-        let fail = |action, error: io::Error| {
-            let path = quarantine.path_of(Stage::Remove, name);
-            let hint = hint(&quarantine.remove, Some(name), action, &error);
-            Failure::new(zone, action, path, error, hint)
-        };
-        let mount = quarantine.mount();
-        let opened = open::dir(&quarantine.remove, name, Across::SameMount)
-            .and_then(|opened| Ok((stat::handle(&opened.handle, mount)?, opened.handle)));
-        let (metadata, top) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                let failure = fail(Action::Open, error);
+    fn complete(&self, found: &Found, name: &CStr, each: &mut dyn FnMut(Recovered<'_>)) {
+        let fail = |action, error: io::Error| failure(found, Stage::Remove, name, action, error);
+        let tree = match open_tree(found, name) {
+            Ok(tree) => tree,
+            Err((Action::Lock, Errno::WOULDBLOCK)) => {
+                let kind = OutcomeKind::Skipped(Skipped::Locked);
+                return each(settled(name, kind, Bytes(0)));
+            }
+            Err((action, error)) => {
+                let failure = fail(action, error.into());
                 return each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
             }
         };
-        let members = MemberLeases::default();
-        let mut remover = TreeRemover::new(Known {
-            id: metadata.id,
-            mount,
-            rule: None,
-            now: Moment::from_unix(0, 0),
+        // What is not recognized any more is kept.
+        let Ok(rule) = found.quarantine.rule_of(name, &tree.metadata) else {
+            return self.put_leftover_back(found, Stage::Remove, name, each);
+        };
+        let mut members = MemberLeases::default();
+        members.leave_out();
+        let known = Known {
+            id: tree.metadata.id,
+            mount: found.quarantine.mount(),
+            rule,
+            now: found.now,
             probe: self.probe,
             members: &members,
             newest: None,
             has_links: false,
-        });
-        let tree = WalkContext {
-            control: self.control,
-            parent: quarantine.remove.as_fd(),
-            parent_id: quarantine.remove_id,
-            path: &path,
-            name,
-            mount,
+            interrupted: Some(found.interrupted),
         };
-        let walked = walk::walk(&tree, &top, metadata.id, &mut remover);
-        let why = remover.result(walked);
+        let mut remover = TreeRemover::new(known);
+        let why = self.check_leftover(found, &tree, known).or_else(|| {
+            let walked =
+                walk::walk(&self.leftover(found, &tree), &tree.top, known.id, &mut remover);
+            remover.result(walked)
+        });
         let freed = self.ledger.charge(&remover.freed);
-        match why {
-            None => each(settled(name, OutcomeKind::Removed, freed)),
-            Some(Stays::Skipped(why)) => each(settled(name, OutcomeKind::Skipped(why), freed)),
-            Some(Stays::Failed(error)) => {
-                let failure = Failure::new(zone, error.action, error.path, error.error, error.hint);
-                each(settled(name, OutcomeKind::Failed(&failure), freed));
+        let failure = match why {
+            None => return each(settled(name, OutcomeKind::Removed, freed)),
+            Some(Stays::Skipped(Skipped::Used)) if remover.removed == 0 => {
+                drop(tree);
+                return self.put_leftover_back(found, Stage::Remove, name, each);
             }
-            Some(Stays::Unreached) => {
-                let failure = fail(Action::RemoveTree, Errno::INTR.into());
-                each(settled(name, OutcomeKind::Failed(&failure), freed));
+            Some(Stays::Skipped(why)) if remover.removed == 0 => {
+                return each(settled(name, OutcomeKind::Skipped(why), freed));
+            }
+            Some(Stays::Skipped(why)) => Failure {
+                hint: Some(format!(
+                    "{}; {} of its entries were removed, and the rest is still there",
+                    why.key().replace('_', " "),
+                    remover.removed
+                )),
+                ..fail(Action::RemoveTree, Errno::BUSY.into())
+            },
+            Some(Stays::Failed(PathError { action, path, error, hint })) => {
+                Failure::new(&found.quarantine.zone().name, action, path, error, hint)
+            }
+            Some(Stays::Unreached) => fail(Action::RemoveTree, Errno::INTR.into()),
+        };
+        each(settled(name, OutcomeKind::Failed(&failure), freed));
+    }
+
+    /// Looks at what is left of a tree as a whole. Why it must not be removed, if so.
+    fn check_leftover(&self, found: &Found, tree: &Tree<'_>, known: Known<'_>) -> Option<Stays> {
+        let mut check = TreeCheck::new(known);
+        let walked = walk::walk(&self.leftover(found, tree), &tree.top, known.id, &mut check);
+        match walked {
+            ControlFlow::Continue(()) => None,
+            // What cannot be looked at now may be what the removal failed at before.
+            ControlFlow::Break(Break::Failed(error)) => Some(Stays::Failed(error)),
+            ControlFlow::Break(Break::Stopped | Break::Elsewhere | Break::Enough) => {
+                Some(check.skipped.map_or(Stays::Unreached, Stays::Skipped))
             }
         }
     }
+
+    /// The walk through what is left of a tree.
+    fn leftover<'t>(&'t self, found: &'t Found, tree: &'t Tree<'_>) -> WalkContext<'t, C> {
+        WalkContext {
+            control: self.control,
+            parent: found.quarantine.remove.as_fd(),
+            parent_id: found.quarantine.remove_id,
+            path: &tree.path,
+            name: tree.name,
+            mount: found.quarantine.mount(),
+        }
+    }
+}
+
+/// Opens a tree in `remove`, and locks it as its removal had.
+fn open_tree<'a>(found: &Found, name: &'a CStr) -> Result<Tree<'a>, (Action, Errno)> {
+    let Found { quarantine, .. } = found;
+    let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let top = open::dir(&quarantine.remove, name, Across::SameMount)
+        .map_err(|error| (Action::Open, errno(error)))?
+        .handle;
+    if quarantine.zone().lock != LockKind::Unlocked {
+        flock(&top, FlockOperation::NonBlockingLockExclusive).map_err(|e| (Action::Lock, e))?;
+    }
+    let metadata = stat::handle(&top, quarantine.mount());
+    let metadata = metadata.map_err(|error| (Action::Stat, errno(error)))?;
+    Ok(Tree { name, top, metadata, path: quarantine.path(Stage::Remove) })
+}
+
+/// The failure of an operation on an entry in a stage.
+fn failure(found: &Found, stage: Stage, name: &CStr, action: Action, error: io::Error) -> Failure {
+    let quarantine = &found.quarantine;
+    let hint = hint(quarantine.handle(stage), Some(name), action, &error);
+    Failure::new(&quarantine.zone().name, action, quarantine.path_of(stage, name), error, hint)
 }
 
 const fn settled<'a>(name: &'a CStr, kind: OutcomeKind<'a>, freed: Bytes) -> Recovered<'a> {

@@ -56,9 +56,10 @@ impl<C: Control> Disposer for Unlink<'_, C> {
         &self,
         directory: &Arc<Directory>,
         name: &CStr,
+        now: Moment,
         each: &mut dyn FnMut(Recovered<'_>),
     ) {
-        self.trees.recover(directory, name, each);
+        self.trees.recover(directory, name, now, each);
     }
 }
 

@@ -41,12 +41,13 @@ impl<C: Control> Trees<'_, C> {
         let known = Known {
             id: expired.metadata().id,
             mount: expired.directory().mount,
-            rule: Some(expired.rule()),
+            rule: expired.rule(),
             now,
             probe: self.probe,
             members: &members,
             newest: verified.changed(),
             has_links: !verified.freed().linked.is_empty(),
+            interrupted: None,
         };
         let Some(top) = verified.object() else {
             let error = io::Error::other("the directory is not open");

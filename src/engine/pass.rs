@@ -224,7 +224,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         expired: &mut ExpiredBatch,
     ) {
         let mut returned = Vec::new();
-        self.disposer.recover(directory, name, &mut |recovered| match recovered {
+        self.disposer.recover(directory, name, self.now, &mut |recovered| match recovered {
             Recovered::Returned(directory, name) => returned.push((directory, name)),
             Recovered::Settled(name, kind, freed) => {
                 batch.tally.seen += 1;

@@ -76,6 +76,13 @@ pub fn id_and_mount(handle: impl AsFd) -> io::Result<(FileId, u64)> {
     Ok((metadata(&seen, mount).id, mount))
 }
 
+/// When an open file or directory was made, where the file system tells.
+pub fn birth(handle: impl AsFd) -> Option<Moment> {
+    let seen = statx(&handle, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    let is_known = seen.stx_mask & StatxFlags::BTIME.bits() != 0;
+    is_known.then(|| Moment::from_unix(seen.stx_btime.tv_sec, seen.stx_btime.tv_nsec))
+}
+
 /// The identity of the file that a path leads to, links followed.
 ///
 /// # Errors

@@ -103,6 +103,7 @@ pub trait Disposer: Sync {
         &self,
         _directory: &Arc<Directory>,
         _name: &CStr,
+        _now: Moment,
         _each: &mut dyn FnMut(Recovered<'_>),
     ) {
     }
@@ -111,7 +112,8 @@ pub trait Disposer: Sync {
 /// An entry that an interrupted removal had left.
 #[derive(Debug)]
 pub enum Recovered<'a> {
-    /// Its removal had not begun: it has its name again, in this directory.
+    /// Its removal had not begun, or something in it was added or used: it has its name again, in this
+    /// directory.
     Returned(Arc<Directory>, CString),
     /// Its removal had begun, and came to this now; with its name and the space that was freed.
     Settled(&'a CStr, OutcomeKind<'a>, Bytes),

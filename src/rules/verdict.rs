@@ -37,7 +37,10 @@ pub struct Rule {
 
 impl Rule {
     /// The rule of `zone` for this entry.
-    fn of(zone: &Zone, name: &CStr, metadata: &Metadata) -> Result<Self, KeptReason> {
+    ///
+    /// # Errors
+    /// It has none, so it is kept.
+    pub fn of(zone: &Zone, name: &CStr, metadata: &Metadata) -> Result<Self, KeptReason> {
         if metadata.is_mount_point {
             return Err(KeptReason::MountPoint);
         }

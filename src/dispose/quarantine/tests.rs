@@ -61,9 +61,26 @@ fn a_quarantine_is_adopted_only_when_its_process_is_gone() {
     // As after a crash: the descriptors are closed, and nothing else happens.
     let quarantine = Arc::clone(&detached.quarantine);
     rustix::fs::flock(&quarantine.top, FlockOperation::Unlock).unwrap();
-    let adopted = Arc::new(Quarantine::adopt(&directory, &name).unwrap().unwrap());
-    assert_eq!(adopted.leftover(c"tree").unwrap().put_back().unwrap(), Returned::Yes);
+    let (adopted, interrupted) = Quarantine::adopt(&directory, &name).unwrap().unwrap();
+    assert!(interrupted.idle.is_none(), "when it crashed is not known");
+    let leftover = Arc::new(adopted).leftover(Stage::Check, c"tree").unwrap();
+    assert_eq!(leftover.put_back().unwrap(), Returned::Yes);
     assert!(setup.path("tree/file").exists());
+}
+
+#[test]
+fn a_quarantine_with_a_rest_tells_when_its_process_ended() {
+    let (setup, directory) = setup();
+    let quarantines = Quarantines::default();
+    let mut detached = quarantines.detach(&directory, c"tree").unwrap();
+    let name = CString::new(names(&setup).remove(0)).unwrap();
+    detached.approve().unwrap();
+    drop((detached, quarantines));
+    let (adopted, interrupted) = Quarantine::adopt(&directory, &name).unwrap().unwrap();
+    let (ended, adopted_at) = interrupted.idle.unwrap();
+    assert!(ended <= adopted_at && interrupted.began.is_none_or(|began| began <= ended));
+    let leftover = Arc::new(adopted).leftover(Stage::Remove, c"tree").unwrap();
+    assert_eq!(leftover.put_back().unwrap(), Returned::Yes);
 }
 
 #[test]
