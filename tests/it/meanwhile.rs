@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 
+mod next_pass;
+
 use crate::paused::{Moment, Paused, is_waited_for};
 use crate::start::Start;
 use crate::world::{
