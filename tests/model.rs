@@ -1,48 +1,47 @@
-//! A model of the exporter lock's protocol: every interleaving of an exporter, a downloader, CVAT's own
-//! cleaner and two sweepers over one file, with leases that run out and processes that stall at any
-//! step.
+//! A model of the protocol of the exporter's lock: every interleaving of an exporter, a downloader, CVAT's own
+//! cleaner and two sweepers over one file, with leases that expire and processes that stall at any step.
 //!
-//! What holds always, stalls and all:
-//! - a file that was published before a sweeper held the lock is never removed by it;
-//! - no process deletes a token but its own;
+//! What always holds, even when processes stall:
+//! - a file that was published before a sweeper took the lock is never removed by it;
+//! - no process deletes the token of another;
 //! - no file is removed more often than it was published.
 //!
-//! What holds unless a process acts on a lease that has run out, or the server is restarted and forgets
-//! all locks: a file that was published under a valid lock is never removed by a sweeper. **The window**
-//! that remains is one step wide, between a sweeper's look at its lease and its unlink: the checker must
-//! find a fresh file lost through it, for a model in which it is closed would not be of this program
-//! (there is no fencing token, and no conditional unlink). The other one is the restart, which the
-//! program makes a tenth of a second wide by asking again.
+//! What holds unless a process acts on an expired lease, or the server is restarted and forgets all locks: a
+//! file that was published under a valid lock is never removed by a sweeper. **The window** that remains is one
+//! step wide, between a sweeper's check of its lease and its unlink. The checker must find a fresh file that is
+//! lost through it: a model without the window would not be one of this program (there is no fencing token, and
+//! no conditional unlink). The restart is the other one. By asking the server again, the program makes that a
+//! tenth of a second wide.
 
 use stateright::{Checker, Model, Property};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum File {
     Absent,
-    Stale,
+    Expired,
     Fresh,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Role {
-    /// Publishes, and publishes again or sets the times of what is there.
+    /// Publishes a file, and publishes it again or sets its times.
     Exporter,
-    /// Makes sure that the file is there, under the lock.
+    /// Checks under the lock that the file exists.
     Downloader,
-    /// CVAT's own: takes the lock, looks, unlinks; never asks whether its lease has run out.
+    /// CVAT's own: takes the lock, looks, and unlinks. It never checks whether its lease has expired.
     Cleaner,
     /// Ours.
     Sweeper,
 }
 
-/// How much of a lease is left. A sweeper acts on one that is `Good` only: what lies between that and
-/// its end on the server is the drift and the reserve.
+/// How much of a lease is left. A sweeper acts only on one that is `Valid`: the time between that and its end on
+/// the server allows for clock drift, with a reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Lease {
     None,
-    Good,
+    Valid,
     Ending,
-    RunOut,
+    Expired,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,9 +49,9 @@ enum At {
     Look,
     Take,
     LookAgain,
-    AskLease,
+    CheckLease,
     Act,
-    GiveBack,
+    Release,
     Done,
 }
 
@@ -61,14 +60,14 @@ struct Process {
     role: Role,
     at: At,
     lease: Lease,
-    /// Its attempts so far; a token is a process and an attempt.
+    /// Its attempts so far. A token is a process and an attempt.
     attempt: u8,
-    /// Something was published since it has taken the lock.
+    /// A file was published since it took the lock.
     published_since: bool,
     rounds_left: u8,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "what the properties ask about, one each")]
+#[expect(clippy::struct_excessive_bools, reason = "one for each fact that the properties check")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct World {
     file: File,
@@ -77,37 +76,37 @@ struct World {
     processes: Vec<Process>,
     published: u8,
     removed: u8,
-    /// A process published or unlinked on a lease that had run out.
-    a_process_was_late: bool,
-    /// A sweeper removed a fresh file, having found its lease good one step before.
+    /// A process published or unlinked on an expired lease.
+    acted_on_expired_lease: bool,
+    /// A sweeper removed a fresh file, and had found its lease valid one step before.
     lost_through_the_window: bool,
     was_restarted: bool,
     lost_by_a_restart: bool,
     removed_what_was_published_before: bool,
     removed_what_was_published_under_a_lock: bool,
-    deleted_a_foreign_token: bool,
+    deleted_the_token_of_another: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Event {
     /// A process takes its next step.
     Step(usize),
-    /// Time passes for the lease of a process, however far that process has come.
+    /// Time passes for the lease of a process, at whatever step that process is.
     Time(usize),
-    /// The server is restarted, once, and has forgotten all locks.
+    /// The server is restarted, once, and forgets all locks.
     Restart,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "one for each precaution that can be left out")]
 struct Protocol {
     roles: Vec<Role>,
-    /// What is modeled: the real check of the lease before the unlink, or none.
-    sweepers_ask_their_lease: bool,
-    /// Likewise: the real second look under the lock, or none.
+    /// Whether sweepers check their lease before the unlink, as they really do.
+    sweepers_check_their_lease: bool,
+    /// Likewise: whether they look again under the lock.
     sweepers_look_again: bool,
-    /// Likewise: the release that compares, or a plain `DEL`.
+    /// Likewise: whether a release compares the token, or is a plain `DEL`.
     releases_compare: bool,
-    /// Likewise: a file that is gone is not counted as removed.
+    /// Likewise: whether a file that is gone is not counted as removed.
     gone_is_not_removed: bool,
 }
 
@@ -115,7 +114,7 @@ impl Protocol {
     fn real(roles: &[Role]) -> Self {
         Self {
             roles: roles.to_owned(),
-            sweepers_ask_their_lease: true,
+            sweepers_check_their_lease: true,
             sweepers_look_again: true,
             releases_compare: true,
             gone_is_not_removed: true,
@@ -126,19 +125,19 @@ impl Protocol {
         if world.key.is_none() {
             let process = &mut world.processes[who];
             process.attempt += 1;
-            process.lease = Lease::Good;
+            process.lease = Lease::Valid;
             process.published_since = false;
             process.at = next;
             world.key = Some((who, process.attempt));
         } else if world.processes[who].role == Role::Sweeper {
-            // Busy, to be tried once more. The second try is the same as a sweeper that begins later.
+            // Locked. Its second try is the same as that of a sweeper that begins later.
             world.processes[who].at = At::Done;
         }
-        // Pottery polls: it stays where it is.
+        // Pottery polls: its process stays at this step.
     }
 
     fn publish(world: &mut World, who: usize) {
-        world.a_process_was_late |= world.processes[who].lease == Lease::RunOut;
+        world.acted_on_expired_lease |= world.processes[who].lease == Lease::Expired;
         if world.file == File::Absent {
             world.published += 1;
         }
@@ -150,26 +149,26 @@ impl Protocol {
 
     fn unlink(&self, world: &mut World, who: usize) {
         let process = world.processes[who];
-        let is_late = process.lease == Lease::RunOut;
+        let is_late = process.lease == Lease::Expired;
         let is_ours = process.role == Role::Sweeper;
         if is_ours && world.file == File::Fresh {
             world.lost_through_the_window |= is_late && !world.was_restarted;
             world.lost_by_a_restart |= !is_late && world.was_restarted;
             world.removed_what_was_published_before |= !process.published_since;
             world.removed_what_was_published_under_a_lock |=
-                !(world.a_process_was_late || is_late || world.was_restarted);
+                !(world.acted_on_expired_lease || is_late || world.was_restarted);
         }
-        world.a_process_was_late |= is_late;
+        world.acted_on_expired_lease |= is_late;
         if world.file != File::Absent || (is_ours && !self.gone_is_not_removed) {
             world.removed += 1;
         }
         world.file = File::Absent;
     }
 
-    fn give_back(&self, world: &mut World, who: usize) {
+    fn release(&self, world: &mut World, who: usize) {
         let ours = Some((who, world.processes[who].attempt));
         if world.key == ours || (!self.releases_compare && world.key.is_some()) {
-            world.deleted_a_foreign_token |= world.key != ours;
+            world.deleted_the_token_of_another |= world.key != ours;
             world.key = None;
         }
         let process = &mut world.processes[who];
@@ -183,33 +182,33 @@ impl Protocol {
         let mut go = |next| world.processes[who].at = next;
         match (role, at) {
             (_, At::Done) => {}
-            (_, At::GiveBack) => self.give_back(world, who),
-            // The first look, without a lock: only what is stale is claimed at all.
-            (_, At::Look) => go(if world.file == File::Stale { At::Take } else { At::Done }),
+            (_, At::Release) => self.release(world, who),
+            // The first look, without a lock: only what has expired is claimed.
+            (_, At::Look) => go(if world.file == File::Expired { At::Take } else { At::Done }),
             (Role::Exporter | Role::Downloader, At::Take) => Self::take(world, who, At::Act),
             (Role::Cleaner, At::Take) => Self::take(world, who, At::LookAgain),
             (Role::Sweeper, At::Take) => {
-                let next = if self.sweepers_look_again { At::LookAgain } else { At::AskLease };
+                let next = if self.sweepers_look_again { At::LookAgain } else { At::CheckLease };
                 Self::take(world, who, next);
             }
             (Role::Cleaner, At::LookAgain) => {
-                go(if world.file == File::Stale { At::Act } else { At::GiveBack });
+                go(if world.file == File::Expired { At::Act } else { At::Release });
             }
             (_, At::LookAgain) => {
-                go(if world.file == File::Stale { At::AskLease } else { At::GiveBack });
+                go(if world.file == File::Expired { At::CheckLease } else { At::Release });
             }
-            (_, At::AskLease) => {
-                let good = lease == Lease::Good || !self.sweepers_ask_their_lease;
-                go(if good { At::Act } else { At::GiveBack });
+            (_, At::CheckLease) => {
+                let is_valid = lease == Lease::Valid || !self.sweepers_check_their_lease;
+                go(if is_valid { At::Act } else { At::Release });
             }
             (Role::Exporter, At::Act) => {
                 Self::publish(world, who);
-                world.processes[who].at = At::GiveBack;
+                world.processes[who].at = At::Release;
             }
-            (Role::Downloader, At::Act) => go(At::GiveBack),
+            (Role::Downloader, At::Act) => go(At::Release),
             (Role::Cleaner | Role::Sweeper, At::Act) => {
                 self.unlink(world, who);
-                world.processes[who].at = At::GiveBack;
+                world.processes[who].at = At::Release;
             }
         }
     }
@@ -217,11 +216,11 @@ impl Protocol {
     fn time(world: &mut World, who: usize) {
         let process = &mut world.processes[who];
         process.lease = match process.lease {
-            Lease::Good => Lease::Ending,
-            Lease::Ending | Lease::RunOut => Lease::RunOut,
+            Lease::Valid => Lease::Ending,
+            Lease::Ending | Lease::Expired => Lease::Expired,
             Lease::None => Lease::None,
         };
-        if process.lease == Lease::RunOut && world.key == Some((who, process.attempt)) {
+        if process.lease == Lease::Expired && world.key == Some((who, process.attempt)) {
             world.key = None;
         }
     }
@@ -241,18 +240,18 @@ impl Model for Protocol {
             rounds_left: if *role == Role::Exporter { 2 } else { 1 },
         };
         vec![World {
-            file: File::Stale,
+            file: File::Expired,
             key: None,
             processes: self.roles.iter().map(process).collect(),
             published: 1,
             removed: 0,
-            a_process_was_late: false,
+            acted_on_expired_lease: false,
             lost_through_the_window: false,
             was_restarted: false,
             lost_by_a_restart: false,
             removed_what_was_published_before: false,
             removed_what_was_published_under_a_lock: false,
-            deleted_a_foreign_token: false,
+            deleted_the_token_of_another: false,
         }]
     }
 
@@ -264,7 +263,7 @@ impl Model for Protocol {
             if process.at != At::Done {
                 actions.push(Event::Step(who));
             }
-            if matches!(process.lease, Lease::Good | Lease::Ending) {
+            if matches!(process.lease, Lease::Valid | Lease::Ending) {
                 actions.push(Event::Time(who));
             }
         }
@@ -286,26 +285,26 @@ impl Model for Protocol {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(
-                "what was published before we held the lock stays",
+                "what was published before the lock was taken stays",
                 |_, world: &World| !world.removed_what_was_published_before,
             ),
-            Property::always("what was published under a good lock stays", |_, world: &World| {
+            Property::always("what was published under a valid lock stays", |_, world: &World| {
                 !world.removed_what_was_published_under_a_lock
             }),
-            Property::always("no token is deleted but one's own", |_, world: &World| {
-                !world.deleted_a_foreign_token
+            Property::always("no process deletes the token of another", |_, world: &World| {
+                !world.deleted_the_token_of_another
             }),
             Property::always("nothing is removed twice", |_, world: &World| {
                 world.removed <= world.published
             }),
-            Property::sometimes("the window is there", |_, world: &World| {
+            Property::sometimes("the window exists", |_, world: &World| {
                 world.lost_through_the_window
             }),
-            Property::sometimes("a restart is one, too", |_, world: &World| {
+            Property::sometimes("a restart is another window", |_, world: &World| {
                 world.lost_by_a_restart
             }),
             Property::sometimes("a sweeper removes", |_, world: &World| {
-                world.removed > 0 && !world.a_process_was_late
+                world.removed > 0 && !world.acted_on_expired_lease
             }),
         ]
     }
@@ -321,21 +320,21 @@ fn every_interleaving_keeps_the_invariants() {
     assert!(checker.unique_state_count() > 10_000, "{}", checker.unique_state_count());
 }
 
-/// The model can tell: without one of the precautions it finds what goes wrong.
+/// The model is not blind: without one of the precautions it finds what goes wrong.
 #[test]
-fn without_each_precaution_an_invariant_falls() {
+fn without_any_one_of_the_precautions_an_invariant_is_broken() {
     let check = |protocol: Protocol| protocol.checker().threads(2).spawn_bfs().join();
     let few = [Role::Exporter, Role::Cleaner, Role::Sweeper];
-    let blind = check(Protocol { sweepers_look_again: false, ..Protocol::real(&few) });
-    assert!(blind.discovery("what was published before we held the lock stays").is_some());
+    let without_look = check(Protocol { sweepers_look_again: false, ..Protocol::real(&few) });
+    assert!(without_look.discovery("what was published before the lock was taken stays").is_some());
     let plain_del = check(Protocol { releases_compare: false, ..Protocol::real(&few) });
-    assert!(plain_del.discovery("no token is deleted but one's own").is_some());
+    assert!(plain_del.discovery("no process deletes the token of another").is_some());
     let counting = check(Protocol { gone_is_not_removed: false, ..Protocol::real(&few) });
     assert!(counting.discovery("nothing is removed twice").is_some());
-    // A lease that ran out before the question is caught by it, and only by it.
-    let ran_out_before_the_question = |asks| {
+    // A lease that expires before the check is found by it, and only by it.
+    let removed_when_expired_before_the_check = |checks| {
         let roles = [Role::Exporter, Role::Sweeper];
-        let protocol = Protocol { sweepers_ask_their_lease: asks, ..Protocol::real(&roles) };
+        let protocol = Protocol { sweepers_check_their_lease: checks, ..Protocol::real(&roles) };
         let mut world = protocol.init_states().remove(0);
         for event in
             [Event::Step(1), Event::Step(1), Event::Step(1), Event::Time(1), Event::Time(1)]
@@ -346,5 +345,8 @@ fn without_each_precaution_an_invariant_falls() {
         protocol.step(&mut world, 1);
         world.removed
     };
-    assert_eq!((ran_out_before_the_question(true), ran_out_before_the_question(false)), (0, 1));
+    assert_eq!(
+        (removed_when_expired_before_the_check(true), removed_when_expired_before_the_check(false)),
+        (0, 1)
+    );
 }
