@@ -15,7 +15,7 @@ mod why;
 
 use std::io;
 
-use crate::config::{Config, ConfigError, RawSettings};
+use crate::config::{Config, ConfigError, Origin, RawSettings};
 use crate::fs::RootError;
 use crate::protocol::ExitCode;
 pub use dispatch::main;
@@ -30,8 +30,10 @@ pub enum Refusal {
     #[error(transparent)]
     Root(#[from] RootError),
     /// The directory of a zone cannot be used.
-    #[error("the zone {name:?} of the settings file: {}", without_data_root(why))]
+    #[error("{}zone {name:?}: {}", before(at.as_ref()), without_data_root(why))]
     Zone {
+        /// Where its path is written.
+        at: Option<Origin>,
         /// The name of the zone.
         name: String,
         /// What is wrong with its directory.
@@ -46,6 +48,10 @@ pub enum Refusal {
 }
 
 /// The message of an error with a directory that is no data root.
+fn before(at: Option<&Origin>) -> String {
+    at.map(|at| format!("settings {at}: ")).unwrap_or_default()
+}
+
 fn without_data_root(why: &RootError) -> String {
     match why {
         RootError::Unopened { path, error } => format!("cannot open {path:?}: {error}"),

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crate::cvat;
 use crate::report::Format;
-use crate::rules::{Exclude, Moment, Shard, Zone};
+use crate::rules::{Exclude, Moment, Shard, Zone, ZoneName};
 use crate::units;
 use file::FileSettings;
 pub use locks::{ApplicationLock, LockPlan};
@@ -54,6 +54,8 @@ pub struct Config {
     pub zones: Vec<Arc<Zone>>,
     /// The zone of `sweeper legacy`; the profile may have none.
     pub legacy: Option<Arc<Zone>>,
+    /// Where the path of each zone of the settings file is written.
+    pub zone_paths: Vec<(ZoneName, Origin)>,
     /// Every zone, in the order in which a path is looked up.
     pub all_zones: Vec<Arc<Zone>>,
     /// What the user asked to keep.
@@ -160,6 +162,7 @@ impl Config {
             settings: Vec::new(),
             warnings,
             zones: zones.swept,
+            zone_paths: zones.paths,
             legacy: zones.legacy,
         };
         config.settings = values.effective();

@@ -16,7 +16,7 @@ use crate::config::{
 use crate::dispose::{DryRun, Unlink};
 use crate::engine::{Limits, Pass, PassControl, Workers};
 use crate::fs::lease::{self, InUseProbe};
-use crate::fs::{DataRoot, Forbidden, Space};
+use crate::fs::{DataRoot, Forbidden, RootError, Space};
 use crate::inspect::FileInspector;
 use crate::lock::exclusive::{self, ExclusiveLock, Sharing};
 use crate::lock::redis::{ExporterLocks, Prefix};
@@ -183,9 +183,14 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
         let outside: Vec<PathBuf> = roots.cloned().collect();
         root = root
             .with_outside(&outside, &forbidden)
-            .map_err(|why| Refusal::Zone { name: zone.name.to_string(), why })?;
+            .map_err(|why| refused_zone(config, &zone.name, why))?;
     }
     Ok(root)
+}
+
+fn refused_zone(config: &Config, name: &ZoneName, why: RootError) -> Refusal {
+    let at = config.zone_paths.iter().find(|(zone, _)| zone == name).map(|(_, at)| at.clone());
+    Refusal::Zone { at, name: name.to_string(), why }
 }
 
 fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {

@@ -22,6 +22,8 @@ const KEYS: [&str; 7] = ["name", "path", "entry", "names", "used", "ttl", "lock"
 pub(super) struct UserZone {
     /// The zone.
     pub(super) zone: Zone,
+    /// The settings file.
+    file: PathBuf,
     /// Its directory.
     pub(super) path: PathBuf,
     /// The line of its name.
@@ -76,7 +78,14 @@ impl UserZone {
             lock,
             describe_name: |_| None,
         };
-        Ok(Self { zone, path, name_line, path_line, shown })
+        Ok(Self { zone, file: file.to_owned(), path, name_line, path_line, shown })
+    }
+}
+
+impl UserZone {
+    /// Where its path is written.
+    pub(super) fn path_origin(&self) -> Origin {
+        Origin::File { path: self.file.clone(), line: self.path_line }
     }
 }
 

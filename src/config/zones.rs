@@ -26,6 +26,8 @@ pub(super) struct Zones {
     pub(super) legacy: Option<Arc<Zone>>,
     /// Those that can be swept on request.
     pub(super) known: Vec<Arc<Zone>>,
+    /// Where the path of each of those of the settings file is written.
+    pub(super) paths: Vec<(ZoneName, Origin)>,
     /// Those of the settings file, as they are shown.
     pub(super) shown: Vec<EffectiveSetting>,
 }
@@ -44,6 +46,8 @@ impl Zones {
         let on_request: Vec<ZoneName> = on_request.map(|(zone, _)| zone.name.clone()).collect();
         let profile_zones: Vec<Zone> = of_runs.into_iter().map(|(zone, _)| zone).collect();
         let user_zones = user_zones(values, file, data_roots, &profile_zones, legacy.as_ref())?;
+        let paths = user_zones.iter().map(|zone| (zone.zone.name.clone(), zone.path_origin()));
+        let paths = paths.collect();
         let shown = user_zones.iter().map(|zone| zone.shown.clone()).collect();
         let of_user = user_zones.into_iter().map(|zone| zone.zone);
         let known: Vec<Arc<Zone>> =
@@ -51,7 +55,7 @@ impl Zones {
         let swept = select(values, &known, &on_request)?;
         let names: Vec<&str> = swept.iter().map(|zone| zone.name.as_str()).collect();
         values.show("zones", names.join(","));
-        Ok(Self { swept, legacy: legacy.map(Arc::new), known, shown })
+        Ok(Self { swept, legacy: legacy.map(Arc::new), known, paths, shown })
     }
 
     /// Every zone, in the order in which a path is looked up: those to sweep come first, and the old

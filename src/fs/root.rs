@@ -59,6 +59,8 @@ pub struct Outside {
     pub id: FileId,
     /// The mount that it is on.
     pub mount: u64,
+    /// Its path without links.
+    real: PathBuf,
 }
 
 /// Why a directory cannot be a data root.
@@ -174,7 +176,7 @@ impl DataRoot {
     /// that does not exist is left out.
     ///
     /// # Errors
-    /// One cannot be opened, is refused, or is below the data root or above it.
+    /// One cannot be opened, is refused, is below the data root or above it, or overlaps another.
     pub fn with_outside(
         mut self,
         paths: &[PathBuf],
@@ -201,8 +203,13 @@ impl DataRoot {
             if root.starts_with(&real) {
                 return Err(refused(path, "it contains the data root"));
             }
+            let nested =
+                |other: &Outside| real.starts_with(&other.real) || other.real.starts_with(&real);
+            if self.outside.iter().any(nested) {
+                return Err(refused(path, "it overlaps the directory of another zone, by a link"));
+            }
             let (handle, id, mount) = opened;
-            self.outside.push(Outside { path: path.clone(), handle, id, mount });
+            self.outside.push(Outside { path: path.clone(), handle, id, mount, real });
         }
         Ok(self)
     }
@@ -369,6 +376,13 @@ mod tests {
         assert_eq!(found.relative(scratch.path()).unwrap(), None);
         for bad in [&link, &root.join("cache"), &scratch.path().to_owned(), &"/var".into()] {
             assert!(with(&[bad]).is_err(), "{bad:?}");
+        }
+        // The same directory, or one in it, by a link.
+        fs::create_dir(other.join("sub")).unwrap();
+        for target in [other.clone(), other.join("sub")] {
+            fs::remove_file(&link).unwrap();
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            assert!(with(&[&link]).is_ok() && with(&[&link, &other]).is_err());
         }
     }
 }
