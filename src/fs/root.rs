@@ -379,8 +379,8 @@ mod tests {
         }
         // The same directory, or one in it, by a link.
         fs::create_dir(other.join("sub")).unwrap();
-        for target in [other.clone(), other.join("sub")] {
-            fs::remove_file(&link).unwrap();
+        for (name, target) in [("same", other.clone()), ("in-it", other.join("sub"))] {
+            let link = scratch.path().join(name);
             std::os::unix::fs::symlink(target, &link).unwrap();
             assert!(with(&[&link]).is_ok() && with(&[&link, &other]).is_err());
         }
