@@ -47,11 +47,12 @@ pub enum Refusal {
     Merge(String),
 }
 
-/// The message of an error with a directory that is no data root.
+/// The beginning of a message about what is written there.
 fn before(at: Option<&Origin>) -> String {
     at.map(|at| format!("settings {at}: ")).unwrap_or_default()
 }
 
+/// The message of an error with a directory that is no data root.
 fn without_data_root(why: &RootError) -> String {
     match why {
         RootError::Unopened { path, error } => format!("cannot open {path:?}: {error}"),
