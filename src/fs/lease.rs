@@ -78,10 +78,16 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
 /// has no other name, the lease is held until the handle is closed.
 pub fn probe(file: impl AsFd, links: u64) -> InUse {
     let _turn = (links > 1).then(turn);
-    probe_in_turn(file.as_fd(), links)
+    // A claim excludes the other workers.
+    probe_in_turn(file.as_fd(), links, |_| false)
 }
 
-fn probe_in_turn(file: BorrowedFd<'_>, links: u64) -> InUse {
+/// `is_claimed`: whether another handle has the `flock` of the file.
+fn probe_in_turn(
+    file: BorrowedFd<'_>,
+    links: u64,
+    is_claimed: impl Fn(BorrowedFd<'_>) -> bool,
+) -> InUse {
     match take(file) {
         Answer::Granted => {
             if links > 1 {
@@ -93,12 +99,17 @@ fn probe_in_turn(file: BorrowedFd<'_>, links: u64) -> InUse {
         // NFS and SMB refuse every lease with this error.
         Answer::Refused if is_remote(file) => unless_locked(file),
         Answer::Refused if links > 1 => {
-            // Another worker of this process may hold a claim on another of its names.
-            let is_granted = (0..5).any(|_| {
+            // Another worker of this process may hold a claim on another of its names, or be about to end it.
+            for _ in 0..5 {
+                if is_claimed(file) {
+                    return InUse::Locked;
+                }
                 std::thread::sleep(Duration::from_millis(1));
-                take(file) == Answer::Granted
-            });
-            if is_granted { InUse::Free } else { open_or_locked(file) }
+                if take(file) == Answer::Granted {
+                    return InUse::Free;
+                }
+            }
+            open_or_locked(file)
         }
         Answer::Refused => open_or_locked(file),
         Answer::Unsupported => unless_locked(file),
@@ -113,7 +124,8 @@ fn turn() -> RwLockWriteGuard<'static, ()> {
     LINKED.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// To be held while a file is open of which it is not yet known whether it has several names.
+/// To be held while a file is open of which it is not yet known whether it has several names, or that has
+/// several and is not locked yet.
 pub fn before_links_are_known() -> RwLockReadGuard<'static, ()> {
     LINKED.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -125,7 +137,7 @@ pub fn before_links_are_known() -> RwLockReadGuard<'static, ()> {
 pub fn probe_at(dir: impl AsFd, name: &CStr, links: u64) -> rustix::io::Result<InUse> {
     let _turn = (links > 1).then(turn);
     match open::file(dir, name) {
-        Ok(handle) => Ok(probe_in_turn(handle.as_fd(), links)),
+        Ok(handle) => Ok(probe_in_turn(handle.as_fd(), links, |file| is_locked(file))),
         // Gone, or something else by now: the removal looks at it again.
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
         // A lease of another process, or a program that is being written or run.
@@ -159,7 +171,7 @@ fn unless_locked(file: impl AsFd) -> InUse {
     }
 }
 
-/// Whether another process holds the `flock` of an open directory. If not, it is held through this handle
+/// Whether the `flock` of an open directory or file is held through another handle. If not, it is held through this handle
 /// from now on.
 pub fn is_locked(dir: impl AsFd) -> bool {
     flock(dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
@@ -303,6 +315,22 @@ mod tests {
             drop(unknown);
             assert_eq!(probing.join().unwrap(), InUse::Free);
         });
+    }
+
+    #[test]
+    fn a_file_that_is_claimed_by_another_name_is_locked_and_one_that_is_open_is_not() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (one, other) = (scratch.path().join("one"), scratch.path().join("other"));
+        fs::write(&one, "x").unwrap();
+        fs::hard_link(&one, other).unwrap();
+        ignore_lease_breaks();
+        let dir = File::open(scratch.path()).unwrap();
+        let claim = File::open(one).unwrap();
+        assert_eq!(probe_at(&dir, c"other", 2).unwrap(), InUse::Open);
+        flock(&claim, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert_eq!(probe_at(&dir, c"other", 2).unwrap(), InUse::Locked);
+        drop(claim);
+        assert_eq!(probe_at(&dir, c"other", 2).unwrap(), InUse::Free);
     }
 
     #[test]

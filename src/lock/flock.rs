@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use crate::fs::open::Across;
-use crate::fs::{error, open, stat};
+use crate::fs::{error, lease, open, stat};
 use crate::protocol::{Claimed, Expired, Failure, Guard, Lease, Rejected, Rejection, Skipped};
 use crate::rules::{Action, FileKind, LockKind, Zone};
 
@@ -56,6 +56,9 @@ pub(super) fn claim(
 }
 
 fn open_and_lock(expired: &Expired, files: FileLocks) -> Result<Option<File>, Rejection> {
+    let metadata = expired.metadata();
+    let is_linked = metadata.kind == FileKind::File && metadata.links > 1;
+    let _unlocked = is_linked.then(lease::before_links_are_known);
     let Some(object) = open_object(expired)? else { return Ok(None) };
     if files == FileLocks::Flock {
         lock(expired, &object)?;
