@@ -231,7 +231,9 @@ fn law_4_a_dry_run_makes_no_call_that_changes_anything() {
     let watched = "trace=unlink,unlinkat,rmdir,rename,renameat,renameat2,truncate,ftruncate,utimensat,futimesat,fchmod,fchmodat,fchown,fchownat,mkdirat,linkat,symlinkat,fallocate,pwrite64";
     for command in ["run", "legacy"] {
         let calls = traced(&world, &[command, "--dry-run"], watched);
-        let made: Vec<&String> = calls.iter().filter(|call| call.contains('(')).collect();
+        // `???`: a thread ended with the process before strace could see which call it began.
+        let is_call = |call: &&String| call.contains('(') && !call.starts_with("???(");
+        let made: Vec<&String> = calls.iter().filter(is_call).collect();
         assert!(made.is_empty(), "{made:#?}");
     }
     // The same trace shows the removals of a real pass.
