@@ -45,6 +45,16 @@ pub fn describe_legacy(name: &[u8]) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// The class of the directory of a shard of `diskcache`, which is called by its number: `000`, `001`, ...
+pub fn class_of_shard(name: &[u8]) -> Option<rules::Class> {
+    (name.len() == 3 && name.iter().all(u8::is_ascii_digit)).then_some(rules::Class(0))
+}
+
+/// What the name of such a directory says, in words.
+pub fn describe_shard(name: &[u8]) -> Option<String> {
+    class_of_shard(name).map(|_| "chunks of images of CVAT 1.2 to 2.6.1".to_owned())
+}
+
 /// What an export belongs to. Its time to live depends on this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {

@@ -7,10 +7,15 @@
 //! | `export` | files in `cache/export` | those of CVAT's exports | mtime | after the TTL of its class |
 //! | `tmp` | everything in `tmp` | any | as set | after the retention |
 //! | `instance-tmp` | everything in `{projects,tasks,jobs}/*/tmp` | any | as set | after the retention |
+//! | `chunk-cache` | directories `cache/<3 digits>` | those of `diskcache` | newest mtime in the tree | after the retention |
 //! | `legacy` | directories `{projects,tasks,jobs}/<id>/[tmp/]export_cache` | any | newest in the tree | at once, or after an age |
 //!
 //! The last use of an export is its mtime because CVAT sets it when a cached export is requested again
 //! (`os.utime`, since 2.24.0).
+//!
+//! CVAT 1.2 to 2.6.1 kept chunks of images in `cache`, in a `FanoutCache` of the Python package `diskcache`: one
+//! directory `000`, `001`, ... for each shard. Later versions keep them in Redis or Kvrocks, and remove no old
+//! files. An earlier version that is still running has each shard's `cache.db` open.
 
 use super::names::{self, Class};
 use crate::rules::{
@@ -23,6 +28,8 @@ pub const EXPORT: &str = "export";
 pub const TMP: &str = "tmp";
 /// The name of the zone of temporary entries of projects, tasks and jobs.
 pub const INSTANCE_TMP: &str = "instance-tmp";
+/// The name of the zone of chunks of images of CVAT before 2.6.2.
+pub const CHUNK_CACHE: &str = "chunk-cache";
 /// The name of the zone of export caches of CVAT before 2.26.
 pub const LEGACY: &str = "legacy";
 
@@ -95,6 +102,7 @@ pub fn all(settings: &ZoneSettings) -> Vec<(Zone, Sweep)> {
         (export(ttls), Sweep::ByDefault),
         (tmp(*retention, *last_use), Sweep::ByDefault),
         (instance_tmp(*retention, *last_use), Sweep::OnRequest),
+        (chunk_cache(*retention), Sweep::OnRequest),
         (legacy(*older_than), Sweep::OwnCommand),
     ]
 }
@@ -140,6 +148,20 @@ fn temporary(name: &str, location: Location, retention: Ttl, last_use: LastUse) 
         ttls: vec![Expiry::After(retention)],
         lock: LockKind::Flock,
         describe_name: |_| None,
+    }
+}
+
+/// The chunks of images that CVAT before 2.6.2 kept below the data root.
+pub fn chunk_cache(retention: Ttl) -> Zone {
+    Zone {
+        name: ZoneName::new(CHUNK_CACHE),
+        location: Location::flat("cache"),
+        entry: EntryKind::Tree,
+        names: Names::Parsed(names::class_of_shard),
+        last_use: LastUse::Mtime,
+        ttls: vec![Expiry::After(retention)],
+        lock: LockKind::Flock,
+        describe_name: names::describe_shard,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Other processes beside a pass: locks, open files, signals, another sweeper.
 
 mod beside;
+mod chunks;
 mod file_systems;
 mod hold;
 mod in_use;

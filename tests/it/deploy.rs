@@ -18,16 +18,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::start::Start;
-use crate::world::{Run, tool};
-
-/// Whether something that a test needs is present. Under `tests/run` its absence is a failure.
-fn is_present(is: bool, what: &str) -> bool {
-    assert!(is || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "{what}: missing");
-    if !is {
-        eprintln!("left out, needs {what}");
-    }
-    is
-}
+use crate::world::{Run, is_present, tool};
 
 /// Whether a command is installed.
 fn has(program: &str) -> bool {

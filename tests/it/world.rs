@@ -41,6 +41,15 @@ pub fn can_be_root(what: &str) -> bool {
     root
 }
 
+/// Whether something that a test needs is present. Under `tests/run` its absence is a failure.
+pub fn is_present(is: bool, what: &str) -> bool {
+    assert!(is || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "{what}: missing");
+    if !is {
+        eprintln!("left out, needs {what}");
+    }
+    is
+}
+
 /// A data root for one test.
 pub struct World {
     /// Removed at the end; `None` where the caller owns the directory.

@@ -59,7 +59,7 @@ fn has_both() -> bool {
     redis && pottery
 }
 
-fn interpreter() -> PathBuf {
+pub fn interpreter() -> PathBuf {
     std::env::var_os("SWEEPER_TESTS_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
 }
 
