@@ -3,8 +3,10 @@
 //! It must not look at the file system, so it knows nothing of links: what is opened is checked again.
 //!
 //! The directory of each zone begins the paths of all its entries. So entries of two zones can contain one
-//! another only if the directory of one zone is, or lies in, the directory of the other.
+//! another only if the directory of one zone is, or lies in, the directory of the other. A zone of trees
+//! leaves room beside them for directories whose names it does not recognize.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::file::fail;
@@ -12,7 +14,7 @@ use super::origin::ConfigError;
 use super::user_zones::UserZone;
 use super::words::Profile;
 use crate::cvat::zones::{NEVER_TOUCHED, NEVER_TOUCHED_BESIDE};
-use crate::rules::Zone;
+use crate::rules::{EntryKind, Shape, Zone};
 
 /// What zones may not overlap.
 pub(super) struct Places<'a> {
@@ -73,9 +75,10 @@ impl Places<'_> {
     fn overlapped(&self, path: &Path, earlier: &[UserZone]) -> Option<String> {
         let zones = self.profile_zones.iter().chain(earlier.iter().map(|zone| &zone.zone));
         let mut roots =
-            zones.flat_map(|zone| zone.location.roots.iter().map(move |root| (&zone.name, root)));
-        let (name, root) = roots.find(|(_, root)| self.meet(path, root))?;
-        Some(format!("it overlaps {root:?} of zone {:?}", name.as_str()))
+            zones.flat_map(|zone| zone.location.roots.iter().map(move |root| (zone, root)));
+        let (zone, root) =
+            roots.find(|(zone, root)| self.meet(path, root) && !is_beside(path, root, zone))?;
+        Some(format!("it overlaps {root:?} of zone {:?}", zone.name.as_str()))
     }
 
     /// Whether one path is the other or lies in it.
@@ -87,4 +90,12 @@ impl Places<'_> {
             (true, true) | (false, false) => nested(one, other),
         }
     }
+}
+
+/// Whether `path` is, or lies in, a directory in `root` that is none of the trees of that zone.
+fn is_beside(path: &Path, root: &Path, zone: &Zone) -> bool {
+    let below = path.strip_prefix(root).ok().and_then(|rest| rest.components().next());
+    zone.entry == EntryKind::Tree
+        && zone.location.shape == Shape::Flat
+        && below.is_some_and(|name| zone.names.class_of(name.as_os_str().as_bytes()).is_none())
 }

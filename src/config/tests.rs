@@ -84,7 +84,10 @@ fn defaults_are_those_of_the_table() {
     assert!(config.settings.iter().all(|row| row.key != "now" && row.key != "config"));
     assert_eq!(config.data, Ok(DataRoot::AnyOf(vec!["./data".into(), "/home/django/data".into()])));
     assert_eq!(config.marks, cvat::MARKS);
-    assert_eq!(names(&config.all_zones), ["export", "tmp", "legacy", "instance-tmp", "chunk-cache"]);
+    assert_eq!(
+        names(&config.all_zones),
+        ["export", "tmp", "legacy", "instance-tmp", "chunk-cache"]
+    );
     assert_eq!(config.legacy.unwrap().ttls, [Expiry::AtOnce]);
     assert!(config.locks.application.is_none() && config.warnings.is_empty());
 }
@@ -225,7 +228,10 @@ fn lists_come_from_repeated_flags_commas_in_variables_and_arrays() {
     for zones in ["zones = 'instance-tmp, tmp'", "zones = ['instance-tmp', 'tmp']"] {
         let config = config(&with_file(raw(&[], &[]), zones)).unwrap();
         assert_eq!(names(&config.zones), ["tmp", "instance-tmp"], "{zones}");
-        assert_eq!(names(&config.all_zones), ["tmp", "instance-tmp", "legacy", "export", "chunk-cache"]);
+        assert_eq!(
+            names(&config.all_zones),
+            ["tmp", "instance-tmp", "legacy", "export", "chunk-cache"]
+        );
     }
     let repeated = raw(&[("zones", "tmp"), ("zones", "cron_export_cache_directory_cleanup")], &[]);
     assert_eq!(names(&config(&repeated).unwrap().zones), ["export", "tmp"]);

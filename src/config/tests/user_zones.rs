@@ -132,6 +132,8 @@ fn zones_that_overlap_are_refused() {
         "storages",
         "models/x",
         "cache/events",
+        "cache/000",
+        "cache/031/x",
         "keys",
         "logs",
         "share",
