@@ -3,7 +3,6 @@
 //! It must not count: the numbers come from the tallies of the pass. An error while writing (a closed
 //! pipe, a full disk) ends the writing, never the pass.
 
-pub mod errno;
 pub mod json;
 pub mod merge;
 pub mod progress;
@@ -71,7 +70,7 @@ impl<W: Write> Output<W> {
             // A closed pipe is no problem: its reader has seen enough, as with `| head`.
             if error.kind() != io::ErrorKind::BrokenPipe {
                 self.is_lost = true;
-                tracing::warn!("cannot write the report: {error}");
+                tracing::warn!("cannot write the report: {}", units::error(&error));
             }
         }
     }

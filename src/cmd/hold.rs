@@ -22,7 +22,7 @@ use crate::lock::flock::{self, NotHeld};
 use crate::lock::redis::{ExporterLocks, Hold};
 use crate::protocol;
 use crate::rules::LockKind;
-use crate::units::{quoted, shown};
+use crate::units::{self, quoted, shown};
 
 /// Holds `path` while `command` runs.
 pub(super) fn hold(
@@ -45,7 +45,12 @@ pub(super) fn hold(
     // From here on, because it could expire during the wait for the other lock.
     let heartbeat = match lease.map(Heartbeat::start).transpose() {
         Ok(heartbeat) => heartbeat,
-        Err(error) => return Ok(not_run(&format!("CVAT's lock cannot be extended: {error}"))),
+        Err(error) => {
+            return Ok(not_run(&format!(
+                "CVAT's lock cannot be extended: {}",
+                units::error(&error)
+            )));
+        }
     };
     let code = match flock::wait_for(path, wait) {
         Ok(lock) => {
@@ -54,12 +59,13 @@ pub(super) fn hold(
             code
         }
         Err(NotHeld::OpenFailed(error)) => {
-            tracing::error!("cannot hold {}: {error}; it must exist to be held", shown(path));
+            let (path, error) = (shown(path), units::error(&error));
+            tracing::error!("cannot hold {path}: {error}; it must exist to be held");
             protocol::ExitCode::Usage.into()
         }
         Err(NotHeld::Locked) => not_run(&locked(path)),
         Err(NotHeld::LockFailed(error)) => {
-            not_run(&format!("cannot lock {}: {error}", shown(path)))
+            not_run(&format!("cannot lock {}: {}", shown(path), units::error(&error)))
         }
     };
     if let Some(heartbeat) = heartbeat {
@@ -75,7 +81,7 @@ fn application_lock(
 ) -> Result<Option<(ExporterLocks, PathBuf)>, Refusal> {
     let Some(lock) = &config.locks.application else { return Ok(None) };
     let root = open_root(config, &[])?;
-    let relative = root.relative(path).map_err(|error| Refusal::Start(error.to_string()))?;
+    let relative = root.relative(path).map_err(|error| Refusal::Start(units::error(&error)))?;
     let Some(relative) = relative else { return Ok(None) };
     let has_lock = config.all_zones.iter().any(|zone| {
         zone.lock == LockKind::Application && zone.location.entry_of(&relative).is_some()
@@ -136,7 +142,7 @@ fn run(command: &[OsString]) -> ExitCode {
     let mut child = match Command::new(program).args(args).spawn() {
         Ok(child) => child,
         Err(error) => {
-            tracing::error!("cannot run {}: {error}", quoted(program));
+            tracing::error!("cannot run {}: {}", quoted(program), units::error(&error));
             return ExitCode::from(if error.kind() == ErrorKind::NotFound { 127 } else { 126 });
         }
     };
@@ -147,6 +153,7 @@ fn run(command: &[OsString]) -> ExitCode {
             }
         };
         if let Err(error) = std::thread::Builder::new().spawn(pass_on_all) {
+            let error = units::error(&error);
             tracing::warn!("signals are not passed on to the command: {error}");
         }
     }
@@ -157,7 +164,7 @@ fn run(command: &[OsString]) -> ExitCode {
             ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
         }
         Err(error) => {
-            tracing::error!("cannot wait for the command: {error}");
+            tracing::error!("cannot wait for the command: {}", units::error(&error));
             protocol::ExitCode::SomeFailed.into()
         }
     }

@@ -13,6 +13,7 @@ use crate::os::signals;
 use crate::protocol::ExitCode;
 use crate::rules::ZoneName;
 use crate::service::metrics::Metrics;
+use crate::units;
 
 /// One pass over the zones of `command`.
 pub(super) fn run(
@@ -46,6 +47,7 @@ pub(super) fn run(
     match metrics.write(path) {
         Ok(()) => Ok(result.code),
         Err(error) => {
+            let error = units::error(&error);
             tracing::error!("cannot write the metrics to {path:?}: {error}");
             Ok(result.code.max(ExitCode::SomeFailed))
         }

@@ -23,6 +23,7 @@ use crate::service::metrics::Metrics;
 use crate::service::notify::Notify;
 use crate::service::scheduler::{Reading, Schedule, Scheduler};
 use crate::service::{self, Call, PassEnd, Service, http};
+use crate::units;
 
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
@@ -129,6 +130,7 @@ fn listen(
 fn notify(options: &ServiceConfig, health: &Arc<Health>) -> Notify {
     let connect = || Notify::connect(options.notify_socket.as_deref());
     let notify = connect().unwrap_or_else(|error| {
+        let error = units::error(&error);
         tracing::warn!("NOTIFY_SOCKET cannot be used, so systemd is not notified: {error}");
         Notify::default()
     });

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::protocol::StopReason;
+use crate::units;
 
 /// How long a wait for the rate lasts before it asks again whether the pass is stopped.
 const NAP: Duration = Duration::from_millis(100);
@@ -59,7 +60,9 @@ impl Limits {
             }
         };
         let thread = std::thread::Builder::new().spawn(wait);
-        thread.map_err(|error| format!("cannot start the clock of the deadline: {error}"))?;
+        thread.map_err(|error| {
+            format!("cannot start the clock of the deadline: {}", units::error(&error))
+        })?;
         *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(timer);
         Ok(())
     }

@@ -19,6 +19,7 @@ use crate::fs::open::Across;
 use crate::fs::{error, lease, open, stat};
 use crate::protocol::{Claimed, Expired, Failure, Guard, Lease, Rejected, Rejection, Skipped};
 use crate::rules::{Action, FileKind, LockKind, Zone};
+use crate::units;
 
 /// How long to wait before the lock of `sweeper hold` is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -111,9 +112,10 @@ fn lock(expired: &Expired, object: &File) -> Result<(), Rejection> {
             Err(Rejection::Skipped(Skipped::Locked))
         }
         Err(error) if is_unsupported(&error) => Err(Rejection::NoLock(format!(
-            "the file system of {:?} does not support locks ({error}); --lock none sweeps it without \
+            "the file system of {:?} does not support locks ({}); --lock none sweeps it without \
              locks",
-            expired.directory().path
+            expired.directory().path,
+            units::error(&error)
         ))),
         Err(error) => Err(failure(expired, Action::Lock, error)),
     }

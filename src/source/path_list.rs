@@ -24,6 +24,7 @@ use crate::fs::DataRoot;
 use crate::protocol::{Directory, Failure, Found, ScanBatch};
 use crate::rules::zone::EntryPath;
 use crate::rules::{Action, Shape, Zone, ZoneName};
+use crate::units;
 
 /// How much of a list is one round.
 const ROUND: usize = 1024 * 1024;
@@ -124,6 +125,7 @@ impl PathList {
                 }
             }
             Err(error) => {
+                let error = units::error(&error);
                 let why = format!("the list could not be read to its end: {error}");
                 let refused = Candidate::Refused { path: CString::default(), why };
                 found.insert(first.clone(), vec![refused]);
