@@ -98,6 +98,8 @@ pub struct Config {
     pub homes: Vec<PathBuf>,
     /// The running program: no data root contains it.
     pub program: Option<PathBuf>,
+    /// Why one of these is not known, if that is so. Then no data root can be used.
+    pub unknown: Option<String>,
     /// The settings of `sweeper serve`; an error matters to that command and to `config`.
     pub service: Result<ServiceConfig, ConfigError>,
     /// Every setting and zone of the settings file, with its origin.
@@ -158,6 +160,7 @@ impl Config {
             metrics_file: values.optional("metrics_file", |path| Ok(PathBuf::from(path)))?,
             homes: raw.homes.clone(),
             program: raw.program.clone(),
+            unknown: raw.unknown.clone(),
             service,
             settings: Vec::new(),
             warnings,

@@ -134,7 +134,9 @@ impl Visit for TreeCheck<'_> {
         if self.known.is_changed(metadata, depth) {
             return self.skip(Skipped::Used);
         }
-        if depth > 0 && self.known.probe == InUseProbe::On && lease::is_locked(dir) {
+        // An error means no: the next pass asks again.
+        let is_locked = || lease::is_locked(dir) != Ok(false);
+        if depth > 0 && self.known.probe == InUseProbe::On && is_locked() {
             return self.skip(Skipped::Locked);
         }
         ControlFlow::Continue(())

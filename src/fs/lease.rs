@@ -137,7 +137,7 @@ pub fn before_links_are_known() -> RwLockReadGuard<'static, ()> {
 pub fn probe_at(dir: impl AsFd, name: &CStr, links: u64) -> rustix::io::Result<InUse> {
     let _turn = (links > 1).then(turn);
     match open::file(dir, name) {
-        Ok(handle) => Ok(probe_in_turn(handle.as_fd(), links, |file| is_locked(file))),
+        Ok(handle) => Ok(probe_in_turn(handle.as_fd(), links, |file| is_locked(file) != Ok(false))),
         // Gone, or something else by now: the removal looks at it again.
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
         // A lease of another process, or a program that is being written or run.
@@ -171,10 +171,21 @@ fn unless_locked(file: impl AsFd) -> InUse {
     }
 }
 
-/// Whether the `flock` of an open directory or file is held through another handle. If not, it is held through this handle
-/// from now on.
-pub fn is_locked(dir: impl AsFd) -> bool {
-    flock(dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+/// Whether the `flock` of an open directory or file is held through another handle. If not, it is held
+/// through this handle from now on, unless the file system has no locks.
+///
+/// # Errors
+/// The system does not tell.
+pub fn is_locked(dir: impl AsFd) -> rustix::io::Result<bool> {
+    let mut locked = flock(&dir, FlockOperation::NonBlockingLockExclusive);
+    if locked == Err(Errno::INTR) {
+        locked = flock(&dir, FlockOperation::NonBlockingLockExclusive);
+    }
+    match locked {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a file is on a server, by the magic numbers of `statfs(2)`.
@@ -339,9 +350,13 @@ mod tests {
         let (ours, theirs) =
             (File::open(scratch.path()).unwrap(), File::open(scratch.path()).unwrap());
         flock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
-        assert!(is_locked(&ours));
+        assert_eq!(is_locked(&ours), Ok(true));
         drop(theirs);
-        assert!(!is_locked(&ours));
+        assert_eq!(is_locked(&ours), Ok(false));
+        // Where the system does not tell, that is no answer: an `O_PATH` handle takes no lock.
+        let flags = rustix::fs::OFlags::PATH;
+        let path = rustix::fs::open(scratch.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        assert_eq!(is_locked(&path), Err(Errno::BADF));
     }
     #[test]
     fn there_is_room_for_many_descriptors() {

@@ -50,6 +50,18 @@ pub fn handle(handle: impl AsFd, mount: u64) -> io::Result<Metadata> {
     Ok(metadata)
 }
 
+/// Whether `path` leads to a directory, links followed.
+///
+/// # Errors
+/// It cannot be said.
+pub fn is_dir(dir: impl AsFd, path: &CStr) -> io::Result<bool> {
+    match statx(dir, path, AtFlags::NO_AUTOMOUNT, StatxFlags::TYPE) {
+        Ok(seen) => Ok(FileType::from_raw_mode(seen.stx_mode.into()) == FileType::Directory),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The type of the file at `path`: `None` when it certainly does not exist, and `Unknown` when that cannot
 /// be said. The last component is not followed if it is a link; the ones before it must be known to be
 /// none.
