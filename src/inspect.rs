@@ -107,6 +107,9 @@ impl<'a, C: Control> FileInspector<'a, C> {
         if survey.in_use_unknown {
             self.notes.add(zone, Notes::IN_USE_UNKNOWN);
         }
+        if survey.ignores_a_time {
+            self.notes.add(zone, Notes::WRONG_TIMES);
+        }
         if survey.moves_atime {
             self.notes.add(zone, Notes::MOVES_ATIME);
         }

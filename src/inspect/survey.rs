@@ -25,6 +25,8 @@ pub(super) struct Survey<'a> {
     pub(super) in_use_unknown: bool,
     /// A directory was read whose atime may have moved.
     pub(super) moves_atime: bool,
+    /// A time in it lies so far in the future that it does not count.
+    pub(super) ignores_a_time: bool,
 }
 
 impl<'a> Survey<'a> {
@@ -57,13 +59,23 @@ impl<'a> Survey<'a> {
 
     fn new(expired: &'a Expired, now: Moment, probe: InUseProbe) -> Self {
         let content = Content::default();
-        Self { expired, now, probe, content, in_use_unknown: false, moves_atime: false }
+        Self {
+            expired,
+            now,
+            probe,
+            content,
+            in_use_unknown: false,
+            moves_atime: false,
+            ignores_a_time: false,
+        }
     }
 
     /// Takes one file or directory into account; something fresh ends the walk.
     fn count(&mut self, metadata: &Metadata) -> Flow {
         let rule = self.expired.rule();
-        let used = rule.last_use.read(metadata);
+        let used = rule.last_use.read(metadata, self.now);
+        self.ignores_a_time |=
+            rule.expiry.ttl().is_some() && rule.last_use.ignores_a_time(metadata, self.now);
         self.content.newest = self.content.newest.max(Some(used));
         // The ctime also moves when the last name is removed: that file is not in the tree any more.
         if metadata.links > 0 {
@@ -122,7 +134,7 @@ impl Visit for Survey<'_> {
     }
 
     fn join(&mut self, other: Self) {
-        let Self { content, in_use_unknown, moves_atime, .. } = other;
+        let Self { content, in_use_unknown, moves_atime, ignores_a_time, .. } = other;
         let Content { newest, skipped, freed, changed, members } = content;
         self.content.newest = self.content.newest.max(newest);
         self.content.changed = self.content.changed.max(changed);
@@ -131,6 +143,7 @@ impl Visit for Survey<'_> {
         self.content.members.append(members);
         self.in_use_unknown |= in_use_unknown;
         self.moves_atime |= moves_atime;
+        self.ignores_a_time |= ignores_a_time;
     }
 
     fn enter(
@@ -144,10 +157,24 @@ impl Visit for Survey<'_> {
         self.count(metadata)?;
         // A process that works in a directory may hold its lock: `sweeper hold`, `flock(1)`. The top is
         // locked by this process.
-        if depth > 0 && self.probe == InUseProbe::On && lease::is_locked(dir) {
-            return self.skip(Skipped::Locked);
+        if depth == 0 || self.probe == InUseProbe::Off {
+            return ControlFlow::Continue(());
         }
-        ControlFlow::Continue(())
+        match lease::is_locked(dir) {
+            Ok(false) => ControlFlow::Continue(()),
+            Ok(true) => self.skip(Skipped::Locked),
+            Err(error) => {
+                let path = self.expired.directory().path_of(self.expired.name());
+                let hint = "it is not known whether another process has locked a directory in it";
+                let (action, hint) = (Action::Lock, Some(hint.to_owned()));
+                ControlFlow::Break(Break::Failed(PathError {
+                    action,
+                    path,
+                    error: error.into(),
+                    hint,
+                }))
+            }
+        }
     }
 
     fn opens_files(&self) -> bool {

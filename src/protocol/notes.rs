@@ -21,6 +21,10 @@ impl Notes {
                                       another user without CAP_LEASE, or a network file system): age and \
                                       locks decided";
 
+    /// The note on times that do not count.
+    pub const WRONG_TIMES: &str = "some times lie more than 24 h in the future and do not count: other times \
+                                   of these entries decided";
+
     /// Adds a note, unless the zone has it already.
     pub fn add(&self, zone: &ZoneName, note: impl Into<Cow<'static, str>>) {
         let note = note.into();
