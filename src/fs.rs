@@ -7,6 +7,7 @@
 //! - [`walk`]: whole trees, in bounded memory.
 //! - [`lease`]: whether another process has a file open or locked.
 //! - [`root`]: the data root, and directories that are never one.
+//! - [`rights`]: whether a name may be removed.
 //! - [`space`]: how full a file system is.
 //! - [`error`]: an error at a path.
 
@@ -14,6 +15,7 @@ pub mod error;
 pub mod lease;
 pub mod list;
 pub mod open;
+pub mod rights;
 pub mod root;
 pub mod space;
 pub mod stat;

@@ -31,6 +31,7 @@ use crate::rules::select::All;
 use crate::rules::{Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
 use crate::source::{self, DirectorySource, PathList};
+use crate::units;
 
 /// What to sweep, and how to report it.
 pub struct PassRequest<'a> {
@@ -116,7 +117,7 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
         RunMode::Real => {
             parts.run(&source, &inspector, &Unlink::new(&control, &notes, probe), &timed)
         }
-        RunMode::DryRun => parts.run(&source, &inspector, &DryRun::default(), &timed),
+        RunMode::DryRun => parts.run(&source, &inspector, &DryRun::new(&control), &timed),
     };
     let durations = timed.durations();
     let code = report.finish(&summary, start.elapsed());
@@ -156,7 +157,8 @@ impl Parts<'_> {
             now: self.now,
             limits: self.control.limits,
             workers: self.control.workers,
-            lock_wait: config.lock_wait,
+            // A dry run tries each lock once: a wait would take time, and tell nothing.
+            lock_wait: if config.dry_run { Duration::ZERO } else { config.lock_wait },
         };
         pass.run(self.request.zones, observer)
     }
@@ -173,7 +175,11 @@ fn member_leases(config: &Config) -> usize {
 /// # Errors
 /// One of them cannot be used.
 pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot, Refusal> {
-    let forbidden = Forbidden { homes: config.homes.clone(), program: config.program.clone() };
+    let forbidden = Forbidden {
+        homes: config.homes.clone(),
+        program: config.program.clone(),
+        unknown: config.unknown.clone(),
+    };
     let mut root = match config.data.clone()? {
         config::DataRoot::Named(path) => DataRoot::open(&path, config.marks, &forbidden),
         config::DataRoot::AnyOf(paths) => DataRoot::find(&paths, config.marks, &forbidden),
@@ -301,10 +307,11 @@ fn workers(config: &Config) -> Workers {
     if config.nice
         && let Err(refused) = priority::lower()
     {
-        tracing::warn!("--nice: the system refused {refused}");
+        tracing::warn!("--nice: the system refused {}", units::without_numbers(&refused));
     }
     Workers::start(config.jobs).unwrap_or_else(|refused| {
         // Old container engines refuse threads that are started by a system call they do not know.
+        let refused = units::without_numbers(&refused);
         tracing::warn!("the system refused {refused}; one worker does all the work");
         Workers::one()
     })

@@ -22,6 +22,7 @@ use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
 use crate::rules::{Action, Bytes, Moment};
+use crate::units;
 
 /// Removes trees.
 #[derive(Debug)]
@@ -64,8 +65,9 @@ impl<C: Control> Trees<'_, C> {
                 self.notes.add(
                     &directory.zone.name,
                     format!(
-                        "trees could not be renamed before their removal ({error}): they were removed \
-                         in place, where another process can still reach them"
+                        "trees could not be renamed before their removal ({}): they were removed in \
+                         place, where another process can still reach them",
+                        units::error(&error)
                     ),
                 );
                 self.remove_in_place(expired, known, top)
