@@ -62,11 +62,16 @@ impl Known<'_> {
                 && (interrupted.was_at_work(metadata.ctime)
                     || self.rule.is_protected_by(metadata, self.now));
         }
-        let changed = if depth == 0 { metadata.mtime } else { metadata.ctime };
+        let changed = match depth {
+            // A time that was set by hand, ahead of that change itself, tells of no addition.
+            0 if metadata.mtime > metadata.ctime => None,
+            0 => Some(metadata.mtime),
+            _ => Some(metadata.ctime),
+        };
         let counts = metadata.kind == FileKind::Dir || !self.has_links;
         // Without a link, another process is removing it right now.
         let is_newer =
-            metadata.links > 0 && counts && self.newest.is_some_and(|newest| changed > newest);
+            metadata.links > 0 && counts && self.newest.is_some() && changed > self.newest;
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 

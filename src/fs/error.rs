@@ -27,6 +27,10 @@ pub struct PathError {
     pub hint: Option<String>,
 }
 
+/// What to do on a mount that numbers owners anew.
+const UNMAPPED: &str = "its owner, or the user that sweeper runs as, has no number on this mount: run sweeper \
+                        where the file system is mounted without a mapping of owners";
+
 /// What the user can do about an error at `name` in `dir`, or at the directory itself.
 pub fn hint(
     dir: impl AsFd,
@@ -44,9 +48,7 @@ pub fn hint(
         return Some(what.to_owned());
     }
     if errno == Errno::OVERFLOW {
-        let what = "the user that sweeper runs as has no number on this mount (see `idmapped` in \
-                    /proc/self/mountinfo): run it as another user";
-        return Some(what.to_owned());
+        return Some(UNMAPPED.to_owned());
     }
     if errno != Errno::ACCESS && errno != Errno::PERM {
         return None;
@@ -100,10 +102,6 @@ fn reason(dir: impl AsFd, name: Option<&CStr>) -> Option<String> {
         }
         Obstacle::Immutable => "it is immutable: chattr -i on it allows its removal".to_owned(),
         Obstacle::AppendOnly => "it is append-only: chattr -a on it allows its removal".to_owned(),
-        Obstacle::Unmapped => {
-            "its owner has no number in this container or on this mount: run sweeper \
-                               outside, or give it a number"
-                .to_owned()
-        }
+        Obstacle::Unmapped => UNMAPPED.to_owned(),
     })
 }

@@ -33,7 +33,7 @@ pub enum Obstacle {
     AppendOnly,
     /// The entry cannot be changed (`chattr +i`).
     Immutable,
-    /// The owner of the entry has no number in this container.
+    /// The owner of the entry has no number on this mount.
     Unmapped,
 }
 
@@ -46,8 +46,8 @@ impl Obstacle {
             | Self::ImmutableDirectory
             | Self::Sticky
             | Self::AppendOnly
-            | Self::Immutable
-            | Self::Unmapped => Errno::PERM,
+            | Self::Immutable => Errno::PERM,
+            Self::Unmapped => Errno::OVERFLOW,
         }
     }
 }
@@ -81,22 +81,28 @@ impl DirRights {
 
     /// What stands against the removal of `name` from `dir`, which is this directory.
     pub fn obstacle(&self, dir: impl AsFd, name: &CStr) -> Option<Obstacle> {
-        if self.obstacle.is_some() {
+        if self.obstacle.is_some() && !self.is_idmapped {
             return self.obstacle;
         }
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
         let seen = statx(dir, name, flags, stat::WANTED).ok()?;
         let has = |flag| seen.stx_attributes.contains(flag);
         let ids = ids();
+        if self.is_idmapped && seen.stx_uid == ids.overflow_uid {
+            return Some(Obstacle::Unmapped);
+        }
+        if self.obstacle.is_some() {
+            return self.obstacle;
+        }
         let owners = self.sticky_of.map(|dir| [dir, seen.stx_uid]);
-        if owners.is_some_and(|owners| !owners.contains(&ids.own) && !ids.is_privileged) {
+        // The capability counts for owners that have a number in this container.
+        let may_remove_any = ids.is_privileged && !ids.is_foreign(seen.stx_uid, seen.stx_gid);
+        if owners.is_some_and(|owners| !owners.contains(&ids.own) && !may_remove_any) {
             Some(Obstacle::Sticky)
         } else if has(StatxAttributes::APPEND) {
             Some(Obstacle::AppendOnly)
         } else if has(StatxAttributes::IMMUTABLE) {
             Some(Obstacle::Immutable)
-        } else if ids.is_unmapped(seen.stx_uid, seen.stx_gid, self.is_idmapped) {
-            Some(Obstacle::Unmapped)
         } else {
             None
         }
@@ -155,10 +161,9 @@ impl Ids {
         self.idmapped.contains(&mount)
     }
 
-    fn is_unmapped(&self, uid: u32, gid: u32, is_idmapped: bool) -> bool {
-        self.unmapped_uid == Some(uid)
-            || self.unmapped_gid == Some(gid)
-            || (is_idmapped && uid == self.overflow_uid)
+    /// Whether an owner has no number in this container.
+    fn is_foreign(&self, uid: u32, gid: u32) -> bool {
+        self.unmapped_uid == Some(uid) || self.unmapped_gid == Some(gid)
     }
 }
 

@@ -4,6 +4,7 @@
 //! Every test asserts what the report says and what is left on the disk.
 
 mod depth;
+mod foreseen;
 mod media;
 mod mounts;
 mod names;
