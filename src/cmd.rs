@@ -4,11 +4,13 @@
 //! [`pass`], and nowhere else.
 
 mod config;
+mod data_root;
 mod demo;
 mod dispatch;
 mod hold;
 mod merge;
 pub mod pass;
+mod path_list;
 mod run;
 mod serve;
 mod why;

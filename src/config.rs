@@ -48,12 +48,14 @@ pub struct Config {
     pub profile: Profile,
     /// Where the data root may be; an error if nothing says so.
     pub data: Result<DataRoot, ConfigError>,
-    /// A data root has at least one of these directories, if there are any.
+    /// A data root has at least two of these directories, or is named and has the first.
     pub marks: &'static [&'static str],
     /// The zones to sweep, in this order.
     pub zones: Vec<Arc<Zone>>,
     /// The zone of `sweeper legacy`; the profile may have none.
     pub legacy: Option<Arc<Zone>>,
+    /// Zones of the profile whose directory is not below the data root, and where it is.
+    pub places: Vec<(Arc<Zone>, PathBuf)>,
     /// Where the path of each zone of the settings file is written.
     pub zone_paths: Vec<(ZoneName, Origin)>,
     /// Every zone, in the order in which a path is looked up.
@@ -166,6 +168,7 @@ impl Config {
             warnings,
             zones: zones.swept,
             zone_paths: zones.paths,
+            places: zones.places,
             legacy: zones.legacy,
         };
         config.settings = values.effective();

@@ -13,7 +13,7 @@ pub mod zones;
 
 use std::path::{Path, PathBuf};
 
-/// A data root has at least one of these directories.
+/// A data root has at least two of these directories; if the user names it, the first is enough.
 pub const MARKS: [&str; 5] = ["cache/export", "tmp", "projects", "tasks", "jobs"];
 
 /// Names of CVAT's management command that removes old export caches: the one in CVAT, and the one that

@@ -10,13 +10,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::Refusal;
+pub(super) use super::data_root::open_root;
+use super::data_root::place_of;
+use super::path_list::path_list;
 use crate::config::{
-    self, ApplicationLock, Config, FileLocks, IfRunning, InUse, ProgressWhen, Verbosity,
+    ApplicationLock, Config, FileLocks, IfRunning, InUse, ProgressWhen, Verbosity,
 };
 use crate::dispose::{DryRun, Unlink};
 use crate::engine::{Limits, Pass, PassControl, Workers};
 use crate::fs::lease::{self, InUseProbe};
-use crate::fs::{DataRoot, Forbidden, RootError, Space};
+use crate::fs::{DataRoot, Space};
 use crate::inspect::FileInspector;
 use crate::lock::exclusive::{self, ExclusiveLock, Sharing};
 use crate::lock::redis::{ExporterLocks, Prefix};
@@ -28,9 +31,9 @@ use crate::protocol::{
 use crate::report::progress::{Progress, Style};
 use crate::report::{Detail, Report};
 use crate::rules::select::All;
-use crate::rules::{Moment, Zone, ZoneName};
+use crate::rules::{Exclude, Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
-use crate::source::{self, DirectorySource, PathList};
+use crate::source::{self, DirectorySource};
 use crate::units;
 
 /// What to sweep, and how to report it.
@@ -108,10 +111,19 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
         control: &control,
         notes: &notes,
         shard: config.shard,
-        paths: path_list(config, &root, zones)?,
+        paths: path_list(config, &root, zones, &limits)?,
     };
     let inspector = FileInspector::new(&control, &notes, probe);
-    let parts = Parts { request, root: &root, locks: &locks, notes: &notes, control, now };
+    let exclude = config.exclude.watched();
+    let parts = Parts {
+        request,
+        root: &root,
+        locks: &locks,
+        notes: &notes,
+        control,
+        exclude: &exclude,
+        now,
+    };
     let timed = Timed::new(&report);
     let summary = match mode {
         RunMode::Real => {
@@ -132,6 +144,7 @@ struct Parts<'a> {
     locks: &'a Backend,
     notes: &'a Notes,
     control: PassControl<'a>,
+    exclude: &'a Exclude,
     now: Moment,
 }
 
@@ -151,7 +164,7 @@ impl Parts<'_> {
             inspector,
             disposer,
             select: &All,
-            exclude: &config.exclude,
+            exclude: self.exclude,
             data_root: self.root.path(),
             notes: self.notes,
             now: self.now,
@@ -160,7 +173,47 @@ impl Parts<'_> {
             // A dry run tries each lock once: a wait would take time, and tell nothing.
             lock_wait: if config.dry_run { Duration::ZERO } else { config.lock_wait },
         };
-        pass.run(self.request.zones, observer)
+        let mut summary = pass.run(self.request.zones, observer);
+        for zone in &mut summary.zones {
+            if let Some((_, place)) = place_of(config, &zone.zone) {
+                zone.path.clone_from(place);
+            }
+        }
+        if self.is_complete(&summary) {
+            note_unmatched(self.exclude, self.request.zones, &mut summary);
+        }
+        summary
+    }
+
+    /// Whether every entry of all zones was looked at.
+    fn is_complete(&self, summary: &Summary) -> bool {
+        let Config { zones, shard, from0, .. } = self.request.config;
+        let is_part = shard.is_some() || from0.is_some() || summary.stopped.is_some();
+        let all = self.request.command == "run" && self.request.zones.len() == zones.len();
+        all && !is_part && summary.zones.iter().all(|zone| zone.no_lock.is_none())
+    }
+}
+
+/// Notes each glob of `--exclude` that has matched nothing, in the first zone whose entries it could match.
+fn note_unmatched(exclude: &Exclude, zones: &[Arc<Zone>], summary: &mut Summary) {
+    for glob in exclude.unmatched() {
+        let can_match =
+            |zone: &Arc<Zone>| Exclude::new(&[glob.to_owned()], &[&zone.location]).is_ok();
+        let Some(at) = zones.iter().position(can_match) else { continue };
+        let is_root = |zone: &&Arc<Zone>| {
+            zone.location
+                .roots
+                .iter()
+                .any(|root| root.as_path() == Path::new(glob.trim_matches('/')))
+        };
+        let hint = zones.iter().find(is_root).map(|zone| {
+            format!(
+                ": it is compared with the names in {glob}; --zones without {} leaves it alone",
+                zone.name
+            )
+        });
+        let note = format!("--exclude {glob:?} matched no entry{}", hint.unwrap_or_default());
+        summary.zones[at].notes.push(note);
     }
 }
 
@@ -168,35 +221,6 @@ impl Parts<'_> {
 /// another process that opens such a file would have to wait too.
 fn member_leases(config: &Config) -> usize {
     if config.max_rate.is_some() { 0 } else { lease::affordable(config.jobs) }
-}
-
-/// Opens the data root, and the directories outside of it that `zones` name.
-///
-/// # Errors
-/// One of them cannot be used.
-pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot, Refusal> {
-    let forbidden = Forbidden {
-        homes: config.homes.clone(),
-        program: config.program.clone(),
-        unknown: config.unknown.clone(),
-    };
-    let mut root = match config.data.clone()? {
-        config::DataRoot::Named(path) => DataRoot::open(&path, config.marks, &forbidden),
-        config::DataRoot::AnyOf(paths) => DataRoot::find(&paths, config.marks, &forbidden),
-    }?;
-    for zone in zones {
-        let roots = zone.location.roots.iter().filter(|root| root.is_absolute());
-        let outside: Vec<PathBuf> = roots.cloned().collect();
-        root = root
-            .with_outside(&outside, &forbidden)
-            .map_err(|why| refused_zone(config, &zone.name, why))?;
-    }
-    Ok(root)
-}
-
-fn refused_zone(config: &Config, name: &ZoneName, why: RootError) -> Refusal {
-    let at = config.zone_paths.iter().find(|(zone, _)| zone == name).map(|(_, at)| at.clone());
-    Refusal::Zone { at, name: name.to_string(), why }
 }
 
 fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
@@ -281,25 +305,6 @@ fn zone_roots(
         }
     }
     roots
-}
-
-/// The paths to look at, if there is a list.
-fn path_list(
-    config: &Config,
-    root: &DataRoot,
-    zones: &[Arc<Zone>],
-) -> Result<Option<PathList>, Refusal> {
-    let Some(path) = &config.from0 else { return Ok(None) };
-    let is_swept = |zone: &&Arc<Zone>| zones.iter().any(|swept| swept.name == zone.name);
-    let others: Vec<Arc<Zone>> =
-        config.all_zones.iter().filter(|zone| !is_swept(zone)).cloned().collect();
-    let list = if path.as_os_str() == "-" {
-        PathList::new(std::io::stdin(), root, zones, &others)
-    } else {
-        std::fs::File::open(path).and_then(|list| PathList::new(list, root, zones, &others))
-    };
-    let refused = |error| Refusal::Start(format!("the list {path:?}: {error}"));
-    list.map(Some).map_err(refused)
 }
 
 /// The threads of a pass, at low priority if that is asked for.

@@ -95,10 +95,16 @@ impl Question<'_> {
                 return answer.verdict(Verdict::Unknown, None, why);
             }
         };
-        let found = self.config.all_zones.iter().find_map(|zone| {
-            let entry = zone.location.entry_of(&relative)?;
-            Some((zone, entry))
-        });
+        let entries = || {
+            let zones = self.config.all_zones.iter();
+            zones.filter_map(|zone| Some((zone, zone.location.entry_of(&relative)?)))
+        };
+        // An entry of one zone can be a directory of another, which its own zone does not recognize.
+        let recognized =
+            entries().find(|(zone, entry)| zone.names.class_of(entry.name.to_bytes()).is_some());
+        let is_above = |zone: &Arc<Zone>| zone.location.is_above(&relative);
+        let is_directory = || self.config.all_zones.iter().any(is_above);
+        let found = recognized.or_else(|| entries().next().filter(|_| !is_directory()));
         match found {
             Some((zone, entry)) => self.explain_entry(zone, &entry, &relative),
             None => answer.verdict(Verdict::NeverTouched, None, self.describe_outside(&relative)),
@@ -110,13 +116,18 @@ impl Question<'_> {
         if relative.as_os_str().is_empty() {
             return "never removed: it is the data root".to_owned();
         }
-        let holds = |zone: &&Arc<Zone>| zone.location.is_above(relative);
-        match self.config.all_zones.iter().find(holds) {
-            Some(zone) => format!(
-                "never removed: entries of zone {} are in it, and each of them is judged by itself",
-                zone.name
+        let zones = self.config.all_zones.iter();
+        let above = zones.filter(|zone| zone.location.is_above(relative));
+        let names: Vec<&str> = above.map(|zone| zone.name.as_str()).collect();
+        match names.as_slice() {
+            [] => "never touched: it is in no zone".to_owned(),
+            [name] => {
+                format!("never removed: it holds entries of zone {name}, each judged by itself")
+            }
+            _ => format!(
+                "never removed: it holds entries of the zones {}, each judged by itself",
+                names.join(", ")
             ),
-            None => "never touched: it is in no zone".to_owned(),
         }
     }
 

@@ -94,7 +94,7 @@ impl RawSettings {
     #[must_use]
     pub fn read_again(&self) -> Self {
         let file = self.file.as_ref().map(|file| {
-            if file.is_regular { SettingsFile::read(&file.path) } else { file.clone() }
+            if file.is_regular { SettingsFile::read_again(&file.path) } else { file.clone() }
         });
         Self { file, ..self.clone() }
     }
@@ -165,6 +165,15 @@ impl RawSettings {
 }
 
 impl SettingsFile {
+    /// Reads a regular file. A pipe that has its name now would keep a running service waiting.
+    fn read_again(path: &Path) -> Self {
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            let text = Err("it is no regular file any more".to_owned());
+            return Self { path: path.to_owned(), text, is_regular: true };
+        }
+        Self::read(path)
+    }
+
     fn read(path: &Path) -> Self {
         let (path, mut is_regular) = (path.to_owned(), false);
         let mut read = || -> Result<String, String> {
@@ -273,6 +282,30 @@ mod tests {
         writer.unwrap().join().unwrap();
         assert_eq!(text(&raw).as_deref(), Ok("dry_run = true"));
         assert_eq!(text(&raw.read_again()).as_deref(), Ok("dry_run = true"));
+
+        // A pipe that takes the name of a file is not waited for.
+        let path = dir.path().join("settings.toml");
+        let raw = RawSettings::read(flags(&path));
+        std::fs::rename(&pipe, &path).unwrap();
+        assert!(text(&raw.read_again()).unwrap_err().contains("no regular file"));
+    }
+
+    #[test]
+    fn all_homes_are_known_or_it_is_known_that_they_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let passwd = dir.path().join("passwd");
+        // A name may have any bytes.
+        std::fs::write(&passwd, b"root:x:0:0:root:/root:/bin/sh\nr\xe9mi:x:1:1:R\xe9mi:/home/r:\n")
+            .unwrap();
+        let found = |path: &Path| {
+            let mut raw = RawSettings::default();
+            raw.find_homes(path);
+            (raw.homes, raw.unknown)
+        };
+        assert_eq!(found(&passwd), (vec!["/root".into(), "/home/r".into()], None));
+        assert_eq!(found(&dir.path().join("none")), (Vec::new(), None));
+        let (_, unknown) = found(dir.path());
+        assert!(unknown.unwrap().contains("cannot be read: Is a directory"));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct DataRoot {
     mount: u64,
     /// Directories outside of it that zones name.
     outside: Vec<Outside>,
+    /// Directories below it that are elsewhere, and where.
+    places: Vec<(PathBuf, PathBuf)>,
 }
 
 /// A directory outside the data root.
@@ -41,6 +43,8 @@ pub struct Outside {
     pub mount: u64,
     /// Its path without links.
     real: PathBuf,
+    /// The directory below the data root whose place it takes.
+    stands_for: Option<PathBuf>,
 }
 
 /// Why a directory cannot be a data root.
@@ -177,7 +181,14 @@ impl DataRoot {
             let (path, marks) = (path.to_owned(), marks.to_vec());
             return Err(RootError::NoMark { path, marks, found, meant });
         }
-        Ok(Self { path: path.to_owned(), handle, id, mount, outside: Vec::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            handle,
+            id,
+            mount,
+            outside: Vec::new(),
+            places: Vec::new(),
+        })
     }
 
     /// Opens the directories outside the data root that zones name. They are held to the same checks. One
@@ -190,44 +201,75 @@ impl DataRoot {
         paths: &[PathBuf],
         forbidden: &Forbidden,
     ) -> Result<Self, RootError> {
+        for path in paths {
+            self.open_outside(path, None, forbidden)?;
+        }
+        Ok(self)
+    }
+
+    /// Opens the directory `path` outside the data root, which takes the place of `inside` below it.
+    ///
+    /// # Errors
+    /// As [`Self::with_outside`].
+    pub fn with_place(
+        mut self,
+        inside: &Path,
+        path: &Path,
+        forbidden: &Forbidden,
+    ) -> Result<Self, RootError> {
+        self.open_outside(path, Some(inside), forbidden)?;
+        self.places.push((inside.to_owned(), path.to_owned()));
+        Ok(self)
+    }
+
+    fn open_outside(
+        &mut self,
+        path: &Path,
+        stands_for: Option<&Path>,
+        forbidden: &Forbidden,
+    ) -> Result<(), RootError> {
         let refused =
-            |path: &Path, why: &str| RootError::Refused { path: path.to_owned(), why: why.into() };
+            |why: &str| Err(RootError::Refused { path: path.to_owned(), why: why.to_owned() });
         let real_path = |path: &Path| {
             let real = path.canonicalize();
             real.map_err(|error| RootError::Unexamined { path: path.to_owned(), error })
         };
-        if paths.is_empty() {
-            return Ok(self);
+        let (handle, id, mount) = match open_allowed(path, OFlags::RDONLY, forbidden) {
+            Err(RootError::Unopened { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            opened => opened?,
+        };
+        let (root, real) = (real_path(&self.path)?, real_path(path)?);
+        if real.starts_with(&root) {
+            return refused(if stands_for.is_some() {
+                "it is below the data root"
+            } else {
+                "it is below the data root: write its path relative to that"
+            });
         }
-        let root = real_path(&self.path)?;
-        for path in paths {
-            let opened = match open_allowed(path, OFlags::RDONLY, forbidden) {
-                Err(RootError::Unopened { error, .. })
-                    if error.kind() == io::ErrorKind::NotFound =>
-                {
-                    continue;
-                }
-                opened => opened?,
-            };
-            let real = real_path(path)?;
-            if real.starts_with(&root) {
-                return Err(refused(
-                    path,
-                    "it is below the data root: write its path relative to that",
-                ));
-            }
-            if root.starts_with(&real) {
-                return Err(refused(path, "it contains the data root"));
-            }
-            let nested =
-                |other: &Outside| real.starts_with(&other.real) || other.real.starts_with(&real);
-            if self.outside.iter().any(nested) {
-                return Err(refused(path, "it overlaps the directory of another zone, by a link"));
-            }
-            let (handle, id, mount) = opened;
-            self.outside.push(Outside { path: path.clone(), handle, id, mount, real });
+        if root.starts_with(&real) {
+            return refused("it contains the data root");
         }
-        Ok(self)
+        let nested =
+            |other: &Outside| real.starts_with(&other.real) || other.real.starts_with(&real);
+        if self.outside.iter().any(nested) {
+            return refused("it overlaps the directory of another zone, by a link");
+        }
+        let (path, stands_for) = (path.to_owned(), stands_for.map(Path::to_owned));
+        self.outside.push(Outside { path, handle, id, mount, real, stands_for });
+        Ok(())
+    }
+
+    /// Where the directory `inside` below the data root really is, if not there.
+    pub fn place_of(&self, inside: &Path) -> Option<&Path> {
+        let mut places = self.places.iter();
+        places.find(|(logical, _)| logical == inside).map(|(_, path)| path.as_path())
+    }
+
+    /// Directories below the data root that are elsewhere, and where.
+    pub fn places(&self) -> &[(PathBuf, PathBuf)] {
+        &self.places
     }
 
     /// Its path, as it was given.
@@ -263,8 +305,8 @@ impl DataRoot {
         self.outside.iter().find(|outside| outside.path == path)
     }
 
-    /// A path relative to the data root, or as it is if it is in a directory outside that a zone names;
-    /// `None` when it is elsewhere. The last component is not resolved: it may be a link, and may be gone.
+    /// A path relative to the data root, or as it is if it is in a directory outside that a zone of its own
+    /// names; `None` when it is elsewhere. The last component is not resolved: it may be a link, and may be gone.
     ///
     /// # Errors
     /// What the system says of the directory that holds the path.
@@ -278,8 +320,9 @@ impl DataRoot {
             if let Ok(relative) = full.strip_prefix(&root) {
                 return Ok(Some(relative.to_owned()));
             }
-            if self.outside.iter().any(|outside| full.starts_with(&outside.path)) {
-                return Ok(Some(full));
+            let outside = self.outside.iter().find_map(|it| it.relative(&full, &it.path));
+            if outside.is_some() {
+                return Ok(outside);
             }
         }
         let root = root.canonicalize()?;
@@ -290,12 +333,15 @@ impl DataRoot {
         if let Ok(relative) = full.strip_prefix(&root) {
             return Ok(Some(relative.to_owned()));
         }
-        for outside in &self.outside {
-            if let Ok(relative) = full.strip_prefix(outside.path.canonicalize()?) {
-                return Ok(Some(outside.path.join(relative)));
-            }
-        }
-        Ok(None)
+        Ok(self.outside.iter().find_map(|outside| outside.relative(&full, &outside.real)))
+    }
+}
+
+impl Outside {
+    /// `full` as the path of an entry, if it is below `own`, which is one of the ways to write this directory.
+    fn relative(&self, full: &Path, own: &Path) -> Option<PathBuf> {
+        let rest = full.strip_prefix(own).ok()?;
+        Some(self.stands_for.as_ref().unwrap_or(&self.path).join(rest))
     }
 }
 

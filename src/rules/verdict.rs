@@ -197,6 +197,7 @@ pub fn evaluate<D: Clone>(
     now: Moment,
 ) -> Result<Expired<D>, Kept> {
     let Entry { zone, directory, dir, name, ref metadata } = *entry;
+    exclude.observe(dir, name);
     let without_rule = |why| Kept { why, age: None, rule: None };
     let rule = Rule::of(zone, name, metadata).map_err(without_rule)?;
     let used = rule.last_use.read(metadata, now);

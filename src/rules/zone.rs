@@ -88,13 +88,13 @@ impl LastUse {
     /// bound: what is in it can only be newer.
     ///
     /// A time that lies too far in the future ([`MOST_AHEAD`]) does not count. If no other of the times that
-    /// it looks at does, the newest of all that the entry has decides.
+    /// it looks at does, the newest of all that the entry has decides. The ctime cannot be set by hand: if it
+    /// lies ahead too, the clocks differ, and every time counts.
     pub fn read(self, metadata: &Metadata, now: Moment) -> Moment {
-        let latest = now.plus(MOST_AHEAD);
-        let newest = |times: &[Moment]| times.iter().copied().filter(|time| *time <= latest).max();
         let Metadata { atime, mtime, ctime, .. } = *metadata;
+        let latest = latest_that_counts(metadata, now);
+        let newest = |times: &[Moment]| times.iter().copied().filter(|time| *time <= latest).max();
         let own = newest(&self.times(metadata)).or_else(|| newest(&[atime, mtime, ctime]));
-        // If every time is wrong, the clock may be.
         let own = own.unwrap_or(mtime);
         match metadata.newest_inside {
             Some(inside) if self != Self::Entry => own.max(inside),
@@ -104,7 +104,7 @@ impl LastUse {
 
     /// Whether a time that it looks at lies so far in the future that it does not count.
     pub fn ignores_a_time(self, metadata: &Metadata, now: Moment) -> bool {
-        let latest = now.plus(MOST_AHEAD);
+        let latest = latest_that_counts(metadata, now);
         self.times(metadata).iter().any(|time| *time > latest)
     }
 
@@ -123,6 +123,16 @@ impl LastUse {
     /// Whether an atime decides.
     pub const fn needs_atime(self) -> bool {
         matches!(self, Self::Atime | Self::Tree | Self::Entry)
+    }
+}
+
+/// The latest time that counts.
+fn latest_that_counts(metadata: &Metadata, now: Moment) -> Moment {
+    let latest = now.plus(MOST_AHEAD);
+    if metadata.ctime > latest {
+        metadata.ctime.max(metadata.atime).max(metadata.mtime)
+    } else {
+        latest
     }
 }
 
@@ -365,7 +375,10 @@ mod tests {
         assert_eq!(read(&metadata), [40, 40, 40, 40], "nothing is left but the ctime");
         let ignores = |which: LastUse| which.ignores_a_time(&metadata, moment(60));
         assert!(ignores(LastUse::Mtime) && ignores(LastUse::Entry));
-        metadata.ctime = moment(i64::MAX);
-        assert_eq!(read(&metadata), [86_461; 4], "if all are wrong, it is kept");
+        // Only the system sets a ctime: if that is ahead too, the clocks differ, and all times count.
+        metadata.atime = moment(30);
+        metadata.ctime = moment(86_461);
+        assert_eq!(read(&metadata), [86_461, 30, 86_461, 30]);
+        assert!(!LastUse::Mtime.ignores_a_time(&metadata, moment(60)));
     }
 }

@@ -69,6 +69,9 @@ pub fn zone_root(
     if path.is_absolute() {
         return outside(root, zone, path);
     }
+    if let Some(place) = root.place_of(path) {
+        return Ok(Directory { dir: path.to_owned(), ..outside(root, zone, place)? });
+    }
     let mut directory = data_root(root, zone)?;
     for step in path {
         let name = CString::new(step.as_bytes())
@@ -116,7 +119,8 @@ pub(super) fn step_into(
         let errno = Errno::from_io_error(&failure.error);
         if matches!(errno, Some(Errno::NOTDIR | Errno::LOOP)) {
             let hint = "it is a link or not a directory, and links are not followed: mount or move the \
-                        real directory here";
+                        real directory here, or write its absolute path as the zone's path in the settings \
+                        file";
             failure.hint = Some(hint.to_owned());
         }
         failure

@@ -116,7 +116,8 @@ pub static SETTINGS: [Setting; 38] = [
         choices: &["tree", "write", "entry"],
         used_by: ZONES,
         help: "The last use of a temporary entry: the newest access or change in its tree (tree), \
-               the newest change (write), or its own access time as in CVAT (entry)",
+               the newest change (write), or its own access time as in CVAT (entry; of a link \
+               its own, where CVAT takes that of its target)",
         ..BASE
     },
     Setting {
