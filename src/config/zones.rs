@@ -50,7 +50,7 @@ impl Zones {
         let user_zones = user_zones(values, file, data_roots, &profile_zones, legacy.as_ref())?;
         let paths = user_zones.iter().map(|zone| (zone.zone.name.clone(), zone.path_origin()));
         let paths = paths.collect();
-        let placed = placed(values, file, &profile_zones)?;
+        let moved = placed(values, file, &profile_zones)?;
         let shown = user_zones.iter().map(|zone| zone.shown.clone());
         let mut shown: Vec<EffectiveSetting> = shown.collect();
         let mut paths: Vec<(ZoneName, Origin)> = paths;
@@ -58,7 +58,7 @@ impl Zones {
         let known: Vec<Arc<Zone>> =
             profile_zones.into_iter().chain(of_user).map(Arc::new).collect();
         let mut places = Vec::new();
-        for (at, path, origin) in placed {
+        for (at, path, origin) in moved {
             let zone: &Arc<Zone> = &known[at];
             let key = format!("zones.{}", zone.name);
             let value = path.to_string_lossy().into_owned();

@@ -141,19 +141,19 @@ impl Ids {
     fn read() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let number = |path: &str| read(path).trim().parse().unwrap_or(65_534);
-        let overflow_uid = number("/proc/sys/kernel/overflowuid");
-        let overflow_gid = number("/proc/sys/kernel/overflowgid");
+        let overflow =
+            ["uid", "gid"].map(|kind| number(&format!("/proc/sys/kernel/overflow{kind}")));
         let is_foreign = |map: &str, id: u32| !map.is_empty() && !maps(map, id);
-        let uid_map = read("/proc/self/uid_map");
-        let gid_map = read("/proc/self/gid_map");
         let caps = capabilities(None).map(|caps| caps.effective);
         Self {
             own: rustix::process::geteuid().as_raw(),
             is_privileged: caps.is_ok_and(|caps| caps.contains(CapabilitySet::FOWNER)),
-            unmapped_uid: is_foreign(&uid_map, overflow_uid).then_some(overflow_uid),
-            unmapped_gid: is_foreign(&gid_map, overflow_gid).then_some(overflow_gid),
+            unmapped_uid: is_foreign(&read("/proc/self/uid_map"), overflow[0])
+                .then_some(overflow[0]),
+            unmapped_gid: is_foreign(&read("/proc/self/gid_map"), overflow[1])
+                .then_some(overflow[1]),
             idmapped: idmapped(&read("/proc/self/mountinfo")),
-            overflow_uid,
+            overflow_uid: overflow[0],
         }
     }
 
