@@ -80,7 +80,7 @@ impl<'a, C: Control> FileInspector<'a, C> {
         let metadata = claimed.expired().metadata();
         match claimed.object() {
             Some(file) if self.probe == InUseProbe::On && metadata.kind == FileKind::File => {
-                lease::probe(file, metadata.links)
+                lease::probe(file, metadata.id.dev, metadata.links)
             }
             _ => InUse::Free,
         }

@@ -87,7 +87,7 @@ impl Known<'_> {
         let answer = match self.members.get(metadata.id) {
             Some(handle) if lease::is_kept(handle) => return Ok(None),
             Some(_) => InUse::Open,
-            None => lease::probe_at(at.dir, at.name, metadata.links)
+            None => lease::probe_at(at.dir, at.name, metadata)
                 .map_err(|error| at.error(Action::Open, error))?,
         };
         Ok(match answer {

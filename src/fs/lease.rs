@@ -5,23 +5,29 @@
 //! any container or namespace. A granted lease also means that no other process holds a lock, since a lock
 //! needs an open file. While the lease is held, a process that opens the file waits until it ends (with
 //! `O_NONBLOCK` it gets `EWOULDBLOCK`), and the holder can see that ([`is_kept`]). It ends when the handle is
-//! closed. Where leases are refused (files of other users without `CAP_LEASE`, NFS, FUSE), only locks can be
-//! asked about.
+//! closed. Where leases are refused (files of other users without `CAP_LEASE`, NFS), or say nothing about those
+//! who use the file in another way (FUSE, other machines), only locks can be asked about.
+//!
+//! - [`turn`]: workers of this process that meet at a file with several names.
 //!
 //! This is the one module with `unsafe`: neither std nor rustix has `F_SETLEASE`, `F_GETLEASE`,
 //! `F_OFD_GETLK` or a way to ignore a signal.
 
+pub mod turn;
+
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock, fstatfs};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, getrlimit};
 
 use super::open;
+use crate::rules::Metadata;
+use turn::Turn;
 
 /// How many descriptors [`make_room`] makes room for.
 const ROOM: i32 = 8192;
@@ -49,9 +55,10 @@ pub enum InUse {
 }
 
 /// Ignores SIGIO, whose default action ends the process when another one opens a file that a lease is held
-/// on. To be called once before the first [`probe`].
+/// on. To be called before the first [`probe`] of a pass: what was known about file systems is asked again.
 #[expect(unsafe_code, reason = "signal(2) has no safe wrapper in std or rustix")]
 pub fn ignore_lease_breaks() {
+    PASS.fetch_add(1, Ordering::Relaxed);
     // SAFETY: SIG_IGN is not a handler, so no code runs in signal context.
     unsafe {
         libc::signal(libc::SIGIO, libc::SIG_IGN);
@@ -74,70 +81,42 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
     (limit.saturating_sub(OTHERS).saturating_sub(workers.saturating_mul(EACH)) / 2).min(8192)
 }
 
-/// Asks about an open regular file that has `links` names. When the answer is [`InUse::Free`] and the file
-/// has no other name, the lease is held until the handle is closed.
-pub fn probe(file: impl AsFd, links: u64) -> InUse {
-    let _turn = (links > 1).then(turn);
-    // A claim excludes the other workers.
-    probe_in_turn(file.as_fd(), links, |_| false)
-}
-
-/// `is_claimed`: whether another handle has the `flock` of the file.
-fn probe_in_turn(
-    file: BorrowedFd<'_>,
-    links: u64,
-    is_claimed: impl Fn(BorrowedFd<'_>) -> bool,
-) -> InUse {
-    match take(file) {
-        Answer::Granted => {
+/// Asks about an open regular file, on the device `dev`, that has `links` names. When the answer is [`InUse::Free`] and the file has no other name, the
+/// lease is held until the handle is closed. If it has other names, the caller has its [`Turn`].
+pub fn probe(file: impl AsFd, dev: u64, links: u64) -> InUse {
+    let file = file.as_fd();
+    let meaning = meaning_on(file, dev);
+    let mut answer = take(file);
+    if answer == Answer::Refused && links > 1 && meaning != Meaning::Nothing {
+        // Another worker may have it open by another of its names, without having looked at it yet.
+        let _alone = turn::without_transients();
+        answer = take(file);
+    }
+    match (answer, meaning) {
+        (Answer::Granted, Meaning::All) => {
             if links > 1 {
-                // Another worker of this process may come by another of its names.
-                let _ = set_lease(file, libc::F_UNLCK);
+                // A worker that comes by another of its names must not break it.
+                give_back(file);
             }
             InUse::Free
         }
-        // NFS and SMB refuse every lease with this error.
-        Answer::Refused if is_remote(file) => unless_locked(file),
-        Answer::Refused if links > 1 => {
-            // Another worker of this process may hold a claim on another of its names, or be about to end it.
-            for _ in 0..5 {
-                if is_claimed(file) {
-                    return InUse::Locked;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-                if take(file) == Answer::Granted {
-                    return InUse::Free;
-                }
-            }
-            open_or_locked(file)
+        (Answer::Granted, Meaning::Refusal | Meaning::Nothing) => {
+            give_back(file);
+            unless_locked(file)
         }
-        Answer::Refused => open_or_locked(file),
-        Answer::Unsupported => unless_locked(file),
+        (Answer::Refused, Meaning::All | Meaning::Refusal) => open_or_locked(file),
+        (Answer::Refused, Meaning::Nothing) | (Answer::Unsupported, _) => unless_locked(file),
     }
 }
 
-/// Files with several names are asked about one at a time, while no worker has one open without knowing that:
-/// through two names at once, two workers of this process would take each other for another process.
-static LINKED: RwLock<()> = RwLock::new(());
-
-fn turn() -> RwLockWriteGuard<'static, ()> {
-    LINKED.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// To be held while a file is open of which it is not yet known whether it has several names, or that has
-/// several and is not locked yet.
-pub fn before_links_are_known() -> RwLockReadGuard<'static, ()> {
-    LINKED.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Asks about the regular file `name` in `dir`, which has `links` names, and holds no lease.
+/// Asks about the regular file `name` in `dir`, and holds no lease.
 ///
 /// # Errors
 /// It cannot be opened, for a reason that tells nothing.
-pub fn probe_at(dir: impl AsFd, name: &CStr, links: u64) -> rustix::io::Result<InUse> {
-    let _turn = (links > 1).then(turn);
+pub fn probe_at(dir: impl AsFd, name: &CStr, metadata: &Metadata) -> rustix::io::Result<InUse> {
+    let _turn = (metadata.links > 1).then(|| Turn::of(metadata.id));
     match open::file(dir, name) {
-        Ok(handle) => Ok(probe_in_turn(handle.as_fd(), links, |file| is_locked(file) != Ok(false))),
+        Ok(handle) => Ok(probe(&handle, metadata.id.dev, metadata.links)),
         // Gone, or something else by now: the removal looks at it again.
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
         // A lease of another process, or a program that is being written or run.
@@ -188,13 +167,72 @@ pub fn is_locked(dir: impl AsFd) -> rustix::io::Result<bool> {
     }
 }
 
-/// Whether a file is on a server, by the magic numbers of `statfs(2)`.
-fn is_remote(file: impl AsFd) -> bool {
-    const NFS: i64 = 0x6969;
-    const SMB: [i64; 3] = [0x517b, 0xff53_4d42, 0xfe53_4d42];
-    let Ok(found) = fstatfs(file) else { return false };
-    let magic = found.f_type & 0xffff_ffff;
-    magic == NFS || SMB.contains(&magic)
+/// What a lease says on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// A lease that is granted: no other process has the file open. One that is refused: another has.
+    All,
+    /// One that is refused says that another process on this machine has it open. One that is granted says
+    /// nothing about those who use the file in another way: other machines, or what is behind FUSE.
+    Refusal,
+    /// Every lease is refused.
+    Nothing,
+}
+
+/// Counts the passes, whose knowledge of file systems is their own.
+static PASS: AtomicU64 = AtomicU64::new(0);
+
+/// What a lease says on the file system of an open file, which has this device number.
+fn meaning_on(file: BorrowedFd<'_>, dev: u64) -> Meaning {
+    thread_local! {
+        static LAST: Cell<Option<(u64, u64, Meaning)>> = const { Cell::new(None) };
+    }
+    let pass = PASS.load(Ordering::Relaxed);
+    match LAST.get() {
+        Some((known, of, meaning)) if (known, of) == (pass, dev) => meaning,
+        _ => {
+            let meaning = fstatfs(file).map_or(Meaning::Refusal, |found| meaning_of(found.f_type));
+            LAST.set(Some((pass, dev, meaning)));
+            meaning
+        }
+    }
+}
+
+/// By the magic numbers of `statfs(2)`. On a file system that is not known to be local, a lease proves nothing.
+fn meaning_of(magic: i64) -> Meaning {
+    /// ext2 to ext4, xfs, btrfs, tmpfs, overlayfs, f2fs, zfs, bcachefs, jfs, reiserfs, nilfs, ramfs, FAT, exFAT,
+    /// ntfs3, udf, squashfs, erofs, ecryptfs.
+    const LOCAL: [i64; 19] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x0102_1994,
+        0x794c_7630,
+        0xf2f5_2010,
+        0x2fc1_2fc1,
+        0xca45_1a4e,
+        0x3153_464a,
+        0x5265_4973,
+        0x3434,
+        0x8584_58f6,
+        0x4d44,
+        0x2011_bab0,
+        0x7366_746e,
+        0x1501_3346,
+        0x7371_7368,
+        0xe0f5_e1e2,
+        0xf15f,
+    ];
+    /// NFS and SMB refuse every lease, or every one that would mean something.
+    const REFUSING: [i64; 4] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42];
+    let magic = magic & 0xffff_ffff;
+    if LOCAL.contains(&magic) {
+        Meaning::All
+    } else if REFUSING.contains(&magic) {
+        Meaning::Nothing
+    } else {
+        Meaning::Refusal
+    }
 }
 
 /// Another process has it open; is it also locked? `flock` is not tried, since it would take the lock for a
@@ -216,6 +254,11 @@ fn take(file: impl AsFd) -> Answer {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Answer::Refused,
         Err(_) => Answer::Unsupported,
     }
+}
+
+/// Gives back a lease, if there is one on this handle.
+fn give_back(file: impl AsFd) {
+    let _ = set_lease(file, libc::F_UNLCK);
 }
 
 #[expect(unsafe_code, reason = "F_SETLEASE has no safe wrapper in std or rustix")]
@@ -275,96 +318,4 @@ fn record_lock(file: impl AsFd) -> Lock {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs::{self, File};
-
-    #[test]
-    fn a_file_that_is_open_elsewhere_is_in_use_and_an_opener_breaks_the_lease() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("file");
-        fs::write(&path, "x").unwrap();
-        ignore_lease_breaks();
-        let reader = File::open(&path).unwrap();
-        let file = File::open(&path).unwrap();
-        assert_eq!(probe(&file, 1), InUse::Open);
-        assert!(!is_kept(&file), "there is no lease");
-        drop(reader);
-        assert_eq!(probe(&file, 1), InUse::Free);
-        assert!(is_kept(&file));
-        let flags = libc::O_NONBLOCK;
-        let opened =
-            std::os::unix::fs::OpenOptionsExt::custom_flags(File::options().read(true), flags)
-                .open(&path);
-        assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert!(!is_kept(&file), "the kernel has asked for it back");
-    }
-
-    #[test]
-    fn leases_leave_each_worker_the_descriptors_that_it_needs() {
-        assert_eq!(affordable_within(1024, 2), 432);
-        assert_eq!(affordable_within(1024, 64), 0);
-        assert_eq!(affordable_within(128, 1), 0);
-        assert_eq!(affordable_within(1 << 20, 64), 8192);
-    }
-
-    #[test]
-    fn a_worker_that_opens_another_name_of_a_file_is_not_another_process() {
-        let scratch = tempfile::tempdir().unwrap();
-        let (one, other) = (scratch.path().join("one"), scratch.path().join("other"));
-        fs::write(&one, "x").unwrap();
-        fs::hard_link(&one, other).unwrap();
-        ignore_lease_breaks();
-        let dir = File::open(scratch.path()).unwrap();
-        let unknown = before_links_are_known();
-        let opened = File::open(one).unwrap();
-        std::thread::scope(|scope| {
-            let probing = scope.spawn(|| probe_at(&dir, c"other", 2).unwrap());
-            // The longer it is open, the more certainly a probe that does not wait for its turn meets it.
-            std::thread::sleep(Duration::from_millis(50));
-            drop(opened);
-            drop(unknown);
-            assert_eq!(probing.join().unwrap(), InUse::Free);
-        });
-    }
-
-    #[test]
-    fn a_file_that_is_claimed_by_another_name_is_locked_and_one_that_is_open_is_not() {
-        let scratch = tempfile::tempdir().unwrap();
-        let (one, other) = (scratch.path().join("one"), scratch.path().join("other"));
-        fs::write(&one, "x").unwrap();
-        fs::hard_link(&one, other).unwrap();
-        ignore_lease_breaks();
-        let dir = File::open(scratch.path()).unwrap();
-        let claim = File::open(one).unwrap();
-        assert_eq!(probe_at(&dir, c"other", 2).unwrap(), InUse::Open);
-        flock(&claim, FlockOperation::NonBlockingLockExclusive).unwrap();
-        assert_eq!(probe_at(&dir, c"other", 2).unwrap(), InUse::Locked);
-        drop(claim);
-        assert_eq!(probe_at(&dir, c"other", 2).unwrap(), InUse::Free);
-    }
-
-    #[test]
-    fn a_locked_directory_is_recognized() {
-        let scratch = tempfile::tempdir().unwrap();
-        let (ours, theirs) =
-            (File::open(scratch.path()).unwrap(), File::open(scratch.path()).unwrap());
-        flock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
-        assert_eq!(is_locked(&ours), Ok(true));
-        drop(theirs);
-        assert_eq!(is_locked(&ours), Ok(false));
-        // Where the system does not tell, that is no answer: an `O_PATH` handle takes no lock.
-        let flags = rustix::fs::OFlags::PATH;
-        let path = rustix::fs::open(scratch.path(), flags, rustix::fs::Mode::empty()).unwrap();
-        assert_eq!(is_locked(&path), Err(Errno::BADF));
-    }
-    #[test]
-    fn there_is_room_for_many_descriptors() {
-        make_room(File::open("/").unwrap());
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
-        let size: u64 = size.trim().parse().unwrap();
-        assert!(size >= limit.min(ROOM.unsigned_abs().into()), "{size} of {limit}");
-    }
-}
+mod tests;

@@ -101,14 +101,14 @@ impl<'a> Survey<'a> {
         opened: Option<OwnedFd>,
     ) -> Flow {
         let answer = if let Some(handle) = opened {
-            let answer = lease::probe(&handle, 1);
+            let answer = lease::probe(&handle, metadata.id.dev, 1);
             if answer == InUse::Free {
                 self.content.members.push(metadata.id, handle);
             }
             answer
         } else {
             self.content.members.leave_out();
-            match lease::probe_at(at.dir, at.name, metadata.links) {
+            match lease::probe_at(at.dir, at.name, metadata) {
                 Ok(answer) => answer,
                 Err(error) => {
                     return ControlFlow::Break(Break::Failed(at.error(Action::Open, error)));
@@ -120,6 +120,7 @@ impl<'a> Survey<'a> {
             InUse::Open => self.skip(Skipped::InUse),
             InUse::Locked => self.skip(Skipped::Locked),
             InUse::Unknown => {
+                self.content.members.leave_out();
                 self.in_use_unknown = true;
                 ControlFlow::Continue(())
             }

@@ -15,8 +15,9 @@ use fs2::FileExt;
 use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
+use crate::fs::lease::turn::Turn;
 use crate::fs::open::Across;
-use crate::fs::{error, lease, open, stat};
+use crate::fs::{error, open, stat};
 use crate::protocol::{Claimed, Expired, Failure, Guard, Lease, Rejected, Rejection, Skipped};
 use crate::rules::{Action, FileKind, LockKind, Zone};
 use crate::units;
@@ -44,22 +45,43 @@ impl FileLocks {
 }
 
 /// Opens an expired entry and locks it with `flock`, unless `files` says otherwise. `lease` is a lock
-/// that is already held on it elsewhere.
+/// that is already held on it elsewhere. Of the workers that come by different names of one file, each waits
+/// until the claim of the other has ended: their locks would exclude each other.
 pub(super) fn claim(
     expired: Expired,
     files: FileLocks,
     lease: Option<Box<dyn Lease>>,
 ) -> Result<Claimed, Rejected> {
+    let metadata = expired.metadata();
+    let is_linked = metadata.kind == FileKind::File && metadata.links > 1;
+    let turn = is_linked.then(|| Turn::of(metadata.id));
     match open_and_lock(&expired, files) {
-        Ok(object) => Ok(Claimed::new(expired, Guard::new(object, lease))),
+        Ok(object) => Ok(Claimed::new(expired, Guard::new(object, with_turn(lease, turn)))),
         Err(why) => Err(Rejected::new(expired, why)),
     }
 }
 
+/// The turn of a file with several names, until the claim ends, and the lease beside it.
+#[derive(Debug)]
+struct InTurn {
+    lease: Option<Box<dyn Lease>>,
+    _turn: Turn,
+}
+
+impl Lease for InTurn {
+    fn is_valid(&self) -> bool {
+        self.lease.as_ref().is_none_or(|lease| lease.is_valid())
+    }
+}
+
+fn with_turn(lease: Option<Box<dyn Lease>>, turn: Option<Turn>) -> Option<Box<dyn Lease>> {
+    match turn {
+        None => lease,
+        Some(turn) => Some(Box::new(InTurn { lease, _turn: turn })),
+    }
+}
+
 fn open_and_lock(expired: &Expired, files: FileLocks) -> Result<Option<File>, Rejection> {
-    let metadata = expired.metadata();
-    let is_linked = metadata.kind == FileKind::File && metadata.links > 1;
-    let _unlocked = is_linked.then(lease::before_links_are_known);
     let Some(object) = open_object(expired)? else { return Ok(None) };
     if files == FileLocks::Flock {
         lock(expired, &object)?;

@@ -5,6 +5,7 @@ mod chunks;
 mod file_systems;
 mod hold;
 mod in_use;
+mod many_names;
 mod signals;
 mod waiting;
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::super::lease;
+use super::super::lease::turn;
 use super::super::open;
 use super::super::stat::{self, Freshness};
 use super::names::Names;
@@ -157,7 +157,7 @@ fn visit_one<V: Visit>(
 
 /// Looks at a file through a handle, which stays open if the file has no other name.
 fn look_opened(at: &EntryRef<'_>, mount: u64) -> (io::Result<Metadata>, Option<OwnedFd>) {
-    let _unknown = lease::before_links_are_known();
+    let _unknown = turn::before_links_are_known();
     let opened = open::listed_file(at.dir, at.name);
     let looked = match &opened {
         Some(handle) => stat::handle(handle, mount),

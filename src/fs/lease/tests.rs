@@ -1,0 +1,136 @@
+//! The kernel itself answers.
+
+use super::*;
+use crate::fs::stat;
+use std::fs::{self, File};
+use std::path::Path;
+
+fn metadata(path: &Path) -> Metadata {
+    let file = File::open(path).unwrap();
+    stat::handle(&file, 0).unwrap()
+}
+
+#[test]
+fn a_file_that_is_open_elsewhere_is_in_use_and_an_opener_breaks_the_lease() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("file");
+    fs::write(&path, "x").unwrap();
+    ignore_lease_breaks();
+    let reader = File::open(&path).unwrap();
+    let file = File::open(&path).unwrap();
+    assert_eq!(probe(&file, metadata(&path).id.dev, 1), InUse::Open);
+    assert!(!is_kept(&file), "there is no lease");
+    drop(reader);
+    assert_eq!(probe(&file, metadata(&path).id.dev, 1), InUse::Free);
+    assert!(is_kept(&file));
+    let flags = libc::O_NONBLOCK;
+    let opened = std::os::unix::fs::OpenOptionsExt::custom_flags(File::options().read(true), flags)
+        .open(&path);
+    assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert!(!is_kept(&file), "the kernel has asked for it back");
+}
+
+#[test]
+fn leases_leave_each_worker_the_descriptors_that_it_needs() {
+    assert_eq!(affordable_within(1024, 2), 432);
+    assert_eq!(affordable_within(1024, 64), 0);
+    assert_eq!(affordable_within(128, 1), 0);
+    assert_eq!(affordable_within(1 << 20, 64), 8192);
+}
+
+/// A file with two names, in a directory.
+fn with_two_names() -> (tempfile::TempDir, File) {
+    let scratch = tempfile::tempdir().unwrap();
+    fs::write(scratch.path().join("one"), "x").unwrap();
+    fs::hard_link(scratch.path().join("one"), scratch.path().join("other")).unwrap();
+    ignore_lease_breaks();
+    let dir = File::open(scratch.path()).unwrap();
+    (scratch, dir)
+}
+
+/// Asks by the second name, in another thread, after that has begun and while `opened` is still open for as
+/// long as the other thread can be seen to wait; then that is closed.
+fn probed_beside<T: Send>(scratch: &tempfile::TempDir, dir: &File, opened: T) -> InUse {
+    let metadata = metadata(&scratch.path().join("one"));
+    std::thread::scope(|scope| {
+        let probing = scope.spawn(|| probe_at(dir, c"other", &metadata).unwrap());
+        for _ in 0..1000 {
+            std::thread::yield_now();
+        }
+        drop(opened);
+        probing.join().unwrap()
+    })
+}
+
+#[test]
+fn a_worker_that_has_another_name_of_a_file_open_is_waited_for_and_is_not_another_process() {
+    for _ in 0..20 {
+        let (scratch, dir) = with_two_names();
+        let path = scratch.path().join("one");
+        let transient = turn::before_links_are_known();
+        let opened = (File::open(&path).unwrap(), transient);
+        // A guard belongs to its thread.
+        let id = metadata(&path).id;
+        std::thread::scope(|scope| {
+            let probing = scope.spawn(|| probe_at(&dir, c"other", &metadata(&path)).unwrap());
+            for _ in 0..1000 {
+                std::thread::yield_now();
+            }
+            drop(opened);
+            assert_eq!(probing.join().unwrap(), InUse::Free);
+        });
+        let turn = Turn::of(id);
+        let opened = (File::open(&path).unwrap(), turn);
+        assert_eq!(probed_beside(&scratch, &dir, opened), InUse::Free);
+    }
+}
+
+#[test]
+fn a_file_with_several_names_that_another_process_has_open_is_in_use() {
+    let (scratch, dir) = with_two_names();
+    let metadata = metadata(&scratch.path().join("one"));
+    let other = File::open(scratch.path().join("one")).unwrap();
+    assert_eq!(probe_at(&dir, c"other", &metadata).unwrap(), InUse::Open);
+    drop(other);
+    assert_eq!(probe_at(&dir, c"other", &metadata).unwrap(), InUse::Free);
+}
+
+#[test]
+fn a_lease_is_trusted_on_local_file_systems_alone() {
+    for (magic, meaning) in [
+        (0xef53, Meaning::All),
+        (0x0102_1994, Meaning::All),
+        (0x6969, Meaning::Nothing),
+        // With the sign that a 32-bit number has.
+        (-0x00ac_b2be, Meaning::Nothing),
+        // FUSE, Ceph, 9P, and one that does not exist.
+        (0x6573_5546, Meaning::Refusal),
+        (0x00c3_6400, Meaning::Refusal),
+        (0x0102_1997, Meaning::Refusal),
+        (0x1234, Meaning::Refusal),
+    ] {
+        assert_eq!(meaning_of(magic), meaning, "{magic:x}");
+    }
+}
+
+#[test]
+fn a_locked_directory_is_recognized() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (File::open(scratch.path()).unwrap(), File::open(scratch.path()).unwrap());
+    flock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert_eq!(is_locked(&ours), Ok(true));
+    drop(theirs);
+    assert_eq!(is_locked(&ours), Ok(false));
+    // Where the system does not tell, that is no answer: an `O_PATH` handle takes no lock.
+    let path = rustix::fs::open(scratch.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+    assert_eq!(is_locked(path.unwrap()), Err(Errno::BADF));
+}
+#[test]
+fn there_is_room_for_many_descriptors() {
+    make_room(File::open("/").unwrap());
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+    let size: u64 = size.trim().parse().unwrap();
+    assert!(size >= limit.min(ROOM.unsigned_abs().into()), "{size} of {limit}");
+}
