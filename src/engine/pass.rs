@@ -169,6 +169,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
             self.recover(&directory, &name, run, &mut batch, &mut expired);
         }
         self.settle(expired.take(), run, &mut batch, WhenLocked::Retry);
+        batch.unlocked();
         if let Some(root) = scanned.root {
             observer.on_progress(root, scanned.names, &batch.tally);
         }
@@ -309,6 +310,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
                 Err(rejected) => Self::rejected(rejected, run, batch, when_locked),
             }
         });
+        batch.unlocked();
     }
 
     /// The second half of the line: look again, then remove.

@@ -264,6 +264,10 @@ impl<O: Observer> Observer for Timed<'_, O> {
         self.observer.on_outcome(outcome);
     }
 
+    fn on_unlocked(&self) {
+        self.observer.on_unlocked();
+    }
+
     fn on_progress(&self, root: &Directory, names: u64, counts: &Tally) {
         self.observer.on_progress(root, names, counts);
     }
