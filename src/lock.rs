@@ -95,7 +95,7 @@ mod tests {
     use std::time::Duration;
 
     use super::exclusive::{IfRunning, Sharing};
-    use super::redis::{Prefix, Server};
+    use super::redis::{Prefix, Server, Timing};
     use super::testing::TestZone;
     use super::*;
     use crate::protocol::{Rejection, Skipped};
@@ -112,7 +112,8 @@ mod tests {
         let server = Server::from_url("unix:///nonexistent/redis.sock").unwrap();
         let prefix = Prefix::given(Path::new("/data"));
         let ttl = Duration::from_secs(30);
-        let application = ExporterLocks::new(server, prefix, ttl, Moment::from_unix(0, 0));
+        let (clock, timing) = (Moment::from_unix(0, 0), Timing::new(Duration::default));
+        let application = ExporterLocks::new(server, prefix, ttl, clock, timing);
         Backend { application: Some(application), ..Backend::flock() }
     }
 

@@ -22,7 +22,7 @@ use crate::fs::lease::{self, InUseProbe};
 use crate::fs::{DataRoot, Space};
 use crate::inspect::FileInspector;
 use crate::lock::exclusive::{self, ExclusiveLock, Sharing};
-use crate::lock::redis::{ExporterLocks, Prefix};
+use crate::lock::redis::{ExporterLocks, Prefix, Timing};
 use crate::lock::{self, Backend};
 use crate::os::{clock, priority};
 use crate::protocol::{
@@ -90,7 +90,7 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
         lease::make_room(root.handle());
     }
     let limits = limits(config, Arc::clone(&request.signal))?;
-    let mut locks = locks(config, root.path())?;
+    let mut locks = locks(config, root.path(), limits.urgent_flags())?;
     if takes_exclusive_lock(config) {
         let roots = zone_roots(&root, zones);
         let if_running = exclusive_if_running(request.if_running);
@@ -132,6 +132,8 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
         RunMode::DryRun => parts.run(&source, &inspector, &DryRun::new(&control), &timed),
     };
     let durations = timed.durations();
+    // No lock is held while the report is printed.
+    drop(locks);
     let code = report.finish(&summary, start.elapsed());
     let space = Space::of(root.path()).ok();
     Ok(PassResult { mode, code, summary, durations, at: clock::now(), space })
@@ -233,13 +235,18 @@ fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
     Ok(limits)
 }
 
-/// The locks of a pass over the data root at `path`.
+/// The locks of a pass over the data root at `path`. When one of the flags `stop` is raised, no lock server is
+/// waited for any more.
 ///
 /// # Errors
 /// The application's lock is required, and it is not known how the application sees the data root.
-pub(super) fn locks(config: &Config, path: &Path) -> Result<Backend, Refusal> {
+pub(super) fn locks(
+    config: &Config,
+    path: &Path,
+    stop: Vec<Arc<AtomicBool>>,
+) -> Result<Backend, Refusal> {
     let application = config.locks.application.as_ref();
-    let application = application.map(|lock| application_locks(lock, path)).transpose()?;
+    let application = application.map(|lock| application_locks(lock, path, stop)).transpose()?;
     let files = match config.locks.files {
         FileLocks::Flock => lock::FileLocks::Flock,
         FileLocks::Unlocked => lock::FileLocks::Unlocked,
@@ -252,6 +259,7 @@ pub(super) fn locks(config: &Config, path: &Path) -> Result<Backend, Refusal> {
 pub(super) fn application_locks(
     lock: &ApplicationLock,
     data_root: &Path,
+    stop: Vec<Arc<AtomicBool>>,
 ) -> Result<ExporterLocks, Refusal> {
     let prefix = match &lock.data_root {
         Some(root) => Prefix::given(root),
@@ -268,7 +276,8 @@ pub(super) fn application_locks(
         }
         tracing::warn!("{doubt}");
     }
-    Ok(ExporterLocks::new(lock.server.clone(), prefix, lock.ttl, clock::now()))
+    let timing = Timing { steady: clock::steady, stop };
+    Ok(ExporterLocks::new(lock.server.clone(), prefix, lock.ttl, clock::now(), timing))
 }
 
 /// A dry run needs no exclusive lock, and without file locks there is none.

@@ -34,7 +34,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     signals::end_on_signals(&stop).map_err(Refusal::Start)?;
     let calls = calls()?;
     let root = open_root(&config, &config.zones)?;
-    locks(&config, root.path())?;
+    locks(&config, root.path(), Vec::new())?;
     let seed = clock::seed();
     let begin = || Scheduler::new(schedule.clone(), seed, reading(), options.first);
     let health = Arc::new(Health::new(&begin()));
@@ -103,7 +103,7 @@ fn reload(
     let new = settings(&raw.read_again())?;
     let new_options = new.service.clone()?;
     let found = open_root(&new, &new.zones)?;
-    locks(&new, found.path())?;
+    locks(&new, found.path(), Vec::new())?;
     if found.path() != root.path() || new_options.listen != options.listen {
         let why = "data and listen only change when the service is restarted";
         return Err(Refusal::Start(why.to_owned()));

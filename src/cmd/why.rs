@@ -31,7 +31,7 @@ use crate::rules::verdict::evaluate;
 use crate::rules::zone::EntryPath;
 use crate::rules::{LockKind, Metadata, Moment, Rule, Ttl, Zone};
 use crate::source::{entry_at, open_directory};
-use crate::units::{self, quoted, shown};
+use crate::units::{self, shown};
 use answer::{Answer, Verdict, write_json};
 pub(super) use words::{describe_kept, describe_skipped};
 
@@ -42,7 +42,7 @@ pub(super) fn why(
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
     let root = open_root(config, &config.all_zones)?;
-    let locks = locks(config, root.path())?;
+    let locks = locks(config, root.path(), Vec::new())?;
     let now = config.now.unwrap_or_else(clock::now);
     let question = Question { config, root: &root, locks: &locks, now };
     let mut code = ExitCode::Done;
@@ -243,8 +243,14 @@ impl Question<'_> {
             Ok(None) => None,
             Ok(Some(holder)) => {
                 let who = if holder.is_sweeper() { "a sweeper" } else { "CVAT" };
-                let Holder { token, remaining } = holder;
-                let token = quoted(token.as_ref());
+                let Holder { token, is_lock, remaining } = holder;
+                if !is_lock {
+                    return Some(format!(
+                        "held in Redis by a key of the wrong type ({token}), which is no lock: delete the key"
+                    ));
+                }
+                // It is escaped already.
+                let token = format!("\"{token}\"");
                 Some(match remaining {
                     Some(remaining) => {
                         let secs = remaining.as_secs_f32();

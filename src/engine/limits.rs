@@ -72,6 +72,11 @@ impl Limits {
         Arc::clone(&self.signal)
     }
 
+    /// The flags that are raised when someone waits for the end, see [`Self::is_urgent`].
+    pub fn urgent_flags(&self) -> Vec<Arc<AtomicBool>> {
+        vec![Arc::clone(&self.signal), Arc::clone(&self.deadline)]
+    }
+
     /// Why the pass ends now, if it does.
     pub fn reason(&self) -> Option<StopReason> {
         if self.signal.load(Ordering::Relaxed) {

@@ -20,7 +20,7 @@ use crate::start::Start;
 use crate::world::{World, export_name};
 
 /// A process that is killed at the end of the test.
-struct Other {
+pub struct Other {
     child: Child,
     /// The line with which it said that it is ready.
     said: String,
@@ -37,7 +37,7 @@ impl Other {
     }
 
     /// A Python process that does something with a file, and then waits to be killed.
-    fn python(script: &str, path: &Path) -> Self {
+    pub fn python(script: &str, path: &Path) -> Self {
         let script = format!(
             "import sys, fcntl, mmap, os, signal\npath = sys.argv[1]\n{script}\n\
              print('ready', flush=True)\nsignal.pause()"

@@ -1,13 +1,20 @@
 //! CVAT's own lock, with a real Redis server and real pottery clients in processes of their own.
 
 mod fail_closed;
+mod fake;
 mod hold;
 mod locks;
+mod login;
 mod mid_pass;
+mod odd_keys;
+mod odd_servers;
+mod output;
+mod paths;
 mod protocol;
 pub mod server;
 mod settings;
 mod soak;
+mod waits;
 
 use std::path::{Path, PathBuf};
 

@@ -122,7 +122,8 @@ fn a_locked_directory_is_recognized() {
     drop(theirs);
     assert_eq!(is_locked(&ours), Ok(false));
     // Where the system does not tell, that is no answer: an `O_PATH` handle takes no lock.
-    let path = rustix::fs::open(scratch.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+    let path =
+        rustix::fs::open(scratch.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
     assert_eq!(is_locked(path.unwrap()), Err(Errno::BADF));
 }
 #[test]
