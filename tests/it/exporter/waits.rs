@@ -122,11 +122,11 @@ fn entries_whose_lease_runs_out_before_their_turn_are_locked_again_and_go() {
     let Some(redis) = Redis::start(&[]) else { return };
     let world = World::in_dir(std::path::Path::new("/dev/shm"));
     exports(&world, 300);
-    // Together the removals take three times as long as a lock lasts.
-    let args = ["--jobs", "1", "--lock-ttl", "1s", "--lock-wait", "0"];
+    // Together the removals take twice as long as a lock lasts.
+    let args = ["--jobs", "1", "--lock-ttl", "2s", "--lock-wait", "0"];
     let inner = command(&world, &redis.url(), &args);
     let log = crate::company::log_beside(&world);
-    let mut slowed = crate::company::slowed(&inner, Duration::from_millis(10), &log);
+    let mut slowed = crate::company::slowed(&inner, Duration::from_millis(15), &log);
     let report = Run::from(slowed.start().unwrap().wait_with_output().unwrap());
     let counts = [("removed", 300), ("skipped", 0)];
     assert_counts(&report.exits(0).json(), "export", &counts);
