@@ -142,7 +142,9 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.write_all(bytes),
             #[cfg(feature = "tls")]
-            Self::Encrypted(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+            Self::Encrypted(stream) => {
+                stream.write_all(bytes).and_then(|()| stream.flush()).map_err(encryption)
+            }
         }
     }
 
@@ -155,7 +157,7 @@ impl Stream {
         let count = match self {
             Self::Plain(socket) => socket.read(&mut bytes),
             #[cfg(feature = "tls")]
-            Self::Encrypted(stream) => stream.read(&mut bytes),
+            Self::Encrypted(stream) => stream.read(&mut bytes).map_err(encryption),
         }?;
         if count == 0 {
             let closed = "the server closed the connection";
@@ -163,6 +165,16 @@ impl Stream {
         }
         buffer.extend_from_slice(&bytes[..count]);
         Ok(())
+    }
+}
+
+/// A certificate that is not trusted, say, is no answer of a server.
+#[cfg(feature = "tls")]
+fn encryption(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::InvalidData {
+        io::Error::other(error.to_string())
+    } else {
+        error
     }
 }
 
