@@ -130,7 +130,7 @@ fn an_idle_service_sweeps_nothing_and_ends_at_once_with_0() {
     let mut service = Serving::on(&world, &[]);
     let line = service.says("serving");
     assert!(line.contains("next pass: export at ") && line.contains("tmp at "), "{line}");
-    assert!(line.contains("T18:00:00Z"), "{line}");
+    assert!(line.contains("T18:30:00Z"), "{line}");
     let (run, took) = service.stop();
     assert!(run.exits(0).stdout.is_empty(), "{}", run.stdout);
     assert!(took < Duration::from_secs(1), "{took:?}");

@@ -291,7 +291,7 @@ pub static SETTINGS: [Setting; 38] = [
         key: "every",
         used_by: SERVE,
         group: SCHEDULE,
-        help: "Sweep each zone once per this period [default: CVAT's own schedule]",
+        help: "Sweep each zone once per this period [default: half an hour after CVAT's own jobs]",
         ..BASE
     },
     Setting {
@@ -300,7 +300,7 @@ pub static SETTINGS: [Setting; 38] = [
         used_by: SERVE,
         group: SCHEDULE,
         help: "When to sweep a zone, as a cron expression in the time zone TZ; repeat the flag for \
-               more zones [default: --every, or export='0 0,12 * * *' and tmp='0 18 * * *']",
+               more zones [default: --every, or export='30 0,12 * * *' and tmp='30 18 * * *']",
         ..BASE
     },
     Setting {

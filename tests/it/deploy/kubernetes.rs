@@ -127,7 +127,7 @@ fn a_cron_job_ends_before_the_next_one_begins() {
     let Some(whole) = yaml("kubernetes/cronjob.yaml") else { return };
     let spec = &whole["spec"];
     assert_eq!(spec["concurrencyPolicy"], "Forbid");
-    assert_eq!(spec["schedule"], "0 0,12 * * *", "twelve hours apart");
+    assert_eq!(spec["schedule"], "30 0,12 * * *", "twelve hours apart");
     let job = &spec["jobTemplate"]["spec"];
     let ends = job["activeDeadlineSeconds"].as_u64().unwrap();
     assert!(ends < 12 * 3600);
