@@ -45,6 +45,11 @@ impl ServiceConfig {
         }
     }
 
+    /// The time zone of log lines. That of the machine if `TZ` is wrong, because an error is about to be logged.
+    pub fn log_time(raw: &RawSettings) -> LocalTime {
+        local_time(raw).unwrap_or_else(|_| LocalTime::system())
+    }
+
     pub(super) fn resolve(values: &mut Values<'_>, zones: &Zones) -> Result<Self, ConfigError> {
         let every = values.optional_duration("every")?;
         let every =

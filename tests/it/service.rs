@@ -2,6 +2,7 @@
 //! beside its code, with clocks of its own.
 
 mod exclusive;
+mod logs;
 mod metrics;
 
 use std::io::{BufRead, BufReader, Read};
@@ -341,24 +342,4 @@ fn the_watchdog_is_fed_during_a_long_pass() {
     let (run, took) = service.stop();
     assert!(run.exits(3).stdout.contains("export"), "{}", run.stdout);
     assert!(took < Duration::from_secs(1), "{took:?}");
-}
-
-#[test]
-fn log_lines_are_json_objects_with_log_format_json() {
-    let world = World::new();
-    let mut service = Serving::on(&world, &["--log-format", "json"]);
-    let line: Value = serde_json::from_str(&service.says("serving")).unwrap();
-    assert_eq!(line["level"], "INFO");
-    assert!(line["message"].as_str().unwrap().starts_with("serving; next pass: "), "{line}");
-    assert!(line["timestamp"].is_string(), "{line}");
-    service.stop().0.exits(0);
-
-    let wrong = world.run(&["run", "--log-format", "json", "--ttl", "soon"]);
-    let line: Value = serde_json::from_str(wrong.exits(2).stderr.trim()).unwrap();
-    assert_eq!(line["level"], "ERROR");
-    assert!(line["message"].as_str().unwrap().contains("flag --ttl"), "{line}");
-    assert!(world.run(&["run", "--log-format", "xml"]).exits(2).stderr.contains("xml"));
-    let mut command = world.command(&["run"]);
-    command.env("SWEEPER_LOG_FORMAT", "xml");
-    assert!(Run::of(command).exits(2).stderr.contains("environment SWEEPER_LOG_FORMAT"));
 }
