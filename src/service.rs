@@ -18,11 +18,9 @@ pub mod notify;
 pub mod schedule;
 pub mod scheduler;
 
-use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use crate::fs::Space;
 use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Moment, ZoneName};
 use crate::units;
@@ -31,6 +29,12 @@ use http::Page;
 use metrics::Metrics;
 use notify::Notify;
 use scheduler::{Next, Reading, Schedule, Scheduler};
+
+/// The path of the metrics.
+const METRICS_PAGE: &str = "/metrics";
+
+/// The pages that show how full the file system is.
+pub const MEASURED: &[&str] = &[METRICS_PAGE];
 
 /// What a signal asks of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,19 +178,10 @@ impl Service<'_> {
     }
 }
 
-/// The page at `path` at the moment `now`, if there is one. `data_root` is where the space is measured.
-pub fn page(
-    path: &str,
-    metrics: &Metrics,
-    health: &Health,
-    data_root: &Path,
-    now: Moment,
-) -> Option<Page> {
+/// The page at `path` at the moment `now`, if there is one.
+pub fn page(path: &str, metrics: &Metrics, health: &Health, now: Moment) -> Option<Page> {
     match path {
-        "/metrics" => {
-            if let Ok(space) = Space::of(data_root) {
-                metrics.set_space(&space);
-            }
+        METRICS_PAGE => {
             Some(Page { status: 200, content_type: metrics::CONTENT_TYPE, text: metrics.text() })
         }
         "/healthz" => Some(match health.report(now) {

@@ -13,16 +13,17 @@ use super::pass::{
 };
 use super::{Refusal, settings};
 use crate::config::{Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
-use crate::fs::DataRoot;
+use crate::fs::{DataRoot, Space};
 use crate::lock::exclusive::ExclusiveLock;
 use crate::os::{clock, signals};
 use crate::protocol::ExitCode;
 use crate::rules::{Zone, ZoneName};
 use crate::service::health::Health;
+use crate::service::http::{self, Site};
 use crate::service::metrics::Metrics;
 use crate::service::notify::Notify;
 use crate::service::scheduler::{Reading, Schedule, Scheduler};
-use crate::service::{self, Call, PassEnd, Service, http};
+use crate::service::{self, Call, PassEnd, Service};
 use crate::units;
 
 /// Runs passes on a schedule until it is told to stop.
@@ -41,7 +42,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let names: Vec<ZoneName> = config.zones.iter().map(|zone| zone.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&names).map_err(Refusal::Start)?);
     listen(&options, &metrics, &health, &root)?;
-    let notify = notify(&options, &health);
+    let notify = notify(&options, &health)?;
     let exclusive = match exclusive(&config, &root, &notify, &health, &stop) {
         Ok(exclusive) => exclusive,
         Err(holder) => {
@@ -119,15 +120,21 @@ fn listen(
 ) -> Result<(), Refusal> {
     let Some(address) = options.listen else { return Ok(()) };
     let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
-    let path = root.path().to_owned();
-    let pages = move |page: &str| service::page(page, &metrics, &health, &path, clock::now());
-    let address = http::listen(address, pages).map_err(Refusal::Start)?;
+    let (measured, path) = (Arc::clone(&metrics), root.path().to_owned());
+    let measure = move || {
+        if let Ok(space) = Space::of(&path) {
+            measured.set_space(&space);
+        }
+    };
+    let page = move |path: &str| service::page(path, &metrics, &health, clock::now());
+    let site = Site { measure, measured: service::MEASURED, page };
+    let address = http::listen(address, site).map_err(Refusal::Start)?;
     service::log(&format!("listening on http://{address}/metrics and http://{address}/healthz"));
     Ok(())
 }
 
 /// The connection to systemd.
-fn notify(options: &ServiceConfig, health: &Arc<Health>) -> Notify {
+fn notify(options: &ServiceConfig, health: &Arc<Health>) -> Result<Notify, Refusal> {
     let connect = || Notify::connect(options.notify_socket.as_deref());
     let notify = connect().unwrap_or_else(|error| {
         let error = units::error(&error);
@@ -136,9 +143,9 @@ fn notify(options: &ServiceConfig, health: &Arc<Health>) -> Notify {
     });
     if let (Some(limit), Ok(watchdog)) = (options.watchdog, connect()) {
         let health = Arc::clone(health);
-        watchdog.feed_watchdog(limit, move || health.is_alive());
+        watchdog.feed_watchdog(limit, move || health.is_alive()).map_err(Refusal::Start)?;
     }
-    notify
+    Ok(notify)
 }
 
 /// The lock of the one service of a data root. Another one waits until it ends, or exits, as its settings say.

@@ -62,9 +62,16 @@ impl Notify {
 
     /// Feeds the watchdog twice per `limit` while `is_alive`, from a thread that lives as long as the
     /// process.
-    pub fn feed_watchdog(self, limit: Duration, is_alive: impl Fn() -> bool + Send + 'static) {
+    ///
+    /// # Errors
+    /// The system refused the thread, for people. Without it, systemd would end the service.
+    pub fn feed_watchdog(
+        self,
+        limit: Duration,
+        is_alive: impl Fn() -> bool + Send + 'static,
+    ) -> Result<(), String> {
         if self.0.is_none() {
-            return;
+            return Ok(());
         }
         let feed = move || {
             loop {
@@ -74,9 +81,9 @@ impl Notify {
                 std::thread::sleep(limit / 2);
             }
         };
-        if let Err(error) = std::thread::Builder::new().spawn(feed) {
-            tracing::warn!("cannot feed the watchdog, so systemd may restart the service: {error}");
-        }
+        let thread = std::thread::Builder::new().name("watchdog".to_owned()).spawn(feed);
+        let failed = |error| format!("cannot start a thread that feeds the watchdog: {error}");
+        thread.map(drop).map_err(failed)
     }
 }
 

@@ -146,10 +146,11 @@ fn there_are_two_pages_and_health_has_a_status() {
     let scheduler = Scheduler::new(hourly(&["tmp"]), 0, reading(0), First::WhenDue);
     let (health, zones) = (Health::new(&scheduler), [ZoneName::new("tmp")]);
     let metrics = Metrics::new(&zones).unwrap();
-    let page = |path, hours| page(path, &metrics, &health, Path::new("/"), reading(hours).wall);
+    let page = |path, hours| page(path, &metrics, &health, reading(hours).wall);
     let shown = page("/metrics", 0).unwrap();
     assert_eq!((shown.status, shown.content_type), (200, metrics::CONTENT_TYPE));
-    assert!(shown.text.contains("sweeper_volume_bytes{state=\"size\"} "), "{}", shown.text);
+    assert!(shown.text.contains("sweeper_seen_total{zone=\"tmp\"} 0\n"), "{}", shown.text);
+    assert!(MEASURED.iter().all(|path| page(path, 0).is_some()));
     assert_eq!(page("/healthz", 0).unwrap().status, 200);
     assert_eq!(page("/healthz", 2).unwrap().status, 503, "the first pass was missed");
     assert!(page("/", 0).is_none());

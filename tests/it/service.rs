@@ -2,6 +2,7 @@
 //! beside its code, with clocks of its own.
 
 mod exclusive;
+mod http;
 mod logs;
 mod metrics;
 

@@ -76,7 +76,7 @@ const CALLS: [&str; 8] = [
 ];
 
 /// Each crate and the files that use it.
-const DOORS: [Row; 23] = [
+const DOORS: [Row; 25] = [
     ("clap", &["cli.rs", "cli/man.rs"]),
     ("clap_complete", &["cli.rs"]),
     ("clap_mangen", &["cli/man.rs"]),
@@ -85,6 +85,8 @@ const DOORS: [Row; 23] = [
     ("fs2", &["lock/flock.rs"]),
     ("globset", &["rules/exclude.rs"]),
     ("humantime", &["units.rs"]),
+    ("hyper", &["service/http.rs"]),
+    ("hyper_util", &["service/http.rs"]),
     ("indicatif", &["report/progress.rs"]),
     ("ioprio", &["os/priority.rs"]),
     ("jiff", &["service/schedule.rs"]),
@@ -128,7 +130,7 @@ const DOORS: [Row; 23] = [
     ("serde_json", &["report/json.rs"]),
     ("signal_hook", &["cmd/hold.rs", "os/signals.rs"]),
     ("tempfile", &["cmd/demo.rs", "service/metrics.rs"]),
-    ("tiny_http", &["service/http.rs"]),
+    ("tokio", &["service/http.rs", "service/http/measure.rs"]),
     ("toml", &["config/file.rs"]),
     ("tracing_subscriber", &["os/logging.rs"]),
     ("walkdir", &["cmd/demo.rs"]),

@@ -38,8 +38,9 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 /// A page: its status and its text.
-fn get(address: &str, request: &str) -> (u16, String) {
+pub(super) fn get(address: &str, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(super::SOON)).unwrap();
     write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -48,7 +49,7 @@ fn get(address: &str, request: &str) -> (u16, String) {
 }
 
 /// The address that a service listens on, from its log.
-fn address(service: &mut Serving) -> String {
+pub(super) fn address(service: &mut Serving) -> String {
     let line = service.says("/metrics");
     line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned()
 }
