@@ -5,6 +5,7 @@ mod exclusive;
 mod http;
 mod logs;
 mod metrics;
+mod metrics_file;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;

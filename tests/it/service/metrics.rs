@@ -13,7 +13,7 @@ use crate::world::{DAY, HOUR, Run, World, can_be_root, export_name, zone};
 
 /// Checks a text with Prometheus' own tool, which prints nothing about a good one.
 #[track_caller]
-fn assert_valid(text: &str) {
+pub(super) fn assert_valid(text: &str) {
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -31,7 +31,7 @@ fn assert_valid(text: &str) {
 }
 
 /// Samples by name and labels.
-fn samples(text: &str) -> BTreeMap<String, f64> {
+pub(super) fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let samples = lines.map(|line| line.rsplit_once(' ').unwrap());
     samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
@@ -55,7 +55,11 @@ pub(super) fn address(service: &mut Serving) -> String {
 }
 
 #[track_caller]
-fn assert_counts_equal(samples: &BTreeMap<String, f64>, reports: &[serde_json::Value], name: &str) {
+pub(super) fn assert_counts_equal(
+    samples: &BTreeMap<String, f64>,
+    reports: &[serde_json::Value],
+    name: &str,
+) {
     let sum = |key: &str, reason: Option<&str>| -> f64 {
         let all = reports.iter().map(|report| {
             let value = &zone(report, name)[key];
