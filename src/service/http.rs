@@ -7,6 +7,7 @@
 
 mod measure;
 
+use crate::units;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
@@ -120,7 +121,7 @@ where
         Ok((listener, bound, runtime))
     };
     let (listener, bound, runtime) =
-        open().map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        open().map_err(|error| format!("cannot listen on {address}: {}", units::error(&error)))?;
     let pages = Pages {
         measurer: Measurer::start(limits.measurement, site.measure)?,
         measured: site.measured,
@@ -129,7 +130,9 @@ where
     };
     let serve = move || runtime.block_on(accept_all(&listener, &Arc::new(pages)));
     let thread = std::thread::Builder::new().name("http".to_owned()).spawn(serve);
-    thread.map_err(|error| format!("cannot start a thread that listens on {bound}: {error}"))?;
+    thread.map_err(|error| {
+        format!("cannot start a thread that listens on {bound}: {}", units::error(&error))
+    })?;
     Ok(bound)
 }
 
@@ -157,6 +160,7 @@ where
             Err(error) => {
                 if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
                     logged = Some(Instant::now());
+                    let error = units::error(&error);
                     tracing::warn!("the system refuses connections for pages: {error}");
                 }
                 // There may be too many open files: the oldest connection gives its file back.

@@ -4,6 +4,7 @@
 //! sent is dropped. The protocol is `sd_notify(3)`: a datagram of lines to the socket in
 //! `NOTIFY_SOCKET`, which can be an abstract one (`@name`).
 
+use crate::units;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -82,7 +83,9 @@ impl Notify {
             }
         };
         let thread = std::thread::Builder::new().name("watchdog".to_owned()).spawn(feed);
-        let failed = |error| format!("cannot start a thread that feeds the watchdog: {error}");
+        let failed = |error: io::Error| {
+            format!("cannot start a thread that feeds the watchdog: {}", units::error(&error))
+        };
         thread.map(drop).map_err(failed)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It must not keep a page waiting for long: after a while the page shows what was measured last.
 
+use crate::units;
 use std::sync::mpsc::{self, SyncSender};
 use std::time::Duration;
 
@@ -35,7 +36,9 @@ impl Measurer {
             }
         };
         let thread = std::thread::Builder::new().name("measure".to_owned()).spawn(serve);
-        thread.map_err(|error| format!("cannot start a thread that measures: {error}"))?;
+        thread.map_err(|error| {
+            format!("cannot start a thread that measures: {}", units::error(&error))
+        })?;
         Ok(Self { wanted, done, limit })
     }
 

@@ -5,6 +5,7 @@
 //! end together (shards) do so one after the other: each holds a `flock` on the file while it reads it and
 //! puts another in its place.
 
+use crate::units;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions};
@@ -54,7 +55,7 @@ pub enum FileError {
         wait: Duration,
     },
     /// The system refused something.
-    #[error("cannot {action} the metrics file {path:?}: {error}")]
+    #[error("cannot {action} the metrics file {path:?}: {}", units::error(error))]
     Io {
         /// Its path.
         path: PathBuf,
