@@ -153,7 +153,10 @@ impl RawSettings {
     fn find_program(&mut self, program: std::io::Result<PathBuf>) {
         match program {
             Ok(program) => self.program = Some(program),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // Without `/proc`, as in an empty root, std has an error of its own.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    || error.raw_os_error().is_none() => {}
             Err(error) => {
                 let error = units::error(&error);
                 self.unknown = Some(format!(

@@ -240,11 +240,15 @@ fn resolve(host: &str, port: u16, wait: &mut Wait) -> io::Result<Vec<SocketAddr>
     // In a thread, because the system's resolver can take minutes.
     let (sender, answer) = mpsc::channel();
     let name = host.to_owned();
-    std::thread::Builder::new().spawn(move || {
+    let thread = std::thread::Builder::new().spawn(move || {
         let found = (name.as_str(), port).to_socket_addrs();
         // No one listens any more if it took too long.
         let _ = sender.send(found.map(Iterator::collect));
-    })?;
+    });
+    if thread.is_err() {
+        // Old container engines refuse threads.
+        return Ok((host, port).to_socket_addrs()?.collect());
+    }
     loop {
         match answer.recv_timeout(wait.next()?) {
             Ok(found) => return found,
