@@ -362,7 +362,7 @@ fn open_allowed(
     let handle = handle.map_err(|error| unopened(error.into()))?;
     let (id, mount) = stat::id_and_mount(&handle).map_err(unopened)?;
     let refused = |why| RootError::Refused { path: path.to_owned(), why };
-    forbidden.allow(id).map_err(refused)?;
+    forbidden.allow(id, path).map_err(refused)?;
     Ok((handle, id, mount))
 }
 

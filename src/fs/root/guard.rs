@@ -60,11 +60,11 @@ pub struct Forbidden {
 }
 
 impl Forbidden {
-    /// Allows the directory with this identity to be swept.
+    /// Allows the directory `at` with this identity to be swept.
     ///
     /// # Errors
     /// Why it is refused.
-    pub(super) fn allow(&self, own: FileId) -> Result<(), String> {
+    pub(super) fn allow(&self, own: FileId, at: &Path) -> Result<(), String> {
         if let Some(why) = &self.unknown {
             return Err(why.clone());
         }
@@ -72,11 +72,18 @@ impl Forbidden {
         let root = [(Path::new("/"), "it is the root of the file system")];
         let system = SYSTEM.iter().map(|path| (Path::new(path), "it is a system directory"));
         let homes = self.homes.iter().map(|home| (home.as_path(), "it is a home directory"));
+        let real = at.canonicalize().map_err(|error| units::error(&error))?;
         let program = above.map(|path| (path, "it contains this program"));
         for (path, why) in root.into_iter().chain(system).chain(homes).chain(program) {
             match is_at(path, own) {
                 Ok(false) => {}
                 Ok(true) => return Err(why.to_owned()),
+                // This process may not reach it by that path, as in the sandbox of a service, and has reached
+                // the directory by another.
+                Err(error)
+                    if error.kind() == io::ErrorKind::PermissionDenied
+                        && real != path
+                        && at != path => {}
                 Err(error) => {
                     let error = units::error(&error);
                     return Err(format!(
