@@ -72,7 +72,7 @@ impl Limits {
         Arc::clone(&self.signal)
     }
 
-    /// The flags that are raised when someone waits for the end, see [`Self::is_urgent`].
+    /// The flags that are raised when the pass is to end soon, see [`Self::is_urgent`].
     pub fn urgent_flags(&self) -> Vec<Arc<AtomicBool>> {
         vec![Arc::clone(&self.signal), Arc::clone(&self.deadline)]
     }
@@ -95,7 +95,7 @@ impl Limits {
         self.reason().is_some()
     }
 
-    /// Whether someone is waiting for the end: a signal or the deadline, not a number that was reached.
+    /// Whether the pass is to end soon: for a signal or the deadline, not for a number that was reached.
     pub fn is_urgent(&self) -> bool {
         matches!(self.reason(), Some(StopReason::Signal | StopReason::Deadline))
     }
@@ -121,7 +121,7 @@ impl Limits {
         self.rate.as_ref().map_or(usize::MAX, RateLimiter::batch_size)
     }
 
-    /// Waits until `count` more removals are within the rate, or someone waits for the end.
+    /// Waits until `count` more removals are within the rate, or until the pass is to end soon.
     pub fn pace(&self, count: usize) {
         if let Some(rate) = &self.rate {
             rate.wait(count, || self.is_urgent());

@@ -1,4 +1,4 @@
-//! The clock of leases, and whether someone waits for the end.
+//! The clock of leases, and whether the work is to end soon.
 //!
 //! It must not read a clock by itself: the clock is given, so that a test can set it.
 
@@ -21,7 +21,7 @@ impl Timing {
         Self { steady, stop: Vec::new() }
     }
 
-    /// Whether someone waits for the end.
+    /// Whether the work is to end soon.
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.iter().any(|flag| flag.load(Ordering::Relaxed))
     }
