@@ -250,7 +250,7 @@ impl ExporterLocks {
     /// Releases on a new connection what a closed one may not have released. If that is impossible, the
     /// locks expire by themselves.
     fn release_anew(&self, releases: Vec<Release>) {
-        let count = releases.iter().map(|release| release.keys.len()).sum();
+        let count = Release::count(&releases);
         if count == 0 {
             return;
         }
@@ -303,11 +303,8 @@ impl ExporterLocks {
                 Err(error) => {
                     let mut unreleased = self.unreleased();
                     unreleased.append(connection.take_unreleased());
-                    let pending = connection.into_pending();
-                    let count = pending.iter().map(|release| release.keys.len()).sum();
-                    if count > 0 {
-                        unreleased.refuse(count, error.to_string());
-                    }
+                    let count = Release::count(&connection.into_pending());
+                    unreleased.refuse(count, error.to_string());
                     failed.get_or_insert(error);
                 }
             }

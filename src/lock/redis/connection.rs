@@ -26,6 +26,13 @@ pub(super) struct Release {
     pub(super) is_certain: bool,
 }
 
+impl Release {
+    /// How many locks these are.
+    pub(super) fn count(all: &[Self]) -> usize {
+        all.iter().map(|release| release.keys.len()).sum()
+    }
+}
+
 /// How releases ended that were not as they should be.
 #[derive(Debug, Default)]
 pub(super) struct Unreleased {
@@ -36,7 +43,11 @@ pub(super) struct Unreleased {
 }
 
 impl Unreleased {
+    /// `count` locks may not have been released.
     pub(super) fn refuse(&mut self, count: usize, why: String) {
+        if count == 0 {
+            return;
+        }
         let (before, _) = self.refused.take().unwrap_or_default();
         self.refused = Some((before + count, why));
     }

@@ -5,6 +5,7 @@
 use std::io;
 
 use super::stream::{Stopped, TIMEOUT};
+use crate::units;
 
 /// How many characters of a server's text are shown.
 const SHOWN: usize = 200;
@@ -62,17 +63,11 @@ impl From<io::Error> for LockError {
         if kind == io::ErrorKind::TimedOut {
             Self::Silent
         } else if kind == io::ErrorKind::InvalidData {
-            Self::Malformed(words(&error))
+            Self::Malformed(units::error(&error))
         } else {
-            Self::Unreachable(words(&error))
+            Self::Unreachable(units::error(&error))
         }
     }
-}
-
-/// What the system says, without its number.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
 /// Text of a server on one line of a terminal.

@@ -196,12 +196,11 @@ impl Socket {
     fn tcp(host: &str, port: u16, mut wait: Wait) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         let (addresses, end) = (resolve(host, port, &mut wait)?, wait.deadline);
-        for (untried, address) in
-            (1..).zip(addresses.into_iter().rev()).collect::<Vec<_>>().into_iter().rev()
-        {
+        let untried = (1..=u32::try_from(addresses.len()).unwrap_or(u32::MAX)).rev();
+        for (address, untried) in addresses.into_iter().zip(untried) {
             // One that does not answer leaves time for the others.
-            wait.deadline =
-                Instant::now() + end.saturating_duration_since(Instant::now()) / untried;
+            let now = Instant::now();
+            wait.deadline = now + end.saturating_duration_since(now) / untried;
             match connect_tcp(address, &mut wait) {
                 Ok(handle) => return Ok(Self { handle, wait }),
                 Err(error) => last = error,
