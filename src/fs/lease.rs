@@ -81,8 +81,9 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
     (limit.saturating_sub(OTHERS).saturating_sub(workers.saturating_mul(EACH)) / 2).min(8192)
 }
 
-/// Asks about an open regular file, on the device `dev`, that has `links` names. When the answer is [`InUse::Free`] and the file has no other name, the
-/// lease is held until the handle is closed. If it has other names, the caller has its [`Turn`].
+/// Asks about an open regular file, on the device `dev`, that has `links` names. When the answer is
+/// [`InUse::Free`] and the file has no other name, the lease is held until the handle is closed. If it has
+/// other names, the caller has its [`Turn`].
 pub fn probe(file: impl AsFd, dev: u64, links: u64) -> InUse {
     let file = file.as_fd();
     let meaning = meaning_on(file, dev);

@@ -50,7 +50,7 @@ fn with_two_names() -> (tempfile::TempDir, File) {
 
 /// Asks by the second name, in another thread, after that has begun and while `opened` is still open for as
 /// long as the other thread can be seen to wait; then that is closed.
-fn probed_beside<T: Send>(scratch: &tempfile::TempDir, dir: &File, opened: T) -> InUse {
+fn probed_beside<T>(scratch: &tempfile::TempDir, dir: &File, opened: T) -> InUse {
     let metadata = metadata(&scratch.path().join("one"));
     std::thread::scope(|scope| {
         let probing = scope.spawn(|| probe_at(dir, c"other", &metadata).unwrap());
@@ -67,19 +67,9 @@ fn a_worker_that_has_another_name_of_a_file_open_is_waited_for_and_is_not_anothe
     for _ in 0..20 {
         let (scratch, dir) = with_two_names();
         let path = scratch.path().join("one");
-        let transient = turn::before_links_are_known();
-        let opened = (File::open(&path).unwrap(), transient);
-        // A guard belongs to its thread.
-        let id = metadata(&path).id;
-        std::thread::scope(|scope| {
-            let probing = scope.spawn(|| probe_at(&dir, c"other", &metadata(&path)).unwrap());
-            for _ in 0..1000 {
-                std::thread::yield_now();
-            }
-            drop(opened);
-            assert_eq!(probing.join().unwrap(), InUse::Free);
-        });
-        let turn = Turn::of(id);
+        let opened = (File::open(&path).unwrap(), turn::before_links_are_known());
+        assert_eq!(probed_beside(&scratch, &dir, opened), InUse::Free);
+        let turn = Turn::of(metadata(&path).id);
         let opened = (File::open(&path).unwrap(), turn);
         assert_eq!(probed_beside(&scratch, &dir, opened), InUse::Free);
     }
@@ -126,6 +116,7 @@ fn a_locked_directory_is_recognized() {
         rustix::fs::open(scratch.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
     assert_eq!(is_locked(path.unwrap()), Err(Errno::BADF));
 }
+
 #[test]
 fn there_is_room_for_many_descriptors() {
     make_room(File::open("/").unwrap());
