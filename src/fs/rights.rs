@@ -109,7 +109,7 @@ impl DirRights {
     }
 }
 
-/// Why an open directory cannot be written although the mount can, if that is not a matter of owners.
+/// Whether the mount of an open directory is read-only. If not, a snapshot on it may be.
 pub(super) fn is_mounted_read_only(dir: impl AsFd) -> bool {
     fstatvfs(dir).is_ok_and(|vfs| vfs.f_flag.contains(StatVfsMountFlags::RDONLY))
 }

@@ -72,18 +72,15 @@ impl Forbidden {
         let root = [(Path::new("/"), "it is the root of the file system")];
         let system = SYSTEM.iter().map(|path| (Path::new(path), "it is a system directory"));
         let homes = self.homes.iter().map(|home| (home.as_path(), "it is a home directory"));
-        let real = at.canonicalize().map_err(|error| units::error(&error))?;
         let program = above.map(|path| (path, "it contains this program"));
         for (path, why) in root.into_iter().chain(system).chain(homes).chain(program) {
             match is_at(path, own) {
                 Ok(false) => {}
                 Ok(true) => return Err(why.to_owned()),
-                // This process may not reach it by that path, as in the sandbox of a service, and has reached
-                // the directory by another.
+                // This process may not reach it by that path, as in the sandbox of a service.
                 Err(error)
                     if error.kind() == io::ErrorKind::PermissionDenied
-                        && real != path
-                        && at != path => {}
+                        && is_elsewhere(at, path) => {}
                 Err(error) => {
                     let error = units::error(&error);
                     return Err(format!(
@@ -94,6 +91,11 @@ impl Forbidden {
         }
         Ok(())
     }
+}
+
+/// Whether the directory `at` was certainly not reached by `path`.
+fn is_elsewhere(at: &Path, path: &Path) -> bool {
+    at != path && at.canonicalize().is_ok_and(|real| real != path)
 }
 
 /// Whether `path` leads to the directory with this identity.
