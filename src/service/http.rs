@@ -7,7 +7,6 @@
 
 mod measure;
 
-use crate::units;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
@@ -25,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::units;
 use measure::Measurer;
 
 /// How many connections may be open at once.

@@ -4,11 +4,12 @@
 //! sent is dropped. The protocol is `sd_notify(3)`: a datagram of lines to the socket in
 //! `NOTIFY_SOCKET`, which can be an abstract one (`@name`).
 
-use crate::units;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+
+use crate::units;
 
 /// A connection to systemd, or to nothing.
 #[derive(Debug, Default)]

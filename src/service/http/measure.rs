@@ -2,11 +2,12 @@
 //!
 //! It must not keep a page waiting for long: after a while the page shows what was measured last.
 
-use crate::units;
 use std::sync::mpsc::{self, SyncSender};
 use std::time::Duration;
 
 use tokio::sync::watch;
+
+use crate::units;
 
 /// Asks for measurements.
 #[derive(Debug)]

@@ -5,7 +5,6 @@
 //! end together (shards) do so one after the other: each holds a `flock` on the file while it reads it and
 //! puts another in its place.
 
-use crate::units;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions};
@@ -19,6 +18,7 @@ use rustix::io::Errno;
 use tempfile::TempPath;
 
 use super::Metrics;
+use crate::units;
 
 /// How the first line of our files begins.
 const FIRST_LINE: &str = "# HELP sweeper_";
