@@ -55,7 +55,7 @@ pub struct Config {
     /// The zone of `sweeper legacy`; the profile may have none.
     pub legacy: Option<Arc<Zone>>,
     /// Zones of the profile whose directory is not below the data root, and where it is.
-    pub places: Vec<(Arc<Zone>, PathBuf)>,
+    pub places: Vec<(ZoneName, PathBuf)>,
     /// Where the path of each zone of the settings file is written.
     pub zone_paths: Vec<(ZoneName, Origin)>,
     /// Every zone, in the order in which a path is looked up.

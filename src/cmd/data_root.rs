@@ -2,7 +2,7 @@
 //!
 //! It must not look at an entry.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Refusal;
@@ -30,8 +30,7 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
         root = root
             .with_outside(&outside, &forbidden)
             .map_err(|why| refused_zone(config, &zone.name, why))?;
-        if let (Some((_, place)), [inside]) = (place_of(config, &zone.name), &*zone.location.roots)
-        {
+        if let (Some(place), [inside]) = (place_of(config, &zone.name), &*zone.location.roots) {
             root = root
                 .with_place(inside, place, &forbidden)
                 .map_err(|why| refused_zone(config, &zone.name, why))?;
@@ -41,11 +40,8 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
 }
 
 /// Where the directory of a zone is, if not below the data root.
-pub(super) fn place_of<'a>(
-    config: &'a Config,
-    name: &ZoneName,
-) -> Option<&'a (Arc<Zone>, PathBuf)> {
-    config.places.iter().find(|(zone, _)| zone.name == *name)
+pub(super) fn place_of<'a>(config: &'a Config, name: &ZoneName) -> Option<&'a Path> {
+    config.places.iter().find(|(zone, _)| zone == name).map(|(_, place)| place.as_path())
 }
 
 fn refused_zone(config: &Config, name: &ZoneName, why: RootError) -> Refusal {

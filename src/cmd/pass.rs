@@ -177,8 +177,8 @@ impl Parts<'_> {
         };
         let mut summary = pass.run(self.request.zones, observer);
         for zone in &mut summary.zones {
-            if let Some((_, place)) = place_of(config, &zone.zone) {
-                zone.path.clone_from(place);
+            if let Some(place) = place_of(config, &zone.zone) {
+                place.clone_into(&mut zone.path);
             }
         }
         if self.is_complete(&summary) {

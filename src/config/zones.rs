@@ -31,7 +31,7 @@ pub(super) struct Zones {
     /// Those of the settings file, as they are shown.
     pub(super) shown: Vec<EffectiveSetting>,
     /// Where zones of the profile are, if not below the data root.
-    pub(super) places: Vec<(Arc<Zone>, PathBuf)>,
+    pub(super) places: Vec<(ZoneName, PathBuf)>,
 }
 
 impl Zones {
@@ -48,24 +48,20 @@ impl Zones {
         let on_request: Vec<ZoneName> = on_request.map(|(zone, _)| zone.name.clone()).collect();
         let profile_zones: Vec<Zone> = of_runs.into_iter().map(|(zone, _)| zone).collect();
         let user_zones = user_zones(values, file, data_roots, &profile_zones, legacy.as_ref())?;
-        let paths = user_zones.iter().map(|zone| (zone.zone.name.clone(), zone.path_origin()));
-        let paths = paths.collect();
-        let moved = placed(values, file, &profile_zones)?;
-        let shown = user_zones.iter().map(|zone| zone.shown.clone());
-        let mut shown: Vec<EffectiveSetting> = shown.collect();
-        let mut paths: Vec<(ZoneName, Origin)> = paths;
+        let (mut shown, mut paths, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for zone in &user_zones {
+            shown.push(zone.shown.clone());
+            paths.push((zone.zone.name.clone(), zone.path_origin()));
+        }
+        for (name, path, origin) in placed(values, file, &profile_zones)? {
+            let (key, value) = (format!("zones.{name}"), path.to_string_lossy().into_owned());
+            shown.push(EffectiveSetting { key, value, origin: origin.clone() });
+            paths.push((name.clone(), origin));
+            places.push((name, path));
+        }
         let of_user = user_zones.into_iter().map(|zone| zone.zone);
         let known: Vec<Arc<Zone>> =
             profile_zones.into_iter().chain(of_user).map(Arc::new).collect();
-        let mut places = Vec::new();
-        for (at, path, origin) in moved {
-            let zone: &Arc<Zone> = &known[at];
-            let key = format!("zones.{}", zone.name);
-            let value = path.to_string_lossy().into_owned();
-            shown.push(EffectiveSetting { key, value, origin: origin.clone() });
-            paths.push((zone.name.clone(), origin));
-            places.push((Arc::clone(zone), path));
-        }
         let swept = select(values, &known, &on_request)?;
         let names: Vec<&str> = swept.iter().map(|zone| zone.name.as_str()).collect();
         values.show("zones", names.join(","));
@@ -126,17 +122,17 @@ fn zones_of_profile(values: &mut Values<'_>) -> Result<Vec<(Zone, Sweep)>, Confi
     })
 }
 
-/// The zones of the profile whose directory is elsewhere: which of them, where, and the line that says so.
+/// The zones of the profile whose directory is elsewhere: which, where, and the line that says so.
 fn placed(
     values: &Values<'_>,
     file: &FileSettings,
     zones: &[Zone],
-) -> Result<Vec<(usize, PathBuf, Origin)>, ConfigError> {
+) -> Result<Vec<(ZoneName, PathBuf, Origin)>, ConfigError> {
     let Some(path) = values.raw.file.as_ref().map(|file| &file.path) else { return Ok(Vec::new()) };
     let read = |place: &Place| {
         let Place { zone: name, line, path: text } = place;
         let wrong = |why: String| fail(path, Some(*line), format!("zones.{name}: {why}"));
-        let Some(at) = zones.iter().position(|zone| zone.name.as_str() == name) else {
+        let Some(zone) = zones.iter().find(|zone| zone.name.as_str() == name) else {
             let closest = closest(name, zones.iter().map(|zone| zone.name.as_str()));
             let hint = if closest.is_empty() {
                 String::new()
@@ -146,14 +142,14 @@ fn placed(
             let why = "there is no such zone with a place of its own; a [[zone]] has its own path";
             return Err(wrong(format!("{why}{hint}")));
         };
-        if zones[at].location.roots.len() != 1 || zones[at].location.shape != Shape::Flat {
+        if zone.location.roots.len() != 1 || zone.location.shape != Shape::Flat {
             return Err(wrong("this zone has several directories, below the data root".to_owned()));
         }
         let directory = directory(text).map_err(|why| wrong(format!("path = {text:?}: {why}")))?;
         if !directory.is_absolute() {
             return Err(wrong(format!("path = {text:?}: write an absolute path")));
         }
-        Ok((at, directory, Origin::File { path: path.clone(), line: *line }))
+        Ok((zone.name.clone(), directory, Origin::File { path: path.clone(), line: *line }))
     };
     file.places.iter().map(read).collect()
 }
