@@ -7,6 +7,7 @@
 mod check;
 mod dry_run;
 mod failure;
+mod kept;
 mod ledger;
 mod quarantine;
 mod recover;

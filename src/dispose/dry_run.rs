@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use super::failure::{failed_in_tree, failure};
+use super::kept::Kept;
 use super::ledger::Ledger;
 use crate::control::Control;
 use crate::fs::PathError;
@@ -69,7 +70,7 @@ impl<'a, C: Control> DryRun<'a, C> {
         let walked = walk::walk(&tree, top, expired.metadata().id, &mut look);
         let failed = |error| failed_in_tree(expired, expired.name(), error);
         let why = match walked {
-            ControlFlow::Continue(()) => look.first_failure.take().map(failed),
+            ControlFlow::Continue(()) => look.kept.take_first().map(failed),
             ControlFlow::Break(Break::Failed(error)) => Some(failed(error)),
             ControlFlow::Break(Break::Stopped) => Some(Rejection::Unreached),
             // Something in it has changed since it was looked at, which a real pass would find too.
@@ -105,15 +106,12 @@ struct TreeRights {
     /// The rights in the directory that holds the tree, and in those on the way to where the walk is.
     above: Vec<DirRights>,
     freed: Freed,
-    /// How many levels from the top hold something that could not be removed.
-    kept_levels: usize,
-    first_failure: Option<PathError>,
+    kept: Kept,
 }
 
 impl TreeRights {
     fn new(outside: DirRights) -> Self {
-        let (freed, first_failure) = (Freed::default(), None);
-        Self { above: vec![outside], freed, kept_levels: 0, first_failure }
+        Self { above: vec![outside], freed: Freed::default(), kept: Kept::default() }
     }
 
     /// Counts a member, as freed or as a failure.
@@ -125,26 +123,19 @@ impl TreeRights {
         };
         match rights.obstacle(at.dir, at.name) {
             None => self.freed.add(metadata),
-            Some(obstacle) => self.keep(at, at.error(action, obstacle.errno())),
+            Some(obstacle) => self.kept.keep(at, at.error(action, obstacle.errno())),
         }
-    }
-
-    fn keep(&mut self, at: &EntryRef<'_>, error: PathError) {
-        self.kept_levels = self.kept_levels.max(at.depth());
-        self.first_failure.get_or_insert(error);
     }
 }
 
 impl Visit for TreeRights {
     fn fork(&self) -> Self {
-        let (freed, above) = (Freed::default(), self.above.clone());
-        Self { above, freed, kept_levels: 0, first_failure: None }
+        Self { above: self.above.clone(), freed: Freed::default(), kept: Kept::default() }
     }
 
     fn join(&mut self, other: Self) {
         self.freed.append(other.freed);
-        self.kept_levels = self.kept_levels.max(other.kept_levels);
-        self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.kept.join(other.kept);
     }
 
     fn enter(&mut self, dir: &OwnedFd, _: &Metadata, depth: usize, _: bool) -> Flow {
@@ -159,10 +150,7 @@ impl Visit for TreeRights {
     }
 
     fn leave(&mut self, at: &EntryRef<'_>, dir: &Leaving<'_>) -> ControlFlow<Break, Next> {
-        let level = at.depth();
-        if level < self.kept_levels {
-            self.kept_levels = level;
-        } else {
+        if !self.kept.is_in(at.depth()) {
             self.count(at, dir.metadata, Action::Rmdir);
         }
         ControlFlow::Continue(Next::Up)
@@ -177,7 +165,7 @@ impl Visit for TreeRights {
     }
 
     fn failed(&mut self, at: &EntryRef<'_>, error: PathError) -> Flow {
-        self.keep(at, error);
+        self.kept.keep(at, error);
         ControlFlow::Continue(())
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::check::Known;
+use super::kept::Kept;
 use super::unlink::{remove_empty_directory, remove_file};
 use crate::fs::PathError;
 use crate::fs::stat::{self, Freshness};
@@ -29,22 +30,19 @@ pub(super) struct TreeRemover<'a> {
     /// Names removed so far.
     pub(super) removed: u64,
     pub(super) freed: Freed,
-    /// How many levels from the top hold something that could not be removed.
-    kept_levels: usize,
-    first_failure: Option<PathError>,
+    kept: Kept,
     skipped: Option<Skipped>,
 }
 
 impl<'a> TreeRemover<'a> {
     pub(super) fn new(known: Known<'a>) -> Self {
-        let (freed, first_failure, skipped) = (Freed::default(), None, None);
-        Self { known, removed: 0, freed, kept_levels: 0, first_failure, skipped }
+        Self { known, removed: 0, freed: Freed::default(), kept: Kept::default(), skipped: None }
     }
 
     /// Why the tree is still there; `None` when it is gone.
     pub(super) fn result(&mut self, walked: Flow) -> Option<Stays> {
         match (walked, self.skipped) {
-            (ControlFlow::Continue(()), None) => self.first_failure.take().map(Stays::Failed),
+            (ControlFlow::Continue(()), None) => self.kept.take_first().map(Stays::Failed),
             (ControlFlow::Break(Break::Failed(error)), _) => Some(Stays::Failed(error)),
             (_, Some(why)) => Some(Stays::Skipped(why)),
             (ControlFlow::Break(_), None) => Some(Stays::Unreached),
@@ -63,11 +61,6 @@ impl<'a> TreeRemover<'a> {
         }
         ControlFlow::Continue(Next::Up)
     }
-
-    fn keep(&mut self, at: &EntryRef<'_>, error: PathError) {
-        self.kept_levels = self.kept_levels.max(at.depth());
-        self.first_failure.get_or_insert(error);
-    }
 }
 
 impl Visit for TreeRemover<'_> {
@@ -80,8 +73,7 @@ impl Visit for TreeRemover<'_> {
     fn join(&mut self, other: Self) {
         self.removed += other.removed;
         self.freed.append(other.freed);
-        self.kept_levels = self.kept_levels.max(other.kept_levels);
-        self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.kept.join(other.kept);
         self.skipped = self.skipped.or(other.skipped);
     }
 
@@ -115,15 +107,14 @@ impl Visit for TreeRemover<'_> {
             // NOENT: another process was faster. ISDIR: replaced by a directory; the removal of its
             // directory will find that not empty.
             Err(Errno::NOENT | Errno::ISDIR) => {}
-            Err(error) => self.keep(at, at.error(Action::Unlink, error)),
+            Err(error) => self.kept.keep(at, at.error(Action::Unlink, error)),
         }
         ControlFlow::Continue(())
     }
 
     fn leave(&mut self, at: &EntryRef<'_>, dir: &Leaving<'_>) -> ControlFlow<Break, Next> {
         let level = at.depth();
-        if level < self.kept_levels {
-            self.kept_levels = level;
+        if self.kept.is_in(level) {
             return ControlFlow::Continue(Next::Up);
         }
         // It is removed by its name, so the name is looked at: another directory may have it now.
@@ -144,7 +135,7 @@ impl Visit for TreeRemover<'_> {
                 ControlFlow::Continue(Next::Again)
             }
             Err(error) => {
-                self.keep(at, at.error(Action::Rmdir, error));
+                self.kept.keep(at, at.error(Action::Rmdir, error));
                 ControlFlow::Continue(Next::Up)
             }
         }
@@ -159,7 +150,7 @@ impl Visit for TreeRemover<'_> {
     }
 
     fn failed(&mut self, at: &EntryRef<'_>, error: PathError) -> Flow {
-        self.keep(at, error);
+        self.kept.keep(at, error);
         ControlFlow::Continue(())
     }
 
