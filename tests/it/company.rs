@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::start::Start;
-use crate::world::{World, export_name};
+use crate::world::{World, export_name, is_present};
 
 /// A process that is killed at the end of the test.
 pub struct Other {
@@ -99,11 +99,7 @@ pub fn send(child: &Child, signal: Signal) {
 pub fn has_tool(tool: &str, what: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = std::env::split_paths(&path).any(|dir| dir.join(tool).exists());
-    assert!(has || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "{what}: needs {tool}");
-    if !has {
-        eprintln!("left out, needs {tool}: {what}");
-    }
-    has
+    is_present(has, &format!("{tool}: {what}"))
 }
 
 /// The same command with a pause before each removal, so that a test can act in the middle of a pass on a

@@ -6,6 +6,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use crate::company::has_tool;
 use crate::start::Start;
 use crate::world::{DAY, NOW, World};
 
@@ -35,12 +36,7 @@ fn tampered(world: &World, call: &str, what: &str) -> std::process::Output {
 }
 
 fn has_strace() -> bool {
-    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).ended().is_ok();
-    assert!(found || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "strace is missing");
-    if !found {
-        eprintln!("left out, needs strace: interrupted removals");
-    }
-    found
+    has_tool("strace", "interrupted removals")
 }
 
 fn tmp(world: &World) -> Vec<String> {

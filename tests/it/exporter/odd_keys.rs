@@ -24,6 +24,16 @@ fn why(redis: &Redis, world: &World, path: &Path) -> String {
     Run::of(why).exits(0).stdout.clone()
 }
 
+/// Asserts that `hold` does not run its command, and says why.
+#[track_caller]
+fn assert_not_held(redis: &Redis, world: &World, path: &Path, reason: &str) {
+    let mut hold = sweeper(&["hold", "--redis", &redis.url(), "--lock-wait", "0"]);
+    hold.arg("--data").arg(&world.root).arg("--cvat-data").arg(&world.root).arg(path);
+    hold.args(["--", "/bin/true"]);
+    let run = Run::of(hold);
+    assert!(run.exits(4).stderr.contains(reason), "{}", run.stderr);
+}
+
 #[test]
 fn a_key_of_another_type_is_locked_and_named_and_the_rest_is_swept() {
     for (kind, make) in [
@@ -51,11 +61,7 @@ fn a_key_of_another_type_is_locked_and_named_and_the_rest_is_swept() {
         assert!(said.contains(&format!("wrong type ({kind})")), "{said}");
         assert!(said.contains("would skip it"), "{said}");
         // `hold` says what is in the way, too.
-        let mut hold = sweeper(&["hold", "--redis", &redis.url(), "--lock-wait", "0"]);
-        hold.arg("--data").arg(&world.root).arg("--cvat-data").arg(&world.root).arg(&odd);
-        hold.args(["--", "/bin/true"]);
-        let run = Run::of(hold);
-        assert!(run.exits(4).stderr.contains("wrong type"), "{}", run.stderr);
+        assert_not_held(&redis, &world, &odd, "wrong type");
     }
 }
 
@@ -94,11 +100,7 @@ fn locks_without_an_expiry_are_counted_in_a_note() {
     let path = world.path("cache/export").join(crate::world::export_name(3));
     let said = why(&redis, &world, &path);
     assert!(said.contains("without an end (token \"theirs\"): delete the key"), "{said}");
-    let mut hold = sweeper(&["hold", "--redis", &redis.url(), "--lock-wait", "0"]);
-    hold.arg("--data").arg(&world.root).arg("--cvat-data").arg(&world.root).arg(&path);
-    hold.args(["--", "/bin/true"]);
-    let run = Run::of(hold);
-    assert!(run.exits(4).stderr.contains("no expiry"), "{}", run.stderr);
+    assert_not_held(&redis, &world, &path, "no expiry");
 }
 
 #[test]

@@ -4,19 +4,10 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::export;
 use super::fake::{self, Answer, line};
+use super::{assert_left_alone, with_five_exports};
 use crate::company::{Other, has_tool};
-use crate::world::{DAY, Run, World, assert_counts, zone};
-
-fn world() -> World {
-    let world = World::new();
-    for number in 0..5 {
-        export(&world, number);
-    }
-    world.file("tmp/old", 20 * DAY);
-    world
-}
+use crate::world::{Run, World, assert_counts, zone};
 
 fn command(world: &World, url: &str, args: &[&str]) -> Command {
     let mut command = world.command(&[&["run", "--redis", url], args].concat());
@@ -24,21 +15,17 @@ fn command(world: &World, url: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Asserts that exports were left alone for this reason, and that the rest was swept.
+/// Asserts that exports are left alone for this reason, and that the rest is swept.
 #[track_caller]
-fn assert_left_alone(url: &str, reason: &str) {
-    let world = world();
+fn assert_leaves_alone(url: &str, reason: &str) {
+    let world = with_five_exports();
     let run = Run::of(command(&world, url, &["--format", "json"]));
-    let report = run.exits(4).json();
-    let notes = zone(&report, "export")["notes"].to_string();
-    assert!(notes.contains(reason), "{reason}: {notes}");
-    assert_counts(&report, "export", &[("removed", 0)]);
-    assert_counts(&report, "tmp", &[("removed", 1)]);
+    assert_left_alone(&run, &world, reason);
 }
 
 #[test]
 fn the_fake_server_is_good_enough_for_a_pass() {
-    let world = world();
+    let world = with_five_exports();
     let run = Run::of(command(&world, &fake::serve(fake::good), &["--format", "json"]));
     let report = run.exits(0).json();
     assert_counts(&report, "export", &[("removed", 5)]);
@@ -54,7 +41,7 @@ fn an_answer_that_is_not_understood_is_an_error_and_not_a_lock_of_another_proces
             Some((_, true)) => line(wrong),
             _ => fake::good(command),
         });
-        assert_left_alone(&url, "not that of a Redis server");
+        assert_leaves_alone(&url, "not that of a Redis server");
     }
     for command in ["PING", "TIME", "SCAN"] {
         let url = fake::serve(
@@ -62,13 +49,13 @@ fn an_answer_that_is_not_understood_is_an_error_and_not_a_lock_of_another_proces
                 if asked[0] == command { line(":1") } else { fake::good(asked) }
             },
         );
-        assert_left_alone(&url, "not that of a Redis server");
+        assert_leaves_alone(&url, "not that of a Redis server");
     }
 }
 
 #[test]
 fn releases_that_are_refused_are_reported() {
-    let world = world();
+    let world = with_five_exports();
     let url = fake::serve(|command| match fake::script(command) {
         Some((_, false)) => line("-NOPERM no permission to release\x1b[2J"),
         _ => fake::good(command),
@@ -90,7 +77,7 @@ fn what_a_server_says_is_printed_without_control_characters() {
                 if command[0] == at { line(said) } else { fake::good(command) }
             },
         );
-        let world = world();
+        let world = with_five_exports();
         let run = Run::of(command(&world, &url, &[]));
         let all = format!("{}{}", run.exits(4).stdout, run.stderr);
         assert!(all.contains("owned") && all.contains("\\u{202e}"), "{all}");
@@ -112,7 +99,7 @@ fn an_answer_takes_no_more_memory_than_a_good_one_would() {
             // About as much as a client can take before it gives up.
             Answer::Bytes([start.as_bytes(), &vec![b'a'; 300 << 20]].concat())
         });
-        let world = world();
+        let world = with_five_exports();
         let inner = command(&world, &url, &["--format", "json"]);
         let mut measured = Command::new("/usr/bin/time");
         measured.args(["-f", "%M"]).arg(inner.get_program()).args(inner.get_args()).env_clear();
@@ -134,7 +121,7 @@ fn an_answer_that_never_ends_and_a_server_that_never_accepts_are_given_up() {
                 fake::good(command)
             }
         });
-        assert_left_alone(&url, "no answer within");
+        assert_leaves_alone(&url, "no answer within");
     }
     // A socket on which so many wait to be accepted that the next one waits before that.
     let dir = tempfile::tempdir().unwrap();
@@ -144,7 +131,7 @@ fn an_answer_that_never_ends_and_a_server_that_never_accepts_are_given_up() {
                 for w in waiting: w.setblocking(False)\n\
                 print([w.connect_ex(path) for w in waiting], file=sys.stderr)";
     let _server = Other::python(full, &path);
-    assert_left_alone(&format!("unix://{}", path.display()), "no answer within");
+    assert_leaves_alone(&format!("unix://{}", path.display()), "no answer within");
 }
 
 #[test]
@@ -155,7 +142,7 @@ fn a_server_from_before_redis_6_without_a_password_accepts_any() {
         _ => fake::good(command),
     });
     let url = url.replace("redis://", "redis://:superfluous@");
-    let world = world();
+    let world = with_five_exports();
     let mut command = world.command(&["run", "--format", "json"]);
     command.env("SWEEPER_REDIS", url).env("SWEEPER_CVAT_DATA", &world.root);
     assert_counts(&Run::of(command).exits(0).json(), "export", &[("removed", 5)]);

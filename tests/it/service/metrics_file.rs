@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::export;
 use super::metrics::{assert_counts_equal, assert_valid, samples};
+use crate::company::has_tool;
 use crate::start::Start;
 use crate::world::{DAY, NOW, Run, World, can_be_root, export_name, fifo, tool};
 
@@ -144,10 +145,7 @@ fn a_file_that_cannot_be_read_is_not_started_anew() {
 
 #[test]
 fn a_run_that_is_killed_while_it_writes_leaves_nothing_after_the_next() {
-    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).ended().is_ok();
-    assert!(found || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "needs strace");
-    if !found {
-        eprintln!("left out, needs strace: a run that is killed while it writes metrics");
+    if !has_tool("strace", "a run that is killed while it writes metrics") {
         return;
     }
     let world = World::new();
