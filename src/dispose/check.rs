@@ -31,6 +31,38 @@ pub(super) struct Known<'a> {
     pub(super) has_links: bool,
     /// The removal that was interrupted, if it is completed now.
     pub(super) interrupted: Option<Interrupted>,
+    /// The directories that the check has seen, once it is done.
+    pub(super) dirs: Option<&'a Dirs>,
+}
+
+/// The directories of a tree, as far as they fit.
+#[derive(Debug, Default)]
+pub(super) struct Dirs(Vec<FileId>);
+
+impl Dirs {
+    /// How many are remembered. Beyond that, a directory whose times have moved counts as changed.
+    const MOST: usize = 4096;
+
+    /// As many as a usual tree has.
+    const ROOM: usize = 64;
+
+    fn add(&mut self, id: FileId) {
+        if self.0.is_empty() {
+            self.0.reserve(Self::ROOM);
+        }
+        if self.0.len() < Self::MOST {
+            self.0.push(id);
+        }
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+        self.0.truncate(Self::MOST);
+    }
+
+    fn has(&self, id: FileId) -> bool {
+        self.0.contains(&id)
+    }
 }
 
 /// When a removal was at work that was interrupted.
@@ -61,6 +93,13 @@ impl Known<'_> {
             return metadata.kind != FileKind::Dir
                 && (interrupted.was_at_work(metadata.ctime)
                     || self.rule.is_protected_by(metadata, self.now));
+        }
+        // Another process that removes the same tree moves the times of its directories, too. What it adds has
+        // a newer ctime itself, unless the ctimes of files do not count.
+        if metadata.kind == FileKind::Dir
+            && self.dirs.is_some_and(|dirs| !self.has_links && dirs.has(metadata.id))
+        {
+            return false;
         }
         let changed = match depth {
             // A time that was set by hand, ahead of that change itself, tells of no addition.
@@ -102,11 +141,12 @@ impl Known<'_> {
 pub(super) struct TreeCheck<'a> {
     known: Known<'a>,
     pub(super) skipped: Option<Skipped>,
+    pub(super) dirs: Dirs,
 }
 
 impl<'a> TreeCheck<'a> {
     pub(super) const fn new(known: Known<'a>) -> Self {
-        Self { known, skipped: None }
+        Self { known, skipped: None, dirs: Dirs(Vec::new()) }
     }
 
     /// Whether another process has opened a file that was free.
@@ -127,6 +167,7 @@ impl Visit for TreeCheck<'_> {
 
     fn join(&mut self, other: Self) {
         self.skipped = self.skipped.or(other.skipped);
+        self.dirs.append(other.dirs);
     }
 
     fn enter(
@@ -139,6 +180,7 @@ impl Visit for TreeCheck<'_> {
         if self.known.is_changed(metadata, depth) {
             return self.skip(Skipped::Used);
         }
+        self.dirs.add(metadata.id);
         // An error means no: the next pass asks again.
         let is_locked = || lease::is_locked(dir) != Ok(false);
         if depth > 0 && self.known.probe == InUseProbe::On && is_locked() {

@@ -136,6 +136,7 @@ impl<C: Control> Trees<'_, C> {
             newest: None,
             has_links: false,
             interrupted: Some(found.interrupted),
+            dirs: None,
         };
         let mut remover = TreeRemover::new(known);
         let why = self.check_leftover(found, &tree, known).or_else(|| {

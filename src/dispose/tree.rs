@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::check::{Known, TreeCheck};
+use super::check::{Dirs, Known, TreeCheck};
 use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
 use super::quarantine::{Detached, Quarantines, Returned, Stage};
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
+use crate::fs::local;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
@@ -49,6 +50,7 @@ impl<C: Control> Trees<'_, C> {
             newest: verified.changed(),
             has_links: !verified.freed().linked.is_empty(),
             interrupted: None,
+            dirs: None,
         };
         let Some(top) = verified.object() else {
             let error = io::Error::other("the directory is not open");
@@ -87,22 +89,25 @@ impl<C: Control> Trees<'_, C> {
         top: &std::fs::File,
         mut detached: Detached,
     ) -> (Bytes, Option<Rejection>) {
-        if let Some(why) = self.check(expired, known, top, &detached) {
-            return (Bytes(0), Some(self.put_back(expired, &mut detached, why)));
-        }
+        let dirs = match self.check(expired, known, top, &detached) {
+            Ok(dirs) => dirs,
+            Err(why) => return (Bytes(0), Some(self.put_back(expired, &mut detached, why))),
+        };
         if let Err(error) = detached.approve() {
             let why = Rejection::Failed(failure(expired, Action::Rename, error));
             return (Bytes(0), Some(self.put_back(expired, &mut detached, why)));
         }
-        let mut remover = TreeRemover::new(known);
+        // Elsewhere it is not certain that what is moved into a directory has a newer ctime.
+        let dirs = local::is_local(top).then_some(&dirs);
+        let mut remover = TreeRemover::new(Known { dirs, ..known });
         let quarantine = Arc::clone(&detached.quarantine);
         let tree = WalkContext {
             parent: quarantine.remove.as_fd(),
             parent_id: quarantine.remove_id,
             ..self.context(expired, &detached.name)
         };
-        let walked = walk::walk(&tree, top, known.id, &mut remover);
-        let why = remover.result(walked).map(|why| {
+        let left = remover.until_gone(&tree, top);
+        let why = left.map(|why| {
             let why = rejection(expired, &detached.name, why);
             if is_gone(&why, quarantine.remove.as_fd(), &detached.name) {
                 return why;
@@ -127,33 +132,33 @@ impl<C: Control> Trees<'_, C> {
         (self.ledger.charge(&remover.freed), why)
     }
 
-    /// Looks at the tree as a whole. Why it must not be removed, if so.
+    /// Looks at the tree as a whole: its directories, or why it must not be removed.
     fn check(
         &self,
         expired: &Expired,
         known: Known<'_>,
         top: &std::fs::File,
         detached: &Detached,
-    ) -> Option<Rejection> {
+    ) -> Result<Dirs, Rejection> {
         let check = detached.quarantine.handle(Stage::Check);
         let found = stat::at(check, &detached.name, known.mount, Freshness::Synced);
         match found {
             Ok(metadata) if metadata.id == known.id => {}
-            Ok(_) => return Some(Rejection::Skipped(Skipped::Replaced)),
-            Err(error) => return Some(Rejection::Failed(failure(expired, Action::Stat, error))),
+            Ok(_) => return Err(Rejection::Skipped(Skipped::Replaced)),
+            Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),
         }
         let mut visitor = TreeCheck::new(known);
         if visitor.is_opened() {
-            return Some(Rejection::Skipped(Skipped::InUse));
+            return Err(Rejection::Skipped(Skipped::InUse));
         }
         let tree = WalkContext { parent: check.as_fd(), ..self.context(expired, &detached.name) };
         match walk::walk(&tree, top, known.id, &mut visitor) {
-            ControlFlow::Continue(()) => None,
+            ControlFlow::Continue(()) => Ok(visitor.dirs),
             ControlFlow::Break(Break::Failed(error)) => {
-                Some(failed_in_tree(expired, &detached.name, error))
+                Err(failed_in_tree(expired, &detached.name, error))
             }
             ControlFlow::Break(Break::Stopped | Break::Elsewhere | Break::Enough) => {
-                Some(visitor.skipped.map_or(Rejection::Unreached, Rejection::Skipped))
+                Err(visitor.skipped.map_or(Rejection::Unreached, Rejection::Skipped))
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! It must not unlink by itself: [`super::unlink`] does.
 
+use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
@@ -11,11 +12,15 @@ use rustix::io::Errno;
 use super::check::Known;
 use super::kept::Kept;
 use super::unlink::{remove_empty_directory, remove_file};
+use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::stat::{self, Freshness};
-use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
+use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{Freed, Skipped};
 use crate::rules::{Action, Metadata};
+
+/// How often the removal of a tree begins again while another process removes the same tree.
+const WALKS: usize = 64;
 
 /// Why a tree stays, or the rest of it.
 pub(super) enum Stays {
@@ -47,6 +52,27 @@ impl<'a> TreeRemover<'a> {
             (_, Some(why)) => Some(Stays::Skipped(why)),
             (ControlFlow::Break(_), None) => Some(Stays::Unreached),
         }
+    }
+
+    /// Walks through the tree until it is gone or something in it stays. Where another process that removes the
+    /// same tree removes the directory that a walk is in, the walk is lost and begins again with what is left.
+    pub(super) fn until_gone<C: Control>(
+        &mut self,
+        tree: &WalkContext<'_, C>,
+        top: &File,
+    ) -> Option<Stays> {
+        for _ in 0..WALKS {
+            let walked = walk::walk(tree, top, self.known.id, self);
+            let why = self.result(walked)?;
+            if !matches!(why, Stays::Skipped(Skipped::Gone))
+                || stat::type_at(tree.parent, tree.name).is_none()
+            {
+                return Some(why);
+            }
+            self.kept = Kept::default();
+            self.skipped = None;
+        }
+        Some(Stays::Skipped(Skipped::Gone))
     }
 
     fn skip(&mut self, why: Skipped) -> Flow {

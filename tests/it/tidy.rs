@@ -107,6 +107,7 @@ const DOORS: [Row; 25] = [
             "fs/error.rs",
             "fs/lease.rs",
             "fs/open.rs",
+            "fs/local.rs",
             "fs/rights.rs",
             "fs/root.rs",
             "fs/space.rs",

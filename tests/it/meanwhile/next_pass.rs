@@ -3,7 +3,7 @@
 
 use std::fs::File;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat, renameat};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, openat, renameat, unlinkat};
 
 use super::{count, paused, quarantined, tree};
 use crate::world::{DAY, World, assert_counts};
@@ -69,4 +69,33 @@ fn the_rest_of_a_tree_is_not_removed_while_it_is_locked_or_open() {
     drop(reader);
     assert_counts(&run(), "tmp", &[("seen", 1), ("removed", 1)]);
     assert_eq!(count(&world.path("tmp")), 0);
+}
+
+#[test]
+fn a_tree_that_another_process_removes_at_the_same_time_is_removed() {
+    for removals in [1, 5, 120, 600] {
+        let world = World::new();
+        let path = tree(&world, 800);
+        for number in 0..20 {
+            world.file(format!("tmp/tree/sub/deep-{number}/file"), 20 * DAY);
+            world.file(format!("tmp/tree/other/deep-{number}/file"), 20 * DAY);
+        }
+        world.age_dirs("tmp", 20 * DAY);
+        let open = |path: &str| File::open(world.path("tmp/tree").join(path)).unwrap();
+        let (sub, other) = (open("sub"), open("other"));
+        let deep: Vec<File> = (0..20).map(|number| open(&format!("other/deep-{number}"))).collect();
+        let pass = paused(&world, &[], removals);
+        for (number, dir) in deep.iter().enumerate() {
+            let _ = unlinkat(dir, "file", AtFlags::empty());
+            if number % 2 == 0 {
+                let _ = unlinkat(&other, format!("deep-{number}"), AtFlags::REMOVEDIR);
+            }
+        }
+        for number in 0..400 {
+            let _ = unlinkat(&sub, format!("file-{number}"), AtFlags::empty());
+        }
+        let report = pass.finish().exits(0).json();
+        assert_counts(&report, "tmp", &[("removed", 1), ("failed", 0)]);
+        assert!(!path.exists() && count(&world.path("tmp")) == 0, "after {removals}");
+    }
 }
