@@ -13,6 +13,7 @@
 pub mod error;
 pub mod lease;
 pub mod list;
+mod local;
 pub mod open;
 pub mod root;
 pub mod space;

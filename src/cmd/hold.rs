@@ -53,6 +53,10 @@ pub(super) fn hold(
             drop(lock);
             code
         }
+        Err(NotHeld::OpenFailed(error)) if error.kind() == ErrorKind::InvalidInput => {
+            tracing::error!("cannot hold {}: {error}", shown(path));
+            protocol::ExitCode::Usage.into()
+        }
         Err(NotHeld::OpenFailed(error)) => {
             tracing::error!("cannot hold {}: {error}; it must exist to be held", shown(path));
             protocol::ExitCode::Usage.into()
