@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 
 use crate::fs::PathError;
 use crate::fs::lease::{self, InUse, InUseProbe};
+use crate::fs::stat;
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::protocol::{MemberLeases, Skipped};
 use crate::rules::{Action, FileId, FileKind, Metadata, Moment, Rule};
@@ -31,6 +32,32 @@ pub(super) struct Known<'a> {
     pub(super) has_links: bool,
     /// The removal that was interrupted, if it is completed now.
     pub(super) interrupted: Option<Interrupted>,
+    /// The directories that the check has seen, once it is done.
+    pub(super) dirs: Option<&'a Dirs>,
+}
+
+/// The directories of a tree, as far as they fit.
+#[derive(Debug, Default)]
+pub(super) struct Dirs(Vec<FileId>);
+
+impl Dirs {
+    /// How many are remembered. Beyond that, a directory whose times have moved counts as changed.
+    const MOST: usize = 4096;
+
+    fn add(&mut self, id: FileId) {
+        if self.0.len() < Self::MOST {
+            self.0.push(id);
+        }
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+        self.0.truncate(Self::MOST);
+    }
+
+    fn has(&self, id: FileId) -> bool {
+        self.0.contains(&id)
+    }
 }
 
 /// When a removal was at work that was interrupted.
@@ -47,26 +74,54 @@ impl Interrupted {
     /// Whether something was changed while a removal was at work. The clock of file systems is coarse, so the
     /// bounds count: the first as work, the others as idle.
     fn was_at_work(&self, changed: Moment) -> bool {
-        let is_idle = self.idle.is_some_and(|(from, to)| from <= changed && changed <= to);
-        self.began.is_some_and(|began| changed >= began) && !is_idle
+        self.began.is_some_and(|began| changed >= began) && !self.was_idle(changed)
+    }
+
+    fn was_idle(&self, changed: Moment) -> bool {
+        self.idle.is_some_and(|(from, to)| from <= changed && changed <= to)
+    }
+
+    /// Whether another process has made this directory, has moved it here, or has added or removed something
+    /// in it. `born` is when it was made, where the file system tells.
+    fn is_changed(&self, metadata: &Metadata, born: Option<Moment>, depth: usize) -> bool {
+        let is_new = self.began.is_some_and(|began| born.is_some_and(|born| born >= began));
+        // A removal in a directory moves both of its times to the same moment. A rename moves only the ctime
+        // of the directory itself, as that of the top when it was taken out of reach.
+        let is_moved =
+            depth > 0 && metadata.ctime != metadata.mtime && self.was_at_work(metadata.ctime);
+        let is_written = self.idle.is_some_and(|(ended, _)| metadata.mtime > ended)
+            && self.was_idle(metadata.mtime);
+        is_new || is_moved || is_written
     }
 }
 
 impl Known<'_> {
-    /// Whether something in the tree was added or used since. `depth` is 0 for the top, whose ctime the
-    /// rename has moved.
-    pub(super) fn is_changed(&self, metadata: &Metadata, depth: usize) -> bool {
+    /// Whether something was added to a directory of the tree, or used in it, since. `depth` is 0 for the top,
+    /// whose ctime the rename has moved.
+    pub(super) fn is_changed_dir(&self, dir: &OwnedFd, metadata: &Metadata, depth: usize) -> bool {
         if let Some(interrupted) = &self.interrupted {
-            // The removal has moved the times of directories itself.
-            return metadata.kind != FileKind::Dir
-                && (interrupted.was_at_work(metadata.ctime)
-                    || self.rule.is_protected_by(metadata, self.now));
+            return interrupted.is_changed(metadata, stat::birth(dir), depth);
+        }
+        // Another process that removes the same tree moves the times of its directories, too. What it adds has
+        // a newer ctime itself.
+        if self.dirs.is_some_and(|dirs| !self.has_links && dirs.has(metadata.id)) {
+            return false;
         }
         let changed = if depth == 0 { metadata.mtime } else { metadata.ctime };
-        let counts = metadata.kind == FileKind::Dir || !self.has_links;
+        self.newest.is_some_and(|newest| metadata.links > 0 && changed > newest)
+            || self.rule.is_protected_by(metadata, self.now)
+    }
+
+    /// Whether a member that is not a directory was added or used since.
+    pub(super) fn is_changed(&self, metadata: &Metadata) -> bool {
+        if let Some(interrupted) = &self.interrupted {
+            return interrupted.was_at_work(metadata.ctime)
+                || self.rule.is_protected_by(metadata, self.now);
+        }
         // Without a link, another process is removing it right now.
-        let is_newer =
-            metadata.links > 0 && counts && self.newest.is_some_and(|newest| changed > newest);
+        let is_newer = metadata.links > 0
+            && !self.has_links
+            && self.newest.is_some_and(|newest| metadata.ctime > newest);
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 
@@ -97,11 +152,12 @@ impl Known<'_> {
 pub(super) struct TreeCheck<'a> {
     known: Known<'a>,
     pub(super) skipped: Option<Skipped>,
+    pub(super) dirs: Dirs,
 }
 
 impl<'a> TreeCheck<'a> {
     pub(super) const fn new(known: Known<'a>) -> Self {
-        Self { known, skipped: None }
+        Self { known, skipped: None, dirs: Dirs(Vec::new()) }
     }
 
     /// Whether another process has opened a file that was free.
@@ -122,6 +178,7 @@ impl Visit for TreeCheck<'_> {
 
     fn join(&mut self, other: Self) {
         self.skipped = self.skipped.or(other.skipped);
+        self.dirs.append(other.dirs);
     }
 
     fn enter(
@@ -131,9 +188,10 @@ impl Visit for TreeCheck<'_> {
         depth: usize,
         _moves_atime: bool,
     ) -> Flow {
-        if self.known.is_changed(metadata, depth) {
+        if self.known.is_changed_dir(dir, metadata, depth) {
             return self.skip(Skipped::Used);
         }
+        self.dirs.add(metadata.id);
         if depth > 0 && self.known.probe == InUseProbe::On && lease::is_locked(dir) {
             return self.skip(Skipped::Locked);
         }
@@ -154,7 +212,7 @@ impl Visit for TreeCheck<'_> {
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
-        if self.known.is_changed(metadata, at.depth()) {
+        if self.known.is_changed(metadata) {
             return self.skip(Skipped::Used);
         }
         match self.known.in_use(at, metadata) {

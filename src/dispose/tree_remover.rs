@@ -51,6 +51,12 @@ impl<'a> TreeRemover<'a> {
         }
     }
 
+    /// Prepares it for another walk through what is left.
+    pub(super) fn begin_again(&mut self) {
+        self.kept_levels = 0;
+        self.skipped = None;
+    }
+
     fn skip(&mut self, why: Skipped) -> Flow {
         self.skipped = Some(why);
         ControlFlow::Break(Break::Enough)
@@ -87,19 +93,19 @@ impl Visit for TreeRemover<'_> {
 
     fn enter(
         &mut self,
-        _dir: &OwnedFd,
+        dir: &OwnedFd,
         metadata: &Metadata,
         depth: usize,
         _moves_atime: bool,
     ) -> Flow {
-        if self.known.is_changed(metadata, depth) {
+        if self.known.is_changed_dir(dir, metadata, depth) {
             return self.skip(Skipped::Used);
         }
         ControlFlow::Continue(())
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
-        if self.known.is_changed(metadata, at.depth()) {
+        if self.known.is_changed(metadata) {
             return self.skip(Skipped::Used);
         }
         match self.known.in_use(at, metadata) {
