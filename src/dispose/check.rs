@@ -135,8 +135,11 @@ impl Known<'_> {
             return Ok(None);
         }
         let answer = match self.members.get(metadata.id) {
-            Some(handle) if lease::is_kept(handle) => return Ok(None),
-            Some(_) => InUse::Open,
+            Some(handle) => match lease::is_kept(handle) {
+                Ok(true) => InUse::Free,
+                Ok(false) => InUse::Open,
+                Err(error) => return Err(at.error(Action::Lock, error)),
+            },
             None => lease::probe_at(at.dir, at.name, metadata.links)
                 .map_err(|error| at.error(Action::Open, error))?,
         };
@@ -162,7 +165,7 @@ impl<'a> TreeCheck<'a> {
 
     /// Whether another process has opened a file that was free.
     pub(super) fn is_opened(&self) -> bool {
-        self.known.members.handles().any(|handle| !lease::is_kept(handle))
+        self.known.members.handles().any(|handle| !lease::is_kept(handle).unwrap_or(false))
     }
 
     fn skip(&mut self, why: Skipped) -> Flow {

@@ -101,7 +101,7 @@ impl<C: Control> Trees<'_, C> {
             return None;
         }
         let file = verified.object()?;
-        let answer = match (verified.is_leased(), lease::is_kept(file)) {
+        let answer = match (verified.is_leased(), lease::is_kept(file).unwrap_or(false)) {
             (true, true) => InUse::Free,
             (true, false) => InUse::Open,
             (false, _) => lease::probe(file, metadata.links),

@@ -149,8 +149,11 @@ pub fn probe_at(dir: impl AsFd, name: &CStr, links: u64) -> rustix::io::Result<I
 
 /// Whether the lease that [`probe`] took on this handle is still undisturbed: no other process has opened
 /// the file since.
-pub fn is_kept(file: impl AsFd) -> bool {
-    get_lease(file) == Ok(libc::F_WRLCK)
+///
+/// # Errors
+/// The system does not tell.
+pub fn is_kept(file: impl AsFd) -> io::Result<bool> {
+    Ok(get_lease(file)? == libc::F_WRLCK)
 }
 
 /// Makes room for the descriptors of many leases. To be called before threads are started: whenever the kernel
@@ -215,10 +218,10 @@ fn set_lease(file: impl AsFd, kind: libc::c_int) -> io::Result<()> {
 }
 
 #[expect(unsafe_code, reason = "F_GETLEASE has no safe wrapper in std or rustix")]
-fn get_lease(file: impl AsFd) -> Result<libc::c_int, ()> {
+fn get_lease(file: impl AsFd) -> io::Result<libc::c_int> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed, and there is no argument.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETLEASE) };
-    if result == -1 { Err(()) } else { Ok(result) }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -277,16 +280,16 @@ mod tests {
         let reader = File::open(&path).unwrap();
         let file = File::open(&path).unwrap();
         assert_eq!(probe(&file, 1), InUse::Open);
-        assert!(!is_kept(&file), "there is no lease");
+        assert!(!is_kept(&file).unwrap(), "there is no lease");
         drop(reader);
         assert_eq!(probe(&file, 1), InUse::Free);
-        assert!(is_kept(&file));
+        assert!(is_kept(&file).unwrap());
         let flags = libc::O_NONBLOCK;
         let opened =
             std::os::unix::fs::OpenOptionsExt::custom_flags(File::options().read(true), flags)
                 .open(&path);
         assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert!(!is_kept(&file), "the kernel has asked for it back");
+        assert!(!is_kept(&file).unwrap(), "the kernel has asked for it back");
     }
 
     #[test]
