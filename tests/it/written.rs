@@ -1,9 +1,8 @@
 //! What is written to a tree while a pass looks at it and removes it: a write that succeeds is never lost, and
 //! the tree stays.
 //!
-//! Here a watcher writes as soon as the sweeper has opened files. [`moments`] writes at every moment in turn, [`interleaved`]
-//! does everything else at every moment,
-//! and [`changes`] makes other changes.
+//! Here a watcher writes as soon as the sweeper has opened files. [`moments`] writes at every moment in turn,
+//! [`interleaved`] does everything else at every moment, and [`changes`] makes other changes.
 
 mod changes;
 mod interleaved;

@@ -2,6 +2,8 @@
 //! writes, moves files in and out, moves whole entries out and gives their names to new ones.
 //!
 //! What it has made or moved is there after that pass and the next one, and no private directory is left.
+//! There are thousands of combinations, so a sample of them is tried, the same one each time;
+//! `SWEEPER_TESTS_FAULTS=all` tries all.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -158,31 +160,33 @@ fn try_at(name: &str, act: Act, moment: &Moment<'_>, is_killed: bool) -> Option<
     Some(true)
 }
 
+/// One of so many moments is tried.
+const STEP: usize = 6;
+
 /// Tries every act after every call of these, some of them by each of two threads.
 fn try_all(is_killed: bool) {
     let (next, succeeded) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let some: Vec<_> = CALLS.iter().flat_map(|calls| ACTS.map(|act| (*calls, act))).collect();
+    // Each act begins at another moment, so that all moments are among them.
+    let step =
+        if std::env::var("SWEEPER_TESTS_FAULTS").is_ok_and(|all| all == "all") { 1 } else { STEP };
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while let Some((calls, (name, act))) =
-                    some.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    for count in 1.. {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((calls, (name, act))) = some.get(at) else { break };
+                    for count in (1 + at % step..).step_by(step) {
                         let moment = Moment { calls, count };
-                        match try_at(name, *act, &moment, is_killed) {
-                            None => break,
-                            Some(done) => {
-                                succeeded.fetch_add(usize::from(done), Ordering::Relaxed);
-                            }
-                        }
+                        let Some(done) = try_at(name, *act, &moment, is_killed) else { break };
+                        succeeded.fetch_add(usize::from(done), Ordering::Relaxed);
                     }
                 }
             });
         }
     });
     let succeeded = succeeded.into_inner();
-    assert!(succeeded > 300, "{succeeded} acts succeeded");
+    assert!(succeeded > 60, "{succeeded} acts succeeded");
 }
 
 #[test]
