@@ -130,19 +130,7 @@ impl<C: Control> Trees<'_, C> {
         let fail = |action, error: io::Error| failure(found, Stage::Remove, name, action, error);
         let tree = match open_tree(found, name) {
             Ok(tree) => tree,
-            // Only trees are renamed to here, so it is not one of ours.
-            Err((Action::Open, Errno::NOTDIR | Errno::LOOP)) => {
-                return self.put_leftover_back(found, Stage::Remove, name, each);
-            }
-            Err((Action::Open, Errno::NOENT)) => return,
-            Err((Action::Lock, Errno::WOULDBLOCK)) => {
-                let kind = OutcomeKind::Skipped(Skipped::Locked);
-                return each(settled(name, kind, Bytes(0)));
-            }
-            Err((action, error)) => {
-                let failure = fail(action, error.into());
-                return each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
-            }
+            Err((action, error)) => return self.not_opened(found, name, action, error, each),
         };
         // What is not recognized any more is kept.
         let Ok(rule) = found.quarantine.rule_of(name, &tree.metadata) else {
@@ -192,6 +180,31 @@ impl<C: Control> Trees<'_, C> {
             Some(Stays::Unreached) => fail(Action::RemoveTree, Errno::INTR.into()),
         };
         each(settled(name, OutcomeKind::Failed(&failure), freed));
+    }
+
+    /// What becomes of an entry in `remove` that could not be opened as a tree.
+    fn not_opened(
+        &self,
+        found: &Found,
+        name: &CStr,
+        action: Action,
+        error: Errno,
+        each: &mut dyn FnMut(Recovered<'_>),
+    ) {
+        match (action, error) {
+            // Only trees are renamed to here, so it is not one of ours.
+            (Action::Open, Errno::NOTDIR | Errno::LOOP) => {
+                self.put_leftover_back(found, Stage::Remove, name, each);
+            }
+            (Action::Open, Errno::NOENT) => {}
+            (Action::Lock, Errno::WOULDBLOCK) => {
+                each(settled(name, OutcomeKind::Skipped(Skipped::Locked), Bytes(0)));
+            }
+            _ => {
+                let failure = failure(found, Stage::Remove, name, action, error.into());
+                each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
+            }
+        }
     }
 
     /// Looks at what is left of a tree as a whole. Why it must not be removed, if so.

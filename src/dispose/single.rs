@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::failure::failure;
 use super::quarantine::{Detached, Stage, is_refusal};
-use super::tree::Trees;
+use super::tree::{Trees, not_detached};
 use super::unlink::remove_file;
 use crate::control::Control;
 use crate::fs::lease::{self, InUse, InUseProbe};
@@ -31,13 +31,11 @@ impl<C: Control> Trees<'_, C> {
             LockKind::Application => in_place(verified.expired()),
             LockKind::Flock | LockKind::Unlocked => self.out_of_reach(&verified, now),
         };
-        match why {
-            Some(why) => Err(verified.reject(why, Bytes(0))),
-            None => {
-                let freed = self.ledger.charge(verified.freed());
-                Ok(verified.removed(freed))
-            }
+        if let Some(why) = why {
+            return Err(verified.reject(why, Bytes(0)));
         }
+        let freed = self.ledger.charge(verified.freed());
+        Ok(verified.removed(freed))
     }
 
     /// Takes the entry out of reach and removes it there. Why it is not gone, if it is not.
@@ -57,7 +55,7 @@ impl<C: Control> Trees<'_, C> {
                 }
                 why
             }
-            Err(error) => Some(self.not_detached(expired, error)),
+            Err(error) => Some(not_detached(expired, error)),
         }
     }
 

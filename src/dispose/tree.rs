@@ -65,7 +65,7 @@ impl<C: Control> Trees<'_, C> {
                 self.note_in_place(expired, &error);
                 self.remove_in_place(expired, known, top)
             }
-            Err(error) => (Bytes(0), Some(self.not_detached(expired, error))),
+            Err(error) => (Bytes(0), Some(not_detached(expired, error))),
         };
         match why {
             None => Ok(verified.removed(freed)),
@@ -82,21 +82,6 @@ impl<C: Control> Trees<'_, C> {
                  where another process can still reach them"
             ),
         );
-    }
-
-    /// Why an entry stays that could not be taken out of reach.
-    pub(super) fn not_detached(&self, expired: &Expired, error: io::Error) -> Rejection {
-        let directory = expired.directory();
-        let is_mount_point = || {
-            let found =
-                stat::at(&directory.handle, expired.name(), directory.mount, Freshness::Cached);
-            found.is_ok_and(|found| found.is_mount_point)
-        };
-        match Errno::from_io_error(&error) {
-            Some(Errno::NOENT) => Rejection::Skipped(Skipped::Gone),
-            Some(Errno::BUSY) if is_mount_point() => Rejection::Skipped(Skipped::MountPoint),
-            _ => Rejection::Failed(failure(expired, Action::Rename, error)),
-        }
     }
 
     /// Checks and removes a tree that is out of reach. Why it is not gone, if it is not.
@@ -281,6 +266,20 @@ impl<C: Control> Trees<'_, C> {
             name,
             mount: directory.mount,
         }
+    }
+}
+
+/// Why an entry stays that could not be taken out of reach.
+pub(super) fn not_detached(expired: &Expired, error: io::Error) -> Rejection {
+    let directory = expired.directory();
+    let is_mount_point = || {
+        let found = stat::at(&directory.handle, expired.name(), directory.mount, Freshness::Cached);
+        found.is_ok_and(|found| found.is_mount_point)
+    };
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOENT) => Rejection::Skipped(Skipped::Gone),
+        Some(Errno::BUSY) if is_mount_point() => Rejection::Skipped(Skipped::MountPoint),
+        _ => Rejection::Failed(failure(expired, Action::Rename, error)),
     }
 }
 

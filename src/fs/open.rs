@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
@@ -104,10 +105,8 @@ fn on_mount(dir: impl AsFd, name: &CStr, flags: OFlags) -> rustix::io::Result<Ow
 /// Whether no other user can put something else under a name in this directory, root aside. An ACL that allows
 /// it shows in the bits of the group.
 pub fn is_private(dir: impl AsFd) -> bool {
-    let is_ours = |found: rustix::fs::Stat| {
-        found.st_uid == rustix::process::geteuid().as_raw() && found.st_mode & 0o022 == 0
-    };
-    fstat(dir).is_ok_and(is_ours)
+    static USER: LazyLock<u32> = LazyLock::new(|| rustix::process::geteuid().as_raw());
+    fstat(dir).is_ok_and(|found| found.st_uid == *USER && found.st_mode & 0o022 == 0)
 }
 
 /// Opens a regular file to lock it, never to read it. Anything else is not opened, because that has effects of
@@ -121,11 +120,11 @@ pub fn file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
         return on_mount(dir, name, FILE);
     }
     let seen = on_mount(dir, name, SEEN)?;
-    match kind(&seen)? {
-        FileType::RegularFile => reopen(&seen),
-        FileType::Symlink => Err(Errno::LOOP),
-        _ => Err(Errno::NXIO),
+    let kind = kind(&seen)?;
+    if kind == FileType::RegularFile {
+        return reopen(&seen);
     }
+    Err(if kind == FileType::Symlink { Errno::LOOP } else { Errno::NXIO })
 }
 
 /// Opens what a listing of `dir` says is a regular file. In a directory that is not private, the handle only
@@ -156,13 +155,11 @@ pub fn reopen(seen: impl AsFd) -> rustix::io::Result<OwnedFd> {
 /// What the system says; `InvalidInput` for anything else, which is not opened.
 pub fn file_or_dir(path: &Path) -> io::Result<OwnedFd> {
     let seen = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    match kind(&seen)? {
-        FileType::RegularFile | FileType::Directory => Ok(reopen(&seen)?),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is neither a regular file nor a directory",
-        )),
+    if matches!(kind(&seen)?, FileType::RegularFile | FileType::Directory) {
+        return Ok(reopen(&seen)?);
     }
+    let why = "it is neither a regular file nor a directory";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
 
 fn kind(seen: impl AsFd) -> rustix::io::Result<FileType> {

@@ -69,8 +69,8 @@ const OLD: [&str; 8] = [
     "tmp/tree",
     "tmp/tree-2",
     "tmp/empty",
-    "tasks/1/tmp/file",
-    "tasks/1/tmp/tree",
+    "tasks/1/tmp/other",
+    "tasks/1/tmp/work",
     "tasks/1/export_cache",
 ];
 const FRESH: [&str; 9] = [
@@ -100,7 +100,7 @@ fn world() -> World {
     world.dir("jobs", 0);
     world.file("tmp/tree-2/x/y", 40 * DAY);
     world.dir("tmp/empty", 40 * DAY);
-    for path in ["file", "tree/x", "tree/sub/y"] {
+    for path in ["other", "work/x", "work/sub/y"] {
         world.file(format!("tasks/1/tmp/{path}"), 40 * DAY);
     }
     for path in ["tasks/1/export_cache/x", "tasks/1/export_cache/sub/y"] {
@@ -157,7 +157,7 @@ fn sample(all: usize) -> usize {
     match std::env::var("SWEEPER_TESTS_FAULTS").as_deref() {
         Ok("all") => all,
         Ok(number) => number.parse().unwrap(),
-        Err(_) => 100,
+        Err(_) => 90,
     }
 }
 

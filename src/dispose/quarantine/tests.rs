@@ -55,7 +55,7 @@ fn a_tree_whose_name_was_taken_comes_back_beside_it() {
 fn adopted(directory: &Arc<Directory>, name: &CStr) -> (Quarantine, Interrupted) {
     match Quarantine::adopt(directory, name).unwrap() {
         Adopted::Yes(quarantine, interrupted) => (quarantine, interrupted),
-        other => panic!("{other:?}"),
+        other @ (Adopted::No | Adopted::Foreign(_)) => panic!("{other:?}"),
     }
 }
 

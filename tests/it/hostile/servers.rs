@@ -9,7 +9,7 @@ use super::{OLD, sweeping, within};
 use crate::start::Start;
 use crate::world::{Run, World, assert_counts, can_be_root, tool};
 
-/// A FUSE file system on a file, whose server answers nothing. Whoever asks for its metadata waits.
+/// A FUSE file system on a file, whose server answers nothing. A process that asks for its metadata waits.
 struct Silent {
     path: PathBuf,
     _server: File,

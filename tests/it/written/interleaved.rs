@@ -168,8 +168,8 @@ fn try_all(is_killed: bool) {
     let (next, succeeded) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let some: Vec<_> = CALLS.iter().flat_map(|calls| ACTS.map(|act| (*calls, act))).collect();
     // Each act begins at another moment, so that all moments are among them.
-    let step =
-        if std::env::var("SWEEPER_TESTS_FAULTS").is_ok_and(|all| all == "all") { 1 } else { STEP };
+    let is_all = std::env::var("SWEEPER_TESTS_FAULTS").is_ok_and(|which| which == "all");
+    let step = if is_all { 1 } else { STEP };
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
