@@ -74,6 +74,42 @@ pub(super) enum Stage {
     Remove,
 }
 
+/// Why an entry is not in quarantine.
+#[derive(Debug)]
+pub(super) enum NotDetached {
+    /// The system refuses the rename, or the directory that it needs, and will refuse it again. The entry can
+    /// be removed in place.
+    Refused(io::Error),
+    /// Anything else. The entry stays, and the next pass tries again.
+    Failed(io::Error),
+}
+
+impl NotDetached {
+    const REFUSALS: [Errno; 12] = [
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::ROFS,
+        Errno::XDEV,
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::MLINK,
+        Errno::NAMETOOLONG,
+        Errno::INVAL,
+        Errno::NOSYS,
+        Errno::OPNOTSUPP,
+        Errno::NOLCK,
+    ];
+
+    /// The error of a rename, or of making or locking a directory.
+    fn of(error: Errno) -> Self {
+        if Self::REFUSALS.contains(&error) {
+            Self::Refused(error.into())
+        } else {
+            Self::Failed(error.into())
+        }
+    }
+}
+
 /// What a return to the own name came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Returned {
@@ -85,17 +121,21 @@ pub(super) enum Returned {
 
 impl Quarantines {
     /// Takes the entry `name` in `directory` out of reach.
-    pub(super) fn detach(&self, directory: &Arc<Directory>, name: &CStr) -> io::Result<Detached> {
+    pub(super) fn detach(
+        &self,
+        directory: &Arc<Directory>,
+        name: &CStr,
+    ) -> Result<Detached, NotDetached> {
         let listed = directory.listed.as_ref().unwrap_or(directory);
         let quarantine = self.of(listed)?;
-        let inner = names::inner_name(directory, listed, name)?;
-        rename_new(&directory.handle, name, &quarantine.check, &inner)?;
+        let inner = names::inner_name(directory, listed, name).map_err(NotDetached::Failed)?;
+        rename_new(&directory.handle, name, &quarantine.check, &inner).map_err(NotDetached::of)?;
         let (home, original) = (Arc::clone(directory), name.to_owned());
         Ok(Detached { quarantine, name: inner, stage: Stage::Check, home, original })
     }
 
     /// The quarantine beside the entries of `directory`.
-    fn of(&self, directory: &Arc<Directory>) -> io::Result<Arc<Quarantine>> {
+    fn of(&self, directory: &Arc<Directory>) -> Result<Arc<Quarantine>, NotDetached> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.iter().find(|known| known.parent.id == directory.id) {
             return Ok(Arc::clone(known));
@@ -110,13 +150,13 @@ impl Quarantines {
 }
 
 impl Quarantine {
-    fn create(parent: &Arc<Directory>) -> io::Result<Self> {
+    fn create(parent: &Arc<Directory>) -> Result<Self, NotDetached> {
         for _ in 0..TRIES {
             let name = names::unique();
-            mkdirat(&parent.handle, &name, Mode::RWXU)?;
+            mkdirat(&parent.handle, &name, Mode::RWXU).map_err(NotDetached::of)?;
             match Self::fill(parent, &name) {
                 // Another sweeper has found it before it was locked, and has removed it.
-                Err(error) if is_taken(&error) => {}
+                Err(NotDetached::Failed(error)) if is_taken(&error) => {}
                 filled => {
                     return filled.inspect_err(|_| {
                         let _ = remove_empty_directory(&parent.handle, &name);
@@ -124,13 +164,14 @@ impl Quarantine {
                 }
             }
         }
-        Err(Errno::AGAIN.into())
+        Err(NotDetached::Failed(Errno::AGAIN.into()))
     }
 
     /// Locks the new directory `name` and makes the stages in it.
-    fn fill(parent: &Arc<Directory>, name: &CStr) -> io::Result<Self> {
-        let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
-        flock(&top, FlockOperation::NonBlockingLockExclusive)?;
+    fn fill(parent: &Arc<Directory>, name: &CStr) -> Result<Self, NotDetached> {
+        let top = open::dir(&parent.handle, name, Across::SameMount);
+        let top = top.map_err(NotDetached::Failed)?.handle;
+        flock(&top, FlockOperation::NonBlockingLockExclusive).map_err(NotDetached::of)?;
         let stages = stages_in(&top).inspect_err(|_| tear_down(&parent.handle, name, &top));
         let (check, remove, remove_id) = stages?;
         let (parent, name) = (Arc::clone(parent), name.to_owned());
@@ -234,17 +275,20 @@ fn is_taken(error: &io::Error) -> bool {
 }
 
 /// Makes and opens the stages in a new quarantine: `check`, and `remove` with its identity.
-fn stages_in(top: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd, FileId)> {
+fn stages_in(top: &OwnedFd) -> Result<(OwnedFd, OwnedFd, FileId), NotDetached> {
     if stat::birth(top).is_none() {
-        mkdirat(top, BEGAN, Mode::RWXU)?;
+        mkdirat(top, BEGAN, Mode::RWXU).map_err(NotDetached::of)?;
     }
     for stage in [CHECK, REMOVE] {
-        mkdirat(top, stage, Mode::RWXU)?;
+        mkdirat(top, stage, Mode::RWXU).map_err(NotDetached::of)?;
     }
-    let check = open::dir(top, CHECK, Across::SameMount)?.handle;
-    let remove = open::dir(top, REMOVE, Across::SameMount)?.handle;
-    let (remove_id, _) = stat::id_and_mount(&remove)?;
-    Ok((check, remove, remove_id))
+    let open = || -> io::Result<_> {
+        let check = open::dir(top, CHECK, Across::SameMount)?.handle;
+        let remove = open::dir(top, REMOVE, Across::SameMount)?.handle;
+        let (remove_id, _) = stat::id_and_mount(&remove)?;
+        Ok((check, remove, remove_id))
+    };
+    open().map_err(NotDetached::Failed)
 }
 
 /// Removes the quarantine `name`, which is open as `top`. What is not empty stays for the next pass.
@@ -255,28 +299,6 @@ fn tear_down(parent: impl AsFd, name: &CStr, top: impl AsFd) {
         let _ = remove_empty_directory(&top, BEGAN);
         let _ = remove_empty_directory(&parent, name);
     }
-}
-
-/// Whether an entry can be removed in place when this error prevents its rename: the system refuses the
-/// rename, and will refuse it again. After any other error the entry stays, and the next pass tries again.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::ACCESS
-                | Errno::PERM
-                | Errno::ROFS
-                | Errno::XDEV
-                | Errno::NOSPC
-                | Errno::DQUOT
-                | Errno::MLINK
-                | Errno::NAMETOOLONG
-                | Errno::INVAL
-                | Errno::NOSYS
-                | Errno::OPNOTSUPP
-                | Errno::NOLCK
-        )
-    )
 }
 
 /// A rename that replaces nothing. Where the file system does not support that (NFS), the target is looked at

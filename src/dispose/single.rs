@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::failure::failure;
-use super::quarantine::{Detached, Stage, is_refusal};
+use super::quarantine::{Detached, NotDetached, Stage};
 use super::tree::{Trees, not_detached};
 use super::unlink::remove_file;
 use crate::control::Control;
@@ -48,14 +48,14 @@ impl<C: Control> Trees<'_, C> {
                 gone @ Some(Rejection::Skipped(Skipped::Gone)) => gone,
                 Some(why) => Some(self.put_back(expired, &mut detached, why)),
             },
-            Err(error) if is_refusal(&error) => {
+            Err(NotDetached::Refused(error)) => {
                 let why = in_place(expired);
                 if why.is_none() {
                     self.note_in_place(expired, &error);
                 }
                 why
             }
-            Err(error) => Some(not_detached(expired, error)),
+            Err(NotDetached::Failed(error)) => Some(not_detached(expired, error)),
         }
     }
 

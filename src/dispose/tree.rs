@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::check::{Dirs, Known, TreeCheck};
 use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
-use super::quarantine::{Detached, Quarantines, Returned, Stage, is_refusal};
+use super::quarantine::{Detached, NotDetached, Quarantines, Returned, Stage};
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
@@ -61,11 +61,11 @@ impl<C: Control> Trees<'_, C> {
         let directory = Arc::clone(expired.directory());
         let (freed, why) = match self.quarantines.detach(&directory, expired.name()) {
             Ok(detached) => self.remove_detached(expired, known, top, detached),
-            Err(error) if is_refusal(&error) => {
+            Err(NotDetached::Refused(error)) => {
                 self.note_in_place(expired, &error);
                 self.remove_in_place(expired, known, top)
             }
-            Err(error) => (Bytes(0), Some(not_detached(expired, error))),
+            Err(NotDetached::Failed(error)) => (Bytes(0), Some(not_detached(expired, error))),
         };
         match why {
             None => Ok(verified.removed(freed)),

@@ -136,7 +136,11 @@ impl Visit for TreeRemover<'_> {
         match stat::at(at.dir, at.name, self.known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == dir.metadata.id => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.vanished(level),
-            Ok(_) | Err(_) => self.skip(Skipped::Replaced)?,
+            Ok(_) => self.skip(Skipped::Replaced)?,
+            Err(error) => {
+                self.keep(at, at.error(Action::Stat, error));
+                return ControlFlow::Continue(Next::Up);
+            }
         }
         match remove_empty_directory(at.dir, at.name) {
             Ok(()) => {
