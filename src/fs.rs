@@ -7,13 +7,14 @@
 //! - [`walk`]: whole trees, in bounded memory.
 //! - [`lease`]: whether another process has a file open or locked.
 //! - [`root`]: the data root, and directories that are never one.
+//! - [`local`]: whether a file system is on this machine.
 //! - [`space`]: how full a file system is.
 //! - [`error`]: an error at a path.
 
 pub mod error;
 pub mod lease;
 pub mod list;
-mod local;
+pub mod local;
 pub mod open;
 pub mod root;
 pub mod space;

@@ -18,6 +18,7 @@ use super::quarantine::{Detached, NotDetached, Quarantines, Returned, Stage};
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
+use crate::fs::local;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
@@ -103,7 +104,9 @@ impl<C: Control> Trees<'_, C> {
             let why = Rejection::Failed(failure(expired, Action::Rename, error));
             return (Bytes(0), Some(self.put_back(expired, &mut detached, why)));
         }
-        let mut remover = TreeRemover::new(Known { dirs: Some(&dirs), ..known });
+        // Elsewhere it is not certain that what is moved into a directory has a newer ctime.
+        let dirs = local::is_local(top).then_some(&dirs);
+        let mut remover = TreeRemover::new(Known { dirs, ..known });
         let why = self.remove_members(expired, known.id, top, &mut remover, &detached);
         let why = why.map(|why| self.settle_rest(expired, why, remover.removed, &mut detached));
         (self.ledger.charge(&remover.freed), why)

@@ -20,7 +20,7 @@ const LOCAL: [i64; 8] = [
 ];
 
 /// Whether an open file is on a file system that never answers from a cache of what a server has said.
-pub(super) fn is_local(file: impl AsFd) -> bool {
+pub fn is_local(file: impl AsFd) -> bool {
     fstatfs(file).is_ok_and(|found| LOCAL.contains(&(found.f_type & 0xffff_ffff)))
 }
 
