@@ -28,6 +28,12 @@ pub struct FileInspector<'a, C> {
     probe: InUseProbe,
 }
 
+/// Whether a file is in use, and whether a lease on it is held now.
+struct Asked {
+    in_use: InUse,
+    is_leased: bool,
+}
+
 impl<'a, C: Control> FileInspector<'a, C> {
     /// Walks through trees end early when `control` says so, and are shared with idle workers.
     pub fn new(control: &'a C, notes: &'a Notes, probe: InUseProbe) -> Self {
@@ -41,7 +47,7 @@ impl<'a, C: Control> FileInspector<'a, C> {
     fn content(
         &self,
         rechecked: &Rechecked,
-        in_use: InUse,
+        Asked { in_use, is_leased }: Asked,
         now: Moment,
     ) -> Result<Content, Rejection> {
         let expired = rechecked.expired();
@@ -49,7 +55,7 @@ impl<'a, C: Control> FileInspector<'a, C> {
         match (metadata.kind, rechecked.object()) {
             (FileKind::Dir, Some(top)) => self.tree(expired, top, now),
             (FileKind::File, Some(_)) => {
-                let mut content = Content::default();
+                let mut content = Content { is_leased, ..Content::default() };
                 content.freed.add(metadata);
                 content.skipped = match in_use {
                     InUse::Free => None,
@@ -75,14 +81,16 @@ impl<'a, C: Control> FileInspector<'a, C> {
         }
     }
 
-    /// Whether another process has a claimed file open. If not, a lease on it is held from now on.
-    fn file_in_use(&self, claimed: &Claimed) -> InUse {
+    /// Whether another process has a claimed file open. If not, and if it has no other name, a lease on it is
+    /// held from now on.
+    fn file_in_use(&self, claimed: &Claimed) -> Asked {
         let metadata = claimed.expired().metadata();
         match claimed.object() {
             Some(file) if self.probe == InUseProbe::On && metadata.kind == FileKind::File => {
-                lease::probe(file, metadata.id.dev, metadata.links)
+                let in_use = lease::probe(file, metadata.id.dev, metadata.links);
+                Asked { in_use, is_leased: in_use == InUse::Free && metadata.links == 1 }
             }
-            _ => InUse::Free,
+            _ => Asked { in_use: InUse::Free, is_leased: false },
         }
     }
 
@@ -122,7 +130,7 @@ impl<C: Control> Inspector for FileInspector<'_, C> {
         let expired = claimed.expired();
         let directory: Arc<Directory> = Arc::clone(expired.directory());
         // Before the look: what is written until then has a newer time, and later writers wait.
-        let in_use = self.file_in_use(&claimed);
+        let asked = self.file_in_use(&claimed);
         let looked =
             stat::at(&directory.handle, expired.name(), directory.mount, Freshness::Synced);
         let metadata = match looked {
@@ -136,7 +144,7 @@ impl<C: Control> Inspector for FileInspector<'_, C> {
             }
         };
         let rechecked = claimed.recheck(metadata, now)?;
-        match self.content(&rechecked, in_use, now) {
+        match self.content(&rechecked, asked, now) {
             Ok(content) => rechecked.verify(content, now),
             Err(why) => Err(rechecked.reject(why)),
         }

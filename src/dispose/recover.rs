@@ -3,7 +3,8 @@
 //! It must not touch one whose process is still at work, which its lock says, nor one that belongs to another
 //! user. A tree in `check` returns to its name and is judged like any other. A tree in `remove` was verified
 //! and its removal had begun, so the rest of it is removed. If another process has something in it open or
-//! locked, it stays for the next pass; if something was added or used, it returns to its name.
+//! locked, it stays for the next pass; if something was added or used, it returns to its name. So does whatever
+//! is not a tree.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -16,7 +17,7 @@ use rustix::fs::{FlockOperation, RawDir, flock};
 use rustix::io::Errno;
 
 use super::check::{Interrupted, Known, TreeCheck};
-use super::quarantine::{Quarantine, Returned, Stage};
+use super::quarantine::{Adopted, Quarantine, Returned, Stage};
 use super::tree::Trees;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
@@ -55,11 +56,15 @@ impl<C: Control> Trees<'_, C> {
         each: &mut dyn FnMut(Recovered<'_>),
     ) {
         let found = match Quarantine::adopt(directory, name) {
-            Ok(Some((quarantine, interrupted))) => {
+            Ok(Adopted::Yes(quarantine, interrupted)) => {
                 Found { quarantine: Arc::new(quarantine), interrupted, now }
             }
-            // Another pass is at work, or it is not one of ours.
-            Ok(None) => return,
+            Ok(Adopted::No) => return,
+            Ok(Adopted::Foreign(why)) => {
+                let path = directory.path_of(name);
+                let note = format!("{path:?} was left alone: {why}");
+                return self.notes.add(&directory.zone.name, note);
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => return,
             Err(error) => {
                 let hint = hint(&directory.handle, Some(name), Action::Open, &error);
@@ -68,11 +73,23 @@ impl<C: Control> Trees<'_, C> {
                 return each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
             }
         };
-        for name in names(found.quarantine.handle(Stage::Check)) {
-            self.put_leftover_back(&found, Stage::Check, &name, each);
-        }
-        for name in names(found.quarantine.handle(Stage::Remove)) {
-            self.complete(&found, &name, each);
+        for stage in [Stage::Check, Stage::Remove] {
+            let names = match names(found.quarantine.handle(stage)) {
+                Ok(names) => names,
+                Err(error) => {
+                    let path = found.quarantine.path(stage);
+                    let zone = &directory.zone.name;
+                    let failure = Failure::new(zone, Action::List, path, error.into(), None);
+                    each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
+                    continue;
+                }
+            };
+            for name in names {
+                match stage {
+                    Stage::Check => self.put_leftover_back(&found, Stage::Check, &name, each),
+                    Stage::Remove => self.complete(&found, &name, each),
+                }
+            }
         }
     }
 
@@ -85,7 +102,7 @@ impl<C: Control> Trees<'_, C> {
         each: &mut dyn FnMut(Recovered<'_>),
     ) {
         let zone = &found.quarantine.zone().name;
-        let put_back = || {
+        let put_back = || -> io::Result<_> {
             let mut detached = found.quarantine.leftover(stage, name)?;
             detached.withdraw()?;
             Ok((detached.put_back()?, detached))
@@ -99,6 +116,8 @@ impl<C: Control> Trees<'_, C> {
                 zone,
                 format!("an interrupted removal left an entry, which is now {beside:?}"),
             ),
+            // Another process has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 let failure = failure(found, stage, name, Action::Rename, error);
                 each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
@@ -111,14 +130,7 @@ impl<C: Control> Trees<'_, C> {
         let fail = |action, error: io::Error| failure(found, Stage::Remove, name, action, error);
         let tree = match open_tree(found, name) {
             Ok(tree) => tree,
-            Err((Action::Lock, Errno::WOULDBLOCK)) => {
-                let kind = OutcomeKind::Skipped(Skipped::Locked);
-                return each(settled(name, kind, Bytes(0)));
-            }
-            Err((action, error)) => {
-                let failure = fail(action, error.into());
-                return each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
-            }
+            Err((action, error)) => return self.not_opened(found, name, action, error, each),
         };
         // What is not recognized any more is kept.
         let Ok(rule) = found.quarantine.rule_of(name, &tree.metadata) else {
@@ -168,6 +180,31 @@ impl<C: Control> Trees<'_, C> {
             Some(Stays::Unreached) => fail(Action::RemoveTree, Errno::INTR.into()),
         };
         each(settled(name, OutcomeKind::Failed(&failure), freed));
+    }
+
+    /// What becomes of an entry in `remove` that could not be opened as a tree.
+    fn not_opened(
+        &self,
+        found: &Found,
+        name: &CStr,
+        action: Action,
+        error: Errno,
+        each: &mut dyn FnMut(Recovered<'_>),
+    ) {
+        match (action, error) {
+            // Only trees are renamed to here, so it is not one of ours.
+            (Action::Open, Errno::NOTDIR | Errno::LOOP) => {
+                self.put_leftover_back(found, Stage::Remove, name, each);
+            }
+            (Action::Open, Errno::NOENT) => {}
+            (Action::Lock, Errno::WOULDBLOCK) => {
+                each(settled(name, OutcomeKind::Skipped(Skipped::Locked), Bytes(0)));
+            }
+            _ => {
+                let failure = failure(found, Stage::Remove, name, action, error.into());
+                each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
+            }
+        }
     }
 
     /// Looks at what is left of a tree as a whole. Why it must not be removed, if so.
@@ -223,15 +260,16 @@ const fn settled<'a>(name: &'a CStr, kind: OutcomeKind<'a>, freed: Bytes) -> Rec
     Recovered::Settled(name, kind, freed)
 }
 
-/// The names in an open directory; those that could be read.
-fn names(dir: impl AsFd) -> Vec<CString> {
+/// The names in an open directory.
+fn names(dir: impl AsFd) -> rustix::io::Result<Vec<CString>> {
     let mut buffer = Vec::with_capacity(16 * 1024);
     let mut listing = RawDir::new(dir, buffer.spare_capacity_mut());
     let mut names = Vec::new();
-    while let Some(Ok(entry)) = listing.next() {
+    while let Some(entry) = listing.next() {
+        let entry = entry?;
         if !is_dot(entry.file_name()) {
             names.push(entry.file_name().to_owned());
         }
     }
-    names
+    Ok(names)
 }

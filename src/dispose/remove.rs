@@ -5,19 +5,13 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use rustix::io::Errno;
-
-use super::failure::failure;
 use super::ledger::Ledger;
 use super::quarantine::Quarantines;
 use super::tree::Trees;
-use super::unlink::remove_file;
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
-use crate::protocol::{
-    Directory, Disposer, Notes, Recovered, Rejected, Rejection, Removed, Skipped, Verified,
-};
-use crate::rules::{Action, Bytes, FileKind, Moment};
+use crate::protocol::{Directory, Disposer, Notes, Recovered, Rejected, Removed, Verified};
+use crate::rules::{FileKind, Moment};
 
 /// Removes entries from the file system.
 #[derive(Debug)]
@@ -28,28 +22,19 @@ pub struct Unlink<'a, C> {
 impl<'a, C: Control> Unlink<'a, C> {
     /// Walks through trees end early when `control` says so, and are shared with idle workers.
     pub fn new(control: &'a C, notes: &'a Notes, probe: InUseProbe) -> Self {
-        let (ledger, quarantines) = (Ledger::default(), Quarantines::default());
+        let (ledger, quarantines) = (Ledger::default(), Quarantines::new());
         Self { trees: Trees { control, notes, probe, ledger, quarantines } }
     }
 }
 
 impl<C: Control> Disposer for Unlink<'_, C> {
     fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
-        let expired = verified.expired();
-        if expired.metadata().kind == FileKind::Dir {
-            return self.trees.remove(verified, now);
-        }
-        let why = match remove_file(&expired.directory().handle, expired.name()) {
-            Ok(()) => {
-                let freed = self.trees.ledger.charge(verified.freed());
-                return Ok(verified.removed(freed));
+        match verified.expired().metadata().kind {
+            FileKind::Dir => self.trees.remove(verified, now),
+            FileKind::File | FileKind::Symlink | FileKind::Special => {
+                self.trees.remove_single(verified, now)
             }
-            Err(Errno::NOENT) => Rejection::Skipped(Skipped::Gone),
-            // A directory has its name now.
-            Err(Errno::ISDIR) => Rejection::Skipped(Skipped::Replaced),
-            Err(error) => Rejection::Failed(failure(expired, Action::Unlink, error.into())),
-        };
-        Err(verified.reject(why, Bytes(0)))
+        }
     }
 
     fn recover(

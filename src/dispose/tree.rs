@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::check::{Dirs, Known, TreeCheck};
 use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
-use super::quarantine::{Detached, Quarantines, Returned, Stage};
+use super::quarantine::{Detached, NotDetached, Quarantines, Returned, Stage};
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
@@ -60,25 +60,28 @@ impl<C: Control> Trees<'_, C> {
         let directory = Arc::clone(expired.directory());
         let (freed, why) = match self.quarantines.detach(&directory, expired.name()) {
             Ok(detached) => self.remove_detached(expired, known, top, detached),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (Bytes(0), Some(Rejection::Skipped(Skipped::Gone)))
-            }
-            Err(error) => {
-                self.notes.add(
-                    &directory.zone.name,
-                    format!(
-                        "trees could not be renamed before their removal ({}): they were removed in \
-                         place, where another process can still reach them",
-                        units::error(&error)
-                    ),
-                );
+            Err(NotDetached::Refused(error)) => {
+                self.note_in_place(expired, &error);
                 self.remove_in_place(expired, known, top)
             }
+            Err(NotDetached::Failed(error)) => (Bytes(0), Some(not_detached(expired, error))),
         };
         match why {
             None => Ok(verified.removed(freed)),
             Some(why) => Err(verified.reject(why, freed)),
         }
+    }
+
+    /// Says that an entry was removed where it is, and why.
+    pub(super) fn note_in_place(&self, expired: &Expired, error: &io::Error) {
+        self.notes.add(
+            &expired.directory().zone.name,
+            format!(
+                "entries could not be renamed before their removal ({}): they were removed in place, \
+                 where another process can still reach them",
+                units::error(error)
+            ),
+        );
     }
 
     /// Checks and removes a tree that is out of reach. Why it is not gone, if it is not.
@@ -91,6 +94,9 @@ impl<C: Control> Trees<'_, C> {
     ) -> (Bytes, Option<Rejection>) {
         let dirs = match self.check(expired, known, top, &detached) {
             Ok(dirs) => dirs,
+            Err(Rejection::Skipped(Skipped::Gone)) => {
+                return (Bytes(0), Some(Rejection::Skipped(Skipped::Gone)));
+            }
             Err(why) => return (Bytes(0), Some(self.put_back(expired, &mut detached, why))),
         };
         if let Err(error) = detached.approve() {
@@ -100,36 +106,53 @@ impl<C: Control> Trees<'_, C> {
         // Elsewhere it is not certain that what is moved into a directory has a newer ctime.
         let dirs = local::is_local(top).then_some(&dirs);
         let mut remover = TreeRemover::new(Known { dirs, ..known });
-        let quarantine = Arc::clone(&detached.quarantine);
+        let why = self.remove_members(expired, top, &mut remover, &detached);
+        let why = why.map(|why| self.settle_rest(expired, why, remover.removed, &mut detached));
+        (self.ledger.charge(&remover.freed), why)
+    }
+
+    /// Removes all that is in a tree, and its top. Why something is left, if so.
+    fn remove_members(
+        &self,
+        expired: &Expired,
+        top: &std::fs::File,
+        remover: &mut TreeRemover<'_>,
+        detached: &Detached,
+    ) -> Option<Rejection> {
+        let quarantine = &detached.quarantine;
         let tree = WalkContext {
             parent: quarantine.remove.as_fd(),
             parent_id: quarantine.remove_id,
             ..self.context(expired, &detached.name)
         };
-        let left = remover.until_gone(&tree, top);
-        let why = left.map(|why| {
-            let why = rejection(expired, &detached.name, why);
-            if is_gone(&why, quarantine.remove.as_fd(), &detached.name) {
-                return why;
-            }
-            if remover.removed == 0 {
-                return self.put_back(expired, &mut detached, why);
-            }
-            if matches!(why, Rejection::Skipped(_)) {
-                // Another process has written or opened something: the rest is not ours to complete.
-                let hint = format!("{} of its entries were removed", remover.removed);
-                let why = in_part(expired, why, &hint);
-                return self.put_back(expired, &mut detached, why);
-            }
-            let rest = quarantine.path_of(Stage::Remove, &detached.name);
-            let hint = format!(
-                "{} of its entries were removed; the rest is in {rest:?}, and the next run completes \
-                 the removal",
-                remover.removed
-            );
-            in_part(expired, why, &hint)
-        });
-        (self.ledger.charge(&remover.freed), why)
+        let left = remover.until_gone(&tree, top)?;
+        Some(rejection(expired, &detached.name, left))
+    }
+
+    /// What becomes of a tree that is not gone, of which `removed` entries are.
+    fn settle_rest(
+        &self,
+        expired: &Expired,
+        why: Rejection,
+        removed: u64,
+        detached: &mut Detached,
+    ) -> Rejection {
+        let quarantine = Arc::clone(&detached.quarantine);
+        if is_gone(&why, quarantine.remove.as_fd(), &detached.name) {
+            return why;
+        }
+        if removed == 0 {
+            return self.put_back(expired, detached, why);
+        }
+        let removed = format!("{removed} of its entries were removed");
+        if matches!(why, Rejection::Skipped(_)) {
+            // Another process has written or opened something: the rest is not ours to complete.
+            return self.put_back(expired, detached, in_part(expired, why, &removed));
+        }
+        let rest = quarantine.path_of(Stage::Remove, &detached.name);
+        let hint =
+            format!("{removed}; the rest is in {rest:?}, and the next run completes the removal");
+        in_part(expired, why, &hint)
     }
 
     /// Looks at the tree as a whole: its directories, or why it must not be removed.
@@ -141,10 +164,12 @@ impl<C: Control> Trees<'_, C> {
         detached: &Detached,
     ) -> Result<Dirs, Rejection> {
         let check = detached.quarantine.handle(Stage::Check);
-        let found = stat::at(check, &detached.name, known.mount, Freshness::Synced);
-        match found {
+        match stat::at(check, &detached.name, known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == known.id => {}
             Ok(_) => return Err(Rejection::Skipped(Skipped::Replaced)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Rejection::Skipped(Skipped::Gone));
+            }
             Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),
         }
         let mut visitor = TreeCheck::new(known);
@@ -163,8 +188,13 @@ impl<C: Control> Trees<'_, C> {
         }
     }
 
-    /// Gives a tree its name again; the rejection, with the reason if that is not possible.
-    fn put_back(&self, expired: &Expired, detached: &mut Detached, why: Rejection) -> Rejection {
+    /// Gives an entry its name again; the rejection, with the reason if that is not possible.
+    pub(super) fn put_back(
+        &self,
+        expired: &Expired,
+        detached: &mut Detached,
+        why: Rejection,
+    ) -> Rejection {
         let zone = &expired.directory().zone.name;
         match detached.withdraw().and_then(|()| detached.put_back()) {
             Ok(Returned::Yes) => why,
@@ -205,7 +235,13 @@ impl<C: Control> Trees<'_, C> {
             if remover.removed == 0 || is_gone {
                 return why;
             }
-            in_part(expired, why, &format!("{} of its entries were removed", remover.removed))
+            // Unlike in quarantine, no later pass can tell our removals from use by another process.
+            let hint = format!(
+                "{} of its entries were removed, so its directories count as used now: the rest goes when it \
+                 has expired again",
+                remover.removed
+            );
+            in_part(expired, why, &hint)
         });
         (self.ledger.charge(&remover.freed), why)
     }
@@ -221,6 +257,20 @@ impl<C: Control> Trees<'_, C> {
             name,
             mount: directory.mount,
         }
+    }
+}
+
+/// Why an entry stays that could not be taken out of reach.
+pub(super) fn not_detached(expired: &Expired, error: io::Error) -> Rejection {
+    let directory = expired.directory();
+    let is_mount_point = || {
+        let found = stat::at(&directory.handle, expired.name(), directory.mount, Freshness::Cached);
+        found.is_ok_and(|found| found.is_mount_point)
+    };
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOENT) => Rejection::Skipped(Skipped::Gone),
+        Some(Errno::BUSY) if is_mount_point() => Rejection::Skipped(Skipped::MountPoint),
+        _ => Rejection::Failed(failure(expired, Action::Rename, error)),
     }
 }
 

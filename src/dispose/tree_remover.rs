@@ -105,19 +105,19 @@ impl Visit for TreeRemover<'_> {
 
     fn enter(
         &mut self,
-        _dir: &OwnedFd,
+        dir: &OwnedFd,
         metadata: &Metadata,
         depth: usize,
         _moves_atime: bool,
     ) -> Flow {
-        if self.known.is_changed(metadata, depth) {
+        if self.known.is_changed_dir(dir, metadata, depth) {
             return self.skip(Skipped::Used);
         }
         ControlFlow::Continue(())
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
-        if self.known.is_changed(metadata, at.depth()) {
+        if self.known.is_changed(metadata) {
             return self.skip(Skipped::Used);
         }
         match self.known.in_use(at, metadata) {
@@ -147,7 +147,11 @@ impl Visit for TreeRemover<'_> {
         match stat::at(at.dir, at.name, self.known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == dir.metadata.id => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.vanished(level),
-            Ok(_) | Err(_) => self.skip(Skipped::Replaced)?,
+            Ok(_) => self.skip(Skipped::Replaced)?,
+            Err(error) => {
+                self.kept.keep(at, at.error(Action::Stat, error));
+                return ControlFlow::Continue(Next::Up);
+            }
         }
         match remove_empty_directory(at.dir, at.name) {
             Ok(()) => {

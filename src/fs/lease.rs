@@ -129,8 +129,11 @@ pub fn probe_at(dir: impl AsFd, name: &CStr, metadata: &Metadata) -> rustix::io:
 
 /// Whether the lease that [`probe`] took on this handle is still undisturbed: no other process has opened
 /// the file since.
-pub fn is_kept(file: impl AsFd) -> bool {
-    get_lease(file) == Ok(libc::F_WRLCK)
+///
+/// # Errors
+/// The system does not tell.
+pub fn is_kept(file: impl AsFd) -> io::Result<bool> {
+    Ok(get_lease(file)? == libc::F_WRLCK)
 }
 
 /// Makes room for the descriptors of many leases. To be called before threads are started: whenever the kernel
@@ -270,10 +273,10 @@ fn set_lease(file: impl AsFd, kind: libc::c_int) -> io::Result<()> {
 }
 
 #[expect(unsafe_code, reason = "F_GETLEASE has no safe wrapper in std or rustix")]
-fn get_lease(file: impl AsFd) -> Result<libc::c_int, ()> {
+fn get_lease(file: impl AsFd) -> io::Result<libc::c_int> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed, and there is no argument.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETLEASE) };
-    if result == -1 { Err(()) } else { Ok(result) }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,9 +30,10 @@ use rustix::io::Errno;
 use self::frame::Frame;
 use self::names::Names;
 pub use self::parts::WalkContext;
-use self::parts::{Shared, visit as visit_names};
+use self::parts::{NamesAt, Shared, visit as visit_names};
 pub use self::visit::{Break, EntryRef, Flow, Leaving, Next, Visit};
 use super::list::is_dot;
+use super::local;
 use super::open::{self, Across};
 use super::stat;
 use crate::control::Control;
@@ -91,7 +92,7 @@ pub fn walk<V: Visit, C: Control>(
             return ControlFlow::Break(Break::Failed(at.error(Action::Open, error)));
         }
     };
-    let shared = Shared::new(tree);
+    let shared = Shared::new(tree, local::is_local(&handle));
     let mut walk = Walk::new(&shared, visitor, Vec::new(), Vec::new());
     walk.enter(tree.name.to_owned(), metadata, Arc::new(handle), moves_atime)?;
     walk.run()
@@ -170,7 +171,9 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
         let Some(handle) = frame.handle.as_ref().map(Arc::clone) else {
             return ControlFlow::Continue(());
         };
-        let at = EntryRef { dir: handle.as_fd(), name: c"", trail, base: shared.tree.path };
+        let entry = EntryRef { dir: handle.as_fd(), name: c"", trail, base: shared.tree.path };
+        let is_private = visitor.opens_files() && open::is_private(&handle);
+        let at = NamesAt { entry, is_private };
         let dirs = Mutex::default();
         let visited = visit_names(shared, at, names, &dirs, 0..names.count(), *visitor);
         frame.subdirs.append(&mut dirs.into_inner().unwrap_or_else(PoisonError::into_inner));

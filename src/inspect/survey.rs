@@ -136,7 +136,7 @@ impl Visit for Survey<'_> {
 
     fn join(&mut self, other: Self) {
         let Self { content, in_use_unknown, moves_atime, ignores_a_time, .. } = other;
-        let Content { newest, skipped, freed, changed, members } = content;
+        let Content { newest, skipped, freed, changed, members, is_leased: _ } = content;
         self.content.newest = self.content.newest.max(newest);
         self.content.changed = self.content.changed.max(changed);
         self.content.skipped = self.content.skipped.or(skipped);

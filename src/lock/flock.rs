@@ -7,12 +7,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fs2::FileExt;
-use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use crate::fs::lease::turn::Turn;
@@ -181,14 +180,8 @@ pub enum NotHeld {
 /// Why it is not held.
 pub fn wait_for(path: &Path, wait: Duration) -> Result<File, NotHeld> {
     let start = Instant::now();
-    // NONBLOCK, so that the open of a FIFO does not wait for a writer.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     loop {
-        let object = File::options()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)
-            .map_err(NotHeld::OpenFailed)?;
+        let object = File::from(open::file_or_dir(path).map_err(NotHeld::OpenFailed)?);
         match FileExt::try_lock_exclusive(&object) {
             // A sweeper may have removed the file meanwhile; then its name leads elsewhere.
             Ok(()) if has_name(&object, path)? => {

@@ -151,7 +151,7 @@ impl Rechecked {
         if let Some(skipped) = content.skipped {
             return Err(Rejected { newest, ..self.claimed.reject(Rejection::Skipped(skipped)) });
         }
-        let Content { freed, changed, members, .. } = content;
+        let Content { freed, changed, members, is_leased, .. } = content;
         let Claimed { expired, guard } = self.claimed;
         // Its own metadata was judged when it was read again. Only its content is new.
         let expired = if newest.is_some() {
@@ -160,7 +160,7 @@ impl Rechecked {
         } else {
             expired
         };
-        Ok(Verified { expired, guard, freed, changed, members })
+        Ok(Verified { expired, guard, freed, changed, members, is_leased })
     }
 
     /// Releases the lock; the entry stays.
@@ -182,6 +182,8 @@ pub struct Content {
     pub changed: Option<Moment>,
     /// The leases that are held on files in a directory.
     pub members: MemberLeases,
+    /// A lease is held on the file itself, through the handle of its lock.
+    pub is_leased: bool,
 }
 
 /// What a removal gives back to the file system.
@@ -231,6 +233,7 @@ pub struct Verified {
     freed: Freed,
     changed: Option<Moment>,
     members: MemberLeases,
+    is_leased: bool,
 }
 
 impl Verified {
@@ -252,6 +255,11 @@ impl Verified {
     /// The newest ctime that the second look saw in a directory.
     pub const fn changed(&self) -> Option<Moment> {
         self.changed
+    }
+
+    /// Whether a lease is held on the file itself: another process that opens it breaks the lease.
+    pub const fn is_leased(&self) -> bool {
+        self.is_leased
     }
 
     /// What its removal frees, by the second look.

@@ -12,7 +12,9 @@ mod plumbing;
 mod races;
 mod removals;
 mod rights;
+mod servers;
 mod special;
+mod swapped;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -6,6 +6,7 @@ mod cli;
 mod company;
 mod deploy;
 mod exporter;
+mod faults;
 mod hostile;
 mod interrupted;
 mod laws;

@@ -99,13 +99,16 @@ const DOORS: [Row; 25] = [
         &[
             "cmd/hold.rs",
             "dispose/quarantine.rs",
+            "dispose/quarantine/adopt.rs",
+            "dispose/quarantine/names.rs",
             "dispose/recover.rs",
-            "dispose/remove.rs",
+            "dispose/single.rs",
             "dispose/tree.rs",
             "dispose/tree_remover.rs",
             "dispose/unlink.rs",
             "fs/error.rs",
             "fs/lease.rs",
+            "fs/local.rs",
             "fs/open.rs",
             "fs/local.rs",
             "fs/rights.rs",
@@ -114,6 +117,7 @@ const DOORS: [Row; 25] = [
             "fs/stat.rs",
             "fs/walk.rs",
             "fs/walk/inside.rs",
+            "fs/walk/parts.rs",
             "lock/exclusive.rs",
             "lock/flock.rs",
             "lock/redis/keys.rs",
@@ -144,7 +148,7 @@ const EVERYWHERE: [&str; 3] = ["serde", "thiserror", "tracing"];
 /// What is dangerous, or is made in one place, and the files that it stands in.
 const PLACES: [Row; 17] = [
     ("unlinkat(", &["dispose/unlink.rs"]),
-    // Only a tree that is taken out of reach, or comes back, is renamed.
+    // Only an entry that is taken out of reach, or comes back, is renamed.
     ("renameat_with(", &["dispose/quarantine.rs"]),
     ("unsafe {", &["fs/lease.rs"]),
     ("SystemTime::now", &["os/clock.rs"]),

@@ -9,7 +9,8 @@ use super::*;
 use crate::control::Unlimited;
 use crate::dispose::DryRun;
 use crate::inspect::tests::Setup;
-use crate::rules::LastUse;
+use crate::protocol::{Rejection, Skipped};
+use crate::rules::{Bytes, LastUse};
 
 fn dispose(setup: &Setup, verified: Verified) -> Result<Removed, Rejected> {
     let notes = Notes::default();

@@ -35,7 +35,11 @@ impl<V: Visit, C: Control> Walk<'_, V, C> {
                 let is_inside = match stat::at(handle, c"..", tree.mount, Freshness::Synced) {
                     Ok(metadata) => metadata.id == above,
                     // Another process removed it, so it stays empty.
-                    Err(error) => error.kind() == io::ErrorKind::NotFound,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+                    Err(error) => {
+                        let error = self.at(at).error(Action::OpenParent, error);
+                        return ControlFlow::Break(Break::Failed(error));
+                    }
                 };
                 if !is_inside {
                     return self.moved_away(at);
