@@ -11,6 +11,7 @@ mod ledger;
 mod quarantine;
 mod recover;
 mod remove;
+mod server_clock;
 mod tree;
 mod tree_remover;
 mod unlink;

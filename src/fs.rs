@@ -8,9 +8,11 @@
 //! - [`lease`]: whether another process has a file open or locked.
 //! - [`root`]: the data root, and directories that are never one.
 //! - [`space`]: how full a file system is.
+//! - [`file_system`]: whether a server keeps the files.
 //! - [`error`]: an error at a path.
 
 pub mod error;
+pub mod file_system;
 pub mod lease;
 pub mod list;
 pub mod open;

@@ -10,6 +10,7 @@ use crate::fs::PathError;
 use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::protocol::{MemberLeases, Skipped};
+use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, FileId, FileKind, Metadata, Moment, Rule};
 
 /// A tree, and what the look before said about it.
@@ -154,6 +155,9 @@ impl Visit for TreeCheck<'_> {
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
+        if is_removed_in_use(at.name.to_bytes()) {
+            return self.skip(Skipped::InUse);
+        }
         if self.known.is_changed(metadata, at.depth()) {
             return self.skip(Skipped::Used);
         }

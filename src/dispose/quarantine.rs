@@ -13,6 +13,9 @@
 //! finds one whose lock is free ([`super::recover`]): a tree in `check` returns to its name, and the removal
 //! of a tree in `remove` is completed.
 
+mod rename;
+mod served;
+
 use std::ffi::{CStr, CString};
 use std::fmt::Write;
 use std::io;
@@ -21,16 +24,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{FlockOperation, Mode, RenameFlags, flock, mkdirat, renameat, renameat_with};
+use rustix::fs::{FlockOperation, Mode, flock, mkdirat};
 use rustix::io::Errno;
 
+use self::rename::{look_up, rename_new};
+use self::served::ServerLock;
 use super::check::Interrupted;
 use super::unlink::remove_empty_directory;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
-use crate::protocol::Directory;
+use crate::protocol::{Directory, Storage};
 use crate::rules::names::QUARANTINE;
-use crate::rules::{FileId, KeptReason, Metadata, Rule, Shape, Zone};
+use crate::rules::{FileId, FileSystem, KeptReason, Metadata, Moment, Rule, Shape, Zone};
 
 /// How many are kept open at once. Each has three descriptors.
 const KEPT: usize = 16;
@@ -48,6 +53,8 @@ pub(super) struct Quarantine {
     name: CString,
     /// The directory itself, locked.
     top: OwnedFd,
+    /// On a server, where that lock is known to this machine only: the one that others see.
+    server_lock: Option<ServerLock>,
     check: OwnedFd,
     pub(super) remove: OwnedFd,
     pub(super) remove_id: FileId,
@@ -91,13 +98,18 @@ impl Quarantines {
         let listed = directory.listed.as_ref().unwrap_or(directory);
         let quarantine = self.of(listed)?;
         let inner = name_in_quarantine(directory, listed, name)?;
+        let change = directory.change();
         rename_new(&directory.handle, name, &quarantine.check, &inner)?;
+        drop(change);
+        if directory.storage.file_system.is_served() {
+            look_up(&quarantine.check, &inner);
+        }
         let (home, original) = (Arc::clone(directory), name.to_owned());
         Ok(Detached { quarantine, name: inner, stage: Stage::Check, home, original })
     }
 
     /// The quarantine beside the entries of `directory`.
-    fn of(&self, directory: &Arc<Directory>) -> io::Result<Arc<Quarantine>> {
+    pub(super) fn of(&self, directory: &Arc<Directory>) -> io::Result<Arc<Quarantine>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.iter().find(|known| known.parent.id == directory.id) {
             return Ok(Arc::clone(known));
@@ -120,13 +132,18 @@ impl Quarantine {
             let top = open::dir(&parent.handle, &name, Across::SameMount)?.handle;
             // A pass that finds it before it is locked sees that it is empty.
             flock(&top, FlockOperation::NonBlockingLockExclusive)?;
+            let server_lock = if parent.storage.file_system.is_served() {
+                Some(ServerLock::take(&top)?.ok_or(Errno::WOULDBLOCK)?)
+            } else {
+                None
+            };
             mkdirat(&top, CHECK, private)?;
             mkdirat(&top, REMOVE, private)?;
             let check = open::dir(&top, CHECK, Across::SameMount)?.handle;
             let remove = open::dir(&top, REMOVE, Across::SameMount)?.handle;
             let (remove_id, _) = stat::id_and_mount(&remove)?;
             let (parent, name) = (Arc::clone(parent), name.clone());
-            Ok(Self { parent, name, top, check, remove, remove_id })
+            Ok(Self { parent, name, top, server_lock, check, remove, remove_id })
         };
         make().inspect_err(|_| {
             let _ = remove_empty_directory(&parent.handle, &name);
@@ -149,22 +166,22 @@ impl Quarantine {
             let path = home.path_of(&step);
             let dir = home.dir.join(std::ffi::OsStr::from_bytes(step.to_bytes()));
             let (zone, listed) = (Arc::clone(&home.zone), Some(Arc::clone(&self.parent)));
-            home = Arc::new(Directory { zone, path, dir, handle, id, mount, listed });
+            let storage = Storage::on(home.storage.file_system);
+            home = Arc::new(Directory { zone, path, dir, handle, id, mount, listed, storage });
         }
         let (quarantine, name) = (Arc::clone(self), inner.to_owned());
         Ok(Detached { quarantine, name, stage, home, original })
     }
 
     /// One that another process left behind, if its lock is free and it belongs to this user; and when that
-    /// process was at work.
+    /// process was at work. On a server it belongs to this user if it looks like `ours`.
     pub(super) fn adopt(
         parent: &Arc<Directory>,
         name: &CStr,
+        ours: Option<&Self>,
     ) -> io::Result<Option<(Self, Interrupted)>> {
         let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
-        let seen = rustix::fs::fstat(&top)?;
-        let is_private = seen.st_mode & 0o777 == 0o700;
-        if !is_private || seen.st_uid != rustix::process::geteuid().as_raw() {
+        if !is_own(&top, ours)? {
             return Ok(None);
         }
         match flock(&top, FlockOperation::NonBlockingLockExclusive) {
@@ -173,6 +190,13 @@ impl Quarantine {
         }
         let changed = || Ok::<_, io::Error>(stat::handle(&top, parent.mount)?.mtime);
         let ended = changed()?;
+        let server_lock = match ours {
+            None => None,
+            Some(_) => match ServerLock::take(&top)? {
+                None => return Ok(None),
+                taken => taken,
+            },
+        };
         let inner = |stage: &CStr| {
             let is_new = match mkdirat(&top, stage, Mode::RWXU) {
                 Ok(()) => true,
@@ -187,7 +211,7 @@ impl Quarantine {
         let interrupted = Interrupted { began: stat::birth(&top), idle };
         let (remove_id, _) = stat::id_and_mount(&remove)?;
         let (parent, name) = (Arc::clone(parent), name.to_owned());
-        let found = Self { parent, name, top, check, remove, remove_id };
+        let found = Self { parent, name, top, server_lock, check, remove, remove_id };
         Ok(Some((found, interrupted)))
     }
 
@@ -217,6 +241,16 @@ impl Quarantine {
         self.parent.mount
     }
 
+    /// The file system that it is on.
+    pub(super) fn file_system(&self) -> FileSystem {
+        self.parent.storage.file_system
+    }
+
+    /// The server's time when it was made; `None` on a local file system.
+    pub(super) fn made(&self) -> io::Result<Option<Moment>> {
+        self.server_lock.as_ref().map(ServerLock::made).transpose()
+    }
+
     /// The path of an entry in a stage, as people see it.
     pub(super) fn path_of(&self, stage: Stage, name: &CStr) -> PathBuf {
         self.path(stage).join(std::ffi::OsStr::from_bytes(name.to_bytes()))
@@ -231,12 +265,39 @@ impl Quarantine {
 
 impl Drop for Quarantine {
     fn drop(&mut self) {
+        let _change = self.parent.change();
+        if let Some(lock) = self.server_lock.take() {
+            lock.release(&self.top);
+            // An SMB server removes a directory only when no handle of it is open.
+            close(&mut self.check, &self.parent);
+            close(&mut self.remove, &self.parent);
+        }
         // What is not empty stays for the next pass.
         for stage in [CHECK, REMOVE] {
             let _ = remove_empty_directory(&self.top, stage);
         }
+        if self.file_system().is_served() {
+            close(&mut self.top, &self.parent);
+        }
         let _ = remove_empty_directory(&self.parent.handle, &self.name);
     }
+}
+
+/// Closes a handle: one of `instead` takes its place.
+fn close(handle: &mut OwnedFd, instead: &Directory) {
+    if let Ok(other) = instead.handle.try_clone() {
+        *handle = other;
+    }
+}
+
+/// Whether a private directory belongs to this user.
+fn is_own(top: impl AsFd, ours: Option<&Quarantine>) -> io::Result<bool> {
+    if let Some(ours) = ours {
+        return served::are_alike(top, &ours.top);
+    }
+    let seen = rustix::fs::fstat(top)?;
+    let is_private = seen.st_mode & 0o777 == 0o700;
+    Ok(is_private && seen.st_uid == rustix::process::geteuid().as_raw())
 }
 
 impl Detached {
@@ -256,6 +317,15 @@ impl Detached {
         Ok(())
     }
 
+    /// Whether the file that arrived in the quarantine may be this one, as far as only its server can say.
+    pub(super) fn may_be(&self, id: FileId) -> io::Result<bool> {
+        if self.quarantine.file_system() != FileSystem::Nfs {
+            return Ok(true);
+        }
+        let dir = self.quarantine.handle(self.stage);
+        Ok(served::listed_inode(dir, &self.name)? == Some(id.ino))
+    }
+
     /// The directory that it came from, and its name there.
     pub(super) fn into_home(self) -> (Arc<Directory>, CString) {
         (self.home, self.original)
@@ -265,6 +335,7 @@ impl Detached {
     pub(super) fn put_back(&self) -> io::Result<Returned> {
         let from = self.quarantine.handle(self.stage);
         let to = &self.home.handle;
+        let _change = self.home.change();
         match rename_new(from, &self.name, to, &self.original) {
             Ok(()) => return Ok(Returned::Yes),
             Err(Errno::EXIST | Errno::NOTEMPTY) => {}
@@ -283,20 +354,6 @@ impl Detached {
 
 const CHECK: &CStr = c"check";
 const REMOVE: &CStr = c"remove";
-
-/// A rename that replaces nothing. Where the file system does not support that (NFS), the target is looked at
-/// first.
-fn rename_new(from: impl AsFd, name: &CStr, to: impl AsFd, new: &CStr) -> rustix::io::Result<()> {
-    match renameat_with(&from, name, &to, new, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            if stat::type_at(&to, new).is_some() {
-                return Err(Errno::EXIST);
-            }
-            renameat(&from, name, &to, new)
-        }
-        renamed => renamed,
-    }
-}
 
 /// The name of an entry in the quarantine of `listed`.
 fn name_in_quarantine(

@@ -21,7 +21,7 @@ use super::tree::Trees;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::PathError;
-use crate::fs::error::hint;
+use crate::fs::error::{hint, is_gone};
 use crate::fs::list::is_dot;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
@@ -54,13 +54,13 @@ impl<C: Control> Trees<'_, C> {
         now: Moment,
         each: &mut dyn FnMut(Recovered<'_>),
     ) {
-        let found = match Quarantine::adopt(directory, name) {
+        let found = match self.adopt(directory, name) {
             Ok(Some((quarantine, interrupted))) => {
                 Found { quarantine: Arc::new(quarantine), interrupted, now }
             }
             // Another pass is at work, or it is not one of ours.
             Ok(None) => return,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => return,
+            Err(error) if is_gone(&error) => return,
             Err(error) => {
                 let hint = hint(&directory.handle, Some(name), Action::Open, &error);
                 let path = directory.path_of(name);
@@ -74,6 +74,19 @@ impl<C: Control> Trees<'_, C> {
         for name in names(found.quarantine.handle(Stage::Remove)) {
             self.complete(&found, &name, each);
         }
+    }
+
+    /// The private directory of a process that is gone, and when that was at work.
+    fn adopt(
+        &self,
+        directory: &Arc<Directory>,
+        name: &CStr,
+    ) -> io::Result<Option<(Quarantine, Interrupted)>> {
+        if !directory.storage.file_system.is_served() {
+            return Quarantine::adopt(directory, name, None);
+        }
+        let ours = self.quarantines.of(directory)?;
+        Quarantine::adopt(directory, name, Some(&ours))
     }
 
     /// Returns a tree whose removal must not be completed.
@@ -192,6 +205,7 @@ impl<C: Control> Trees<'_, C> {
             path: &tree.path,
             name: tree.name,
             mount: found.quarantine.mount(),
+            file_system: found.quarantine.file_system(),
         }
     }
 }

@@ -15,8 +15,10 @@ use super::check::{Known, TreeCheck};
 use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
 use super::quarantine::{Detached, Quarantines, Returned, Stage};
+use super::server_clock::ServerClocks;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
+use crate::fs::error::is_gone;
 use crate::fs::lease::InUseProbe;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
@@ -31,6 +33,7 @@ pub(super) struct Trees<'a, C> {
     pub(super) probe: InUseProbe,
     pub(super) ledger: Ledger,
     pub(super) quarantines: Quarantines,
+    pub(super) clocks: ServerClocks,
 }
 
 impl<C: Control> Trees<'_, C> {
@@ -57,9 +60,7 @@ impl<C: Control> Trees<'_, C> {
         let directory = Arc::clone(expired.directory());
         let (freed, why) = match self.quarantines.detach(&directory, expired.name()) {
             Ok(detached) => self.remove_detached(expired, known, top, detached),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (Bytes(0), Some(Rejection::Skipped(Skipped::Gone)))
-            }
+            Err(error) if is_gone(&error) => (Bytes(0), Some(Rejection::Skipped(Skipped::Gone))),
             Err(error) => {
                 self.notes.add(
                     &directory.zone.name,
@@ -102,7 +103,7 @@ impl<C: Control> Trees<'_, C> {
         let walked = walk::walk(&tree, top, known.id, &mut remover);
         let why = remover.result(walked).map(|why| {
             let why = rejection(expired, &detached.name, why);
-            if is_gone(&why, quarantine.remove.as_fd(), &detached.name) {
+            if has_vanished(&why, quarantine.remove.as_fd(), &detached.name) {
                 return why;
             }
             if remover.removed == 0 {
@@ -139,6 +140,11 @@ impl<C: Control> Trees<'_, C> {
             Ok(metadata) if metadata.id == known.id => {}
             Ok(_) => return Some(Rejection::Skipped(Skipped::Replaced)),
             Err(error) => return Some(Rejection::Failed(failure(expired, Action::Stat, error))),
+        }
+        match detached.may_be(known.id) {
+            Ok(true) => {}
+            Ok(false) => return Some(Rejection::Skipped(Skipped::Replaced)),
+            Err(error) => return Some(Rejection::Failed(failure(expired, Action::List, error))),
         }
         let mut visitor = TreeCheck::new(known);
         if visitor.is_opened() {
@@ -189,12 +195,13 @@ impl<C: Control> Trees<'_, C> {
         known: Known<'_>,
         top: &std::fs::File,
     ) -> (Bytes, Option<Rejection>) {
+        let _change = expired.directory().change();
         let mut remover = TreeRemover::new(known);
         let tree = self.context(expired, expired.name());
         let walked = walk::walk(&tree, top, known.id, &mut remover);
         let why = remover.result(walked).map(|why| {
             let why = rejection(expired, expired.name(), why);
-            let is_gone = is_gone(&why, expired.directory().handle.as_fd(), expired.name());
+            let is_gone = has_vanished(&why, expired.directory().handle.as_fd(), expired.name());
             if remover.removed == 0 || is_gone {
                 return why;
             }
@@ -213,13 +220,14 @@ impl<C: Control> Trees<'_, C> {
             path: &directory.path,
             name,
             mount: directory.mount,
+            file_system: directory.storage.file_system,
         }
     }
 }
 
 /// Whether another process has removed all that was left of a tree.
-fn is_gone(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
-    matches!(why, Rejection::Skipped(Skipped::Gone)) && stat::type_at(dir, name).is_none()
+fn has_vanished(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    matches!(why, Rejection::Skipped(Skipped::Gone)) && !stat::exists(dir, name)
 }
 
 /// A part of the tree is gone and the rest stays: always a failure, whatever the reason.

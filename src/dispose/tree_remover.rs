@@ -2,7 +2,6 @@
 //!
 //! It must not unlink by itself: [`super::unlink`] does.
 
-use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
@@ -11,9 +10,11 @@ use rustix::io::Errno;
 use super::check::Known;
 use super::unlink::{remove_empty_directory, remove_file};
 use crate::fs::PathError;
+use crate::fs::error::is_gone;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::protocol::{Freed, Skipped};
+use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, Metadata};
 
 /// Why a tree stays, or the rest of it.
@@ -99,6 +100,11 @@ impl Visit for TreeRemover<'_> {
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
+        if is_removed_in_use(at.name.to_bytes()) {
+            // Perhaps one that was removed here a moment ago: its space is not free yet.
+            self.freed.take_back(metadata);
+            return self.skip(Skipped::InUse);
+        }
         if self.known.is_changed(metadata, at.depth()) {
             return self.skip(Skipped::Used);
         }
@@ -114,7 +120,7 @@ impl Visit for TreeRemover<'_> {
             }
             // NOENT: another process was faster. ISDIR: replaced by a directory; the removal of its
             // directory will find that not empty.
-            Err(Errno::NOENT | Errno::ISDIR) => {}
+            Err(Errno::NOENT | Errno::STALE | Errno::ISDIR) => {}
             Err(error) => self.keep(at, at.error(Action::Unlink, error)),
         }
         ControlFlow::Continue(())
@@ -129,7 +135,7 @@ impl Visit for TreeRemover<'_> {
         // It is removed by its name, so the name is looked at: another directory may have it now.
         match stat::at(at.dir, at.name, self.known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == dir.metadata.id => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.vanished(level),
+            Err(error) if is_gone(&error) => return self.vanished(level),
             Ok(_) | Err(_) => self.skip(Skipped::Replaced)?,
         }
         match remove_empty_directory(at.dir, at.name) {
@@ -138,7 +144,7 @@ impl Visit for TreeRemover<'_> {
                 self.freed.add(dir.metadata);
                 ControlFlow::Continue(Next::Up)
             }
-            Err(Errno::NOENT) => self.vanished(level),
+            Err(Errno::NOENT | Errno::STALE) => self.vanished(level),
             // Something was added, or the listing left something out because its neighbors were removed.
             Err(Errno::NOTEMPTY | Errno::EXIST) if self.removed > dir.before => {
                 ControlFlow::Continue(Next::Again)

@@ -139,7 +139,7 @@ pub fn probe_at(dir: impl AsFd, name: &CStr, links: u64) -> rustix::io::Result<I
     match open::file(dir, name) {
         Ok(handle) => Ok(probe_in_turn(handle.as_fd(), links, |file| is_locked(file))),
         // Gone, or something else by now: the removal looks at it again.
-        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
+        Err(Errno::NOENT | Errno::STALE | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
         // A lease of another process, or a program that is being written or run.
         Err(Errno::WOULDBLOCK | Errno::TXTBSY) => Ok(InUse::Open),
         Err(Errno::ACCESS | Errno::PERM) => Ok(InUse::Unknown),
@@ -151,6 +151,18 @@ pub fn probe_at(dir: impl AsFd, name: &CStr, links: u64) -> rustix::io::Result<I
 /// the file since.
 pub fn is_kept(file: impl AsFd) -> bool {
     get_lease(file) == Ok(libc::F_WRLCK)
+}
+
+/// The same for a file on a server, which grants no lease that means anything: whether another process holds a
+/// lock on it, or [`InUse::Unknown`].
+pub fn probe_on_server(file: impl AsFd) -> InUse {
+    unless_locked(file)
+}
+
+/// Gives back the lease that [`probe`] took on this handle.
+pub fn give_back(file: impl AsFd) {
+    // There may be none.
+    let _ = set_lease(file, libc::F_UNLCK);
 }
 
 /// Makes room for the descriptors of many leases. To be called before threads are started: whenever the kernel
@@ -175,6 +187,11 @@ fn unless_locked(file: impl AsFd) -> InUse {
 /// from now on.
 pub fn is_locked(dir: impl AsFd) -> bool {
     flock(dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+}
+
+/// Whether any lock on a part of the file is held elsewhere, shared ones included. On NFS, every lock is one.
+pub fn is_range_locked(file: impl AsFd) -> bool {
+    record_lock(file) == Lock::Held
 }
 
 /// Whether a file is on a server, by the magic numbers of `statfs(2)`.
@@ -235,7 +252,16 @@ fn lock(file: impl AsFd) -> Lock {
         known @ (Lock::Held | Lock::Unsupported) => return known,
     }
     // A lock that this handle holds already stays; a new one ends when the handle is closed.
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+    let exclusive = FlockOperation::NonBlockingLockExclusive;
+    let mut locked = flock(&file, exclusive);
+    if locked == Err(Errno::BADF)
+        && let Ok(writable) = open::for_writing(&file)
+    {
+        // NFS asks for the right to write. Only when it is used another machine, to which the server has left
+        // the locks of the file, gives them up.
+        locked = flock(writable, exclusive);
+    }
+    match locked {
         Ok(()) => Lock::Free,
         Err(Errno::WOULDBLOCK) => Lock::Held,
         Err(_) => Lock::Unsupported,

@@ -5,10 +5,10 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags, ResolveFlags, accessat, openat, openat2};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, ResolveFlags, accessat, openat, openat2};
 use rustix::io::Errno;
 
 /// An opened directory.
@@ -84,6 +84,25 @@ const FILE: OFlags = OFlags::RDONLY
 /// What the system says.
 pub fn file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     openat(dir, name, FILE, Mode::empty())
+}
+
+/// The same with the right to write, which is never done: see [`for_writing`].
+///
+/// # Errors
+/// What the system says.
+pub fn file_for_writing(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    openat(dir, name, FILE | OFlags::RDWR, Mode::empty())
+}
+
+/// Opens an open regular file once more, for writing, which is never done: some file systems ask for that
+/// right before they lock a file.
+///
+/// # Errors
+/// What the system says.
+pub fn for_writing(file: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty())
 }
 
 /// Opens what a listing says is a regular file: not through a link, and not if it is a mount point.

@@ -13,6 +13,7 @@ use crate::fs::PathError;
 use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{Content, Expired, Skipped};
+use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, FileKind, Metadata, Moment};
 
 /// What one walk found.
@@ -48,6 +49,7 @@ impl<'a> Survey<'a> {
             path: &directory.path,
             name: expired.name(),
             mount: directory.mount,
+            file_system: directory.storage.file_system,
         };
         match walk::walk(&tree, top, expired.metadata().id, &mut survey) {
             ControlFlow::Continue(()) | ControlFlow::Break(Break::Enough) => Ok(survey),
@@ -82,6 +84,16 @@ impl<'a> Survey<'a> {
         ControlFlow::Break(Break::Enough)
     }
 
+    /// Keeps the lease on a file that was free. On a server it ends here: our own removal would wait until
+    /// it is given back, and what another machine does breaks none.
+    fn keep(&mut self, metadata: &Metadata, handle: OwnedFd) {
+        if self.expired.directory().storage.file_system.is_served() {
+            self.content.members.leave_out();
+        } else {
+            self.content.members.push(metadata.id, handle);
+        }
+    }
+
     fn ask_in_use(
         &mut self,
         at: &EntryRef<'_>,
@@ -91,7 +103,7 @@ impl<'a> Survey<'a> {
         let answer = if let Some(handle) = opened {
             let answer = lease::probe(&handle, 1);
             if answer == InUse::Free {
-                self.content.members.push(metadata.id, handle);
+                self.keep(metadata, handle);
             }
             answer
         } else {
@@ -155,6 +167,9 @@ impl Visit for Survey<'_> {
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, opened: Option<OwnedFd>) -> Flow {
+        if is_removed_in_use(at.name.to_bytes()) {
+            return self.skip(Skipped::InUse);
+        }
         self.count(metadata)?;
         if metadata.kind == FileKind::File && self.probe == InUseProbe::On {
             return self.ask_in_use(at, metadata, opened);

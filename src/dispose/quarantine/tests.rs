@@ -57,11 +57,11 @@ fn a_quarantine_is_adopted_only_when_its_process_is_gone() {
     let quarantines = Quarantines::default();
     let detached = quarantines.detach(&directory, c"tree").unwrap();
     let name = CString::new(names(&setup).remove(0)).unwrap();
-    assert!(Quarantine::adopt(&directory, &name).unwrap().is_none(), "it is locked");
+    assert!(Quarantine::adopt(&directory, &name, None).unwrap().is_none(), "it is locked");
     // As after a crash: the descriptors are closed, and nothing else happens.
     let quarantine = Arc::clone(&detached.quarantine);
     rustix::fs::flock(&quarantine.top, FlockOperation::Unlock).unwrap();
-    let (adopted, interrupted) = Quarantine::adopt(&directory, &name).unwrap().unwrap();
+    let (adopted, interrupted) = Quarantine::adopt(&directory, &name, None).unwrap().unwrap();
     assert!(interrupted.idle.is_none(), "when it crashed is not known");
     let leftover = Arc::new(adopted).leftover(Stage::Check, c"tree").unwrap();
     assert_eq!(leftover.put_back().unwrap(), Returned::Yes);
@@ -76,7 +76,7 @@ fn a_quarantine_with_a_rest_tells_when_its_process_ended() {
     let name = CString::new(names(&setup).remove(0)).unwrap();
     detached.approve().unwrap();
     drop((detached, quarantines));
-    let (adopted, interrupted) = Quarantine::adopt(&directory, &name).unwrap().unwrap();
+    let (adopted, interrupted) = Quarantine::adopt(&directory, &name, None).unwrap().unwrap();
     let (ended, adopted_at) = interrupted.idle.unwrap();
     assert!(ended <= adopted_at && interrupted.began.is_none_or(|began| began <= ended));
     let leftover = Arc::new(adopted).leftover(Stage::Remove, c"tree").unwrap();
@@ -88,7 +88,7 @@ fn a_directory_that_others_could_have_made_is_not_adopted() {
     let (setup, directory) = setup();
     let name = c".sweeper-0123456789abcdef";
     fs::create_dir_all(setup.path(".sweeper-0123456789abcdef/remove/victim")).unwrap();
-    assert!(Quarantine::adopt(&directory, name).unwrap().is_none(), "its mode is not 0700");
+    assert!(Quarantine::adopt(&directory, name, None).unwrap().is_none(), "its mode is not 0700");
     assert!(setup.path(".sweeper-0123456789abcdef/remove/victim").exists());
 }
 
@@ -100,7 +100,9 @@ fn an_entry_below_the_listed_directory_finds_its_way_back() {
     let (id, mount) = stat::id_and_mount(&handle).unwrap();
     let (path, dir) = (listed.path.join("7"), listed.dir.join("7"));
     let (zone, above) = (Arc::clone(&listed.zone), Some(Arc::clone(&listed)));
-    let directory = Arc::new(Directory { zone, path, dir, handle, id, mount, listed: above });
+    let (listed_in, storage) = (above, crate::protocol::Storage::default());
+    let directory =
+        Arc::new(Directory { zone, path, dir, handle, id, mount, listed: listed_in, storage });
     let quarantines = Quarantines::default();
     let detached = quarantines.detach(&directory, c"export_cache").unwrap();
     assert_eq!(detached.name.as_c_str(), c"7%export_cache");

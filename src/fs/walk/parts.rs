@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::super::error::is_gone;
 use super::super::lease;
 use super::super::open;
 use super::super::stat::{self, Freshness};
 use super::names::Names;
 use super::visit::{Break, EntryRef, Flow, Visit, of_both};
 use crate::control::Control;
-use crate::rules::{Action, FileKind, Metadata};
+use crate::rules::{Action, FileKind, FileSystem, Metadata};
 
 /// How many names one worker visits before it looks for help again.
 const STRETCH: usize = 16;
@@ -40,6 +41,8 @@ pub struct WalkContext<'a, C> {
     pub name: &'a CStr,
     /// The mount that the tree is on.
     pub mount: u64,
+    /// The file system that the tree is on.
+    pub file_system: FileSystem,
 }
 
 /// What all parts of a walk share.
@@ -150,7 +153,7 @@ fn visit_one<V: Visit>(
             ControlFlow::Continue(())
         }
         Ok(metadata) => visitor.file(at, &metadata, opened),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => ControlFlow::Continue(()),
+        Err(error) if is_gone(&error) => ControlFlow::Continue(()),
         Err(error) => visitor.failed(at, at.error(Action::Stat, error)),
     }
 }
