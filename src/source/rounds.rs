@@ -1,0 +1,89 @@
+//! Reads a listing again when names were taken from the directory meanwhile.
+//!
+//! It must not hand out a name twice. A local file system lists every name that stays, whatever is removed
+//! during the listing. Some servers, and some file systems of FUSE, count positions instead: when a name is
+//! removed, those behind it move up, and as many are left out. So a directory there is listed until nothing
+//! was taken from it during a listing. The names that were handed out are remembered by their hashes.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::protocol::{Directory, Storage};
+
+/// How many names are remembered: they take up to 64 MB. A larger directory is listed once.
+const MOST: usize = 4_000_000;
+
+/// The listings of one directory.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    /// `None` where one listing is enough.
+    served: Option<Served>,
+}
+
+#[derive(Debug)]
+struct Served {
+    hasher: RandomState,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    seen: HashSet<u64>,
+    /// How often something was taken from the directory before this listing; `None` if that was going on.
+    changes: Option<u64>,
+}
+
+/// What to do at the end of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtEnd {
+    /// It is complete.
+    Done,
+    /// It is read from the start again.
+    Again,
+    /// It may lack some names, and is too long to be read again.
+    TooLong,
+}
+
+impl Rounds {
+    pub(super) fn of(directory: &Directory) -> Self {
+        let served = directory.storage.file_system.is_served().then(|| Served {
+            hasher: RandomState::new(),
+            state: Mutex::new(State { seen: HashSet::new(), changes: directory.storage.changes() }),
+        });
+        Self { served }
+    }
+
+    /// Whether this name was not handed out before.
+    pub(super) fn is_new(&self, name: &CStr) -> bool {
+        let Some(served) = &self.served else { return true };
+        let hash = served.hasher.hash_one(name);
+        let mut state = served.state();
+        state.seen.len() >= MOST || state.seen.insert(hash)
+    }
+
+    /// Whether the listing that has just ended is complete.
+    pub(super) fn at_end(&self, storage: &Storage) -> AtEnd {
+        let Some(served) = &self.served else { return AtEnd::Done };
+        let mut state = served.state();
+        let changes = storage.changes();
+        if changes.is_some() && state.changes == changes {
+            return AtEnd::Done;
+        }
+        state.changes = changes;
+        if state.seen.len() >= MOST { AtEnd::TooLong } else { AtEnd::Again }
+    }
+}
+
+/// The error of a listing that may lack some names.
+pub(super) fn too_long() -> io::Error {
+    io::Error::other("too many names to list them again after removals: run sweeper again")
+}
+
+impl Served {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
