@@ -18,7 +18,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use crate::fs::open::Across;
 use crate::fs::{error, lease, open, stat};
 use crate::protocol::{Claimed, Expired, Failure, Guard, Lease, Rejected, Rejection, Skipped};
-use crate::rules::{Action, FileKind, LockKind, Zone};
+use crate::rules::{Action, FileKind, FileSystem, LockKind, Zone};
 
 /// How long to wait before the lock of `sweeper hold` is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -59,9 +59,9 @@ fn open_and_lock(expired: &Expired, files: FileLocks) -> Result<Option<File>, Re
     let metadata = expired.metadata();
     let is_linked = metadata.kind == FileKind::File && metadata.links > 1;
     let _unlocked = is_linked.then(lease::before_links_are_known);
-    let Some(object) = open_object(expired)? else { return Ok(None) };
+    let Some(mut object) = open_object(expired, files)? else { return Ok(None) };
     if files == FileLocks::Flock {
-        lock(expired, &object)?;
+        object = lock(expired, object)?;
     }
     // Only now: a lock is worth something only on the file that was judged.
     if !is_same(expired, &object)? {
@@ -72,9 +72,15 @@ fn open_and_lock(expired: &Expired, files: FileLocks) -> Result<Option<File>, Re
 
 /// Opens an entry. `None` for one that is never opened: a link cannot be locked, and to open a FIFO, a
 /// socket or a device has side effects.
-fn open_object(expired: &Expired) -> Result<Option<File>, Rejection> {
+fn open_object(expired: &Expired, files: FileLocks) -> Result<Option<File>, Rejection> {
     let dir = &expired.directory().handle;
+    // There the lock needs it, and to open the file twice costs several calls of the server.
+    let locks_on_nfs =
+        files == FileLocks::Flock && expired.directory().storage.file_system == FileSystem::Nfs;
     let opened = match expired.metadata().kind {
+        FileKind::File if locks_on_nfs => {
+            open::file_for_writing(dir, expired.name()).or_else(|_| open::file(dir, expired.name()))
+        }
         FileKind::File => open::file(dir, expired.name()),
         FileKind::Dir => open::dir(dir, expired.name(), Across::SameMount)
             .map(|opened| opened.handle)
@@ -83,7 +89,7 @@ fn open_object(expired: &Expired) -> Result<Option<File>, Rejection> {
     };
     match opened {
         Ok(handle) => Ok(Some(handle.into())),
-        Err(Errno::NOENT) => Err(Rejection::Skipped(Skipped::Gone)),
+        Err(Errno::NOENT | Errno::STALE) => Err(Rejection::Skipped(Skipped::Gone)),
         // The name now belongs to a link, to a socket, or to a file where a directory was.
         Err(Errno::LOOP | Errno::NXIO | Errno::NOTDIR) => {
             Err(Rejection::Skipped(Skipped::Replaced))
@@ -95,27 +101,48 @@ fn open_object(expired: &Expired) -> Result<Option<File>, Rejection> {
     }
 }
 
-fn lock(expired: &Expired, object: &File) -> Result<(), Rejection> {
-    // By its full name, because `File` has a method of the same name.
-    let locked = FileExt::try_lock_exclusive(object).or_else(|error| {
-        // On NFS the exclusive lock needs a handle that is open for writing. A shared lock is refused in
-        // the same cases, as long as the other process holds an exclusive one.
+fn lock(expired: &Expired, object: File) -> Result<File, Rejection> {
+    let locked = lock_exclusively(object).or_else(|(object, error)| {
+        // The handle cannot be opened for writing. A shared lock is refused as long as another process holds
+        // an exclusive one, and the question finds those that are shared.
         match Errno::from_io_error(&error) {
-            Some(Errno::BADF) => FileExt::try_lock_shared(object),
+            Some(Errno::BADF) if lease::is_range_locked(&object) => Err(Errno::WOULDBLOCK.into()),
+            Some(Errno::BADF) => FileExt::try_lock_shared(&object).map(|()| object),
             _ => Err(error),
         }
     });
     match locked {
-        Ok(()) => Ok(()),
+        Ok(object) => Ok(object),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(Rejection::Skipped(Skipped::Locked))
         }
+        Err(error) if error::is_gone(&error) => Err(Rejection::Skipped(Skipped::Gone)),
         Err(error) if is_unsupported(&error) => Err(Rejection::NoLock(format!(
             "the file system of {:?} does not support locks ({error}); --lock none sweeps it without \
              locks",
             expired.directory().path
         ))),
         Err(error) => Err(failure(expired, Action::Lock, error)),
+    }
+}
+
+/// Takes the exclusive lock without waiting. On NFS that needs a handle that is open for writing, so such a
+/// one is opened there, as `flock(1)` does. The error comes with the handle as it was: `EBADF` if it cannot
+/// be opened for writing.
+fn lock_exclusively(object: File) -> Result<File, (File, io::Error)> {
+    // By its full name, because `File` has a method of the same name.
+    match FileExt::try_lock_exclusive(&object) {
+        Ok(()) => Ok(object),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::BADF) => {
+            let Ok(writable) = open::for_writing(&object).map(File::from) else {
+                return Err((object, error));
+            };
+            match FileExt::try_lock_exclusive(&writable) {
+                Ok(()) => Ok(writable),
+                Err(error) => Err((object, error)),
+            }
+        }
+        Err(error) => Err((object, error)),
     }
 }
 
@@ -126,8 +153,9 @@ fn is_unsupported(error: &io::Error) -> bool {
 
 /// Whether the opened file is the one that was judged.
 fn is_same(expired: &Expired, object: &File) -> Result<bool, Rejection> {
-    match stat::handle(object, expired.directory().mount) {
-        Ok(found) => Ok(found.id == expired.metadata().id),
+    match stat::id_and_mount(object) {
+        Ok((id, _)) => Ok(id == expired.metadata().id),
+        Err(error) if error::is_gone(&error) => Err(Rejection::Skipped(Skipped::Gone)),
         Err(error) => Err(failure(expired, Action::Stat, error)),
     }
 }
@@ -165,21 +193,26 @@ pub fn wait_for(path: &Path, wait: Duration) -> Result<File, NotHeld> {
             .custom_flags(flags.bits().cast_signed())
             .open(path)
             .map_err(NotHeld::OpenFailed)?;
-        match FileExt::try_lock_exclusive(&object) {
+        match lock_exclusively(object) {
             // A sweeper may have removed the file meanwhile; then its name leads elsewhere.
-            Ok(()) if has_name(&object, path)? => {
+            Ok(object) if has_name(&object, path)? => {
                 fcntl_setfd(&object, FdFlags::empty())
                     .map_err(|error| NotHeld::LockFailed(error.into()))?;
                 return Ok(object);
             }
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Ok(_) => {}
+            Err((_, error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 if start.elapsed() >= wait {
                     return Err(NotHeld::Locked);
                 }
                 std::thread::sleep(RETRY_INTERVAL.min(wait));
             }
-            Err(error) => return Err(NotHeld::LockFailed(error)),
+            Err((_, error)) if Errno::from_io_error(&error) == Some(Errno::BADF) => {
+                return Err(NotHeld::LockFailed(io::Error::other(
+                    "a file on a server can only be locked by a user who may write to it",
+                )));
+            }
+            Err((_, error)) => return Err(NotHeld::LockFailed(error)),
         }
     }
 }
