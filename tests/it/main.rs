@@ -14,6 +14,7 @@ mod oracle;
 mod paused;
 mod priority;
 mod seams;
+mod served;
 mod service;
 mod shards;
 mod start;
