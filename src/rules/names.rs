@@ -141,6 +141,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_removed_while_it_was_open_is_recognized_in_every_zone() {
+        let zones = [Names::Parsed(|_| None), Names::Patterns(Patterns::new(&["a"]).unwrap())];
+        for (name, is) in [
+            (&b".nfs0000000000a1b2c300000001"[..], true),
+            (b".fuse_hidden0000000200000001", true),
+            (b".nfs0001", false),
+            (b".nfs0000000000a1b2c30000000g", false),
+            (b"x.nfs0000000000a1b2c300000001", false),
+            (b".nfs", false),
+        ] {
+            assert_eq!(is_removed_in_use(name), is, "{name:?}");
+            for names in &zones {
+                assert_eq!(names.class_of(name).is_some(), is, "{name:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_file_systems_own_directory_is_in_no_zone_of_any_names() {
         assert_eq!(Names::Any.class_of(b"lost+found"), None);
         assert_eq!(Names::Any.class_of(b"anything"), Some(Class(0)));

@@ -62,7 +62,7 @@ impl Directories {
         for path in &zone.location.roots {
             match zone_root(data, zone, path, notes) {
                 Ok(directory) => shared.push(SharedDirectory {
-                    rounds: Rounds::of(&directory),
+                    rounds: Rounds::on(&directory.storage),
                     directory: Arc::new(directory),
                     turn: Mutex::new(()),
                     is_done: AtomicBool::new(false),

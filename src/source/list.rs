@@ -25,7 +25,7 @@ pub(super) fn list<C: Control>(
     context: ScanContext<'_, C>,
     each: &mut (impl FnMut(Found<'_>) + ?Sized),
 ) {
-    let rounds = Rounds::of(directory);
+    let rounds = Rounds::on(&directory.storage);
     loop {
         let result = read(directory, &rounds, context, each).and_then(|()| {
             let end = rounds.at_end(&directory.storage);

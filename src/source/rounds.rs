@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::protocol::{Directory, Storage};
+use crate::protocol::Storage;
 
 /// How many names are remembered: they take up to 64 MB. A larger directory is listed once.
 const MOST: usize = 4_000_000;
@@ -48,10 +48,10 @@ pub(super) enum AtEnd {
 }
 
 impl Rounds {
-    pub(super) fn of(directory: &Directory) -> Self {
-        let served = directory.storage.file_system.is_served().then(|| Served {
+    pub(super) fn on(storage: &Storage) -> Self {
+        let served = storage.file_system.is_served().then(|| Served {
             hasher: RandomState::new(),
-            state: Mutex::new(State { seen: HashSet::new(), changes: directory.storage.changes() }),
+            state: Mutex::new(State { seen: HashSet::new(), changes: storage.changes() }),
         });
         Self { served }
     }
@@ -85,5 +85,38 @@ pub(super) fn too_long() -> io::Error {
 impl Served {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Storage;
+    use crate::rules::FileSystem;
+
+    #[test]
+    fn a_listing_is_read_again_until_nothing_changed_during_one_and_hands_out_each_name_once() {
+        let storage = Storage::on(FileSystem::Smb);
+        let rounds = Rounds::on(&storage);
+        assert!(rounds.is_new(c"a") && rounds.is_new(c"b") && !rounds.is_new(c"a"));
+        drop(storage.change());
+        assert_eq!(rounds.at_end(&storage), AtEnd::Again);
+        assert!(!rounds.is_new(c"b") && rounds.is_new(c"c"));
+        // One that goes on at the end may shift the next listing, too.
+        let change = storage.change();
+        assert_eq!(rounds.at_end(&storage), AtEnd::Again);
+        assert_eq!(rounds.at_end(&storage), AtEnd::Again);
+        drop(change);
+        assert_eq!(rounds.at_end(&storage), AtEnd::Again);
+        assert_eq!(rounds.at_end(&storage), AtEnd::Done);
+    }
+
+    #[test]
+    fn one_listing_of_a_local_directory_is_enough_and_nothing_is_remembered() {
+        let storage = Storage::on(FileSystem::Local);
+        let rounds = Rounds::on(&storage);
+        drop(storage.change());
+        assert!(rounds.is_new(c"a") && rounds.is_new(c"a"));
+        assert_eq!(rounds.at_end(&storage), AtEnd::Done);
     }
 }

@@ -78,8 +78,10 @@ fn build(dir: &Path) -> PathBuf {
 }
 
 /// Looks at everything, so that the kernel has it in its caches.
-fn look(world: &World) -> usize {
-    walkdir::WalkDir::new(&world.root).into_iter().map(|entry| entry.unwrap().metadata()).count()
+fn look(world: &World) {
+    for entry in walkdir::WalkDir::new(&world.root) {
+        entry.unwrap().metadata().unwrap();
+    }
 }
 
 fn now(world: &World, path: &str) {
@@ -240,4 +242,36 @@ fn an_entry_that_its_server_does_not_know_any_more_is_gone() {
         }
     }
     assert!(tried >= 6, "only {tried} calls");
+}
+
+#[test]
+fn a_file_that_was_removed_while_it_was_open_is_in_use_in_every_zone_and_in_every_tree() {
+    let world = World::new();
+    let (nfs, fuse) = (".nfs0000000000a1b2c300000001", ".fuse_hidden0000000200000001");
+    for path in [
+        format!("cache/export/{nfs}"),
+        format!("tmp/{nfs}"),
+        format!("tmp/{fuse}"),
+        format!("tmp/tree/sub/{nfs}"),
+        "tmp/tree/other".to_owned(),
+        "tasks/7/tmp/other".to_owned(),
+        format!("tasks/7/tmp/{fuse}"),
+    ] {
+        world.file(path, 40 * DAY);
+    }
+    world.age_dirs("tmp/tree", 40 * DAY);
+    let args = ["run", "--zones", "export,tmp,instance-tmp", "--format", "json"];
+    for more in [&["--dry-run"][..], &["--in-use", "ignore", "--lock", "none"], &[]] {
+        let report = world.run(&[&args[..], more].concat());
+        let report = report.exits(0).json();
+        for (name, in_use) in [("export", 1), ("tmp", 3), ("instance-tmp", 1)] {
+            assert_counts(&report, name, &[("skipped_by.in_use", in_use), ("failed", 0)]);
+        }
+        assert_counts(&report, "tmp", &[("removed", 0), ("freed_bytes", 0)]);
+    }
+    assert!(world.has(format!("tmp/tree/sub/{nfs}")) && world.has("tmp/tree/other"));
+    assert!(!world.has("tasks/7/tmp/other"));
+    let path = world.path(format!("tmp/{nfs}"));
+    let why = world.run(&["why", path.to_str().unwrap()]);
+    assert!(why.exits(0).stdout.contains("open"), "{}", why.stdout);
 }
