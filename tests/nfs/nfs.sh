@@ -63,10 +63,10 @@ cached_times() {
 }
 
 replaced_name() {
-  entries "$S/cache/export" 20 $((2 * DAY)) "$E"
+  entries "$S/cache/export" 8 $((2 * DAY)) "$E"
   ls -l "$A/cache/export" >/dev/null
   sweep --zones export --max-rate 1/s --jobs 1 &
-  until_ok '[ "$(count "$S/cache/export")" -lt 20 ]'
+  until_ok '[ "$(count "$S/cache/export")" -lt 8 ]'
   # It waits for its rate, and knows all of them already.
   kill -STOP "$(pidof sweeper)"
   number=$(ls "$S/cache/export" | wc -l)

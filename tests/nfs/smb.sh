@@ -22,7 +22,7 @@ cat >/etc/samba/smb.conf <<'END'
  read only = no
 END
 smbd -D -s /etc/samba/smb.conf
-for module in cifs cmac ccm gcm hmac ecb md5 sha256_generic sha512_generic aes_generic; do
+for module in aes_generic ctr cmac ccm ghash_generic gcm hmac ecb md5 sha256_generic sha512_generic cifs; do
   modprobe "$module" 2>/dev/null
 done
 mkdir -p "$A"
