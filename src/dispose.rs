@@ -12,6 +12,7 @@ mod ledger;
 mod quarantine;
 mod recover;
 mod remove;
+mod server_clock;
 mod single;
 mod tree;
 mod tree_remover;

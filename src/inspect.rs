@@ -5,11 +5,12 @@
 
 mod survey;
 
+use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
 
 use crate::control::Control;
-use crate::fs::error::hint;
+use crate::fs::error::{hint, is_gone};
 use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::Break;
@@ -17,7 +18,8 @@ use crate::protocol::{
     Claimed, Content, Directory, Expired, Failure, Inspector, Notes, Rechecked, Rejected,
     Rejection, Skipped, Verified,
 };
-use crate::rules::{Action, FileKind, Moment};
+use crate::rules::names::is_removed_in_use;
+use crate::rules::{Action, FileKind, Metadata, Moment};
 use survey::Survey;
 
 /// Looks at entries on a real file system.
@@ -87,7 +89,8 @@ impl<'a, C: Control> FileInspector<'a, C> {
         let metadata = claimed.expired().metadata();
         match claimed.object() {
             Some(file) if self.probe == InUseProbe::On && metadata.kind == FileKind::File => {
-                let in_use = lease::probe(file, metadata.id.dev, metadata.links);
+                let file_system = claimed.expired().directory().storage.file_system;
+                let in_use = lease::probe(file, file_system, metadata.links);
                 Asked { in_use, is_leased: in_use == InUse::Free && metadata.links == 1 }
             }
             _ => Asked { in_use: InUse::Free, is_leased: false },
@@ -121,6 +124,9 @@ impl<'a, C: Control> FileInspector<'a, C> {
         if survey.moves_atime {
             self.notes.add(zone, Notes::MOVES_ATIME);
         }
+        if expired.directory().storage.file_system.is_served() {
+            self.notes.add(zone, Notes::SERVER_MOVES_ATIME);
+        }
         Ok(survey.content)
     }
 }
@@ -128,14 +134,15 @@ impl<'a, C: Control> FileInspector<'a, C> {
 impl<C: Control> Inspector for FileInspector<'_, C> {
     fn inspect(&self, claimed: Claimed, now: Moment) -> Result<Verified, Rejected> {
         let expired = claimed.expired();
+        if is_removed_in_use(expired.name().to_bytes()) {
+            return Err(claimed.reject(Rejection::Skipped(Skipped::InUse)));
+        }
         let directory: Arc<Directory> = Arc::clone(expired.directory());
         // Before the look: what is written until then has a newer time, and later writers wait.
         let asked = self.file_in_use(&claimed);
-        let looked =
-            stat::at(&directory.handle, expired.name(), directory.mount, Freshness::Synced);
-        let metadata = match looked {
+        let metadata = match look(&directory, expired.name()) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_gone(&error) => {
                 return Err(claimed.reject(Rejection::Skipped(Skipped::Gone)));
             }
             Err(error) => {
@@ -149,6 +156,15 @@ impl<C: Control> Inspector for FileInspector<'_, C> {
             Err(why) => Err(rechecked.reject(why)),
         }
     }
+}
+
+/// The current metadata of a name.
+fn look(directory: &Directory, name: &CStr) -> io::Result<Metadata> {
+    if directory.storage.file_system.is_served() {
+        // Another machine may have given the name to another file.
+        stat::sync(&directory.handle)?;
+    }
+    stat::at(&directory.handle, name, directory.mount, Freshness::Synced)
 }
 
 fn failure(expired: &Expired, action: Action, error: io::Error) -> Failure {

@@ -9,6 +9,7 @@ mod enter;
 mod instances;
 mod list;
 mod path_list;
+mod rounds;
 
 use std::ffi::CStr;
 use std::sync::Arc;

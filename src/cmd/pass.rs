@@ -127,7 +127,8 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     let timed = Timed::new(&report);
     let summary = match mode {
         RunMode::Real => {
-            parts.run(&source, &inspector, &Unlink::new(&control, &notes, probe), &timed)
+            let unlink = Unlink::new(&control, &notes, probe).with_clock(clock::now);
+            parts.run(&source, &inspector, &unlink, &timed)
         }
         RunMode::DryRun => parts.run(&source, &inspector, &DryRun::new(&control), &timed),
     };

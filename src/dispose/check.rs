@@ -11,15 +11,17 @@ use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::stat;
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::protocol::{MemberLeases, Skipped};
-use crate::rules::{Action, FileId, FileKind, Metadata, Moment, Rule};
+use crate::rules::names::is_removed_in_use;
+use crate::rules::{Action, FileId, FileKind, FileSystem, Metadata, Moment, Rule};
 
 /// A tree, and what the look before said about it.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     /// The identity of the top.
     pub(super) id: FileId,
-    /// The mount that it is on.
+    /// The mount and the file system that it is on.
     pub(super) mount: u64,
+    pub(super) file_system: FileSystem,
     /// The rule that it has outlived.
     pub(super) rule: Rule,
     pub(super) now: Moment,
@@ -152,7 +154,7 @@ impl Known<'_> {
                 Ok(false) => InUse::Open,
                 Err(error) => return Err(at.error(Action::Lock, error)),
             },
-            None => lease::probe_at(at.dir, at.name, metadata)
+            None => lease::probe_at(at.dir, at.name, self.file_system, metadata)
                 .map_err(|error| at.error(Action::Open, error))?,
         };
         Ok(match answer {
@@ -229,6 +231,9 @@ impl Visit for TreeCheck<'_> {
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
+        if is_removed_in_use(at.name.to_bytes()) {
+            return self.skip(Skipped::InUse);
+        }
         if self.known.is_changed(metadata) {
             return self.skip(Skipped::Used);
         }

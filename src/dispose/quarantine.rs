@@ -15,7 +15,10 @@
 //! name, and the removal of a tree in `remove` is completed.
 
 mod adopt;
+mod errors;
 mod names;
+mod rename;
+mod served;
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -24,16 +27,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{FlockOperation, Mode, RenameFlags, flock, mkdirat, renameat, renameat_with};
+use rustix::fs::{FlockOperation, Mode, flock, mkdirat};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 pub(super) use self::adopt::Adopted;
+pub(super) use self::errors::NotDetached;
+use self::rename::{look_up, rename_back, rename_inside};
+use self::served::ServerLock;
 use super::unlink::remove_empty_directory;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
 use crate::protocol::Directory;
-use crate::rules::{FileId, KeptReason, Metadata, Rule, Zone};
+use crate::rules::{FileId, FileSystem, KeptReason, Metadata, Moment, Rule, Zone};
 
 /// The quarantines of a pass, by the directory that they are in. The one that was used last comes last.
 #[derive(Debug)]
@@ -52,6 +58,8 @@ pub(super) struct Quarantine {
     name: CString,
     /// The directory itself, locked.
     top: OwnedFd,
+    /// On a server, where that lock is known to this machine only: the one that others see.
+    server_lock: Option<ServerLock>,
     check: OwnedFd,
     pub(super) remove: OwnedFd,
     pub(super) remove_id: FileId,
@@ -74,42 +82,6 @@ pub(super) struct Detached {
 pub(super) enum Stage {
     Check,
     Remove,
-}
-
-/// Why an entry is not in quarantine.
-#[derive(Debug)]
-pub(super) enum NotDetached {
-    /// The system refuses the rename, or the directory that it needs, and will refuse it again. The entry can
-    /// be removed in place.
-    Refused(io::Error),
-    /// Anything else. The entry stays, and the next pass tries again.
-    Failed(io::Error),
-}
-
-impl NotDetached {
-    const REFUSALS: [Errno; 12] = [
-        Errno::ACCESS,
-        Errno::PERM,
-        Errno::ROFS,
-        Errno::XDEV,
-        Errno::NOSPC,
-        Errno::DQUOT,
-        Errno::MLINK,
-        Errno::NAMETOOLONG,
-        Errno::INVAL,
-        Errno::NOSYS,
-        Errno::OPNOTSUPP,
-        Errno::NOLCK,
-    ];
-
-    /// The error of a rename, or of making or locking a directory.
-    fn of(error: Errno) -> Self {
-        if Self::REFUSALS.contains(&error) {
-            Self::Refused(error.into())
-        } else {
-            Self::Failed(error.into())
-        }
-    }
 }
 
 /// What a return to the own name came to.
@@ -138,13 +110,19 @@ impl Quarantines {
         let listed = directory.listed.as_ref().unwrap_or(directory);
         let quarantine = self.of(listed)?;
         let inner = names::inner_name(directory, listed, name).map_err(NotDetached::Failed)?;
-        rename_new(&directory.handle, name, &quarantine.check, &inner).map_err(NotDetached::of)?;
+        let change = directory.change();
+        rename_inside(&directory.handle, name, &quarantine.check, &inner)
+            .map_err(NotDetached::of)?;
+        drop(change);
+        if directory.storage.file_system.is_served() {
+            look_up(&quarantine.check, &inner);
+        }
         let (home, original) = (Arc::clone(directory), name.to_owned());
         Ok(Detached { quarantine, name: inner, stage: Stage::Check, home, original })
     }
 
     /// The quarantine beside the entries of `directory`.
-    fn of(&self, directory: &Arc<Directory>) -> Result<Arc<Quarantine>, NotDetached> {
+    pub(super) fn of(&self, directory: &Arc<Directory>) -> Result<Arc<Quarantine>, NotDetached> {
         let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.iter().position(|known| known.parent.id == directory.id);
         let found = match known {
@@ -182,10 +160,24 @@ impl Quarantine {
         let top = open::dir(&parent.handle, name, Across::SameMount);
         let top = top.map_err(NotDetached::Failed)?.handle;
         flock(&top, FlockOperation::NonBlockingLockExclusive).map_err(NotDetached::of)?;
-        let stages = stages_in(&top).inspect_err(|_| tear_down(&parent.handle, name, &top));
-        let (check, remove, remove_id) = stages?;
+        let server_lock = if parent.storage.file_system.is_served() {
+            // Another sweeper has it: then that removes the directory.
+            Some(ServerLock::take(&top)?.ok_or(NotDetached::of(Errno::WOULDBLOCK))?)
+        } else {
+            None
+        };
+        let (check, remove, remove_id) = match stages_in(&top) {
+            Ok(stages) => stages,
+            Err(error) => {
+                if let Some(lock) = server_lock {
+                    lock.release(&top);
+                }
+                tear_down(&parent.handle, name, top);
+                return Err(error);
+            }
+        };
         let (parent, name) = (Arc::clone(parent), name.to_owned());
-        Ok(Self { parent, name, top, check, remove, remove_id })
+        Ok(Self { parent, name, top, server_lock, check, remove, remove_id })
     }
 
     pub(super) const fn handle(&self, stage: Stage) -> &OwnedFd {
@@ -211,6 +203,16 @@ impl Quarantine {
         self.parent.mount
     }
 
+    /// The file system that it is on.
+    pub(super) fn file_system(&self) -> FileSystem {
+        self.parent.storage.file_system
+    }
+
+    /// The server's time when it was made; `None` on a local file system.
+    pub(super) fn made(&self) -> io::Result<Option<Moment>> {
+        self.server_lock.as_ref().map(ServerLock::made).transpose()
+    }
+
     /// The path of an entry in a stage, as people see it.
     pub(super) fn path_of(&self, stage: Stage, name: &CStr) -> PathBuf {
         self.path(stage).join(std::ffi::OsStr::from_bytes(name.to_bytes()))
@@ -225,14 +227,30 @@ impl Quarantine {
 
 impl Drop for Quarantine {
     fn drop(&mut self) {
-        tear_down(&self.parent.handle, &self.name, &self.top);
+        let _change = self.parent.change();
+        if let Some(lock) = self.server_lock.take() {
+            lock.release(&self.top);
+            // An SMB server removes a directory only when no handle of it is open.
+            close(&mut self.check, &self.parent);
+            close(&mut self.remove, &self.parent);
+        }
+        if let Ok(top) = self.parent.handle.try_clone() {
+            tear_down(&self.parent.handle, &self.name, std::mem::replace(&mut self.top, top));
+        }
+    }
+}
+
+/// Closes a handle: one of `instead` takes its place.
+fn close(handle: &mut OwnedFd, instead: &Directory) {
+    if let Ok(other) = instead.handle.try_clone() {
+        *handle = other;
     }
 }
 
 impl Detached {
     /// Marks it for removal: from now on a crash leads to its removal, not to its return.
     pub(super) fn approve(&mut self) -> io::Result<()> {
-        rename_new(&self.quarantine.check, &self.name, &self.quarantine.remove, &self.name)?;
+        rename_inside(&self.quarantine.check, &self.name, &self.quarantine.remove, &self.name)?;
         self.stage = Stage::Remove;
         Ok(())
     }
@@ -240,10 +258,19 @@ impl Detached {
     /// Takes the approval back: from now on a crash leads to its return.
     pub(super) fn withdraw(&mut self) -> io::Result<()> {
         if self.stage == Stage::Remove {
-            rename_new(&self.quarantine.remove, &self.name, &self.quarantine.check, &self.name)?;
+            rename_inside(&self.quarantine.remove, &self.name, &self.quarantine.check, &self.name)?;
             self.stage = Stage::Check;
         }
         Ok(())
+    }
+
+    /// Whether the file that arrived in the quarantine may be this one, as far as only its server can say.
+    pub(super) fn may_be(&self, id: FileId) -> io::Result<bool> {
+        if self.quarantine.file_system() != FileSystem::Nfs {
+            return Ok(true);
+        }
+        let dir = self.quarantine.handle(self.stage);
+        Ok(served::listed_inode(dir, &self.name)? == Some(id.ino))
     }
 
     /// The directory that it came from, and its name there.
@@ -255,14 +282,15 @@ impl Detached {
     pub(super) fn put_back(&self) -> io::Result<Returned> {
         let from = self.quarantine.handle(self.stage);
         let to = &self.home.handle;
-        match rename_new(from, &self.name, to, &self.original) {
+        let _change = self.home.change();
+        match rename_back(from, &self.name, to, &self.original) {
             Ok(()) => return Ok(Returned::Yes),
             Err(Errno::EXIST | Errno::NOTEMPTY) => {}
             Err(error) => return Err(error.into()),
         }
         for again in 0..TRIES {
             let beside = names::beside(&self.original, &self.quarantine.name, again)?;
-            match rename_new(from, &self.name, to, &beside) {
+            match rename_back(from, &self.name, to, &beside) {
                 Err(Errno::EXIST | Errno::NOTEMPTY) => {}
                 renamed => return Ok(renamed.map(|()| Returned::Beside(beside))?),
             }
@@ -302,26 +330,13 @@ fn stages_in(top: &OwnedFd) -> Result<(OwnedFd, OwnedFd, FileId), NotDetached> {
 }
 
 /// Removes the quarantine `name`, which is open as `top`. What is not empty stays for the next pass.
-fn tear_down(parent: impl AsFd, name: &CStr, top: impl AsFd) {
+fn tear_down(parent: impl AsFd, name: &CStr, top: OwnedFd) {
     let are_gone = [CHECK, REMOVE]
         .map(|stage| matches!(remove_empty_directory(&top, stage), Ok(()) | Err(Errno::NOENT)));
-    if are_gone == [true; 2] && remove_empty_directory(&parent, name).is_err() {
+    if are_gone == [true; 2] {
         let _ = remove_empty_directory(&top, BEGAN);
+        drop(top);
         let _ = remove_empty_directory(&parent, name);
-    }
-}
-
-/// A rename that replaces nothing. Where the file system does not support that (NFS), the target is looked at
-/// first.
-fn rename_new(from: impl AsFd, name: &CStr, to: impl AsFd, new: &CStr) -> rustix::io::Result<()> {
-    match renameat_with(&from, name, &to, new, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            if stat::type_at(&to, new).is_some() {
-                return Err(Errno::EXIST);
-            }
-            renameat(&from, name, &to, new)
-        }
-        renamed => renamed,
     }
 }
 

@@ -17,12 +17,12 @@ use rustix::fs::{FlockOperation, RawDir, flock};
 use rustix::io::Errno;
 
 use super::check::{Interrupted, Known, TreeCheck};
-use super::quarantine::{Adopted, Quarantine, Returned, Stage};
+use super::quarantine::{Adopted, NotDetached, Quarantine, Returned, Stage};
 use super::tree::Trees;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::PathError;
-use crate::fs::error::hint;
+use crate::fs::error::{hint, is_gone};
 use crate::fs::list::is_dot;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
@@ -55,7 +55,7 @@ impl<C: Control> Trees<'_, C> {
         now: Moment,
         each: &mut dyn FnMut(Recovered<'_>),
     ) {
-        let found = match Quarantine::adopt(directory, name) {
+        let found = match self.adopt(directory, name) {
             Ok(Adopted::Yes(quarantine, interrupted)) => {
                 Found { quarantine: Arc::new(quarantine), interrupted, now }
             }
@@ -65,7 +65,7 @@ impl<C: Control> Trees<'_, C> {
                 let note = format!("{path:?} was left alone: {why}");
                 return self.notes.add(&directory.zone.name, note);
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => return,
+            Err(error) if is_gone(&error) => return,
             Err(error) => {
                 let hint = hint(&directory.handle, Some(name), Action::Open, &error);
                 let path = directory.path_of(name);
@@ -91,6 +91,15 @@ impl<C: Control> Trees<'_, C> {
                 }
             }
         }
+    }
+
+    /// Takes over the private directory of a process that is gone.
+    fn adopt(&self, directory: &Arc<Directory>, name: &CStr) -> io::Result<Adopted> {
+        if !directory.storage.file_system.is_served() {
+            return Quarantine::adopt(directory, name, None);
+        }
+        let ours = self.quarantines.of(directory).map_err(NotDetached::into_error)?;
+        Quarantine::adopt(directory, name, Some(&ours))
     }
 
     /// Returns a tree whose removal must not be completed.
@@ -141,6 +150,7 @@ impl<C: Control> Trees<'_, C> {
         let known = Known {
             id: tree.metadata.id,
             mount: found.quarantine.mount(),
+            file_system: found.quarantine.file_system(),
             rule,
             now: found.now,
             probe: self.probe,
@@ -230,6 +240,7 @@ impl<C: Control> Trees<'_, C> {
             path: &tree.path,
             name: tree.name,
             mount: found.quarantine.mount(),
+            file_system: found.quarantine.file_system(),
         }
     }
 }

@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use super::ledger::Ledger;
 use super::quarantine::Quarantines;
+use super::server_clock::ServerClocks;
 use super::tree::Trees;
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
-use crate::protocol::{Directory, Disposer, Notes, Recovered, Rejected, Removed, Verified};
-use crate::rules::{FileKind, Moment};
+use crate::protocol::{
+    Directory, Disposer, Notes, Recovered, Rejected, Rejection, Removed, Verified,
+};
+use crate::rules::{Bytes, FileKind, Moment};
 
 /// Removes entries from the file system.
 #[derive(Debug)]
@@ -23,13 +26,26 @@ impl<'a, C: Control> Unlink<'a, C> {
     /// Walks through trees end early when `control` says so, and are shared with idle workers.
     pub fn new(control: &'a C, notes: &'a Notes, probe: InUseProbe) -> Self {
         let (ledger, quarantines) = (Ledger::default(), Quarantines::new());
-        Self { trees: Trees { control, notes, probe, ledger, quarantines } }
+        let clocks = ServerClocks::default();
+        Self { trees: Trees { control, notes, probe, ledger, quarantines, clocks } }
+    }
+
+    /// Compares the clocks of file servers with this one, before anything is removed there.
+    #[must_use]
+    pub fn with_clock(mut self, now: fn() -> Moment) -> Self {
+        self.trees.clocks = ServerClocks::compared_with(now);
+        self
     }
 }
 
 impl<C: Control> Disposer for Unlink<'_, C> {
     fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
-        match verified.expired().metadata().kind {
+        let expired = verified.expired();
+        let Trees { clocks, quarantines, notes, .. } = &self.trees;
+        if let Err(why) = clocks.check(expired.directory(), quarantines, notes) {
+            return Err(verified.reject(Rejection::NoLock(why), Bytes(0)));
+        }
+        match expired.metadata().kind {
             FileKind::Dir => self.trees.remove(verified, now),
             FileKind::File | FileKind::Symlink | FileKind::Special => {
                 self.trees.remove_single(verified, now)

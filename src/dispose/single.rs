@@ -5,7 +5,6 @@
 //! that writes the entries has a lock of its own, that lock excludes its writers, and the entry is removed where
 //! it is.
 
-use std::io;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -15,6 +14,7 @@ use super::quarantine::{Detached, NotDetached, Stage};
 use super::tree::{Trees, not_detached};
 use super::unlink::remove_file;
 use crate::control::Control;
+use crate::fs::error::is_gone;
 use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::stat::{self, Freshness};
 use crate::protocol::{Expired, Rejected, Rejection, Removed, Skipped, Verified};
@@ -75,7 +75,7 @@ impl<C: Control> Trees<'_, C> {
         let mount = expired.directory().mount;
         let found = match stat::at(check, &detached.name, mount, Freshness::Synced) {
             Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_gone(&error) => {
                 return Some(Rejection::Skipped(Skipped::Gone));
             }
             Err(error) => return Some(Rejection::Failed(failure(expired, Action::Stat, error))),
@@ -83,6 +83,11 @@ impl<C: Control> Trees<'_, C> {
         let (before, rule) = (expired.metadata(), expired.rule());
         if (found.id, found.kind) != (before.id, before.kind) {
             return Some(Rejection::Skipped(Skipped::Replaced));
+        }
+        match detached.may_be(before.id) {
+            Ok(true) => {}
+            Ok(false) => return Some(Rejection::Skipped(Skipped::Replaced)),
+            Err(error) => return Some(Rejection::Failed(failure(expired, Action::List, error))),
         }
         let is_written = found.mtime != before.mtime;
         // The rename has moved the ctime.
@@ -100,10 +105,11 @@ impl<C: Control> Trees<'_, C> {
             return None;
         }
         let file = verified.object()?;
+        let file_system = verified.expired().directory().storage.file_system;
         let answer = match (verified.is_leased(), lease::is_kept(file).unwrap_or(false)) {
             (true, true) => InUse::Free,
             (true, false) => InUse::Open,
-            (false, _) => lease::probe(file, metadata.id.dev, metadata.links),
+            (false, _) => lease::probe(file, file_system, metadata.links),
         };
         match answer {
             InUse::Free | InUse::Unknown => None,
@@ -115,6 +121,7 @@ impl<C: Control> Trees<'_, C> {
 
 /// Removes the entry where it is. Why it is not gone, if it is not.
 fn in_place(expired: &Expired) -> Option<Rejection> {
+    let _change = expired.directory().change();
     removed(expired, remove_file(&expired.directory().handle, expired.name()))
 }
 
@@ -122,7 +129,7 @@ fn in_place(expired: &Expired) -> Option<Rejection> {
 fn removed(expired: &Expired, result: rustix::io::Result<()>) -> Option<Rejection> {
     match result {
         Ok(()) => None,
-        Err(Errno::NOENT) => Some(Rejection::Skipped(Skipped::Gone)),
+        Err(Errno::NOENT | Errno::STALE) => Some(Rejection::Skipped(Skipped::Gone)),
         // A directory has its name now.
         Err(Errno::ISDIR) => Some(Rejection::Skipped(Skipped::Replaced)),
         Err(error) => Some(Rejection::Failed(failure(expired, Action::Unlink, error.into()))),

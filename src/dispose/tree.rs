@@ -15,10 +15,12 @@ use super::check::{Dirs, Known, TreeCheck};
 use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
 use super::quarantine::{Detached, NotDetached, Quarantines, Returned, Stage};
+use super::server_clock::ServerClocks;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
+use crate::fs::error::is_gone;
+use crate::fs::file_system;
 use crate::fs::lease::InUseProbe;
-use crate::fs::local;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
@@ -33,6 +35,7 @@ pub(super) struct Trees<'a, C> {
     pub(super) probe: InUseProbe,
     pub(super) ledger: Ledger,
     pub(super) quarantines: Quarantines,
+    pub(super) clocks: ServerClocks,
 }
 
 impl<C: Control> Trees<'_, C> {
@@ -43,6 +46,7 @@ impl<C: Control> Trees<'_, C> {
         let known = Known {
             id: expired.metadata().id,
             mount: expired.directory().mount,
+            file_system: expired.directory().storage.file_system,
             rule: expired.rule(),
             now,
             probe: self.probe,
@@ -104,7 +108,7 @@ impl<C: Control> Trees<'_, C> {
             return (Bytes(0), Some(self.put_back(expired, &mut detached, why)));
         }
         // Elsewhere it is not certain that what is moved into a directory has a newer ctime.
-        let dirs = local::is_local(top).then_some(&dirs);
+        let dirs = file_system::rename_moves_ctime(top).then_some(&dirs);
         let mut remover = TreeRemover::new(Known { dirs, ..known });
         let why = self.remove_members(expired, top, &mut remover, &detached);
         let why = why.map(|why| self.settle_rest(expired, why, remover.removed, &mut detached));
@@ -138,7 +142,7 @@ impl<C: Control> Trees<'_, C> {
         detached: &mut Detached,
     ) -> Rejection {
         let quarantine = Arc::clone(&detached.quarantine);
-        if is_gone(&why, quarantine.remove.as_fd(), &detached.name) {
+        if has_vanished(&why, quarantine.remove.as_fd(), &detached.name) {
             return why;
         }
         if removed == 0 {
@@ -167,10 +171,15 @@ impl<C: Control> Trees<'_, C> {
         match stat::at(check, &detached.name, known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == known.id => {}
             Ok(_) => return Err(Rejection::Skipped(Skipped::Replaced)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_gone(&error) => {
                 return Err(Rejection::Skipped(Skipped::Gone));
             }
             Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),
+        }
+        match detached.may_be(known.id) {
+            Ok(true) => {}
+            Ok(false) => return Err(Rejection::Skipped(Skipped::Replaced)),
+            Err(error) => return Err(Rejection::Failed(failure(expired, Action::List, error))),
         }
         let mut visitor = TreeCheck::new(known);
         if visitor.is_opened() {
@@ -226,12 +235,13 @@ impl<C: Control> Trees<'_, C> {
         known: Known<'_>,
         top: &std::fs::File,
     ) -> (Bytes, Option<Rejection>) {
+        let _change = expired.directory().change();
         let mut remover = TreeRemover::new(known);
         let tree = self.context(expired, expired.name());
         let walked = walk::walk(&tree, top, known.id, &mut remover);
         let why = remover.result(walked).map(|why| {
             let why = rejection(expired, expired.name(), why);
-            let is_gone = is_gone(&why, expired.directory().handle.as_fd(), expired.name());
+            let is_gone = has_vanished(&why, expired.directory().handle.as_fd(), expired.name());
             if remover.removed == 0 || is_gone {
                 return why;
             }
@@ -256,6 +266,7 @@ impl<C: Control> Trees<'_, C> {
             path: &directory.path,
             name,
             mount: directory.mount,
+            file_system: directory.storage.file_system,
         }
     }
 }
@@ -269,14 +280,18 @@ pub(super) fn not_detached(expired: &Expired, error: io::Error) -> Rejection {
     };
     match Errno::from_io_error(&error) {
         Some(Errno::NOENT) => Rejection::Skipped(Skipped::Gone),
+        // What the server does not know any more: the entry, or its directory?
+        Some(Errno::STALE) if !stat::exists(&directory.handle, expired.name()) => {
+            Rejection::Skipped(Skipped::Gone)
+        }
         Some(Errno::BUSY) if is_mount_point() => Rejection::Skipped(Skipped::MountPoint),
         _ => Rejection::Failed(failure(expired, Action::Rename, error)),
     }
 }
 
 /// Whether another process has removed all that was left of a tree.
-fn is_gone(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
-    matches!(why, Rejection::Skipped(Skipped::Gone)) && stat::type_at(dir, name).is_none()
+fn has_vanished(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    matches!(why, Rejection::Skipped(Skipped::Gone)) && !stat::exists(dir, name)
 }
 
 /// A part of the tree is gone and the rest stays: always a failure, whatever the reason.

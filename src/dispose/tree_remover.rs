@@ -3,7 +3,6 @@
 //! It must not unlink by itself: [`super::unlink`] does.
 
 use std::fs::File;
-use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
@@ -14,9 +13,11 @@ use super::kept::Kept;
 use super::unlink::{remove_empty_directory, remove_file};
 use crate::control::Control;
 use crate::fs::PathError;
+use crate::fs::error::is_gone;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{Freed, Skipped};
+use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, Metadata};
 
 /// How often the removal of a tree begins again while another process removes the same tree.
@@ -65,7 +66,7 @@ impl<'a> TreeRemover<'a> {
             let walked = walk::walk(tree, top, self.known.id, self);
             let why = self.result(walked)?;
             if !matches!(why, Stays::Skipped(Skipped::Gone))
-                || stat::type_at(tree.parent, tree.name).is_none()
+                || !stat::exists(tree.parent, tree.name)
             {
                 return Some(why);
             }
@@ -117,6 +118,11 @@ impl Visit for TreeRemover<'_> {
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
+        if is_removed_in_use(at.name.to_bytes()) {
+            // Perhaps one that was removed here a moment ago: its space is not free yet.
+            self.freed.take_back(metadata);
+            return self.skip(Skipped::InUse);
+        }
         if self.known.is_changed(metadata) {
             return self.skip(Skipped::Used);
         }
@@ -132,7 +138,7 @@ impl Visit for TreeRemover<'_> {
             }
             // NOENT: another process was faster. ISDIR: replaced by a directory; the removal of its
             // directory will find that not empty.
-            Err(Errno::NOENT | Errno::ISDIR) => {}
+            Err(Errno::NOENT | Errno::STALE | Errno::ISDIR) => {}
             Err(error) => self.kept.keep(at, at.error(Action::Unlink, error)),
         }
         ControlFlow::Continue(())
@@ -146,7 +152,7 @@ impl Visit for TreeRemover<'_> {
         // It is removed by its name, so the name is looked at: another directory may have it now.
         match stat::at(at.dir, at.name, self.known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == dir.metadata.id => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.vanished(level),
+            Err(error) if is_gone(&error) => return self.vanished(level),
             Ok(_) => self.skip(Skipped::Replaced)?,
             Err(error) => {
                 self.kept.keep(at, at.error(Action::Stat, error));
@@ -159,7 +165,7 @@ impl Visit for TreeRemover<'_> {
                 self.freed.add(dir.metadata);
                 ControlFlow::Continue(Next::Up)
             }
-            Err(Errno::NOENT) => self.vanished(level),
+            Err(Errno::NOENT | Errno::STALE) => self.vanished(level),
             // Something was added, or the listing left something out because its neighbors were removed.
             Err(Errno::NOTEMPTY | Errno::EXIST) if self.removed > dir.before => {
                 ControlFlow::Continue(Next::Again)

@@ -116,13 +116,25 @@ pub fn is_private(dir: impl AsFd) -> bool {
 /// What the system says; `ELOOP` for a link, `ENXIO` for anything else that is not a regular file, `EXDEV` for a
 /// mount point.
 pub fn file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    file_with(dir, name, OFlags::RDONLY)
+}
+
+/// The same with the right to write, which is never done: see [`for_writing`].
+///
+/// # Errors
+/// Those of [`file`].
+pub fn file_for_writing(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    file_with(dir, name, OFlags::RDWR)
+}
+
+fn file_with(dir: impl AsFd, name: &CStr, access: OFlags) -> rustix::io::Result<OwnedFd> {
     if is_private(&dir) {
-        return on_mount(dir, name, FILE);
+        return on_mount(dir, name, FILE | access);
     }
     let seen = on_mount(dir, name, SEEN)?;
     let kind = kind(&seen)?;
     if kind == FileType::RegularFile {
-        return reopen(&seen);
+        return again(&seen, access);
     }
     Err(if kind == FileType::Symlink { Errno::LOOP } else { Errno::NXIO })
 }
@@ -141,12 +153,25 @@ pub fn listed(dir: impl AsFd, name: &CStr, is_private: bool) -> rustix::io::Resu
 /// # Errors
 /// What the system says.
 pub fn reopen(seen: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    again(seen, OFlags::RDONLY)
+}
+
+/// Opens an open regular file once more, for writing, which is never done: some file systems ask for that
+/// right before they lock a file.
+///
+/// # Errors
+/// What the system says.
+pub fn for_writing(file: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    again(file, OFlags::RDWR)
+}
+
+fn again(seen: impl AsFd, access: OFlags) -> rustix::io::Result<OwnedFd> {
     let mut path = [0; 32];
     let number = seen.as_fd().as_raw_fd();
     // There is room for the longest number.
     let _ = write!(&mut path[..], "/proc/self/fd/{number}");
     let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
-    openat(CWD, path, FILE.difference(OFlags::NOFOLLOW), Mode::empty())
+    openat(CWD, path, FILE.difference(OFlags::NOFOLLOW) | access, Mode::empty())
 }
 
 /// Opens the regular file or directory at `path`, links followed.

@@ -12,8 +12,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::stat;
-use crate::rules::FileId;
+use super::{file_system, stat};
+use crate::rules::{FileId, FileSystem};
 use crate::units;
 pub use guard::Forbidden;
 
@@ -298,6 +298,11 @@ impl DataRoot {
     /// The mount that it is on.
     pub const fn mount(&self) -> u64 {
         self.mount
+    }
+
+    /// The file system that it is on.
+    pub fn file_system(&self) -> FileSystem {
+        file_system::of(&self.handle)
     }
 
     /// The directory outside that a zone names, if it exists.

@@ -12,7 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Failure, MemberLeases};
+use super::storage::Change;
+use super::{Failure, MemberLeases, Storage};
 use crate::rules::{self, Bytes, FileId, FileKind, KeptReason, Metadata, Moment, Zone};
 
 /// An open directory that holds entries of a zone.
@@ -33,9 +34,16 @@ pub struct Directory {
     /// The directory in which its entries are put out of reach: the one that is listed, if that is not
     /// this one.
     pub listed: Option<Arc<Directory>>,
+    /// The file system that it is on.
+    pub storage: Storage,
 }
 
 impl Directory {
+    /// Says that a name is being taken from it, or given to it, as long as the result exists.
+    pub fn change(&self) -> (Change<'_>, Option<Change<'_>>) {
+        (self.storage.change(), self.listed.as_ref().map(|listed| listed.storage.change()))
+    }
+
     /// The path of the entry `name`, as people see it.
     pub fn path_of(&self, name: &CStr) -> PathBuf {
         self.path.join(OsStr::from_bytes(name.to_bytes()))
@@ -215,6 +223,13 @@ impl Freed {
         } else {
             let Metadata { id, links, allocated, .. } = *metadata;
             self.linked.push(Linked { id, links, allocated });
+        }
+    }
+
+    /// Takes back one file that was added and still exists, under whatever name.
+    pub fn take_back(&mut self, metadata: &Metadata) {
+        if metadata.links <= 1 {
+            self.bytes = Bytes(self.bytes.0.saturating_sub(metadata.allocated.0));
         }
     }
 

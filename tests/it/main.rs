@@ -15,6 +15,7 @@ mod oracle;
 mod paused;
 mod priority;
 mod seams;
+mod served;
 mod service;
 mod shards;
 mod start;

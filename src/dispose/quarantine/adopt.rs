@@ -4,18 +4,22 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, flock, fstat, mkdirat, statat};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, Statx, StatxFlags, flock, mkdirat, statx,
+};
 use rustix::io::Errno;
 
 use super::super::check::Interrupted;
+use super::errors::NotDetached;
+use super::served::ServerLock;
 use super::{BEGAN, CHECK, Detached, Quarantine, REMOVE, Stage, names};
 use crate::fs::open::{self, Across};
 use crate::fs::stat::{self, Freshness};
-use crate::protocol::Directory;
+use crate::protocol::{Directory, Storage};
 use crate::rules::Moment;
 
 /// What is under the name of a private directory.
@@ -30,18 +34,24 @@ pub(in super::super) enum Adopted {
 }
 
 impl Quarantine {
-    /// Takes over one that another process left behind.
-    pub(in super::super) fn adopt(parent: &Arc<Directory>, name: &CStr) -> io::Result<Adopted> {
-        let found = match statat(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+    /// Takes over one that another process left behind. On a server it belongs to this user if it looks like
+    /// `ours`.
+    pub(in super::super) fn adopt(
+        parent: &Arc<Directory>,
+        name: &CStr,
+        ours: Option<&Self>,
+    ) -> io::Result<Adopted> {
+        match look(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(Adopted::No),
-            found => found?,
-        };
-        if let Some(why) = not_ours(&found) {
-            return Ok(Adopted::Foreign(why));
+            found => {
+                if let Some(why) = not_ours(&found?, ours)? {
+                    return Ok(Adopted::Foreign(why));
+                }
+            }
         }
         let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
         // Once more: another directory may have the name by now.
-        if let Some(why) = not_ours(&fstat(&top)?) {
+        if let Some(why) = not_ours(&look(&top, c"", AtFlags::EMPTY_PATH)?, ours)? {
             return Ok(Adopted::Foreign(why));
         }
         match flock(&top, FlockOperation::NonBlockingLockExclusive) {
@@ -50,13 +60,20 @@ impl Quarantine {
         }
         let changed = || Ok::<_, io::Error>(stat::handle(&top, parent.mount)?.mtime);
         let ended = changed()?;
+        let server_lock = match ours {
+            None => None,
+            Some(_) => match ServerLock::take(&top).map_err(NotDetached::into_error)? {
+                None => return Ok(Adopted::No),
+                taken => taken,
+            },
+        };
         let ((check, has_ended), (remove, _)) = (stage(&top, CHECK)?, stage(&top, REMOVE)?);
         // A process that ends removes `check`; one that is killed does not.
         let idle = if has_ended { Some((ended, changed()?)) } else { None };
         let interrupted = Interrupted { began: began(&top, parent.mount), idle };
         let (remove_id, _) = stat::id_and_mount(&remove)?;
         let (parent, name) = (Arc::clone(parent), name.to_owned());
-        let found = Self { parent, name, top, check, remove, remove_id };
+        let found = Self { parent, name, top, server_lock, check, remove, remove_id };
         Ok(Adopted::Yes(found, interrupted))
     }
 
@@ -91,19 +108,36 @@ impl Quarantine {
         let path = home.path_of(step);
         let dir = home.dir.join(std::ffi::OsStr::from_bytes(step.to_bytes()));
         let (zone, listed) = (Arc::clone(&home.zone), Some(Arc::clone(&self.parent)));
-        Ok(Directory { zone, path, dir, handle, id, mount, listed })
+        let storage = Storage::on(home.storage.file_system);
+        Ok(Directory { zone, path, dir, handle, id, mount, listed, storage })
     }
 }
 
-/// Why this cannot be a private directory of this user, if so.
-fn not_ours(found: &rustix::fs::Stat) -> Option<String> {
-    if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-        return Some("it is not a directory".to_owned());
+/// Why this cannot be a private directory of this user, if so. A server may give all files to one user, so that
+/// a private directory is not mode 0700 and ours in its eyes; but all of ours look the same.
+fn not_ours(found: &Statx, ours: Option<&Quarantine>) -> io::Result<Option<String>> {
+    let is_dir = |mode: u16| FileType::from_raw_mode(mode.into()) == FileType::Directory;
+    if !is_dir(found.stx_mode) {
+        return Ok(Some("it is not a directory".to_owned()));
     }
-    if found.st_uid != rustix::process::geteuid().as_raw() {
-        return Some(format!("it belongs to uid {}", found.st_uid));
+    let (uid, mode) = match ours {
+        Some(ours) => {
+            let ours = look(&ours.top, c"", AtFlags::EMPTY_PATH)?;
+            (ours.stx_uid, ours.stx_mode)
+        }
+        None => (rustix::process::geteuid().as_raw(), 0o700),
+    };
+    if found.stx_uid != uid {
+        return Ok(Some(format!("it belongs to uid {}", found.stx_uid)));
     }
-    (found.st_mode & 0o777 != 0o700).then(|| "other users may enter it".to_owned())
+    let is_private = found.stx_mode & 0o777 == mode & 0o777;
+    Ok((!is_private).then(|| "other users may enter it".to_owned()))
+}
+
+/// The type, owner and rights of a file as they are now, wherever it is kept.
+fn look(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Statx> {
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::UID;
+    statx(dir, name, flags | AtFlags::STATX_FORCE_SYNC, wanted)
 }
 
 /// Opens a stage, and whether it was missing.
@@ -123,5 +157,8 @@ fn began(top: &OwnedFd, mount: u64) -> Option<Moment> {
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOENT | Errno::STALE | Errno::NOTDIR | Errno::LOOP)
+    )
 }

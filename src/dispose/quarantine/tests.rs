@@ -5,6 +5,7 @@ use std::fs;
 use super::super::check::Interrupted;
 use super::*;
 use crate::inspect::tests::Setup;
+use crate::protocol::Storage;
 use crate::rules::LastUse;
 
 fn setup() -> (Setup, Arc<Directory>) {
@@ -53,7 +54,7 @@ fn a_tree_whose_name_was_taken_comes_back_beside_it() {
 }
 
 fn adopted(directory: &Arc<Directory>, name: &CStr) -> (Quarantine, Interrupted) {
-    match Quarantine::adopt(directory, name).unwrap() {
+    match Quarantine::adopt(directory, name, None).unwrap() {
         Adopted::Yes(quarantine, interrupted) => (quarantine, interrupted),
         other @ (Adopted::No | Adopted::Foreign(_)) => panic!("{other:?}"),
     }
@@ -65,7 +66,10 @@ fn a_quarantine_is_adopted_only_when_its_process_is_gone() {
     let quarantines = Quarantines::new();
     let detached = quarantines.detach(&directory, c"tree").unwrap();
     let name = CString::new(names(&setup).remove(0)).unwrap();
-    assert!(matches!(Quarantine::adopt(&directory, &name).unwrap(), Adopted::No), "it is locked");
+    assert!(
+        matches!(Quarantine::adopt(&directory, &name, None).unwrap(), Adopted::No),
+        "it is locked"
+    );
     // As after a crash: the descriptors are closed, and nothing else happens.
     let quarantine = Arc::clone(&detached.quarantine);
     rustix::fs::flock(&quarantine.top, FlockOperation::Unlock).unwrap();
@@ -96,7 +100,7 @@ fn a_directory_that_others_could_have_made_is_not_adopted() {
     let (setup, directory) = setup();
     let name = c".sweeper-0123456789abcdef";
     fs::create_dir_all(setup.path(".sweeper-0123456789abcdef/remove/victim")).unwrap();
-    let adopted = Quarantine::adopt(&directory, name).unwrap();
+    let adopted = Quarantine::adopt(&directory, name, None).unwrap();
     assert!(matches!(adopted, Adopted::Foreign(_)), "its mode is not 0700");
     assert!(setup.path(".sweeper-0123456789abcdef/remove/victim").exists());
 }
@@ -109,7 +113,8 @@ fn an_entry_below_the_listed_directory_finds_its_way_back() {
     let (id, mount) = stat::id_and_mount(&handle).unwrap();
     let (path, dir) = (listed.path.join("7"), listed.dir.join("7"));
     let (zone, above) = (Arc::clone(&listed.zone), Some(Arc::clone(&listed)));
-    let directory = Arc::new(Directory { zone, path, dir, handle, id, mount, listed: above });
+    let (listed, storage) = (above, Storage::default());
+    let directory = Arc::new(Directory { zone, path, dir, handle, id, mount, listed, storage });
     let quarantines = Quarantines::new();
     let detached = quarantines.detach(&directory, c"export_cache").unwrap();
     assert_eq!(detached.name.as_c_str(), c"7%export_cache");

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::super::error::is_gone;
 use super::super::lease::turn;
 use super::super::open;
 use super::super::stat::{self, Freshness};
 use super::names::Names;
 use super::visit::{Break, EntryRef, Flow, Visit, of_both};
 use crate::control::Control;
-use crate::rules::{Action, FileKind, Metadata};
+use crate::rules::{Action, FileKind, FileSystem, Metadata};
 
 /// How many names one worker visits before it looks for help again.
 const STRETCH: usize = 16;
@@ -42,13 +43,13 @@ pub struct WalkContext<'a, C> {
     pub name: &'a CStr,
     /// The mount that the tree is on.
     pub mount: u64,
+    /// The file system that the tree is on.
+    pub file_system: FileSystem,
 }
 
 /// What all parts of a walk share.
 pub(super) struct Shared<'a, C> {
     pub(super) tree: &'a WalkContext<'a, C>,
-    /// Whether the answers of its file system are always current.
-    is_local: bool,
     /// When the walk was first seen to be stopped.
     stopped: OnceLock<Instant>,
     /// One part has ended it for all.
@@ -56,8 +57,8 @@ pub(super) struct Shared<'a, C> {
 }
 
 impl<'a, C: Control> Shared<'a, C> {
-    pub(super) const fn new(tree: &'a WalkContext<'a, C>, is_local: bool) -> Self {
-        Self { tree, is_local, stopped: OnceLock::new(), halted: AtomicBool::new(false) }
+    pub(super) const fn new(tree: &'a WalkContext<'a, C>) -> Self {
+        Self { tree, stopped: OnceLock::new(), halted: AtomicBool::new(false) }
     }
 
     /// Whether the walk has to end here.
@@ -161,7 +162,7 @@ fn visit_one<V: Visit, C: Control>(
             ControlFlow::Continue(())
         }
         Ok(Looked { metadata, opened }) => visitor.file(at, &metadata, opened),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => ControlFlow::Continue(()),
+        Err(error) if is_gone(&error) => ControlFlow::Continue(()),
         Err(error) if Errno::from_io_error(&error) == Some(Errno::XDEV) => visitor.mount_point(at),
         Err(error) => visitor.failed(at, at.error(Action::Stat, error)),
     }
@@ -183,7 +184,7 @@ impl Looked {
 fn look<C: Control>(shared: &Shared<'_, C>, at: &EntryRef<'_>) -> io::Result<Metadata> {
     let mount = shared.tree.mount;
     let known = stat::at(at.dir, at.name, mount, Freshness::Cached)?;
-    if shared.is_local || known.is_mount_point {
+    if !shared.tree.file_system.is_served() || known.is_mount_point {
         return Ok(known);
     }
     stat::at(at.dir, at.name, mount, Freshness::Synced)
