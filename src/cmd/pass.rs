@@ -1,10 +1,12 @@
 //! One pass, or its dry run, as the settings say.
 //!
 //! It must not know who asked for it: `run`, `legacy` and `serve` all call [`sweep`]. The only choice between
-//! removing and a dry run is made here.
+//! removing and a dry run is made here. [`turns`] decides which zones are swept when.
+
+pub mod turns;
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -13,15 +15,13 @@ use super::Refusal;
 pub(super) use super::data_root::open_root;
 use super::data_root::place_of;
 use super::path_list::path_list;
-use crate::config::{
-    ApplicationLock, Config, FileLocks, IfRunning, InUse, ProgressWhen, Verbosity,
-};
+use crate::config::{self, ApplicationLock, Config, InUse, ProgressWhen, Verbosity};
 use crate::dispose::{DryRun, Unlink};
 use crate::engine::{Limits, Pass, PassControl, Workers};
 use crate::fs::lease::{self, InUseProbe};
 use crate::fs::{DataRoot, Space};
 use crate::inspect::FileInspector;
-use crate::lock::exclusive::{self, ExclusiveLock, Sharing};
+use crate::lock::exclusive::ExclusiveLock;
 use crate::lock::redis::{ExporterLocks, Prefix, Timing};
 use crate::lock::{self, Backend};
 use crate::os::{clock, priority};
@@ -33,8 +33,9 @@ use crate::report::{Detail, Report};
 use crate::rules::select::All;
 use crate::rules::{Exclude, Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
-use crate::source::{self, DirectorySource};
+use crate::source::DirectorySource;
 use crate::units;
+use turns::{Turn, Turns, WhenHeld};
 
 /// What to sweep, and how to report it.
 pub struct PassRequest<'a> {
@@ -48,8 +49,8 @@ pub struct PassRequest<'a> {
     pub verbosity: Verbosity,
     /// Set by a signal.
     pub signal: Arc<AtomicBool>,
-    /// What to do when another sweeper is at work.
-    pub if_running: IfRunning,
+    /// What to do with a zone that another sweeper has locked.
+    pub when_held: WhenHeld,
 }
 
 /// What a pass did.
@@ -67,9 +68,18 @@ pub struct PassResult {
     pub at: Moment,
     /// How full the file system is, if that is known.
     pub space: Option<Space>,
+    /// Zones that were postponed, each with the reason.
+    pub postponed: Vec<(ZoneName, String)>,
 }
 
 impl PassResult {
+    /// Nothing could be swept.
+    fn postponed(mode: RunMode, postponed: Vec<(ZoneName, String)>) -> Self {
+        let Sum { summary, durations } = Sum::default();
+        let (code, at) = (ExitCode::Done, clock::now());
+        Self { mode, code, summary, durations, at, space: None, postponed }
+    }
+
     /// Adds the pass to the metrics.
     pub fn count(&self, metrics: &Metrics) {
         metrics.count(self.mode, &self.summary, &self.durations, self.at);
@@ -79,28 +89,26 @@ impl PassResult {
     }
 }
 
-/// Runs one pass and writes its report to `out`.
+/// Runs one pass and writes its report to `out`. If all zones are postponed, there is none.
 ///
 /// # Errors
 /// Why it cannot start.
 pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassResult, Refusal> {
     let PassRequest { command, config, zones, verbosity, .. } = *request;
     let root = open_root(config, zones)?;
+    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
+    let mut turns = Turns::new(config, &root, zones, request.when_held);
+    let limits = limits(config, Arc::clone(&request.signal))?;
+    let is_stopped = || limits.is_stopped();
+    let Some(first) = turns.next(&is_stopped) else {
+        return Ok(PassResult::postponed(mode, turns.into_postponed()));
+    };
     if config.jobs > 1 && config.in_use == InUse::Skip {
         lease::make_room(root.handle());
     }
-    let limits = limits(config, Arc::clone(&request.signal))?;
-    let mut locks = locks(config, root.path(), limits.urgent_flags())?;
-    if takes_exclusive_lock(config) {
-        let roots = zone_roots(&root, zones);
-        let if_running = exclusive_if_running(request.if_running);
-        let is_stopped = || limits.is_stopped();
-        locks.exclusive = ExclusiveLock::of_pass(roots, sharing(config), if_running, &is_stopped);
-    }
-    // After the wait for another sweeper: what was used meanwhile must count as used.
-    let (start, now) = (Instant::now(), config.now.unwrap_or_else(clock::now));
+    let locks = locks(config, root.path(), limits.urgent_flags())?;
+    let (start, now) = (Instant::now(), now(config));
     let workers = workers(config);
-    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
     let info = RunInfo { command, mode, now, data_root: root.path(), shard: config.shard };
     let progress = Progress::new(progress_style(config, command, verbosity), mode);
     let report = Report::new(info, config.format, detail(verbosity), progress, out);
@@ -114,37 +122,79 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
         paths: path_list(config, &root, zones, &limits)?,
     };
     let inspector = FileInspector::new(&control, &notes, probe);
-    let exclude = config.exclude.watched();
-    let parts = Parts {
-        request,
-        root: &root,
-        locks: &locks,
-        notes: &notes,
-        control,
-        exclude: &exclude,
-        now,
-    };
-    let timed = Timed::new(&report);
-    let summary = match mode {
-        RunMode::Real => {
-            let unlink = Unlink::new(&control, &notes, probe).with_clock(clock::now);
-            parts.run(&source, &inspector, &unlink, &timed)
-        }
-        RunMode::DryRun => parts.run(&source, &inspector, &DryRun::new(&control), &timed),
-    };
-    let durations = timed.durations();
+    let exclude = &config.exclude.watched();
+    let mut parts = Parts { request, root: &root, locks, notes: &notes, control, exclude, now };
+    let mut sum = Sum::default();
+    let mut turn = Some(first);
+    while let Some(Turn { zones, lock }) = turn {
+        parts.locks.exclusive = lock;
+        let timed = Timed::new(&report);
+        let summary = match mode {
+            RunMode::Real => {
+                let unlink = Unlink::new(&control, &notes, probe).with_clock(clock::now);
+                parts.run(&zones, &source, &inspector, &unlink, &timed)
+            }
+            RunMode::DryRun => {
+                parts.run(&zones, &source, &inspector, &DryRun::new(&control), &timed)
+            }
+        };
+        sum.add(summary, timed.durations());
+        // While another zone is waited for, other sweepers may work here.
+        parts.locks.exclusive = ExclusiveLock::none();
+        turn = turns.next(&is_stopped);
+        // What was used during the wait must count as used.
+        parts.now = self::now(config);
+    }
     // No lock is held while the report is printed.
-    drop(locks);
+    drop(parts);
+    let Sum { durations, mut summary } = sum.in_order_of(zones);
+    if is_complete(request, &summary) {
+        note_unmatched(exclude, zones, &mut summary);
+    }
     let code = report.finish(&summary, start.elapsed());
-    let space = Space::of(root.path()).ok();
-    Ok(PassResult { mode, code, summary, durations, at: clock::now(), space })
+    let (at, space) = (clock::now(), Space::of(root.path()).ok());
+    let postponed = turns.into_postponed();
+    Ok(PassResult { mode, code, summary, durations, at, space, postponed })
+}
+
+/// The moment to judge at.
+fn now(config: &Config) -> Moment {
+    config.now.unwrap_or_else(clock::now)
+}
+
+/// What the turns of a pass did.
+struct Sum {
+    summary: Summary,
+    durations: Vec<(ZoneName, Duration)>,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        let summary = Summary { zones: Vec::new(), stopped: None };
+        Self { summary, durations: Vec::new() }
+    }
+}
+
+impl Sum {
+    fn add(&mut self, turn: Summary, durations: Vec<(ZoneName, Duration)>) {
+        self.summary.zones.extend(turn.zones);
+        self.summary.stopped = turn.stopped;
+        self.durations.extend(durations);
+    }
+
+    /// Zones that had to wait are reported in their place.
+    fn in_order_of(mut self, zones: &[Arc<Zone>]) -> Self {
+        let place = |name: &ZoneName| zones.iter().position(|zone| zone.name == *name);
+        self.summary.zones.sort_by_key(|zone| place(&zone.zone));
+        self
+    }
 }
 
 /// All that a pass needs besides three of its seams.
 struct Parts<'a> {
     request: &'a PassRequest<'a>,
     root: &'a DataRoot,
-    locks: &'a Backend,
+    locks: Backend,
     notes: &'a Notes,
     control: PassControl<'a>,
     exclude: &'a Exclude,
@@ -154,6 +204,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn run(
         &self,
+        zones: &[Arc<Zone>],
         source: &impl Source,
         inspector: &impl Inspector,
         disposer: &impl Disposer,
@@ -163,7 +214,7 @@ impl Parts<'_> {
         MemberLeases::set_limit(member_leases(config));
         let pass = Pass {
             source,
-            locks: self.locks,
+            locks: &self.locks,
             inspector,
             disposer,
             select: &All,
@@ -176,25 +227,22 @@ impl Parts<'_> {
             // A dry run tries each lock once: a wait would take time, and tell nothing.
             lock_wait: if config.dry_run { Duration::ZERO } else { config.lock_wait },
         };
-        let mut summary = pass.run(self.request.zones, observer);
+        let mut summary = pass.run(zones, observer);
         for zone in &mut summary.zones {
             if let Some(place) = place_of(config, &zone.zone) {
                 place.clone_into(&mut zone.path);
             }
         }
-        if self.is_complete(&summary) {
-            note_unmatched(self.exclude, self.request.zones, &mut summary);
-        }
         summary
     }
+}
 
-    /// Whether every entry of all zones was looked at.
-    fn is_complete(&self, summary: &Summary) -> bool {
-        let Config { zones, shard, from0, .. } = self.request.config;
-        let is_part = shard.is_some() || from0.is_some() || summary.stopped.is_some();
-        let all = self.request.command == "run" && self.request.zones.len() == zones.len();
-        all && !is_part && summary.zones.iter().all(|zone| zone.no_lock.is_none())
-    }
+/// Whether every entry of all zones was looked at.
+fn is_complete(request: &PassRequest<'_>, summary: &Summary) -> bool {
+    let Config { zones, shard, from0, .. } = request.config;
+    let is_part = shard.is_some() || from0.is_some() || summary.stopped.is_some();
+    let all = request.command == "run" && summary.zones.len() == zones.len();
+    all && !is_part && summary.zones.iter().all(|zone| zone.no_lock.is_none())
 }
 
 /// Notes each glob of `--exclude` that has matched nothing, in the first zone whose entries it could match.
@@ -249,8 +297,8 @@ pub(super) fn locks(
     let application = config.locks.application.as_ref();
     let application = application.map(|lock| application_locks(lock, path, stop)).transpose()?;
     let files = match config.locks.files {
-        FileLocks::Flock => lock::FileLocks::Flock,
-        FileLocks::Unlocked => lock::FileLocks::Unlocked,
+        config::FileLocks::Flock => lock::FileLocks::Flock,
+        config::FileLocks::Unlocked => lock::FileLocks::Unlocked,
     };
     Ok(Backend { files, application, exclusive: ExclusiveLock::none() })
 }
@@ -279,42 +327,6 @@ pub(super) fn application_locks(
     }
     let timing = Timing { steady: clock::steady, stop };
     Ok(ExporterLocks::new(lock.server.clone(), prefix, lock.ttl, clock::now(), timing))
-}
-
-/// A dry run needs no exclusive lock, and without file locks there is none.
-pub(super) fn takes_exclusive_lock(config: &Config) -> bool {
-    !config.dry_run && config.locks.files == FileLocks::Flock
-}
-
-/// Shards of the same work run at the same time; everything else runs alone.
-pub(super) const fn sharing(config: &Config) -> Sharing {
-    if config.shard.is_some() { Sharing::WithOthers } else { Sharing::Alone }
-}
-
-pub(super) const fn exclusive_if_running(if_running: IfRunning) -> exclusive::IfRunning {
-    match if_running {
-        IfRunning::Exit => exclusive::IfRunning::Exit,
-        IfRunning::Wait => exclusive::IfRunning::Wait,
-        IfRunning::Share => exclusive::IfRunning::Share,
-    }
-}
-
-/// The directories that `zones` are listed from, open. One that is missing or cannot be opened is left out:
-/// the pass reports it.
-fn zone_roots(
-    root: &DataRoot,
-    zones: &[Arc<Zone>],
-) -> Vec<(ZoneName, PathBuf, std::os::fd::OwnedFd)> {
-    let notes = Notes::default();
-    let mut roots = Vec::new();
-    for zone in zones {
-        for path in &zone.location.roots {
-            if let Ok(directory) = source::open_root(root, zone, path, &notes) {
-                roots.push((zone.name.clone(), directory.path, directory.handle));
-            }
-        }
-    }
-    roots
 }
 
 /// The threads of a pass, at low priority if that is asked for.
