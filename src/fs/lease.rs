@@ -84,11 +84,11 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
 ///
 /// Elsewhere a lease that is granted says nothing about those who use the file in another way: other machines, or
 /// what is behind FUSE. One that is refused says that another process on this machine has the file open, except on
-/// NFS and SMB, which refuse every lease, or every one that would mean something. None is held there: on SMB our
-/// own removal would wait for its end.
+/// NFS and SMB, which refuse leases for reasons of their own. None is held there: on SMB our own removal would wait
+/// for its end.
 pub fn probe(file: impl AsFd, file_system: FileSystem, links: u64) -> InUse {
     let file = file.as_fd();
-    if matches!(file_system, FileSystem::Nfs | FileSystem::Smb) {
+    if file_system == FileSystem::Nfs {
         return unless_locked(file);
     }
     let mut answer = take(file);
@@ -101,11 +101,14 @@ pub fn probe(file: impl AsFd, file_system: FileSystem, links: u64) -> InUse {
         // A worker that comes by another of its names must not break it.
         give_back(file);
     }
-    match answer {
-        Answer::Granted if file_system.is_served() => unless_locked(file),
-        Answer::Granted => InUse::Free,
-        Answer::Refused => open_or_locked(file),
-        Answer::Unsupported => unless_locked(file),
+    match (answer, file_system) {
+        (Answer::Granted, FileSystem::Local) => InUse::Free,
+        // There our own `flock` looks like the lock of another process.
+        (Answer::Granted, FileSystem::Smb) => InUse::Unknown,
+        (Answer::Refused, FileSystem::Smb) | (Answer::Granted | Answer::Unsupported, _) => {
+            unless_locked(file)
+        }
+        (Answer::Refused, _) => open_or_locked(file),
     }
 }
 
