@@ -4,11 +4,13 @@
 //! removing and a dry run is made here. [`turns`] decides which zones are swept when.
 
 pub mod turns;
+mod unmatched;
+mod watchdog;
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::Refusal;
@@ -17,7 +19,7 @@ use super::data_root::place_of;
 use super::path_list::path_list;
 use crate::config::{self, ApplicationLock, Config, InUse, ProgressWhen, Verbosity};
 use crate::dispose::{DryRun, Unlink};
-use crate::engine::{Limits, Pass, PassControl, Workers};
+use crate::engine::{Limits, Live, Pass, PassControl, Workers};
 use crate::fs::lease::{self, InUseProbe};
 use crate::fs::{DataRoot, Space};
 use crate::inspect::FileInspector;
@@ -36,6 +38,7 @@ use crate::service::metrics::{Metrics, Timed};
 use crate::source::DirectorySource;
 use crate::units;
 use turns::{Turn, Turns, WhenHeld};
+use watchdog::{Watchdog, Watched};
 
 /// What to sweep, and how to report it.
 pub struct PassRequest<'a> {
@@ -94,11 +97,13 @@ impl PassResult {
 /// # Errors
 /// Why it cannot start.
 pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassResult, Refusal> {
-    let PassRequest { command, config, zones, verbosity, .. } = *request;
-    let root = open_root(config, zones)?;
-    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
-    let mut turns = Turns::new(config, &root, zones, request.when_held);
+    let PassRequest { config, zones, .. } = *request;
     let limits = limits(config, Arc::clone(&request.signal))?;
+    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
+    let watchdog = Watchdog::start(watched(request, mode), limits.urgent_flags());
+    let root = open_root(config, zones)?;
+    let _ = watchdog.pass().data_root.set(root.path().to_owned());
+    let mut turns = Turns::new(config, &root, zones, request.when_held);
     let is_stopped = || limits.is_stopped();
     let Some(first) = turns.next(&is_stopped) else {
         return Ok(PassResult::postponed(mode, turns.into_postponed()));
@@ -106,12 +111,10 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     if config.jobs > 1 && config.in_use == InUse::Skip {
         lease::make_room(root.handle());
     }
-    let locks = locks(config, root.path(), limits.urgent_flags())?;
+    let locks = locks(config, root.path(), limits.urgent_flags().into())?;
     let (start, now) = (Instant::now(), now(config));
     let workers = workers(config);
-    let info = RunInfo { command, mode, now, data_root: root.path(), shard: config.shard };
-    let progress = Progress::new(progress_style(config, command, verbosity), mode);
-    let report = Report::new(info, config.format, detail(verbosity), progress, out);
+    let report = report(request, mode, now, &root, out);
     let (notes, control) = (Notes::default(), PassControl { limits: &limits, workers: &workers });
     let probe = probe(config.in_use);
     let source = DirectorySource {
@@ -122,21 +125,20 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
         paths: path_list(config, &root, zones, &limits)?,
     };
     let inspector = FileInspector::new(&control, &notes, probe);
+    let unlink = Unlink::new(&control, &notes, probe).with_clock(clock::now);
+    let dry_run = DryRun::new(&control);
     let exclude = &config.exclude.watched();
-    let mut parts = Parts { request, root: &root, locks, notes: &notes, control, exclude, now };
+    let live = &watchdog.pass().live;
+    let mut parts =
+        Parts { request, root: &root, locks, notes: &notes, control, exclude, now, live };
     let mut sum = Sum::default();
     let mut turn = Some(first);
     while let Some(Turn { zones, lock }) = turn {
         parts.locks.exclusive = lock;
         let timed = Timed::new(&report);
         let summary = match mode {
-            RunMode::Real => {
-                let unlink = Unlink::new(&control, &notes, probe).with_clock(clock::now);
-                parts.run(&zones, &source, &inspector, &unlink, &timed)
-            }
-            RunMode::DryRun => {
-                parts.run(&zones, &source, &inspector, &DryRun::new(&control), &timed)
-            }
+            RunMode::Real => parts.run(&zones, &source, &inspector, &unlink, &timed),
+            RunMode::DryRun => parts.run(&zones, &source, &inspector, &dry_run, &timed),
         };
         sum.add(summary, timed.durations());
         // While another zone is waited for, other sweepers may work here.
@@ -148,13 +150,41 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     // No lock is held while the report is printed.
     drop(parts);
     let Sum { durations, mut summary } = sum.in_order_of(zones);
-    if is_complete(request, &summary) {
-        note_unmatched(exclude, zones, &mut summary);
+    if unmatched::is_complete(request.command, config, &summary) {
+        unmatched::note(exclude, zones, &mut summary);
     }
     let code = report.finish(&summary, start.elapsed());
     let (at, space) = (clock::now(), Space::of(root.path()).ok());
     let postponed = turns.into_postponed();
     Ok(PassResult { mode, code, summary, durations, at, space, postponed })
+}
+
+/// What the report of a pass says that does not end by itself.
+fn watched(request: &PassRequest<'_>, mode: RunMode) -> Watched {
+    let PassRequest { command, config, zones, .. } = *request;
+    Watched {
+        command,
+        mode,
+        shard: config.shard,
+        format: config.format,
+        zones: zones.to_vec(),
+        data_root: OnceLock::new(),
+        live: Live::default(),
+    }
+}
+
+/// A report of the pass to `out`.
+fn report<'a, W: Write + Send>(
+    request: &PassRequest<'_>,
+    mode: RunMode,
+    now: Moment,
+    root: &'a DataRoot,
+    out: W,
+) -> Report<'a, W> {
+    let PassRequest { command, config, verbosity, .. } = *request;
+    let info = RunInfo { command, mode, now, data_root: root.path(), shard: config.shard };
+    let progress = Progress::new(progress_style(config, command, verbosity), mode);
+    Report::new(info, config.format, detail(verbosity), progress, out)
 }
 
 /// The moment to judge at.
@@ -199,6 +229,7 @@ struct Parts<'a> {
     control: PassControl<'a>,
     exclude: &'a Exclude,
     now: Moment,
+    live: &'a Live,
 }
 
 impl Parts<'_> {
@@ -224,6 +255,7 @@ impl Parts<'_> {
             now: self.now,
             limits: self.control.limits,
             workers: self.control.workers,
+            live: self.live,
             // A dry run tries each lock once: a wait would take time, and tell nothing.
             lock_wait: if config.dry_run { Duration::ZERO } else { config.lock_wait },
         };
@@ -234,37 +266,6 @@ impl Parts<'_> {
             }
         }
         summary
-    }
-}
-
-/// Whether every entry of all zones was looked at.
-fn is_complete(request: &PassRequest<'_>, summary: &Summary) -> bool {
-    let Config { zones, shard, from0, .. } = request.config;
-    let is_part = shard.is_some() || from0.is_some() || summary.stopped.is_some();
-    let all = request.command == "run" && summary.zones.len() == zones.len();
-    all && !is_part && summary.zones.iter().all(|zone| zone.no_lock.is_none())
-}
-
-/// Notes each glob of `--exclude` that has matched nothing, in the first zone whose entries it could match.
-fn note_unmatched(exclude: &Exclude, zones: &[Arc<Zone>], summary: &mut Summary) {
-    for glob in exclude.unmatched() {
-        let can_match =
-            |zone: &Arc<Zone>| Exclude::new(&[glob.to_owned()], &[&zone.location]).is_ok();
-        let Some(at) = zones.iter().position(can_match) else { continue };
-        let is_root = |zone: &&Arc<Zone>| {
-            zone.location
-                .roots
-                .iter()
-                .any(|root| root.as_path() == Path::new(glob.trim_matches('/')))
-        };
-        let hint = zones.iter().find(is_root).map(|zone| {
-            format!(
-                ": it is compared with the names in {glob}; --zones without {} leaves it alone",
-                zone.name
-            )
-        });
-        let note = format!("--exclude {glob:?} matched no entry{}", hint.unwrap_or_default());
-        summary.zones[at].notes.push(note);
     }
 }
 
