@@ -8,6 +8,8 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, iterator};
 
+use crate::units;
+
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -27,7 +29,7 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
         // one raises it.
         flag::register_conditional_default(signal, Arc::clone(flag))
             .and_then(|_| flag::register(signal, Arc::clone(flag)))
-            .map_err(|error| format!("signal handlers: {error}"))?;
+            .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
     }
     Ok(())
 }
@@ -38,14 +40,14 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
 /// The system refused the handlers or the thread, for people.
 pub fn listen(on_signal: impl Fn(Signal) + Send + 'static) -> Result<(), String> {
     let mut signals = iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])
-        .map_err(|error| format!("signal handlers: {error}"))?;
+        .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
     let pass_on = move || {
         for signal in signals.forever() {
             on_signal(if signal == SIGHUP { Signal::Hangup } else { Signal::Terminate });
         }
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(pass_on);
-    thread.map(drop).map_err(|error| format!("a thread for signals: {error}"))
+    thread.map(drop).map_err(|error| format!("a thread for signals: {}", units::error(&error)))
 }
 
 #[cfg(test)]
