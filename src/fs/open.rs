@@ -134,7 +134,7 @@ fn file_with(dir: impl AsFd, name: &CStr, access: OFlags) -> rustix::io::Result<
     let seen = on_mount(dir, name, SEEN)?;
     let kind = kind(&seen)?;
     if kind == FileType::RegularFile {
-        return again(&seen, access);
+        return reopen_with(&seen, access);
     }
     Err(if kind == FileType::Symlink { Errno::LOOP } else { Errno::NXIO })
 }
@@ -153,7 +153,7 @@ pub fn listed(dir: impl AsFd, name: &CStr, is_private: bool) -> rustix::io::Resu
 /// # Errors
 /// What the system says; `EOPNOTSUPP` without `/proc`.
 pub fn reopen(seen: impl AsFd) -> rustix::io::Result<OwnedFd> {
-    again(seen, OFlags::RDONLY)
+    reopen_with(seen, OFlags::RDONLY)
 }
 
 /// Opens an open regular file once more, for writing, which is never done: some file systems ask for that
@@ -162,10 +162,10 @@ pub fn reopen(seen: impl AsFd) -> rustix::io::Result<OwnedFd> {
 /// # Errors
 /// What the system says.
 pub fn for_writing(file: impl AsFd) -> rustix::io::Result<OwnedFd> {
-    again(file, OFlags::RDWR)
+    reopen_with(file, OFlags::RDWR)
 }
 
-fn again(seen: impl AsFd, access: OFlags) -> rustix::io::Result<OwnedFd> {
+fn reopen_with(seen: impl AsFd, access: OFlags) -> rustix::io::Result<OwnedFd> {
     let mut path = [0; 32];
     let number = seen.as_fd().as_raw_fd();
     // There is room for the longest number.
