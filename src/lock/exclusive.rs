@@ -90,13 +90,18 @@ fn take(handle: OwnedFd, sharing: Sharing) -> Result<Option<OwnedFd>, String> {
     }
 }
 
+/// How often the kernel's list of locks is read before a lock counts as one that it does not show.
+const READINGS: usize = 4;
+
 /// Who holds the lock of a directory. Any process that can open the directory can lock it, so this need not be
 /// a sweeper. `/proc` does not show processes in other containers or on other machines.
 fn holder(handle: impl AsFd) -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let pid = stat::id_and_mount(handle).ok().and_then(|(id, mount)| {
         let device = device_of(&read("/proc/self/mountinfo"), mount)?;
-        pid_in(&read("/proc/locks"), &format!("{device}:{}", id.ino))
+        let file = format!("{device}:{}", id.ino);
+        // A lock can be missing from a list that is read while others come and go.
+        (0..READINGS).find_map(|_| pid_in(&read("/proc/locks"), &file))
     });
     match pid {
         Some(pid) => {
