@@ -156,7 +156,7 @@ impl<C: Control> Trees<'_, C> {
             probe: self.probe,
             members: &members,
             newest: None,
-            has_links: false,
+            linked: &[],
             interrupted: Some(found.interrupted),
             dirs: None,
         };

@@ -24,7 +24,7 @@ use crate::fs::lease::InUseProbe;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
-use crate::rules::{Action, Bytes, Moment};
+use crate::rules::{Action, Bytes, FileId, Moment};
 use crate::units;
 
 /// Removes trees.
@@ -42,6 +42,8 @@ impl<C: Control> Trees<'_, C> {
     pub(super) fn remove(&self, mut verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         let mut members = verified.take_members();
         members.sort();
+        let mut linked: Vec<FileId> = verified.freed().linked.iter().map(|file| file.id).collect();
+        linked.sort_unstable();
         let expired = verified.expired();
         let known = Known {
             id: expired.metadata().id,
@@ -52,7 +54,7 @@ impl<C: Control> Trees<'_, C> {
             probe: self.probe,
             members: &members,
             newest: verified.changed(),
-            has_links: !verified.freed().linked.is_empty(),
+            linked: &linked,
             interrupted: None,
             dirs: None,
         };

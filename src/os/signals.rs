@@ -10,6 +10,8 @@ use nix::sys::signal::{SigSet, Signal as Number};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, iterator};
 
+use crate::units;
+
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -30,7 +32,7 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
         // one raises it.
         flag::register_conditional_default(signal, Arc::clone(flag))
             .and_then(|_| flag::register(signal, Arc::clone(flag)))
-            .map_err(|error| format!("signal handlers: {error}"))?;
+            .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
     }
     receive_in_own_thread(&[Number::SIGINT, Number::SIGTERM]);
     Ok(())
@@ -62,7 +64,7 @@ fn receive_in_own_thread(signals: &[Number]) {
 /// The system refused the handlers or the thread, for people.
 pub fn listen(on_signal: impl Fn(Signal) + Send + 'static) -> Result<(), String> {
     let mut signals = iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])
-        .map_err(|error| format!("signal handlers: {error}"))?;
+        .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
     let pass_on = move || {
         // The handlers may run here: this thread waits for them.
         let _ = [Number::SIGHUP, Number::SIGINT, Number::SIGTERM]
@@ -74,7 +76,7 @@ pub fn listen(on_signal: impl Fn(Signal) + Send + 'static) -> Result<(), String>
         }
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(pass_on);
-    thread.map(drop).map_err(|error| format!("a thread for signals: {error}"))
+    thread.map(drop).map_err(|error| format!("a thread for signals: {}", units::error(&error)))
 }
 
 #[cfg(test)]

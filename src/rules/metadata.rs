@@ -44,7 +44,7 @@ impl FileSystem {
 }
 
 /// The identity of a file, independent of its name: device and inode number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId {
     /// Device number, major in the upper half.
     pub dev: u64,
