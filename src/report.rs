@@ -3,6 +3,7 @@
 //! It must not count: the numbers come from the tallies of the pass. An error while writing (a closed
 //! pipe, a full disk) ends the writing, never the pass.
 
+pub mod audit;
 pub mod errno;
 pub mod json;
 pub mod merge;

@@ -3,6 +3,10 @@
 //! It must not know who asked for it: `run`, `legacy` and `serve` all call [`sweep`]. The only choice between
 //! removing and a dry run is made here.
 
+mod audited;
+mod guarded;
+mod lists;
+
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +27,7 @@ use crate::lock::redis::{ExporterLocks, Prefix};
 use crate::lock::{self, Backend};
 use crate::os::{clock, priority};
 use crate::protocol::{
-    Disposer, ExitCode, Inspector, MemberLeases, Notes, Observer, RunInfo, RunMode, Source, Summary,
+    Disposer, ExitCode, Journal, MemberLeases, Notes, Observer, RunInfo, RunMode, Summary,
 };
 use crate::report::progress::{Progress, Style};
 use crate::report::{Detail, Report};
@@ -31,6 +35,8 @@ use crate::rules::select::All;
 use crate::rules::{Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
 use crate::source::{self, DirectorySource, PathList};
+pub(super) use audited::open as open_audit_log;
+use lists::Lists;
 
 /// What to sweep, and how to report it.
 pub struct PassRequest<'a> {
@@ -40,10 +46,14 @@ pub struct PassRequest<'a> {
     pub config: &'a Config,
     /// The zones.
     pub zones: &'a [Arc<Zone>],
+    /// Those that a service sweeps for the first time.
+    pub first: &'a [ZoneName],
     /// How much to say.
     pub verbosity: Verbosity,
     /// Set by a signal.
     pub signal: Arc<AtomicBool>,
+    /// Raised by SIGHUP: the audit log was rotated.
+    pub hangup: Arc<AtomicBool>,
     /// What to do when another sweeper is at work.
     pub if_running: IfRunning,
 }
@@ -85,6 +95,7 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     if config.jobs > 1 && config.in_use == InUse::Skip {
         lease::make_room(root.handle());
     }
+    let audit_log = audited::open(config, &root, &request.hangup)?;
     let limits = limits(config, Arc::clone(&request.signal))?;
     let mut locks = locks(config, root.path())?;
     if takes_exclusive_lock(config) {
@@ -100,23 +111,38 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     let info = RunInfo { command, mode, now, data_root: root.path(), shard: config.shard };
     let progress = Progress::new(progress_style(config, command, verbosity), mode);
     let report = Report::new(info, config.format, detail(verbosity), progress, out);
-    let (notes, control) = (Notes::default(), PassControl { limits: &limits, workers: &workers });
-    let probe = probe(config.in_use);
-    let source = DirectorySource {
-        root: &root,
-        control: &control,
-        notes: &notes,
-        shard: config.shard,
-        paths: path_list(config, &root, zones)?,
-    };
-    let inspector = FileInspector::new(&control, &notes, probe);
-    let parts = Parts { request, root: &root, locks: &locks, notes: &notes, control, now };
+    let (notes, probe) = (Notes::default(), probe(config.in_use));
+    let parts =
+        Parts { request, root: &root, locks: &locks, notes: &notes, workers: &workers, now };
     let timed = Timed::new(&report);
+    let names: Vec<ZoneName> = zones.iter().map(|zone| zone.name.clone()).collect();
+    let guards = guarded::guards(config.guards, &names, request.first);
+    let mut lists = Lists::new(config, &root, zones);
     let summary = match mode {
-        RunMode::Real => {
-            parts.run(&source, &inspector, &Unlink::new(&control, &notes, probe), &timed)
+        RunMode::DryRun => {
+            let all =
+                parts.run(&limits, lists.last()?, &DryRun::default(), config.lock_wait, &timed);
+            guarded::foretell(&guards, all)
         }
-        RunMode::DryRun => parts.run(&source, &inspector, &DryRun::default(), &timed),
+        RunMode::Real => {
+            let mut stopped = None;
+            if !guards.is_empty() {
+                let (limits_of_count, once) = (limits.for_count(), Duration::ZERO);
+                let disposer = DryRun::default();
+                let counted = parts.run(&limits_of_count, lists.first()?, &disposer, once, &());
+                stopped = guarded::stopped_by(&guards, counted, &limits);
+            }
+            if let Some(summary) = stopped {
+                summary
+            } else {
+                let control = parts.control(&limits);
+                let disposer = Unlink::new(&control, &notes, probe);
+                let disposer =
+                    disposer.written_in(audit_log.as_ref().map(|log| log as &dyn Journal));
+                let wait = config.lock_wait;
+                guarded::explain(parts.run(&limits, lists.last()?, &disposer, wait, &timed))
+            }
+        }
     };
     let durations = timed.durations();
     let code = report.finish(&summary, start.elapsed());
@@ -124,39 +150,46 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     Ok(PassResult { mode, code, summary, durations, at: clock::now(), space })
 }
 
-/// All that a pass needs besides three of its seams.
+/// All that a pass needs besides its limits and three of its seams.
 struct Parts<'a> {
     request: &'a PassRequest<'a>,
     root: &'a DataRoot,
     locks: &'a Backend,
     notes: &'a Notes,
-    control: PassControl<'a>,
+    workers: &'a Workers,
     now: Moment,
 }
 
 impl Parts<'_> {
+    fn control<'l>(&'l self, limits: &'l Limits) -> PassControl<'l> {
+        PassControl { limits, workers: self.workers }
+    }
+
     fn run(
         &self,
-        source: &impl Source,
-        inspector: &impl Inspector,
+        limits: &Limits,
+        paths: Option<PathList>,
         disposer: &impl Disposer,
+        lock_wait: Duration,
         observer: &impl Observer,
     ) -> Summary {
         let config = self.request.config;
         MemberLeases::set_limit(member_leases(config));
+        let (control, notes) = (self.control(limits), self.notes);
+        let (root, shard) = (self.root, config.shard);
         let pass = Pass {
-            source,
+            source: &DirectorySource { root, control: &control, notes, shard, paths },
             locks: self.locks,
-            inspector,
+            inspector: &FileInspector::new(&control, notes, probe(config.in_use)),
             disposer,
             select: &All,
             exclude: &config.exclude,
-            data_root: self.root.path(),
-            notes: self.notes,
+            data_root: root.path(),
+            notes,
             now: self.now,
-            limits: self.control.limits,
-            workers: self.control.workers,
-            lock_wait: config.lock_wait,
+            limits,
+            workers: self.workers,
+            lock_wait,
         };
         pass.run(self.request.zones, observer)
     }
@@ -196,7 +229,7 @@ fn refused_zone(config: &Config, name: &ZoneName, why: RootError) -> Refusal {
 fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
     // A dry run removes nothing, so nothing in it has to wait.
     let rate = config.max_rate.filter(|_| !config.dry_run);
-    let limits = Limits::new(signal, config.max_removals.unwrap_or(u64::MAX), rate);
+    let limits = Limits::new(signal, u64::MAX, rate);
     if let Some(deadline) = config.deadline {
         limits.set_deadline(deadline).map_err(Refusal::Start)?;
     }
@@ -275,25 +308,6 @@ fn zone_roots(
         }
     }
     roots
-}
-
-/// The paths to look at, if there is a list.
-fn path_list(
-    config: &Config,
-    root: &DataRoot,
-    zones: &[Arc<Zone>],
-) -> Result<Option<PathList>, Refusal> {
-    let Some(path) = &config.from0 else { return Ok(None) };
-    let is_swept = |zone: &&Arc<Zone>| zones.iter().any(|swept| swept.name == zone.name);
-    let others: Vec<Arc<Zone>> =
-        config.all_zones.iter().filter(|zone| !is_swept(zone)).cloned().collect();
-    let list = if path.as_os_str() == "-" {
-        PathList::new(std::io::stdin(), root, zones, &others)
-    } else {
-        std::fs::File::open(path).and_then(|list| PathList::new(list, root, zones, &others))
-    };
-    let refused = |error| Refusal::Start(format!("the list {path:?}: {error}"));
-    list.map(Some).map_err(refused)
 }
 
 /// The threads of a pass, at low priority if that is asked for.

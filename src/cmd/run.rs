@@ -33,7 +33,12 @@ pub(super) fn run(
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal).map_err(Refusal::Start)?;
     let if_running = config.if_running.unwrap_or(IfRunning::Exit);
-    let request = PassRequest { command, config, zones, verbosity, signal, if_running };
+    let hangup = Arc::<AtomicBool>::default();
+    if config.audit_log.is_some() {
+        signals::note_hangups(&hangup).map_err(Refusal::Start)?;
+    }
+    let request =
+        PassRequest { command, config, zones, first: &[], verbosity, signal, hangup, if_running };
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
     let Some(path) = &config.metrics_file else { return Ok(result.code) };
     if config.dry_run {

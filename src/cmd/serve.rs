@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 
 use super::pass::{
-    PassRequest, exclusive_if_running, locks, open_root, sharing, sweep, takes_exclusive_lock,
+    PassRequest, exclusive_if_running, locks, open_audit_log, open_root, sharing, sweep,
+    takes_exclusive_lock,
 };
 use super::{Refusal, settings};
 use crate::config::{Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
@@ -31,8 +32,11 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let schedule = options.schedule()?;
     let stop = Arc::<AtomicBool>::default();
     signals::end_on_signals(&stop).map_err(Refusal::Start)?;
+    let hangup = Arc::<AtomicBool>::default();
+    signals::note_hangups(&hangup).map_err(Refusal::Start)?;
     let calls = calls()?;
     let root = open_root(&config, &config.zones)?;
+    open_audit_log(&config, &root, &hangup)?;
     locks(&config, root.path())?;
     let seed = clock::seed();
     let begin = || Scheduler::new(schedule.clone(), seed, reading(), options.first);
@@ -52,9 +56,9 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let scheduler = begin();
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
+    let passes = Passes { verbosity, stop, hangup, metrics, swept: RefCell::default() };
     let pass = |zones: &[ZoneName]| {
-        let end = one_pass(&config.borrow(), zones, verbosity, &stop, &metrics);
-        end.unwrap_or_else(|refusal| {
+        passes.run(&config.borrow(), zones).unwrap_or_else(|refusal| {
             tracing::error!("the pass did not start: {refusal}");
             PassEnd::not_started(zones, &refusal.to_string(), clock::now())
         })
@@ -70,27 +74,39 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     Ok(code)
 }
 
-/// One pass over the zones that are due.
-fn one_pass(
-    config: &Config,
-    due: &[ZoneName],
+/// Makes the passes of a service.
+struct Passes {
     verbosity: Verbosity,
-    stop: &Arc<AtomicBool>,
-    metrics: &Metrics,
-) -> Result<PassEnd, Refusal> {
-    let zones: Vec<Arc<Zone>> =
-        config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
-    let request = PassRequest {
-        command: "run",
-        config,
-        zones: &zones,
-        verbosity,
-        signal: Arc::clone(stop),
-        if_running: config.if_running.unwrap_or(IfRunning::Wait),
-    };
-    let result = sweep(&request, BufWriter::new(io::stdout()))?;
-    result.count(metrics);
-    Ok(PassEnd::new(&result.summary, result.code, result.at))
+    stop: Arc<AtomicBool>,
+    hangup: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+    /// The zones that this service has swept, or has refused to sweep once because of a guard.
+    swept: RefCell<Vec<ZoneName>>,
+}
+
+impl Passes {
+    /// One pass over the zones that are due.
+    fn run(&self, config: &Config, due: &[ZoneName]) -> Result<PassEnd, Refusal> {
+        let zones: Vec<Arc<Zone>> =
+            config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
+        let mut swept = self.swept.borrow_mut();
+        let first: Vec<ZoneName> =
+            due.iter().filter(|zone| !swept.contains(zone)).cloned().collect();
+        let request = PassRequest {
+            command: "run",
+            config,
+            zones: &zones,
+            first: &first,
+            verbosity: self.verbosity,
+            signal: Arc::clone(&self.stop),
+            hangup: Arc::clone(&self.hangup),
+            if_running: config.if_running.unwrap_or(IfRunning::Wait),
+        };
+        let result = sweep(&request, BufWriter::new(io::stdout()))?;
+        swept.extend(first);
+        result.count(&self.metrics);
+        Ok(PassEnd::new(&result.summary, result.code, result.at))
+    }
 }
 
 /// The settings as they are now, if the service can go on with them.

@@ -12,10 +12,12 @@ use super::ledger::Ledger;
 use super::quarantine::Quarantines;
 use super::tree::Trees;
 use super::unlink::remove_file;
+use super::written::Written;
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
 use crate::protocol::{
-    Directory, Disposer, Notes, Recovered, Rejected, Rejection, Removed, Skipped, Verified,
+    Directory, Disposer, Expired, Failure, Journal, Notes, Recovered, Rejected, Rejection, Removed,
+    Skipped, Verified,
 };
 use crate::rules::{Action, Bytes, FileKind, Moment};
 
@@ -29,15 +31,24 @@ impl<'a, C: Control> Unlink<'a, C> {
     /// Walks through trees end early when `control` says so, and are shared with idle workers.
     pub fn new(control: &'a C, notes: &'a Notes, probe: InUseProbe) -> Self {
         let (ledger, quarantines) = (Ledger::default(), Quarantines::default());
-        Self { trees: Trees { control, notes, probe, ledger, quarantines } }
+        let written = Written::default();
+        Self { trees: Trees { control, notes, probe, ledger, quarantines, written } }
     }
-}
 
-impl<C: Control> Disposer for Unlink<'_, C> {
-    fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
+    /// Writes down each removal in `journal`, if there is one, before it is made.
+    #[must_use]
+    pub fn written_in(mut self, journal: Option<&'a dyn Journal>) -> Self {
+        self.trees.written.journal = journal;
+        self
+    }
+
+    fn remove(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         let expired = verified.expired();
         if expired.metadata().kind == FileKind::Dir {
             return self.trees.remove(verified, now);
+        }
+        if let Err(failure) = self.trees.written.check_file(expired) {
+            return Err(verified.reject(Rejection::NotWritten(failure), Bytes(0)));
         }
         let why = match remove_file(&expired.directory().handle, expired.name()) {
             Ok(()) => {
@@ -50,6 +61,26 @@ impl<C: Control> Disposer for Unlink<'_, C> {
             Err(error) => Rejection::Failed(failure(expired, Action::Unlink, error.into())),
         };
         Err(verified.reject(why, Bytes(0)))
+    }
+}
+
+impl<C: Control> Disposer for Unlink<'_, C> {
+    fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
+        let removed = self.remove(verified, now)?;
+        self.trees.written.on_removed(&removed.expired);
+        Ok(removed)
+    }
+
+    fn writes_first(&self) -> bool {
+        self.trees.written.journal.is_some()
+    }
+
+    fn write_down(&self, files: &[Expired]) -> Result<(), Failure> {
+        self.trees.written.write_files(files)
+    }
+
+    fn on_rejected(&self, expired: &Expired, why: &Rejection) {
+        self.trees.written.on_rejected(expired, why);
     }
 
     fn recover(

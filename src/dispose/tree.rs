@@ -16,6 +16,7 @@ use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
 use super::quarantine::{Detached, Quarantines, Returned, Stage};
 use super::tree_remover::{Stays, TreeRemover};
+use super::written::Written;
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
 use crate::fs::stat::{self, Freshness};
@@ -31,6 +32,7 @@ pub(super) struct Trees<'a, C> {
     pub(super) probe: InUseProbe,
     pub(super) ledger: Ledger,
     pub(super) quarantines: Quarantines,
+    pub(super) written: Written<'a>,
 }
 
 impl<C: Control> Trees<'_, C> {
@@ -54,6 +56,9 @@ impl<C: Control> Trees<'_, C> {
             let why = Rejection::Failed(failure(expired, Action::Open, error));
             return Err(verified.reject(why, Bytes(0)));
         };
+        if let Err(failure) = self.written.write_tree(expired, verified.freed().size()) {
+            return Err(verified.reject(Rejection::NotWritten(failure), Bytes(0)));
+        }
         let directory = Arc::clone(expired.directory());
         let (freed, why) = match self.quarantines.detach(&directory, expired.name()) {
             Ok(detached) => self.remove_detached(expired, known, top, detached),
@@ -225,7 +230,7 @@ fn is_gone(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
 /// A part of the tree is gone and the rest stays: always a failure, whatever the reason.
 fn in_part(expired: &Expired, why: Rejection, hint: &str) -> Rejection {
     let (reason, error) = match why {
-        Rejection::Failed(failure) => {
+        Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
             return Rejection::Failed(Failure {
                 hint: Some(
                     failure.hint.map_or_else(|| hint.to_owned(), |own| format!("{own}; {hint}")),

@@ -8,6 +8,7 @@
 //! entries are tried again when everything else is done.
 
 mod batch;
+mod journal;
 mod zone_run;
 
 use std::ffi::CStr;
@@ -287,6 +288,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         batch: &mut Batch<'_, impl Observer>,
         when_locked: WhenLocked,
     ) {
+        let expired = self.write_down(expired, run, batch, when_locked);
         if expired.is_empty() {
             return;
         }
@@ -305,7 +307,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
                 Ok(removed) => {
                     batch.of(&removed.expired, OutcomeKind::Removed, removed.freed);
                 }
-                Err(rejected) => Self::rejected(rejected, run, batch, when_locked),
+                Err(rejected) => self.reject(rejected, run, batch, when_locked),
             }
         });
     }
@@ -313,15 +315,18 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     /// The second half of the line: look again, then remove.
     fn finish(&self, claimed: Claimed) -> Result<Removed, Rejected> {
         let verified = self.inspector.inspect(claimed, self.now)?;
-        if !self.limits.allow_removal() {
+        let (zone, frees) =
+            (verified.expired().directory().zone.name.clone(), verified.freed().bytes);
+        if !self.limits.allow_removal(&zone, frees) {
             return Err(verified.reject(Rejection::Unreached, Bytes(0)));
         }
         // Last before the removal. An entry whose lock has run out is tried again.
-        if !verified.is_valid() {
-            self.limits.return_removal();
-            return Err(verified.reject(Rejection::Skipped(Skipped::Locked), Bytes(0)));
-        }
-        self.disposer.dispose(verified, self.now).inspect_err(|_| self.limits.return_removal())
+        let disposed = if verified.is_valid() {
+            self.disposer.dispose(verified, self.now)
+        } else {
+            Err(verified.reject(Rejection::Skipped(Skipped::Locked), Bytes(0)))
+        };
+        disposed.inspect_err(|_| self.limits.return_removal(&zone, frees))
     }
 
     fn rejected(
@@ -342,7 +347,9 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
                 }
             }
             Rejection::Skipped(why) => batch.of(&expired, OutcomeKind::Skipped(why), freed),
-            Rejection::Failed(failure) => batch.of(&expired, OutcomeKind::Failed(&failure), freed),
+            Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
+                batch.of(&expired, OutcomeKind::Failed(&failure), freed);
+            }
             Rejection::Unreached => batch.tally.unreached += 1,
             Rejection::NoLock(why) => {
                 batch.tally.unreached += 1;

@@ -216,7 +216,10 @@ mod tests {
     fn assert_skipped(end: Result<Claimed, Rejected>, why: Skipped) {
         match end.unwrap_err().why {
             Rejection::Skipped(skipped) => assert_eq!(skipped, why),
-            other @ (Rejection::Failed(_) | Rejection::Unreached | Rejection::NoLock(_)) => {
+            other @ (Rejection::Failed(_)
+            | Rejection::NotWritten(_)
+            | Rejection::Unreached
+            | Rejection::NoLock(_)) => {
                 panic!("{other:?}")
             }
         }

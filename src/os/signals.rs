@@ -32,6 +32,15 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
     Ok(())
 }
 
+/// Raises `flag` at every SIGHUP, which then does not end the process.
+///
+/// # Errors
+/// The system refused the handler, for people.
+pub fn note_hangups(flag: &Arc<AtomicBool>) -> Result<(), String> {
+    let noted = flag::register(SIGHUP, Arc::clone(flag));
+    noted.map(drop).map_err(|error| format!("signal handlers: {error}"))
+}
+
 /// Calls `on_signal` at every SIGHUP, SIGINT and SIGTERM, from a thread that lives as long as the process.
 ///
 /// # Errors

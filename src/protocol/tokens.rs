@@ -216,6 +216,11 @@ impl Freed {
         }
     }
 
+    /// The space of everything that is removed, files with other links included.
+    pub fn size(&self) -> Bytes {
+        self.bytes + self.linked.iter().map(|linked| linked.allocated).sum()
+    }
+
     /// Adds what another removal gives back.
     pub fn append(&mut self, other: Self) {
         self.bytes += other.bytes;
@@ -262,6 +267,11 @@ impl Verified {
     /// Takes the leases on files in a directory.
     pub fn take_members(&mut self) -> MemberLeases {
         std::mem::take(&mut self.members)
+    }
+
+    /// Releases the lock: the entry has to be claimed and looked at again.
+    pub fn release(self) -> Expired {
+        self.expired
     }
 
     /// The entry was removed. Its lock is released here.
@@ -313,6 +323,8 @@ pub enum Rejection {
     Failed(Failure),
     /// The pass was stopped first; the entry was not changed.
     Unreached,
+    /// Its removal cannot be written down: no entry can be removed any more.
+    NotWritten(Failure),
     /// The lock backend cannot be used: no entry of the zone can be claimed any more.
     NoLock(String),
 }

@@ -111,14 +111,14 @@ struct Line<'a> {
 
 /// A path, and its bytes if text cannot hold them.
 #[derive(Serialize)]
-struct Pathname<'a> {
+pub(super) struct Pathname<'a> {
     path: Lossy<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
 }
 
 impl<'a> Pathname<'a> {
-    fn new(path: &'a Path) -> Self {
+    pub(super) fn new(path: &'a Path) -> Self {
         let bytes = path.as_os_str().as_bytes();
         let path_hex = path.to_str().is_none().then(|| {
             bytes.iter().fold(String::with_capacity(bytes.len() * 2), |hex, byte| {
@@ -144,6 +144,11 @@ impl Serialize for Lossy<'_> {
 /// `out` cannot be written, or the value has no form in JSON.
 pub fn write_pretty(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     write(out, value, PrettyFormatter::new())
+}
+
+/// Writes any value on one line, escaped as in a report.
+pub(super) fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    write(out, value, CompactFormatter)
 }
 
 /// Writes what happened to one entry as a line.

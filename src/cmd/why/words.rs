@@ -51,7 +51,9 @@ pub(super) fn describe_removal(freed: &Freed) -> String {
 pub(super) fn describe_rejection(why: Rejection) -> String {
     match why {
         Rejection::Skipped(why) => format!("a run now would skip it: {}", describe_skipped(why)),
-        Rejection::Failed(failure) => format!("a run now would fail to {failure}"),
+        Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
+            format!("a run now would fail to {failure}")
+        }
         Rejection::Unreached => "it was not looked at".to_owned(),
         Rejection::NoLock(why) => format!("a run now would leave it alone: {why}"),
     }

@@ -32,7 +32,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 38] = [
+pub static SETTINGS: [Setting; 41] = [
     Setting {
         key: "data",
         takes: Takes::One("DIR"),
@@ -231,7 +231,25 @@ pub static SETTINGS: [Setting; 38] = [
         takes: Takes::One("N"),
         used_by: SWEEPS,
         group: LIMITS,
-        help: "Stop a pass after this many removals",
+        help: "Do not begin a pass that would remove more entries than this",
+        ..BASE
+    },
+    Setting {
+        key: "max_bytes",
+        takes: Takes::One("SIZE"),
+        used_by: SWEEPS,
+        group: LIMITS,
+        help: "Do not begin a pass that would free more space than this, such as 50GiB",
+        ..BASE
+    },
+    Setting {
+        key: "max_share",
+        takes: Takes::One("PCT"),
+        used_by: &[Use::Run, Use::Serve],
+        group: LIMITS,
+        help: "Do not begin a pass that would remove more than this share of the entries of a zone, \
+               such as 50% [default: none; for the first pass of serve over a zone with 10 entries \
+               or more: 90%]",
         ..BASE
     },
     Setting {
@@ -284,6 +302,15 @@ pub static SETTINGS: [Setting; 38] = [
         used_by: ONCE,
         group: OUTPUT,
         help: "Write metrics to this file after the pass, for node_exporter's textfile collector",
+        ..BASE
+    },
+    Setting {
+        key: "audit_log",
+        takes: Takes::One("FILE"),
+        used_by: SWEEPS,
+        group: OUTPUT,
+        help: "Append a line to this file before each removal; what cannot be written down is not \
+               removed; SIGHUP opens the file anew",
         ..BASE
     },
     Setting {

@@ -39,6 +39,9 @@ fn help_lists_commands_and_flags_and_wrong_usage_is_exit_2() {
         "--lock-wait",
         "--deadline",
         "--max-removals",
+        "--max-bytes",
+        "--max-share",
+        "--audit-log",
         "Exit codes",
     ];
     for flag in flags {

@@ -100,6 +100,14 @@ fn failures_are_added_too_and_the_highest_exit_code_applies() {
     assert_eq!(merged["failures"].as_array().unwrap().len(), 100);
 }
 
+/// An export that this process has locked.
+fn locked(world: &World, number: u32) -> std::fs::File {
+    let path = world.path("cache/export").join(export_name(number));
+    let file = std::fs::File::open(path).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    file
+}
+
 #[test]
 fn a_shard_that_was_stopped_and_run_again_counts_each_entry_once() {
     let world = World::new();
@@ -109,11 +117,16 @@ fn a_shard_that_was_stopped_and_run_again_counts_each_entry_once() {
     }
     let args = ["run", "--format", "json", "--shard"];
     let reports = Reports::new();
-    let stopped = world.run(&[&args[..], &["0/2", "--max-removals", "7"]].concat());
-    reports.keep("stopped", &stopped.exits(3).stdout);
+    // The pass removes what it can, and is stopped while it waits for the rest.
+    let locked: Vec<_> = (0..8).map(|number| locked(&world, number)).collect();
+    let wait = ["0/2", "--lock-wait", "60s", "--deadline", "1s"];
+    let stopped = world.run(&[&args[..], &wait].concat());
+    assert_ne!(stopped.exits(3).json()["totals"]["removed"], 0);
+    drop(locked);
+    reports.keep("stopped", &stopped.stdout);
     reports.keep("other", &world.run(&[&args[..], &["1/2"]].concat()).exits(0).stdout);
     let early = reports.merge(&["stopped", "other"], &["--format", "json"]);
-    assert_eq!(early.exits(3).json()["stopped"], "max_removals");
+    assert_eq!(early.exits(3).json()["stopped"], "deadline");
     reports.keep("again", &world.run(&[&args[..], &["0/2"]].concat()).exits(0).stdout);
     let merged = reports.merge(&["stopped", "other", "again"], &["--format", "json"]);
     let merged = merged.exits(0).json();
