@@ -3,12 +3,14 @@
 //! It must not judge, lock or remove anything itself. The choice between a pass and a dry run is made in
 //! [`pass`], and nowhere else.
 
+mod apply;
 mod config;
 mod demo;
 mod dispatch;
 mod hold;
 mod merge;
 pub mod pass;
+mod plan;
 mod run;
 mod serve;
 mod why;
@@ -42,6 +44,14 @@ pub enum Refusal {
     /// Something else.
     #[error("cannot start: {0}")]
     Start(String),
+    /// A plan cannot be followed.
+    #[error("the plan {path:?} is refused: {why}")]
+    Plan {
+        /// The plan.
+        path: std::path::PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Reports cannot be added.
     #[error("cannot merge these reports: {0}")]
     Merge(String),

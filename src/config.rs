@@ -74,6 +74,8 @@ pub struct Config {
     pub shard: Option<Shard>,
     /// The list of the entries to sweep, if not all of them; `-` is stdin.
     pub from0: Option<PathBuf>,
+    /// How old a plan may be.
+    pub max_plan_age: Duration,
     /// The format of the report.
     pub format: Format,
     /// When to show progress.
@@ -147,6 +149,7 @@ impl Config {
             jobs: jobs(&mut values)?,
             shard: shard(&mut values)?,
             from0: values.optional("from0", |path| Ok(PathBuf::from(path)))?,
+            max_plan_age: values.duration("max_plan_age")?,
             format: format(&values)?,
             progress: progress(&values)?,
             log_format: log_format(&values)?,

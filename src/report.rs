@@ -7,6 +7,7 @@ pub mod audit;
 pub mod errno;
 pub mod json;
 pub mod merge;
+pub mod plan;
 pub mod progress;
 pub mod text;
 

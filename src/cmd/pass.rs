@@ -6,6 +6,7 @@
 mod audited;
 mod guarded;
 mod lists;
+mod planned;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ use crate::service::metrics::{Metrics, Timed};
 use crate::source::{self, DirectorySource, PathList};
 pub(super) use audited::open as open_audit_log;
 use lists::Lists;
+use planned::{ByPlan, Planning};
+pub use planned::{PlanWriter, Planned};
 
 /// What to sweep, and how to report it.
 pub struct PassRequest<'a> {
@@ -48,6 +51,10 @@ pub struct PassRequest<'a> {
     pub zones: &'a [Arc<Zone>],
     /// Those that a service sweeps for the first time.
     pub first: &'a [ZoneName],
+    /// Where to write a plan, of a dry run that makes one.
+    pub plan: Option<&'a PlanWriter>,
+    /// What alone may be removed, of a pass that follows a plan.
+    pub planned: Option<&'a Planned>,
     /// How much to say.
     pub verbosity: Verbosity,
     /// Set by a signal.
@@ -117,12 +124,10 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     let timed = Timed::new(&report);
     let names: Vec<ZoneName> = zones.iter().map(|zone| zone.name.clone()).collect();
     let guards = guarded::guards(config.guards, &names, request.first);
-    let mut lists = Lists::new(config, &root, zones);
+    let mut lists = Lists { config, root: &root, zones, planned: request.planned, copy: None };
     let summary = match mode {
         RunMode::DryRun => {
-            let all =
-                parts.run(&limits, lists.last()?, &DryRun::default(), config.lock_wait, &timed);
-            guarded::foretell(&guards, all)
+            guarded::foretell(&guards, parts.dry_run(&limits, lists.last()?, &timed))
         }
         RunMode::Real => {
             let mut stopped = None;
@@ -165,6 +170,20 @@ impl Parts<'_> {
         PassControl { limits, workers: self.workers }
     }
 
+    /// A dry run, which may write a plan.
+    fn dry_run(
+        &self,
+        limits: &Limits,
+        list: Option<PathList>,
+        observer: &impl Observer,
+    ) -> Summary {
+        let (wait, inner) = (self.request.config.lock_wait, DryRun::default());
+        match self.request.plan {
+            None => self.run(limits, list, &inner, wait, observer),
+            Some(writer) => self.run(limits, list, &Planning { inner, writer }, wait, observer),
+        }
+    }
+
     fn run(
         &self,
         limits: &Limits,
@@ -180,7 +199,10 @@ impl Parts<'_> {
         let pass = Pass {
             source: &DirectorySource { root, control: &control, notes, shard, paths },
             locks: self.locks,
-            inspector: &FileInspector::new(&control, notes, probe(config.in_use)),
+            inspector: &ByPlan {
+                inner: FileInspector::new(&control, notes, probe(config.in_use)),
+                plan: self.request.planned,
+            },
             disposer,
             select: &All,
             exclude: &config.exclude,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::Refusal;
-use super::pass::{PassRequest, sweep};
+use super::pass::{PassRequest, PlanWriter, Planned, sweep};
 use crate::config::{Config, IfRunning, Verbosity};
 use crate::os::signals;
 use crate::protocol::ExitCode;
@@ -19,6 +19,17 @@ pub(super) fn run(
     command: &'static str,
     config: &Config,
     verbosity: Verbosity,
+) -> Result<ExitCode, Refusal> {
+    run_by_plan(command, config, verbosity, None, None)
+}
+
+/// The same, which writes a plan or follows one.
+pub(super) fn run_by_plan(
+    command: &'static str,
+    config: &Config,
+    verbosity: Verbosity,
+    plan: Option<&PlanWriter>,
+    planned: Option<&Planned>,
 ) -> Result<ExitCode, Refusal> {
     let legacy;
     let zones = if command == "legacy" {
@@ -37,8 +48,19 @@ pub(super) fn run(
     if config.audit_log.is_some() {
         signals::note_hangups(&hangup).map_err(Refusal::Start)?;
     }
-    let request =
-        PassRequest { command, config, zones, first: &[], verbosity, signal, hangup, if_running };
+    let first = &[];
+    let request = PassRequest {
+        command,
+        config,
+        zones,
+        first,
+        plan,
+        planned,
+        verbosity,
+        signal,
+        hangup,
+        if_running,
+    };
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
     let Some(path) = &config.metrics_file else { return Ok(result.code) };
     if config.dry_run {

@@ -97,6 +97,8 @@ impl Passes {
             config,
             zones: &zones,
             first: &first,
+            plan: None,
+            planned: None,
             verbosity: self.verbosity,
             signal: Arc::clone(&self.stop),
             hangup: Arc::clone(&self.hangup),

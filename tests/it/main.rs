@@ -14,6 +14,7 @@ mod laws;
 mod meanwhile;
 mod oracle;
 mod paused;
+mod plans;
 mod priority;
 mod seams;
 mod service;

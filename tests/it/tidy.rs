@@ -127,7 +127,7 @@ const DOORS: [Row; 24] = [
     ),
     ("serde_json", &["report/json.rs"]),
     ("signal_hook", &["cmd/hold.rs", "os/signals.rs"]),
-    ("tempfile", &["cmd/demo.rs", "cmd/pass/lists.rs", "service/metrics.rs"]),
+    ("tempfile", &["cmd/apply.rs", "cmd/demo.rs", "cmd/pass/lists.rs", "service/metrics.rs"]),
     ("tiny_http", &["service/http.rs"]),
     ("toml", &["config/file.rs"]),
     ("tracing_subscriber", &["os/logging.rs"]),

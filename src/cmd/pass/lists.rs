@@ -7,6 +7,7 @@ use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
 use super::super::Refusal;
+use super::planned::Planned;
 use crate::config::Config;
 use crate::fs::DataRoot;
 use crate::rules::Zone;
@@ -20,19 +21,13 @@ pub(super) struct Lists<'a> {
     pub(super) config: &'a Config,
     pub(super) root: &'a DataRoot,
     pub(super) zones: &'a [Arc<Zone>],
+    /// The plan, whose paths come before any list.
+    pub(super) planned: Option<&'a Planned>,
     /// What was read of the list, once it was read.
-    copy: Option<File>,
+    pub(super) copy: Option<File>,
 }
 
-impl<'a> Lists<'a> {
-    pub(super) const fn new(
-        config: &'a Config,
-        root: &'a DataRoot,
-        zones: &'a [Arc<Zone>],
-    ) -> Self {
-        Self { config, root, zones, copy: None }
-    }
-
+impl Lists<'_> {
     /// The paths, for the last time.
     pub(super) fn last(mut self) -> Result<Option<PathList>, Refusal> {
         match self.copy.take() {
@@ -54,6 +49,13 @@ impl<'a> Lists<'a> {
     }
 
     fn open(&self) -> Result<Option<List>, Refusal> {
+        if let Some(plan) = self.planned {
+            let copy = plan.paths.try_clone().and_then(|mut paths| {
+                paths.rewind()?;
+                Ok(paths)
+            });
+            return Ok(Some(Box::new(copy.map_err(|error| self.refused(&error))?)));
+        }
         let Some(path) = &self.config.from0 else { return Ok(None) };
         if path.as_os_str() == "-" {
             return Ok(Some(Box::new(io::stdin())));
@@ -63,10 +65,11 @@ impl<'a> Lists<'a> {
     }
 
     fn paths(&self, list: impl Read + Send + 'static) -> Result<PathList, Refusal> {
-        let is_swept = |zone: &&Arc<Zone>| self.zones.iter().any(|swept| swept.name == zone.name);
+        let (config, zones) = (self.config, self.zones);
+        let is_swept = |zone: &&Arc<Zone>| zones.iter().any(|swept| swept.name == zone.name);
         let others: Vec<Arc<Zone>> =
-            self.config.all_zones.iter().filter(|zone| !is_swept(zone)).cloned().collect();
-        let list = PathList::new(list, self.root, self.zones, &others);
+            config.all_zones.iter().filter(|zone| !is_swept(zone)).cloned().collect();
+        let list = PathList::new(list, self.root, zones, &others);
         list.map_err(|error| self.refused(&error))
     }
 

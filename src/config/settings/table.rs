@@ -5,14 +5,18 @@
 use super::{Setting, Takes, Use};
 
 const RUN: &[Use] = &[Use::Run];
+const FORMATS: &[Use] =
+    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Merge];
 const SERVE: &[Use] = &[Use::Serve];
 const ONCE: &[Use] = &[Use::Run, Use::Legacy];
-const SWEEPS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy];
-const ZONES: &[Use] = &[Use::Run, Use::Serve, Use::Why];
-const JUDGES: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why];
-const PATHS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Hold];
-const REDIS: &[Use] = &[Use::Run, Use::Serve, Use::Why, Use::Hold];
-const WAITS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Hold];
+const SWEEPS: &[Use] = &[Use::Run, Use::Apply, Use::Serve, Use::Legacy];
+const SCANS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy];
+const ZONES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why];
+const JUDGES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why];
+const PATHS: &[Use] =
+    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Hold];
+const REDIS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Hold];
+const WAITS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Hold];
 
 const WHAT: &str = "What to sweep";
 const LOCKS: &str = "Locks";
@@ -32,7 +36,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 41] = [
+pub static SETTINGS: [Setting; 42] = [
     Setting {
         key: "data",
         takes: Takes::One("DIR"),
@@ -198,7 +202,7 @@ pub static SETTINGS: [Setting; 41] = [
     Setting {
         key: "jobs",
         takes: Takes::One("N"),
-        used_by: SWEEPS,
+        used_by: SCANS,
         group: LIMITS,
         help: "The number of workers [default: the number of available processors]",
         ..BASE
@@ -206,7 +210,7 @@ pub static SETTINGS: [Setting; 41] = [
     Setting {
         key: "nice",
         takes: Takes::Nothing,
-        used_by: SWEEPS,
+        used_by: SCANS,
         group: LIMITS,
         help: "Run at the lowest CPU priority and in the idle I/O class",
         ..BASE
@@ -221,7 +225,7 @@ pub static SETTINGS: [Setting; 41] = [
     },
     Setting {
         key: "deadline",
-        used_by: SWEEPS,
+        used_by: SCANS,
         group: LIMITS,
         help: "Stop a pass after this time; the current entry is finished first",
         ..BASE
@@ -255,7 +259,7 @@ pub static SETTINGS: [Setting; 41] = [
     Setting {
         key: "shard",
         takes: Takes::One("I/N"),
-        used_by: SWEEPS,
+        used_by: SCANS,
         group: PARTS,
         help: "Sweep only part I of N, counted from 0; auto/N takes I from JOB_COMPLETION_INDEX",
         ..BASE
@@ -270,11 +274,19 @@ pub static SETTINGS: [Setting; 41] = [
         ..BASE
     },
     Setting {
+        key: "max_plan_age",
+        default: Some("1h"),
+        used_by: &[Use::Apply],
+        group: PARTS,
+        help: "Refuse a plan that is older than this",
+        ..BASE
+    },
+    Setting {
         key: "format",
         default: Some("text"),
         takes: Takes::One("FORMAT"),
         choices: &["text", "json", "jsonl"],
-        used_by: &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Merge],
+        used_by: FORMATS,
         group: OUTPUT,
         help: "The format of the output",
     },
@@ -283,7 +295,7 @@ pub static SETTINGS: [Setting; 41] = [
         default: Some("auto"),
         takes: Takes::One("WHEN"),
         choices: &["auto", "always", "never"],
-        used_by: SWEEPS,
+        used_by: SCANS,
         group: OUTPUT,
         help: "When to show progress on stderr; auto: if it is a terminal",
     },
