@@ -34,7 +34,7 @@ pub(super) fn apply(
     config.guards.share = None;
     config.from0 = None;
     let refused = |why: String| Refusal::Plan { path: path.to_owned(), why };
-    let unread = |error: io::Error| refused(format!("it cannot be read: {error}"));
+    let unread = |error: io::Error| refused(format!("it cannot be read: {}", units::error(&error)));
     let mut lines = BufReader::new(File::open(path).map_err(unread)?);
     let first = next_line(&mut lines).map_err(unread)?.unwrap_or_default();
     let (header, seed) = Header::read(&first).map_err(|why| {

@@ -1,31 +1,34 @@
 //! One pass, or its dry run, as the settings say.
 //!
 //! It must not know who asked for it: `run`, `legacy` and `serve` all call [`sweep`]. The only choice between
-//! removing and a dry run is made here.
+//! removing and a dry run is made here. [`turns`] decides which zones are swept when.
+
+pub mod turns;
 
 mod audited;
 mod guarded;
 mod lists;
+mod locks;
 mod planned;
+mod sum;
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::Refusal;
-use crate::config::{
-    self, ApplicationLock, Config, FileLocks, IfRunning, InUse, ProgressWhen, Verbosity,
-};
+pub(super) use super::data_root::open_root;
+use super::data_root::place_of;
+use crate::config::{Config, InUse, ProgressWhen, Verbosity};
 use crate::dispose::{DryRun, Unlink};
 use crate::engine::{Limits, Pass, PassControl, Workers};
 use crate::fs::lease::{self, InUseProbe};
-use crate::fs::{DataRoot, Forbidden, RootError, Space};
+use crate::fs::{DataRoot, Space};
 use crate::inspect::FileInspector;
-use crate::lock::exclusive::{self, ExclusiveLock, Sharing};
-use crate::lock::redis::{ExporterLocks, Prefix};
-use crate::lock::{self, Backend};
+use crate::lock::Backend;
+use crate::lock::exclusive::ExclusiveLock;
 use crate::os::{clock, priority};
 use crate::protocol::{
     Disposer, ExitCode, Journal, MemberLeases, Notes, Observer, RunInfo, RunMode, Summary,
@@ -33,13 +36,17 @@ use crate::protocol::{
 use crate::report::progress::{Progress, Style};
 use crate::report::{Detail, Report};
 use crate::rules::select::All;
-use crate::rules::{Moment, Zone, ZoneName};
+use crate::rules::{Exclude, Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
-use crate::source::{self, DirectorySource, PathList};
+use crate::source::{DirectorySource, PathList};
+use crate::units;
 pub(super) use audited::open as open_audit_log;
 use lists::Lists;
+pub(super) use locks::{application_locks, locks};
 use planned::{ByPlan, Planning};
 pub use planned::{PlanWriter, Planned};
+use sum::Sum;
+use turns::{Turn, Turns, WhenHeld};
 
 /// What to sweep, and how to report it.
 pub struct PassRequest<'a> {
@@ -61,8 +68,8 @@ pub struct PassRequest<'a> {
     pub signal: Arc<AtomicBool>,
     /// Raised by SIGHUP: the audit log was rotated.
     pub hangup: Arc<AtomicBool>,
-    /// What to do when another sweeper is at work.
-    pub if_running: IfRunning,
+    /// What to do with a zone that another sweeper has locked.
+    pub when_held: WhenHeld,
 }
 
 /// What a pass did.
@@ -80,9 +87,18 @@ pub struct PassResult {
     pub at: Moment,
     /// How full the file system is, if that is known.
     pub space: Option<Space>,
+    /// Zones that were postponed, each with the reason.
+    pub postponed: Vec<(ZoneName, String)>,
 }
 
 impl PassResult {
+    /// Nothing could be swept.
+    fn postponed(mode: RunMode, postponed: Vec<(ZoneName, String)>) -> Self {
+        let Sum { summary, durations } = Sum::default();
+        let (code, at) = (ExitCode::Done, clock::now());
+        Self { mode, code, summary, durations, at, space: None, postponed }
+    }
+
     /// Adds the pass to the metrics.
     pub fn count(&self, metrics: &Metrics) {
         metrics.count(self.mode, &self.summary, &self.durations, self.at);
@@ -92,128 +108,230 @@ impl PassResult {
     }
 }
 
-/// Runs one pass and writes its report to `out`.
+/// Runs one pass and writes its report to `out`. If all zones are postponed, there is none.
 ///
 /// # Errors
 /// Why it cannot start.
 pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassResult, Refusal> {
     let PassRequest { command, config, zones, verbosity, .. } = *request;
     let root = open_root(config, zones)?;
+    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
+    let audit_log = audited::open(config, &root, &request.hangup)?;
+    let has_list = config.from0.is_some() || request.planned.is_some();
+    let mut turns = Turns::new(config, &root, zones, request.when_held, has_list);
+    let limits = limits(config, Arc::clone(&request.signal))?;
+    let Some(first) = turns.next(&|| limits.is_stopped()) else {
+        return Ok(PassResult::postponed(mode, turns.into_postponed()));
+    };
     if config.jobs > 1 && config.in_use == InUse::Skip {
         lease::make_room(root.handle());
     }
-    let audit_log = audited::open(config, &root, &request.hangup)?;
-    let limits = limits(config, Arc::clone(&request.signal))?;
-    let mut locks = locks(config, root.path())?;
-    if takes_exclusive_lock(config) {
-        let roots = zone_roots(&root, zones);
-        let if_running = exclusive_if_running(request.if_running);
-        let is_stopped = || limits.is_stopped();
-        locks.exclusive = ExclusiveLock::of_pass(roots, sharing(config), if_running, &is_stopped);
-    }
-    // After the wait for another sweeper: what was used meanwhile must count as used.
-    let (start, now) = (Instant::now(), config.now.unwrap_or_else(clock::now));
+    let locks = locks(config, root.path(), limits.urgent_flags())?;
+    let (start, now) = (Instant::now(), now(config));
     let workers = workers(config);
-    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
     let info = RunInfo { command, mode, now, data_root: root.path(), shard: config.shard };
     let progress = Progress::new(progress_style(config, command, verbosity), mode);
     let report = Report::new(info, config.format, detail(verbosity), progress, out);
-    let (notes, probe) = (Notes::default(), probe(config.in_use));
-    let parts =
-        Parts { request, root: &root, locks: &locks, notes: &notes, workers: &workers, now };
-    let timed = Timed::new(&report);
-    let names: Vec<ZoneName> = zones.iter().map(|zone| zone.name.clone()).collect();
-    let guards = guarded::guards(config.guards, &names, request.first);
-    let mut lists = Lists { config, root: &root, zones, planned: request.planned, copy: None };
-    let summary = match mode {
-        RunMode::DryRun => {
-            guarded::foretell(&guards, parts.dry_run(&limits, lists.last()?, &timed))
-        }
-        RunMode::Real => {
-            let mut stopped = None;
-            if !guards.is_empty() {
-                let (limits_of_count, once) = (limits.for_count(), Duration::ZERO);
-                let disposer = DryRun::default();
-                let counted = parts.run(&limits_of_count, lists.first()?, &disposer, once, &());
-                stopped = guarded::stopped_by(&guards, counted, &limits);
-            }
-            if let Some(summary) = stopped {
-                summary
-            } else {
-                let control = parts.control(&limits);
-                let disposer = Unlink::new(&control, &notes, probe);
-                let disposer =
-                    disposer.written_in(audit_log.as_ref().map(|log| log as &dyn Journal));
-                let wait = config.lock_wait;
-                guarded::explain(parts.run(&limits, lists.last()?, &disposer, wait, &timed))
-            }
-        }
-    };
-    let durations = timed.durations();
+    let (notes, exclude) = (Notes::default(), config.exclude.watched());
+    let (workers, exclude) = (&workers, &exclude);
+    let mut parts = Parts { request, root: &root, locks, notes: &notes, workers, exclude, now };
+    let journal = audit_log.as_ref().map(|log| log as &dyn Journal);
+    let taken = parts.take_turns(first, &mut turns, &limits, journal, &report)?;
+    // No lock is held while the report is printed.
+    drop(parts);
+    let Sum { durations, mut summary } = taken.in_order_of(zones);
+    if is_complete(request, &summary) {
+        note_unmatched(exclude, zones, &mut summary);
+    }
     let code = report.finish(&summary, start.elapsed());
-    let space = Space::of(root.path()).ok();
-    Ok(PassResult { mode, code, summary, durations, at: clock::now(), space })
+    let (at, space) = (clock::now(), Space::of(root.path()).ok());
+    let postponed = turns.into_postponed();
+    Ok(PassResult { mode, code, summary, durations, at, space, postponed })
+}
+
+/// The moment to judge at.
+fn now(config: &Config) -> Moment {
+    config.now.unwrap_or_else(clock::now)
 }
 
 /// All that a pass needs besides its limits and three of its seams.
 struct Parts<'a> {
     request: &'a PassRequest<'a>,
     root: &'a DataRoot,
-    locks: &'a Backend,
+    locks: Backend,
     notes: &'a Notes,
     workers: &'a Workers,
+    exclude: &'a Exclude,
     now: Moment,
 }
 
 impl Parts<'_> {
-    fn control<'l>(&'l self, limits: &'l Limits) -> PassControl<'l> {
+    /// Sweeps the zones of each turn, unless a guard stops the pass before the first.
+    fn take_turns(
+        &mut self,
+        first: Turn,
+        turns: &mut Turns<'_>,
+        limits: &Limits,
+        journal: Option<&dyn Journal>,
+        observer: &impl Observer,
+    ) -> Result<Sum, Refusal> {
+        let PassRequest { config, zones, planned, first: new, .. } = *self.request;
+        let names: Vec<ZoneName> = zones.iter().map(|zone| zone.name.clone()).collect();
+        let guards = guarded::guards(config.guards, &names, new);
+        let mut lists = Lists { config, root: self.root, zones, planned, limits, copy: None };
+        let mut sum = Sum::default();
+        self.locks.exclusive = first.lock;
+        if !config.dry_run && !guards.is_empty() {
+            let mut counted = self.count(&first.zones, limits, lists.first()?);
+            // Zones that wait are counted as well, without their lock: the guards are those of the whole pass.
+            let lock = std::mem::replace(&mut self.locks.exclusive, ExclusiveLock::none());
+            let later = self.count(turns.waiting(), limits, None);
+            self.locks.exclusive = lock;
+            counted.zones.extend(later.zones);
+            counted.stopped = counted.stopped.or(later.stopped);
+            if let Some(stopped) = guarded::stopped_by(&guards, counted, limits) {
+                sum.add(stopped, Vec::new());
+                return Ok(sum);
+            }
+        }
+        let mut turn = Some(first.zones);
+        while let Some(zones) = turn {
+            let (timed, list) = (Timed::new(observer), lists.last()?);
+            let summary = if config.dry_run {
+                self.dry_run(&zones, limits, list, &timed)
+            } else {
+                self.remove(&zones, limits, list, journal, &timed)
+            };
+            sum.add(summary, timed.durations());
+            // While another zone is waited for, other sweepers may work here.
+            self.locks.exclusive = ExclusiveLock::none();
+            turn = turns.next(&|| limits.is_stopped()).map(|Turn { zones, lock }| {
+                self.locks.exclusive = lock;
+                zones
+            });
+            // What was used during the wait must count as used.
+            self.now = now(config);
+        }
+        if config.dry_run {
+            guarded::foretell(&guards, &mut sum.summary);
+        } else {
+            guarded::explain(&mut sum.summary);
+        }
+        Ok(sum)
+    }
+
+    const fn control<'l>(&'l self, limits: &'l Limits) -> PassControl<'l> {
         PassControl { limits, workers: self.workers }
+    }
+
+    /// What a pass would remove now, by a dry run that is reported to no one.
+    fn count(&self, zones: &[Arc<Zone>], limits: &Limits, list: Option<PathList>) -> Summary {
+        let limits = limits.for_count();
+        let control = self.control(&limits);
+        self.run(zones, &control, list, &DryRun::new(&control), Duration::ZERO, &())
     }
 
     /// A dry run, which may write a plan.
     fn dry_run(
         &self,
+        zones: &[Arc<Zone>],
         limits: &Limits,
         list: Option<PathList>,
         observer: &impl Observer,
     ) -> Summary {
-        let (wait, inner) = (self.request.config.lock_wait, DryRun::default());
+        let control = self.control(limits);
+        // It tries each lock once: a wait would take time, and tell nothing.
+        let (wait, inner) = (Duration::ZERO, DryRun::new(&control));
         match self.request.plan {
-            None => self.run(limits, list, &inner, wait, observer),
-            Some(writer) => self.run(limits, list, &Planning { inner, writer }, wait, observer),
+            None => self.run(zones, &control, list, &inner, wait, observer),
+            Some(writer) => {
+                self.run(zones, &control, list, &Planning { inner, writer }, wait, observer)
+            }
         }
+    }
+
+    /// A pass that removes.
+    fn remove(
+        &self,
+        zones: &[Arc<Zone>],
+        limits: &Limits,
+        list: Option<PathList>,
+        journal: Option<&dyn Journal>,
+        observer: &impl Observer,
+    ) -> Summary {
+        let (control, config) = (self.control(limits), self.request.config);
+        let unlink = Unlink::new(&control, self.notes, probe(config.in_use));
+        let unlink = unlink.with_clock(clock::now).written_in(journal);
+        self.run(zones, &control, list, &unlink, config.lock_wait, observer)
     }
 
     fn run(
         &self,
-        limits: &Limits,
+        zones: &[Arc<Zone>],
+        control: &PassControl<'_>,
         paths: Option<PathList>,
         disposer: &impl Disposer,
         lock_wait: Duration,
         observer: &impl Observer,
     ) -> Summary {
-        let config = self.request.config;
+        let PassRequest { config, planned, .. } = *self.request;
         MemberLeases::set_limit(member_leases(config));
-        let (control, notes) = (self.control(limits), self.notes);
-        let (root, shard) = (self.root, config.shard);
+        let (root, notes, shard) = (self.root, self.notes, config.shard);
         let pass = Pass {
-            source: &DirectorySource { root, control: &control, notes, shard, paths },
-            locks: self.locks,
+            source: &DirectorySource { root, control, notes, shard, paths },
+            locks: &self.locks,
             inspector: &ByPlan {
-                inner: FileInspector::new(&control, notes, probe(config.in_use)),
-                plan: self.request.planned,
+                inner: FileInspector::new(control, notes, probe(config.in_use)),
+                plan: planned,
             },
             disposer,
             select: &All,
-            exclude: &config.exclude,
+            exclude: self.exclude,
             data_root: root.path(),
             notes,
             now: self.now,
-            limits,
-            workers: self.workers,
+            limits: control.limits,
+            workers: control.workers,
             lock_wait,
         };
-        pass.run(self.request.zones, observer)
+        let mut summary = pass.run(zones, observer);
+        for zone in &mut summary.zones {
+            if let Some(place) = place_of(config, &zone.zone) {
+                place.clone_into(&mut zone.path);
+            }
+        }
+        summary
+    }
+}
+
+/// Whether every entry of all zones was looked at.
+fn is_complete(request: &PassRequest<'_>, summary: &Summary) -> bool {
+    let Config { zones, shard, from0, .. } = request.config;
+    let is_part = shard.is_some() || from0.is_some() || summary.stopped.is_some();
+    let all = request.command == "run" && summary.zones.len() == zones.len();
+    all && !is_part && summary.zones.iter().all(|zone| zone.no_lock.is_none())
+}
+
+/// Notes each glob of `--exclude` that has matched nothing, in the first zone whose entries it could match.
+fn note_unmatched(exclude: &Exclude, zones: &[Arc<Zone>], summary: &mut Summary) {
+    for glob in exclude.unmatched() {
+        let can_match =
+            |zone: &Arc<Zone>| Exclude::new(&[glob.to_owned()], &[&zone.location]).is_ok();
+        let Some(at) = zones.iter().position(can_match) else { continue };
+        let is_root = |zone: &&Arc<Zone>| {
+            zone.location
+                .roots
+                .iter()
+                .any(|root| root.as_path() == Path::new(glob.trim_matches('/')))
+        };
+        let hint = zones.iter().find(is_root).map(|zone| {
+            format!(
+                ": it is compared with the names in {glob}; --zones without {} leaves it alone",
+                zone.name
+            )
+        });
+        let note = format!("--exclude {glob:?} matched no entry{}", hint.unwrap_or_default());
+        summary.zones[at].notes.push(note);
     }
 }
 
@@ -221,31 +339,6 @@ impl Parts<'_> {
 /// another process that opens such a file would have to wait too.
 fn member_leases(config: &Config) -> usize {
     if config.max_rate.is_some() { 0 } else { lease::affordable(config.jobs) }
-}
-
-/// Opens the data root, and the directories outside of it that `zones` name.
-///
-/// # Errors
-/// One of them cannot be used.
-pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot, Refusal> {
-    let forbidden = Forbidden { homes: config.homes.clone(), program: config.program.clone() };
-    let mut root = match config.data.clone()? {
-        config::DataRoot::Named(path) => DataRoot::open(&path, config.marks, &forbidden),
-        config::DataRoot::AnyOf(paths) => DataRoot::find(&paths, config.marks, &forbidden),
-    }?;
-    for zone in zones {
-        let roots = zone.location.roots.iter().filter(|root| root.is_absolute());
-        let outside: Vec<PathBuf> = roots.cloned().collect();
-        root = root
-            .with_outside(&outside, &forbidden)
-            .map_err(|why| refused_zone(config, &zone.name, why))?;
-    }
-    Ok(root)
-}
-
-fn refused_zone(config: &Config, name: &ZoneName, why: RootError) -> Refusal {
-    let at = config.zone_paths.iter().find(|(zone, _)| zone == name).map(|(_, at)| at.clone());
-    Refusal::Zone { at, name: name.to_string(), why }
 }
 
 fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
@@ -258,89 +351,16 @@ fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
     Ok(limits)
 }
 
-/// The locks of a pass over the data root at `path`.
-///
-/// # Errors
-/// The application's lock is required, and it is not known how the application sees the data root.
-pub(super) fn locks(config: &Config, path: &Path) -> Result<Backend, Refusal> {
-    let application = config.locks.application.as_ref();
-    let application = application.map(|lock| application_locks(lock, path)).transpose()?;
-    let files = match config.locks.files {
-        FileLocks::Flock => lock::FileLocks::Flock,
-        FileLocks::Unlocked => lock::FileLocks::Unlocked,
-    };
-    Ok(Backend { files, application, exclusive: ExclusiveLock::none() })
-}
-
-/// The locks of the application. Their keys are made from the path as the application sees it. A wrong one
-/// locks nothing without an error, so a guess is warned about, and is refused when these locks are required.
-pub(super) fn application_locks(
-    lock: &ApplicationLock,
-    data_root: &Path,
-) -> Result<ExporterLocks, Refusal> {
-    let prefix = match &lock.data_root {
-        Some(root) => Prefix::given(root),
-        None => Prefix::guessed(data_root, &lock.own_roots),
-    };
-    if prefix.is_guess() {
-        let doubt = format!(
-            "the keys of CVAT's locks contain the path as CVAT sees it, and {} does not look like that: \
-             name CVAT's path of this data root with --cvat-data (usually /home/django/data)",
-            prefix.shown()
-        );
-        if lock.is_required {
-            return Err(Refusal::Start(doubt));
-        }
-        tracing::warn!("{doubt}");
-    }
-    Ok(ExporterLocks::new(lock.server.clone(), prefix, lock.ttl, clock::now()))
-}
-
-/// A dry run needs no exclusive lock, and without file locks there is none.
-pub(super) fn takes_exclusive_lock(config: &Config) -> bool {
-    !config.dry_run && config.locks.files == FileLocks::Flock
-}
-
-/// Shards of the same work run at the same time; everything else runs alone.
-pub(super) const fn sharing(config: &Config) -> Sharing {
-    if config.shard.is_some() { Sharing::WithOthers } else { Sharing::Alone }
-}
-
-pub(super) const fn exclusive_if_running(if_running: IfRunning) -> exclusive::IfRunning {
-    match if_running {
-        IfRunning::Exit => exclusive::IfRunning::Exit,
-        IfRunning::Wait => exclusive::IfRunning::Wait,
-        IfRunning::Share => exclusive::IfRunning::Share,
-    }
-}
-
-/// The directories that `zones` are listed from, open. One that is missing or cannot be opened is left out:
-/// the pass reports it.
-fn zone_roots(
-    root: &DataRoot,
-    zones: &[Arc<Zone>],
-) -> Vec<(ZoneName, PathBuf, std::os::fd::OwnedFd)> {
-    let notes = Notes::default();
-    let mut roots = Vec::new();
-    for zone in zones {
-        for path in &zone.location.roots {
-            if let Ok(directory) = source::open_root(root, zone, path, &notes) {
-                roots.push((zone.name.clone(), directory.path, directory.handle));
-            }
-        }
-    }
-    roots
-}
-
 /// The threads of a pass, at low priority if that is asked for.
 fn workers(config: &Config) -> Workers {
     if config.nice
         && let Err(refused) = priority::lower()
     {
-        tracing::warn!("--nice: the system refused {refused}");
+        tracing::warn!("--nice: the system refused {}", units::without_numbers(&refused));
     }
     Workers::start(config.jobs).unwrap_or_else(|refused| {
         // Old container engines refuse threads that are started by a system call they do not know.
+        let refused = units::without_numbers(&refused);
         tracing::warn!("the system refused {refused}; one worker does all the work");
         Workers::one()
     })

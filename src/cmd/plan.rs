@@ -40,7 +40,7 @@ pub(super) fn plan(
     config.guards = GuardSettings::default();
     let failed = |error: std::io::Error| Refusal::Plan {
         path: path.to_owned(),
-        why: format!("it cannot be written: {error}"),
+        why: format!("it cannot be written: {}", units::error(&error)),
     };
     let root = open_root(&config, &config.zones)?;
     let created = units::rfc3339(clock::now());
@@ -53,7 +53,7 @@ pub(super) fn plan(
     match writer.finish() {
         Ok(()) => Ok(code),
         Err(error) => {
-            tracing::error!("the plan {path:?} is not complete: {error}");
+            tracing::error!("the plan {path:?} is not complete: {}", units::error(&error));
             Ok(code.max(ExitCode::SomeFailed))
         }
     }

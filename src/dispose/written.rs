@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::{Expired, Failure, Intent, Journal, Rejection};
-use crate::rules::{Action, Bytes, FileId};
+use crate::rules::{Action, Bytes, FileId, Moment};
 
 /// The name of an entry in a directory, and what it is.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -36,19 +36,24 @@ pub(super) struct Written<'a> {
 
 impl Written<'_> {
     /// Writes down the removal of files.
-    pub(super) fn write_files(&self, files: &[Expired]) -> Result<(), Failure> {
+    pub(super) fn write_files(&self, files: &[Expired], now: Moment) -> Result<(), Failure> {
         let Some(journal) = self.journal else { return Ok(()) };
-        let intents: Vec<Intent<'_>> =
-            files.iter().map(|file| Intent::new(file, file.metadata().allocated)).collect();
+        let intent = |file| Intent::new(file, Expired::metadata(file).allocated, now);
+        let intents: Vec<Intent<'_>> = files.iter().map(intent).collect();
         journal.write(&intents)?;
         self.pending().extend(files.iter().map(Key::of));
         Ok(())
     }
 
     /// Writes down the removal of a tree whose content takes up `size`.
-    pub(super) fn write_tree(&self, tree: &Expired, size: Bytes) -> Result<(), Failure> {
+    pub(super) fn write_tree(
+        &self,
+        tree: &Expired,
+        size: Bytes,
+        now: Moment,
+    ) -> Result<(), Failure> {
         let Some(journal) = self.journal else { return Ok(()) };
-        journal.write(&[Intent::new(tree, size)])?;
+        journal.write(&[Intent::new(tree, size, now)])?;
         self.pending().insert(Key::of(tree));
         Ok(())
     }

@@ -9,9 +9,10 @@
 
 mod batch;
 mod journal;
+mod judge;
+mod recover;
 mod zone_run;
 
-use std::ffi::CStr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,13 +20,13 @@ use std::time::{Duration, Instant};
 
 use super::{Limits, Workers};
 use crate::protocol::{
-    Claimed, Directory, Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind,
-    Recovered, Rejected, Rejection, Removed, Skipped, Source, Summary, ZoneSummary,
+    Claimed, Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind, Rejected,
+    Rejection, Removed, Skipped, Source, Summary, ZoneSummary,
 };
 use crate::rules::select::Select;
-use crate::rules::verdict::evaluate;
 use crate::rules::{Bytes, Exclude, FileKind, Moment, Zone};
 use batch::{Batch, ExpiredBatch};
+use judge::judge;
 use zone_run::{ZoneRun, lock};
 
 /// How many locked entries are tried again at the end, and how many directories they may be in. Beyond that
@@ -169,6 +170,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
             self.recover(&directory, &name, run, &mut batch, &mut expired);
         }
         self.settle(expired.take(), run, &mut batch, WhenLocked::Retry);
+        batch.unlocked();
         if let Some(root) = scanned.root {
             observer.on_progress(root, scanned.names, &batch.tally);
         }
@@ -186,7 +188,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     ) {
         batch.tally.seen += 1;
         match found {
-            Found::Entry(entry) => match evaluate(&entry, self.exclude, self.now) {
+            Found::Entry(entry) => match judge(&entry, self.exclude, self.now, self.notes) {
                 Ok(tree) if tree.metadata().kind == FileKind::Dir => {
                     match self.queue(tree, run) {
                         // Counted where it is settled.
@@ -211,31 +213,6 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
             }
             // Not an entry.
             Found::Leftover(..) => batch.tally.seen -= 1,
-        }
-    }
-
-    /// Completes an interrupted removal. An entry that has its name again is judged like any other, now:
-    /// the listing may have passed it.
-    fn recover(
-        &self,
-        directory: &Arc<Directory>,
-        name: &CStr,
-        run: &ZoneRun<'_>,
-        batch: &mut Batch<'_, impl Observer>,
-        expired: &mut ExpiredBatch,
-    ) {
-        let mut returned = Vec::new();
-        self.disposer.recover(directory, name, self.now, &mut |recovered| match recovered {
-            Recovered::Returned(directory, name) => returned.push((directory, name)),
-            Recovered::Settled(name, kind, freed) => {
-                batch.tally.seen += 1;
-                batch.bare(directory, Some(name), kind, freed);
-            }
-        });
-        for (directory, name) in returned {
-            run.remember_returned(directory.id, &name);
-            let mut judge = |found: Found<'_>| self.judge(found, run, batch, expired);
-            self.source.look(&directory, &name, &mut judge);
         }
     }
 
@@ -310,6 +287,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
                 Err(rejected) => self.reject(rejected, run, batch, when_locked),
             }
         });
+        batch.unlocked();
     }
 
     /// The second half of the line: look again, then remove.

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use super::{Expired, Failure};
-use crate::rules::{Bytes, Metadata, Rule, ZoneName};
+use crate::rules::{Bytes, Metadata, Moment, Rule, ZoneName};
 
 /// An entry that is about to be removed.
 #[derive(Debug)]
@@ -22,11 +22,13 @@ pub struct Intent<'a> {
     pub rule: Rule,
     /// The space of everything in it.
     pub size: Bytes,
+    /// The moment that it was judged at.
+    pub now: Moment,
 }
 
 impl<'a> Intent<'a> {
-    /// To remove this entry, whose content takes up `size`.
-    pub fn new(expired: &'a Expired, size: Bytes) -> Self {
+    /// To remove this entry, which was judged at `now` and whose content takes up `size`.
+    pub fn new(expired: &'a Expired, size: Bytes, now: Moment) -> Self {
         let directory = expired.directory();
         Self {
             zone: &directory.zone.name,
@@ -34,6 +36,7 @@ impl<'a> Intent<'a> {
             metadata: expired.metadata(),
             rule: expired.rule(),
             size,
+            now,
         }
     }
 }

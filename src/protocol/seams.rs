@@ -103,12 +103,12 @@ pub trait Disposer: Sync {
         false
     }
 
-    /// Writes down the removal of files. Each is claimed and looked at once more before it is disposed of.
+    /// Writes down the removal of files, which were judged at `now`. Each is claimed and looked at once more before it is disposed of.
     /// Trees are written down when they are disposed of.
     ///
     /// # Errors
     /// None of them may be removed.
-    fn write_down(&self, _files: &[Expired]) -> Result<(), Failure> {
+    fn write_down(&self, _files: &[Expired], _now: Moment) -> Result<(), Failure> {
         Ok(())
     }
 

@@ -168,8 +168,9 @@ impl Journal for AuditLog {
         let written = json::write_line(&mut text, &line).and_then(|()| self.append(&text));
         if let Err(error) = written {
             tracing::warn!(
-                "cannot write to {:?} that {path:?} was not removed: {error}",
-                self.path
+                "cannot write to {:?} that {path:?} was not removed: {}",
+                self.path,
+                units::error(&error)
             );
         }
     }
@@ -197,7 +198,7 @@ fn remove_line<'a>(intent: &'a Intent<'_>, time: &'a str, run: &'a str) -> Remov
         atime: units::rfc3339_exact(metadata.atime),
         mtime: units::rfc3339_exact(metadata.mtime),
         ctime: units::rfc3339_exact(metadata.ctime),
-        rule: rule_object(intent.rule, intent.rule.last_use.read(metadata)),
+        rule: rule_object(intent.rule, intent.rule.last_use.read(metadata, intent.now)),
     }
 }
 

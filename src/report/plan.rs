@@ -15,7 +15,7 @@ use super::json::{self, Pathname};
 use super::merge::path;
 use crate::protocol::Expired;
 use crate::rules::shard::digest;
-use crate::rules::{Bytes, FileId, FileKind, Ttl};
+use crate::rules::{Bytes, FileId, FileKind, Moment, Ttl};
 use crate::units;
 
 /// The version of the format.
@@ -117,11 +117,11 @@ impl Header {
     }
 }
 
-/// The line of an entry whose content takes up `size`, and its digest.
+/// The line of an entry that was judged at `now` and whose content takes up `size`, and its digest.
 ///
 /// # Errors
 /// A text has no form in JSON.
-pub fn entry(seed: u64, entry: &Expired, size: Bytes) -> io::Result<(Vec<u8>, u64)> {
+pub fn entry(seed: u64, entry: &Expired, size: Bytes, now: Moment) -> io::Result<(Vec<u8>, u64)> {
     let (directory, metadata) = (entry.directory(), entry.metadata());
     let path = directory.dir.join(OsStr::from_bytes(entry.name().to_bytes()));
     let is_alone = metadata.kind == FileKind::Dir || metadata.links <= 1;
@@ -140,7 +140,7 @@ pub fn entry(seed: u64, entry: &Expired, size: Bytes) -> io::Result<(Vec<u8>, u6
         allocated_bytes: size.0,
         mtime: units::rfc3339_exact(metadata.mtime),
         ctime: is_alone.then(|| units::rfc3339_exact(metadata.ctime)),
-        used: units::rfc3339_exact(entry.rule().last_use.read(metadata)),
+        used: units::rfc3339_exact(entry.rule().last_use.read(metadata, now)),
         ttl_s: entry.rule().expiry.ttl().map(Ttl::as_secs),
     };
     signed(seed, &line)

@@ -12,20 +12,23 @@ use crate::config::Config;
 use crate::fs::DataRoot;
 use crate::os::clock;
 use crate::report::audit::AuditLog;
+use crate::units;
 
 /// Opens the audit log, if there is one. A dry run leaves it alone. It is opened anew when `is_rotated` is
 /// raised.
 ///
 /// # Errors
 /// It cannot be used.
-pub(in super::super) fn open(
+pub(in crate::cmd) fn open(
     config: &Config,
     root: &DataRoot,
     is_rotated: &Arc<AtomicBool>,
 ) -> Result<Option<AuditLog>, Refusal> {
     let Some(path) = &config.audit_log else { return Ok(None) };
     let refused = |why: String| Refusal::Start(format!("the audit log {path:?}: {why}"));
-    if let Some(zone) = zone_around(path, config, root).map_err(|why| refused(why.to_string()))? {
+    if let Some(zone) =
+        zone_around(path, config, root).map_err(|why| refused(units::error(&why)))?
+    {
         return Err(refused(format!(
             "it is in a directory of zone {zone:?}, whose entries are removed: choose another place"
         )));
@@ -37,7 +40,7 @@ pub(in super::super) fn open(
         return Ok(None);
     }
     let log = AuditLog::open(path, clock::seed(), clock::now, Arc::clone(is_rotated));
-    log.map(Some).map_err(|error| refused(error.to_string()))
+    log.map(Some).map_err(|error| refused(units::error(&error)))
 }
 
 /// The zone in whose directories a file would be.

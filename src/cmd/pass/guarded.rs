@@ -42,13 +42,12 @@ pub(super) fn stopped_by(
     Some(counted)
 }
 
-/// What a dry run says about the guards.
-pub(super) fn foretell(guards: &Guards, mut counted: Summary) -> Summary {
+/// Adds what a dry run says about the guards.
+pub(super) fn foretell(guards: &Guards, counted: &mut Summary) {
     if counted.stopped.is_none() {
-        let exceeded = guards.exceeded_by(&counted);
-        report(&mut counted, &exceeded, RunMode::DryRun);
+        let exceeded = guards.exceeded_by(counted);
+        report(counted, &exceeded, RunMode::DryRun);
     }
-    counted
 }
 
 fn report(summary: &mut Summary, exceeded: &[Excess], mode: RunMode) {
@@ -61,7 +60,7 @@ fn report(summary: &mut Summary, exceeded: &[Excess], mode: RunMode) {
 }
 
 /// Adds a note where a guard has ended a pass that had begun.
-pub(super) fn explain(mut summary: Summary) -> Summary {
+pub(super) fn explain(summary: &mut Summary) {
     let is_guard =
         |why| matches!(why, StopReason::MaxRemovals | StopReason::MaxBytes | StopReason::MaxShare);
     if let Some(why) = summary.stopped.filter(|why| is_guard(*why))
@@ -72,7 +71,6 @@ pub(super) fn explain(mut summary: Summary) -> Summary {
             "more has expired than when the pass began, so it was stopped where it reached --{flag}"
         ));
     }
-    summary
 }
 
 #[cfg(test)]

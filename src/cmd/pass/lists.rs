@@ -7,14 +7,14 @@ use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
 use super::super::Refusal;
+use super::super::path_list::{List, open_list};
 use super::planned::Planned;
 use crate::config::Config;
+use crate::engine::Limits;
 use crate::fs::DataRoot;
 use crate::rules::Zone;
 use crate::source::PathList;
-
-/// A list that can be read.
-type List = Box<dyn Read + Send>;
+use crate::units;
 
 /// The paths to look at, if there is a list.
 pub(super) struct Lists<'a> {
@@ -23,13 +23,15 @@ pub(super) struct Lists<'a> {
     pub(super) zones: &'a [Arc<Zone>],
     /// The plan, whose paths come before any list.
     pub(super) planned: Option<&'a Planned>,
+    /// A list that nothing has written to yet is waited for until the pass is stopped.
+    pub(super) limits: &'a Limits,
     /// What was read of the list, once it was read.
     pub(super) copy: Option<File>,
 }
 
 impl Lists<'_> {
     /// The paths, for the last time.
-    pub(super) fn last(mut self) -> Result<Option<PathList>, Refusal> {
+    pub(super) fn last(&mut self) -> Result<Option<PathList>, Refusal> {
         match self.copy.take() {
             None => self.open()?.map(|list| self.paths(list)).transpose(),
             Some(mut copy) => {
@@ -57,11 +59,7 @@ impl Lists<'_> {
             return Ok(Some(Box::new(copy.map_err(|error| self.refused(&error))?)));
         }
         let Some(path) = &self.config.from0 else { return Ok(None) };
-        if path.as_os_str() == "-" {
-            return Ok(Some(Box::new(io::stdin())));
-        }
-        let file = File::open(path).map_err(|error| self.refused(&error))?;
-        Ok(Some(Box::new(file)))
+        open_list(path, self.limits).map(Some).map_err(|error| self.refused(&error))
     }
 
     fn paths(&self, list: impl Read + Send + 'static) -> Result<PathList, Refusal> {
@@ -75,7 +73,7 @@ impl Lists<'_> {
 
     fn refused(&self, error: &io::Error) -> Refusal {
         let path = self.config.from0.clone().unwrap_or_default();
-        Refusal::Start(format!("the list {path:?}: {error}"))
+        Refusal::Start(format!("the list {path:?}: {}", units::error(error)))
     }
 }
 

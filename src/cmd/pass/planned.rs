@@ -61,7 +61,7 @@ pub(super) struct Planning<'a, D> {
 impl<D: Disposer> Disposer for Planning<'_, D> {
     fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         // The dry run before the line: what cannot be removed is not in the plan.
-        let line = plan::entry(self.writer.seed, verified.expired(), verified.freed().size());
+        let line = plan::entry(self.writer.seed, verified.expired(), verified.freed().size(), now);
         let removed = self.inner.dispose(verified, now)?;
         self.writer.write(line);
         Ok(removed)
@@ -89,7 +89,7 @@ impl<I: Inspector> Inspector for ByPlan<'_, I> {
     fn inspect(&self, claimed: Claimed, now: Moment) -> Result<Verified, Rejected> {
         let verified = self.inner.inspect(claimed, now)?;
         let Some(plan) = self.plan else { return Ok(verified) };
-        let line = plan::entry(plan.seed, verified.expired(), verified.freed().size());
+        let line = plan::entry(plan.seed, verified.expired(), verified.freed().size(), now);
         match line {
             Ok((_, digest)) if plan.digests.contains(&digest) => Ok(verified),
             Ok(_) | Err(_) => Err(verified.reject(Rejection::Skipped(Skipped::Used), Bytes(0))),

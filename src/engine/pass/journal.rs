@@ -42,7 +42,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
             }
         });
         if !written.is_empty()
-            && let Err(failure) = self.disposer.write_down(&written)
+            && let Err(failure) = self.disposer.write_down(&written, self.now)
         {
             self.limits.on_audit_log_lost();
             batch.tally.unreached += written.len() as u64 - 1;

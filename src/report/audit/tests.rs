@@ -46,7 +46,14 @@ impl Setup {
         let rule = Rule { last_use: LastUse::Mtime, expiry: Expiry::After(Ttl::from_secs(60)) };
         let (metadata, path) = (metadata(), Path::new("/data/z").join(name));
         let (zone, size) = (&zone, metadata.allocated);
-        self.log.write(&[Intent { zone, path, metadata: &metadata, rule, size }])
+        self.log.write(&[Intent {
+            zone,
+            path,
+            metadata: &metadata,
+            rule,
+            size,
+            now: metadata.ctime,
+        }])
     }
 
     fn lines(&self, name: &str) -> usize {
