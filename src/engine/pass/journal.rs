@@ -11,7 +11,7 @@ use crate::protocol::{
     Disposer, Expired, Inspector, Locks, Observer, OutcomeKind, Rejected, Rejection, Source,
 };
 use crate::rules::select::Select;
-use crate::rules::{Bytes, FileKind};
+use crate::rules::{Action, Bytes, FileKind};
 
 impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I, D, Q> {
     /// Writes down the files of a batch that would be removed now, and returns them, with the trees, which are
@@ -51,6 +51,13 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         }
         trees.append(&mut written);
         trees
+    }
+
+    /// Ends the pass if a removal that was to be completed could not be written down.
+    pub(super) fn note_lost_log(&self, kind: &OutcomeKind<'_>) {
+        if matches!(kind, OutcomeKind::Failed(failure) if failure.action == Action::WriteAuditLog) {
+            self.limits.on_audit_log_lost();
+        }
     }
 
     /// An entry stays: the disposer is told, and it gets its outcome.

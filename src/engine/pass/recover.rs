@@ -26,6 +26,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         self.disposer.recover(directory, name, self.now, &mut |recovered| match recovered {
             Recovered::Returned(directory, name) => returned.push((directory, name)),
             Recovered::Settled(name, kind, freed) => {
+                self.note_lost_log(&kind);
                 batch.tally.seen += 1;
                 batch.bare(directory, Some(name), kind, freed);
             }

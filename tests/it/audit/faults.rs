@@ -67,6 +67,34 @@ fn a_removal_that_is_completed_by_the_next_pass_is_written_down_by_it() {
 }
 
 #[test]
+fn a_removal_that_was_begun_is_not_completed_without_its_line() {
+    let world = World::new();
+    for file in ["a", "sub/b", "sub/c"] {
+        world.file(format!("tmp/tree/{file}"), 20 * DAY);
+    }
+    world.age_dirs("tmp", 20 * DAY);
+    let inner = world.command(&["run", "--jobs", "1"]);
+    let mut pass = std::process::Command::new("strace");
+    pass.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:signal=KILL:when=2"]);
+    pass.arg(inner.get_program()).args(inner.get_args());
+    Run::of(pass);
+    let files = || {
+        let all = world.snapshot().into_keys();
+        let names = all.filter_map(|path| path.file_name().map(ToOwned::to_owned));
+        names.filter(|name| ["a", "b", "c"].map(Into::into).contains(name)).count()
+    };
+    let left = files();
+    assert!(left > 0, "something is left to be completed");
+    let pass = traced(&world, &["-e", "inject=fdatasync:error=ENOSPC"], &["--jobs", "1"]);
+    let report = Run::of(pass).exits(3).json();
+    assert_eq!(report["stopped"], "audit_log", "{report:#}");
+    assert_eq!(report["failures"][0]["action"], "write_audit_log", "{report:#}");
+    assert_eq!(files(), left);
+    Run::of(command(&world, &[])).exits(0);
+    assert_eq!(files(), 0);
+}
+
+#[test]
 fn a_log_that_refuses_the_first_line_keeps_everything() {
     for (call, error) in [("fdatasync", "ENOSPC"), ("fdatasync", "EIO"), ("write", "ENOSPC")] {
         let world = world();
