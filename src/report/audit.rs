@@ -190,7 +190,7 @@ fn remove_line<'a>(intent: &'a Intent<'_>, time: &'a str, run: &'a str) -> Remov
             FileKind::Symlink => "link",
             FileKind::Special => "special",
         },
-        device: device_number(metadata.id.dev),
+        device: json::device_number(metadata.id.dev),
         inode: metadata.id.ino,
         links: metadata.links,
         size: metadata.size.0,
@@ -213,15 +213,6 @@ fn rule_object(rule: Rule, used: Moment) -> RuleObject {
         used: units::rfc3339_exact(used),
         ttl_s: rule.expiry.ttl().map(Ttl::as_secs),
     }
-}
-
-/// The number of a device as `stat` shows it, from its major number in the upper half.
-const fn device_number(dev: u64) -> u64 {
-    let (major, minor) = (dev >> 32, dev & 0xFFFF_FFFF);
-    (major & 0xFFFF_F000) << 32
-        | (major & 0xFFF) << 8
-        | (minor & 0xFFFF_FF00) << 12
-        | (minor & 0xFF)
 }
 
 #[cfg(test)]

@@ -138,6 +138,15 @@ impl Serialize for Lossy<'_> {
     }
 }
 
+/// The number of a device as `stat` shows it, from its major number in the upper half.
+pub(super) const fn device_number(dev: u64) -> u64 {
+    let (major, minor) = (dev >> 32, dev & 0xFFFF_FFFF);
+    (major & 0xFFFF_F000) << 32
+        | (major & 0xFFF) << 8
+        | (minor & 0xFFFF_FF00) << 12
+        | (minor & 0xFF)
+}
+
 /// Writes any value over several lines, escaped as in a report.
 ///
 /// # Errors

@@ -75,7 +75,7 @@ impl Header {
         root: FileId,
         settings: BTreeMap<String, String>,
     ) -> Self {
-        let (device, inode) = (root.dev, root.ino);
+        let (device, inode) = (json::device_number(root.dev), root.ino);
         Self {
             plan: VERSION,
             created,
@@ -89,7 +89,7 @@ impl Header {
 
     /// Whether it is about the data root `root`.
     pub const fn is_of(&self, root: FileId) -> bool {
-        self.device == root.dev && self.inode == root.ino
+        self.device == json::device_number(root.dev) && self.inode == root.ino
     }
 
     /// Its line, and the seed of the digests of all others.
@@ -134,7 +134,7 @@ pub fn entry(seed: u64, entry: &Expired, size: Bytes, now: Moment) -> io::Result
             FileKind::Symlink => "link",
             FileKind::Special => "special",
         },
-        device: metadata.id.dev,
+        device: json::device_number(metadata.id.dev),
         inode: metadata.id.ino,
         size: metadata.size.0,
         allocated_bytes: size.0,

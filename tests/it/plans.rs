@@ -1,6 +1,7 @@
 //! Plans: what `sweeper plan` writes down, `sweeper apply` removes, unless it has changed.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -79,6 +80,61 @@ fn a_plan_removes_exactly_the_entries_that_have_not_changed() {
         let again = apply(&world, &[]).exits(0).json();
         assert_eq!(again["totals"]["removed"], 0, "{again:#}");
     }
+}
+
+#[test]
+fn a_line_says_what_stat_says_and_the_header_what_was_asked_for() {
+    let world = world();
+    fs::hard_link(world.path(export(1)), world.root.parent().unwrap().join("link")).unwrap();
+    world.age_dirs("tmp", 20 * DAY);
+    let lines = plan(&world, &["--zones", "export,tmp", "--retention", "10d"]);
+    let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let root = fs::metadata(&world.root).unwrap();
+    let header = &lines[0];
+    assert_eq!((&header["plan"], &header["device"]), (&1.into(), &root.dev().into()), "{header}");
+    assert_eq!(
+        (&header["inode"], &header["data_root"]),
+        (&root.ino().into(), &world.root.to_str().into())
+    );
+    assert_eq!(
+        (&header["settings"]["zones"], &header["settings"]["retention"]),
+        (&"export,tmp".into(), &"10d".into())
+    );
+    assert!(header["run"].is_string() && header["digest"].is_string());
+    for line in &lines[1..] {
+        let stat = world.path(line["path"].as_str().unwrap()).symlink_metadata().unwrap();
+        let number = |key: &str| line[key].as_u64().unwrap();
+        assert_eq!((number("device"), number("inode")), (stat.dev(), stat.ino()), "{line}");
+        assert_eq!(number("size"), stat.len(), "{line}");
+        let is_dir = line["kind"] == "directory";
+        assert_eq!((is_dir, line["zone"] == "tmp"), (stat.is_dir(), stat.is_dir()), "{line}");
+        assert_eq!(line["ttl_s"], if is_dir { 10 * DAY } else { DAY }, "{line}");
+        let of_tmp = ("2025-12-13T03:04:05.", "2025-12-13T03:04:05.");
+        let of_export = ("2025-12-31T03:04:05.", "2025-12-31T03:04:05.");
+        let (mtime, used) = if is_dir { of_tmp } else { of_export };
+        assert!(line["mtime"].as_str().unwrap().starts_with(mtime), "{line}");
+        assert!(line["used"].as_str().unwrap().starts_with(used), "{line}");
+        assert_eq!(line["ctime"].is_null(), !is_dir && stat.nlink() > 1, "{line}");
+        if !is_dir {
+            assert_eq!(number("allocated_bytes"), stat.blocks() * 512, "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_planned_is_locked_and_looked_at_again_like_anything_else() {
+    let world = world();
+    plan(&world, &[]);
+    let held = fs::File::open(world.path(export(1))).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let open = fs::OpenOptions::new().append(true).open(world.path("tmp/tree-1/sub/file")).unwrap();
+    let report = apply(&world, &["--lock-wait", "0"]).exits(0).json();
+    assert_counts(&report, "export", &[("removed", 9), ("skipped_by.locked", 1)]);
+    assert_counts(&report, "tmp", &[("removed", 9), ("skipped_by.in_use", 1)]);
+    drop((held, open));
+    // The same plan removes the rest.
+    let report = apply(&world, &[]).exits(0).json();
+    assert_eq!(report["totals"]["removed"], 2, "{report:#}");
 }
 
 #[test]

@@ -89,10 +89,10 @@ fn a_device_has_the_number_that_stat_shows() {
     for path in ["/", "/proc", "/dev/null", "/sys"] {
         let seen = fs::metadata(path).unwrap().dev();
         let (major, minor) = (rustix::fs::major(seen), rustix::fs::minor(seen));
-        assert_eq!(device_number(u64::from(major) << 32 | u64::from(minor)), seen, "{path}");
+        assert_eq!(json::device_number(u64::from(major) << 32 | u64::from(minor)), seen, "{path}");
     }
     let largest = rustix::fs::makedev(0xABC_DEF01, 0xFEDC_BA98);
-    assert_eq!(device_number(0xABC_DEF01 << 32 | 0xFEDC_BA98), largest);
+    assert_eq!(json::device_number(0xABC_DEF01 << 32 | 0xFEDC_BA98), largest);
 }
 
 #[test]
