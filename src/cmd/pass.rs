@@ -4,26 +4,28 @@
 //! removing and a dry run is made here. [`turns`] decides which zones are swept when.
 
 pub mod turns;
+mod unmatched;
+mod watchdog;
 
 mod audited;
 mod guarded;
 mod lists;
 mod locks;
+mod output;
 mod planned;
 mod sum;
 
-use std::io::{IsTerminal, Write};
-use std::path::Path;
-use std::sync::Arc;
+use std::io::Write;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::Refusal;
 pub(super) use super::data_root::open_root;
 use super::data_root::place_of;
-use crate::config::{Config, InUse, ProgressWhen, Verbosity};
+use crate::config::{Config, InUse, Verbosity};
 use crate::dispose::{DryRun, Unlink};
-use crate::engine::{Limits, Pass, PassControl, Workers};
+use crate::engine::{Limits, Live, Pass, PassControl, Workers};
 use crate::fs::lease::{self, InUseProbe};
 use crate::fs::{DataRoot, Space};
 use crate::inspect::FileInspector;
@@ -33,8 +35,6 @@ use crate::os::{clock, priority};
 use crate::protocol::{
     Disposer, ExitCode, Journal, MemberLeases, Notes, Observer, RunInfo, RunMode, Summary,
 };
-use crate::report::progress::{Progress, Style};
-use crate::report::{Detail, Report};
 use crate::rules::select::All;
 use crate::rules::{Exclude, Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
@@ -47,6 +47,7 @@ use planned::{ByPlan, Planning};
 pub use planned::{PlanWriter, Planned};
 use sum::Sum;
 use turns::{Turn, Turns, WhenHeld};
+use watchdog::{Watchdog, Watched};
 
 /// What to sweep, and how to report it.
 pub struct PassRequest<'a> {
@@ -113,40 +114,57 @@ impl PassResult {
 /// # Errors
 /// Why it cannot start.
 pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassResult, Refusal> {
-    let PassRequest { command, config, zones, verbosity, .. } = *request;
-    let root = open_root(config, zones)?;
+    let PassRequest { config, zones, .. } = *request;
+    let limits = limits(config, Arc::clone(&request.signal))?;
     let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
+    let watchdog = Watchdog::start(watched(request, mode), limits.urgent_flags());
+    let root = open_root(config, zones)?;
+    let _ = watchdog.pass().data_root.set(root.path().to_owned());
     let audit_log = audited::open(config, &root, &request.hangup)?;
     let has_list = config.from0.is_some() || request.planned.is_some();
     let mut turns = Turns::new(config, &root, zones, request.when_held, has_list);
-    let limits = limits(config, Arc::clone(&request.signal))?;
     let Some(first) = turns.next(&|| limits.is_stopped()) else {
         return Ok(PassResult::postponed(mode, turns.into_postponed()));
     };
     if config.jobs > 1 && config.in_use == InUse::Skip {
         lease::make_room(root.handle());
     }
-    let locks = locks(config, root.path(), limits.urgent_flags())?;
+    let locks = locks(config, root.path(), limits.urgent_flags().into())?;
     let (start, now) = (Instant::now(), now(config));
     let workers = workers(config);
-    let info = RunInfo { command, mode, now, data_root: root.path(), shard: config.shard };
-    let progress = Progress::new(progress_style(config, command, verbosity), mode);
-    let report = Report::new(info, config.format, detail(verbosity), progress, out);
+    let (command, shard) = (request.command, config.shard);
+    let info = RunInfo { command, mode, now, data_root: root.path(), shard };
+    let report = output::report(info, config, request.verbosity, out);
     let (notes, exclude) = (Notes::default(), config.exclude.watched());
-    let (workers, exclude) = (&workers, &exclude);
-    let mut parts = Parts { request, root: &root, locks, notes: &notes, workers, exclude, now };
+    let (workers, exclude, live) = (&workers, &exclude, &watchdog.pass().live);
+    let mut parts =
+        Parts { request, root: &root, locks, notes: &notes, workers, exclude, live, now };
     let journal = audit_log.as_ref().map(|log| log as &dyn Journal);
     let taken = parts.take_turns(first, &mut turns, &limits, journal, &report)?;
     // No lock is held while the report is printed.
     drop(parts);
     let Sum { durations, mut summary } = taken.in_order_of(zones);
-    if is_complete(request, &summary) {
-        note_unmatched(exclude, zones, &mut summary);
+    if unmatched::is_complete(request.command, config, &summary) {
+        unmatched::note(exclude, zones, &mut summary);
     }
     let code = report.finish(&summary, start.elapsed());
     let (at, space) = (clock::now(), Space::of(root.path()).ok());
     let postponed = turns.into_postponed();
     Ok(PassResult { mode, code, summary, durations, at, space, postponed })
+}
+
+/// What the report of a pass says that does not end by itself.
+fn watched(request: &PassRequest<'_>, mode: RunMode) -> Watched {
+    let PassRequest { command, config, zones, .. } = *request;
+    Watched {
+        command,
+        mode,
+        shard: config.shard,
+        format: config.format,
+        zones: zones.to_vec(),
+        data_root: OnceLock::new(),
+        live: Live::default(),
+    }
 }
 
 /// The moment to judge at.
@@ -162,7 +180,16 @@ struct Parts<'a> {
     notes: &'a Notes,
     workers: &'a Workers,
     exclude: &'a Exclude,
+    /// Where its counts can be seen meanwhile.
+    live: &'a Live,
     now: Moment,
+}
+
+/// How zones are swept.
+struct Execution<'a> {
+    control: &'a PassControl<'a>,
+    live: &'a Live,
+    lock_wait: Duration,
 }
 
 impl Parts<'_> {
@@ -227,8 +254,10 @@ impl Parts<'_> {
     /// What a pass would remove now, by a dry run that is reported to no one.
     fn count(&self, zones: &[Arc<Zone>], limits: &Limits, list: Option<PathList>) -> Summary {
         let limits = limits.for_count();
-        let control = self.control(&limits);
-        self.run(zones, &control, list, &DryRun::new(&control), Duration::ZERO, &())
+        let control = &self.control(&limits);
+        // What is only counted is not among the counts of the pass.
+        let execution = Execution { control, live: &Live::default(), lock_wait: Duration::ZERO };
+        self.run(zones, &execution, list, &DryRun::new(control), &())
     }
 
     /// A dry run, which may write a plan.
@@ -239,13 +268,14 @@ impl Parts<'_> {
         list: Option<PathList>,
         observer: &impl Observer,
     ) -> Summary {
-        let control = self.control(limits);
+        let control = &self.control(limits);
         // It tries each lock once: a wait would take time, and tell nothing.
-        let (wait, inner) = (Duration::ZERO, DryRun::new(&control));
+        let execution = Execution { control, live: self.live, lock_wait: Duration::ZERO };
+        let inner = DryRun::new(control);
         match self.request.plan {
-            None => self.run(zones, &control, list, &inner, wait, observer),
+            None => self.run(zones, &execution, list, &inner, observer),
             Some(writer) => {
-                self.run(zones, &control, list, &Planning { inner, writer }, wait, observer)
+                self.run(zones, &execution, list, &Planning { inner, writer }, observer)
             }
         }
     }
@@ -259,24 +289,25 @@ impl Parts<'_> {
         journal: Option<&dyn Journal>,
         observer: &impl Observer,
     ) -> Summary {
-        let (control, config) = (self.control(limits), self.request.config);
-        let unlink = Unlink::new(&control, self.notes, probe(config.in_use));
+        let (control, config) = (&self.control(limits), self.request.config);
+        let execution = Execution { control, live: self.live, lock_wait: config.lock_wait };
+        let unlink = Unlink::new(control, self.notes, probe(config.in_use));
         let unlink = unlink.with_clock(clock::now).written_in(journal);
-        self.run(zones, &control, list, &unlink, config.lock_wait, observer)
+        self.run(zones, &execution, list, &unlink, observer)
     }
 
     fn run(
         &self,
         zones: &[Arc<Zone>],
-        control: &PassControl<'_>,
+        execution: &Execution<'_>,
         paths: Option<PathList>,
         disposer: &impl Disposer,
-        lock_wait: Duration,
         observer: &impl Observer,
     ) -> Summary {
         let PassRequest { config, planned, .. } = *self.request;
         MemberLeases::set_limit(member_leases(config));
         let (root, notes, shard) = (self.root, self.notes, config.shard);
+        let control = execution.control;
         let pass = Pass {
             source: &DirectorySource { root, control, notes, shard, paths },
             locks: &self.locks,
@@ -290,9 +321,10 @@ impl Parts<'_> {
             data_root: root.path(),
             notes,
             now: self.now,
-            limits: control.limits,
-            workers: control.workers,
-            lock_wait,
+            limits: execution.control.limits,
+            workers: execution.control.workers,
+            live: execution.live,
+            lock_wait: execution.lock_wait,
         };
         let mut summary = pass.run(zones, observer);
         for zone in &mut summary.zones {
@@ -301,37 +333,6 @@ impl Parts<'_> {
             }
         }
         summary
-    }
-}
-
-/// Whether every entry of all zones was looked at.
-fn is_complete(request: &PassRequest<'_>, summary: &Summary) -> bool {
-    let Config { zones, shard, from0, .. } = request.config;
-    let is_part = shard.is_some() || from0.is_some() || summary.stopped.is_some();
-    let all = request.command == "run" && summary.zones.len() == zones.len();
-    all && !is_part && summary.zones.iter().all(|zone| zone.no_lock.is_none())
-}
-
-/// Notes each glob of `--exclude` that has matched nothing, in the first zone whose entries it could match.
-fn note_unmatched(exclude: &Exclude, zones: &[Arc<Zone>], summary: &mut Summary) {
-    for glob in exclude.unmatched() {
-        let can_match =
-            |zone: &Arc<Zone>| Exclude::new(&[glob.to_owned()], &[&zone.location]).is_ok();
-        let Some(at) = zones.iter().position(can_match) else { continue };
-        let is_root = |zone: &&Arc<Zone>| {
-            zone.location
-                .roots
-                .iter()
-                .any(|root| root.as_path() == Path::new(glob.trim_matches('/')))
-        };
-        let hint = zones.iter().find(is_root).map(|zone| {
-            format!(
-                ": it is compared with the names in {glob}; --zones without {} leaves it alone",
-                zone.name
-            )
-        });
-        let note = format!("--exclude {glob:?} matched no entry{}", hint.unwrap_or_default());
-        summary.zones[at].notes.push(note);
     }
 }
 
@@ -370,25 +371,5 @@ pub(super) const fn probe(in_use: InUse) -> InUseProbe {
     match in_use {
         InUse::Skip => InUseProbe::On,
         InUse::Ignore => InUseProbe::Off,
-    }
-}
-
-const fn detail(verbosity: Verbosity) -> Detail {
-    match verbosity {
-        Verbosity::Quiet => Detail::Problems,
-        Verbosity::Normal => Detail::Expired,
-        Verbosity::Verbose => Detail::All,
-    }
-}
-
-fn progress_style(config: &Config, command: &str, verbosity: Verbosity) -> Style {
-    let is_terminal = std::io::stderr().is_terminal();
-    match config.progress {
-        ProgressWhen::Auto if verbosity != Verbosity::Normal => Style::Silent,
-        ProgressWhen::Always | ProgressWhen::Auto if is_terminal => Style::Drawn,
-        ProgressWhen::Always => Style::Lines,
-        // The command that `legacy` replaces shows its progress, terminal or not.
-        ProgressWhen::Auto if command == "legacy" => Style::Lines,
-        ProgressWhen::Never | ProgressWhen::Auto => Style::Silent,
     }
 }

@@ -77,7 +77,7 @@ const CALLS: [&str; 8] = [
 ];
 
 /// Each crate and the files that use it.
-const DOORS: [Row; 25] = [
+const DOORS: [Row; 26] = [
     ("clap", &["cli.rs", "cli/man.rs"]),
     ("clap_complete", &["cli.rs"]),
     ("clap_mangen", &["cli/man.rs"]),
@@ -139,6 +139,7 @@ const DOORS: [Row; 25] = [
         ],
     ),
     ("serde_json", &["report/json.rs"]),
+    ("nix", &["os/signals.rs"]),
     ("signal_hook", &["cmd/hold.rs", "os/signals.rs"]),
     ("tempfile", &["cmd/apply.rs", "cmd/demo.rs", "cmd/pass/lists.rs", "service/metrics/file.rs"]),
     ("tokio", &["service/http.rs", "service/http/measure.rs"]),
