@@ -50,6 +50,7 @@ pub(super) fn run_by_plan(
         signals::note_hangups(&hangup).map_err(Refusal::Start)?;
     }
     let first = &[];
+    let stop = Arc::clone(&signal);
     let request = PassRequest {
         command,
         config,
@@ -62,7 +63,7 @@ pub(super) fn run_by_plan(
         hangup,
         when_held,
     };
-    let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path)).transpose();
+    let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path, &stop)).transpose();
     let file = file.map_err(|error| Refusal::Start(error.to_string()))?;
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
     let Some(file) = file else { return Ok(result.code) };
