@@ -5,8 +5,8 @@
 
 It listens on two free ports of 127.0.0.1 and prints one line of JSON when it is ready:
 `{"api": "http://127.0.0.1:PORT", "files": "http://127.0.0.1:PORT"}`. `STATE.json` has `tasks`, `models`,
-`events` (by task), `projects`, `credentials` and `version`, in the shapes of the real API, and may have `now`,
-`token_seconds`, `fileserver` and `async_delete`. In it `{files}` stands for the URL of the file server.
+`events` (by task), `projects`, `credentials` and `version`, in the shapes of the real API, and may have
+`now`, `token_seconds`, `fileserver` and `async_delete`. In it `{files}` is the URL of the file server.
 
 The tests steer it on the API port: GET `/_double/state`, POST `/_double/state` (a new state), GET and POST
 `/_double/faults` (see `faults.py`). These are not logged and need no token.

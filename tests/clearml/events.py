@@ -19,7 +19,7 @@ class Events:
     def get_task_events(self, call):
         body = call.body
         owner = required(body, "task", str)
-        self._check(owner, body.get("model_events") and call.version >= (2, 22))
+        self._check(owner, body.get("model_events") and self.store.version >= (2, 22))
         kind, order = body.get("event_type"), body.get("order") or "asc"
         size = optional(body, "batch_size", int, 500)
         if size < 1 or order not in ("asc", "desc"):

@@ -1,8 +1,8 @@
 """Faults on request: which of them a request meets.
 
-A fault is an object: `match` names the requests (`tasks.delete_many`, `files:DELETE`, `files:delete_many`, with
-`*` for anything), `has` is a text that the path or body must have, `skip` the requests that pass before it,
-`times` how often it happens (null: always), and `do` its kind. The kinds are listed in `KINDS`.
+A fault is an object: `match` names the requests (`tasks.delete_many`, `files:DELETE`, `files:delete_many`,
+with `*` for anything), `has` is a text that the path or body must have, `skip` the requests that pass before
+it, `times` how often it happens (null: always), and `do` its kind. The kinds are listed in `KINDS`.
 """
 
 import fnmatch

@@ -65,7 +65,7 @@ class Models:
         if maker:
             self._forget(maker, model["id"], gone)
         store.remove_model(model)
-        if optional(call.body, "delete_external_artifacts", bool, True) and call.version >= (2, 21):
+        if optional(call.body, "delete_external_artifacts", bool, True) and store.version >= (2, 21):
             store.queue([model["uri"]] if model.get("uri") else [])
         return {"deleted": True, "url": model.get("uri")}
 

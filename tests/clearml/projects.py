@@ -4,7 +4,9 @@ from query import Listing, Options
 from store import COMPANY
 
 OPTIONS = Options(
-    fields="id name basename user company created description tags system_tags parent path last_update".split(),
+    fields=(
+        "id name basename user company created description tags system_tags parent path last_update"
+    ).split(),
     lists="id user tags system_tags parent path".split(),
     dates=("last_update",),
     patterns=("name", "description"),

@@ -135,7 +135,7 @@ def _many(name, value):
 
 
 def _list(name, wanted):
-    """A list filter: values after `__$all`, `__$any` or `__$not`, or a `-`, and null for "has none"."""
+    """A list filter: values after `__$all`, `__$any`, `__$not` or `-`; null stands for "has none"."""
     is_all, first, empty, negative = False, None, False, False
     parts = {}
     for value in wanted if isinstance(wanted, list) else [wanted]:

@@ -33,9 +33,11 @@ class Tasks:
     def get_all(self, call):
         body = dict(call.body)
         records = [task for task in self.store.tasks.values() if self._visible(task)]
-        if not body.get("search_hidden") and not body.get("id") and call.version >= (2, 14):
+        is_asked = body.get("search_hidden") or body.get("id")
+        if not is_asked and self.store.version >= (2, 14):
             records = [task for task in records if "hidden" not in task["system_tags"]]
-        if body.get("include_subprojects") and body.get("project") and call.version >= (2, 26):
+        with_subprojects = body.get("include_subprojects") and self.store.version >= (2, 26)
+        if with_subprojects and body.get("project"):
             body["project"] = self._with_subprojects(body["project"])
         rows, scroll = self.listing.rows(records, body, call.faults)
         if "live_rows" in call.faults:
@@ -47,8 +49,8 @@ class Tasks:
     def _with_subprojects(self, ids):
         projects = self.store.projects
         names = [projects[id]["name"] for id in ids if id in projects]
-        below = [p["id"] for p in projects.values() if any(p["name"].startswith(f"{name}/") for name in names)]
-        return [*ids, *below]
+        starts = tuple(f"{name}/" for name in names)
+        return [*ids, *(p["id"] for p in projects.values() if p["name"].startswith(starts))]
 
     @staticmethod
     def _shown(task, version):
@@ -71,11 +73,11 @@ class Tasks:
 
     def delete(self, call):
         task_id = required(call.body, "task", str)
-        return self._delete(task_id, Wishes(call))
+        return self._delete(task_id, Wishes(call.body, self.store.version))
 
     def delete_many(self, call):
         ids = required(call.body, "ids", list)
-        wishes = Wishes(call)
+        wishes = Wishes(call.body, self.store.version)
         succeeded, failed = [], []
         for task_id in ids:
             refuse = call.faults.get("refuse")
@@ -169,20 +171,24 @@ class Tasks:
 
 
 class Wishes:
-    """What a call for a deletion asks for. A server ignores what came after its time."""
+    """What a call for a deletion asks for. A server ignores what came after its time.
 
-    def __init__(self, call):
+    The version of the server counts here, not the one in the path: an old client gets today's defaults.
+    """
+
+    def __init__(self, body, version):
         def flag(name, default, since):
-            value = optional(call.body, name, bool, default)
-            return value if call.version >= since else default
+            value = optional(body, name, bool, default)
+            return value if version >= since else default
 
         self.force = flag("force", False, (1, 0))
         self.return_file_urls = flag("return_file_urls", False, (2, 13))
         self.delete_output_models = flag("delete_output_models", True, (2, 13))
-        has_queue = call.version >= (2, 21)
+        has_queue = version >= (2, 21)
         self.delete_external_artifacts = has_queue and flag("delete_external_artifacts", True, (2, 21))
         self.include_pipeline_steps = flag("include_pipeline_steps", False, (2, 30))
 
 
 def _event_urls(events):
-    return {url for event in events for name in ("url", "source_urls") for url in values_at(event, name) if url}
+    names = ("url", "source_urls")
+    return {url for event in events for name in names for url in values_at(event, name) if url}
