@@ -33,7 +33,7 @@ class Double:
     def __init__(self, seed, files, log=None):
         self.faults = Faults()
         self.store = Store({})
-        log = Log(log)
+        self.log = log = Log(log)
         api = Api(self.store)
         self.api = Server(api, self.faults, log, self._control)
         self.files = Server(Fileserver(self.store, api.login, files), self.faults, log, self._control)
@@ -56,6 +56,7 @@ class Double:
         for server in (self.api, self.files):
             server.shutdown()
             server.server_close()
+        self.log.close()
 
     def _control(self, request):
         """The requests of the tests."""

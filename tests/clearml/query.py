@@ -135,7 +135,7 @@ def _many(name, value):
 
 
 def _list(name, wanted):
-    """A list filter: values after `__$all`, `__$any`, `__$not` or `-`; null stands for "has none"."""
+    """A list filter: values after `__$all`, `__$any`, `__$not` or `-`, or null for none."""
     is_all, first, empty, negative = False, None, False, False
     parts = {}
     for value in wanted if isinstance(wanted, list) else [wanted]:
@@ -202,7 +202,7 @@ def _dates(name, value):
 
 
 def _ordered(rows, order):
-    """Rows in order. The id is always the last key, so that the order is total. A row without a value is last."""
+    """Rows in a total order: the id is the last key. A row without a value comes last."""
     order = order if isinstance(order, list) else [order] if order else []
     if order and not {"id", "-id"} & set(order):
         order = [*order, "id"]

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Runs the documented sequence of `cleanup_service.py` once, with the official SDK.
 
-    PYTHON_WITH_CLEARML sdk.py --api URL --files URL [--files-root DIR] [--sequence task-delete|server-delete]
+    python sdk.py --api URL --files URL [--files-root DIR] [--sequence NAME]
 
 `task-delete` is what the service has done since 1.0.3: pages of 100 ids, and `Task.delete` for each task.
-`server-delete` is what it did before: `tasks.delete` for each task, and then the folders of the task below the
-mounted root of the file server. The last line on stdout is JSON: what the pages had, what was and was not
-deleted, the tasks and models that are left by id, and the files that are left below DIR.
+`server-delete` is what it did before: `tasks.delete` for each task, and then the folders of the task below
+DIR, the mounted root of the file server. The last line on stdout is JSON: how many tasks each page had, which
+were deleted and which not, and the tasks, models and files that are left.
 """
 
 import argparse

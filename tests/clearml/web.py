@@ -74,8 +74,14 @@ class Log:
             "status": status,
         }
         with self._lock:
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            if not self._file.closed:
+                self._file.write(json.dumps(line) + "\n")
+                self._file.flush()
+
+    def close(self):
+        with self._lock:
+            if self._file:
+                self._file.close()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -195,7 +201,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def start(self):
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def handle_error(self, request, client_address):
