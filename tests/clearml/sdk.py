@@ -76,8 +76,8 @@ def delete_by_task(task_id):
                 raise_on_error=False,
             )
         )
-    except ValueError as error:
-        logging.warning("Could not find Task ID=%s, %s", task_id, error)
+    except Exception as error:  # whatever the SDK raises, the service went on
+        logging.warning("Error while deleting Task ID=%s, %s", task_id, error)
         return False
 
 

@@ -1,0 +1,102 @@
+"""A state in which each defect of the old cleanup shows: one task for each, and what belongs to it.
+
+The tasks are named after what is about them. Files lie in a folder of the task's name.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+import seed
+
+
+@dataclass
+class Building:
+    """The records of a state while it is built."""
+
+    files: seed.Files
+    tasks: list = field(default_factory=list)
+    models: list = field(default_factory=list)
+    events: dict = field(default_factory=dict)
+
+    def task(self, name, artifacts=(), **more):
+        self.tasks.append(seed.task(name, artifacts=artifacts, **more))
+
+    def file(self, path):
+        return self.files.add(path)
+
+
+def _events(to):
+    """More debug samples than 100, a plot with three images, and an image without a URL."""
+    to.task("many-images")
+    images = [to.file(f"many-images/{n:03}.jpeg") for n in range(250)]
+    to.events["many-images"] = [seed.sample(url, timestamp=n) for n, url in enumerate(images)]
+    to.task("plot")
+    to.events["plot"] = [seed.plot(*(to.file(f"plot/{n}.png") for n in range(3)))]
+    to.task("no-url", [to.file("no-url/a.bin")])
+    to.events["no-url"] = [{"type": "training_debug_image", "metric": "m"}]
+    to.task("odd-plot", [to.file("odd-plot/a.bin")])
+    to.events["odd-plot"] = [{"type": "plot", "plot_str": "not JSON"}]
+
+
+def _models(to):
+    """A draft, one in use, and one that is published."""
+    for name, ready in (("draft", False), ("used", False), ("ready", True)):
+        to.task(f"with-{name}", models={"output": [{"name": name, "model": name}]})
+        to.models.append(seed.model(name, f"with-{name}", to.file(f"with-{name}/m.pt"), ready=ready))
+    to.task("user-of-used", archived=False, models={"input": [{"name": "used", "model": "used"}]})
+
+
+def _references(to):
+    """A file with other users, an old version of a dataset, and an artifact of mode input."""
+    shared = to.file("shared/a.bin")
+    to.task("shared", [shared])
+    to.task("user-of-shared", [{"key": "a", "mode": "input", "uri": shared}], archived=False)
+    to.models.append(seed.model("user-of-shared", None, shared))
+    to.task("dataset-1", [to.file("dataset-1/data.zip")], system_tags=["archived", "dataset"])
+    versions = {"0": {"job_id": "dataset-1", "parents": []}, "1": {"job_id": "dataset-2", "parents": ["dataset-1"]}}
+    struct = {"Dataset Struct": {"name": "Dataset Struct", "type": "json", "value": json.dumps(versions)}}
+    child = [to.file("dataset-2/data.zip")]
+    to.task("dataset-2", child, archived=False, system_tags=["dataset"], configuration=struct)
+    to.task("inputs", [{"key": "a", "mode": "input", "uri": to.file("inputs/a.bin")}])
+
+
+def _statuses(to):
+    for status in ("created", "completed", "failed", "stopped", "closed", "in_progress", "queued"):
+        to.task(status, [to.file(f"{status}/a.bin")], status=status)
+    to.task("published", [to.file("published/a.bin")], status="published")
+    to.task("public", [to.file("public/a.bin")], company="")
+    to.task("parent", [to.file("parent/a.bin")])
+    to.task("child", [to.file("child/a.bin")], archived=False, parent="parent")
+
+
+def _selection(to):
+    to.task("live", [to.file("live/a.bin")], archived=False)
+    to.task("young", [to.file("young/a.bin")], age=1)
+    to.task("hidden", [to.file("hidden/a.bin")], system_tags=["archived", "hidden"])
+
+
+def _places(to, local):
+    """Local paths, a file that refuses to go, and one that is gone already."""
+    to.task("local-url", [f"file://{local}/url.bin"])
+    to.task("local-path", [f"{local}/path.bin"])
+    for name in ("url.bin", "path.bin"):
+        (local / name).write_text("x")
+    to.task("refused", [to.file("refused/a.bin"), to.file("refused/b.bin")])
+    to.task("missing", ["{files}/missing/a.bin", to.file("missing/b.bin")])
+
+
+# Set before a run: the file `refused/a.bin` is not deleted.
+FAULTS = [{"match": "files:DELETE", "has": "/refused/a.bin", "do": "status", "status": 403}]
+FAULTS += [{"match": "files:delete_many", "do": "refuse", "text": "refused/a.bin", "reason": "Permission denied"}]
+
+
+def build(files, local):
+    """The whole state. `local` is a directory of this machine, with files that artifacts name."""
+    to = Building(files)
+    _events(to)
+    _models(to)
+    _references(to)
+    _statuses(to)
+    _selection(to)
+    _places(to, local)
+    return seed.state(to.tasks, to.models, to.events)

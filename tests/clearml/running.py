@@ -1,0 +1,83 @@
+"""Runs the official SDK against a double, in a process of its own. What the tests of the SDK share.
+
+The SDK is the one of the Python that `SWEEPER_TESTS_PYTHON` names, or of this one. `SWEEPER_TESTS_SDKS` names
+Pythons with older versions, as `1.7.0=PATH 0.17.4=PATH`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import seed
+from double import Double
+
+PYTHON = os.environ.get("SWEEPER_TESTS_PYTHON") or sys.executable
+DRIVER = Path(__file__).with_name("sdk.py")
+
+
+def older():
+    """The older versions that are installed, each with its Python."""
+    return dict(pair.split("=", 1) for pair in os.environ.get("SWEEPER_TESTS_SDKS", "").split())
+
+
+def need_sdk(python=PYTHON):
+    """Without the SDK a test is left out, but not where everything must be there."""
+    found = subprocess.run([python, "-c", "import clearml"], capture_output=True, text=True)
+    if found.returncode != 0:
+        leave_out(f"{python} has no SDK of ClearML: {found.stderr[-500:]}")
+
+
+def leave_out(reason):
+    """Ends a test that lacks something. Where everything must be there, that is a failure."""
+    if os.environ.get("SWEEPER_TESTS_ALL"):
+        raise AssertionError(reason)
+    raise unittest.SkipTest(reason)
+
+
+class Run:
+    """What the SDK did with a state: its result, its messages, the requests, and what is left."""
+
+    def __init__(self, double, files, log, python=PYTHON, sequence="task-delete", more=()):
+        command = [python, "-B", str(DRIVER), "--api", double.api.url, "--files", double.files.url]
+        command += ["--files-root", str(files.root), "--sequence", sequence, *more]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            raise AssertionError(f"the SDK ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        self.messages = done.stdout + done.stderr
+        self.result = json.loads(done.stdout.splitlines()[-1])
+        self.requests = [json.loads(line) for line in log.read_text().splitlines()]
+        self.state = double.state()
+        self.tasks = {task["id"]: task for task in self.state["tasks"]}
+        self.models = {model["id"]: model for model in self.state["models"]}
+        self.files = set(files.left())
+
+    def calls(self, name):
+        """The requests of one endpoint, whatever version is in the path."""
+        return [r for r in self.requests if r["host"] == "api" and r["path"].endswith("/" + name)]
+
+
+class Place:
+    """A directory with a double and its files, for as long as a test needs it."""
+
+    def __init__(self):
+        self._directory = tempfile.TemporaryDirectory()
+        self.dir = Path(self._directory.name)
+        self.files = seed.Files(self.dir / "files")
+        self.files.root.mkdir()
+        self.log = self.dir / "log"
+        self.double = None
+
+    def start(self, state):
+        self.double = Double(state, self.files.root, self.log)
+
+    def run(self, python=PYTHON, sequence="task-delete", more=()):
+        return Run(self.double, self.files, self.log, python, sequence, more)
+
+    def close(self):
+        if self.double:
+            self.double.stop()
+        self._directory.cleanup()
