@@ -53,8 +53,10 @@ def _references(to):
     to.task("user-of-shared", [{"key": "a", "mode": "input", "uri": shared}], archived=False)
     to.models.append(seed.model("user-of-shared", None, shared))
     to.task("dataset-1", [to.file("dataset-1/data.zip")], system_tags=["archived", "dataset"])
-    versions = {"0": {"job_id": "dataset-1", "parents": []}, "1": {"job_id": "dataset-2", "parents": ["dataset-1"]}}
-    struct = {"Dataset Struct": {"name": "Dataset Struct", "type": "json", "value": json.dumps(versions)}}
+    first = {"job_id": "dataset-1", "parents": []}
+    versions = {"0": first, "1": {"job_id": "dataset-2", "parents": ["dataset-1"]}}
+    item = {"name": "Dataset Struct", "type": "json", "value": json.dumps(versions)}
+    struct = {"Dataset Struct": item}
     child = [to.file("dataset-2/data.zip")]
     to.task("dataset-2", child, archived=False, system_tags=["dataset"], configuration=struct)
     to.task("inputs", [{"key": "a", "mode": "input", "uri": to.file("inputs/a.bin")}])
@@ -87,7 +89,8 @@ def _places(to, local):
 
 # Set before a run: the file `refused/a.bin` is not deleted.
 FAULTS = [{"match": "files:DELETE", "has": "/refused/a.bin", "do": "status", "status": 403}]
-FAULTS += [{"match": "files:delete_many", "do": "refuse", "text": "refused/a.bin", "reason": "Permission denied"}]
+_REASON = {"text": "refused/a.bin", "reason": "Permission denied"}
+FAULTS += [{"match": "files:delete_many", "do": "refuse", **_REASON}]
 
 
 def build(files, local):

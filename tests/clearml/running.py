@@ -31,6 +31,15 @@ def need_sdk(python=PYTHON):
         leave_out(f"{python} has no SDK of ClearML: {found.stderr[-500:]}")
 
 
+def need_older(version):
+    """The Python with an older SDK."""
+    if version not in older():
+        if sys.version_info >= (3, 12):
+            raise unittest.SkipTest(f"the SDK {version} does not run on this Python")
+        leave_out(f"SWEEPER_TESTS_SDKS does not name the SDK {version}")
+    return older()[version]
+
+
 def leave_out(reason):
     """Ends a test that lacks something. Where everything must be there, that is a failure."""
     if os.environ.get("SWEEPER_TESTS_ALL"):

@@ -189,7 +189,8 @@ def _task(seed):
     task["system_tags"] = list(seed.get("system_tags") or [])
     task["execution"] = {"queue": None, **(seed.get("execution") or {})}
     task["execution"].setdefault("artifacts", [])
-    task["execution"]["artifacts"] = [{"type": "custom", "mode": "output", **a} for a in task["execution"]["artifacts"]]
+    usual = {"type": "custom", "mode": "output"}
+    task["execution"]["artifacts"] = [{**usual, **a} for a in task["execution"]["artifacts"]]
     models = seed.get("models") or {}
     task["models"] = {way: list(models.get(way) or []) for way in ("input", "output")}
     for name in Store.TASK_DATES:
