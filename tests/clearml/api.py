@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from errors import ApiError
 from events import Events
 from login import Login
+from making import Making
 from models import Models
 from projects import Projects
 from store import version_of
@@ -29,14 +30,17 @@ class Call:
 
 
 class Api:
-    """Answers the calls that the service and its replacement make. No other endpoint is there."""
+    """Answers the calls that the service and its replacement make, and those that make records for tests.
+
+    No other endpoint is there.
+    """
 
     host = "api"
 
     def __init__(self, store):
         self.store = store
         self.login = Login(store)
-        tasks, models, events = Tasks(store), Models(store), Events(store)
+        tasks, models, events, making = Tasks(store), Models(store), Events(store), Making(store)
         # Each endpoint with the API version that it came with.
         self.endpoints = {
             "auth.login": ((1, 5), self.login.login),
@@ -50,6 +54,12 @@ class Api:
             "models.delete": ((1, 0), models.delete),
             "projects.get_all": ((1, 0), Projects(store).get_all),
             "server.info": ((2, 8), self._info),
+            "tasks.create": ((1, 0), making.create_task),
+            "tasks.started": ((1, 0), making.to_status("in_progress", ("created", "queued"))),
+            "tasks.stopped": ((1, 0), making.to_status("stopped", ("in_progress",))),
+            "tasks.publish": ((1, 0), making.to_status("published", ("stopped", "completed", "closed"))),
+            "models.create": ((1, 0), making.create_model),
+            "events.add": ((1, 0), making.add_event),
         }
 
     def _info(self, _call):

@@ -9,6 +9,7 @@ _TEXTS = {
     (400, 16): "Invalid value for fields",
     (400, 21): "Malformed regular expression",
     (400, 101): "Invalid task id",
+    (400, 110): "Invalid task status",
     (400, 123): "Task cannot be deleted",
     (400, 201): "Invalid model id",
     (400, 205): "Model is used by tasks",

@@ -1,8 +1,10 @@
-"""The file server: files below one directory, by GET, HEAD, DELETE and `/delete_many`.
+"""The file server: files below one directory, by GET, HEAD, DELETE and `/delete_many`, and POST to add one.
 
 It must not touch anything outside its directory.
 """
 
+import email
+import email.policy
 import json
 import os
 import shutil
@@ -39,6 +41,8 @@ class Fileserver:
             return _text(415, f"Content encoding is not supported ({request.headers['content-encoding']})")
         if method in ("GET", "HEAD") and not path:
             return _text(200, "OK")
+        if method == "POST" and not path:
+            return self._refused(request) or self._upload(request)
         if method == "POST" and path == "delete_many" and self._has("delete_many", (2, 21)):
             return self._refused(request) or self._delete_many(request, faults)
         if method == "DELETE" and path and self._has("delete", (2, 9)):
@@ -72,6 +76,20 @@ class Fileserver:
         if not place or not place.is_file():
             return _text(404, "Not Found")
         return Answer(200, place.read_bytes(), "application/octet-stream")
+
+    def _upload(self, request):
+        """A form, in which the name of each field is the path of a file."""
+        head = f"Content-Type: {request.headers.get('content-type')}\r\n\r\n".encode()
+        added = []
+        for part in email.message_from_bytes(head + request.body, policy=email.policy.HTTP).iter_parts():
+            path = part.get_param("name", header="content-disposition")
+            place = self._place(path.lstrip("/"))
+            if not place:
+                return _text(404, "Not Found")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(part.get_payload(decode=True))
+            added.append(path)
+        return _text(200, json.dumps(added))
 
     def _delete(self, path):
         place = self._place(path)

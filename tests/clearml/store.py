@@ -49,6 +49,11 @@ def parse_date(text):
         return None
 
 
+def now_text(seconds):
+    """A time of the clock in the form of the API."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+
+
 def version_of(text):
     """`2.34` as (2, 34)."""
     major, _, minor = str(text).partition(".")
@@ -74,13 +79,13 @@ class Store:
         self.ahead = now - datetime.now(timezone.utc) if now else timedelta()
         self.projects = {p["id"]: {"company": COMPANY, **p} for p in seed.get("projects", [])}
         events = seed.get("events", {})
-        self.events = {owner: [_event(owner, e) for e in some] for owner, some in events.items()}
+        self.events = {owner: [event_of(owner, e) for e in some] for owner, some in events.items()}
         self.queued_urls = []
         self._index()
         for task in seed.get("tasks", []):
-            self.add_task(_task(task))
+            self.add_task(task_of(task))
         for model in seed.get("models", []):
-            self.add_model({"company": COMPANY, "ready": False, "system_tags": [], "tags": [], **model})
+            self.add_model({"ready": False, "system_tags": [], "tags": [], **model})
 
     def _index(self):
         self.tasks, self.models = {}, {}
@@ -106,6 +111,7 @@ class Store:
             self._consumers[item["model"]][task["id"]] = task
 
     def add_model(self, model):
+        model.setdefault("company", COMPANY)
         self.models[model["id"]] = model
         self._outputs[model.get("task")][model["id"]] = model
 
@@ -173,7 +179,7 @@ class Store:
         }
 
 
-def _task(seed):
+def task_of(seed):
     """A task with the parts that the real server always has."""
     task = {
         "company": COMPANY,
@@ -200,7 +206,7 @@ def _task(seed):
     return task
 
 
-def _event(owner, seed):
+def event_of(owner, seed):
     """An event with the parts that the server fills in."""
     event = {"task": owner, "metric": "m", "variant": "v", "iter": 0, "timestamp": 0, **seed}
     event.setdefault("type", "training_debug_image")
