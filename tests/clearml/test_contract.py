@@ -59,7 +59,7 @@ class Contract(unittest.TestCase):
         return task
 
     def model(self, task, ready=False):
-        body = {"name": "sweeper test", "uri": f"s3://none/{self.mark}", "task": task, "ready": ready}
+        body = {"name": "sweeper test", "uri": f"file:///none/{self.mark}", "task": task, "ready": ready}
         model = self.call("models.create", **body)
         self.addCleanup(self.call, "models.delete", model=model.data["id"], force=True)
         return model.data["id"]
@@ -165,14 +165,14 @@ class Deletions(Contract):
 
     def test_urls_are_output_artifacts_and_never_events(self):
         modes = ("output", "input")
-        artifacts = [{"key": m, "type": "custom", "mode": m, "uri": f"s3://none/{m}"} for m in modes]
+        artifacts = [{"key": m, "type": "custom", "mode": m, "uri": f"file:///none/{m}"} for m in modes]
         task = self.task(execution={"artifacts": artifacts})
         image = {"type": "training_debug_image", "metric": "m", "variant": "v", "iter": 0}
-        added = self.call("events.add", task=task, url="s3://none/event", **image)
+        added = self.call("events.add", task=task, url="file:///none/event", **image)
         self.assertEqual(added.code, "200/0")
         wishes = {"return_file_urls": True, "delete_external_artifacts": False}
         urls = self.call("tasks.delete", task=task, **wishes).data["urls"]
-        self.assertEqual(urls["artifact_urls"], ["s3://none/output"])
+        self.assertEqual(urls["artifact_urls"], ["file:///none/output"])
         self.assertEqual(urls["event_urls"], [])
 
     def test_many_are_deleted_and_failures_listed(self):
