@@ -1,6 +1,7 @@
 """A state in which each defect of the old cleanup shows: one task for each, and what belongs to it.
 
-The tasks are named after what is about them. Files lie in a folder of the task's name.
+The tasks and models are named after what is about them; `seed.identifier` has their ids. Files lie in a
+folder of the name of the task.
 """
 
 import json
@@ -19,7 +20,14 @@ class Building:
     events: dict = field(default_factory=dict)
 
     def task(self, name, artifacts=(), **more):
-        self.tasks.append(seed.task(name, artifacts=artifacts, **more))
+        self.tasks.append(seed.task(seed.identifier(name), artifacts=artifacts, name=name, **more))
+
+    def model(self, name, task=None, uri=None, ready=False):
+        task = task and seed.identifier(task)
+        self.models.append(seed.model(seed.identifier(name), task, uri, ready, name=name))
+
+    def event(self, task, *events):
+        self.events[seed.identifier(task)] = list(events)
 
     def file(self, path):
         return self.files.add(path)
@@ -29,21 +37,23 @@ def _events(to):
     """More debug samples than 100, a plot with three images, and an image without a URL."""
     to.task("many-images")
     images = [to.file(f"many-images/{n:03}.jpeg") for n in range(250)]
-    to.events["many-images"] = [seed.sample(url, timestamp=n) for n, url in enumerate(images)]
+    to.event("many-images", *(seed.sample(url, timestamp=n) for n, url in enumerate(images)))
     to.task("plot")
-    to.events["plot"] = [seed.plot(*(to.file(f"plot/{n}.png") for n in range(3)))]
+    to.event("plot", seed.plot(*(to.file(f"plot/{n}.png") for n in range(3))))
     to.task("no-url", [to.file("no-url/a.bin")])
-    to.events["no-url"] = [{"type": "training_debug_image", "metric": "m"}]
+    to.event("no-url", {"type": "training_debug_image", "metric": "m"})
     to.task("odd-plot", [to.file("odd-plot/a.bin")])
-    to.events["odd-plot"] = [{"type": "plot", "plot_str": "not JSON"}]
+    to.event("odd-plot", {"type": "plot", "plot_str": "not JSON"})
 
 
 def _models(to):
     """A draft, one in use, and one that is published."""
     for name, ready in (("draft", False), ("used", False), ("ready", True)):
-        to.task(f"with-{name}", models={"output": [{"name": name, "model": name}]})
-        to.models.append(seed.model(name, f"with-{name}", to.file(f"with-{name}/m.pt"), ready=ready))
-    to.task("user-of-used", archived=False, models={"input": [{"name": "used", "model": "used"}]})
+        named = {"name": name, "model": seed.identifier(name)}
+        to.task(f"with-{name}", models={"output": [named]})
+        to.model(name, f"with-{name}", to.file(f"with-{name}/m.pt"), ready)
+    used = {"name": "used", "model": seed.identifier("used")}
+    to.task("user-of-used", archived=False, models={"input": [used]})
 
 
 def _references(to):
@@ -51,10 +61,10 @@ def _references(to):
     shared = to.file("shared/a.bin")
     to.task("shared", [shared])
     to.task("user-of-shared", [{"key": "a", "mode": "input", "uri": shared}], archived=False)
-    to.models.append(seed.model("user-of-shared", None, shared))
+    to.model("user-of-shared", None, shared)
     to.task("dataset-1", [to.file("dataset-1/data.zip")], system_tags=["archived", "dataset"])
-    first = {"job_id": "dataset-1", "parents": []}
-    versions = {"0": first, "1": {"job_id": "dataset-2", "parents": ["dataset-1"]}}
+    first, second = seed.identifier("dataset-1"), seed.identifier("dataset-2")
+    versions = {"0": {"job_id": first, "parents": []}, "1": {"job_id": second, "parents": [first]}}
     item = {"name": "Dataset Struct", "type": "json", "value": json.dumps(versions)}
     struct = {"Dataset Struct": item}
     child = [to.file("dataset-2/data.zip")]
@@ -68,7 +78,7 @@ def _statuses(to):
     to.task("published", [to.file("published/a.bin")], status="published")
     to.task("public", [to.file("public/a.bin")], company="")
     to.task("parent", [to.file("parent/a.bin")])
-    to.task("child", [to.file("child/a.bin")], archived=False, parent="parent")
+    to.task("child", [to.file("child/a.bin")], archived=False, parent=seed.identifier("parent"))
 
 
 def _selection(to):

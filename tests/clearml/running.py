@@ -47,26 +47,37 @@ def leave_out(reason):
     raise unittest.SkipTest(reason)
 
 
-class Run:
-    """What the SDK did with a state: its result, its messages, the requests, and what is left."""
+class End:
+    """What is left, by name: tasks, models and files; and the requests until then."""
 
-    def __init__(self, double, files, log, python=PYTHON, sequence="task-delete", more=()):
-        command = [python, "-B", str(DRIVER), "--api", double.api.url, "--files", double.files.url]
-        command += ["--files-root", str(files.root), "--sequence", sequence, *more]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        if done.returncode != 0:
-            raise AssertionError(f"the SDK ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        self.messages = done.stdout + done.stderr
-        self.result = json.loads(done.stdout.splitlines()[-1])
-        self.requests = [json.loads(line) for line in log.read_text().splitlines()]
-        self.state = double.state()
-        self.tasks = {task["id"]: task for task in self.state["tasks"]}
-        self.models = {model["id"]: model for model in self.state["models"]}
-        self.files = set(files.left())
+    def __init__(self, place):
+        self.requests = [json.loads(line) for line in place.log.read_text().splitlines()]
+        self.state = place.double.state()
+        self.tasks = {task["name"]: task for task in self.state["tasks"]}
+        self.models = {model["name"]: model for model in self.state["models"]}
+        self.files = set(place.files.left())
 
     def calls(self, name):
         """The requests of one endpoint, whatever version is in the path."""
         return [r for r in self.requests if r["host"] == "api" and r["path"].endswith("/" + name)]
+
+
+class Run(End):
+    """What the SDK did with a state: its result, its messages, and what is left."""
+
+    def __init__(self, place, python=PYTHON, sequence="task-delete", more=()):
+        command = [python, "-B", str(DRIVER), "--files-root", str(place.files.root)]
+        command += ["--api", place.double.api.url, "--files", place.double.files.url]
+        command += ["--sequence", sequence, *more]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            raise AssertionError(f"the SDK ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        super().__init__(place)
+        self.messages = done.stdout + done.stderr
+        self.result = json.loads(done.stdout.splitlines()[-1])
+        self.deleted, self.not_deleted = (
+            {place.names[task] for task in self.result[key]} for key in ("deleted", "not_deleted")
+        )
 
 
 class Place:
@@ -79,12 +90,14 @@ class Place:
         self.files.root.mkdir()
         self.log = self.dir / "log"
         self.double = None
+        self.names = {}
 
     def start(self, state):
+        self.names = {task["id"]: task["name"] for task in state["tasks"]}
         self.double = Double(state, self.files.root, self.log)
 
     def run(self, python=PYTHON, sequence="task-delete", more=()):
-        return Run(self.double, self.files, self.log, python, sequence, more)
+        return Run(self, python, sequence, more)
 
     def close(self):
         if self.double:

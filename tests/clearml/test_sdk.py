@@ -74,7 +74,7 @@ class Defects(unittest.TestCase):
 
     def test_the_sdk_fails_on_an_image_without_a_url(self):
         self.assert_kept("no-url", "no-url/a.bin")
-        self.assertIn("no-url", self.run_.result["not_deleted"])
+        self.assertIn("no-url", self.run_.not_deleted)
         self.assertIn("Task deletion failed: 'url'", self.run_.messages)
 
     def test_the_sdk_deletes_running_and_queued_tasks(self):
@@ -83,13 +83,13 @@ class Defects(unittest.TestCase):
 
     def test_the_sdk_keeps_a_published_task_and_calls_it_a_failure(self):
         self.assert_kept("published", "published/a.bin")
-        self.assertIn("published", self.run_.result["not_deleted"])
-        self.assertIn("Cannot delete published task published", self.run_.messages)
+        self.assertIn("published", self.run_.not_deleted)
+        self.assertIn(f"Cannot delete published task {seed.identifier('published')}", self.run_.messages)
 
     def test_the_sdk_forgets_a_file_that_it_could_not_delete(self):
         self.assertIn("refused/a.bin", self.run_.files)
         self.assert_gone("refused", "refused/b.bin")
-        self.assertIn("refused", self.run_.result["deleted"])
+        self.assertIn("refused", self.run_.deleted)
 
     def test_the_sdk_leaves_empty_folders(self):
         self.assertTrue((self.place.files.root / "completed").is_dir())
@@ -105,21 +105,21 @@ class Defects(unittest.TestCase):
 
     def test_the_sdk_calls_the_server_five_times_a_task_and_once_a_file(self):
         for name, times in {"tasks.get_by_id": 2, "tasks.delete": 1, "events.get_task_events": 2}.items():
-            calls = [call for call in self.run_.calls(name) if call["body"]["task"] == "completed"]
-            self.assertEqual(len(calls), times, name)
+            tasks = [call["body"]["task"] for call in self.run_.calls(name)]
+            self.assertEqual(tasks.count(seed.identifier("completed")), times, name)
         models = [call["body"].get("task") for call in self.run_.calls("models.get_all")]
-        self.assertEqual(models.count(["completed"]), 1)
+        self.assertEqual(models.count([seed.identifier("completed")]), 1)
         deletes = [r for r in self.run_.requests if r["host"] == "files" and "/completed/" in r["path"]]
         self.assertEqual(len(deletes), 1)
 
     def test_the_sdk_keeps_what_is_not_selected(self):
         for task in ("live", "young", "hidden"):
             self.assert_kept(task, f"{task}/a.bin")
-            self.assertNotIn(task, self.run_.result["not_deleted"])
+            self.assertNotIn(task, self.run_.not_deleted)
 
     def test_the_sdk_fails_on_a_public_task(self):
         self.assert_kept("public", "public/a.bin")
-        self.assertIn("public", self.run_.result["not_deleted"])
+        self.assertIn("public", self.run_.not_deleted)
 
     def test_the_sdk_deletes_a_draft_model_and_keeps_one_in_use(self):
         self.assert_gone("with-draft", "with-draft/m.pt")
@@ -136,7 +136,7 @@ class Defects(unittest.TestCase):
     def test_the_sdk_deletes_ordinary_tasks_whole(self):
         for task in ("created", "completed", "failed", "stopped", "closed", "parent", "odd-plot"):
             self.assert_gone(task, f"{task}/a.bin")
-        self.assertEqual(self.run_.tasks["child"]["parent"], "__DELETED__parent")
+        self.assertEqual(self.run_.tasks["child"]["parent"], "__DELETED__" + seed.identifier("parent"))
 
     def test_the_sdk_sends_its_token_to_both_servers(self):
         self.assertTrue(all(request["authorization"] for request in self.run_.requests))
@@ -174,7 +174,7 @@ class Pages(unittest.TestCase):
         self.place.start(seed.state(published + [seed.task(f"t{n:03}", 40) for n in range(60)]))
         run = self.place.run()
         self.assertEqual(run.result["pages"], [100, 80])
-        self.assertEqual(len(run.result["not_deleted"]), 120)
+        self.assertEqual(len(run.not_deleted), 120)
 
     def test_the_sdk_takes_the_whole_list_when_the_server_drops_the_date(self):
         self.place.start(seed.state([seed.task("old", 40), seed.task("young", 1)]))
@@ -193,7 +193,7 @@ class ByServer(unittest.TestCase):
         files.add("project/task.t1/artifacts/a.bin")
         files.add("project/below/task.t1/artifacts/a.bin")
         files.add("project/task.t2/artifacts/a.bin")
-        tasks = [seed.task("t1", status="created"), seed.task("t2")]
+        tasks = [seed.task("t1", name="t1", status="created"), seed.task("t2", name="t2")]
         self.place.start(seed.state(tasks, version=version))
         return self.place.run(python, "server-delete", more)
 
