@@ -24,7 +24,7 @@ class Fileserver:
     def __init__(self, store, login, root):
         self.store = store
         self.login = login
-        self.root = Path(root)
+        self.root = os.fspath(root)
 
     def _has(self, name, since):
         settings = self.store.settings.get("fileserver") or {}
@@ -69,13 +69,13 @@ class Fileserver:
         clean = os.path.normpath(path) if path else ""
         if not clean or "\0" in clean or clean == ".." or clean.startswith(("/", "../")):
             return None
-        return self.root / clean
+        return f"{self.root}/{clean}"
 
     def _get(self, path):
         place = self._place(path)
-        if not place or not place.is_file():
+        if not place or not os.path.isfile(place):
             return _text(404, "Not Found")
-        return Answer(200, place.read_bytes(), "application/octet-stream")
+        return Answer(200, Path(place).read_bytes(), "application/octet-stream")
 
     def _upload(self, request):
         """A form, in which the name of each field is the path of a file."""
@@ -86,16 +86,16 @@ class Fileserver:
             place = self._place(path.lstrip("/"))
             if not place:
                 return _text(404, "Not Found")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(part.get_payload(decode=True))
+            Path(place).parent.mkdir(parents=True, exist_ok=True)
+            Path(place).write_bytes(part.get_payload(decode=True))
             added.append(path)
         return _text(200, json.dumps(added))
 
     def _delete(self, path):
         place = self._place(path)
-        if not place or not place.is_file():
+        if not place or not os.path.isfile(place):
             return _text(404, f"File {path} not found")
-        place.unlink()
+        os.unlink(place)
         return _text(200, json.dumps(path))
 
     def _delete_many(self, request, faults):
@@ -122,11 +122,11 @@ class Fileserver:
         if not path.strip("/"):
             return "Empty path not allowed"
         place = self._place(path)
-        if not place or not place.exists():
+        if not place or not os.path.exists(place):
             return "Not found"
         try:
-            if place.is_file():
-                place.unlink()
+            if os.path.isfile(place):
+                os.unlink(place)
             else:
                 shutil.rmtree(place)
         except OSError as error:

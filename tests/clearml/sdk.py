@@ -104,11 +104,8 @@ def everything(call, name):
     return sorted(found)
 
 
-def run(args):
-    from clearml.backend_api.session.client import APIClient
-
-    client = APIClient()
-    result = {"pages": [], "deleted": [], "not_deleted": []}
+def cycle(client, args, result):
+    """One cycle of the service."""
     for ids in pages(client, args.days):
         result["pages"].append(len(ids))
         for task_id in ids:
@@ -117,6 +114,20 @@ def run(args):
             else:
                 done = delete_by_server(client, task_id, args.files_root, args.force)
             result["deleted" if done else "not_deleted"].append(task_id)
+
+
+def run(args):
+    from clearml.backend_api.session.client import APIClient
+
+    client = APIClient()
+    result = {"pages": [], "deleted": [], "not_deleted": []}
+    started = time.monotonic()
+    while True:
+        before = len(result["deleted"])
+        cycle(client, args, result)
+        if not args.until_empty or len(result["deleted"]) == before:
+            break
+    result["seconds"] = time.monotonic() - started
     result["tasks"] = everything(client.tasks.get_all, "tasks")
     result["models"] = everything(client.models.get_all, "models")
     if args.files_root:
@@ -134,13 +145,12 @@ def main():
     parser.add_argument("--secret", default="secret")
     parser.add_argument("--days", type=float, default=30.0)
     parser.add_argument("--force", action="store_true", help="for server-delete: delete with force")
+    parser.add_argument("--until-empty", action="store_true", help="repeat until a cycle deletes nothing")
     parser.add_argument("--sequence", choices=["task-delete", "server-delete"], default="task-delete")
     args = parser.parse_args()
     home = prepare(args)
     sys.path.pop(0)  # this folder has modules with common names
-    started = time.monotonic()
     result = run(args)
-    result["seconds"] = time.monotonic() - started
     print(json.dumps(result), flush=True)
     shutil.rmtree(home, ignore_errors=True)
     # The SDK has threads that would wait.
