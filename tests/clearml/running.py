@@ -31,6 +31,14 @@ def need_sdk(python=PYTHON):
         leave_out(f"{python} has no SDK of ClearML: {found.stderr[-500:]}")
 
 
+def need_sweeper():
+    """The sweeper to test: `SWEEPER_TESTS_STATIC` names it, which `tests/run` builds."""
+    binary = os.environ.get("SWEEPER_TESTS_STATIC")
+    if not binary:
+        leave_out("SWEEPER_TESTS_STATIC names no sweeper")
+    return binary
+
+
 def need_older(version):
     """The Python with an older SDK."""
     if version not in older():
@@ -80,6 +88,20 @@ class Run(End):
         )
 
 
+class Sweep(End):
+    """What `sweeper clearml run` did with a state: its exit code, its report, and what is left."""
+
+    def __init__(self, place, *flags):
+        hosts = {"CLEARML_API_HOST": place.double.api.url, "CLEARML_FILES_HOST": place.double.files.url}
+        keys = {"CLEARML_API_ACCESS_KEY": "key", "CLEARML_API_SECRET_KEY": "secret"}
+        env = {"PATH": os.environ["PATH"], "HOME": str(place.dir), **hosts, **keys}
+        command = [need_sweeper(), "clearml", "run", "--state", str(place.dir / "journal"), *flags]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+        super().__init__(place)
+        self.code = done.returncode
+        self.messages = done.stdout + done.stderr
+
+
 class Place:
     """A directory with a double and its files, for as long as a test needs it."""
 
@@ -98,6 +120,9 @@ class Place:
 
     def run(self, python=PYTHON, sequence="task-delete", more=()):
         return Run(self, python, sequence, more)
+
+    def sweep(self, *flags):
+        return Sweep(self, *flags)
 
     def close(self):
         if self.double:
