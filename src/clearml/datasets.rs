@@ -56,22 +56,14 @@ pub(super) fn needed(tools: &Tools, selected: &[Selected]) -> Result<HashSet<Id>
     // Of datasets that go: what they need.
     let mut inside: HashMap<Id, Vec<Id>> = HashMap::new();
     let mut known = HashSet::new();
-    let query = json!({
-        "system_tags": ["dataset"], "search_hidden": true, "order_by": ["id"],
-        "only_fields": ["id", "configuration"],
-    });
-    tools.pages("tasks.get_all", &query, PAGE, |page: Datasets| {
-        let (rows, mut new) = (page.tasks.len(), 0);
-        for dataset in page.tasks {
-            new += usize::from(known.insert(dataset.id));
-            let parents = dataset.needs();
-            if goes.contains(&dataset.id) {
-                inside.insert(dataset.id, parents);
-            } else {
-                needed.extend(parents.into_iter().filter(|id| goes.contains(id)));
-            }
+    each(tools, |dataset| {
+        let parents = dataset.needs();
+        if goes.contains(&dataset.id) {
+            inside.insert(dataset.id, parents);
+        } else {
+            needed.extend(parents.into_iter().filter(|id| goes.contains(id)));
         }
-        Ok((rows, new))
+        known.insert(dataset.id)
     })?;
     // What stays needs its own parents.
     let mut queue: Vec<Id> = needed.iter().copied().collect();
@@ -83,6 +75,31 @@ pub(super) fn needed(tools: &Tools, selected: &[Selected]) -> Result<HashSet<Id>
         }
     }
     Ok(needed)
+}
+
+/// Every version that some version of a dataset needs.
+///
+/// # Errors
+/// The server cannot be used or trusted.
+pub(super) fn named(tools: &Tools) -> Result<HashSet<Id>, CycleError> {
+    let (mut named, mut known) = (HashSet::new(), HashSet::new());
+    each(tools, |dataset| {
+        named.extend(dataset.needs());
+        known.insert(dataset.id)
+    })?;
+    Ok(named)
+}
+
+/// Hands every version of every dataset to `take`, which says whether it is new.
+fn each(tools: &Tools, mut take: impl FnMut(&Dataset) -> bool) -> Result<(), CycleError> {
+    let query = json!({
+        "system_tags": ["dataset"], "search_hidden": true, "order_by": ["id"],
+        "only_fields": ["id", "configuration"],
+    });
+    tools.pages("tasks.get_all", &query, PAGE, |page: Datasets| {
+        let new = page.tasks.iter().filter(|dataset| take(dataset)).count();
+        Ok((page.tasks.len(), new))
+    })
 }
 
 impl Dataset {

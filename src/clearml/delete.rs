@@ -60,7 +60,7 @@ pub fn delete_many(
         Ok(Deletion { succeeded, failed }) => {
             let mut ends = HashMap::new();
             for task in succeeded.into_iter().filter(|task| task.deleted != Some(false)) {
-                ends.insert(task.id, TaskEnd::Deleted(files(task)));
+                ends.insert(task.id, TaskEnd::Deleted(files_of(task)));
             }
             for task in failed {
                 ends.insert(task.id, of_failure(task));
@@ -83,7 +83,7 @@ pub fn delete_many(
 }
 
 /// The files that the server tells of.
-fn files(task: Deleted) -> Vec<TaskFile> {
+fn files_of(task: Deleted) -> Vec<TaskFile> {
     let DeletedUrls { model_urls, artifact_urls, event_urls } = task.urls.unwrap_or_default();
     let of = |urls: Option<Vec<String>>, kind| {
         let urls = urls.unwrap_or_default().into_iter().filter(|url| !url.is_empty());

@@ -68,6 +68,9 @@ pub enum CycleError {
     /// The journal cannot be used.
     #[error("the journal cannot be used, so nothing more is deleted: {0}")]
     Journal(String),
+    /// The settings do not fit the server.
+    #[error("{0}")]
+    Usage(String),
     /// Too much would be deleted.
     #[error("nothing is deleted: {0}")]
     Guard(String),

@@ -45,6 +45,8 @@ pub enum Removal {
     Removed(Bytes),
     /// It was gone already.
     Gone,
+    /// The rules say that it stays.
+    Kept(KeptReason),
     /// Something prevents it for now.
     Skipped(Skipped),
     /// It failed.
@@ -207,6 +209,7 @@ fn end(task: Id, file: TaskFile, removal: Removal) -> Settled {
             (Ending::Gone, String::new(), End::Skipped(Skipped::Gone))
         }
         Removal::Skipped(why) => (Ending::Failed, why.key().to_owned(), End::Skipped(why)),
+        Removal::Kept(why) => (Ending::Left, why.key().to_owned(), End::Kept(why)),
         Removal::Failed(why) => (Ending::Failed, why.clone(), End::Failed(why)),
         Removal::Left(why) => (Ending::Left, why.clone(), End::Failed(why)),
     };

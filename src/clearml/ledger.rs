@@ -31,6 +31,18 @@ pub enum End {
     Failed(String),
 }
 
+/// Why an entry stays, for people.
+pub(super) fn in_words(end: &End) -> String {
+    match end {
+        End::Removed(_) => "it would go".to_owned(),
+        End::Kept(KeptReason::Published) => "it is published (--delete-published)".to_owned(),
+        End::Kept(why) => why.key().replace('_', " "),
+        End::Skipped(Skipped::InUse) => "it is queued or running (--delete-running)".to_owned(),
+        End::Skipped(why) => why.key().replace('_', " "),
+        End::Failed(why) => why.clone(),
+    }
+}
+
 /// The counts of one zone.
 #[derive(Debug)]
 pub struct ZoneLedger {
@@ -114,6 +126,9 @@ impl ZoneLedger {
     /// The part of the report about this zone.
     pub fn into_summary(self) -> ZoneSummary {
         debug_assert!(self.tally.is_conserved(), "{:?}", self.tally);
+        if let Some(why) = &self.left_alone {
+            self.note(format!("not cleaned up to the end: {why}"));
+        }
         let notes = self.notes.of(&self.zone);
         let Self { zone, place, tally, left_alone, .. } = self;
         ZoneSummary { zone, path: place, tally, notes, no_lock: left_alone }

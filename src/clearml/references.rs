@@ -32,7 +32,8 @@ pub struct Suspect {
 }
 
 impl References {
-    /// Reads the artifacts of all tasks but those that are `selected`.
+    /// Reads the artifacts of all tasks but those that are `selected`, and if files are removed from a
+    /// mounted directory, the addresses of all models.
     ///
     /// # Errors
     /// The server cannot be used or trusted.

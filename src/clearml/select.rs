@@ -61,7 +61,7 @@ impl Conditions {
     pub fn new(tools: &Tools, options: &Options, now: Moment) -> Result<Self, CycleError> {
         let cutoff = time::in_millis(now.minus(Ttl::from_duration(options.threshold)));
         let text = time::text(cutoff).map_err(|why| {
-            CycleError::Guard(format!("delete_threshold_days is too long: {why}"))
+            CycleError::Usage(format!("delete_threshold_days is too long: {why}"))
         })?;
         let mut query = json!({
             "system_tags": [ARCHIVED],
@@ -145,8 +145,20 @@ impl Conditions {
         Ok(changed)
     }
 
+    /// Why a row does not meet the conditions, for people.
+    pub(super) fn why_not(&self, row: &TaskRow) -> String {
+        if !row.has_system_tag(ARCHIVED) {
+            return "it is not archived".to_owned();
+        }
+        match row.status_changed.as_deref().and_then(time::parse) {
+            None => "it does not say when its status changed".to_owned(),
+            Some(changed) if changed >= self.cutoff => "it is not old enough".to_owned(),
+            Some(_) => "a filter leaves it out".to_owned(),
+        }
+    }
+
     /// What the guards of single tasks say.
-    fn judge(&self, row: &TaskRow, options: &Options) -> Result<Verdict, CycleError> {
+    pub(super) fn judge(&self, row: &TaskRow, options: &Options) -> Result<Verdict, CycleError> {
         let changed = self.check(row)?;
         let overrides = &options.overrides;
         let end = match row.status.as_deref() {
@@ -173,7 +185,7 @@ impl Conditions {
 }
 
 /// What rows are read for a selection.
-const FIELDS: [&str; 8] =
+pub(super) const FIELDS: [&str; 8] =
     ["id", "status", "status_changed", "system_tags", "tags", "type", "user", "project"];
 
 /// Collects the tasks to delete. Those that a guard keeps get their outcome here.
@@ -357,7 +369,7 @@ fn projects(tools: &Tools, wanted: &[String]) -> Result<Vec<String>, CycleError>
         let found: Vec<Project> =
             found.projects.into_iter().filter(|project| project.name == *wanted).collect();
         if found.is_empty() {
-            return Err(CycleError::Guard(format!("there is no project {wanted:?}")));
+            return Err(CycleError::Usage(format!("there is no project {wanted:?}")));
         }
         ids.extend(found.into_iter().map(|project| project.id));
     }

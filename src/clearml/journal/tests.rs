@@ -74,7 +74,8 @@ fn failed_files_stay_until_they_are_done() {
     let Left { files, tried, .. } = journal.files_of(id(1)).unwrap();
     assert!(files.is_empty());
     assert_eq!(tried.len(), 2);
-    journal.append(&[files(vec![end("a", Ending::Gone)])]).unwrap();
+    let again = vec![end("a", Ending::Gone)];
+    journal.append(&[Record::Files { task: id(1), complete: true, outcomes: again }]).unwrap();
     assert!(journal.unfinished().is_empty());
     journal
         .append(&[
