@@ -3,6 +3,7 @@
 //! It must not check values or read the environment: settings come out as text by their key, and `config`
 //! does the rest. Flags are made from the table of settings. It is the only user of `clap`.
 
+mod clearml;
 mod man;
 mod texts;
 
@@ -13,9 +14,10 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
-use crate::config::settings::{SETTINGS, Setting, Takes, Use};
+use crate::config::settings::{self, Setting, Takes, Use};
 use crate::config::{Flags, Verbosity};
 use crate::cvat;
+pub use clearml::{Clearml, JournalAction};
 
 /// The command line, read.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub enum Command {
         /// The command and its arguments.
         command: Vec<OsString>,
     },
+    /// ClearML's cleanup.
+    Clearml(Clearml),
     /// Completions for a shell.
     Completions(clap_complete::Shell),
     /// The manual page.
@@ -71,8 +75,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
         let (flags, verbosity) = (flags(&matches), verbosity(&matches));
         return Ok(Args { command: Command::Legacy, flags, verbosity });
     }
+    if name == Some(clearml::SCRIPT) {
+        return clearml::parse_as_script(args);
+    }
     let matches = sweeper(Look::Help).try_get_matches_from(args)?;
     let (name, matches) = matches.subcommand().unwrap_or(("", &matches));
+    if name == "clearml" {
+        return Ok(clearml::read(matches));
+    }
     let command = command_of(name, matches);
     Ok(Args { command, flags: flags(matches), verbosity: verbosity(matches) })
 }
@@ -101,7 +111,7 @@ fn command_of(name: &str, matches: &ArgMatches) -> Command {
 
 fn flags(matches: &ArgMatches) -> Flags {
     let mut flags = Flags::new();
-    for setting in &SETTINGS {
+    for setting in settings::all() {
         if setting.is_switch() {
             if let Ok(Some(true)) = matches.try_get_one::<bool>(setting.key) {
                 flags.insert(setting.key, vec![String::new()]);
@@ -161,6 +171,7 @@ fn sweeper(look: Look) -> clap::Command {
             with_settings("config", texts::CONFIG, look, |_| true).after_help(texts::DURATIONS),
         )
         .subcommand(hold(look))
+        .subcommand(clearml::command(look))
         .subcommand(
             with_settings("merge", texts::MERGE, look, |setting| setting.applies_to(Use::Merge))
                 .arg(
@@ -223,8 +234,8 @@ fn with_settings(
     look: Look,
     has: impl Fn(&Setting) -> bool,
 ) -> clap::Command {
-    let sweeps = ["run", "serve"].contains(&name) || about == texts::LEGACY;
-    let flags = SETTINGS.iter().filter(|setting| has(setting));
+    let sweeps = ["run", "serve", "orphans"].contains(&name) || about == texts::LEGACY;
+    let flags = settings::all().filter(|setting| has(setting));
     let flags = flags.map(|setting| flag(setting, sweeps, look));
     let quiet = Arg::new("quiet")
         .short('q')
@@ -245,15 +256,19 @@ fn flag(setting: &'static Setting, sweeps: bool, look: Look) -> Arg {
     if let Some(default) = setting.default {
         help = format!("{help} [default: {default}]");
     }
-    let arg = Arg::new(setting.key)
-        .long(setting.key.replace('_', "-"))
-        .hide(setting.is_hidden())
-        .help(help);
+    let arg = Arg::new(setting.key).long(setting.long()).hide(setting.is_hidden()).help(help);
+    let arg = arg.aliases(clearml::other_names(setting));
     let arg = if look == Look::Help { arg.help_heading(setting.group) } else { arg };
     let arg = match setting.takes {
         Takes::Nothing => return arg.action(ArgAction::SetTrue),
         Takes::One(name) => arg.value_name(name).action(ArgAction::Set),
         Takes::Many(name) => arg.value_name(name).action(ArgAction::Append),
+        Takes::OnOff => arg
+            .value_name("BOOL")
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
     };
     if choices.is_empty() {
         return arg;

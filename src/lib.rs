@@ -74,6 +74,7 @@ pub mod inspect;
 pub mod lock;
 pub mod source;
 
+pub mod clearml;
 pub mod cvat;
 
 pub mod cli;

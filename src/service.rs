@@ -66,6 +66,17 @@ impl PassEnd {
         Self { code, at, zones, is_stopped: summary.stopped == Some(StopReason::Signal) }
     }
 
+    /// The end of two passes, one after the other.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        Self {
+            code: self.code.max(later.code),
+            at: later.at,
+            zones: self.zones.into_iter().chain(later.zones).collect(),
+            is_stopped: self.is_stopped || later.is_stopped,
+        }
+    }
+
     /// The end of a pass over `zones` that could not start.
     pub fn not_started(zones: &[ZoneName], why: &str, at: Moment) -> Self {
         let problem =

@@ -338,7 +338,7 @@ pub(super) const fn probe(in_use: InUse) -> InUseProbe {
     }
 }
 
-const fn detail(verbosity: Verbosity) -> Detail {
+pub(super) const fn detail(verbosity: Verbosity) -> Detail {
     match verbosity {
         Verbosity::Quiet => Detail::Problems,
         Verbosity::Normal => Detail::Expired,

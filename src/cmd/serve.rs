@@ -11,8 +11,9 @@ use std::sync::mpsc::{self, Receiver};
 use super::pass::{
     PassRequest, exclusive_if_running, locks, open_root, sharing, sweep, takes_exclusive_lock,
 };
+use super::clearml::serve;
 use super::{Refusal, settings};
-use crate::config::{Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
+use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, Space};
 use crate::lock::exclusive::ExclusiveLock;
 use crate::os::{clock, signals};
@@ -30,7 +31,12 @@ use crate::units;
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
     let config = settings(raw)?;
     let options = config.service.clone()?;
-    let schedule = options.schedule()?;
+    let mut schedule = options.schedule()?;
+    let clearml = clearml_of(&config)?;
+    let start = clock::now();
+    if let Some(clearml) = &clearml {
+        schedule.zones.extend(serve::schedule(clearml, start)?.zones);
+    }
     let stop = Arc::<AtomicBool>::default();
     signals::end_on_signals(&stop).map_err(Refusal::Start)?;
     let calls = calls()?;
@@ -39,7 +45,8 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let seed = clock::seed();
     let begin = || Scheduler::new(schedule.clone(), seed, reading(), options.first);
     let health = Arc::new(Health::new(&begin()));
-    let names: Vec<ZoneName> = config.zones.iter().map(|zone| zone.name.clone()).collect();
+    let names = config.zones.iter().map(|zone| zone.name.clone());
+    let names: Vec<ZoneName> = names.chain(clearml.iter().flat_map(serve::zones)).collect();
     let metrics = Arc::new(Metrics::new(&names).map_err(Refusal::Start)?);
     listen(&options, &metrics, &health, &root)?;
     let notify = notify(&options, &health)?;
@@ -55,14 +62,36 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
     let pass = |zones: &[ZoneName]| {
-        let end = one_pass(&config.borrow(), zones, verbosity, &stop, &metrics);
-        end.unwrap_or_else(|refusal| {
-            tracing::error!("the pass did not start: {refusal}");
-            PassEnd::not_started(zones, &refusal.to_string(), clock::now())
-        })
+        let config = config.borrow();
+        let (cleanup, zones): (Vec<ZoneName>, Vec<ZoneName>) =
+            zones.iter().cloned().partition(|zone| *zone == serve::task_zone());
+        let sweep = || {
+            let end = one_pass(&config, &zones, verbosity, &stop, &metrics);
+            end.unwrap_or_else(|refusal| {
+                tracing::error!("the pass did not start: {refusal}");
+                PassEnd::not_started(&zones, &refusal.to_string(), clock::now())
+            })
+        };
+        let swept = (!zones.is_empty()).then(sweep);
+        let is_stopped = swept.as_ref().is_some_and(|end| end.is_stopped);
+        let clearml = config.clearml.as_ref().ok().filter(|_| !cleanup.is_empty() && !is_stopped);
+        let cleaned = clearml.map(|options| {
+            let result = serve::one(&config, options, verbosity, &stop);
+            serve::end_of(result, options, &metrics)
+        });
+        match (swept, cleaned) {
+            (Some(swept), Some(cleaned)) => swept.and(cleaned),
+            (swept, cleaned) => swept.or(cleaned).unwrap_or_else(|| {
+                PassEnd::not_started(&[], "nothing is due", clock::now())
+            }),
+        }
     };
     let reload = || {
-        let (new, schedule) = reload(raw, &options, &root).map_err(|error| error.to_string())?;
+        let (new, mut schedule) = reload(raw, &options, &root).map_err(|error| error.to_string())?;
+        if let Some(clearml) = clearml_of(&new).map_err(|error| error.to_string())? {
+            let cleanup = serve::schedule(&clearml, start).map_err(|error| error.to_string())?;
+            schedule.zones.extend(cleanup.zones);
+        }
         config.replace(new);
         Ok(schedule)
     };
@@ -70,6 +99,15 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         .run(reading, pass, reload);
     drop(exclusive);
     Ok(code)
+}
+
+/// The settings of ClearML's cleanup, if the settings file has a table for it.
+fn clearml_of(config: &Config) -> Result<Option<ClearmlConfig>, Refusal> {
+    match &config.clearml {
+        Ok(clearml) if clearml.is_in_file => Ok(Some(clearml.clone())),
+        Ok(_) => Ok(None),
+        Err(error) => Err(error.clone().into()),
+    }
 }
 
 /// One pass over the zones that are due.
@@ -118,14 +156,23 @@ fn listen(
     health: &Arc<Health>,
     root: &DataRoot,
 ) -> Result<(), Refusal> {
-    let Some(address) = options.listen else { return Ok(()) };
-    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
-    let (measured, path) = (Arc::clone(&metrics), root.path().to_owned());
-    let measure = move || {
+    let (measured, path) = (Arc::clone(metrics), root.path().to_owned());
+    show(options, metrics, health, move || {
         if let Ok(space) = Space::of(&path) {
             measured.set_space(&space);
         }
-    };
+    })
+}
+
+/// Serves the metrics and the health of a service, if it is to listen. `measure` is called before they are shown.
+pub(super) fn show(
+    options: &ServiceConfig,
+    metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
+    measure: impl Fn() + Send + Sync + 'static,
+) -> Result<(), Refusal> {
+    let Some(address) = options.listen else { return Ok(()) };
+    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
     let page = move |path: &str| service::page(path, &metrics, &health, clock::now());
     let site = Site { measure, measured: service::MEASURED, page };
     let address = http::listen(address, site).map_err(Refusal::Start)?;
@@ -134,7 +181,7 @@ fn listen(
 }
 
 /// The connection to systemd.
-fn notify(options: &ServiceConfig, health: &Arc<Health>) -> Result<Notify, Refusal> {
+pub(super) fn notify(options: &ServiceConfig, health: &Arc<Health>) -> Result<Notify, Refusal> {
     let connect = || Notify::connect(options.notify_socket.as_deref());
     let notify = connect().unwrap_or_else(|error| {
         let error = units::error(&error);
@@ -179,12 +226,12 @@ fn exclusive(
 }
 
 /// Both clocks of a service.
-fn reading() -> Reading {
+pub(super) fn reading() -> Reading {
     Reading { wall: clock::now(), steady: clock::steady() }
 }
 
 /// What signals ask of the service. The flag that stops a pass is set beside this.
-fn calls() -> Result<Receiver<Call>, Refusal> {
+pub(super) fn calls() -> Result<Receiver<Call>, Refusal> {
     let (call, calls) = mpsc::channel();
     let pass_on = move |signal| {
         // No one listens once the service has ended.

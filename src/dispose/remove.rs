@@ -11,7 +11,7 @@ use super::failure::failure;
 use super::ledger::Ledger;
 use super::quarantine::Quarantines;
 use super::tree::Trees;
-use super::unlink::remove_file;
+use super::unlink::{remove_empty_directory, remove_file};
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
 use crate::protocol::{
@@ -50,6 +50,11 @@ impl<C: Control> Disposer for Unlink<'_, C> {
             Err(error) => Rejection::Failed(failure(expired, Action::Unlink, error.into())),
         };
         Err(verified.reject(why, Bytes(0)))
+    }
+
+    fn prune(&self, directory: &Directory, name: &CStr) -> bool {
+        // The system refuses a directory that is not empty.
+        remove_empty_directory(&directory.handle, name).is_ok()
     }
 
     fn recover(

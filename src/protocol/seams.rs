@@ -97,6 +97,12 @@ pub trait Disposer: Sync {
     /// The entry stays, whole or in part, with the reason.
     fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected>;
 
+    /// Removes the directory `name` in `directory` if it is empty: its last entry was removed. Whether it is
+    /// gone now.
+    fn prune(&self, _directory: &Directory, _name: &CStr) -> bool {
+        false
+    }
+
     /// Completes what an interrupted removal left in the private directory `name` in `directory`, and hands
     /// each entry of it to `each`.
     fn recover(

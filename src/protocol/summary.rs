@@ -163,11 +163,13 @@ pub enum StopReason {
     Deadline,
     /// `--max-removals`.
     MaxRemovals,
+    /// More would have been removed than the user allows, so nothing was.
+    TooMany,
 }
 
 impl StopReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Signal, Self::Deadline, Self::MaxRemovals];
+    pub const ALL: [Self; 4] = [Self::Signal, Self::Deadline, Self::MaxRemovals, Self::TooMany];
 
     /// The name of the reason in reports.
     pub const fn key(self) -> &'static str {
@@ -175,6 +177,7 @@ impl StopReason {
             Self::Signal => "signal",
             Self::Deadline => "deadline",
             Self::MaxRemovals => "max_removals",
+            Self::TooMany => "too_many",
         }
     }
 }

@@ -218,6 +218,7 @@ fn closing(
         Some(StopReason::Signal) => "stopped by a signal after",
         Some(StopReason::Deadline) => "stopped at the deadline after",
         Some(StopReason::MaxRemovals) => "stopped at the maximum number of removals after",
+        Some(StopReason::TooMany) => "stopped because more would be removed than is allowed, after",
     };
     let root = shown_short(info.data_root);
     writeln!(out, "{root}: {did}; {ended} {:.2} s", elapsed.as_secs_f64())

@@ -27,11 +27,13 @@ pub enum Action {
     OpenParent,
     /// Reading the list of paths (`--from0`).
     ReadList,
+    /// Deleting through a server.
+    Delete,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Open,
         Self::List,
         Self::Stat,
@@ -42,6 +44,7 @@ impl Action {
         Self::RemoveTree,
         Self::OpenParent,
         Self::ReadList,
+        Self::Delete,
     ];
 
     /// Its name in reports.
@@ -57,6 +60,7 @@ impl Action {
             Self::RemoveTree => "remove_tree",
             Self::OpenParent => "open_parent",
             Self::ReadList => "read_list",
+            Self::Delete => "delete",
         }
     }
 
@@ -78,7 +82,8 @@ impl fmt::Display for Action {
             | Self::Lock
             | Self::Unlink
             | Self::Rmdir
-            | Self::Rename => self.key(),
+            | Self::Rename
+            | Self::Delete => self.key(),
         })
     }
 }

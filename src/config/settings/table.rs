@@ -4,9 +4,23 @@
 
 use super::{Setting, Takes, Use};
 
-const RUN: &[Use] = &[Use::Run];
 const SERVE: &[Use] = &[Use::Serve];
 const ONCE: &[Use] = &[Use::Run, Use::Legacy];
+const ANY: &[Use] = &[
+    Use::Run,
+    Use::Serve,
+    Use::Legacy,
+    Use::Why,
+    Use::Hold,
+    Use::ClearmlRun,
+    Use::ClearmlServe,
+    Use::ClearmlOrphans,
+    Use::ClearmlJournal,
+    Use::ClearmlWhy,
+];
+const DRY: &[Use] =
+    &[Use::Run, Use::Serve, Use::Legacy, Use::ClearmlRun, Use::ClearmlServe, Use::ClearmlOrphans];
+const ENDS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::ClearmlRun, Use::ClearmlServe];
 const SWEEPS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy];
 const ZONES: &[Use] = &[Use::Run, Use::Serve, Use::Why];
 const JUDGES: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why];
@@ -26,13 +40,13 @@ const BASE: Setting = Setting {
     default: None,
     takes: Takes::One("DUR"),
     choices: &[],
-    used_by: RUN,
+    used_by: &[Use::Run],
     group: WHAT,
     help: "",
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 38] = [
+pub(super) static SETTINGS: [Setting; 38] = [
     Setting {
         key: "data",
         takes: Takes::One("DIR"),
@@ -43,7 +57,7 @@ pub static SETTINGS: [Setting; 38] = [
     Setting {
         key: "config",
         takes: Takes::One("FILE"),
-        used_by: PATHS,
+        used_by: ANY,
         help: "Read settings from this TOML file; its keys are the names of the flags with underscores",
         ..BASE
     },
@@ -59,7 +73,7 @@ pub static SETTINGS: [Setting; 38] = [
     Setting {
         key: "dry_run",
         takes: Takes::Nothing,
-        used_by: SWEEPS,
+        used_by: DRY,
         help: "Report what would be removed, and remove nothing",
         ..BASE
     },
@@ -222,7 +236,7 @@ pub static SETTINGS: [Setting; 38] = [
     },
     Setting {
         key: "deadline",
-        used_by: SWEEPS,
+        used_by: ENDS,
         group: LIMITS,
         help: "Stop a pass after this time; the current entry is finished first",
         ..BASE
@@ -257,7 +271,18 @@ pub static SETTINGS: [Setting; 38] = [
         default: Some("text"),
         takes: Takes::One("FORMAT"),
         choices: &["text", "json", "jsonl"],
-        used_by: &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Merge],
+        used_by: &[
+            Use::Run,
+            Use::Serve,
+            Use::Legacy,
+            Use::Why,
+            Use::Merge,
+            Use::ClearmlRun,
+            Use::ClearmlServe,
+            Use::ClearmlOrphans,
+            Use::ClearmlJournal,
+            Use::ClearmlWhy,
+        ],
         group: OUTPUT,
         help: "The format of the output",
     },
@@ -275,14 +300,14 @@ pub static SETTINGS: [Setting; 38] = [
         default: Some("text"),
         takes: Takes::One("FORMAT"),
         choices: &["text", "json"],
-        used_by: PATHS,
+        used_by: ANY,
         group: OUTPUT,
         help: "The format of log lines on stderr",
     },
     Setting {
         key: "metrics_file",
         takes: Takes::One("FILE"),
-        used_by: ONCE,
+        used_by: &[Use::Run, Use::Legacy, Use::ClearmlRun, Use::ClearmlOrphans],
         group: OUTPUT,
         help: "Write metrics to this file after the pass, for node_exporter's textfile collector",
         ..BASE
@@ -322,7 +347,7 @@ pub static SETTINGS: [Setting; 38] = [
     Setting {
         key: "listen",
         takes: Takes::One("ADDR"),
-        used_by: SERVE,
+        used_by: &[Use::Serve, Use::ClearmlServe],
         group: SCHEDULE,
         help: "Serve /metrics and /healthz at this address, or at this port of the loopback \
                interface [default: do not listen]",
@@ -331,7 +356,17 @@ pub static SETTINGS: [Setting; 38] = [
     Setting {
         key: "now",
         takes: Takes::One("RFC3339"),
-        used_by: JUDGES,
+        used_by: &[
+            Use::Run,
+            Use::Serve,
+            Use::Legacy,
+            Use::Why,
+            Use::ClearmlRun,
+            Use::ClearmlServe,
+            Use::ClearmlOrphans,
+            Use::ClearmlJournal,
+            Use::ClearmlWhy,
+        ],
         help: "Judge as if it were this moment",
         ..BASE
     },

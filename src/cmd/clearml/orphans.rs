@@ -1,0 +1,199 @@
+//! `sweeper clearml orphans`: removes folders of the file server whose task is gone.
+//!
+//! It must not remove a folder by itself, or on the strength of an old answer of the server.
+
+use std::collections::HashSet;
+use std::ffi::{CStr, CString, OsStr};
+use std::io::{self, BufWriter};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use super::pass::{reason, with_seams};
+use super::place::{Place, Seams, at_once};
+use super::{now, stop_flag, tools};
+use crate::clearml::error::{ApiError, CycleError};
+use crate::clearml::files::Removal;
+use crate::clearml::ledger::{End, ORPHANS, ZoneLedger};
+use crate::clearml::orphans::{self, BATCH, Orphans};
+use crate::clearml::rows::Id;
+use crate::clearml::tools::Tools;
+use crate::cmd::Refusal;
+use crate::cmd::pass::{detail, probe};
+use crate::config::{ClearmlConfig, Config, ConfigError, Verbosity};
+use crate::dispose::{DryRun, Unlink};
+use crate::protocol::{
+    Disposer, ExitCode, Found, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary,
+};
+use crate::report::Report;
+use crate::report::progress::{Progress, Style};
+use crate::rules::{EntryKind, Expiry, KeptReason, Zone};
+use crate::source::find_trees;
+
+/// Removes them once, and prints a report.
+pub(super) fn orphans(
+    config: &Config,
+    options: &ClearmlConfig,
+    verbosity: Verbosity,
+) -> Result<ExitCode, Refusal> {
+    let stop = stop_flag()?;
+    let start = Instant::now();
+    let tools = tools(options, &stop)?;
+    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
+    let root = root(options)?;
+    let info = RunInfo {
+        command: "clearml orphans",
+        mode,
+        now: now(config),
+        data_root: root,
+        shard: None,
+    };
+    let progress = Progress::new(Style::Silent, mode);
+    let out = BufWriter::new(io::stdout());
+    let report = Report::new(info, config.format, detail(verbosity), progress, out);
+    let (zone, stopped) = sweep(config, options, &tools, &stop, &report)?;
+    let summary = Summary { zones: vec![zone], stopped };
+    Ok(report.finish(&summary, start.elapsed()))
+}
+
+fn root(options: &ClearmlConfig) -> Result<&Path, Refusal> {
+    options.fileserver_root.as_deref().ok_or_else(|| {
+        let why = "name the directory of the file server with --fileserver-root".to_owned();
+        ConfigError::Missing { key: "clearml_fileserver_root", why }.into()
+    })
+}
+
+/// Removes folders whose task is gone, and says what became of them.
+pub(super) fn sweep(
+    config: &Config,
+    options: &ClearmlConfig,
+    tools: &Tools,
+    stop: &Arc<AtomicBool>,
+    observer: &dyn Observer,
+) -> Result<(ZoneSummary, Option<StopReason>), Refusal> {
+    let path = root(options)?;
+    let place = Place::open(config, path, ORPHANS)?;
+    let zone = Arc::new(at_once(ORPHANS, EntryKind::Tree, Expiry::After(options.grace)));
+    let mut ledger = ZoneLedger::new(ORPHANS, &path.to_string_lossy());
+    let now = now(config);
+    let end = with_seams(config, stop, &mut |control, notes, inspector| {
+        let locks = crate::lock::Backend::flock();
+        if config.dry_run {
+            let disposer = &DryRun::new(control);
+            let seams = Seams { control, notes, disposer, inspector, locks: &locks, now };
+            Search { tools, options, place: &place, zone: &zone, seams, observer }.run(&mut ledger)
+        } else {
+            let disposer = &Unlink::new(control, notes, probe(config.in_use));
+            let seams = Seams { control, notes, disposer, inspector, locks: &locks, now };
+            Search { tools, options, place: &place, zone: &zone, seams, observer }.run(&mut ledger)
+        }
+    });
+    let stopped = reason(end, &mut ledger)?;
+    Ok((ledger.into_summary(), stopped))
+}
+
+struct Search<'a, D> {
+    tools: &'a Tools,
+    options: &'a ClearmlConfig,
+    place: &'a Place,
+    zone: &'a Arc<Zone>,
+    seams: Seams<'a, D>,
+    observer: &'a dyn Observer,
+}
+
+impl<D: Disposer> Search<'_, D> {
+    fn run(&self, ledger: &mut ZoneLedger) -> Result<Option<StopReason>, CycleError> {
+        let mut ids = HashSet::new();
+        self.each(&mut |id, _| {
+            ids.insert(id);
+        });
+        let mut ids: Vec<Id> = ids.into_iter().collect();
+        ids.sort_unstable();
+        let orphans = orphans::find(self.tools, &self.options.options, &ids)?;
+        let Orphans { gone, named, existing } = orphans;
+        ledger.note(format!("{existing} folders belong to tasks that exist"));
+        let mut batch: Vec<(Id, PathBuf)> = Vec::new();
+        let mut result = Ok(());
+        self.each(&mut |id, path| {
+            if result.is_err() {
+                return;
+            }
+            if named.contains(&id) {
+                self.tell(ledger, &path, &End::Kept(KeptReason::Referenced));
+            } else if gone.contains(&id) {
+                batch.push((id, path));
+                if batch.len() >= BATCH {
+                    result = self.remove(&std::mem::take(&mut batch), ledger);
+                }
+            }
+        });
+        result?;
+        self.remove(&batch, ledger)?;
+        if self.tools.crew.is_stopped() { Err(ApiError::Stopped.into()) } else { Ok(None) }
+    }
+
+    /// Removes folders of tasks that are gone, after one more question.
+    fn remove(&self, batch: &[(Id, PathBuf)], ledger: &mut ZoneLedger) -> Result<(), CycleError> {
+        let ids: Vec<Id> = batch.iter().map(|(id, _)| *id).collect();
+        let gone = orphans::still_gone(self.tools, &ids)?;
+        for (id, path) in batch {
+            if self.tools.crew.is_stopped() {
+                return Err(ApiError::Stopped.into());
+            }
+            if !gone.contains(id) {
+                self.tell(ledger, path, &End::Kept(KeptReason::Referenced));
+                continue;
+            }
+            let removal = self.seams.remove(&self.place.root, self.zone, path);
+            if matches!(removal, Removal::Removed(_)) {
+                self.seams.prune(&self.place.root, self.zone, path.parent());
+            }
+            self.tell(ledger, path, &end_of(removal));
+        }
+        self.observer.on_unlocked();
+        Ok(())
+    }
+
+    fn tell(&self, ledger: &mut ZoneLedger, path: &Path, end: &End) {
+        let path = self.place.root.path().join(path);
+        ledger.add(&path.to_string_lossy(), end, None, Some(self.options.grace), self.observer);
+    }
+
+    /// Hands every folder of a task to `each`.
+    fn each(&self, each: &mut dyn FnMut(Id, PathBuf)) {
+        let seams = &self.seams;
+        let is_folder = |name: &CStr| Id::of_folder(name.to_bytes()).is_some();
+        let mut take = |found: Found<'_>| match found {
+            Found::Entry(entry) => {
+                if let Some(id) = Id::of_folder(entry.name.to_bytes()) {
+                    each(id, entry.dir.join(OsStr::from_bytes(entry.name.to_bytes())));
+                }
+            }
+            Found::Leftover(directory, name) => {
+                let name = CString::from(name);
+                seams.disposer.recover(directory, &name, seams.now, &mut |_| {});
+            }
+            Found::Gone(..) | Found::Failed(..) => {}
+        };
+        let mut failed = |failure: crate::protocol::Failure| {
+            tracing::warn!("some folders are not looked at: {failure}");
+        };
+        let (root, notes) = (&self.place.root, seams.notes);
+        find_trees(root, self.zone, seams.control, notes, &is_folder, &mut take, &mut failed);
+    }
+}
+
+fn end_of(removal: Removal) -> End {
+    use crate::protocol::Skipped;
+    match removal {
+        Removal::Removed(bytes) => End::Removed(bytes),
+        Removal::Gone => End::Skipped(Skipped::Gone),
+        Removal::Kept(why) => End::Kept(why),
+        // Something in it is younger than the grace period.
+        Removal::Skipped(Skipped::Used) => End::Kept(KeptReason::Fresh),
+        Removal::Skipped(why) => End::Skipped(why),
+        Removal::Failed(why) | Removal::Left(why) => End::Failed(why),
+    }
+}
