@@ -10,7 +10,7 @@ use serde_json::json;
 use super::error::CycleError;
 use super::options::{FilesMode, Options};
 use super::rows::{Id, Models, Tasks};
-use super::select::hash;
+use super::selected::hash;
 use super::tools::{PAGE, Tools};
 use super::urls::{Place, folders_of, normal, place_of};
 

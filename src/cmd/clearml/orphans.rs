@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use super::pass::{reason, with_seams};
 use super::place::{Place, Seams, at_once};
-use super::{now, stop_flag, tools};
+use super::connect::{now, stop_flag, tools};
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::files::Removal;
 use crate::clearml::ledger::{End, ORPHANS, ZoneLedger};

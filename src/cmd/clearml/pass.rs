@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::mount::{Mounts, Removers};
 use super::place::Seams;
-use super::{now, tools};
+use super::connect::{now, tools};
 use crate::clearml::cycle::Cycle;
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::{Look, Real};
