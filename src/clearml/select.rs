@@ -364,4 +364,3 @@ fn projects(tools: &Tools, wanted: &[String]) -> Result<Vec<String>, CycleError>
     }
     Ok(ids)
 }
-

@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
 
 use super::around::{calls, notify, reading, show};
 use super::clearml::serve;
@@ -21,12 +20,10 @@ use crate::os::{clock, signals};
 use crate::protocol::ExitCode;
 use crate::rules::{Zone, ZoneName};
 use crate::service::health::Health;
-use crate::service::http::{self, Site};
 use crate::service::metrics::Metrics;
 use crate::service::notify::Notify;
-use crate::service::scheduler::{Reading, Schedule, Scheduler};
-use crate::service::{self, Call, PassEnd, Service};
-use crate::units;
+use crate::service::scheduler::{Schedule, Scheduler};
+use crate::service::{PassEnd, Service};
 
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {

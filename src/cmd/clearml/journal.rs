@@ -6,8 +6,8 @@ use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
-use super::pass::{CleanupRequest, cleanup};
 use super::connect::stop_flag;
+use super::pass::{CleanupRequest, cleanup};
 use crate::clearml::journal::{Ending, FileEnd, Journal, Stage};
 use crate::cli::JournalAction;
 use crate::cmd::{Refusal, printed};

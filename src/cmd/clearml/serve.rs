@@ -7,10 +7,10 @@ use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(in crate::cmd) use super::pass::task_zone;
-use super::pass::{Cleanup, CleanupRequest, cleanup, say};
 use super::connect::{stop_flag, tools};
 use super::orphans;
+pub(in crate::cmd) use super::pass::task_zone;
+use super::pass::{Cleanup, CleanupRequest, cleanup, say};
 use crate::clearml::ledger::{FILES, ORPHANS};
 use crate::cmd::around::{calls, notify, reading, show};
 use crate::cmd::{Refusal, settings};
