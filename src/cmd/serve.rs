@@ -59,31 +59,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let scheduler = begin();
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
-    let pass = |zones: &[ZoneName]| {
-        let config = config.borrow();
-        let (cleanup, zones): (Vec<ZoneName>, Vec<ZoneName>) =
-            zones.iter().cloned().partition(|zone| *zone == serve::task_zone());
-        let sweep = || {
-            let end = one_pass(&config, &zones, verbosity, &stop, &metrics);
-            end.unwrap_or_else(|refusal| {
-                tracing::error!("the pass did not start: {refusal}");
-                PassEnd::not_started(&zones, &refusal.to_string(), clock::now())
-            })
-        };
-        let swept = (!zones.is_empty()).then(sweep);
-        let is_stopped = swept.as_ref().is_some_and(|end| end.is_stopped);
-        let clearml = config.clearml.as_ref().ok().filter(|_| !cleanup.is_empty() && !is_stopped);
-        let cleaned = clearml.map(|options| {
-            let result = serve::one(&config, options, verbosity, &stop);
-            serve::end_of(result, options, &metrics)
-        });
-        match (swept, cleaned) {
-            (Some(swept), Some(cleaned)) => swept.and(cleaned),
-            (swept, cleaned) => swept
-                .or(cleaned)
-                .unwrap_or_else(|| PassEnd::not_started(&[], "nothing is due", clock::now())),
-        }
-    };
+    let pass = |due: &[ZoneName]| both(&config.borrow(), due, verbosity, &stop, &metrics);
     let reload = || {
         let (new, mut schedule) =
             reload(raw, &options, &root).map_err(|error| error.to_string())?;
@@ -98,6 +74,37 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         .run(reading, pass, reload);
     drop(exclusive);
     Ok(code)
+}
+
+/// A pass over the zones that are due, and then the cleanup of ClearML, if that is due.
+fn both(
+    config: &Config,
+    due: &[ZoneName],
+    verbosity: Verbosity,
+    stop: &Arc<AtomicBool>,
+    metrics: &Metrics,
+) -> PassEnd {
+    let (cleanup, zones): (Vec<ZoneName>, Vec<ZoneName>) =
+        due.iter().cloned().partition(|zone| *zone == serve::task_zone());
+    let sweep = || {
+        one_pass(config, &zones, verbosity, stop, metrics).unwrap_or_else(|refusal| {
+            tracing::error!("the pass did not start: {refusal}");
+            PassEnd::not_started(&zones, &refusal.to_string(), clock::now())
+        })
+    };
+    let swept = (!zones.is_empty()).then(sweep);
+    let is_stopped = swept.as_ref().is_some_and(|end| end.is_stopped);
+    let clearml = config.clearml.as_ref().ok().filter(|_| !cleanup.is_empty() && !is_stopped);
+    let cleaned = clearml.map(|options| {
+        let result = serve::one(config, options, verbosity, stop);
+        serve::end_of(result, options, metrics)
+    });
+    match (swept, cleaned) {
+        (Some(swept), Some(cleaned)) => swept.and(cleaned),
+        (swept, cleaned) => swept
+            .or(cleaned)
+            .unwrap_or_else(|| PassEnd::not_started(&[], "nothing is due", clock::now())),
+    }
 }
 
 /// The settings of ClearML's cleanup, if the settings file has a table for it.
