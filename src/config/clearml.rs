@@ -3,6 +3,7 @@
 //! It must not connect or read `clearml.conf`: the environment is handed on for that.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,7 +42,24 @@ pub struct ClearmlConfig {
     /// Whether the settings file has a table for it.
     pub is_in_file: bool,
     /// The environment, for the addresses and keys of ClearML.
-    pub environment: BTreeMap<String, String>,
+    pub environment: Environment,
+}
+
+/// Variables of the environment, some of which are keys: its `Debug` shows none.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment(not shown)")
+    }
 }
 
 const THRESHOLD: &str = "clearml_delete_threshold_days";
@@ -108,7 +126,7 @@ impl ClearmlConfig {
             connections: connections.unwrap_or(8),
             request_timeout,
             is_in_file: file.has_clearml,
-            environment: values.raw.env.clone(),
+            environment: Environment(values.raw.env.clone()),
         })
     }
 

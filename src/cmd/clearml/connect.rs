@@ -25,7 +25,7 @@ pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Refusal> {
 pub(super) fn tools(options: &ClearmlConfig, stop: &Arc<AtomicBool>) -> Result<Tools, Refusal> {
     let home = options.home();
     let around = discover::Surroundings {
-        env: &|name| options.environment.get(name).cloned(),
+        env: &|name| options.environment.get(name).map(str::to_owned),
         read: &read,
         home: home.as_deref(),
     };
