@@ -127,7 +127,8 @@ class Handler(StreamRequestHandler):
             return
         app = self.server.app
         faults = self.server.faults.take(app.names(request), request.text)
-        time.sleep(faults.get("slow", {}).get("seconds", 0))
+        if "slow" in faults:
+            time.sleep(faults["slow"]["seconds"])
         if "hang" in faults:
             self.server.log.add(app.host, request, None)
             time.sleep(faults["hang"].get("seconds", 3600))
