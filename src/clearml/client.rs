@@ -222,7 +222,7 @@ impl Client {
         let mut reader = BufReader::with_capacity(32 * 1024, reply.into_reader());
         serde_json::from_reader(&mut reader).map_err(|error| {
             if error.is_io() {
-                let why = crate::units::without_numbers(&error.to_string());
+                let why = crate::units::error(&error.into());
                 return ApiError::Unreachable { url: url.to_owned(), why };
             }
             match error.classify() {

@@ -52,7 +52,12 @@ pub(super) fn collect(
     rows: &HashMap<Id, TaskRow>,
 ) -> Result<Vec<Plan>, CycleError> {
     let mut plans: HashMap<Id, Plan> = rows.values().map(|row| (row.id, plan(row))).collect();
-    add_models(tools, options, &mut plans)?;
+    let mut named: HashMap<String, Id> = HashMap::new();
+    for row in rows.values() {
+        let models = row.models.iter().flat_map(|models| models.output.iter().flatten());
+        named.extend(models.filter_map(|model| Some((model.model.clone()?, row.id))));
+    }
+    add_models(tools, options, &mut plans, &named)?;
     let client = Arc::clone(&tools.client);
     let ids: Vec<Id> = plans.keys().copied().collect();
     let mut failed = None;
@@ -97,23 +102,21 @@ fn add_models(
     tools: &Tools,
     options: &Options,
     plans: &mut HashMap<Id, Plan>,
+    named: &HashMap<String, Id>,
 ) -> Result<(), CycleError> {
     let ids: Vec<Id> = plans.keys().copied().collect();
-    let query = json!({
-        "task": ids, "only_fields": ["id", "uri", "task", "ready"], "order_by": ["id"],
-    });
-    let (mut models, mut known): (Vec<ModelRow>, _) = (Vec::new(), HashSet::new());
-    tools.pages("models.get_all", &query, PAGE, |page: Models| {
-        let rows = page.models.len();
-        let new: Vec<ModelRow> =
-            page.models.into_iter().filter(|model| known.insert(model.id.clone())).collect();
-        let count = new.len();
-        models.extend(new);
-        Ok((rows, count))
-    })?;
+    let mut models = Models { models: Vec::new() };
+    read_models(tools, &mut models, "task", &json!(ids))?;
+    let is_unread = |id: &&String| models.models.iter().all(|model| model.id != **id);
+    let unread: Vec<String> = named.keys().filter(is_unread).cloned().collect();
+    for part in unread.chunks(PAGE) {
+        read_models(tools, &mut models, "id", &json!(part))?;
+    }
+    let models = models.models;
     let used = used_models(tools, &models)?;
     for model in models {
-        let task = model.task.as_deref().and_then(Id::parse);
+        let own = model.task.as_deref().and_then(Id::parse).filter(|task| plans.contains_key(task));
+        let task = own.or_else(|| named.get(&model.id).copied());
         let Some(plan) = task.and_then(|task| plans.get_mut(&task)) else { continue };
         // What does not say that it is a draft is not one.
         let is_draft = model.ready == Some(false);
@@ -131,6 +134,25 @@ fn add_models(
         }
     }
     Ok(())
+}
+
+/// Reads the models that a field selects.
+fn read_models(
+    tools: &Tools,
+    models: &mut Models,
+    field: &str,
+    values: &serde_json::Value,
+) -> Result<(), CycleError> {
+    let mut query = json!({"only_fields": ["id", "uri", "task", "ready"], "order_by": ["id"]});
+    query[field] = values.clone();
+    let mut known = HashSet::new();
+    tools.pages("models.get_all", &query, PAGE, |page: Models| {
+        let rows = page.models.len();
+        let new = page.models.into_iter().filter(|model| known.insert(model.id.clone()));
+        let before = models.models.len();
+        models.models.extend(new);
+        Ok((rows, models.models.len() - before))
+    })
 }
 
 /// Those of these models that some task has as its input.

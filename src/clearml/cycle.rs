@@ -148,7 +148,11 @@ impl Batch<'_> {
         let Cycle { tools, options, .. } = *self.cycle;
         let mut ends: HashMap<Id, End> = HashMap::new();
         let ids: Vec<Id> = self.tasks.iter().map(|task| task.id).collect();
-        let rows = self.still_selected(&ids, &["last_update", "execution.artifacts"], &mut ends)?;
+        let rows = self.still_selected(
+            &ids,
+            &["last_update", "execution.artifacts", "models.output"],
+            &mut ends,
+        )?;
         let mut plans = collect(tools, options, &rows)?;
         drop(rows);
         (self.cycle.on_batch)(plans.len());

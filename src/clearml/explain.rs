@@ -46,7 +46,7 @@ pub fn explain(
 ) -> Result<Vec<Explanation>, CycleError> {
     let ids: Vec<Id> = tasks.iter().filter_map(|task| Id::parse(task)).collect();
     let mut fields = FIELDS.to_vec();
-    fields.extend(["last_update", "execution.artifacts"]);
+    fields.extend(["last_update", "execution.artifacts", "models.output"]);
     let mut rows: HashMap<Id, TaskRow> = HashMap::new();
     for part in ids.chunks(PAGE) {
         let query = json!({

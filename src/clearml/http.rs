@@ -153,7 +153,13 @@ struct Limited<R> {
 
 impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.body.read(buffer)?;
+        let count = self.body.read(buffer).map_err(|error| match error.get_ref() {
+            Some(inner) if inner.is::<ureq::Error>() => {
+                let inner = inner.downcast_ref::<ureq::Error>();
+                io::Error::other(inner.map(in_words).unwrap_or_default())
+            }
+            _ => error,
+        })?;
         self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
             io::Error::other(format!("the answer is longer than {} MiB", MAX_BYTES >> 20))
         })?;

@@ -115,6 +115,8 @@ pub(super) struct Artifact {
 pub(super) struct TaskModels {
     #[serde(default)]
     pub(super) input: Option<Vec<TaskModel>>,
+    #[serde(default)]
+    pub(super) output: Option<Vec<TaskModel>>,
 }
 
 /// One of them.

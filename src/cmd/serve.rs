@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 
+use super::clearml::serve;
 use super::pass::{
     PassRequest, exclusive_if_running, locks, open_root, sharing, sweep, takes_exclusive_lock,
 };
-use super::clearml::serve;
 use super::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, Space};
@@ -81,13 +81,14 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         });
         match (swept, cleaned) {
             (Some(swept), Some(cleaned)) => swept.and(cleaned),
-            (swept, cleaned) => swept.or(cleaned).unwrap_or_else(|| {
-                PassEnd::not_started(&[], "nothing is due", clock::now())
-            }),
+            (swept, cleaned) => swept
+                .or(cleaned)
+                .unwrap_or_else(|| PassEnd::not_started(&[], "nothing is due", clock::now())),
         }
     };
     let reload = || {
-        let (new, mut schedule) = reload(raw, &options, &root).map_err(|error| error.to_string())?;
+        let (new, mut schedule) =
+            reload(raw, &options, &root).map_err(|error| error.to_string())?;
         if let Some(clearml) = clearml_of(&new).map_err(|error| error.to_string())? {
             let cleanup = serve::schedule(&clearml, start).map_err(|error| error.to_string())?;
             schedule.zones.extend(cleanup.zones);

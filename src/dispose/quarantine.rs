@@ -86,6 +86,12 @@ pub(super) enum Returned {
 }
 
 impl Quarantines {
+    /// Removes the private directories that are empty. Whether there were any.
+    pub(super) fn release(&self) -> bool {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        !all.is_empty()
+    }
+
     /// Takes the tree `name` in `directory` out of reach.
     pub(super) fn detach(&self, directory: &Arc<Directory>, name: &CStr) -> io::Result<Detached> {
         let listed = directory.listed.as_ref().unwrap_or(directory);

@@ -53,8 +53,9 @@ impl<C: Control> Disposer for Unlink<'_, C> {
     }
 
     fn prune(&self, directory: &Directory, name: &CStr) -> bool {
-        // The system refuses a directory that is not empty.
-        remove_empty_directory(&directory.handle, name).is_ok()
+        // The system refuses a directory that is not empty. One of ours may be what is left in it.
+        let remove = || remove_empty_directory(&directory.handle, name).is_ok();
+        remove() || (self.trees.quarantines.release() && remove())
     }
 
     fn recover(

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::context::ScanContext;
-use super::enter::open_directory;
+use super::enter::{data_root, failure, open_directory};
 use super::list::list;
 use crate::control::Control;
 use crate::fs::DataRoot;
 use crate::protocol::{Directory, Failure, Found, Notes};
-use crate::rules::{FileKind, Zone};
+use crate::rules::{Action, FileKind, Zone};
 
 /// Hands every directory below `root` whose name `is_wanted` to `each`, and what an interrupted removal left.
 /// Directories that cannot be read are handed to `failed`.
@@ -33,7 +33,12 @@ pub fn find_trees(
         if control.is_stopped() {
             return;
         }
-        let directory: Arc<Directory> = match open_directory(root, zone, &dir, notes) {
+        let opened = if dir.as_os_str().is_empty() {
+            open_root(root, zone)
+        } else {
+            open_directory(root, zone, &dir, notes)
+        };
+        let directory: Arc<Directory> = match opened {
             Ok(directory) => directory,
             // Another process has removed it.
             Err(failure) if failure.error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -57,5 +62,14 @@ pub fn find_trees(
             Found::Gone(..) => {}
             Found::Failed(_, _, failure) => failed(failure),
         });
+    }
+}
+
+/// The data root, open for listing.
+fn open_root(root: &DataRoot, zone: &Arc<Zone>) -> Result<Arc<Directory>, Failure> {
+    let directory = data_root(root, zone)?;
+    match root.reopen() {
+        Ok(handle) => Ok(Arc::new(Directory { handle, ..directory })),
+        Err(error) => Err(failure(&directory, Action::Open, None, error)),
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests make and remove their own files")]
 #![allow(clippy::unwrap_used, clippy::missing_docs_in_private_items, unreachable_pub)]
 
+mod clearml;
 mod cli;
 mod company;
 mod deploy;

@@ -2,7 +2,7 @@
 //!
 //! It must not decide what goes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -84,13 +84,16 @@ impl<D: Disposer> Remover for Removers<'_, D> {
     fn remove_folders(&mut self, tasks: &[Id]) -> Result<Vec<FolderEnd>, CycleError> {
         let Some(place) = &self.mounts.fileserver else { return Ok(Vec::new()) };
         let wanted: HashSet<Id> = tasks.iter().copied().collect();
-        let mut ends = Vec::new();
+        let (mut ends, mut emptied) = (Vec::new(), BTreeSet::new());
         for (task, path) in self.find(place, &wanted) {
             let removal = self.seams.remove(&place.root, place.folders(), &path);
             if matches!(removal, Removal::Removed(_)) {
-                self.seams.prune(&place.root, place.folders(), path.parent());
+                emptied.extend(path.parent().map(Path::to_owned));
             }
             ends.push(FolderEnd { task, path: place.root.path().join(path), removal });
+        }
+        for dir in emptied.iter().rev() {
+            self.seams.prune(&place.root, place.folders(), Some(dir));
         }
         Ok(ends)
     }

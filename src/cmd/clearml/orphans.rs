@@ -2,7 +2,8 @@
 //!
 //! It must not remove a folder by itself, or on the strength of an old answer of the server.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, BufWriter};
 use std::os::unix::ffi::OsStrExt;
@@ -25,12 +26,14 @@ use crate::cmd::pass::{detail, probe};
 use crate::config::{ClearmlConfig, Config, ConfigError, Verbosity};
 use crate::dispose::{DryRun, Unlink};
 use crate::protocol::{
-    Disposer, ExitCode, Found, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary,
+    Disposer, ExitCode, Failure, Found, Observer, RunInfo, RunMode, StopReason, Summary,
+    ZoneSummary,
 };
 use crate::report::Report;
 use crate::report::progress::{Progress, Style};
 use crate::rules::{EntryKind, Expiry, KeptReason, Zone};
 use crate::source::find_trees;
+use crate::units;
 
 /// Removes them once, and prints a report.
 pub(super) fn orphans(
@@ -106,9 +109,10 @@ struct Search<'a, D> {
 impl<D: Disposer> Search<'_, D> {
     fn run(&self, ledger: &mut ZoneLedger) -> Result<Option<StopReason>, CycleError> {
         let mut ids = HashSet::new();
-        self.each(&mut |id, _| {
+        let mut take = |id, _| {
             ids.insert(id);
-        });
+        };
+        self.each(&mut take, &mut |_| {});
         let mut ids: Vec<Id> = ids.into_iter().collect();
         ids.sort_unstable();
         let orphans = orphans::find(self.tools, &self.options.options, &ids)?;
@@ -116,10 +120,12 @@ impl<D: Disposer> Search<'_, D> {
         ledger.note(format!("{existing} folders belong to tasks that exist"));
         let mut batch: Vec<(Id, PathBuf)> = Vec::new();
         let mut result = Ok(());
-        self.each(&mut |id, path| {
+        let shared = RefCell::new(ledger);
+        let mut take = |id, path: PathBuf| {
             if result.is_err() {
                 return;
             }
+            let ledger = &mut shared.borrow_mut();
             if named.contains(&id) {
                 self.tell(ledger, &path, &End::Kept(KeptReason::Referenced));
             } else if gone.contains(&id) {
@@ -128,9 +134,14 @@ impl<D: Disposer> Search<'_, D> {
                     result = self.remove(&std::mem::take(&mut batch), ledger);
                 }
             }
+        };
+        // What cannot be read is told once.
+        self.each(&mut take, &mut |failure| {
+            let why = units::error(&failure.error);
+            self.tell(&mut shared.borrow_mut(), &failure.path, &End::Failed(why));
         });
         result?;
-        self.remove(&batch, ledger)?;
+        self.remove(&batch, shared.into_inner())?;
         if self.tools.crew.is_stopped() { Err(ApiError::Stopped.into()) } else { Ok(None) }
     }
 
@@ -138,6 +149,7 @@ impl<D: Disposer> Search<'_, D> {
     fn remove(&self, batch: &[(Id, PathBuf)], ledger: &mut ZoneLedger) -> Result<(), CycleError> {
         let ids: Vec<Id> = batch.iter().map(|(id, _)| *id).collect();
         let gone = orphans::still_gone(self.tools, &ids)?;
+        let mut emptied = BTreeSet::new();
         for (id, path) in batch {
             if self.tools.crew.is_stopped() {
                 return Err(ApiError::Stopped.into());
@@ -148,9 +160,12 @@ impl<D: Disposer> Search<'_, D> {
             }
             let removal = self.seams.remove(&self.place.root, self.zone, path);
             if matches!(removal, Removal::Removed(_)) {
-                self.seams.prune(&self.place.root, self.zone, path.parent());
+                emptied.extend(path.parent().map(Path::to_owned));
             }
             self.tell(ledger, path, &end_of(removal));
+        }
+        for dir in emptied.iter().rev() {
+            self.seams.prune(&self.place.root, self.zone, Some(dir));
         }
         self.observer.on_unlocked();
         Ok(())
@@ -162,7 +177,7 @@ impl<D: Disposer> Search<'_, D> {
     }
 
     /// Hands every folder of a task to `each`.
-    fn each(&self, each: &mut dyn FnMut(Id, PathBuf)) {
+    fn each(&self, each: &mut dyn FnMut(Id, PathBuf), failed: &mut dyn FnMut(Failure)) {
         let seams = &self.seams;
         let is_folder = |name: &CStr| Id::of_folder(name.to_bytes()).is_some();
         let mut take = |found: Found<'_>| match found {
@@ -177,11 +192,8 @@ impl<D: Disposer> Search<'_, D> {
             }
             Found::Gone(..) | Found::Failed(..) => {}
         };
-        let mut failed = |failure: crate::protocol::Failure| {
-            tracing::warn!("some folders are not looked at: {failure}");
-        };
         let (root, notes) = (&self.place.root, seams.notes);
-        find_trees(root, self.zone, seams.control, notes, &is_folder, &mut take, &mut failed);
+        find_trees(root, self.zone, seams.control, notes, &is_folder, &mut take, failed);
     }
 }
 
