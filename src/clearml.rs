@@ -26,6 +26,7 @@ pub mod references;
 pub mod resume;
 pub mod rows;
 pub mod select;
+pub mod selected;
 pub mod server;
 pub mod time;
 pub mod token;

@@ -3,6 +3,7 @@
 //! It must not judge, lock or remove anything itself. The choice between a pass and a dry run is made in
 //! [`pass`], and nowhere else.
 
+mod around;
 mod clearml;
 mod config;
 mod data_root;

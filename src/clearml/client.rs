@@ -44,11 +44,12 @@ const fn none<T>() -> Option<T> {
 
 #[derive(Deserialize)]
 struct Meta {
-    result_code: u16,
-    #[serde(default)]
-    result_subcode: Option<u32>,
-    #[serde(default)]
-    result_msg: Option<String>,
+    #[serde(rename = "result_code")]
+    code: u16,
+    #[serde(default, rename = "result_subcode")]
+    subcode: Option<u32>,
+    #[serde(default, rename = "result_msg")]
+    message: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -203,7 +204,7 @@ impl Client {
         if status == 200 {
             let Envelope { meta, data } = self.read::<T>(reply, url)?;
             return match data {
-                Some(data) if meta.result_code == 200 => Ok(data),
+                Some(data) if meta.code == 200 => Ok(data),
                 _ => Err(self.foreign("the answer has no `data`")),
             };
         }
@@ -211,8 +212,8 @@ impl Client {
         Err(ApiError::Refused {
             endpoint: endpoint.to_owned(),
             code: status,
-            subcode: meta.result_subcode.unwrap_or(0),
-            message: meta.result_msg.unwrap_or_default(),
+            subcode: meta.subcode.unwrap_or(0),
+            message: meta.message.unwrap_or_default(),
         })
     }
 
@@ -232,7 +233,9 @@ impl Client {
                 serde_json::error::Category::Eof => {
                     self.foreign(&format!("status {status}, and the answer ends too early"))
                 }
-                _ => self.foreign(&format!("status {status}: {WHOLE}")),
+                serde_json::error::Category::Data | serde_json::error::Category::Io => {
+                    self.foreign(&format!("status {status}: {WHOLE}"))
+                }
             }
         })
     }

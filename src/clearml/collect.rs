@@ -105,14 +105,14 @@ fn add_models(
     named: &HashMap<String, Id>,
 ) -> Result<(), CycleError> {
     let ids: Vec<Id> = plans.keys().copied().collect();
-    let mut models = Models { models: Vec::new() };
+    let mut models = Models { rows: Vec::new() };
     read_models(tools, &mut models, "task", &json!(ids))?;
-    let is_unread = |id: &&String| models.models.iter().all(|model| model.id != **id);
+    let is_unread = |id: &&String| models.rows.iter().all(|model| model.id != **id);
     let unread: Vec<String> = named.keys().filter(is_unread).cloned().collect();
     for part in unread.chunks(PAGE) {
         read_models(tools, &mut models, "id", &json!(part))?;
     }
-    let models = models.models;
+    let models = models.rows;
     let used = used_models(tools, &models)?;
     for model in models {
         let own = model.task.as_deref().and_then(Id::parse).filter(|task| plans.contains_key(task));
@@ -147,11 +147,11 @@ fn read_models(
     query[field] = values.clone();
     let mut known = HashSet::new();
     tools.pages("models.get_all", &query, PAGE, |page: Models| {
-        let rows = page.models.len();
-        let new = page.models.into_iter().filter(|model| known.insert(model.id.clone()));
-        let before = models.models.len();
-        models.models.extend(new);
-        Ok((rows, models.models.len() - before))
+        let rows = page.rows.len();
+        let new = page.rows.into_iter().filter(|model| known.insert(model.id.clone()));
+        let before = models.rows.len();
+        models.rows.extend(new);
+        Ok((rows, models.rows.len() - before))
     })
 }
 
@@ -205,16 +205,16 @@ fn events(
             body["scroll_id"] = json!(scroll);
         }
         let page: Events = client.call("events.get_task_events", &body, Tries::Several)?;
-        if page.events.is_empty() {
+        if page.rows.is_empty() {
             return Ok(());
         }
-        received += page.events.len() as u64;
+        received += page.rows.len() as u64;
         if let Some(total) = page.total.filter(|total| *total < COUNTED)
             && received > total.saturating_add(size as u64)
         {
             return Err(endless());
         }
-        for event in page.events {
+        for event in page.rows {
             let images = event.source_urls.filter(|images| !images.is_empty());
             let images = images.unwrap_or_else(|| images_of(event.plot_str.as_deref()));
             urls.extend(event.url.into_iter().chain(images).filter(|url| is_address(url)));

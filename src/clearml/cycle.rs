@@ -15,7 +15,8 @@ use super::ledger::{End, Ledger};
 use super::options::{FilesMode, Options};
 use super::references::References;
 use super::rows::{Id, TaskRow};
-use super::select::{Conditions, Selected, select, still_selected};
+use super::select::{Conditions, select, still_selected};
+use super::selected::Selected;
 use super::tools::Tools;
 use crate::protocol::{Observer, Skipped, StopReason};
 use crate::rules::{KeptReason, Moment, Ttl};
@@ -122,12 +123,29 @@ impl Cycle<'_> {
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(Some(StopReason::Deadline));
             }
-            let batch = Batch { cycle: self, conditions: &conditions, tasks: batch };
-            batch.run(&mut surroundings, executor, remover, ledger)?;
+            let mut batch = Batch {
+                cycle: self,
+                conditions: &conditions,
+                tasks: batch,
+                ends: HashMap::new(),
+                hands: Hands {
+                    executor: &mut *executor,
+                    remover: &mut *remover,
+                    ledger: &mut *ledger,
+                },
+            };
+            batch.run(&mut surroundings)?;
             self.observer.on_unlocked();
         }
         Ok(None)
     }
+}
+
+/// Those who carry out a cleanup and count it.
+pub(super) struct Hands<'a> {
+    pub(super) executor: &'a mut dyn Executor,
+    pub(super) remover: &'a mut dyn Remover,
+    pub(super) ledger: &'a mut Ledger,
 }
 
 /// Some tasks of a cleanup.
@@ -135,114 +153,101 @@ struct Batch<'a> {
     cycle: &'a Cycle<'a>,
     conditions: &'a Conditions,
     tasks: &'a [Selected],
+    /// What happened to tasks and was not told yet.
+    ends: HashMap<Id, End>,
+    hands: Hands<'a>,
 }
 
 impl Batch<'_> {
-    fn run(
-        &self,
-        surroundings: &mut Surroundings<'_>,
-        executor: &mut dyn Executor,
-        remover: &mut dyn Remover,
-        ledger: &mut Ledger,
-    ) -> Result<(), CycleError> {
+    fn run(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), CycleError> {
         let Cycle { tools, options, .. } = *self.cycle;
-        let mut ends: HashMap<Id, End> = HashMap::new();
         let ids: Vec<Id> = self.tasks.iter().map(|task| task.id).collect();
-        let rows = self.still_selected(
-            &ids,
-            &["last_update", "execution.artifacts", "models.output"],
-            &mut ends,
-        )?;
+        let fields = ["last_update", "execution.artifacts", "models.output"];
+        let rows = self.still_selected(&ids, &fields)?;
         let mut plans = collect(tools, options, &rows)?;
         drop(rows);
         (self.cycle.on_batch)(plans.len());
-        surroundings.doomed = if executor.models_are_left() {
+        surroundings.doomed = if self.hands.executor.models_are_left() {
             let models =
-                plans.iter().flat_map(|plan| plan.models.iter().chain(&plan.published_models));
-            models.cloned().collect()
+                |plan: &Plan| [plan.models.clone(), plan.published_models.clone()].concat();
+            plans.iter().flat_map(models).collect()
         } else {
             HashSet::new()
         };
         for plan in &mut plans {
             plan.is_told = surroundings.tells_server(plan.task, &plan.files)?;
         }
-        executor.begin(&plans)?;
-        let planned: Vec<Id> = plans.iter().map(|plan| plan.task).collect();
-        let now = self.still_selected(&planned, &["last_update"], &mut ends)?;
-        let (mut with, mut without) = (Vec::new(), Vec::new());
-        for plan in &plans {
-            match now.get(&plan.task) {
-                None => continue,
-                Some(row) if row.last_update != plan.last_update => {
-                    ends.insert(plan.task, End::Skipped(Skipped::Used));
-                    continue;
-                }
-                Some(_) => {}
-            }
-            let group = if plan.is_told { &mut with } else { &mut without };
-            group.push(plan.task);
-        }
-        let skipped: Vec<Id> = planned.iter().copied().filter(|id| ends.contains_key(id)).collect();
-        executor.kept(&skipped)?;
-        let mut files: HashMap<Id, Vec<TaskFile>> = HashMap::new();
-        let (mut published, mut whole) = (Vec::new(), HashSet::new());
-        for plan in plans {
-            if !plan.keeps_models {
-                whole.insert(plan.task);
-            }
-            files.insert(plan.task, plan.files);
-            published.push((plan.task, plan.published_models));
-        }
+        self.hands.executor.begin(&plans)?;
+        let plans = self.without_changed(plans)?;
         let mut unknown = None;
-        for (ids, external) in [(without, false), (with, true)] {
-            if ids.is_empty() {
-                continue;
+        for external in [false, true] {
+            let part: Vec<&Plan> = plans.iter().filter(|plan| plan.is_told == external).collect();
+            if !part.is_empty() {
+                let error = self.delete(&part, external, surroundings)?;
+                unknown = unknown.or(error);
             }
-            let manner = Manner { force: options.force, external };
-            let mut deleted = Vec::new();
-            for (id, end) in executor.delete(tools, &ids, manner)? {
-                if let TaskEnd::Unknown(error) = &end {
-                    unknown = Some(error.clone());
-                }
-                if let TaskEnd::Deleted(more) = &end {
-                    let files = files.entry(id).or_default();
-                    let new =
-                        more.iter().filter(|more| files.iter().all(|old| old.url != more.url));
-                    let new: Vec<TaskFile> = new.cloned().collect();
-                    files.extend(new);
-                    deleted.push(id);
-                }
-                ends.insert(id, in_report(end));
-            }
-            let models = published.iter().filter(|(task, _)| deleted.contains(task));
-            let models: Vec<String> = models.flat_map(|(_, models)| models).cloned().collect();
-            if !models.is_empty() {
-                executor.delete_models(tools, models)?;
-            }
-            self.report(&mut ends, ledger);
-            let of_deleted = deleted.iter().map(|id| (*id, files.remove(id).unwrap_or_default()));
-            let of_deleted: Vec<(Id, Vec<TaskFile>)> = of_deleted.collect();
-            settle(
-                self.cycle,
-                surroundings,
-                executor,
-                remover,
-                ledger,
-                of_deleted,
-                external,
-                &whole,
-            )?;
         }
-        self.report(&mut ends, ledger);
+        self.report();
         unknown.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Looks at the tasks once more, right before they are deleted. What has changed is skipped.
+    fn without_changed(&mut self, plans: Vec<Plan>) -> Result<Vec<Plan>, CycleError> {
+        let planned: Vec<Id> = plans.iter().map(|plan| plan.task).collect();
+        let now = self.still_selected(&planned, &["last_update"])?;
+        let is_same = |plan: &Plan| {
+            now.get(&plan.task).is_some_and(|row| row.last_update == plan.last_update)
+        };
+        let (same, changed): (Vec<Plan>, Vec<Plan>) = plans.into_iter().partition(is_same);
+        let changed: Vec<Id> = changed.into_iter().map(|plan| plan.task).collect();
+        self.ends.extend(changed.iter().map(|id| (*id, End::Skipped(Skipped::Used))));
+        self.hands.executor.kept(&changed)?;
+        Ok(same)
+    }
+
+    /// Deletes tasks and then their files. Gives the error that leaves a task's end unknown.
+    fn delete(
+        &mut self,
+        plans: &[&Plan],
+        external: bool,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<Option<ApiError>, CycleError> {
+        let Cycle { tools, options, .. } = *self.cycle;
+        let ids: Vec<Id> = plans.iter().map(|plan| plan.task).collect();
+        let manner = Manner { force: options.force, external };
+        let (mut unknown, mut rest) = (None, Rest { is_told: external, ..Rest::default() });
+        let mut published = Vec::new();
+        let mut ends = self.hands.executor.delete(tools, &ids, manner)?;
+        for plan in plans {
+            let Some(end) = ends.remove(&plan.task) else { continue };
+            if let TaskEnd::Unknown(error) = &end {
+                unknown = Some(error.clone());
+            }
+            if let TaskEnd::Deleted(more) = &end {
+                let mut files = plan.files.clone();
+                let is_new = |more: &&TaskFile| plan.files.iter().all(|old| old.url != more.url);
+                files.extend(more.iter().filter(is_new).cloned());
+                rest.files.push((plan.task, files));
+                published.extend(plan.published_models.iter().cloned());
+                if !plan.keeps_models {
+                    rest.may_go_whole.insert(plan.task);
+                }
+            }
+            self.ends.insert(plan.task, in_report(end));
+        }
+        if !published.is_empty() {
+            self.hands.executor.delete_models(tools, published)?;
+        }
+        self.report();
+        settle(self.cycle, surroundings, &mut self.hands, rest)?;
+        Ok(unknown)
     }
 
     /// The rows of these tasks as they are now. What is not selected any more is skipped.
     fn still_selected(
-        &self,
+        &mut self,
         ids: &[Id],
         fields: &[&str],
-        ends: &mut HashMap<Id, End>,
     ) -> Result<HashMap<Id, TaskRow>, CycleError> {
         let Cycle { tools, options, .. } = *self.cycle;
         if ids.is_empty() {
@@ -250,20 +255,21 @@ impl Batch<'_> {
         }
         let rows = still_selected(tools, options, self.conditions, ids, fields)?;
         for id in ids.iter().filter(|id| !rows.contains_key(id)) {
-            ends.insert(*id, End::Skipped(Skipped::Used));
+            self.ends.insert(*id, End::Skipped(Skipped::Used));
         }
         Ok(rows)
     }
 
     /// Tells what happened to tasks.
-    fn report(&self, ends: &mut HashMap<Id, End>, ledger: &mut Ledger) {
+    fn report(&mut self) {
         let ttl = Some(Ttl::from_duration(self.cycle.options.threshold));
+        let tasks = &mut self.hands.ledger.tasks;
         for task in self.tasks {
-            let Some(end) = ends.remove(&task.id) else { continue };
+            let Some(end) = self.ends.remove(&task.id) else { continue };
             let age = Some(self.conditions.age(task.changed));
-            ledger.tasks.add(&task.id.to_string(), &end, age, ttl, self.cycle.observer);
+            tasks.add(&task.id.to_string(), &end, age, ttl, self.cycle.observer);
             if let End::Kept(KeptReason::Refused) = &end {
-                ledger.tasks.note("the server keeps some tasks by its rules; see the warnings");
+                tasks.note("the server keeps some tasks by its rules; see the warnings");
             }
         }
     }
@@ -285,6 +291,17 @@ fn in_report(end: TaskEnd) -> End {
     }
 }
 
+/// What is left to do for deleted tasks.
+#[derive(Default)]
+pub(super) struct Rest {
+    /// Their files.
+    pub(super) files: Vec<(Id, Vec<TaskFile>)>,
+    /// Whether the server was told to delete them, too.
+    pub(super) is_told: bool,
+    /// Tasks whose folder may go as a whole.
+    pub(super) may_go_whole: HashSet<Id>,
+}
+
 /// Removes the files of deleted tasks, and writes down what became of them.
 ///
 /// # Errors
@@ -292,38 +309,32 @@ fn in_report(end: TaskEnd) -> End {
 pub(super) fn settle(
     cycle: &Cycle<'_>,
     surroundings: &Surroundings<'_>,
-    executor: &mut dyn Executor,
-    remover: &mut dyn Remover,
-    ledger: &mut Ledger,
-    files: Vec<(Id, Vec<TaskFile>)>,
-    is_told: bool,
-    may_go_whole: &HashSet<Id>,
+    hands: &mut Hands<'_>,
+    rest: Rest,
 ) -> Result<(), CycleError> {
-    let tasks: Vec<Id> = files.iter().map(|(task, _)| *task).collect();
+    let Rest { files, is_told, may_go_whole } = rest;
+    let mut by_task: BTreeMap<Id, Vec<FileEnd>> =
+        files.iter().map(|(task, _)| (*task, Vec::new())).collect();
     let flat =
         files.into_iter().flat_map(|(task, files)| files.into_iter().map(move |it| (task, it)));
-    let settled: Vec<Settled> = surroundings.settle(remover, flat.collect(), is_told)?;
-    let mut by_task: BTreeMap<Id, Vec<FileEnd>> =
-        tasks.iter().map(|task| (*task, Vec::new())).collect();
+    let settled: Vec<Settled> = surroundings.settle(hands.remover, flat.collect(), is_told)?;
     for (task, file, end) in settled {
-        ledger.files.add(&file.url, &end, None, None, cycle.observer);
+        hands.ledger.files.add(&file.url, &end, None, None, cycle.observer);
         by_task.entry(task).or_default().push(file);
     }
     // A folder goes as a whole if nothing in it stays, and nothing outside names it.
     let stays = |end: &FileEnd| !matches!(end.outcome, Ending::Removed | Ending::Gone);
-    let whole: Vec<Id> = by_task
-        .iter()
-        .filter(|(task, ends)| {
-            may_go_whole.contains(task)
-                && !surroundings.references.name_folder_of(**task)
-                && !ends.iter().any(stays)
-        })
-        .map(|(task, _)| *task)
-        .collect();
+    let is_whole = |task: &Id, ends: &[FileEnd]| {
+        may_go_whole.contains(task)
+            && !surroundings.references.name_folder_of(*task)
+            && !ends.iter().any(stays)
+    };
+    let whole = by_task.iter().filter(|(task, ends)| is_whole(task, ends));
+    let whole: Vec<Id> = whole.map(|(task, _)| *task).collect();
     if cycle.options.files == FilesMode::Mount && !whole.is_empty() {
-        for folder in remover.remove_folders(&whole)? {
+        for folder in hands.remover.remove_folders(&whole)? {
             (cycle.on_folder)(&folder);
         }
     }
-    executor.settled(by_task)
+    hands.executor.settled(by_task)
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::error::CycleError;
 use super::rows::Id;
-use super::select::Selected;
+use super::selected::Selected;
 use super::tools::Tools;
 
 /// Configurations are long, so pages of them are short.

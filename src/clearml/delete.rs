@@ -59,7 +59,7 @@ pub fn delete_many(
     match answer {
         Ok(Deletion { succeeded, failed }) => {
             let mut ends = HashMap::new();
-            for task in succeeded.into_iter().filter(|task| task.deleted != Some(false)) {
+            for task in succeeded.into_iter().filter(|task| task.is_done != Some(false)) {
                 ends.insert(task.id, TaskEnd::Deleted(files_of(task)));
             }
             for task in failed {
@@ -84,14 +84,14 @@ pub fn delete_many(
 
 /// The files that the server tells of.
 fn files_of(task: Deleted) -> Vec<TaskFile> {
-    let DeletedUrls { model_urls, artifact_urls, event_urls } = task.urls.unwrap_or_default();
+    let DeletedUrls { models, artifacts, events } = task.urls.unwrap_or_default();
     let of = |urls: Option<Vec<String>>, kind| {
         let urls = urls.unwrap_or_default().into_iter().filter(|url| !url.is_empty());
         urls.map(move |url| TaskFile { url, kind })
     };
-    of(artifact_urls, Kind::Artifact)
-        .chain(of(model_urls, Kind::Model))
-        .chain(of(event_urls, Kind::Event))
+    of(artifacts, Kind::Artifact)
+        .chain(of(models, Kind::Model))
+        .chain(of(events, Kind::Event))
         .collect()
 }
 

@@ -33,12 +33,11 @@ impl Surroundings<'_> {
         let named = self.env("CLEARML_CONFIG_FILE");
         let mut conf = Conf::default();
         let mut found = Vec::new();
-        let paths = match &named {
-            Some((path, _)) => vec![self.expanded(path)],
-            None => {
-                let names = ["trains.conf", "clearml.conf"];
-                self.home.iter().flat_map(|home| names.map(|name| home.join(name))).collect()
-            }
+        let in_home = ["trains.conf", "clearml.conf"];
+        let paths: Vec<PathBuf> = if let Some((path, _)) = &named {
+            vec![self.expanded(path)]
+        } else {
+            self.home.iter().flat_map(|home| in_home.map(|name| home.join(name))).collect()
         };
         for path in paths {
             match (self.read)(&path)? {

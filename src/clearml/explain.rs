@@ -65,46 +65,41 @@ fn explain_one(
     task: &str,
     rows: &HashMap<Id, TaskRow>,
 ) -> Result<Explanation, CycleError> {
-    let mut answer = Explanation {
+    let stays = |row: Option<&TaskRow>, verdict: String| Explanation {
         task: task.to_owned(),
-        status: None,
-        changed: None,
+        status: row.and_then(|row| row.status.clone()),
+        changed: row.and_then(|row| super::time::parse(row.status_changed.as_deref()?)),
         would_delete: false,
-        verdict: String::new(),
+        verdict,
         files: Vec::new(),
     };
     let Some(id) = Id::parse(task) else {
-        answer.verdict = "never touched: an id of a task has 32 hexadecimal digits".to_owned();
-        return Ok(answer);
+        let why = "never touched: an id of a task has 32 hexadecimal digits";
+        return Ok(stays(None, why.to_owned()));
     };
     let Some(row) = rows.get(&id) else {
-        answer.verdict = "the server has no such task".to_owned();
-        return Ok(answer);
+        return Ok(stays(None, "the server has no such task".to_owned()));
     };
-    answer.status.clone_from(&row.status);
-    answer.changed = row.status_changed.as_deref().and_then(super::time::parse);
+    let kept = |why: &str| Ok(stays(Some(row), format!("a cleanup would keep it: {why}")));
     let selected = match conditions.judge(row, options) {
         Err(CycleError::Untrusted(_)) => {
-            answer.verdict = format!("a cleanup would keep it: {}", conditions.why_not(row));
-            return Ok(answer);
+            return kept(&conditions.why_not(row));
         }
         Err(error) => return Err(error),
         Ok(Verdict::Ends(end, _)) => {
-            answer.verdict = format!("a cleanup would keep it: {}", super::ledger::in_words(&end));
-            return Ok(answer);
+            return kept(&super::ledger::in_words(&end));
         }
         Ok(Verdict::Selected(selected)) => selected,
     };
     let needed = super::datasets::needed(tools, &[selected])?;
     if needed.contains(&id) && !options.overrides.dataset_parents {
-        answer.verdict =
-            "a cleanup would keep it: another version of the dataset is made from it".to_owned();
-        return Ok(answer);
+        return kept("another version of the dataset is made from it");
     }
-    answer.would_delete = true;
-    answer.verdict = "a cleanup would delete it".to_owned();
-    answer.files = files(tools, options, id, row)?;
-    Ok(answer)
+    Ok(Explanation {
+        would_delete: true,
+        files: files(tools, options, id, row)?,
+        ..stays(Some(row), "a cleanup would delete it".to_owned())
+    })
 }
 
 /// The files of a task, and which of them would stay.

@@ -38,7 +38,7 @@ pub struct HttpRemover {
 /// The answer of `/delete_many`.
 #[derive(Deserialize)]
 struct Answer {
-    deleted: HashMap<String, serde::de::IgnoredAny>,
+    deleted: HashMap<String, serde_json::Value>,
     #[serde(default)]
     errors: HashMap<String, Vec<String>>,
 }

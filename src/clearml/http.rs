@@ -136,6 +136,7 @@ fn system_certificates() -> RootCerts {
 }
 
 /// An error without the system's numbers.
+#[expect(clippy::wildcard_enum_match_arm, reason = "ureq adds errors")]
 fn in_words(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(_) => "there is no complete answer in time".to_owned(),

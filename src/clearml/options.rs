@@ -25,6 +25,7 @@ pub enum Stores {
 }
 
 /// Whether what a guard protects is deleted all the same.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Overrides {
     /// Published tasks.

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::error::CycleError;
 use super::options::{FilesMode, Options};
 use super::rows::{Id, Models, Tasks};
-use super::select::hash;
+use super::selected::hash;
 use super::tools::{PAGE, Tools};
 use super::urls::{Place, folders_of, normal, place_of};
 
@@ -74,8 +74,8 @@ impl References {
         let query = json!({"order_by": ["id"], "only_fields": ["id", "uri", "task"]});
         let mut known = HashSet::new();
         tools.pages("models.get_all", &query, PAGE, |page: Models| {
-            let (rows, mut new) = (page.models.len(), 0);
-            for model in page.models {
+            let (rows, mut new) = (page.rows.len(), 0);
+            for model in page.rows {
                 let task = model.task.as_deref().and_then(Id::parse);
                 let folders = self.folders_in(model.uri.as_deref().unwrap_or_default());
                 new += usize::from(known.insert(model.id));
@@ -141,12 +141,12 @@ impl References {
             |part| json!({"uri": part, "only_fields": ["id", "uri"], "page": 0, "page_size": PAGE}),
         )?;
         for (part, answer) in answers {
-            if answer.models.len() >= PAGE {
+            if answer.rows.len() >= PAGE {
                 // Some rows may be missing, so it is not known who names what.
                 shared.extend(part);
                 continue;
             }
-            let others = answer.models.into_iter().filter(|model| !doomed.contains(&model.id));
+            let others = answer.rows.into_iter().filter(|model| !doomed.contains(&model.id));
             shared.extend(others.filter_map(|model| model.uri));
         }
         let ids: Vec<Id> = hosts.keys().copied().filter(|id| !selected.contains(id)).collect();

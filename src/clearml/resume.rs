@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::cycle::{BATCH, Cycle, Executor, settle};
+use super::cycle::{BATCH, Cycle, Executor, Hands, Rest, settle};
 use super::delete::{TaskEnd, probe};
 use super::error::{ApiError, CycleError};
 use super::executor::Real;
@@ -17,13 +17,6 @@ use super::rows::Id;
 
 /// A deletion that was begun this long ago is not under way any more.
 const FORGOTTEN_AFTER: i64 = 86_400;
-
-/// What is left of one task.
-struct Rest {
-    task: Id,
-    files: Vec<TaskFile>,
-    is_told: bool,
-}
 
 impl Cycle<'_> {
     /// Finishes the journal. Failed files are tried again.
@@ -76,7 +69,8 @@ impl Cycle<'_> {
         ledger: &mut Ledger,
     ) -> Result<(), CycleError> {
         let gone = self.find_gone(batch, real)?;
-        let mut rests = Vec::new();
+        // Which models of them stay is not known any more, so no folder goes as a whole.
+        let mut rests = [false, true].map(|is_told| Rest { is_told, ..Rest::default() });
         for (task, stage) in batch.iter().filter(|(task, _)| gone.contains(task)) {
             let left = real.journal.files_of(*task).map_err(CycleError::Journal)?;
             let failed = left.tried.into_iter().filter(|end| end.outcome == Ending::Failed);
@@ -87,17 +81,12 @@ impl Cycle<'_> {
                     left.files.into_iter().chain(failed).collect()
                 }
             };
-            rests.push(Rest { task: *task, files, is_told: left.is_told });
+            rests[usize::from(left.is_told)].files.push((*task, files));
         }
-        for is_told in [false, true] {
-            let part = rests.extract_if(.., |rest| rest.is_told == is_told);
-            let files: Vec<(Id, Vec<TaskFile>)> =
-                part.map(|rest| (rest.task, rest.files)).collect();
-            if !files.is_empty() {
-                // Which models of them stay is not known any more, so no folder goes as a whole.
-                let whole = HashSet::new();
-                settle(self, surroundings, real, remover, ledger, files, is_told, &whole)?;
-            }
+        for rest in rests.into_iter().filter(|rest| !rest.files.is_empty()) {
+            let mut hands =
+                Hands { executor: &mut *real, remover: &mut *remover, ledger: &mut *ledger };
+            settle(self, surroundings, &mut hands, rest)?;
         }
         Ok(())
     }

@@ -129,7 +129,8 @@ pub(super) struct TaskModel {
 /// The answer of `models.get_all`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Models {
-    pub(super) models: Vec<ModelRow>,
+    #[serde(rename = "models")]
+    pub(super) rows: Vec<ModelRow>,
 }
 
 /// A model.
@@ -147,7 +148,8 @@ pub(super) struct ModelRow {
 /// The answer of `events.get_task_events`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Events {
-    pub(super) events: Vec<EventRow>,
+    #[serde(rename = "events")]
+    pub(super) rows: Vec<EventRow>,
     #[serde(default)]
     pub(super) total: Option<u64>,
     #[serde(default)]
@@ -178,8 +180,8 @@ pub(super) struct Deletion {
 #[derive(Debug, Deserialize)]
 pub(super) struct Deleted {
     pub(super) id: Id,
-    #[serde(default)]
-    pub(super) deleted: Option<bool>,
+    #[serde(default, rename = "deleted")]
+    pub(super) is_done: Option<bool>,
     #[serde(default)]
     pub(super) urls: Option<DeletedUrls>,
 }
@@ -187,12 +189,12 @@ pub(super) struct Deleted {
 /// Files that the server knows of.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct DeletedUrls {
-    #[serde(default)]
-    pub(super) model_urls: Option<Vec<String>>,
-    #[serde(default)]
-    pub(super) artifact_urls: Option<Vec<String>>,
-    #[serde(default)]
-    pub(super) event_urls: Option<Vec<String>>,
+    #[serde(default, rename = "model_urls")]
+    pub(super) models: Option<Vec<String>>,
+    #[serde(default, rename = "artifact_urls")]
+    pub(super) artifacts: Option<Vec<String>>,
+    #[serde(default, rename = "event_urls")]
+    pub(super) events: Option<Vec<String>>,
 }
 
 /// A task that is not deleted.

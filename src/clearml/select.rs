@@ -12,6 +12,7 @@ use super::error::CycleError;
 use super::ledger::{End, ZoneLedger};
 use super::options::Options;
 use super::rows::{Id, TaskRow, Tasks};
+use super::selected::{Selected, hash};
 use super::time;
 use super::token::ApiVersion;
 use super::tools::{PAGE, Tools};
@@ -33,18 +34,6 @@ pub struct Conditions {
     pub now: Moment,
     query: Value,
     filters: super::options::Filters,
-}
-
-/// A task that was selected.
-#[derive(Debug, Clone, Copy)]
-pub struct Selected {
-    /// The task.
-    pub id: Id,
-    /// When its status changed last.
-    pub changed: Moment,
-    pub(super) is_dataset: bool,
-    pub(super) is_pipeline: bool,
-    project: u64,
 }
 
 /// What a row says about a task.
@@ -374,12 +363,4 @@ fn projects(tools: &Tools, wanted: &[String]) -> Result<Vec<String>, CycleError>
         ids.extend(found.into_iter().map(|project| project.id));
     }
     Ok(ids)
-}
-
-/// A number for a text, the same in one process.
-pub(super) fn hash(bytes: impl AsRef<[u8]>) -> u64 {
-    use std::hash::{DefaultHasher, Hasher};
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes.as_ref());
-    hasher.finish()
 }

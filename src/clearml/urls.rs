@@ -4,6 +4,7 @@
 //! file server's disk.
 
 use std::ffi::OsStr;
+use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -89,7 +90,7 @@ pub fn encoded(path: &[u8]) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(byte) {
             text.push(char::from(*byte));
         } else {
-            text.push_str(&format!("%{byte:02X}"));
+            let _ = write!(text, "%{byte:02X}");
         }
     }
     text
@@ -173,10 +174,8 @@ mod tests {
         let id = Id::parse(ID).unwrap();
         assert_eq!(folders_of(path.as_bytes()), (vec![id], 3));
         assert_eq!(folders_of(b"a/b"), (vec![], 2));
-        let spelled = [
-            format!("http://f:8081/{}", path),
-            format!("http://f:8081/{path}").replace("x", "%78"),
-        ];
+        let spelled =
+            [format!("http://f:8081/{path}"), format!("http://f:8081/{path}").replace('x', "%78")];
         let files = ["http://f:8081".to_owned()];
         assert_eq!(normal(&spelled[0], &files), normal(&spelled[1], &files));
     }

@@ -2,15 +2,17 @@
 //!
 //! It must not check values: it defines the commands, and says which one was typed.
 
-use std::ffi::OsString;
-
 use clap::{Arg, ArgMatches, Command as Definition};
 
-use super::{Args, Command, Look, flags, sweep, texts, verbosity, with_settings};
-use crate::config::settings::{Setting, Use};
+use super::options::{Look, sweep, with_settings};
+use super::texts;
+use crate::config::settings::Use;
 
 /// The name of the script that this replaces.
 pub(super) const SCRIPT: &str = "cleanup_service";
+
+/// The key of the setting that it has under its name.
+pub(super) const COMPAT: &str = "clearml_compat_output";
 
 /// What to do with ClearML.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,19 +38,6 @@ pub enum JournalAction {
     Retry,
     /// Forget files that nobody deletes.
     Forget,
-}
-
-/// The names that the parameters of the script have on its own, and in the web interface.
-pub(super) fn other_names(setting: &Setting) -> Vec<String> {
-    const PARAMETERS: [&str; 5] = [
-        "delete_threshold_days",
-        "archived_age_cleanup_in_days",
-        "cleanup_period_in_days",
-        "force_delete",
-        "run_as_service",
-    ];
-    let name = setting.key_in_table().filter(|name| PARAMETERS.contains(name));
-    name.map(|name| vec![name.to_owned(), format!("General/{name}")]).unwrap_or_default()
 }
 
 /// All commands of `sweeper clearml`.
@@ -91,18 +80,13 @@ fn serve(name: &'static str, look: Look) -> Definition {
     sweep(name, texts::CLEARML_SERVE, Use::ClearmlServe, look).after_help(texts::CLEARML_CODES)
 }
 
-/// Reads the command line under the name of the script.
-pub(super) fn parse_as_script(args: Vec<OsString>) -> Result<Args, clap::Error> {
-    let command = serve(SCRIPT, Look::Help).bin_name(SCRIPT).version(env!("CARGO_PKG_VERSION"));
-    let matches = command.try_get_matches_from(args)?;
-    let mut flags = flags(&matches);
-    // The script prints its own lines.
-    flags.insert("clearml_compat_output", vec![String::new()]);
-    Ok(Args { command: Command::Clearml(Clearml::Serve), flags, verbosity: verbosity(&matches) })
+/// The command line under the name of the script.
+pub(super) fn script(look: Look) -> Definition {
+    serve(SCRIPT, look).bin_name(SCRIPT).version(env!("CARGO_PKG_VERSION"))
 }
 
-/// Which command was typed.
-pub(super) fn read(matches: &ArgMatches) -> Args {
+/// Which command was typed, and its arguments.
+pub(super) fn read(matches: &ArgMatches) -> (Clearml, &ArgMatches) {
     let (name, matches) = matches.subcommand().unwrap_or(("", matches));
     let command = match name {
         "serve" => Clearml::Serve,
@@ -119,6 +103,5 @@ pub(super) fn read(matches: &ArgMatches) -> Args {
         ),
         _ => Clearml::Run,
     };
-    let (flags, verbosity) = (flags(matches), verbosity(matches));
-    Args { command: Command::Clearml(command), flags, verbosity }
+    (command, matches)
 }

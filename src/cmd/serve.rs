@@ -6,8 +6,8 @@ use std::cell::RefCell;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
 
+use super::around::{calls, notify, reading, show};
 use super::clearml::serve;
 use super::pass::{
     PassRequest, exclusive_if_running, locks, open_root, sharing, sweep, takes_exclusive_lock,
@@ -20,12 +20,10 @@ use crate::os::{clock, signals};
 use crate::protocol::ExitCode;
 use crate::rules::{Zone, ZoneName};
 use crate::service::health::Health;
-use crate::service::http::{self, Site};
 use crate::service::metrics::Metrics;
 use crate::service::notify::Notify;
-use crate::service::scheduler::{Reading, Schedule, Scheduler};
-use crate::service::{self, Call, PassEnd, Service};
-use crate::units;
+use crate::service::scheduler::{Schedule, Scheduler};
+use crate::service::{PassEnd, Service};
 
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
@@ -61,31 +59,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let scheduler = begin();
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
-    let pass = |zones: &[ZoneName]| {
-        let config = config.borrow();
-        let (cleanup, zones): (Vec<ZoneName>, Vec<ZoneName>) =
-            zones.iter().cloned().partition(|zone| *zone == serve::task_zone());
-        let sweep = || {
-            let end = one_pass(&config, &zones, verbosity, &stop, &metrics);
-            end.unwrap_or_else(|refusal| {
-                tracing::error!("the pass did not start: {refusal}");
-                PassEnd::not_started(&zones, &refusal.to_string(), clock::now())
-            })
-        };
-        let swept = (!zones.is_empty()).then(sweep);
-        let is_stopped = swept.as_ref().is_some_and(|end| end.is_stopped);
-        let clearml = config.clearml.as_ref().ok().filter(|_| !cleanup.is_empty() && !is_stopped);
-        let cleaned = clearml.map(|options| {
-            let result = serve::one(&config, options, verbosity, &stop);
-            serve::end_of(result, options, &metrics)
-        });
-        match (swept, cleaned) {
-            (Some(swept), Some(cleaned)) => swept.and(cleaned),
-            (swept, cleaned) => swept
-                .or(cleaned)
-                .unwrap_or_else(|| PassEnd::not_started(&[], "nothing is due", clock::now())),
-        }
-    };
+    let pass = |due: &[ZoneName]| both(&config.borrow(), due, verbosity, &stop, &metrics);
     let reload = || {
         let (new, mut schedule) =
             reload(raw, &options, &root).map_err(|error| error.to_string())?;
@@ -100,6 +74,37 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         .run(reading, pass, reload);
     drop(exclusive);
     Ok(code)
+}
+
+/// A pass over the zones that are due, and then the cleanup of ClearML, if that is due.
+fn both(
+    config: &Config,
+    due: &[ZoneName],
+    verbosity: Verbosity,
+    stop: &Arc<AtomicBool>,
+    metrics: &Metrics,
+) -> PassEnd {
+    let (cleanup, zones): (Vec<ZoneName>, Vec<ZoneName>) =
+        due.iter().cloned().partition(|zone| *zone == serve::task_zone());
+    let sweep = || {
+        one_pass(config, &zones, verbosity, stop, metrics).unwrap_or_else(|refusal| {
+            tracing::error!("the pass did not start: {refusal}");
+            PassEnd::not_started(&zones, &refusal.to_string(), clock::now())
+        })
+    };
+    let swept = (!zones.is_empty()).then(sweep);
+    let is_stopped = swept.as_ref().is_some_and(|end| end.is_stopped);
+    let clearml = config.clearml.as_ref().ok().filter(|_| !cleanup.is_empty() && !is_stopped);
+    let cleaned = clearml.map(|options| {
+        let result = serve::one(config, options, verbosity, stop);
+        serve::end_of(result, options, metrics)
+    });
+    match (swept, cleaned) {
+        (Some(swept), Some(cleaned)) => swept.and(cleaned),
+        (swept, cleaned) => swept
+            .or(cleaned)
+            .unwrap_or_else(|| PassEnd::not_started(&[], "nothing is due", clock::now())),
+    }
 }
 
 /// The settings of ClearML's cleanup, if the settings file has a table for it.
@@ -165,37 +170,6 @@ fn listen(
     })
 }
 
-/// Serves the metrics and the health of a service, if it is to listen. `measure` is called before they are shown.
-pub(super) fn show(
-    options: &ServiceConfig,
-    metrics: &Arc<Metrics>,
-    health: &Arc<Health>,
-    measure: impl Fn() + Send + Sync + 'static,
-) -> Result<(), Refusal> {
-    let Some(address) = options.listen else { return Ok(()) };
-    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
-    let page = move |path: &str| service::page(path, &metrics, &health, clock::now());
-    let site = Site { measure, measured: service::MEASURED, page };
-    let address = http::listen(address, site).map_err(Refusal::Start)?;
-    service::log(&format!("listening on http://{address}/metrics and http://{address}/healthz"));
-    Ok(())
-}
-
-/// The connection to systemd.
-pub(super) fn notify(options: &ServiceConfig, health: &Arc<Health>) -> Result<Notify, Refusal> {
-    let connect = || Notify::connect(options.notify_socket.as_deref());
-    let notify = connect().unwrap_or_else(|error| {
-        let error = units::error(&error);
-        tracing::warn!("NOTIFY_SOCKET cannot be used, so systemd is not notified: {error}");
-        Notify::default()
-    });
-    if let (Some(limit), Ok(watchdog)) = (options.watchdog, connect()) {
-        let health = Arc::clone(health);
-        watchdog.feed_watchdog(limit, move || health.is_alive()).map_err(Refusal::Start)?;
-    }
-    Ok(notify)
-}
-
 /// The lock of the one service of a data root. Another one waits until it ends, or exits, as its settings say.
 fn exclusive(
     config: &Config,
@@ -224,23 +198,4 @@ fn exclusive(
         Err(_) if if_running == IfRunning::Share => Ok(ExclusiveLock::none()),
         taken => taken,
     }
-}
-
-/// Both clocks of a service.
-pub(super) fn reading() -> Reading {
-    Reading { wall: clock::now(), steady: clock::steady() }
-}
-
-/// What signals ask of the service. The flag that stops a pass is set beside this.
-pub(super) fn calls() -> Result<Receiver<Call>, Refusal> {
-    let (call, calls) = mpsc::channel();
-    let pass_on = move |signal| {
-        // No one listens once the service has ended.
-        let _ = call.send(match signal {
-            signals::Signal::Hangup => Call::Reload,
-            signals::Signal::Terminate => Call::Stop,
-        });
-    };
-    signals::listen(pass_on).map_err(Refusal::Start)?;
-    Ok(calls)
 }

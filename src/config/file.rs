@@ -161,11 +161,10 @@ impl Reader<'_> {
                 let why = format!("clearml has no setting {name:?}; did you mean {closest}?");
                 return Err(fail(self.path, Some(line), why));
             };
-            let field = match value.get_ref() {
-                DeValue::Float(number) => {
-                    Field { line, texts: vec![number.as_str().replace('_', "")] }
-                }
-                other => self.field(setting, line, other)?,
+            let field = if let DeValue::Float(number) = value.get_ref() {
+                Field { line, texts: vec![number.as_str().replace('_', "")] }
+            } else {
+                self.field(setting, line, value.get_ref())?
             };
             settings.values.insert(setting.key, field);
         }

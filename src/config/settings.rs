@@ -3,11 +3,11 @@
 //!
 //! It must not read or check a value.
 
+mod all;
 mod clearml;
 mod table;
 
-use clearml::CLEARML;
-use table::SETTINGS;
+pub use all::all;
 
 /// What a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +20,6 @@ pub enum Takes {
     Many(&'static str),
     /// Nothing, which means on, or `=true` or `=false`.
     OnOff,
-}
-
-/// Every setting, in the order of the help.
-pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
-    SETTINGS.iter().chain(&CLEARML)
 }
 
 /// The commands that take settings.
@@ -74,11 +69,6 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The setting with this key.
-    pub fn find(key: &str) -> Option<&'static Self> {
-        all().find(|setting| setting.key == key)
-    }
-
     /// The name of its flag, without the dashes before it.
     pub fn long(&self) -> String {
         self.key_in_table().unwrap_or(self.key).replace('_', "-")

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{now, stop_flag, tools};
+use super::connect::{now, stop_flag, tools};
 use crate::clearml::error::CycleError;
 use crate::clearml::explain::{Explanation, explain};
 use crate::clearml::select::Conditions;

@@ -6,8 +6,8 @@ use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
+use super::connect::stop_flag;
 use super::pass::{CleanupRequest, cleanup};
-use super::stop_flag;
 use crate::clearml::journal::{Ending, FileEnd, Journal, Stage};
 use crate::cli::JournalAction;
 use crate::cmd::{Refusal, printed};

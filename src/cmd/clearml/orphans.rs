@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::pass::{reason, with_seams};
+use super::connect::{now, stop_flag, tools};
+use super::pass::{Work, reason, with_seams};
 use super::place::{Place, Seams, at_once};
-use super::{now, stop_flag, tools};
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::files::Removal;
 use crate::clearml::ledger::{End, ORPHANS, ZoneLedger};
@@ -22,9 +22,8 @@ use crate::clearml::orphans::{self, BATCH, Orphans};
 use crate::clearml::rows::Id;
 use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
-use crate::cmd::pass::{detail, probe};
+use crate::cmd::pass::detail;
 use crate::config::{ClearmlConfig, Config, ConfigError, Verbosity};
-use crate::dispose::{DryRun, Unlink};
 use crate::protocol::{
     Disposer, ExitCode, Failure, Found, Observer, RunInfo, RunMode, StopReason, Summary,
     ZoneSummary,
@@ -80,33 +79,40 @@ pub(super) fn sweep(
     let place = Place::open(config, path, ORPHANS)?;
     let zone = Arc::new(at_once(ORPHANS, EntryKind::Tree, Expiry::After(options.grace)));
     let mut ledger = ZoneLedger::new(ORPHANS, &path.to_string_lossy());
-    let now = now(config);
-    let end = with_seams(config, stop, &mut |control, notes, inspector| {
-        let locks = crate::lock::Backend::flock();
-        if config.dry_run {
-            let disposer = &DryRun::new(control);
-            let seams = Seams { control, notes, disposer, inspector, locks: &locks, now };
-            Search { tools, options, place: &place, zone: &zone, seams, observer }.run(&mut ledger)
-        } else {
-            let disposer = &Unlink::new(control, notes, probe(config.in_use));
-            let seams = Seams { control, notes, disposer, inspector, locks: &locks, now };
-            Search { tools, options, place: &place, zone: &zone, seams, observer }.run(&mut ledger)
-        }
-    });
+    let work = Search { tools, options, place: &place, zone: &zone, observer, ledger: &mut ledger };
+    let end = with_seams(config, stop, now(config), work);
     let stopped = reason(end, &mut ledger)?;
     Ok((ledger.into_summary(), stopped))
 }
 
-struct Search<'a, D> {
+/// What is searched, and who is told.
+struct Search<'a> {
     tools: &'a Tools,
     options: &'a ClearmlConfig,
     place: &'a Place,
     zone: &'a Arc<Zone>,
-    seams: Seams<'a, D>,
     observer: &'a dyn Observer,
+    ledger: &'a mut ZoneLedger,
 }
 
-impl<D: Disposer> Search<'_, D> {
+impl Work for Search<'_> {
+    fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError> {
+        let Search { tools, options, place, zone, observer, ledger } = self;
+        Sweep { tools, options, place, zone, observer, seams }.run(ledger)
+    }
+}
+
+/// The search with the means to remove.
+struct Sweep<'a, D> {
+    tools: &'a Tools,
+    options: &'a ClearmlConfig,
+    place: &'a Place,
+    zone: &'a Arc<Zone>,
+    observer: &'a dyn Observer,
+    seams: Seams<'a, D>,
+}
+
+impl<D: Disposer> Sweep<'_, D> {
     fn run(&self, ledger: &mut ZoneLedger) -> Result<Option<StopReason>, CycleError> {
         let mut ids = HashSet::new();
         let mut take = |id, _| {

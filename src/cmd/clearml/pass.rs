@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::connect::{now, tools};
 use super::mount::{Mounts, Removers};
 use super::place::Seams;
-use super::{now, tools};
 use crate::clearml::cycle::Cycle;
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::{Look, Real};
@@ -167,42 +167,20 @@ impl<O: Observer> Part<'_, O> {
         })?;
         let company = self.tools.company()?;
         journal.begin(&self.tools.client.server().api, &company).map_err(CycleError::Journal)?;
-        let mut http = HttpRemover::default();
-        let CleanupRequest { config, stop, .. } = *self.request;
-        let end = with_seams(config, stop, &mut |control, notes, inspector| {
-            let unlink = Unlink::new(control, notes, probe(self.request.config.in_use));
-            let seams = self.seams(control, notes, inspector, &unlink);
-            let mut removers = Removers { mounts: self.mounts, seams, rest: &mut http };
-            let mut real = Real { journal: &mut journal, now: self.now };
-            self.with_cycle(&mut |cycle| {
-                cycle.resume(&mut real, &mut removers, ledger)?;
-                if is_retry { Ok(None) } else { cycle.run(&mut real, &mut removers, ledger) }
-            })
-        });
+        let work = Cleaning { part: self, journal: Some(&mut journal), is_retry, ledger };
+        let end = self.carry_out(work);
         let compacted = journal.compact().map_err(CycleError::Journal);
         let stopped = end?;
         compacted.map(|()| stopped)
     }
 
     fn dry_run(&self, ledger: &mut Ledger) -> Result<Option<StopReason>, CycleError> {
-        let mut http = HttpLook;
-        let CleanupRequest { config, stop, .. } = *self.request;
-        with_seams(config, stop, &mut |control, notes, inspector| {
-            let dry_run = DryRun::new(control);
-            let seams = self.seams(control, notes, inspector, &dry_run);
-            let mut removers = Removers { mounts: self.mounts, seams, rest: &mut http };
-            self.with_cycle(&mut |cycle| cycle.run(&mut Look, &mut removers, ledger))
-        })
+        self.carry_out(Cleaning { part: self, journal: None, is_retry: false, ledger })
     }
 
-    fn seams<'s, D: Disposer>(
-        &self,
-        control: &'s PassControl<'s>,
-        notes: &'s Notes,
-        inspector: &'s FileInspector<'s, PassControl<'s>>,
-        disposer: &'s D,
-    ) -> Seams<'s, D> {
-        Seams { control, notes, disposer, inspector, locks: &FLOCK, now: self.now }
+    fn carry_out(&self, work: impl Work) -> Result<Option<StopReason>, CycleError> {
+        let CleanupRequest { config, stop, .. } = *self.request;
+        with_seams(config, stop, self.now, work)
     }
 
     fn with_cycle<R>(&self, run: &mut dyn FnMut(&Cycle<'_>) -> R) -> R {
@@ -226,21 +204,60 @@ impl<O: Observer> Part<'_, O> {
     }
 }
 
-/// Makes what removals from a mounted directory need, besides the disposer.
-pub(super) fn with_seams<R>(
-    config: &Config,
-    stop: &Arc<AtomicBool>,
-    run: &mut dyn FnMut(&PassControl<'_>, &Notes, &FileInspector<'_, PassControl<'_>>) -> R,
-) -> R {
-    let limits = Limits::new(Arc::clone(stop), u64::MAX, None);
-    let (workers, notes) = (Workers::one(), Notes::default());
-    let control = PassControl { limits: &limits, workers: &workers };
-    let inspector = FileInspector::new(&control, &notes, probe(config.in_use));
-    run(&control, &notes, &inspector)
+/// A cleanup with a journal, or without one a dry run.
+struct Cleaning<'a, O> {
+    part: &'a Part<'a, O>,
+    journal: Option<&'a mut Journal>,
+    is_retry: bool,
+    ledger: &'a mut Ledger,
 }
 
-/// The lock on each file that is removed from a mounted directory.
-static FLOCK: std::sync::LazyLock<Backend> = std::sync::LazyLock::new(Backend::flock);
+impl<O: Observer> Work for Cleaning<'_, O> {
+    fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError> {
+        let Cleaning { part, journal, is_retry, ledger } = self;
+        let Some(journal) = journal else {
+            let mut removers = Removers { mounts: part.mounts, seams, rest: &mut HttpLook };
+            return part.with_cycle(&mut |cycle| cycle.run(&mut Look, &mut removers, ledger));
+        };
+        let mut http = HttpRemover::default();
+        let mut removers = Removers { mounts: part.mounts, seams, rest: &mut http };
+        let mut real = Real { journal, now: part.now };
+        part.with_cycle(&mut |cycle| {
+            cycle.resume(&mut real, &mut removers, ledger)?;
+            if is_retry { Ok(None) } else { cycle.run(&mut real, &mut removers, ledger) }
+        })
+    }
+}
+
+/// What is done with the means to remove from mounted directories.
+pub(super) trait Work {
+    /// Does it.
+    ///
+    /// # Errors
+    /// As a cleanup.
+    fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError>;
+}
+
+/// Does something with what removals from mounted directories need. Here it is decided whether they are real.
+pub(super) fn with_seams(
+    config: &Config,
+    stop: &Arc<AtomicBool>,
+    now: Moment,
+    work: impl Work,
+) -> Result<Option<StopReason>, CycleError> {
+    let limits = Limits::new(Arc::clone(stop), u64::MAX, None);
+    let (workers, notes, locks) = (Workers::one(), Notes::default(), Backend::flock());
+    let control = &PassControl { limits: &limits, workers: &workers };
+    let (notes, locks, probe) = (&notes, &locks, probe(config.in_use));
+    let inspector = &FileInspector::new(control, notes, probe);
+    if config.dry_run {
+        let disposer = &DryRun::new(control);
+        work.run(Seams { control, notes, disposer, inspector, locks, now })
+    } else {
+        let disposer = &Unlink::new(control, notes, probe);
+        work.run(Seams { control, notes, disposer, inspector, locks, now })
+    }
+}
 
 /// Prints a line of the script.
 pub(super) fn say(line: &str) {

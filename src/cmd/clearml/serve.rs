@@ -7,11 +7,12 @@ use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::connect::{stop_flag, tools};
+use super::orphans;
 pub(in crate::cmd) use super::pass::task_zone;
 use super::pass::{Cleanup, CleanupRequest, cleanup, say};
-use super::{orphans, stop_flag, tools};
 use crate::clearml::ledger::{FILES, ORPHANS};
-use crate::cmd::serve::{calls, notify, reading, show};
+use crate::cmd::around::{calls, notify, reading, show};
 use crate::cmd::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, RawSettings, Verbosity};
 use crate::os::clock;

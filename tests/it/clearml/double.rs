@@ -129,6 +129,7 @@ impl Double {
     }
 
     /// Sets faults.
+    #[expect(clippy::needless_pass_by_value, reason = "it is made for this")]
     pub(super) fn faults(&self, faults: Value) {
         self.control("POST", "faults", &faults.to_string());
     }

@@ -128,7 +128,7 @@ fn a_file_server_without_delete_many_is_asked_for_each_file() {
             Double::new(json!({"tasks": [task("a", &[&url(&file)])], "fileserver": fileserver}));
         double.file(&file);
         let run = double.run(&[]);
-        run.exits(if has_delete { 0 } else { 1 });
+        run.exits(i32::from(!has_delete));
         assert_eq!(double.files_left().is_empty(), has_delete);
         if !has_delete {
             assert!(run.stdout.contains("--files mount"), "{}", run.stdout);

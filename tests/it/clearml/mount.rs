@@ -31,8 +31,8 @@ fn the_folders_of_deleted_tasks_go_at_any_depth_and_are_named() {
     }
     let run = mount(&double, &["--compat-output"]);
     let folder = double.path("files").join(format!("p/q/r/deep.{}", id("deep")));
-    let line = format!("Deleting Task id={} data folder {}", id("deep"), folder.display());
-    assert!(run.exits(0).stdout.lines().any(|it| it == line), "{}\n{}", run.stdout, run.stderr);
+    let expected = format!("Deleting Task id={} data folder {}", id("deep"), folder.display());
+    assert!(run.exits(0).stdout.lines().any(|it| it == expected), "{}\n{}", run.stdout, run.stderr);
     assert_eq!(double.files_left(), BTreeSet::from([live]));
     assert!(!double.path("files/p").exists(), "emptied folders go, up to the root");
     assert!(double.requests().iter().all(|request| request["host"] != "files"));

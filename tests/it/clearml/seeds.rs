@@ -1,5 +1,7 @@
 //! Records of a ClearML server, in the shapes of its API. Ages count back from [`NOW`].
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 
 use crate::world::NOW_SECS;
@@ -44,6 +46,7 @@ pub(super) fn task_of(name: &str, age: i64, artifacts: &[&str]) -> Value {
 }
 
 /// A record with other values in some fields.
+#[expect(clippy::needless_pass_by_value, reason = "it is made for this")]
 pub(super) fn with(mut record: Value, fields: Value) -> Value {
     for (key, value) in fields.as_object().unwrap() {
         record[key] = value.clone();
@@ -80,7 +83,7 @@ pub(super) fn url(path: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
             text.push(char::from(byte));
         } else {
-            text.push_str(&format!("%{byte:02X}"));
+            let _ = write!(text, "%{byte:02X}");
         }
     }
     text

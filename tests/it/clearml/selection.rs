@@ -104,11 +104,11 @@ fn a_live_task_is_never_deleted_though_the_server_returns_it() {
 fn all_of_250_and_of_1200_tasks_go_in_one_cleanup_also_among_120_that_stay() {
     for count in [250, 1200] {
         let double = Double::with_tasks(&many(count, |n| task(&format!("t{n}"), &[])));
-        assert_eq!(removed(&double.run(&[]).exits(0).json()), (count as u64, 0));
+        assert_eq!(removed(&double.run(&[]).exits(0).json()), (u64::try_from(count).unwrap(), 0));
         assert_eq!(double.left("tasks"), BTreeSet::new());
     }
     let double = Double::with_tasks(&many(370, |n| {
-        let plain = task_of(&format!("t{n}"), 40 * DAY + n as i64, &[]);
+        let plain = task_of(&format!("t{n}"), 40 * DAY + i64::try_from(n).unwrap(), &[]);
         if n % 3 == 0 && n < 360 { with(plain, json!({"status": "published"})) } else { plain }
     }));
     let report = double.run(&[]).exits(0).json();
@@ -191,7 +191,7 @@ fn filters_leave_out_other_tasks() {
 fn the_newest_of_each_project_stay_if_asked_for() {
     let in_project = |n: usize, project: &str| {
         with(
-            task_of(&format!("{project}{n}"), 40 * DAY + n as i64, &[]),
+            task_of(&format!("{project}{n}"), 40 * DAY + i64::try_from(n).unwrap(), &[]),
             json!({"project": id(project)}),
         )
     };
