@@ -1,9 +1,9 @@
 """The API server: paths, versions, who may call, and the envelope around each answer."""
 
+import itertools
 import json
 import re
 import urllib.parse
-import uuid
 from dataclasses import dataclass
 
 from errors import ApiError
@@ -17,6 +17,8 @@ from tasks import Tasks
 from web import Answer
 
 _PATH = re.compile(r"/(?:v(\d+\.?\d+)/)?([a-zA-Z_]\w*\.[a-zA-Z_]\w*)/?")
+# The ids of calls.
+_numbers = itertools.count(1)
 
 
 @dataclass
@@ -140,8 +142,8 @@ class Api:
 def envelope(code, subcode, message, data, endpoint, error_data=None):
     """An answer as the API server makes it."""
     meta = {
-        "id": uuid.uuid4().hex,
-        "trx": uuid.uuid4().hex,
+        "id": f"{next(_numbers):032x}",
+        "trx": f"{next(_numbers):032x}",
         "endpoint": endpoint,
         "result_code": code,
         "result_subcode": subcode,

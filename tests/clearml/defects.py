@@ -87,8 +87,9 @@ def _selection(to):
     to.task("hidden", [to.file("hidden/a.bin")], system_tags=["archived", "hidden"])
 
 
-def _places(to, local):
-    """Local paths, a file that refuses to go, and one that is gone already."""
+def _places(to, local, elsewhere):
+    """Local paths, another host, a file that refuses to go, and one that is gone already."""
+    to.task("elsewhere", [elsewhere])
     to.task("local-url", [f"file://{local}/url.bin"])
     to.task("local-path", [f"{local}/path.bin"])
     for name in ("url.bin", "path.bin"):
@@ -103,13 +104,17 @@ _REASON = {"text": "refused/a.bin", "reason": "Permission denied"}
 FAULTS += [{"match": "files:delete_many", "do": "refuse", **_REASON}]
 
 
-def build(files, local):
-    """The whole state. `local` is a directory of this machine, with files that artifacts name."""
+def build(files, local, elsewhere):
+    """The whole state.
+
+    `local` is a directory of this machine, and gets files that artifacts name. `elsewhere` is a URL of
+    another file server.
+    """
     to = Building(files)
     _events(to)
     _models(to)
     _references(to)
     _statuses(to)
     _selection(to)
-    _places(to, local)
+    _places(to, local, elsewhere)
     return seed.state(to.tasks, to.models, to.events)

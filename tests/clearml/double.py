@@ -53,10 +53,14 @@ class Double:
             return json.loads(json.dumps(self.store.as_json()))
 
     def stop(self):
+        """Ends both servers. An error of the double itself is raised here."""
         for server in (self.api, self.files):
             server.shutdown()
             server.server_close()
         self.log.close()
+        errors = self.api.errors + self.files.errors
+        if errors:
+            raise AssertionError("the double failed:\n" + "\n".join(errors))
 
     def _control(self, request):
         """The requests of the tests."""

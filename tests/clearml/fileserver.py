@@ -8,6 +8,7 @@ import email.policy
 import json
 import os
 import shutil
+import stat
 import urllib.parse
 from collections import defaultdict
 from pathlib import Path
@@ -107,25 +108,29 @@ class Fileserver:
             return _text(400, "files are missing")
         deleted, errors = {}, defaultdict(list)
         for given in files:
-            reason = self._remove(given, faults.get("refuse"))
+            path = urllib.parse.unquote_plus(given)
+            reason = self._remove(path, faults.get("refuse"))
             if reason == "":
-                deleted[given] = urllib.parse.unquote_plus(given)
+                deleted[given] = path
             else:
                 errors[reason].append(given)
         return _text(200, json.dumps({"deleted": deleted, "errors": errors}))
 
-    def _remove(self, given, refuse):
+    def _remove(self, path, refuse):
         """Removes a file or a whole directory. An empty text means done; else it is the reason why not."""
-        path = urllib.parse.unquote_plus(given)
         if refuse and refuse.get("text", "") in path:
             return refuse.get("reason", "Permission denied")
         if not path.strip("/"):
             return "Empty path not allowed"
         place = self._place(path)
-        if not place or not os.path.exists(place):
+        try:
+            kind = os.stat(place).st_mode if place else None
+        except OSError:
+            kind = None
+        if kind is None:
             return "Not found"
         try:
-            if os.path.isfile(place):
+            if stat.S_ISREG(kind):
                 os.unlink(place)
             else:
                 shutil.rmtree(place)

@@ -102,6 +102,9 @@ def _matches(name, patterns):
 
 def values_at(record, path):
     """All values at a path with dots. A list on the way stands for each of its items."""
+    if "." not in path:
+        value = record.get(path)
+        return value if isinstance(value, list) else [] if value is None else [value]
     found = [record]
     for part in path.split("."):
         below = []
@@ -208,15 +211,16 @@ def _ordered(rows, order):
         order = [*order, "id"]
     for key in reversed(order):
         name, is_down = key.lstrip("-"), key.startswith("-")
-        have = [row for row in rows if _first(row, name) is not None]
-        lack = [row for row in rows if _first(row, name) is None]
-        have.sort(key=lambda row: _comparable(_first(row, name)), reverse=is_down)
-        rows = have + lack
+        have, lack = [], []
+        for row in rows:
+            values = values_at(row, name)
+            if values:
+                have.append((_comparable(values[0]), row))
+            else:
+                lack.append(row)
+        have.sort(key=lambda pair: pair[0], reverse=is_down)
+        rows = [row for _, row in have] + lack
     return rows
-
-
-def _first(row, name):
-    return next(iter(values_at(row, name)), None)
 
 
 def _comparable(value):

@@ -12,6 +12,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import defects
 import seed
 from double import Double
 
@@ -111,12 +112,22 @@ class Place:
         self.files = seed.Files(self.dir / "files")
         self.files.root.mkdir()
         self.log = self.dir / "log"
-        self.double = None
+        self.double = self.other = None
         self.names = {}
 
     def start(self, state):
         self.names = {task["id"]: task["name"] for task in state["tasks"]}
         self.double = Double(state, self.files.root, self.log)
+
+    def start_with_defects(self):
+        """Starts with the state in which every defect shows, and another file server without a token."""
+        self.local = self.dir / "local"
+        self.local.mkdir()
+        self.other = Place()
+        self.other.start(seed.state(fileserver={"auth": False}))
+        url = self.other.files.add("elsewhere.bin").replace("{files}", self.other.double.files.url)
+        self.start(defects.build(self.files, self.local, url))
+        self.double.faults.set(defects.FAULTS)
 
     def run(self, python=PYTHON, sequence="task-delete", more=()):
         return Run(self, python, sequence, more)
@@ -127,4 +138,6 @@ class Place:
     def close(self):
         if self.double:
             self.double.stop()
+        if self.other:
+            self.other.close()
         self._directory.cleanup()

@@ -7,7 +7,6 @@ guard against one.
 
 import unittest
 
-import defects
 import running
 import seed
 
@@ -57,15 +56,14 @@ def setUpModule():
     running.need_sweeper()
 
 
-def world(case, files_and_state=None):
-    """A place with the state of all defects, or with another one."""
+def world(case, make=None):
+    """A place with the state of all defects, or with another one that is made with its files."""
     place = running.Place()
     case.addClassCleanup(place.close)
-    local = place.dir / "local"
-    local.mkdir()
-    make = files_and_state or (lambda files: defects.build(files, local))
-    place.start(make(place.files))
-    place.double.faults.set([] if files_and_state else defects.FAULTS)
+    if make:
+        place.start(make(place.files))
+    else:
+        place.start_with_defects()
     return place
 
 
@@ -107,8 +105,12 @@ class Defects(unittest.TestCase):
         self.assertEqual({name: ours[name] for name in both}, {name: sdk[name] for name in both})
 
     def test_local_paths_stay(self):
-        local = sorted(path.name for path in (self.place.dir / "local").iterdir())
+        local = sorted(path.name for path in self.place.local.iterdir())
         self.assertEqual(local, ["path.bin", "url.bin"])
+
+    def test_no_other_host_is_asked(self):
+        self.assertEqual(self.place.other.files.left(), ["elsewhere.bin"])
+        self.assertEqual(self.place.other.log.read_text(), "")
 
     def test_a_file_that_cannot_be_deleted_is_a_failure_and_named(self):
         self.assertEqual(self.ours.code, 1, self.ours.messages)

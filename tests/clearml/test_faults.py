@@ -1,6 +1,8 @@
 """Shows that each fault does what it says, and that something is deleted only when it says so."""
 
+import contextlib
 import http.client
+import io
 import json
 import threading
 import time
@@ -8,6 +10,7 @@ import unittest
 
 import seed
 from client import DoubleCase, send
+from double import Double
 from faults import KINDS
 
 
@@ -49,6 +52,14 @@ class When(FaultCase):
         for wrong in ([{"match": "x", "do": "nothing"}], [{"do": "close"}]):
             with self.assertRaises(ValueError):
                 self.double.faults.set(wrong)
+
+    def test_an_error_of_the_double_itself_is_taken_for_no_fault(self):
+        double = Double(seed.state(), self.files.root)
+        double.faults.set([{"match": "*", "do": "status"}])  # which status is missing
+        with contextlib.redirect_stderr(io.StringIO()), self.assertRaises(http.client.BadStatusLine):
+            send(double.api.url, "POST", "/server.info")
+        with self.assertRaisesRegex(AssertionError, "KeyError: 'status'"):
+            double.stop()
 
     def test_each_kind_has_a_test(self):
         names = " ".join(name for case in (Instead, Wire, Data) for name in dir(case))

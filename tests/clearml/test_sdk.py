@@ -4,12 +4,11 @@ Each defect of the old cleanup that lies in the SDK or in its sequence has a tes
 work against is not a double; where a defect does not show, the double is not faithful.
 """
 
+import json
 import unittest
 
-import defects
 import running
 import seed
-
 
 class Defects(unittest.TestCase):
     """One run over one state, in which each test looks at its own task."""
@@ -22,10 +21,7 @@ class Defects(unittest.TestCase):
         running.need_sdk(cls.python)
         place = running.Place()
         cls.addClassCleanup(place.close)
-        cls.local = place.dir / "local"
-        cls.local.mkdir()
-        place.start(defects.build(place.files, cls.local))
-        place.double.faults.set(defects.FAULTS)
+        place.start_with_defects()
         cls.place = place
         cls.run_ = place.run(cls.python)
 
@@ -68,9 +64,19 @@ class Defects(unittest.TestCase):
     def test_the_sdk_removes_local_paths_on_its_own_machine(self):
         self.assert_gone("local-url")
         self.assert_gone("local-path")
-        left = {path.name for path in self.local.iterdir()}
+        left = {path.name for path in self.place.local.iterdir()}
         # 1.7.0 looks for them in a folder of its working directory.
         self.assertEqual(left, {"url.bin", "path.bin"} if self.version == "1.7.0" else set())
+
+    def test_the_sdk_deletes_a_file_on_another_host(self):
+        self.assert_gone("elsewhere")
+        self.assertEqual(self.place.other.files.left(), [])
+
+    def test_the_sdk_sends_its_token_to_no_other_host(self):
+        lines = self.place.other.log.read_text().splitlines()
+        requests = [json.loads(line) for line in lines]
+        self.assertEqual([request["path"] for request in requests], ["/elsewhere.bin"])
+        self.assertEqual([request["authorization"] for request in requests], [False])
 
     def test_the_sdk_fails_on_an_image_without_a_url(self):
         self.assert_kept("no-url", "no-url/a.bin")

@@ -9,6 +9,7 @@ import json
 import socket
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field
 from http.client import responses
 from socketserver import StreamRequestHandler, ThreadingTCPServer
@@ -127,7 +128,8 @@ class Handler(StreamRequestHandler):
             return
         app = self.server.app
         faults = self.server.faults.take(app.names(request), request.text)
-        time.sleep(faults.get("slow", {}).get("seconds", 0))
+        if "slow" in faults:
+            time.sleep(faults["slow"]["seconds"])
         if "hang" in faults:
             self.server.log.add(app.host, request, None)
             time.sleep(faults["hang"].get("seconds", 3600))
@@ -213,6 +215,7 @@ class Server(ThreadingTCPServer):
     def __init__(self, app, faults, log, control, port=0):
         super().__init__(("127.0.0.1", port), Handler)
         self.app, self.faults, self.log, self.control = app, faults, log, control
+        self.errors = []
 
     @property
     def url(self):
@@ -221,3 +224,8 @@ class Server(ThreadingTCPServer):
     def start(self):
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         return self
+
+    def handle_error(self, request, client_address):
+        """Keeps what went wrong in the double itself, so that no test takes it for a fault on request."""
+        super().handle_error(request, client_address)
+        self.errors.append(traceback.format_exc())
