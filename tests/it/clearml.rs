@@ -11,4 +11,5 @@ mod protocol;
 mod seeds;
 mod selection;
 mod service;
+mod size;
 mod wrong_answers;
