@@ -1,6 +1,7 @@
 //! The cleanup of ClearML, with the built binary against a double of ClearML's servers.
 
 mod deletion;
+mod deployed;
 mod double;
 mod files;
 mod guards;
