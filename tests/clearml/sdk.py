@@ -150,9 +150,10 @@ def main():
     args = parser.parse_args()
     home = prepare(args)
     sys.path.pop(0)  # this folder has modules with common names
-    result = run(args)
-    print(json.dumps(result), flush=True)
-    shutil.rmtree(home, ignore_errors=True)
+    try:
+        print(json.dumps(run(args)), flush=True)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
     # The SDK has threads that would wait.
     os._exit(0)
 
