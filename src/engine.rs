@@ -7,13 +7,16 @@
 //! - [`workers`]: its threads.
 //! - [`limits`]: when it ends early, and how fast it may go.
 //! - [`control`]: what long work asks of the two.
+//! - [`live`]: the counts of a pass while it is at work.
 
 pub mod control;
 pub mod limits;
+pub mod live;
 pub mod pass;
 pub mod workers;
 
 pub use control::PassControl;
 pub use limits::Limits;
+pub use live::Live;
 pub use pass::Pass;
 pub use workers::Workers;

@@ -94,7 +94,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use super::exclusive::{IfRunning, Sharing};
+    use super::exclusive::Sharing;
     use super::redis::{Prefix, Server, Timing};
     use super::testing::TestZone;
     use super::*;
@@ -162,12 +162,12 @@ mod tests {
     #[test]
     fn a_zone_of_another_sweeper_is_not_ready() {
         let zone = TestZone::new(LockKind::Flock);
-        let root = || vec![(zone.zone().name.clone(), zone.path("."), zone.open())];
-        let lock = || ExclusiveLock::of_pass(root(), Sharing::Alone, IfRunning::Exit, &|| false);
+        let root = || vec![(zone.zone().name.clone(), zone.open())];
+        let lock = || ExclusiveLock::of_pass(root(), Sharing::Alone);
         let _other = lock();
         let backend = Backend { exclusive: lock(), ..Backend::flock() };
         let error = backend.ready(&zone.zone()).unwrap_err();
-        assert!(error.contains("another sweeper"), "{error}");
+        assert!(error.contains("has locked the directory"), "{error}");
         assert!(Backend::flock().ready(&zone.zone()).is_ok());
     }
 

@@ -10,6 +10,7 @@ mod find;
 mod instances;
 mod list;
 mod path_list;
+mod rounds;
 
 use std::ffi::CStr;
 use std::sync::Arc;

@@ -89,6 +89,10 @@ fn while_held(
             drop(lock);
             end
         }
+        Err(NotHeld::OpenFailed(error)) if error.kind() == ErrorKind::InvalidInput => End::of(
+            protocol::ExitCode::Usage,
+            format!("cannot hold {}: {}", shown(path), units::error(&error)),
+        ),
         Err(NotHeld::OpenFailed(error)) => End::of(
             protocol::ExitCode::Usage,
             format!(

@@ -1,27 +1,29 @@
 //! One pass, or its dry run, as the settings say.
 //!
 //! It must not know who asked for it: `run`, `legacy` and `serve` all call [`sweep`]. The only choice between
-//! removing and a dry run is made here.
+//! removing and a dry run is made here. [`turns`] decides which zones are swept when.
+
+pub mod turns;
+mod unmatched;
+mod watchdog;
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::Refusal;
 pub(super) use super::data_root::open_root;
 use super::data_root::place_of;
 use super::path_list::path_list;
-use crate::config::{
-    ApplicationLock, Config, FileLocks, IfRunning, InUse, ProgressWhen, Verbosity,
-};
+use crate::config::{self, ApplicationLock, Config, InUse, ProgressWhen, Verbosity};
 use crate::dispose::{DryRun, Unlink};
-use crate::engine::{Limits, Pass, PassControl, Workers};
+use crate::engine::{Limits, Live, Pass, PassControl, Workers};
 use crate::fs::lease::{self, InUseProbe};
 use crate::fs::{DataRoot, Space};
 use crate::inspect::FileInspector;
-use crate::lock::exclusive::{self, ExclusiveLock, Sharing};
+use crate::lock::exclusive::ExclusiveLock;
 use crate::lock::redis::{ExporterLocks, Prefix, Timing};
 use crate::lock::{self, Backend};
 use crate::os::{clock, priority};
@@ -33,8 +35,10 @@ use crate::report::{Detail, Report};
 use crate::rules::select::All;
 use crate::rules::{Exclude, Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
-use crate::source::{self, DirectorySource};
+use crate::source::DirectorySource;
 use crate::units;
+use turns::{Turn, Turns, WhenHeld};
+use watchdog::{Watchdog, Watched};
 
 /// What to sweep, and how to report it.
 pub struct PassRequest<'a> {
@@ -48,8 +52,8 @@ pub struct PassRequest<'a> {
     pub verbosity: Verbosity,
     /// Set by a signal.
     pub signal: Arc<AtomicBool>,
-    /// What to do when another sweeper is at work.
-    pub if_running: IfRunning,
+    /// What to do with a zone that another sweeper has locked.
+    pub when_held: WhenHeld,
 }
 
 /// What a pass did.
@@ -67,9 +71,18 @@ pub struct PassResult {
     pub at: Moment,
     /// How full the file system is, if that is known.
     pub space: Option<Space>,
+    /// Zones that were postponed, each with the reason.
+    pub postponed: Vec<(ZoneName, String)>,
 }
 
 impl PassResult {
+    /// Nothing could be swept.
+    fn postponed(mode: RunMode, postponed: Vec<(ZoneName, String)>) -> Self {
+        let Sum { summary, durations } = Sum::default();
+        let (code, at) = (ExitCode::Done, clock::now());
+        Self { mode, code, summary, durations, at, space: None, postponed }
+    }
+
     /// Adds the pass to the metrics.
     pub fn count(&self, metrics: &Metrics) {
         metrics.count(self.mode, &self.summary, &self.durations, self.at);
@@ -79,31 +92,29 @@ impl PassResult {
     }
 }
 
-/// Runs one pass and writes its report to `out`.
+/// Runs one pass and writes its report to `out`. If all zones are postponed, there is none.
 ///
 /// # Errors
 /// Why it cannot start.
 pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassResult, Refusal> {
-    let PassRequest { command, config, zones, verbosity, .. } = *request;
+    let PassRequest { config, zones, .. } = *request;
+    let limits = limits(config, Arc::clone(&request.signal))?;
+    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
+    let watchdog = Watchdog::start(watched(request, mode), limits.urgent_flags());
     let root = open_root(config, zones)?;
+    let _ = watchdog.pass().data_root.set(root.path().to_owned());
+    let mut turns = Turns::new(config, &root, zones, request.when_held);
+    let is_stopped = || limits.is_stopped();
+    let Some(first) = turns.next(&is_stopped) else {
+        return Ok(PassResult::postponed(mode, turns.into_postponed()));
+    };
     if config.jobs > 1 && config.in_use == InUse::Skip {
         lease::make_room(root.handle());
     }
-    let limits = limits(config, Arc::clone(&request.signal))?;
-    let mut locks = locks(config, root.path(), limits.urgent_flags())?;
-    if takes_exclusive_lock(config) {
-        let roots = zone_roots(&root, zones);
-        let if_running = exclusive_if_running(request.if_running);
-        let is_stopped = || limits.is_stopped();
-        locks.exclusive = ExclusiveLock::of_pass(roots, sharing(config), if_running, &is_stopped);
-    }
-    // After the wait for another sweeper: what was used meanwhile must count as used.
-    let (start, now) = (Instant::now(), config.now.unwrap_or_else(clock::now));
+    let locks = locks(config, root.path(), limits.urgent_flags().into())?;
+    let (start, now) = (Instant::now(), now(config));
     let workers = workers(config);
-    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
-    let info = RunInfo { command, mode, now, data_root: root.path(), shard: config.shard };
-    let progress = Progress::new(progress_style(config, command, verbosity), mode);
-    let report = Report::new(info, config.format, detail(verbosity), progress, out);
+    let report = report(request, mode, now, &root, out);
     let (notes, control) = (Notes::default(), PassControl { limits: &limits, workers: &workers });
     let probe = probe(config.in_use);
     let source = DirectorySource {
@@ -114,45 +125,117 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
         paths: path_list(config, &root, zones, &limits)?,
     };
     let inspector = FileInspector::new(&control, &notes, probe);
-    let exclude = config.exclude.watched();
-    let parts = Parts {
-        request,
-        root: &root,
-        locks: &locks,
-        notes: &notes,
-        control,
-        exclude: &exclude,
-        now,
-    };
-    let timed = Timed::new(&report);
-    let summary = match mode {
-        RunMode::Real => {
-            parts.run(&source, &inspector, &Unlink::new(&control, &notes, probe), &timed)
-        }
-        RunMode::DryRun => parts.run(&source, &inspector, &DryRun::new(&control), &timed),
-    };
-    let durations = timed.durations();
+    let unlink = Unlink::new(&control, &notes, probe).with_clock(clock::now);
+    let dry_run = DryRun::new(&control);
+    let exclude = &config.exclude.watched();
+    let live = &watchdog.pass().live;
+    let mut parts =
+        Parts { request, root: &root, locks, notes: &notes, control, exclude, now, live };
+    let mut sum = Sum::default();
+    let mut turn = Some(first);
+    while let Some(Turn { zones, lock }) = turn {
+        parts.locks.exclusive = lock;
+        let timed = Timed::new(&report);
+        let summary = match mode {
+            RunMode::Real => parts.run(&zones, &source, &inspector, &unlink, &timed),
+            RunMode::DryRun => parts.run(&zones, &source, &inspector, &dry_run, &timed),
+        };
+        sum.add(summary, timed.durations());
+        // While another zone is waited for, other sweepers may work here.
+        parts.locks.exclusive = ExclusiveLock::none();
+        turn = turns.next(&is_stopped);
+        // What was used during the wait must count as used.
+        parts.now = self::now(config);
+    }
     // No lock is held while the report is printed.
-    drop(locks);
+    drop(parts);
+    let Sum { durations, mut summary } = sum.in_order_of(zones);
+    if unmatched::is_complete(request.command, config, &summary) {
+        unmatched::note(exclude, zones, &mut summary);
+    }
     let code = report.finish(&summary, start.elapsed());
-    let space = Space::of(root.path()).ok();
-    Ok(PassResult { mode, code, summary, durations, at: clock::now(), space })
+    let (at, space) = (clock::now(), Space::of(root.path()).ok());
+    let postponed = turns.into_postponed();
+    Ok(PassResult { mode, code, summary, durations, at, space, postponed })
+}
+
+/// What the report of a pass says that does not end by itself.
+fn watched(request: &PassRequest<'_>, mode: RunMode) -> Watched {
+    let PassRequest { command, config, zones, .. } = *request;
+    Watched {
+        command,
+        mode,
+        shard: config.shard,
+        format: config.format,
+        zones: zones.to_vec(),
+        data_root: OnceLock::new(),
+        live: Live::default(),
+    }
+}
+
+/// A report of the pass to `out`.
+fn report<'a, W: Write + Send>(
+    request: &PassRequest<'_>,
+    mode: RunMode,
+    now: Moment,
+    root: &'a DataRoot,
+    out: W,
+) -> Report<'a, W> {
+    let PassRequest { command, config, verbosity, .. } = *request;
+    let info = RunInfo { command, mode, now, data_root: root.path(), shard: config.shard };
+    let progress = Progress::new(progress_style(config, command, verbosity), mode);
+    Report::new(info, config.format, detail(verbosity), progress, out)
+}
+
+/// The moment to judge at.
+fn now(config: &Config) -> Moment {
+    config.now.unwrap_or_else(clock::now)
+}
+
+/// What the turns of a pass did.
+struct Sum {
+    summary: Summary,
+    durations: Vec<(ZoneName, Duration)>,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        let summary = Summary { zones: Vec::new(), stopped: None };
+        Self { summary, durations: Vec::new() }
+    }
+}
+
+impl Sum {
+    fn add(&mut self, turn: Summary, durations: Vec<(ZoneName, Duration)>) {
+        self.summary.zones.extend(turn.zones);
+        self.summary.stopped = turn.stopped;
+        self.durations.extend(durations);
+    }
+
+    /// Zones that had to wait are reported in their place.
+    fn in_order_of(mut self, zones: &[Arc<Zone>]) -> Self {
+        let place = |name: &ZoneName| zones.iter().position(|zone| zone.name == *name);
+        self.summary.zones.sort_by_key(|zone| place(&zone.zone));
+        self
+    }
 }
 
 /// All that a pass needs besides three of its seams.
 struct Parts<'a> {
     request: &'a PassRequest<'a>,
     root: &'a DataRoot,
-    locks: &'a Backend,
+    locks: Backend,
     notes: &'a Notes,
     control: PassControl<'a>,
     exclude: &'a Exclude,
     now: Moment,
+    live: &'a Live,
 }
 
 impl Parts<'_> {
     fn run(
         &self,
+        zones: &[Arc<Zone>],
         source: &impl Source,
         inspector: &impl Inspector,
         disposer: &impl Disposer,
@@ -162,7 +245,7 @@ impl Parts<'_> {
         MemberLeases::set_limit(member_leases(config));
         let pass = Pass {
             source,
-            locks: self.locks,
+            locks: &self.locks,
             inspector,
             disposer,
             select: &All,
@@ -172,50 +255,17 @@ impl Parts<'_> {
             now: self.now,
             limits: self.control.limits,
             workers: self.control.workers,
+            live: self.live,
             // A dry run tries each lock once: a wait would take time, and tell nothing.
             lock_wait: if config.dry_run { Duration::ZERO } else { config.lock_wait },
         };
-        let mut summary = pass.run(self.request.zones, observer);
+        let mut summary = pass.run(zones, observer);
         for zone in &mut summary.zones {
             if let Some(place) = place_of(config, &zone.zone) {
                 place.clone_into(&mut zone.path);
             }
         }
-        if self.is_complete(&summary) {
-            note_unmatched(self.exclude, self.request.zones, &mut summary);
-        }
         summary
-    }
-
-    /// Whether every entry of all zones was looked at.
-    fn is_complete(&self, summary: &Summary) -> bool {
-        let Config { zones, shard, from0, .. } = self.request.config;
-        let is_part = shard.is_some() || from0.is_some() || summary.stopped.is_some();
-        let all = self.request.command == "run" && self.request.zones.len() == zones.len();
-        all && !is_part && summary.zones.iter().all(|zone| zone.no_lock.is_none())
-    }
-}
-
-/// Notes each glob of `--exclude` that has matched nothing, in the first zone whose entries it could match.
-fn note_unmatched(exclude: &Exclude, zones: &[Arc<Zone>], summary: &mut Summary) {
-    for glob in exclude.unmatched() {
-        let can_match =
-            |zone: &Arc<Zone>| Exclude::new(&[glob.to_owned()], &[&zone.location]).is_ok();
-        let Some(at) = zones.iter().position(can_match) else { continue };
-        let is_root = |zone: &&Arc<Zone>| {
-            zone.location
-                .roots
-                .iter()
-                .any(|root| root.as_path() == Path::new(glob.trim_matches('/')))
-        };
-        let hint = zones.iter().find(is_root).map(|zone| {
-            format!(
-                ": it is compared with the names in {glob}; --zones without {} leaves it alone",
-                zone.name
-            )
-        });
-        let note = format!("--exclude {glob:?} matched no entry{}", hint.unwrap_or_default());
-        summary.zones[at].notes.push(note);
     }
 }
 
@@ -248,8 +298,8 @@ pub(super) fn locks(
     let application = config.locks.application.as_ref();
     let application = application.map(|lock| application_locks(lock, path, stop)).transpose()?;
     let files = match config.locks.files {
-        FileLocks::Flock => lock::FileLocks::Flock,
-        FileLocks::Unlocked => lock::FileLocks::Unlocked,
+        config::FileLocks::Flock => lock::FileLocks::Flock,
+        config::FileLocks::Unlocked => lock::FileLocks::Unlocked,
     };
     Ok(Backend { files, application, exclusive: ExclusiveLock::none() })
 }
@@ -278,42 +328,6 @@ pub(super) fn application_locks(
     }
     let timing = Timing { steady: clock::steady, stop };
     Ok(ExporterLocks::new(lock.server.clone(), prefix, lock.ttl, clock::now(), timing))
-}
-
-/// A dry run needs no exclusive lock, and without file locks there is none.
-pub(super) fn takes_exclusive_lock(config: &Config) -> bool {
-    !config.dry_run && config.locks.files == FileLocks::Flock
-}
-
-/// Shards of the same work run at the same time; everything else runs alone.
-pub(super) const fn sharing(config: &Config) -> Sharing {
-    if config.shard.is_some() { Sharing::WithOthers } else { Sharing::Alone }
-}
-
-pub(super) const fn exclusive_if_running(if_running: IfRunning) -> exclusive::IfRunning {
-    match if_running {
-        IfRunning::Exit => exclusive::IfRunning::Exit,
-        IfRunning::Wait => exclusive::IfRunning::Wait,
-        IfRunning::Share => exclusive::IfRunning::Share,
-    }
-}
-
-/// The directories that `zones` are listed from, open. One that is missing or cannot be opened is left out:
-/// the pass reports it.
-fn zone_roots(
-    root: &DataRoot,
-    zones: &[Arc<Zone>],
-) -> Vec<(ZoneName, PathBuf, std::os::fd::OwnedFd)> {
-    let notes = Notes::default();
-    let mut roots = Vec::new();
-    for zone in zones {
-        for path in &zone.location.roots {
-            if let Ok(directory) = source::open_root(root, zone, path, &notes) {
-                roots.push((zone.name.clone(), directory.path, directory.handle));
-            }
-        }
-    }
-    roots
 }
 
 /// The threads of a pass, at low priority if that is asked for.

@@ -33,8 +33,8 @@ pub(super) fn run(
     };
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal).map_err(Refusal::Start)?;
-    let if_running = config.if_running.unwrap_or(IfRunning::Exit);
-    let request = PassRequest { command, config, zones, verbosity, signal, if_running };
+    let when_held = config.if_running.unwrap_or(IfRunning::Exit).into();
+    let request = PassRequest { command, config, zones, verbosity, signal, when_held };
     let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path)).transpose();
     let file = file.map_err(|error| Refusal::Start(error.to_string()))?;
     let result = sweep(&request, BufWriter::new(io::stdout()))?;

@@ -6,16 +6,16 @@ use std::cell::RefCell;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::around::{calls, notify, reading, show};
 use super::clearml::serve;
-use super::pass::{
-    PassRequest, exclusive_if_running, locks, open_root, sharing, sweep, takes_exclusive_lock,
-};
+use super::pass::turns::{WhenHeld, sharing, takes_exclusive_lock};
+use super::pass::{PassRequest, locks, open_root, sweep};
 use super::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, Space};
-use crate::lock::exclusive::ExclusiveLock;
+use crate::lock::exclusive::{ExclusiveLock, Sharing};
 use crate::os::{clock, signals};
 use crate::protocol::ExitCode;
 use crate::rules::{Zone, ZoneName};
@@ -23,7 +23,10 @@ use crate::service::health::Health;
 use crate::service::metrics::Metrics;
 use crate::service::notify::Notify;
 use crate::service::scheduler::{Schedule, Scheduler};
-use crate::service::{PassEnd, Service};
+use crate::service::{PassEnd, Service, log};
+
+/// How long a service that stands by waits before it tries again.
+const STANDBY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
@@ -49,7 +52,12 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     listen(&options, &metrics, &health, &root)?;
     let notify = notify(&options, &health)?;
     let exclusive = match exclusive(&config, &root, &notify, &health, &stop) {
-        Ok(exclusive) => exclusive,
+        Ok(Some(exclusive)) => exclusive,
+        Ok(None) => {
+            notify.stopping();
+            log("stopped while standing by: this service made no pass");
+            return Ok(ExitCode::Done);
+        }
         Err(holder) => {
             tracing::error!("{holder} already serves {:?}", root.path());
             return Ok(ExitCode::NoLock);
@@ -70,8 +78,9 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         config.replace(new);
         Ok(schedule)
     };
-    let code = Service { scheduler, calls: &calls, health: &health, notify: &notify }
-        .run(reading, pass, reload);
+    let (health, notify, waiting) = (&*health, &notify, Vec::new());
+    let service = Service { scheduler, calls: &calls, health, notify, waiting };
+    let code = service.run(reading, pass, reload);
     drop(exclusive);
     Ok(code)
 }
@@ -132,11 +141,15 @@ fn one_pass(
         zones: &zones,
         verbosity,
         signal: Arc::clone(stop),
-        if_running: config.if_running.unwrap_or(IfRunning::Wait),
+        when_held: match config.if_running.unwrap_or(IfRunning::Wait) {
+            // The service goes on with its other zones meanwhile.
+            IfRunning::Wait => WhenHeld::Postpone,
+            other @ (IfRunning::Exit | IfRunning::Share) => other.into(),
+        },
     };
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
     result.count(metrics);
-    Ok(PassEnd::new(&result.summary, result.code, result.at))
+    Ok(PassEnd::new(&result.summary, result.code, result.at, result.postponed))
 }
 
 /// The settings as they are now, if the service can go on with them.
@@ -170,32 +183,68 @@ fn listen(
     })
 }
 
-/// The lock of the one service of a data root. Another one waits until it ends, or exits, as its settings say.
+/// The lock of the one service of a data root. Another one stands by until it ends, or exits, as its settings
+/// say. `None`: it was stopped while it stood by.
+///
+/// # Errors
+/// Who holds the lock.
 fn exclusive(
     config: &Config,
     root: &DataRoot,
     notify: &Notify,
     health: &Health,
     stop: &AtomicBool,
-) -> Result<ExclusiveLock, String> {
+) -> Result<Option<ExclusiveLock>, String> {
     if !takes_exclusive_lock(config) {
-        return Ok(ExclusiveLock::none());
+        return Ok(Some(ExclusiveLock::none()));
     }
     let if_running = config.if_running.unwrap_or(IfRunning::Wait);
-    let is_stopped = || stop.load(Ordering::Relaxed);
-    let take = |if_running| match root.reopen() {
-        Ok(handle) => {
-            let if_running = exclusive_if_running(if_running);
-            ExclusiveLock::of_service(root.path(), handle, sharing(config), if_running, &is_stopped)
-        }
+    let sharing = match if_running {
+        IfRunning::Share => Sharing::WithAll,
+        IfRunning::Exit | IfRunning::Wait => sharing(config),
+    };
+    let take = || match root.reopen() {
+        Ok(handle) => ExclusiveLock::of_service(handle, sharing),
         Err(_) => Ok(ExclusiveLock::none()),
     };
-    match take(IfRunning::Exit) {
+    match take() {
         Err(holder) if if_running == IfRunning::Wait => {
-            notify.ready(&format!("waiting: {holder} serves this data root"));
-            health.while_waiting(|| take(if_running))
+            notify.ready(&standing_by(&holder));
+            Ok(health.while_waiting(|| stand_by(holder, take, root, notify, health, stop)))
         }
-        Err(_) if if_running == IfRunning::Share => Ok(ExclusiveLock::none()),
-        taken => taken,
+        taken => taken.map(Some),
     }
+}
+
+/// Tries to take the lock until it is free, or until the service is stopped.
+fn stand_by(
+    mut holder: String,
+    take: impl Fn() -> Result<ExclusiveLock, String>,
+    root: &DataRoot,
+    notify: &Notify,
+    health: &Health,
+    stop: &AtomicBool,
+) -> Option<ExclusiveLock> {
+    let tell = |holder: &str| {
+        health.on_wait_for_all(clock::now(), &standing_by(holder));
+        tracing::warn!("{holder} already serves {:?}: waiting for it", root.path());
+    };
+    tell(&holder);
+    loop {
+        match take() {
+            Ok(lock) => return Some(lock),
+            Err(_) if stop.load(Ordering::Relaxed) => return None,
+            Err(other) if other != holder => {
+                notify.status(&standing_by(&other));
+                tell(&other);
+                holder = other;
+            }
+            Err(_) => {}
+        }
+        std::thread::sleep(STANDBY_INTERVAL);
+    }
+}
+
+fn standing_by(holder: &str) -> String {
+    format!("standing by: {holder} serves this data root")
 }

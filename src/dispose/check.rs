@@ -8,17 +8,20 @@ use std::os::fd::OwnedFd;
 
 use crate::fs::PathError;
 use crate::fs::lease::{self, InUse, InUseProbe};
+use crate::fs::stat;
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::protocol::{MemberLeases, Skipped};
-use crate::rules::{Action, FileId, FileKind, Metadata, Moment, Rule};
+use crate::rules::names::is_removed_in_use;
+use crate::rules::{Action, FileId, FileKind, FileSystem, Metadata, Moment, Rule};
 
 /// A tree, and what the look before said about it.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     /// The identity of the top.
     pub(super) id: FileId,
-    /// The mount that it is on.
+    /// The mount and the file system that it is on.
     pub(super) mount: u64,
+    pub(super) file_system: FileSystem,
     /// The rule that it has outlived.
     pub(super) rule: Rule,
     pub(super) now: Moment,
@@ -27,8 +30,8 @@ pub(super) struct Known<'a> {
     pub(super) members: &'a MemberLeases,
     /// The newest ctime.
     pub(super) newest: Option<Moment>,
-    /// Whether files in it have other links, whose removal elsewhere moves their ctime.
-    pub(super) has_links: bool,
+    /// Its files that have other links, in order. A removal of one of those elsewhere moves their ctime.
+    pub(super) linked: &'a [FileId],
     /// The removal that was interrupted, if it is completed now.
     pub(super) interrupted: Option<Interrupted>,
     /// The directories that the check has seen, once it is done.
@@ -79,26 +82,37 @@ impl Interrupted {
     /// Whether something was changed while a removal was at work. The clock of file systems is coarse, so the
     /// bounds count: the first as work, the others as idle.
     fn was_at_work(&self, changed: Moment) -> bool {
-        let is_idle = self.idle.is_some_and(|(from, to)| from <= changed && changed <= to);
-        self.began.is_some_and(|began| changed >= began) && !is_idle
+        self.began.is_some_and(|began| changed >= began) && !self.was_idle(changed)
+    }
+
+    fn was_idle(&self, changed: Moment) -> bool {
+        self.idle.is_some_and(|(from, to)| from <= changed && changed <= to)
+    }
+
+    /// Whether another process has made this directory, has moved it here, or has added or removed something
+    /// in it. `born` is when it was made, where the file system tells.
+    fn is_changed(&self, metadata: &Metadata, born: Option<Moment>, depth: usize) -> bool {
+        let is_new = self.began.is_some_and(|began| born.is_some_and(|born| born >= began));
+        // A removal in a directory moves both of its times to the same moment. A rename moves only the ctime
+        // of the directory itself, as that of the top when it was taken out of reach.
+        let is_moved =
+            depth > 0 && metadata.ctime != metadata.mtime && self.was_at_work(metadata.ctime);
+        let is_written = self.idle.is_some_and(|(ended, _)| metadata.mtime > ended)
+            && self.was_idle(metadata.mtime);
+        is_new || is_moved || is_written
     }
 }
 
 impl Known<'_> {
-    /// Whether something in the tree was added or used since. `depth` is 0 for the top, whose ctime the
-    /// rename has moved.
-    pub(super) fn is_changed(&self, metadata: &Metadata, depth: usize) -> bool {
+    /// Whether something was added to a directory of the tree, or used in it, since. `depth` is 0 for the top,
+    /// whose ctime the rename has moved.
+    pub(super) fn is_changed_dir(&self, dir: &OwnedFd, metadata: &Metadata, depth: usize) -> bool {
         if let Some(interrupted) = &self.interrupted {
-            // The removal has moved the times of directories itself.
-            return metadata.kind != FileKind::Dir
-                && (interrupted.was_at_work(metadata.ctime)
-                    || self.rule.is_protected_by(metadata, self.now));
+            return interrupted.is_changed(metadata, stat::birth(dir), depth);
         }
         // Another process that removes the same tree moves the times of its directories, too. What it adds has
-        // a newer ctime itself, unless the ctimes of files do not count.
-        if metadata.kind == FileKind::Dir
-            && self.dirs.is_some_and(|dirs| !self.has_links && dirs.has(metadata.id))
-        {
+        // a newer ctime itself, unless the ctimes of some files do not count.
+        if self.dirs.is_some_and(|dirs| self.linked.is_empty() && dirs.has(metadata.id)) {
             return false;
         }
         let changed = match depth {
@@ -107,10 +121,21 @@ impl Known<'_> {
             0 => Some(metadata.mtime),
             _ => Some(metadata.ctime),
         };
-        let counts = metadata.kind == FileKind::Dir || !self.has_links;
         // Without a link, another process is removing it right now.
-        let is_newer =
-            metadata.links > 0 && counts && self.newest.is_some() && changed > self.newest;
+        let is_newer = metadata.links > 0 && self.newest.is_some() && changed > self.newest;
+        is_newer || self.rule.is_protected_by(metadata, self.now)
+    }
+
+    /// Whether a member that is not a directory was added or used since.
+    pub(super) fn is_changed(&self, metadata: &Metadata) -> bool {
+        if let Some(interrupted) = &self.interrupted {
+            return interrupted.was_at_work(metadata.ctime)
+                || self.rule.is_protected_by(metadata, self.now);
+        }
+        // Without a link, another process is removing it right now.
+        let is_newer = metadata.links > 0
+            && self.linked.binary_search(&metadata.id).is_err()
+            && self.newest.is_some_and(|newest| metadata.ctime > newest);
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 
@@ -124,9 +149,12 @@ impl Known<'_> {
             return Ok(None);
         }
         let answer = match self.members.get(metadata.id) {
-            Some(handle) if lease::is_kept(handle) => return Ok(None),
-            Some(_) => InUse::Open,
-            None => lease::probe_at(at.dir, at.name, metadata)
+            Some(handle) => match lease::is_kept(handle) {
+                Ok(true) => InUse::Free,
+                Ok(false) => InUse::Open,
+                Err(error) => return Err(at.error(Action::Lock, error)),
+            },
+            None => lease::probe_at(at.dir, at.name, self.file_system, metadata)
                 .map_err(|error| at.error(Action::Open, error))?,
         };
         Ok(match answer {
@@ -151,7 +179,7 @@ impl<'a> TreeCheck<'a> {
 
     /// Whether another process has opened a file that was free.
     pub(super) fn is_opened(&self) -> bool {
-        self.known.members.handles().any(|handle| !lease::is_kept(handle))
+        self.known.members.handles().any(|handle| !lease::is_kept(handle).unwrap_or(false))
     }
 
     fn skip(&mut self, why: Skipped) -> Flow {
@@ -177,7 +205,7 @@ impl Visit for TreeCheck<'_> {
         depth: usize,
         _moves_atime: bool,
     ) -> Flow {
-        if self.known.is_changed(metadata, depth) {
+        if self.known.is_changed_dir(dir, metadata, depth) {
             return self.skip(Skipped::Used);
         }
         self.dirs.add(metadata.id);
@@ -203,7 +231,10 @@ impl Visit for TreeCheck<'_> {
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
-        if self.known.is_changed(metadata, at.depth()) {
+        if is_removed_in_use(at.name.to_bytes()) {
+            return self.skip(Skipped::InUse);
+        }
+        if self.known.is_changed(metadata) {
             return self.skip(Skipped::Used);
         }
         match self.known.in_use(at, metadata) {

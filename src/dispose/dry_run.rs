@@ -66,6 +66,7 @@ impl<'a, C: Control> DryRun<'a, C> {
             path: &directory.path,
             name: expired.name(),
             mount: directory.mount,
+            file_system: directory.storage.file_system,
         };
         let walked = walk::walk(&tree, top, expired.metadata().id, &mut look);
         let failed = |error| failed_in_tree(expired, expired.name(), error);

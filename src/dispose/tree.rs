@@ -14,15 +14,17 @@ use rustix::io::Errno;
 use super::check::{Dirs, Known, TreeCheck};
 use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
-use super::quarantine::{Detached, Quarantines, Returned, Stage};
+use super::quarantine::{Detached, NotDetached, Quarantines, Returned, Stage};
+use super::server_clock::ServerClocks;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
+use crate::fs::error::is_gone;
+use crate::fs::file_system;
 use crate::fs::lease::InUseProbe;
-use crate::fs::local;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
-use crate::rules::{Action, Bytes, Moment};
+use crate::rules::{Action, Bytes, FileId, Moment};
 use crate::units;
 
 /// Removes trees.
@@ -33,22 +35,26 @@ pub(super) struct Trees<'a, C> {
     pub(super) probe: InUseProbe,
     pub(super) ledger: Ledger,
     pub(super) quarantines: Quarantines,
+    pub(super) clocks: ServerClocks,
 }
 
 impl<C: Control> Trees<'_, C> {
     pub(super) fn remove(&self, mut verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         let mut members = verified.take_members();
         members.sort();
+        let mut linked: Vec<FileId> = verified.freed().linked.iter().map(|file| file.id).collect();
+        linked.sort_unstable();
         let expired = verified.expired();
         let known = Known {
             id: expired.metadata().id,
             mount: expired.directory().mount,
+            file_system: expired.directory().storage.file_system,
             rule: expired.rule(),
             now,
             probe: self.probe,
             members: &members,
             newest: verified.changed(),
-            has_links: !verified.freed().linked.is_empty(),
+            linked: &linked,
             interrupted: None,
             dirs: None,
         };
@@ -60,25 +66,28 @@ impl<C: Control> Trees<'_, C> {
         let directory = Arc::clone(expired.directory());
         let (freed, why) = match self.quarantines.detach(&directory, expired.name()) {
             Ok(detached) => self.remove_detached(expired, known, top, detached),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (Bytes(0), Some(Rejection::Skipped(Skipped::Gone)))
-            }
-            Err(error) => {
-                self.notes.add(
-                    &directory.zone.name,
-                    format!(
-                        "trees could not be renamed before their removal ({}): they were removed in \
-                         place, where another process can still reach them",
-                        units::error(&error)
-                    ),
-                );
+            Err(NotDetached::Refused(error)) => {
+                self.note_in_place(expired, &error);
                 self.remove_in_place(expired, known, top)
             }
+            Err(NotDetached::Failed(error)) => (Bytes(0), Some(not_detached(expired, error))),
         };
         match why {
             None => Ok(verified.removed(freed)),
             Some(why) => Err(verified.reject(why, freed)),
         }
+    }
+
+    /// Says that an entry was removed where it is, and why.
+    pub(super) fn note_in_place(&self, expired: &Expired, error: &io::Error) {
+        self.notes.add(
+            &expired.directory().zone.name,
+            format!(
+                "entries could not be renamed before their removal ({}): they were removed in place, \
+                 where another process can still reach them",
+                units::error(error)
+            ),
+        );
     }
 
     /// Checks and removes a tree that is out of reach. Why it is not gone, if it is not.
@@ -91,6 +100,9 @@ impl<C: Control> Trees<'_, C> {
     ) -> (Bytes, Option<Rejection>) {
         let dirs = match self.check(expired, known, top, &detached) {
             Ok(dirs) => dirs,
+            Err(Rejection::Skipped(Skipped::Gone)) => {
+                return (Bytes(0), Some(Rejection::Skipped(Skipped::Gone)));
+            }
             Err(why) => return (Bytes(0), Some(self.put_back(expired, &mut detached, why))),
         };
         if let Err(error) = detached.approve() {
@@ -98,38 +110,55 @@ impl<C: Control> Trees<'_, C> {
             return (Bytes(0), Some(self.put_back(expired, &mut detached, why)));
         }
         // Elsewhere it is not certain that what is moved into a directory has a newer ctime.
-        let dirs = local::is_local(top).then_some(&dirs);
+        let dirs = file_system::rename_moves_ctime(top).then_some(&dirs);
         let mut remover = TreeRemover::new(Known { dirs, ..known });
-        let quarantine = Arc::clone(&detached.quarantine);
+        let why = self.remove_members(expired, top, &mut remover, &detached);
+        let why = why.map(|why| self.settle_rest(expired, why, remover.removed, &mut detached));
+        (self.ledger.charge(&remover.freed), why)
+    }
+
+    /// Removes all that is in a tree, and its top. Why something is left, if so.
+    fn remove_members(
+        &self,
+        expired: &Expired,
+        top: &std::fs::File,
+        remover: &mut TreeRemover<'_>,
+        detached: &Detached,
+    ) -> Option<Rejection> {
+        let quarantine = &detached.quarantine;
         let tree = WalkContext {
             parent: quarantine.remove.as_fd(),
             parent_id: quarantine.remove_id,
             ..self.context(expired, &detached.name)
         };
-        let left = remover.until_gone(&tree, top);
-        let why = left.map(|why| {
-            let why = rejection(expired, &detached.name, why);
-            if is_gone(&why, quarantine.remove.as_fd(), &detached.name) {
-                return why;
-            }
-            if remover.removed == 0 {
-                return self.put_back(expired, &mut detached, why);
-            }
-            if matches!(why, Rejection::Skipped(_)) {
-                // Another process has written or opened something: the rest is not ours to complete.
-                let hint = format!("{} of its entries were removed", remover.removed);
-                let why = in_part(expired, why, &hint);
-                return self.put_back(expired, &mut detached, why);
-            }
-            let rest = quarantine.path_of(Stage::Remove, &detached.name);
-            let hint = format!(
-                "{} of its entries were removed; the rest is in {rest:?}, and the next run completes \
-                 the removal",
-                remover.removed
-            );
-            in_part(expired, why, &hint)
-        });
-        (self.ledger.charge(&remover.freed), why)
+        let left = remover.until_gone(&tree, top)?;
+        Some(rejection(expired, &detached.name, left))
+    }
+
+    /// What becomes of a tree that is not gone, of which `removed` entries are.
+    fn settle_rest(
+        &self,
+        expired: &Expired,
+        why: Rejection,
+        removed: u64,
+        detached: &mut Detached,
+    ) -> Rejection {
+        let quarantine = Arc::clone(&detached.quarantine);
+        if has_vanished(&why, quarantine.remove.as_fd(), &detached.name) {
+            return why;
+        }
+        if removed == 0 {
+            return self.put_back(expired, detached, why);
+        }
+        let removed = format!("{removed} of its entries were removed");
+        if matches!(why, Rejection::Skipped(_)) {
+            // Another process has written or opened something: the rest is not ours to complete.
+            return self.put_back(expired, detached, in_part(expired, why, &removed));
+        }
+        let rest = quarantine.path_of(Stage::Remove, &detached.name);
+        let hint =
+            format!("{removed}; the rest is in {rest:?}, and the next run completes the removal");
+        in_part(expired, why, &hint)
     }
 
     /// Looks at the tree as a whole: its directories, or why it must not be removed.
@@ -141,11 +170,18 @@ impl<C: Control> Trees<'_, C> {
         detached: &Detached,
     ) -> Result<Dirs, Rejection> {
         let check = detached.quarantine.handle(Stage::Check);
-        let found = stat::at(check, &detached.name, known.mount, Freshness::Synced);
-        match found {
+        match stat::at(check, &detached.name, known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == known.id => {}
             Ok(_) => return Err(Rejection::Skipped(Skipped::Replaced)),
+            Err(error) if is_gone(&error) => {
+                return Err(Rejection::Skipped(Skipped::Gone));
+            }
             Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),
+        }
+        match detached.may_be(known.id) {
+            Ok(true) => {}
+            Ok(false) => return Err(Rejection::Skipped(Skipped::Replaced)),
+            Err(error) => return Err(Rejection::Failed(failure(expired, Action::List, error))),
         }
         let mut visitor = TreeCheck::new(known);
         if visitor.is_opened() {
@@ -163,8 +199,13 @@ impl<C: Control> Trees<'_, C> {
         }
     }
 
-    /// Gives a tree its name again; the rejection, with the reason if that is not possible.
-    fn put_back(&self, expired: &Expired, detached: &mut Detached, why: Rejection) -> Rejection {
+    /// Gives an entry its name again; the rejection, with the reason if that is not possible.
+    pub(super) fn put_back(
+        &self,
+        expired: &Expired,
+        detached: &mut Detached,
+        why: Rejection,
+    ) -> Rejection {
         let zone = &expired.directory().zone.name;
         match detached.withdraw().and_then(|()| detached.put_back()) {
             Ok(Returned::Yes) => why,
@@ -196,16 +237,23 @@ impl<C: Control> Trees<'_, C> {
         known: Known<'_>,
         top: &std::fs::File,
     ) -> (Bytes, Option<Rejection>) {
+        let _change = expired.directory().change();
         let mut remover = TreeRemover::new(known);
         let tree = self.context(expired, expired.name());
         let walked = walk::walk(&tree, top, known.id, &mut remover);
         let why = remover.result(walked).map(|why| {
             let why = rejection(expired, expired.name(), why);
-            let is_gone = is_gone(&why, expired.directory().handle.as_fd(), expired.name());
+            let is_gone = has_vanished(&why, expired.directory().handle.as_fd(), expired.name());
             if remover.removed == 0 || is_gone {
                 return why;
             }
-            in_part(expired, why, &format!("{} of its entries were removed", remover.removed))
+            // Unlike in quarantine, no later pass can tell our removals from use by another process.
+            let hint = format!(
+                "{} of its entries were removed, so its directories count as used now: the rest goes when it \
+                 has expired again",
+                remover.removed
+            );
+            in_part(expired, why, &hint)
         });
         (self.ledger.charge(&remover.freed), why)
     }
@@ -220,13 +268,32 @@ impl<C: Control> Trees<'_, C> {
             path: &directory.path,
             name,
             mount: directory.mount,
+            file_system: directory.storage.file_system,
         }
     }
 }
 
+/// Why an entry stays that could not be taken out of reach.
+pub(super) fn not_detached(expired: &Expired, error: io::Error) -> Rejection {
+    let directory = expired.directory();
+    let is_mount_point = || {
+        let found = stat::at(&directory.handle, expired.name(), directory.mount, Freshness::Cached);
+        found.is_ok_and(|found| found.is_mount_point)
+    };
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOENT) => Rejection::Skipped(Skipped::Gone),
+        // What the server does not know any more: the entry, or its directory?
+        Some(Errno::STALE) if !stat::exists(&directory.handle, expired.name()) => {
+            Rejection::Skipped(Skipped::Gone)
+        }
+        Some(Errno::BUSY) if is_mount_point() => Rejection::Skipped(Skipped::MountPoint),
+        _ => Rejection::Failed(failure(expired, Action::Rename, error)),
+    }
+}
+
 /// Whether another process has removed all that was left of a tree.
-fn is_gone(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
-    matches!(why, Rejection::Skipped(Skipped::Gone)) && stat::type_at(dir, name).is_none()
+fn has_vanished(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    matches!(why, Rejection::Skipped(Skipped::Gone)) && !stat::exists(dir, name)
 }
 
 /// A part of the tree is gone and the rest stays: always a failure, whatever the reason.

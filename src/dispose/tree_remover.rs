@@ -2,10 +2,11 @@
 //!
 //! It must not unlink by itself: [`super::unlink`] does.
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::io::Errno;
 
@@ -14,9 +15,11 @@ use super::kept::Kept;
 use super::unlink::{remove_empty_directory, remove_file};
 use crate::control::Control;
 use crate::fs::PathError;
+use crate::fs::error::is_gone;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{Freed, Skipped};
+use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, Metadata};
 
 /// How often the removal of a tree begins again while another process removes the same tree.
@@ -65,14 +68,14 @@ impl<'a> TreeRemover<'a> {
             let walked = walk::walk(tree, top, self.known.id, self);
             let why = self.result(walked)?;
             if !matches!(why, Stays::Skipped(Skipped::Gone))
-                || stat::type_at(tree.parent, tree.name).is_none()
+                || !stat::exists(tree.parent, tree.name)
             {
                 return Some(why);
             }
             self.kept = Kept::default();
             self.skipped = None;
         }
-        Some(Stays::Skipped(Skipped::Gone))
+        Some(Stays::Failed(never_gone(tree)))
     }
 
     fn skip(&mut self, why: Skipped) -> Flow {
@@ -86,6 +89,17 @@ impl<'a> TreeRemover<'a> {
             self.skip(Skipped::Gone)?;
         }
         ControlFlow::Continue(Next::Up)
+    }
+}
+
+/// The failure of a tree of which the system says again and again that it is gone, and which is there.
+fn never_gone<C>(tree: &WalkContext<'_, C>) -> PathError {
+    let hint = "the file system says that it is gone, and still lists it".to_owned();
+    PathError {
+        action: Action::RemoveTree,
+        path: tree.path.join(OsStr::from_bytes(tree.name.to_bytes())),
+        error: Errno::STALE.into(),
+        hint: Some(hint),
     }
 }
 
@@ -105,19 +119,24 @@ impl Visit for TreeRemover<'_> {
 
     fn enter(
         &mut self,
-        _dir: &OwnedFd,
+        dir: &OwnedFd,
         metadata: &Metadata,
         depth: usize,
         _moves_atime: bool,
     ) -> Flow {
-        if self.known.is_changed(metadata, depth) {
+        if self.known.is_changed_dir(dir, metadata, depth) {
             return self.skip(Skipped::Used);
         }
         ControlFlow::Continue(())
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
-        if self.known.is_changed(metadata, at.depth()) {
+        if is_removed_in_use(at.name.to_bytes()) {
+            // Perhaps one that was removed here a moment ago: its space is not free yet.
+            self.freed.take_back(metadata);
+            return self.skip(Skipped::InUse);
+        }
+        if self.known.is_changed(metadata) {
             return self.skip(Skipped::Used);
         }
         match self.known.in_use(at, metadata) {
@@ -132,7 +151,7 @@ impl Visit for TreeRemover<'_> {
             }
             // NOENT: another process was faster. ISDIR: replaced by a directory; the removal of its
             // directory will find that not empty.
-            Err(Errno::NOENT | Errno::ISDIR) => {}
+            Err(Errno::NOENT | Errno::STALE | Errno::ISDIR) => {}
             Err(error) => self.kept.keep(at, at.error(Action::Unlink, error)),
         }
         ControlFlow::Continue(())
@@ -146,8 +165,12 @@ impl Visit for TreeRemover<'_> {
         // It is removed by its name, so the name is looked at: another directory may have it now.
         match stat::at(at.dir, at.name, self.known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == dir.metadata.id => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.vanished(level),
-            Ok(_) | Err(_) => self.skip(Skipped::Replaced)?,
+            Err(error) if is_gone(&error) => return self.vanished(level),
+            Ok(_) => self.skip(Skipped::Replaced)?,
+            Err(error) => {
+                self.kept.keep(at, at.error(Action::Stat, error));
+                return ControlFlow::Continue(Next::Up);
+            }
         }
         match remove_empty_directory(at.dir, at.name) {
             Ok(()) => {
@@ -155,7 +178,7 @@ impl Visit for TreeRemover<'_> {
                 self.freed.add(dir.metadata);
                 ControlFlow::Continue(Next::Up)
             }
-            Err(Errno::NOENT) => self.vanished(level),
+            Err(Errno::NOENT | Errno::STALE) => self.vanished(level),
             // Something was added, or the listing left something out because its neighbors were removed.
             Err(Errno::NOTEMPTY | Errno::EXIST) if self.removed > dir.before => {
                 ControlFlow::Continue(Next::Again)

@@ -72,9 +72,10 @@ impl Limits {
         Arc::clone(&self.signal)
     }
 
-    /// The flags that are raised when the pass is to end soon, see [`Self::is_urgent`].
-    pub fn urgent_flags(&self) -> Vec<Arc<AtomicBool>> {
-        vec![Arc::clone(&self.signal), Arc::clone(&self.deadline)]
+    /// The flags that are raised when the pass is to end soon, see [`Self::is_urgent`]: for a signal, and for the
+    /// deadline.
+    pub fn urgent_flags(&self) -> [Arc<AtomicBool>; 2] {
+        [Arc::clone(&self.signal), Arc::clone(&self.deadline)]
     }
 
     /// Why the pass ends now, if it does.

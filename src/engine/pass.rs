@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::live::{Live, zone_path};
 use super::{Limits, Workers};
 use crate::protocol::{
     Claimed, Directory, Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind,
@@ -63,6 +64,8 @@ pub struct Pass<'a, S, L, I, D, Q> {
     pub limits: &'a Limits,
     /// The threads.
     pub workers: &'a Workers,
+    /// Where its counts can be seen meanwhile.
+    pub live: &'a Live,
     /// How long in all to try locked entries again.
     pub lock_wait: Duration,
 }
@@ -91,7 +94,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     }
 
     fn begin<'z>(&self, zone: &'z Arc<Zone>, observer: &impl Observer) -> ZoneRun<'z> {
-        let run = ZoneRun::new(zone);
+        let run = ZoneRun::new(zone, self.live.begin(&zone.name));
         observer.on_zone(&zone.name);
         if let Err(why) = self.locks.ready(zone) {
             *lock(&run.no_lock) = Some(why);
@@ -383,10 +386,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         if let Some(why) = &no_lock {
             notes.push(format!("left alone, because its lock cannot be taken: {why}"));
         }
-        let path = match zone.location.roots.as_slice() {
-            [root] => self.data_root.join(root),
-            _ => self.data_root.to_owned(),
-        };
+        let path = zone_path(self.data_root, zone);
         ZoneSummary { zone: zone.name.clone(), path, tally, notes, no_lock }
     }
 }

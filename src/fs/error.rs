@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 use super::rights::{DirRights, Obstacle, has_access_list, is_mounted_read_only};
 use super::stat::WANTED;
-use crate::rules::Action;
+use super::{file_system, open};
+use crate::rules::{Action, FileSystem};
 
 /// An operation on a path that failed.
 #[derive(Debug)]
@@ -30,6 +31,16 @@ pub struct PathError {
 /// What to do on a mount that numbers owners anew.
 const UNMAPPED: &str = "its owner, or the user that sweeper runs as, has no number on this mount: run sweeper \
                         where the file system is mounted without a mapping of owners";
+
+/// What to do where no handle can be opened again.
+const NO_PROC: &str = "other users may write to its directory, so it is opened through /proc, which is not mounted \
+                       here: mount it";
+
+/// Whether an error says that there is nothing any more: no such name, or a file that another machine has
+/// removed from the server.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::STALE))
+}
 
 /// What the user can do about an error at `name` in `dir`, or at the directory itself.
 pub fn hint(
@@ -50,6 +61,9 @@ pub fn hint(
     if errno == Errno::OVERFLOW {
         return Some(UNMAPPED.to_owned());
     }
+    if errno == Errno::OPNOTSUPP && action == Action::Open && !open::has_proc() {
+        return Some(NO_PROC.to_owned());
+    }
     if errno != Errno::ACCESS && errno != Errno::PERM {
         return None;
     }
@@ -68,13 +82,21 @@ fn owner(dir: impl AsFd, name: Option<&CStr>) -> Option<String> {
     let (seen, whose) = match name {
         Some(name) => {
             let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-            (statx(dir, name, flags, WANTED).ok()?, "it")
+            (statx(&dir, name, flags, WANTED).ok()?, "it")
         }
-        None => (statx(dir, c"", AtFlags::EMPTY_PATH, WANTED).ok()?, "its directory"),
+        None => (statx(&dir, c"", AtFlags::EMPTY_PATH, WANTED).ok()?, "its directory"),
     };
     let us = rustix::process::geteuid().as_raw();
+    let squash = if us == 0 && file_system::of(dir) == FileSystem::Nfs {
+        format!(
+            "; NFS servers usually map root to nobody (root_squash): run sweeper as uid {}",
+            seen.stx_uid
+        )
+    } else {
+        String::new()
+    };
     Some(format!(
-        "sweeper runs as uid {us}; {whose} belongs to uid {} gid {} with mode {:04o}",
+        "sweeper runs as uid {us}; {whose} belongs to uid {} gid {} with mode {:04o}{squash}",
         seen.stx_uid,
         seen.stx_gid,
         seen.stx_mode & 0o7777

@@ -15,19 +15,20 @@
 
 pub mod turn;
 
-use std::cell::Cell;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::fs::{FlockOperation, flock, fstatfs};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, getrlimit};
 
 use super::open;
-use crate::rules::Metadata;
+use crate::rules::{FileSystem, Metadata};
 use turn::Turn;
+
+/// The most files that are kept open under leases at the same time.
+const MOST: usize = 8192;
 
 /// How many descriptors [`make_room`] makes room for.
 const ROOM: i32 = 8192;
@@ -55,10 +56,9 @@ pub enum InUse {
 }
 
 /// Ignores SIGIO, whose default action ends the process when another one opens a file that a lease is held
-/// on. To be called before the first [`probe`] of a pass: what was known about file systems is asked again.
+/// on. To be called before the first [`probe`].
 #[expect(unsafe_code, reason = "signal(2) has no safe wrapper in std or rustix")]
 pub fn ignore_lease_breaks() {
-    PASS.fetch_add(1, Ordering::Relaxed);
     // SAFETY: SIG_IGN is not a handler, so no code runs in signal context.
     unsafe {
         libc::signal(libc::SIGIO, libc::SIG_IGN);
@@ -68,7 +68,7 @@ pub fn ignore_lease_breaks() {
 /// How many files may be kept open under leases at the same time, while `workers` walk through trees: half
 /// of what the limit on open files leaves to them, and no more than a few trees need.
 pub fn affordable(workers: usize) -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     affordable_within(limit, workers)
 }
@@ -78,35 +78,40 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
     const EACH: usize = 16;
     /// The directories of zones, locks, the report, and what was inherited.
     const OTHERS: usize = 128;
-    (limit.saturating_sub(OTHERS).saturating_sub(workers.saturating_mul(EACH)) / 2).min(8192)
+    (limit.saturating_sub(OTHERS).saturating_sub(workers.saturating_mul(EACH)) / 2).min(MOST)
 }
 
-/// Asks about an open regular file, on the device `dev`, that has `links` names. When the answer is
-/// [`InUse::Free`] and the file has no other name, the lease is held until the handle is closed. If it has
-/// other names, the caller has its [`Turn`].
-pub fn probe(file: impl AsFd, dev: u64, links: u64) -> InUse {
+/// Asks about an open regular file that has `links` names. If it has several, the caller has its [`Turn`].
+///
+/// On a local file system, [`InUse::Free`] means that a lease was granted. It is held until the handle is closed
+/// if the file has only one name.
+///
+/// On other file systems a granted lease says nothing about other machines, or about what is behind FUSE. A
+/// refused one means that another process on this machine has the file open, except on NFS and SMB, which also
+/// refuse leases for other reasons. No lease is held there: on SMB our own removal would wait for its end.
+pub fn probe(file: impl AsFd, file_system: FileSystem, links: u64) -> InUse {
     let file = file.as_fd();
-    let meaning = meaning_on(file, dev);
+    if file_system == FileSystem::Nfs {
+        return unless_locked(file);
+    }
     let mut answer = take(file);
-    if answer == Answer::Refused && links > 1 && meaning != Meaning::Nothing {
+    if answer == Answer::Refused && links > 1 {
         // Another worker may have it open by another of its names, without having looked at it yet.
         let _alone = turn::without_transients();
         answer = take(file);
     }
-    match (answer, meaning) {
-        (Answer::Granted, Meaning::All) => {
-            if links > 1 {
-                // A worker that comes by another of its names must not break it.
-                give_back(file);
-            }
-            InUse::Free
-        }
-        (Answer::Granted, Meaning::Refusal | Meaning::Nothing) => {
-            give_back(file);
+    if answer == Answer::Granted && (links > 1 || file_system.is_served()) {
+        // A worker that comes by another of its names must not break it.
+        give_back(file);
+    }
+    match (answer, file_system) {
+        (Answer::Granted, FileSystem::Local) => InUse::Free,
+        // There our own `flock` looks like the lock of another process.
+        (Answer::Granted, FileSystem::Smb) => InUse::Unknown,
+        (Answer::Refused, FileSystem::Smb) | (Answer::Granted | Answer::Unsupported, _) => {
             unless_locked(file)
         }
-        (Answer::Refused, Meaning::All | Meaning::Refusal) => open_or_locked(file),
-        (Answer::Refused, Meaning::Nothing) | (Answer::Unsupported, _) => unless_locked(file),
+        (Answer::Refused, _) => open_or_locked(file),
     }
 }
 
@@ -114,12 +119,17 @@ pub fn probe(file: impl AsFd, dev: u64, links: u64) -> InUse {
 ///
 /// # Errors
 /// It cannot be opened, for a reason that tells nothing.
-pub fn probe_at(dir: impl AsFd, name: &CStr, metadata: &Metadata) -> rustix::io::Result<InUse> {
+pub fn probe_at(
+    dir: impl AsFd,
+    name: &CStr,
+    file_system: FileSystem,
+    metadata: &Metadata,
+) -> rustix::io::Result<InUse> {
     let _turn = (metadata.links > 1).then(|| Turn::of(metadata.id));
     match open::file(dir, name) {
-        Ok(handle) => Ok(probe(&handle, metadata.id.dev, metadata.links)),
+        Ok(handle) => Ok(probe(&handle, file_system, metadata.links)),
         // Gone, or something else by now: the removal looks at it again.
-        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
+        Err(Errno::NOENT | Errno::STALE | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
         // A lease of another process, or a program that is being written or run.
         Err(Errno::WOULDBLOCK | Errno::TXTBSY) => Ok(InUse::Open),
         Err(Errno::ACCESS | Errno::PERM) => Ok(InUse::Unknown),
@@ -129,8 +139,11 @@ pub fn probe_at(dir: impl AsFd, name: &CStr, metadata: &Metadata) -> rustix::io:
 
 /// Whether the lease that [`probe`] took on this handle is still undisturbed: no other process has opened
 /// the file since.
-pub fn is_kept(file: impl AsFd) -> bool {
-    get_lease(file) == Ok(libc::F_WRLCK)
+///
+/// # Errors
+/// The system does not tell.
+pub fn is_kept(file: impl AsFd) -> io::Result<bool> {
+    Ok(get_lease(file)? == libc::F_WRLCK)
 }
 
 /// Makes room for the descriptors of many leases. To be called before threads are started: whenever the kernel
@@ -168,72 +181,9 @@ pub fn is_locked(dir: impl AsFd) -> rustix::io::Result<bool> {
     }
 }
 
-/// What a lease says on a file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
-    /// A lease that is granted: no other process has the file open. One that is refused: another has.
-    All,
-    /// One that is refused says that another process on this machine has it open. One that is granted says
-    /// nothing about those who use the file in another way: other machines, or what is behind FUSE.
-    Refusal,
-    /// Every lease is refused.
-    Nothing,
-}
-
-/// Counts the passes, whose knowledge of file systems is their own.
-static PASS: AtomicU64 = AtomicU64::new(0);
-
-/// What a lease says on the file system of an open file, which has this device number.
-fn meaning_on(file: BorrowedFd<'_>, dev: u64) -> Meaning {
-    thread_local! {
-        static LAST: Cell<Option<(u64, u64, Meaning)>> = const { Cell::new(None) };
-    }
-    let pass = PASS.load(Ordering::Relaxed);
-    match LAST.get() {
-        Some((known, of, meaning)) if (known, of) == (pass, dev) => meaning,
-        _ => {
-            let meaning = fstatfs(file).map_or(Meaning::Refusal, |found| meaning_of(found.f_type));
-            LAST.set(Some((pass, dev, meaning)));
-            meaning
-        }
-    }
-}
-
-/// By the magic numbers of `statfs(2)`. On a file system that is not known to be local, a lease proves nothing.
-fn meaning_of(magic: i64) -> Meaning {
-    /// ext2 to ext4, xfs, btrfs, tmpfs, overlayfs, f2fs, zfs, bcachefs, jfs, reiserfs, nilfs, ramfs, FAT, exFAT,
-    /// ntfs3, udf, squashfs, erofs, ecryptfs.
-    const LOCAL: [i64; 19] = [
-        0xef53,
-        0x5846_5342,
-        0x9123_683e,
-        0x0102_1994,
-        0x794c_7630,
-        0xf2f5_2010,
-        0x2fc1_2fc1,
-        0xca45_1a4e,
-        0x3153_464a,
-        0x5265_4973,
-        0x3434,
-        0x8584_58f6,
-        0x4d44,
-        0x2011_bab0,
-        0x7366_746e,
-        0x1501_3346,
-        0x7371_7368,
-        0xe0f5_e1e2,
-        0xf15f,
-    ];
-    /// NFS and SMB refuse every lease, or every one that would mean something.
-    const REFUSING: [i64; 4] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42];
-    let magic = magic & 0xffff_ffff;
-    if LOCAL.contains(&magic) {
-        Meaning::All
-    } else if REFUSING.contains(&magic) {
-        Meaning::Nothing
-    } else {
-        Meaning::Refusal
-    }
+/// Whether any lock on a part of the file is held elsewhere, shared ones included. On NFS, every lock is one.
+pub fn is_range_locked(file: impl AsFd) -> bool {
+    record_lock(file) == Lock::Held
 }
 
 /// Another process has it open; is it also locked? `flock` is not tried, since it would take the lock for a
@@ -270,10 +220,10 @@ fn set_lease(file: impl AsFd, kind: libc::c_int) -> io::Result<()> {
 }
 
 #[expect(unsafe_code, reason = "F_GETLEASE has no safe wrapper in std or rustix")]
-fn get_lease(file: impl AsFd) -> Result<libc::c_int, ()> {
+fn get_lease(file: impl AsFd) -> io::Result<libc::c_int> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed, and there is no argument.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETLEASE) };
-    if result == -1 { Err(()) } else { Ok(result) }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,7 +240,16 @@ fn lock(file: impl AsFd) -> Lock {
         known @ (Lock::Held | Lock::Unsupported) => return known,
     }
     // A lock that this handle holds already stays; a new one ends when the handle is closed.
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+    let exclusive = FlockOperation::NonBlockingLockExclusive;
+    let mut locked = flock(&file, exclusive);
+    if locked == Err(Errno::BADF)
+        && let Ok(writable) = open::for_writing(&file)
+    {
+        // NFS asks for the right to write. Only when it is used another machine, to which the server has left
+        // the locks of the file, gives them up.
+        locked = flock(writable, exclusive);
+    }
+    match locked {
         Ok(()) => Lock::Free,
         Err(Errno::WOULDBLOCK) => Lock::Held,
         Err(_) => Lock::Unsupported,

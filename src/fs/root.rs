@@ -12,8 +12,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::stat;
-use crate::rules::FileId;
+use super::{file_system, stat};
+use crate::rules::{FileId, FileSystem};
 use crate::units;
 pub use guard::Forbidden;
 
@@ -169,6 +169,10 @@ impl DataRoot {
         let (handle, id, mount) = open_allowed(path, OFlags::PATH, forbidden)?;
         let mut found = Vec::new();
         for mark in marks {
+            // A server that keeps another one may be unreachable.
+            if is_enough(&found) {
+                break;
+            }
             let unexamined = |error| RootError::Unexamined { path: path.join(mark), error };
             let name = CString::new(*mark).map_err(|error| unexamined(error.into()))?;
             if stat::is_dir(&handle, &name).map_err(unexamined)? {
@@ -298,6 +302,11 @@ impl DataRoot {
     /// The mount that it is on.
     pub const fn mount(&self) -> u64 {
         self.mount
+    }
+
+    /// The file system that it is on.
+    pub fn file_system(&self) -> FileSystem {
+        file_system::of(&self.handle)
     }
 
     /// The directory outside that a zone names, if it exists.

@@ -13,6 +13,7 @@ use crate::fs::PathError;
 use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{Content, Expired, Skipped};
+use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, FileKind, Metadata, Moment};
 
 /// What one walk found.
@@ -50,6 +51,7 @@ impl<'a> Survey<'a> {
             path: &directory.path,
             name: expired.name(),
             mount: directory.mount,
+            file_system: directory.storage.file_system,
         };
         match walk::walk(&tree, top, expired.metadata().id, &mut survey) {
             ControlFlow::Continue(()) | ControlFlow::Break(Break::Enough) => Ok(survey),
@@ -100,15 +102,16 @@ impl<'a> Survey<'a> {
         metadata: &Metadata,
         opened: Option<OwnedFd>,
     ) -> Flow {
+        let file_system = self.expired.directory().storage.file_system;
         let answer = if let Some(handle) = opened {
-            let answer = lease::probe(&handle, metadata.id.dev, 1);
+            let answer = lease::probe(&handle, file_system, 1);
             if answer == InUse::Free {
                 self.content.members.push(metadata.id, handle);
             }
             answer
         } else {
             self.content.members.leave_out();
-            match lease::probe_at(at.dir, at.name, metadata) {
+            match lease::probe_at(at.dir, at.name, file_system, metadata) {
                 Ok(answer) => answer,
                 Err(error) => {
                     return ControlFlow::Break(Break::Failed(at.error(Action::Open, error)));
@@ -136,7 +139,7 @@ impl Visit for Survey<'_> {
 
     fn join(&mut self, other: Self) {
         let Self { content, in_use_unknown, moves_atime, ignores_a_time, .. } = other;
-        let Content { newest, skipped, freed, changed, members } = content;
+        let Content { newest, skipped, freed, changed, members, is_leased: _ } = content;
         self.content.newest = self.content.newest.max(newest);
         self.content.changed = self.content.changed.max(changed);
         self.content.skipped = self.content.skipped.or(skipped);
@@ -183,6 +186,9 @@ impl Visit for Survey<'_> {
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, opened: Option<OwnedFd>) -> Flow {
+        if is_removed_in_use(at.name.to_bytes()) {
+            return self.skip(Skipped::InUse);
+        }
         self.count(metadata)?;
         if metadata.kind == FileKind::File && self.probe == InUseProbe::On {
             return self.ask_in_use(at, metadata, opened);

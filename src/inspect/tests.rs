@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::*;
 use crate::control::Unlimited;
-use crate::protocol::Guard;
+use crate::protocol::{Guard, Storage};
 use crate::rules::verdict::evaluate;
 use crate::rules::{
     Bytes, EntryKind, Exclude, Expiry, LastUse, Location, LockKind, Names, Ttl, Zone, ZoneName,
@@ -22,6 +22,10 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new(last_use: LastUse) -> Self {
+        Self::under(last_use, LockKind::Flock)
+    }
+
+    pub(crate) fn under(last_use: LastUse, lock: LockKind) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let handle = OwnedFd::from(File::open(scratch.path()).unwrap());
         let (id, mount) = stat::id_and_mount(&handle).unwrap();
@@ -32,11 +36,13 @@ impl Setup {
             names: Names::Any,
             last_use,
             ttls: vec![Expiry::After(Ttl::from_secs(100))],
-            lock: LockKind::Flock,
+            lock,
             describe_name: |_| None,
         });
         let (path, dir) = (scratch.path().to_owned(), "z".into());
-        let directory = Arc::new(Directory { zone, path, dir, handle, id, mount, listed: None });
+        let storage = Storage::default();
+        let listed = None;
+        let directory = Arc::new(Directory { zone, path, dir, handle, id, mount, listed, storage });
         // Everything that is made now has expired an hour later.
         let seen = stat::handle(&directory.handle, mount).unwrap();
         let now = Moment::from_unix(seen.ctime.unix_secs() + 3600, 0);
@@ -47,8 +53,8 @@ impl Setup {
         self.scratch.path().join(path)
     }
 
-    /// The entry, as the first look sees it, with its object opened.
-    pub(crate) fn claim(&self, name: &CStr) -> Claimed {
+    /// The entry, as the first look sees it.
+    pub(crate) fn expired(&self, name: &CStr) -> Expired {
         let directory = &self.directory;
         let metadata =
             stat::at(&directory.handle, name, directory.mount, Freshness::Synced).unwrap();
@@ -59,9 +65,13 @@ impl Setup {
             name,
             metadata,
         };
-        let expired = evaluate(&entry, &Exclude::default(), self.now).unwrap();
-        let object = File::open(directory.path_of(name)).ok();
-        Claimed::new(expired, Guard::new(object, None))
+        evaluate(&entry, &Exclude::default(), self.now).unwrap()
+    }
+
+    /// The same with its object opened.
+    pub(crate) fn claim(&self, name: &CStr) -> Claimed {
+        let object = File::open(self.directory.path_of(name)).ok();
+        Claimed::new(self.expired(name), Guard::new(object, None))
     }
 
     pub(crate) fn inspect(&self, claimed: Claimed) -> Result<Verified, Rejected> {

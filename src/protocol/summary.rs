@@ -12,7 +12,7 @@ use crate::units;
 pub const LISTED_FAILURES: usize = 100;
 
 /// The counts of a zone, or of a batch of entries.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// Entries found, or whose look failed.
     pub seen: u64,

@@ -8,11 +8,14 @@ mod foreseen;
 mod media;
 mod mounts;
 mod names;
+mod no_proc;
 mod plumbing;
 mod races;
 mod removals;
 mod rights;
+mod servers;
 mod special;
+mod swapped;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -35,7 +35,7 @@ fn tampered(world: &World, call: &str, what: &str) -> std::process::Output {
     command.finish().unwrap()
 }
 
-fn has_strace() -> bool {
+pub fn has_strace() -> bool {
     has_tool("strace", "interrupted removals")
 }
 
@@ -93,6 +93,42 @@ fn a_tree_that_cannot_be_renamed_is_removed_in_place_with_a_note() {
         let report = String::from_utf8(output.stdout).unwrap();
         assert!(report.contains("removed in place"), "{call} {errno}: {report}");
         assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{call} {errno}");
+    }
+}
+
+#[test]
+fn a_tree_whose_rename_fails_for_now_is_not_removed_in_place() {
+    if !has_strace() {
+        return;
+    }
+    for call in ["mkdirat", "renameat2"] {
+        for errno in ["EIO", "EINTR", "EMFILE", "ENOMEM", "EBUSY", "ESTALE"] {
+            let world = world();
+            let output = tampered(&world, call, &format!("error={errno}"));
+            assert_eq!(output.status.code(), Some(1), "{call} {errno}: {output:?}");
+            assert!(
+                world.has("tmp/old-1/sub/deep/d") && world.has("tmp/old-2/a"),
+                "{call} {errno}"
+            );
+            world.run(&["run"]).exits(0);
+            assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{call} {errno}");
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_is_said_to_be_gone_and_is_there_is_a_failure_that_the_next_pass_completes() {
+    if !has_strace() {
+        return;
+    }
+    for when in [1, 2, 4, 7] {
+        let world = world();
+        let output = tampered(&world, "unlinkat", &format!("error=ESTALE:when={when}+"));
+        assert_eq!(output.status.code(), Some(1), "{when}: {output:?}");
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert!(report.contains("says that it is gone, and still lists it"), "{when}: {report}");
+        world.run(&["run"]).exits(0);
+        assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{when}");
     }
 }
 

@@ -13,7 +13,7 @@ mod next_pass;
 use crate::paused::{Moment, Paused, is_waited_for};
 use crate::start::Start;
 use crate::world::{
-    DAY, HOUR, Run, Stat, World, assert_counts, can_be_root, export_name, fifo, set_age, sweeper,
+    DAY, HOUR, Run, Stat, World, assert_counts, can_be_root, export_name, set_age, sweeper,
 };
 
 /// A tree of `count` old files in `tmp/tree/sub`.
@@ -155,6 +155,20 @@ fn what_is_added_to_a_tree_while_it_is_removed_stays_under_every_rule() {
         assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
         assert!(world.has("tmp/tree/sub/new"), "{args:?}");
     }
+}
+
+#[test]
+fn an_old_file_that_is_moved_into_a_tree_with_a_hard_link_while_it_is_removed_stays() {
+    let world = World::new();
+    let first = tree(&world, 800).join("sub/file-0");
+    std::fs::hard_link(first, world.path("tmp/tree/link")).unwrap();
+    world.age_dirs("tmp", 20 * DAY);
+    let old = world.file_of("elsewhere/old", 20 * DAY, b"an old file");
+    let pass = paused(&world, &[], 120);
+    std::fs::rename(old, quarantined(&world).join("sub/moved")).unwrap();
+    let report = pass.finish().exits(1).json();
+    assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
+    assert!(world.has("tmp/tree/sub/moved"));
 }
 
 #[test]
@@ -303,16 +317,6 @@ fn a_dry_run_fails_where_a_pass_would_fail() {
         let message = report["failures"][0]["message"].as_str().unwrap();
         assert!(message.contains("uid 1000") && message.contains("belongs to uid 0"), "{message}");
     }
-}
-
-#[test]
-fn hold_does_not_wait_for_the_other_end_of_a_fifo() {
-    let world = World::new();
-    let path = world.path("tmp/fifo");
-    fifo(&path, 0);
-    let mut hold = Command::new("timeout");
-    hold.args(["10", env!("CARGO_BIN_EXE_sweeper"), "hold"]).arg(&path).args(["--", "/bin/true"]);
-    Run::from(hold.finish().unwrap()).exits(0);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod http;
 mod logs;
 mod metrics;
 mod metrics_file;
+mod waiting;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;

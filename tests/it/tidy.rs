@@ -77,7 +77,7 @@ const CALLS: [&str; 8] = [
 ];
 
 /// Each crate and the files that use it.
-const DOORS: [Row; 28] = [
+const DOORS: [Row; 29] = [
     ("clap", &["cli.rs", "cli/clearml.rs", "cli/man.rs", "cli/options.rs"]),
     ("clap_complete", &["cli.rs"]),
     ("clap_mangen", &["cli/man.rs"]),
@@ -100,21 +100,28 @@ const DOORS: [Row; 28] = [
         &[
             "cmd/hold.rs",
             "dispose/quarantine.rs",
+            "dispose/quarantine/adopt.rs",
+            "dispose/quarantine/errors.rs",
+            "dispose/quarantine/names.rs",
+            "dispose/quarantine/rename.rs",
+            "dispose/quarantine/served.rs",
             "dispose/recover.rs",
-            "dispose/remove.rs",
+            "dispose/single.rs",
             "dispose/tree.rs",
             "dispose/tree_remover.rs",
             "dispose/unlink.rs",
             "fs/error.rs",
+            "fs/file_system.rs",
             "fs/lease.rs",
             "fs/open.rs",
-            "fs/local.rs",
             "fs/rights.rs",
             "fs/root.rs",
             "fs/space.rs",
             "fs/stat.rs",
             "fs/walk.rs",
+            "fs/walk/frame.rs",
             "fs/walk/inside.rs",
+            "fs/walk/parts.rs",
             "lock/exclusive.rs",
             "lock/flock.rs",
             "lock/redis/keys.rs",
@@ -151,6 +158,7 @@ const DOORS: [Row; 28] = [
             "report/json.rs",
         ],
     ),
+    ("nix", &["os/signals.rs"]),
     ("signal_hook", &["cmd/hold.rs", "os/signals.rs"]),
     ("tempfile", &["cmd/demo.rs", "service/metrics/file.rs"]),
     ("tokio", &["service/http.rs", "service/http/measure.rs"]),
@@ -166,8 +174,8 @@ const EVERYWHERE: [&str; 3] = ["serde", "thiserror", "tracing"];
 /// What is dangerous, or is made in one place, and the files that it stands in.
 const PLACES: [Row; 17] = [
     ("unlinkat(", &["dispose/unlink.rs"]),
-    // Only a tree that is taken out of reach, or comes back, is renamed.
-    ("renameat_with(", &["dispose/quarantine.rs"]),
+    // Only an entry that is taken out of reach, or comes back, is renamed.
+    ("renameat_with(", &["dispose/quarantine/rename.rs"]),
     ("unsafe {", &["fs/lease.rs"]),
     ("SystemTime::now", &["os/clock.rs"]),
     ("env::vars_os", &["config/raw.rs"]),

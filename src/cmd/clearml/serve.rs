@@ -125,9 +125,9 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         current.replace((new, options));
         Ok(schedule)
     };
-    let code = Service { scheduler, calls: &calls, health: &health, notify: &notify }
-        .run(reading, pass, reload);
-    Ok(code)
+    let (health, notify, waiting) = (&*health, &notify, Vec::new());
+    let service = Service { scheduler, calls: &calls, health, notify, waiting };
+    Ok(service.run(reading, pass, reload))
 }
 
 /// The end of a cleanup, for the service.
@@ -139,7 +139,7 @@ pub(in crate::cmd) fn end_of(
     match result {
         Ok(result) => {
             count(&result, metrics);
-            PassEnd::new(&result.summary, result.code, result.at)
+            PassEnd::new(&result.summary, result.code, result.at, Vec::new())
         }
         Err(refusal) => {
             tracing::error!("the cleanup did not start: {refusal}");

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
 use crate::protocol::{
-    Content, Directory, Entry, ExitCode, Failure, Guard, Outcome, ScanBatch, Tally, Verified,
+    Content, Directory, Entry, ExitCode, Failure, Guard, Outcome, ScanBatch, Storage, Tally,
+    Verified,
 };
 use crate::rules::select::All;
 use crate::rules::{
@@ -51,6 +52,7 @@ impl FakeSource {
             id,
             mount: 1,
             listed: None,
+            storage: Storage::default(),
         });
         Self { directory, entries: entries.to_vec(), next: AtomicUsize::new(0) }
     }
@@ -201,6 +203,7 @@ impl Setup {
         let workers = Workers::start(self.jobs).unwrap();
         let (disposer, told) = (FakeDisposer::default(), Told::default());
         let pass = Pass {
+            live: &Live::default(),
             source: &FakeSource::new(&zone, entries),
             locks: &self.locks,
             inspector: &FakeInspector,
@@ -315,6 +318,7 @@ fn an_entry_that_is_not_selected_is_not_touched_and_not_reported() {
     let (disposer, told) = (FakeDisposer::default(), Told::default());
     let setup = Setup::default();
     let pass = Pass {
+        live: &Live::default(),
         source: &FakeSource::new(&zone, &[("a", 101, false), ("z", 101, false)]),
         locks: &setup.locks,
         inspector: &FakeInspector,

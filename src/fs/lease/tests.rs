@@ -18,16 +18,16 @@ fn a_file_that_is_open_elsewhere_is_in_use_and_an_opener_breaks_the_lease() {
     ignore_lease_breaks();
     let reader = File::open(&path).unwrap();
     let file = File::open(&path).unwrap();
-    assert_eq!(probe(&file, metadata(&path).id.dev, 1), InUse::Open);
-    assert!(!is_kept(&file), "there is no lease");
+    assert_eq!(probe(&file, FileSystem::Local, 1), InUse::Open);
+    assert!(!is_kept(&file).unwrap(), "there is no lease");
     drop(reader);
-    assert_eq!(probe(&file, metadata(&path).id.dev, 1), InUse::Free);
-    assert!(is_kept(&file));
+    assert_eq!(probe(&file, FileSystem::Local, 1), InUse::Free);
+    assert!(is_kept(&file).unwrap());
     let flags = libc::O_NONBLOCK;
     let opened = std::os::unix::fs::OpenOptionsExt::custom_flags(File::options().read(true), flags)
         .open(&path);
     assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-    assert!(!is_kept(&file), "the kernel has asked for it back");
+    assert!(!is_kept(&file).unwrap(), "the kernel has asked for it back");
 }
 
 #[test]
@@ -53,7 +53,8 @@ fn with_two_names() -> (tempfile::TempDir, File) {
 fn probed_beside<T>(scratch: &tempfile::TempDir, dir: &File, opened: T) -> InUse {
     let metadata = metadata(&scratch.path().join("one"));
     std::thread::scope(|scope| {
-        let probing = scope.spawn(|| probe_at(dir, c"other", &metadata).unwrap());
+        let probing =
+            scope.spawn(|| probe_at(dir, c"other", FileSystem::Local, &metadata).unwrap());
         for _ in 0..1000 {
             std::thread::yield_now();
         }
@@ -80,27 +81,35 @@ fn a_file_with_several_names_that_another_process_has_open_is_in_use() {
     let (scratch, dir) = with_two_names();
     let metadata = metadata(&scratch.path().join("one"));
     let other = File::open(scratch.path().join("one")).unwrap();
-    assert_eq!(probe_at(&dir, c"other", &metadata).unwrap(), InUse::Open);
+    assert_eq!(probe_at(&dir, c"other", FileSystem::Local, &metadata).unwrap(), InUse::Open);
     drop(other);
-    assert_eq!(probe_at(&dir, c"other", &metadata).unwrap(), InUse::Free);
+    assert_eq!(probe_at(&dir, c"other", FileSystem::Local, &metadata).unwrap(), InUse::Free);
 }
 
 #[test]
-fn a_lease_is_trusted_on_local_file_systems_alone() {
-    for (magic, meaning) in [
-        (0xef53, Meaning::All),
-        (0x0102_1994, Meaning::All),
-        (0x6969, Meaning::Nothing),
-        // With the sign that a 32-bit number has.
-        (-0x00ac_b2be, Meaning::Nothing),
-        // FUSE, Ceph, 9P, and one that does not exist.
-        (0x6573_5546, Meaning::Refusal),
-        (0x00c3_6400, Meaning::Refusal),
-        (0x0102_1997, Meaning::Refusal),
-        (0x1234, Meaning::Refusal),
-    ] {
-        assert_eq!(meaning_of(magic), meaning, "{magic:x}");
+fn a_lease_proves_that_a_file_is_free_on_a_local_file_system_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("file");
+    fs::write(&path, "x").unwrap();
+    ignore_lease_breaks();
+    let asked = |file_system| {
+        let file = File::open(&path).unwrap();
+        (probe(&file, file_system, 1), is_kept(&file).unwrap())
+    };
+    let elsewhere = [FileSystem::Nfs, FileSystem::Smb, FileSystem::Fuse, FileSystem::Other];
+    assert_eq!(asked(FileSystem::Local), (InUse::Free, true));
+    for file_system in elsewhere {
+        assert_eq!(asked(file_system), (InUse::Unknown, false), "{file_system:?}");
     }
+    let other = File::open(&path).unwrap();
+    for file_system in elsewhere {
+        // A server of files refuses every lease; elsewhere it is another process of this machine.
+        let refuses_all = matches!(file_system, FileSystem::Nfs | FileSystem::Smb);
+        let answer = if refuses_all { InUse::Unknown } else { InUse::Open };
+        assert_eq!(asked(file_system), (answer, false), "{file_system:?}");
+    }
+    flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert_eq!(asked(FileSystem::Nfs), (InUse::Locked, false));
 }
 
 #[test]
