@@ -34,6 +34,7 @@
 //! - [`fs`]: the system calls below them.
 //!
 //! Applications as data:
+//! - [`clearml`]: a client of ClearML's servers, and the parts of its cleanup.
 //! - [`cvat`]: CVAT's zones, names, variables and schedule. No other room knows them.
 //!
 //! Around it:
@@ -76,6 +77,7 @@ pub mod inspect;
 pub mod lock;
 pub mod source;
 
+pub mod clearml;
 pub mod cvat;
 
 pub mod cli;

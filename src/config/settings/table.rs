@@ -2,21 +2,10 @@
 //!
 //! It must not say anything about a setting but its row: there is no code here.
 
+use super::uses::{
+    ANY, DRY, ENDS, FORMATS, JUDGES, ONCE, PATHS, REDIS, SCANS, SERVE, SWEEPS, WAITS, ZONES,
+};
 use super::{Setting, Takes, Use};
-
-const RUN: &[Use] = &[Use::Run];
-const FORMATS: &[Use] =
-    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Merge];
-const SERVE: &[Use] = &[Use::Serve];
-const ONCE: &[Use] = &[Use::Run, Use::Legacy];
-const SWEEPS: &[Use] = &[Use::Run, Use::Apply, Use::Serve, Use::Legacy];
-const SCANS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy];
-const ZONES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why];
-const JUDGES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why];
-const PATHS: &[Use] =
-    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Hold];
-const REDIS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Hold];
-const WAITS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Hold];
 
 const WHAT: &str = "What to sweep";
 const LOCKS: &str = "Locks";
@@ -30,13 +19,13 @@ const BASE: Setting = Setting {
     default: None,
     takes: Takes::One("DUR"),
     choices: &[],
-    used_by: RUN,
+    used_by: &[Use::Run],
     group: WHAT,
     help: "",
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 42] = [
+pub(super) static SETTINGS: [Setting; 42] = [
     Setting {
         key: "data",
         takes: Takes::One("DIR"),
@@ -47,7 +36,7 @@ pub static SETTINGS: [Setting; 42] = [
     Setting {
         key: "config",
         takes: Takes::One("FILE"),
-        used_by: PATHS,
+        used_by: ANY,
         help: "Read settings from this TOML file; its keys are the names of the flags with underscores",
         ..BASE
     },
@@ -63,7 +52,7 @@ pub static SETTINGS: [Setting; 42] = [
     Setting {
         key: "dry_run",
         takes: Takes::Nothing,
-        used_by: SWEEPS,
+        used_by: DRY,
         help: "Report what would be removed, and remove nothing",
         ..BASE
     },
@@ -226,7 +215,7 @@ pub static SETTINGS: [Setting; 42] = [
     },
     Setting {
         key: "deadline",
-        used_by: SCANS,
+        used_by: ENDS,
         group: LIMITS,
         help: "Stop a pass after this time; the current entry is finished first",
         ..BASE
@@ -305,14 +294,14 @@ pub static SETTINGS: [Setting; 42] = [
         default: Some("text"),
         takes: Takes::One("FORMAT"),
         choices: &["text", "json"],
-        used_by: PATHS,
+        used_by: ANY,
         group: OUTPUT,
         help: "The format of log lines on stderr",
     },
     Setting {
         key: "metrics_file",
         takes: Takes::One("FILE"),
-        used_by: ONCE,
+        used_by: &[Use::Run, Use::Legacy, Use::ClearmlRun, Use::ClearmlOrphans],
         group: OUTPUT,
         help: "Write metrics to this file after the pass, for node_exporter's textfile collector",
         ..BASE
@@ -361,7 +350,7 @@ pub static SETTINGS: [Setting; 42] = [
     Setting {
         key: "listen",
         takes: Takes::One("ADDR"),
-        used_by: SERVE,
+        used_by: &[Use::Serve, Use::ClearmlServe],
         group: SCHEDULE,
         help: "Serve /metrics and /healthz at this address, or at this port of the loopback \
                interface [default: do not listen]",
@@ -370,7 +359,17 @@ pub static SETTINGS: [Setting; 42] = [
     Setting {
         key: "now",
         takes: Takes::One("RFC3339"),
-        used_by: JUDGES,
+        used_by: &[
+            Use::Run,
+            Use::Serve,
+            Use::Legacy,
+            Use::Why,
+            Use::ClearmlRun,
+            Use::ClearmlServe,
+            Use::ClearmlOrphans,
+            Use::ClearmlJournal,
+            Use::ClearmlWhy,
+        ],
         help: "Judge as if it were this moment",
         ..BASE
     },
