@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, value_parser};
 
-use crate::config::settings::Use;
+use crate::config::settings::{Setting, Use};
 use crate::config::{Flags, Verbosity};
 use crate::cvat;
 pub use clearml::{Clearml, JournalAction};
@@ -36,6 +36,10 @@ pub struct Args {
 pub enum Command {
     /// One pass.
     Run,
+    /// A plan of one pass, in this file.
+    Plan(PathBuf),
+    /// The removal of what is in this plan.
+    Apply(PathBuf),
     /// Passes on a schedule.
     Serve,
     /// The removal of old export caches.
@@ -97,7 +101,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
 
 fn command_of(name: &str, matches: &ArgMatches) -> Command {
     let paths = || matches.get_many("path").into_iter().flatten().cloned().collect();
+    let one_path = || matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
     match name {
+        "plan" => Command::Plan(one_path()),
+        "apply" => Command::Apply(one_path()),
         "serve" => Command::Serve,
         "legacy" => Command::Legacy,
         "why" => Command::Why(paths()),
@@ -105,7 +112,7 @@ fn command_of(name: &str, matches: &ArgMatches) -> Command {
         "config" => Command::Config,
         "demo" => Command::Demo,
         "hold" => Command::Hold {
-            path: matches.get_one::<PathBuf>("path").cloned().unwrap_or_default(),
+            path: one_path(),
             command: matches.get_many("command").into_iter().flatten().cloned().collect(),
         },
         "completions" => {
@@ -136,13 +143,15 @@ fn sweeper(look: Look) -> clap::Command {
             sweep("serve", "Make passes on a schedule until told to stop", Use::Serve, look)
                 .after_help(texts::EXIT_CODES),
         )
+        .subcommand(plan(look))
+        .subcommand(apply(look))
         .subcommand(legacy("legacy", look).visible_aliases(cvat::COMMANDS))
         .subcommand(
             with_settings("why", texts::WHY, look, |setting| setting.applies_to(Use::Why))
                 .arg(path("PATH").num_args(1..).help("The paths to explain")),
         )
         .subcommand(
-            with_settings("config", texts::CONFIG, look, |_| true).after_help(texts::DURATIONS),
+            with_settings("config", texts::CONFIG, look, has_own_flag).after_help(texts::DURATIONS),
         )
         .subcommand(hold(look))
         .subcommand(clearml::command(look))
@@ -171,6 +180,23 @@ fn sweeper(look: Look) -> clap::Command {
 
 fn legacy(name: &'static str, look: Look) -> clap::Command {
     sweep(name, texts::LEGACY, Use::Legacy, look).after_help(texts::EXIT_CODES)
+}
+
+fn plan(look: Look) -> clap::Command {
+    sweep("plan", "Write down what a pass would remove, and remove nothing", Use::Plan, look)
+        .arg(path("FILE").short('o').long("output").help("Where to write the plan"))
+        .after_help(texts::EXIT_CODES)
+}
+
+fn apply(look: Look) -> clap::Command {
+    sweep("apply", "Remove what is in a plan and has not changed since", Use::Apply, look)
+        .arg(path("FILE").help("The plan"))
+        .after_help(texts::EXIT_CODES)
+}
+
+/// Whether a flag of `config` can only mean this setting. Those of ClearML come second.
+fn has_own_flag(setting: &Setting) -> bool {
+    setting.key_in_table().is_none() || !setting.shares_flag()
 }
 
 fn hold(look: Look) -> clap::Command {

@@ -11,6 +11,7 @@
 //! - [`exclude`]: what the user asked to keep.
 //! - [`verdict`]: [`verdict::evaluate`], the only maker of an [`Expired`].
 //! - [`select`]: which of the expired entries are removed now.
+//! - [`share`]: a share in percent.
 //! - [`shard`]: which of several sweepers an entry belongs to.
 
 pub mod action;
@@ -20,6 +21,7 @@ pub mod metadata;
 pub mod names;
 pub mod select;
 pub mod shard;
+pub mod share;
 pub mod verdict;
 pub mod zone;
 
@@ -29,5 +31,6 @@ pub use exclude::Exclude;
 pub use metadata::{Bytes, FileId, FileKind, FileSystem, Metadata};
 pub use names::{Class, Names};
 pub use shard::Shard;
+pub use share::Share;
 pub use verdict::{Entry, Expired, Kept, KeptReason, Rule};
 pub use zone::{EntryKind, Expiry, LastUse, Location, LockKind, Shape, Zone, ZoneName};

@@ -71,7 +71,8 @@ pub(super) fn with_settings(
     look: Look,
     has: impl Fn(&Setting) -> bool,
 ) -> clap::Command {
-    let sweeps = ["run", "serve", "orphans"].contains(&name) || about == texts::LEGACY;
+    let sweeps =
+        ["run", "serve", "plan", "apply", "orphans"].contains(&name) || about == texts::LEGACY;
     let flags = settings::all().filter(|setting| has(setting));
     let flags = flags.map(|setting| flag(setting, sweeps, look));
     let quiet = Arg::new("quiet")

@@ -11,13 +11,13 @@ use std::time::Duration;
 use super::around::{calls, notify, reading, show};
 use super::clearml::serve;
 use super::pass::turns::{WhenHeld, sharing, takes_exclusive_lock};
-use super::pass::{PassRequest, locks, open_root, sweep};
+use super::pass::{PassRequest, locks, open_audit_log, open_root, sweep};
 use super::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, Space};
 use crate::lock::exclusive::{ExclusiveLock, Sharing};
 use crate::os::{clock, signals};
-use crate::protocol::ExitCode;
+use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Zone, ZoneName};
 use crate::service::health::Health;
 use crate::service::metrics::Metrics;
@@ -40,8 +40,11 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     }
     let stop = Arc::<AtomicBool>::default();
     signals::end_on_signals(&stop).map_err(Refusal::Start)?;
+    let hangup = Arc::<AtomicBool>::default();
+    signals::note_hangups(&hangup).map_err(Refusal::Start)?;
     let calls = calls()?;
     let root = open_root(&config, &config.zones)?;
+    open_audit_log(&config, &root, &hangup)?;
     locks(&config, root.path(), Vec::new())?;
     let seed = clock::seed();
     let begin = || Scheduler::new(schedule.clone(), seed, reading(), options.first);
@@ -67,7 +70,8 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let scheduler = begin();
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
-    let pass = |due: &[ZoneName]| both(&config.borrow(), due, verbosity, &stop, &metrics);
+    let passes = Passes { verbosity, stop, hangup, metrics, swept: RefCell::default() };
+    let pass = |due: &[ZoneName]| passes.both(&config.borrow(), due);
     let reload = || {
         let (new, mut schedule) =
             reload(raw, &options, &root).map_err(|error| error.to_string())?;
@@ -85,34 +89,69 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     Ok(code)
 }
 
-/// A pass over the zones that are due, and then the cleanup of ClearML, if that is due.
-fn both(
-    config: &Config,
-    due: &[ZoneName],
+/// Makes the passes of a service.
+struct Passes {
     verbosity: Verbosity,
-    stop: &Arc<AtomicBool>,
-    metrics: &Metrics,
-) -> PassEnd {
-    let (cleanup, zones): (Vec<ZoneName>, Vec<ZoneName>) =
-        due.iter().cloned().partition(|zone| *zone == serve::task_zone());
-    let sweep = || {
-        one_pass(config, &zones, verbosity, stop, metrics).unwrap_or_else(|refusal| {
-            tracing::error!("the pass did not start: {refusal}");
-            PassEnd::not_started(&zones, &refusal.to_string(), clock::now())
-        })
-    };
-    let swept = (!zones.is_empty()).then(sweep);
-    let is_stopped = swept.as_ref().is_some_and(|end| end.is_stopped);
-    let clearml = config.clearml.as_ref().ok().filter(|_| !cleanup.is_empty() && !is_stopped);
-    let cleaned = clearml.map(|options| {
-        let result = serve::one(config, options, verbosity, stop);
-        serve::end_of(result, options, metrics)
-    });
-    match (swept, cleaned) {
-        (Some(swept), Some(cleaned)) => swept.and(cleaned),
-        (swept, cleaned) => swept
-            .or(cleaned)
-            .unwrap_or_else(|| PassEnd::not_started(&[], "nothing is due", clock::now())),
+    stop: Arc<AtomicBool>,
+    hangup: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+    /// The zones that this service has swept, or has refused to sweep once because of a guard.
+    swept: RefCell<Vec<ZoneName>>,
+}
+
+impl Passes {
+    /// A pass over the zones that are due, and then the cleanup of ClearML, if that is due.
+    fn both(&self, config: &Config, due: &[ZoneName]) -> PassEnd {
+        let (cleanup, zones): (Vec<ZoneName>, Vec<ZoneName>) =
+            due.iter().cloned().partition(|zone| *zone == serve::task_zone());
+        let sweep = || {
+            self.run(config, &zones).unwrap_or_else(|refusal| {
+                tracing::error!("the pass did not start: {refusal}");
+                PassEnd::not_started(&zones, &refusal.to_string(), clock::now())
+            })
+        };
+        let swept = (!zones.is_empty()).then(sweep);
+        let is_stopped = swept.as_ref().is_some_and(|end| end.is_stopped);
+        let clearml = config.clearml.as_ref().ok().filter(|_| !cleanup.is_empty() && !is_stopped);
+        let cleaned = clearml.map(|options| {
+            let result = serve::one(config, options, self.verbosity, &self.stop);
+            serve::end_of(result, options, &self.metrics)
+        });
+        match (swept, cleaned) {
+            (Some(swept), Some(cleaned)) => swept.and(cleaned),
+            (swept, cleaned) => swept
+                .or(cleaned)
+                .unwrap_or_else(|| PassEnd::not_started(&[], "nothing is due", clock::now())),
+        }
+    }
+
+    /// One pass over the zones that are due.
+    fn run(&self, config: &Config, due: &[ZoneName]) -> Result<PassEnd, Refusal> {
+        let zones: Vec<Arc<Zone>> =
+            config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
+        let mut swept = self.swept.borrow_mut();
+        let first: Vec<ZoneName> =
+            due.iter().filter(|zone| !swept.contains(zone)).cloned().collect();
+        let request = PassRequest {
+            command: "run",
+            config,
+            zones: &zones,
+            first: &first,
+            plan: None,
+            planned: None,
+            verbosity: self.verbosity,
+            signal: Arc::clone(&self.stop),
+            hangup: Arc::clone(&self.hangup),
+            when_held: match config.if_running.unwrap_or(IfRunning::Wait) {
+                // The service goes on with its other zones meanwhile.
+                IfRunning::Wait => WhenHeld::Postpone,
+                other @ (IfRunning::Exit | IfRunning::Share) => other.into(),
+            },
+        };
+        let result = sweep(&request, BufWriter::new(io::stdout()))?;
+        swept.extend(first.into_iter().filter(|zone| had_pass(zone, &result.summary)));
+        result.count(&self.metrics);
+        Ok(PassEnd::new(&result.summary, result.code, result.at, result.postponed))
     }
 }
 
@@ -125,31 +164,14 @@ fn clearml_of(config: &Config) -> Result<Option<ClearmlConfig>, Refusal> {
     }
 }
 
-/// One pass over the zones that are due.
-fn one_pass(
-    config: &Config,
-    due: &[ZoneName],
-    verbosity: Verbosity,
-    stop: &Arc<AtomicBool>,
-    metrics: &Metrics,
-) -> Result<PassEnd, Refusal> {
-    let zones: Vec<Arc<Zone>> =
-        config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
-    let request = PassRequest {
-        command: "run",
-        config,
-        zones: &zones,
-        verbosity,
-        signal: Arc::clone(stop),
-        when_held: match config.if_running.unwrap_or(IfRunning::Wait) {
-            // The service goes on with its other zones meanwhile.
-            IfRunning::Wait => WhenHeld::Postpone,
-            other @ (IfRunning::Exit | IfRunning::Share) => other.into(),
-        },
-    };
-    let result = sweep(&request, BufWriter::new(io::stdout()))?;
-    result.count(metrics);
-    Ok(PassEnd::new(&result.summary, result.code, result.at, result.postponed))
+/// Whether a zone has had its pass. One that is locked, or was cut short, is still to have it.
+fn had_pass(name: &ZoneName, summary: &Summary) -> bool {
+    let is_cut_short = matches!(
+        summary.stopped,
+        Some(StopReason::Signal | StopReason::Deadline | StopReason::AuditLog)
+    );
+    let is_swept = |zone: &ZoneSummary| zone.zone == *name && zone.no_lock.is_none();
+    !is_cut_short && summary.zones.iter().any(is_swept)
 }
 
 /// The settings as they are now, if the service can go on with them.
@@ -247,4 +269,31 @@ fn stand_by(
 
 fn standing_by(holder: &str) -> String {
     format!("standing by: {holder} serves this data root")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Tally;
+
+    #[test]
+    fn a_zone_that_is_locked_or_was_cut_short_is_still_to_have_its_first_pass() {
+        let zone = |no_lock: Option<&str>| ZoneSummary {
+            zone: ZoneName::new("tmp"),
+            path: "/data/tmp".into(),
+            tally: Tally::default(),
+            notes: Vec::new(),
+            no_lock: no_lock.map(str::to_owned),
+        };
+        let had = |name: &str, zones: Vec<ZoneSummary>, stopped: Option<StopReason>| {
+            had_pass(&ZoneName::new(name), &Summary { zones, stopped })
+        };
+        assert!(had("tmp", vec![zone(None)], None));
+        assert!(had("tmp", vec![zone(None)], Some(StopReason::MaxShare)), "it was said");
+        assert!(!had("tmp", vec![zone(Some("locked"))], None));
+        assert!(!had("export", vec![zone(None)], None), "it was postponed");
+        for stopped in [StopReason::Signal, StopReason::Deadline, StopReason::AuditLog] {
+            assert!(!had("tmp", vec![zone(None)], Some(stopped)), "{stopped:?}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 mod all;
 mod clearml;
 mod table;
+mod uses;
 
 pub use all::all;
 
@@ -27,6 +28,10 @@ pub enum Takes {
 pub enum Use {
     /// `sweeper run`
     Run,
+    /// `sweeper plan`
+    Plan,
+    /// `sweeper apply`
+    Apply,
     /// `sweeper serve`
     Serve,
     /// `sweeper legacy`
@@ -89,6 +94,11 @@ impl Setting {
         (!self.is_hidden()).then(|| format!("{PREFIX}{}", self.key.to_ascii_uppercase()))
     }
 
+    /// Whether another setting, of other commands, has the same flag.
+    pub fn shares_flag(&self) -> bool {
+        all().any(|other| other.key != self.key && other.long() == self.long())
+    }
+
     /// Whether the settings file may have it.
     pub fn is_in_file(&self) -> bool {
         self.key != "config" && !self.is_hidden()
@@ -129,7 +139,11 @@ mod tests {
     fn every_setting_has_one_name_and_a_sentence() {
         for (at, setting) in all().enumerate() {
             let mut before = all().take(at);
-            assert!(before.all(|other| other.flag() != setting.flag()), "{}", setting.key);
+            let are_apart = |other: &Setting| {
+                let is_shared = setting.used_by.iter().any(|by| other.applies_to(*by));
+                other.key != setting.key && (other.flag() != setting.flag() || !is_shared)
+            };
+            assert!(before.all(are_apart), "{}", setting.key);
             assert!(!setting.help.is_empty() && !setting.used_by.is_empty(), "{}", setting.key);
             assert!(!setting.help.ends_with('.'), "{}", setting.key);
             if let (Some(default), [_, ..]) = (setting.default, setting.choices) {

@@ -83,7 +83,10 @@ impl Setup {
 fn skipped(result: Result<Verified, Rejected>) -> Skipped {
     match result.unwrap_err().why {
         Rejection::Skipped(why) => why,
-        other @ (Rejection::Failed(_) | Rejection::Unreached | Rejection::NoLock(_)) => {
+        other @ (Rejection::Failed(_)
+        | Rejection::NotWritten(_)
+        | Rejection::Unreached
+        | Rejection::NoLock(_)) => {
             panic!("{other:?}")
         }
     }

@@ -38,6 +38,18 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
     Ok(())
 }
 
+/// Raises `flag` at every SIGHUP, which then does not end the process. To be called before other threads are
+/// started, too.
+///
+/// # Errors
+/// The system refused the handler, for people.
+pub fn note_hangups(flag: &Arc<AtomicBool>) -> Result<(), String> {
+    flag::register(SIGHUP, Arc::clone(flag))
+        .map_err(|error| format!("signal handlers: {error}"))?;
+    receive_in_own_thread(&[Number::SIGHUP]);
+    Ok(())
+}
+
 /// Starts a thread that handles these signals, and no others do from now on. Where no thread can be started, this
 /// one goes on handling them.
 fn receive_in_own_thread(signals: &[Number]) {

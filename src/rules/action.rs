@@ -27,13 +27,15 @@ pub enum Action {
     OpenParent,
     /// Reading the list of paths (`--from0`).
     ReadList,
+    /// Writing down what is removed (`--audit-log`).
+    WriteAuditLog,
     /// Deleting through a server.
     Delete,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Open,
         Self::List,
         Self::Stat,
@@ -44,6 +46,7 @@ impl Action {
         Self::RemoveTree,
         Self::OpenParent,
         Self::ReadList,
+        Self::WriteAuditLog,
         Self::Delete,
     ];
 
@@ -60,6 +63,7 @@ impl Action {
             Self::RemoveTree => "remove_tree",
             Self::OpenParent => "open_parent",
             Self::ReadList => "read_list",
+            Self::WriteAuditLog => "write_audit_log",
             Self::Delete => "delete",
         }
     }
@@ -76,6 +80,7 @@ impl fmt::Display for Action {
             Self::RemoveTree => "remove all of",
             Self::OpenParent => "open the parent of",
             Self::ReadList => "use from the list",
+            Self::WriteAuditLog => "write the audit log",
             Self::Open
             | Self::List
             | Self::Stat

@@ -150,7 +150,9 @@ fn of_rejection(why: Rejection) -> Removal {
     match why {
         Rejection::Skipped(Skipped::Gone) => Removal::Gone,
         Rejection::Skipped(why) => Removal::Skipped(why),
-        Rejection::Failed(failure) => Removal::Failed(units::without_numbers(&failure.to_string())),
+        Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
+            Removal::Failed(units::without_numbers(&failure.to_string()))
+        }
         Rejection::Unreached => Removal::Failed("the run was stopped first".to_owned()),
         Rejection::NoLock(why) => Removal::Failed(why),
     }

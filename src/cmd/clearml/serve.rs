@@ -38,7 +38,7 @@ pub(super) fn once(
     verbosity: Verbosity,
 ) -> Result<ExitCode, Refusal> {
     let stop = stop_flag()?;
-    let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path)).transpose();
+    let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path, &stop)).transpose();
     let file = file.map_err(|error| Refusal::Start(error.to_string()))?;
     let result = one(config, options, verbosity, &stop)?;
     let Some(file) = file.filter(|_| !config.dry_run) else { return Ok(result.code) };

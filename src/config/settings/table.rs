@@ -2,31 +2,10 @@
 //!
 //! It must not say anything about a setting but its row: there is no code here.
 
+use super::uses::{
+    ANY, DRY, ENDS, FORMATS, JUDGES, ONCE, PATHS, REDIS, SCANS, SERVE, SWEEPS, WAITS, ZONES,
+};
 use super::{Setting, Takes, Use};
-
-const SERVE: &[Use] = &[Use::Serve];
-const ONCE: &[Use] = &[Use::Run, Use::Legacy];
-const ANY: &[Use] = &[
-    Use::Run,
-    Use::Serve,
-    Use::Legacy,
-    Use::Why,
-    Use::Hold,
-    Use::ClearmlRun,
-    Use::ClearmlServe,
-    Use::ClearmlOrphans,
-    Use::ClearmlJournal,
-    Use::ClearmlWhy,
-];
-const DRY: &[Use] =
-    &[Use::Run, Use::Serve, Use::Legacy, Use::ClearmlRun, Use::ClearmlServe, Use::ClearmlOrphans];
-const ENDS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::ClearmlRun, Use::ClearmlServe];
-const SWEEPS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy];
-const ZONES: &[Use] = &[Use::Run, Use::Serve, Use::Why];
-const JUDGES: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why];
-const PATHS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Hold];
-const REDIS: &[Use] = &[Use::Run, Use::Serve, Use::Why, Use::Hold];
-const WAITS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Hold];
 
 const WHAT: &str = "What to sweep";
 const LOCKS: &str = "Locks";
@@ -46,7 +25,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub(super) static SETTINGS: [Setting; 38] = [
+pub(super) static SETTINGS: [Setting; 42] = [
     Setting {
         key: "data",
         takes: Takes::One("DIR"),
@@ -213,7 +192,7 @@ pub(super) static SETTINGS: [Setting; 38] = [
     Setting {
         key: "jobs",
         takes: Takes::One("N"),
-        used_by: SWEEPS,
+        used_by: SCANS,
         group: LIMITS,
         help: "The number of workers [default: the number of available processors]",
         ..BASE
@@ -221,7 +200,7 @@ pub(super) static SETTINGS: [Setting; 38] = [
     Setting {
         key: "nice",
         takes: Takes::Nothing,
-        used_by: SWEEPS,
+        used_by: SCANS,
         group: LIMITS,
         help: "Run at the lowest CPU priority and in the idle I/O class",
         ..BASE
@@ -246,13 +225,31 @@ pub(super) static SETTINGS: [Setting; 38] = [
         takes: Takes::One("N"),
         used_by: SWEEPS,
         group: LIMITS,
-        help: "Stop a pass after this many removals",
+        help: "Do not begin a pass that would remove more entries than this",
+        ..BASE
+    },
+    Setting {
+        key: "max_bytes",
+        takes: Takes::One("SIZE"),
+        used_by: SWEEPS,
+        group: LIMITS,
+        help: "Do not begin a pass that would free more space than this, such as 50GiB",
+        ..BASE
+    },
+    Setting {
+        key: "max_share",
+        takes: Takes::One("PCT"),
+        used_by: &[Use::Run, Use::Serve],
+        group: LIMITS,
+        help: "Do not begin a pass that would remove more than this share of the entries of a zone, \
+               such as 50% [default: none; for the first pass of serve over a zone with 10 entries \
+               or more: 90%]",
         ..BASE
     },
     Setting {
         key: "shard",
         takes: Takes::One("I/N"),
-        used_by: SWEEPS,
+        used_by: SCANS,
         group: PARTS,
         help: "Sweep only part I of N, counted from 0; auto/N takes I from JOB_COMPLETION_INDEX",
         ..BASE
@@ -267,22 +264,19 @@ pub(super) static SETTINGS: [Setting; 38] = [
         ..BASE
     },
     Setting {
+        key: "max_plan_age",
+        default: Some("1h"),
+        used_by: &[Use::Apply],
+        group: PARTS,
+        help: "Refuse a plan that is older than this",
+        ..BASE
+    },
+    Setting {
         key: "format",
         default: Some("text"),
         takes: Takes::One("FORMAT"),
         choices: &["text", "json", "jsonl"],
-        used_by: &[
-            Use::Run,
-            Use::Serve,
-            Use::Legacy,
-            Use::Why,
-            Use::Merge,
-            Use::ClearmlRun,
-            Use::ClearmlServe,
-            Use::ClearmlOrphans,
-            Use::ClearmlJournal,
-            Use::ClearmlWhy,
-        ],
+        used_by: FORMATS,
         group: OUTPUT,
         help: "The format of the output",
     },
@@ -291,7 +285,7 @@ pub(super) static SETTINGS: [Setting; 38] = [
         default: Some("auto"),
         takes: Takes::One("WHEN"),
         choices: &["auto", "always", "never"],
-        used_by: SWEEPS,
+        used_by: SCANS,
         group: OUTPUT,
         help: "When to show progress on stderr; auto: if it is a terminal",
     },
@@ -310,6 +304,15 @@ pub(super) static SETTINGS: [Setting; 38] = [
         used_by: &[Use::Run, Use::Legacy, Use::ClearmlRun, Use::ClearmlOrphans],
         group: OUTPUT,
         help: "Write metrics to this file after the pass, for node_exporter's textfile collector",
+        ..BASE
+    },
+    Setting {
+        key: "audit_log",
+        takes: Takes::One("FILE"),
+        used_by: SWEEPS,
+        group: OUTPUT,
+        help: "Append a line to this file before each removal; what cannot be written down is not \
+               removed; SIGHUP opens the file anew",
         ..BASE
     },
     Setting {

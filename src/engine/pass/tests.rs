@@ -91,6 +91,7 @@ impl Source for FakeSource {
                 mtime: moment,
                 ctime: moment,
                 links: 1,
+                size: Bytes(0),
                 allocated: Bytes(10),
                 newest_inside: None,
             };
