@@ -234,7 +234,8 @@ impl Client {
                     self.foreign(&format!("status {status}, and the answer ends too early"))
                 }
                 serde_json::error::Category::Data | serde_json::error::Category::Io => {
-                    self.foreign(&format!("status {status}: {WHOLE}"))
+                    let why: String = error.to_string().chars().take(120).collect();
+                    self.foreign(&format!("status {status}: {WHOLE} ({why})"))
                 }
             }
         })

@@ -55,13 +55,12 @@ pub const NAME: &str = "journal.jsonl";
 const LONGEST_LINE: u64 = 64 << 20;
 
 impl Journal {
-    /// Opens the journal in `dir`, which is made if it does not exist.
+    /// Opens the journal in `dir` to go on with it. The caller is the only one who does so.
     ///
     /// # Errors
     /// It cannot be opened, or is no journal.
     pub fn open(dir: &Path) -> Result<Self, String> {
         let cannot = |path: &Path, error: &io::Error| format!("{path:?}: {}", units::error(error));
-        fs::create_dir_all(dir).map_err(|error| cannot(dir, &error))?;
         let path = dir.join(NAME);
         let opened = OpenOptions::new()
             .read(true)
@@ -71,19 +70,35 @@ impl Journal {
             .open(&path)
             .map_err(|error| cannot(&path, &error))?;
         sync_directory(dir).map_err(|error| cannot(dir, &error))?;
-        let mut journal = Self {
-            path,
-            file: opened,
-            length: 0,
-            server: None,
-            open: BTreeMap::new(),
-            has_finished: false,
-        };
+        let mut journal = Self::with(path, opened);
         journal.replay()?;
+        // A line that was never finished is cut off.
+        journal.file.set_len(journal.length).map_err(|error| journal.cannot(&error))?;
         Ok(journal)
     }
 
-    /// Reads all lines, and cuts off one that was never finished.
+    /// Reads the journal in `dir`, if there is one, which another process may be writing. Nothing is changed.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no journal.
+    pub fn read(dir: &Path) -> Result<Option<Self>, String> {
+        let path = dir.join(NAME);
+        let opened = match File::open(&path) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{path:?}: {}", units::error(&error))),
+        };
+        let mut journal = Self::with(path, opened);
+        journal.replay()?;
+        Ok(Some(journal))
+    }
+
+    const fn with(path: PathBuf, file: File) -> Self {
+        let open = BTreeMap::new();
+        Self { path, file, length: 0, server: None, open, has_finished: false }
+    }
+
+    /// Reads all lines but one that was never finished.
     fn replay(&mut self) -> Result<(), String> {
         let mut reader = BufReader::new(&self.file);
         let mut seen = Vec::new();
@@ -100,7 +115,7 @@ impl Journal {
             }
         }
         self.length = at;
-        self.file.set_len(at).map_err(|error| self.cannot(&error))
+        Ok(())
     }
 
     fn cannot(&self, error: &io::Error) -> String {

@@ -16,7 +16,7 @@ use super::references::References;
 use super::rows::Id;
 
 /// A deletion that was begun this long ago is not under way any more.
-const FORGOTTEN_AFTER: i64 = 86_400;
+const FORGOTTEN_AFTER: i64 = 3600;
 
 impl Cycle<'_> {
     /// Finishes the journal. Failed files are tried again.

@@ -13,4 +13,5 @@ mod seeds;
 mod selection;
 mod service;
 mod size;
+mod tls;
 mod wrong_answers;

@@ -24,6 +24,7 @@ fn plan(task: u32, names: &[&str]) -> Record {
 }
 
 fn open(dir: &Path) -> Journal {
+    fs::create_dir_all(dir).unwrap();
     let mut journal = Journal::open(dir).unwrap();
     journal.begin("http://api", "c").unwrap();
     journal
@@ -98,6 +99,9 @@ fn a_line_that_was_cut_off_at_any_byte_never_happened() {
     let whole = fs::read(&path).unwrap();
     for length in before.len()..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
+        // A look at it leaves it as it is: the writer may still be at work.
+        assert_eq!(Journal::read(dir.path()).unwrap().unwrap().unfinished().len(), 1);
+        assert_eq!(fs::read(&path).unwrap(), whole[..length]);
         let mut journal = open(dir.path());
         assert_eq!(journal.unfinished(), [(id(1), Stage::Planned(7))], "{length}");
         // What is added stands on a line of its own.

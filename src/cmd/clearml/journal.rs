@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write};
 use serde::Serialize;
 
 use super::connect::stop_flag;
-use super::pass::{CleanupRequest, cleanup};
+use super::pass::{CleanupRequest, alone, cleanup};
 use crate::clearml::journal::{Ending, FileEnd, Journal, Stage};
 use crate::cli::JournalAction;
 use crate::cmd::{Refusal, printed};
@@ -46,15 +46,16 @@ pub(super) fn journal(
         return Ok(cleanup(&request, BufWriter::new(io::stdout()))?.code);
     }
     let state = options.state.clone()?;
-    if !state.join(crate::clearml::journal::NAME).exists() {
-        return Ok(printed(writeln!(out, "there is no journal in {state:?}"), ExitCode::Done));
-    }
-    let mut journal = Journal::open(&state).map_err(Refusal::Start)?;
     if action == JournalAction::Forget {
+        let _alone = alone(&state).map_err(Refusal::Start)?;
+        let mut journal = Journal::open(&state).map_err(Refusal::Start)?;
         let count = journal.forget(|stage| stage == Stage::Left).map_err(Refusal::Start)?;
         let text = format!("forgot the files of {count} tasks, which nobody deletes");
         return Ok(printed(writeln!(out, "{text}"), ExitCode::Done));
     }
+    let Some(journal) = Journal::read(&state).map_err(Refusal::Start)? else {
+        return Ok(printed(writeln!(out, "there is no journal in {state:?}"), ExitCode::Done));
+    };
     let mut tasks = Vec::new();
     for (task, stage) in journal.unfinished() {
         let left = journal.files_of(task).map_err(Refusal::Start)?;

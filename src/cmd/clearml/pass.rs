@@ -2,6 +2,7 @@
 //!
 //! It must not know who asked for it. The only choice between deleting and a dry run is made here.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -125,6 +126,16 @@ pub(super) fn reason(
     }
 }
 
+/// Makes the state directory, and locks it against other runs.
+pub(super) fn alone(state: &Path) -> Result<File, String> {
+    let cannot = |error: &std::io::Error| format!("{state:?}: {}", crate::units::error(error));
+    std::fs::create_dir_all(state).map_err(|error| cannot(&error))?;
+    flock::wait_for(state, Duration::ZERO).map_err(|why| match why {
+        flock::NotHeld::Locked => format!("another sweeper is at work with {state:?}"),
+        flock::NotHeld::OpenFailed(error) | flock::NotHeld::LockFailed(error) => cannot(&error),
+    })
+}
+
 /// The script has no report, so problems are logged.
 fn log_problems(summary: &Summary) {
     for zone in &summary.zones {
@@ -156,15 +167,8 @@ impl<O: Observer> Part<'_, O> {
     fn real(&self, ledger: &mut Ledger) -> Result<Option<StopReason>, CycleError> {
         let CleanupRequest { options, is_retry, .. } = *self.request;
         let state = options.state.as_ref().map_err(|error| CycleError::Usage(error.to_string()))?;
+        let _alone = alone(state).map_err(CycleError::Journal)?;
         let mut journal = Journal::open(state).map_err(CycleError::Journal)?;
-        let _alone = flock::wait_for(state, Duration::ZERO).map_err(|why| {
-            CycleError::Journal(match why {
-                flock::NotHeld::Locked => format!("another sweeper is at work with {state:?}"),
-                flock::NotHeld::OpenFailed(error) | flock::NotHeld::LockFailed(error) => {
-                    format!("{state:?}: {}", crate::units::error(&error))
-                }
-            })
-        })?;
         let company = self.tools.company()?;
         journal.begin(&self.tools.client.server().api, &company).map_err(CycleError::Journal)?;
         let work = Cleaning { part: self, journal: Some(&mut journal), is_retry, ledger };

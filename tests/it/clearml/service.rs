@@ -177,6 +177,14 @@ fn a_service_beside_cvats_zones_cleans_up_as_its_table_says() {
 }
 
 #[test]
+fn a_deadline_ends_it_between_two_batches() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    let run = double.run(&["--deadline", "0s"]);
+    assert_eq!(run.exits(3).json()["stopped"], "deadline");
+    assert!(!double.left("tasks").is_empty());
+}
+
+#[test]
 fn a_metrics_file_has_the_zones() {
     let double = Double::with_tasks(&[task("a", &[])]);
     let file = double.path("sweeper.prom");
