@@ -130,6 +130,7 @@ const DOORS: [Row; 29] = [
             "lock/redis/stream.rs",
             "os/clock.rs",
             "os/priority.rs",
+            "os/signals.rs",
             "service/metrics/file.rs",
             "service/notify.rs",
             "source.rs",
