@@ -219,12 +219,10 @@ fn events(
             let images = images.unwrap_or_else(|| images_of(event.plot_str.as_deref()));
             urls.extend(event.url.into_iter().chain(images).filter(|url| is_address(url)));
         }
-        // Below that number a total is exact, and there is no need to ask for a page that is empty.
-        if page.total.is_some_and(|total| total < COUNTED && received >= total) {
-            return Ok(());
-        }
+        let is_all = page.total.is_some_and(|total| total < COUNTED && received >= total);
         match page.scroll_id.filter(|id| !id.is_empty()) {
             Some(next) => scroll = Some(next),
+            None if is_all => return Ok(()),
             None => {
                 let why = format!("the events of task {task} have no scroll_id");
                 return Err(CycleError::Untrusted(why));

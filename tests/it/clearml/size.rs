@@ -40,7 +40,7 @@ fn memory_does_not_grow_with_the_number_of_tasks() {
     let (few, few_requests) = cost(100);
     let (many, many_requests) = cost(1500);
     assert!(many < few + 16 * 1024 && many < 64 * 1024, "{few} KiB for 100, {many} KiB for 1500");
-    // Two listings of events for each task; the rest is in batches.
+    // Two listings of events for each task, each with a page that is empty; the rest is in batches.
     assert!(many_requests < few_requests * 15, "{few_requests} for 100, {many_requests} for 1500");
-    assert!(many_requests < 1500 * 3, "{many_requests}");
+    assert!(many_requests < 1500 * 5, "{many_requests}");
 }
