@@ -3,7 +3,8 @@
 //! It must not say anything about a setting but its row: there is no code here.
 
 use super::uses::{
-    ANY, DRY, ENDS, FORMATS, JUDGES, ONCE, PATHS, REDIS, SCANS, SERVE, SWEEPS, WAITS, ZONES,
+    ANY, DRY, ENDS, FORMATS, JUDGES, ONCE, PATHS, REDIS, SCANS, SERVE, SWEEPS, WAITS, WRITTEN,
+    ZONES,
 };
 use super::{Setting, Takes, Use};
 
@@ -309,7 +310,7 @@ pub(super) static SETTINGS: [Setting; 42] = [
     Setting {
         key: "audit_log",
         takes: Takes::One("FILE"),
-        used_by: SWEEPS,
+        used_by: WRITTEN,
         group: OUTPUT,
         help: "Append a line to this file before each removal; what cannot be written down is not \
                removed; SIGHUP opens the file anew",
@@ -361,6 +362,8 @@ pub(super) static SETTINGS: [Setting; 42] = [
         takes: Takes::One("RFC3339"),
         used_by: &[
             Use::Run,
+            Use::Plan,
+            Use::Apply,
             Use::Serve,
             Use::Legacy,
             Use::Why,
