@@ -106,6 +106,10 @@ impl<'a, C: Control> FileInspector<'a, C> {
         let zone = &expired.directory().zone.name;
         let survey = Survey::of(expired, top, now, self.probe, self.control);
         let survey = survey.map_err(|ended| match ended {
+            // Another machine has removed it meanwhile.
+            Break::Failed(error) if is_gone(&error.error) && !is_there(expired) => {
+                Rejection::Skipped(Skipped::Gone)
+            }
             Break::Failed(error) => Rejection::Failed(Failure::new(
                 zone,
                 error.action,
@@ -156,6 +160,11 @@ impl<C: Control> Inspector for FileInspector<'_, C> {
             Err(why) => Err(rechecked.reject(why)),
         }
     }
+}
+
+/// Whether there may be anything under the name of the entry.
+fn is_there(expired: &Expired) -> bool {
+    stat::exists(&expired.directory().handle, expired.name())
 }
 
 /// The current metadata of a name.

@@ -178,7 +178,7 @@ impl<C: Control> Trees<'_, C> {
         match stat::at(check, &detached.name, known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == known.id => {}
             Ok(_) => return Err(Rejection::Skipped(Skipped::Replaced)),
-            Err(error) if is_gone(&error) => {
+            Err(error) if is_gone(&error) && !stat::exists(check, &detached.name) => {
                 return Err(Rejection::Skipped(Skipped::Gone));
             }
             Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),

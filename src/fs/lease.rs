@@ -23,7 +23,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, getrlimit};
 
-use super::open;
+use super::{open, stat};
 use crate::rules::{FileSystem, Metadata};
 use turn::Turn;
 
@@ -126,10 +126,11 @@ pub fn probe_at(
     metadata: &Metadata,
 ) -> rustix::io::Result<InUse> {
     let _turn = (metadata.links > 1).then(|| Turn::of(metadata.id));
-    match open::file(dir, name) {
+    match open::file(&dir, name) {
         Ok(handle) => Ok(probe(&handle, file_system, metadata.links)),
         // Gone, or something else by now: the removal looks at it again.
-        Err(Errno::NOENT | Errno::STALE | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
+        Err(Errno::STALE) if !stat::exists(&dir, name) => Ok(InUse::Free),
         // A lease of another process, or a program that is being written or run.
         Err(Errno::WOULDBLOCK | Errno::TXTBSY) => Ok(InUse::Open),
         Err(Errno::ACCESS | Errno::PERM) => Ok(InUse::Unknown),

@@ -121,6 +121,7 @@ const DOORS: [Row; 26] = [
             "fs/stat.rs",
             "fs/walk.rs",
             "fs/walk/frame.rs",
+            "fs/walk/gone.rs",
             "fs/walk/inside.rs",
             "fs/walk/parts.rs",
             "lock/exclusive.rs",
