@@ -39,7 +39,7 @@ use super::unlink::remove_empty_directory;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
 use crate::protocol::Directory;
-use crate::rules::{FileId, FileSystem, KeptReason, Metadata, Moment, Rule, Zone};
+use crate::rules::{FileId, FileSystem, Moment, Zone};
 
 /// The quarantines of a pass, by the directory that they are in. The one that was used last comes last.
 #[derive(Debug)]
@@ -187,10 +187,9 @@ impl Quarantine {
         }
     }
 
-    /// The rule for an entry that another process left, by its name in a stage.
-    pub(super) fn rule_of(&self, inner: &CStr, metadata: &Metadata) -> Result<Rule, KeptReason> {
-        let name = names::steps(self.zone(), inner).ok().and_then(|mut steps| steps.pop());
-        Rule::of(self.zone(), &name.unwrap_or_default(), metadata)
+    /// The directory that it is in.
+    pub(super) const fn parent(&self) -> &Arc<Directory> {
+        &self.parent
     }
 
     /// The zone that its entries are in.

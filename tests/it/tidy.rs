@@ -106,6 +106,7 @@ const DOORS: [Row; 26] = [
             "dispose/quarantine/rename.rs",
             "dispose/quarantine/served.rs",
             "dispose/recover.rs",
+            "dispose/recover/rest.rs",
             "dispose/single.rs",
             "dispose/tree.rs",
             "dispose/tree_remover.rs",
