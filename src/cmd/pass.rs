@@ -257,7 +257,13 @@ impl Parts<'_> {
         let control = &self.control(&limits);
         // What is only counted is not among the counts of the pass.
         let execution = Execution { control, live: &Live::default(), lock_wait: Duration::ZERO };
-        self.run(zones, &execution, list, &DryRun::new(control), &())
+        self.run(
+            zones,
+            &execution,
+            list,
+            &DryRun::new(control, probe(self.request.config.in_use)),
+            &(),
+        )
     }
 
     /// A dry run, which may write a plan.
@@ -271,7 +277,7 @@ impl Parts<'_> {
         let control = &self.control(limits);
         // It tries each lock once: a wait would take time, and tell nothing.
         let execution = Execution { control, live: self.live, lock_wait: Duration::ZERO };
-        let inner = DryRun::new(control);
+        let inner = DryRun::new(control, probe(self.request.config.in_use));
         match self.request.plan {
             None => self.run(zones, &execution, list, &inner, observer),
             Some(writer) => {

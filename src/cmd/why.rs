@@ -217,7 +217,7 @@ impl Question<'_> {
     fn follow(&self, expired: Expired) -> End {
         let notes = Notes::default();
         let inspector = FileInspector::new(&Unlimited, &notes, probe(self.config.in_use));
-        let disposer = DryRun::new(&Unlimited);
+        let disposer = DryRun::new(&Unlimited, probe(self.config.in_use));
         let mut end = None;
         self.locks.claim(vec![expired], &mut |claimed| {
             let looked = claimed.and_then(|claimed| inspector.inspect(claimed, self.now));

@@ -63,6 +63,8 @@ pub(super) struct Quarantine {
     check: OwnedFd,
     pub(super) remove: OwnedFd,
     pub(super) remove_id: FileId,
+    /// It stays as it is at the end.
+    is_only_seen: bool,
 }
 
 /// An entry in quarantine.
@@ -177,7 +179,7 @@ impl Quarantine {
             }
         };
         let (parent, name) = (Arc::clone(parent), name.to_owned());
-        Ok(Self { parent, name, top, server_lock, check, remove, remove_id })
+        Ok(Self { parent, name, top, server_lock, check, remove, remove_id, is_only_seen: false })
     }
 
     pub(super) const fn handle(&self, stage: Stage) -> &OwnedFd {
@@ -226,6 +228,9 @@ impl Quarantine {
 
 impl Drop for Quarantine {
     fn drop(&mut self) {
+        if self.is_only_seen {
+            return;
+        }
         let _change = self.parent.change();
         if let Some(lock) = self.server_lock.take() {
             lock.release(&self.top);

@@ -7,70 +7,33 @@
 //! locked, it stays for the next pass; if something was added or used, it returns to its name. So does whatever
 //! is not a tree.
 
+mod foresee;
 mod rest;
+mod tree;
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io;
-use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, RawDir, flock};
 use rustix::io::Errno;
 
+pub(super) use self::foresee::foresee;
 use self::rest::{Found, Rest, failed, failure};
-use super::check::{Known, TreeCheck};
+use self::tree::{Tree, check_leftover, leftover, names, open_tree};
+use super::check::TreeCheck;
 use super::quarantine::{Adopted, Detached, NotDetached, Quarantine, Stage};
 use super::tree::Trees;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::error::{hint, is_gone};
-use crate::fs::lease::InUseProbe;
-use crate::fs::list::is_dot;
-use crate::fs::open::{self, Across};
-use crate::fs::stat;
-use crate::fs::walk::{self, Break, WalkContext};
+use crate::fs::walk;
 use crate::protocol::{
     Directory, Failure, Intent, MemberLeases, OutcomeKind, Recovered, Recovery, Skipped,
 };
-use crate::rules::{Action, Bytes, LockKind, Metadata, Moment, Rule};
+use crate::rules::{Action, Bytes, Moment, Rule};
 use crate::units;
-
-/// A tree in `remove`, open.
-struct Tree<'a> {
-    name: &'a CStr,
-    top: OwnedFd,
-    metadata: Metadata,
-    /// The path of `remove`.
-    path: PathBuf,
-}
-
-impl Found {
-    /// What is known about a tree in `remove`.
-    fn known<'a>(
-        &self,
-        tree: &Tree<'_>,
-        rule: Rule,
-        probe: InUseProbe,
-        members: &'a MemberLeases,
-    ) -> Known<'a> {
-        Known {
-            id: tree.metadata.id,
-            mount: self.quarantine.mount(),
-            file_system: self.quarantine.file_system(),
-            rule,
-            now: self.now,
-            probe,
-            members,
-            newest: None,
-            linked: &[],
-            interrupted: Some(self.interrupted),
-            dirs: None,
-        }
-    }
-}
 
 impl<C: Control> Trees<'_, C> {
     /// Completes what an interrupted removal left in the private directory `name`.
@@ -134,15 +97,13 @@ impl<C: Control> Trees<'_, C> {
             Ok(tree) => tree,
             Err((action, error)) => return self.not_opened(found, name, action, error, recovery),
         };
-        let (home, original) = match found.quarantine.leftover(Stage::Remove, name) {
-            Ok(detached) => detached.into_home(),
+        let rest = match Rest::of(found, name, &tree.metadata) {
+            Ok(rest) => rest,
             Err(error) => {
                 let failure = failure(found, Stage::Remove, name, Action::Open, error);
                 return (recovery.each)(failed(found.quarantine.parent(), name, &failure));
             }
         };
-        let is_emptied = found.interrupted.has_emptied(&tree.metadata);
-        let rest = Rest { inner: name.to_owned(), home, original, is_emptied };
         match (recovery.judge)(&rest.entry(found.interrupted.unmoved(&tree.metadata))) {
             Ok(expired) => self.complete_tree(found, tree, &rest, expired.rule(), recovery),
             Err(kept) => {
@@ -169,13 +130,17 @@ impl<C: Control> Trees<'_, C> {
         let zone = &rest.home.zone.name;
         let mut remover = TreeRemover::new(known);
         let mut check = TreeCheck::new(known);
-        let why = self.check_leftover(found, &tree, &mut check).or_else(|| {
+        let why = check_leftover(self.control, found, &tree, &mut check).or_else(|| {
             if !(recovery.allow)(zone, check.freed.bytes) {
                 return Some(Stays::Unreached);
             }
             let why = self.write_leftover(found, &tree, rule).or_else(|| {
-                let walked =
-                    walk::walk(&self.leftover(found, &tree), &tree.top, known.id, &mut remover);
+                let walked = walk::walk(
+                    &leftover(self.control, found, &tree),
+                    &tree.top,
+                    known.id,
+                    &mut remover,
+                );
                 let why = remover.result(walked);
                 self.withdraw_leftover(found, name, why.as_ref());
                 why
@@ -263,37 +228,6 @@ impl<C: Control> Trees<'_, C> {
             }
         }
     }
-
-    /// Looks at what is left of a tree as a whole. Why it must not be removed, if so.
-    fn check_leftover(
-        &self,
-        found: &Found,
-        tree: &Tree<'_>,
-        check: &mut TreeCheck<'_>,
-    ) -> Option<Stays> {
-        let id = tree.metadata.id;
-        match walk::walk(&self.leftover(found, tree), &tree.top, id, check) {
-            ControlFlow::Continue(()) => None,
-            // What cannot be looked at now may be what the removal failed at before.
-            ControlFlow::Break(Break::Failed(error)) => Some(Stays::Failed(error)),
-            ControlFlow::Break(Break::Stopped | Break::Elsewhere | Break::Enough) => {
-                Some(check.skipped.map_or(Stays::Unreached, Stays::Skipped))
-            }
-        }
-    }
-
-    /// The walk through what is left of a tree.
-    fn leftover<'t>(&'t self, found: &'t Found, tree: &'t Tree<'_>) -> WalkContext<'t, C> {
-        WalkContext {
-            control: self.control,
-            parent: found.quarantine.remove.as_fd(),
-            parent_id: found.quarantine.remove_id,
-            path: &tree.path,
-            name: tree.name,
-            mount: found.quarantine.mount(),
-            file_system: found.quarantine.file_system(),
-        }
-    }
 }
 
 /// The path that a tree in `remove` had.
@@ -302,33 +236,4 @@ fn original_path(found: &Found, name: &CStr) -> PathBuf {
         Ok((directory, name)) => directory.path_of(&name),
         Err(_) => found.quarantine.path_of(Stage::Remove, name),
     }
-}
-
-/// Opens a tree in `remove`, and locks it as its removal had.
-fn open_tree<'a>(found: &Found, name: &'a CStr) -> Result<Tree<'a>, (Action, Errno)> {
-    let Found { quarantine, .. } = found;
-    let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-    let top = open::dir(&quarantine.remove, name, Across::SameMount)
-        .map_err(|error| (Action::Open, errno(error)))?
-        .handle;
-    if quarantine.zone().lock != LockKind::Unlocked {
-        flock(&top, FlockOperation::NonBlockingLockExclusive).map_err(|e| (Action::Lock, e))?;
-    }
-    let metadata = stat::handle(&top, quarantine.mount());
-    let metadata = metadata.map_err(|error| (Action::Stat, errno(error)))?;
-    Ok(Tree { name, top, metadata, path: quarantine.path(Stage::Remove) })
-}
-
-/// The names in an open directory.
-fn names(dir: impl AsFd) -> rustix::io::Result<Vec<CString>> {
-    let mut buffer = Vec::with_capacity(16 * 1024);
-    let mut listing = RawDir::new(dir, buffer.spare_capacity_mut());
-    let mut names = Vec::new();
-    while let Some(entry) = listing.next() {
-        let entry = entry?;
-        if !is_dot(entry.file_name()) {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    Ok(names)
 }

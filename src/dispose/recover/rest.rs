@@ -41,6 +41,24 @@ impl Rest {
         Entry { zone: &directory.zone, directory, dir: &directory.dir, name, metadata }
     }
 
+    /// Where it comes from, by its name in `remove` and its metadata there.
+    pub(super) fn of(found: &Found, inner: &CStr, metadata: &Metadata) -> io::Result<Self> {
+        let (home, original) = found.quarantine.leftover(Stage::Remove, inner)?.into_home();
+        let is_emptied = found.interrupted.has_emptied(metadata);
+        Ok(Self { inner: inner.to_owned(), home, original, is_emptied })
+    }
+
+    /// The failure of a part that has a name again, at this path, because its removal must not be completed.
+    pub(super) fn returned(&self, at: PathBuf, why: &str) -> Failure {
+        let were = if self.is_emptied { "were" } else { "may have been" };
+        let (zone, error) = (&self.home.zone.name, Errno::BUSY.into());
+        let hint = format!(
+            "{}; some of its entries {were} removed by an interrupted run, and the rest has its name again",
+            why.replace('_', " ")
+        );
+        Failure::new(zone, Action::RemoveTree, at, error, Some(hint))
+    }
+
     pub(super) fn settled<'a>(&'a self, kind: OutcomeKind<'a>, freed: Bytes) -> Recovered<'a> {
         Recovered::Settled(&self.home, &self.original, kind, freed)
     }
@@ -68,18 +86,9 @@ impl<C: Control> Trees<'_, C> {
         why: &str,
         recovery: &mut Recovery<'_>,
     ) {
-        let Some((home, name, at)) =
-            self.give_name_back(found, Stage::Remove, &rest.inner, recovery)
-        else {
-            return;
-        };
-        let were = if rest.is_emptied { "were" } else { "may have been" };
-        let mut failure =
-            Failure::new(&home.zone.name, Action::RemoveTree, at, Errno::BUSY.into(), None);
-        failure.hint = Some(format!(
-            "{}; some of its entries {were} removed by an interrupted run, and the rest has its name again",
-            why.replace('_', " ")
-        ));
+        let back = self.give_name_back(found, Stage::Remove, &rest.inner, recovery);
+        let Some((home, name, at)) = back else { return };
+        let failure = rest.returned(at, why);
         (recovery.each)(Recovered::ReturnedInPart(home, name, failure));
     }
 

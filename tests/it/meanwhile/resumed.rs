@@ -3,7 +3,8 @@
 
 use super::next_pass::is_reported_as_returned;
 use super::{count, paused, quarantined, tree};
-use crate::world::{World, assert_counts};
+use crate::paused::{Moment, Paused};
+use crate::world::{DAY, World, assert_counts, zone};
 
 /// What a killed pass with these settings has left of a tree, and the number of files in that.
 fn interrupted(world: &World, args: &[&str]) -> usize {
@@ -56,4 +57,56 @@ fn what_is_left_of_an_expired_tree_is_removed_by_the_same_settings() {
         assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
         assert_eq!(count(&world.path("tmp")), 0);
     }
+}
+
+#[test]
+fn a_dry_run_says_what_a_run_does_with_an_interrupted_removal_and_changes_nothing() {
+    let cases: [(&[&str], i32); 3] =
+        [(&[], 0), (&["--exclude", "tree"], 1), (&["--tmp-age", "entry", "--retention", "30d"], 1)];
+    for (settings, code) in cases {
+        let world = World::new();
+        interrupted(&world, &[]);
+        let before = world.snapshot();
+        let with = |more: &[&str]| {
+            let run = world.run(&[&["run", "--format", "json"], settings, more].concat());
+            run.exits(code).json()
+        };
+        let foreseen = with(&["--dry-run"]);
+        assert_eq!(world.snapshot(), before, "{settings:?}: the dry run has changed something");
+        let done = with(&[]);
+        for key in ["seen", "removed", "failed", "kept", "skipped", "freed_bytes"] {
+            assert_eq!(zone(&foreseen, "tmp")[key], zone(&done, "tmp")[key], "{settings:?}: {key}");
+        }
+        assert_eq!(foreseen["failures"], done["failures"], "{settings:?}");
+    }
+}
+
+/// A guard counts the rest of an interrupted removal like any entry.
+#[test]
+fn a_guard_that_the_rest_of_an_interrupted_removal_exceeds_lets_nothing_go() {
+    let world = World::new();
+    let left = interrupted(&world, &[]);
+    world.file("tmp/other", 20 * DAY);
+    let rest = quarantined(&world);
+    let run = |most: &str| world.run(&["run", "--format", "json", "--max-removals", most]);
+    run("1").exits(3);
+    assert_eq!(count(&rest.join("sub")), left);
+    assert!(world.has("tmp/other"));
+    run("2").exits(0);
+    assert_eq!(count(&world.path("tmp")), 0);
+}
+
+/// What was out of reach and still whole when the pass was killed is foreseen as the entry that it was.
+#[test]
+fn a_dry_run_counts_a_tree_that_was_killed_before_its_removal_began() {
+    let world = World::new();
+    tree(&world, 3);
+    let moment = Moment { calls: "renameat2", count: 1 };
+    drop(Paused::at(&world, &[], 4096, &moment).unwrap_or_else(|run| panic!("{}", run.stdout)));
+    let before = world.snapshot();
+    let report = world.run(&["run", "--format", "json", "--dry-run"]).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+    assert_eq!(world.snapshot(), before);
+    let report = world.run(&["run", "--format", "json"]).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
 }
