@@ -5,6 +5,7 @@
 //! which is not made. No lock is held while a line is printed.
 
 mod answer;
+mod interrupted;
 mod words;
 
 use std::ffi::OsStr;
@@ -27,6 +28,7 @@ use crate::protocol::{
     Disposer, ExitCode, Expired, Freed, Inspector, Locks, Notes, Rejection, Skipped,
 };
 use crate::report::Format;
+use crate::rules::names::is_quarantine;
 use crate::rules::verdict::evaluate;
 use crate::rules::zone::EntryPath;
 use crate::rules::{LockKind, Metadata, Moment, Rule, Ttl, Zone};
@@ -140,6 +142,16 @@ impl Question<'_> {
                 return answer.verdict(Verdict::Unknown, None, format!("cannot {failure}"));
             }
         };
+        if is_quarantine(entry.name.to_bytes()) {
+            return interrupted::explain(
+                answer,
+                self.config,
+                &directory,
+                entry,
+                relative,
+                self.now,
+            );
+        }
         let found = match entry_at(&directory, &entry.name) {
             Ok(found) => found,
             Err(failure) => {

@@ -173,7 +173,7 @@ const PLACES: [Row; 17] = [
     ("Removed {", &["protocol/tokens.rs"]),
     ("Claimed::new(", &["lock/flock.rs"]),
     // Whether a pass removes anything is decided once, and no flag is handed down.
-    ("DryRun::new(", &["cmd/pass.rs", "cmd/why.rs"]),
+    ("DryRun::new(", &["cmd/pass.rs", "cmd/why.rs", "cmd/why/interrupted.rs"]),
     ("Unlink::new(", &["cmd/demo.rs", "cmd/pass.rs"]),
     ("dry_run: bool", &["config.rs", "report/json.rs", "report/merge.rs"]),
     ("too_many_lines", &[]),

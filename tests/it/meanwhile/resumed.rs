@@ -110,3 +110,26 @@ fn a_dry_run_counts_a_tree_that_was_killed_before_its_removal_began() {
     let report = world.run(&["run", "--format", "json"]).exits(0).json();
     assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
 }
+
+#[test]
+fn why_says_what_a_run_does_with_an_interrupted_removal() {
+    for (settings, verdict) in [(&[][..], "would_remove"), (&["--exclude", "tree"], "failed")] {
+        let world = World::new();
+        interrupted(&world, &[]);
+        let rest = quarantined(&world);
+        let before = world.snapshot();
+        let ask = |path: &std::path::Path| {
+            let path = path.to_str().unwrap();
+            let run = world.run(&[&["why", "--format", "json"], settings, &[path]].concat());
+            run.json()["paths"][0].clone()
+        };
+        for path in [rest.clone(), rest.join("sub")] {
+            assert_eq!(ask(&path)["verdict"], verdict, "{settings:?} {path:?}: {}", ask(&path));
+        }
+        assert_eq!(ask(rest.parent().unwrap().parent().unwrap())["verdict"], "never_touched");
+        assert_eq!(world.snapshot(), before);
+        let report = world.run(&[&["run", "--format", "json"], settings].concat()).json();
+        let removed = u64::from(verdict == "would_remove");
+        assert_counts(&report, "tmp", &[("removed", removed), ("failed", 1 - removed)]);
+    }
+}
