@@ -143,6 +143,12 @@ impl Known<'_> {
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 
+    /// Whether another process has locked this directory. If not, it is locked while it is open.
+    pub(super) fn is_locked_dir(&self, dir: &OwnedFd) -> bool {
+        // An error counts as a lock: the next pass asks again.
+        self.probe == InUseProbe::On && lease::is_locked(dir) != Ok(false)
+    }
+
     /// Whether a member that is not a directory was added or used since.
     pub(super) fn is_changed(&self, metadata: &Metadata) -> bool {
         if let Some(interrupted) = &self.interrupted {
@@ -237,9 +243,7 @@ impl Visit for TreeCheck<'_> {
         }
         self.dirs.add(metadata.id);
         self.count(metadata);
-        // An error means no: the next pass asks again.
-        let is_locked = || lease::is_locked(dir) != Ok(false);
-        if depth > 0 && self.known.probe == InUseProbe::On && is_locked() {
+        if depth > 0 && self.known.is_locked_dir(dir) {
             return self.skip(Skipped::Locked);
         }
         ControlFlow::Continue(())

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 
+mod held;
 mod next_pass;
 mod resumed;
 
