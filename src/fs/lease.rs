@@ -111,7 +111,8 @@ pub fn probe(file: impl AsFd, file_system: FileSystem, links: u64) -> InUse {
         (Answer::Refused, FileSystem::Smb) | (Answer::Granted | Answer::Unsupported, _) => {
             unless_locked(file)
         }
-        (Answer::Refused, _) => open_or_locked(file),
+        // As if it were open: what is not known to be free stays.
+        (Answer::Refused | Answer::Unclear, _) => open_or_locked(file),
     }
 }
 
@@ -198,13 +199,31 @@ enum Answer {
     Granted,
     Refused,
     Unsupported,
+    /// Neither, and not for good: the kernel could not say.
+    Unclear,
 }
 
+/// Asks for a lease, once more if the kernel could not say.
 fn take(file: impl AsFd) -> Answer {
-    match set_lease(file, libc::F_WRLCK) {
-        Ok(()) => Answer::Granted,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Answer::Refused,
-        Err(_) => Answer::Unsupported,
+    match try_take(&file) {
+        Answer::Unclear => try_take(&file),
+        clear => clear,
+    }
+}
+
+fn try_take(file: impl AsFd) -> Answer {
+    let Err(error) = set_lease(file, libc::F_WRLCK) else { return Answer::Granted };
+    match Errno::from_io_error(&error) {
+        Some(Errno::WOULDBLOCK) => Answer::Refused,
+        Some(
+            Errno::INVAL
+            | Errno::OPNOTSUPP
+            | Errno::NOSYS
+            | Errno::NOTTY
+            | Errno::ACCESS
+            | Errno::PERM,
+        ) => Answer::Unsupported,
+        _ => Answer::Unclear,
     }
 }
 
@@ -234,6 +253,17 @@ enum Lock {
     Unsupported,
 }
 
+impl Lock {
+    /// What an error of a question about a lock says: what the kernel could not say for the moment counts as a
+    /// lock, and the next pass asks again.
+    const fn of(error: &Errno) -> Self {
+        match *error {
+            Errno::NOMEM | Errno::IO | Errno::INTR => Self::Held,
+            _ => Self::Unsupported,
+        }
+    }
+}
+
 /// `flock` and `fcntl` locks do not see each other on a local file system, so both are asked.
 fn lock(file: impl AsFd) -> Lock {
     match record_lock(&file) {
@@ -253,7 +283,7 @@ fn lock(file: impl AsFd) -> Lock {
     match locked {
         Ok(()) => Lock::Free,
         Err(Errno::WOULDBLOCK) => Lock::Held,
-        Err(_) => Lock::Unsupported,
+        Err(error) => Lock::of(&error),
     }
 }
 
@@ -270,7 +300,7 @@ fn record_lock(file: impl AsFd) -> Lock {
         libc::fcntl(file.as_fd().as_raw_fd(), libc::F_OFD_GETLK, std::ptr::from_mut(&mut wanted))
     };
     if result == -1 {
-        Lock::Unsupported
+        Lock::of(&Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
     } else if libc::c_int::from(wanted.l_type) == libc::F_UNLCK {
         Lock::Free
     } else {
