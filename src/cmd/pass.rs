@@ -318,7 +318,8 @@ impl Parts<'_> {
             source: &DirectorySource { root, control, notes, shard, paths },
             locks: &self.locks,
             inspector: &ByPlan {
-                inner: FileInspector::new(control, notes, probe(config.in_use)),
+                inner: FileInspector::new(control, notes, probe(config.in_use))
+                    .with_clock(clock::now),
                 plan: planned,
             },
             disposer,

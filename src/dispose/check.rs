@@ -30,6 +30,8 @@ pub(super) struct Known<'a> {
     pub(super) members: &'a MemberLeases,
     /// The newest ctime.
     pub(super) newest: Option<Moment>,
+    /// A ctime that lies further in the future is not that of a change now.
+    pub(super) latest: Moment,
     /// Its files that have other links, in order. A removal of one of those elsewhere moves their ctime.
     pub(super) linked: &'a [FileId],
     /// The removal that was interrupted, if it is completed now.
@@ -139,8 +141,13 @@ impl Known<'_> {
             _ => Some(metadata.ctime),
         };
         // Without a link, another process is removing it right now.
-        let is_newer = metadata.links > 0 && self.newest.is_some() && changed > self.newest;
+        let is_newer = metadata.links > 0 && self.is_newer(changed);
         is_newer || self.rule.is_protected_by(metadata, self.now)
+    }
+
+    /// Whether a change at this moment came after the look before.
+    fn is_newer(&self, changed: Option<Moment>) -> bool {
+        self.newest.is_some() && changed > self.newest && changed <= Some(self.latest)
     }
 
     /// Whether another process has locked this directory. If not, it is locked while it is open.
@@ -158,7 +165,7 @@ impl Known<'_> {
         // Without a link, another process is removing it right now.
         let is_newer = metadata.links > 0
             && self.linked.binary_search(&metadata.id).is_err()
-            && self.newest.is_some_and(|newest| metadata.ctime > newest);
+            && self.is_newer(Some(metadata.ctime));
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 

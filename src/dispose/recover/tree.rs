@@ -22,7 +22,7 @@ use crate::fs::open::{self, Across};
 use crate::fs::stat;
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::MemberLeases;
-use crate::rules::{Action, LockKind, Metadata, Rule};
+use crate::rules::{Action, LockKind, Metadata, Moment, Rule};
 
 /// A tree in `remove`, open.
 pub(super) struct Tree<'a> {
@@ -51,6 +51,7 @@ impl Found {
             probe,
             members,
             newest: None,
+            latest: Moment::LAST,
             linked: &[],
             interrupted: Some(self.interrupted),
             dirs: None,
