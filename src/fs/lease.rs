@@ -205,10 +205,8 @@ enum Answer {
 
 /// Asks for a lease, once more if the kernel could not say.
 fn take(file: impl AsFd) -> Answer {
-    match try_take(&file) {
-        Answer::Unclear => try_take(&file),
-        clear => clear,
-    }
+    let answer = try_take(&file);
+    if answer == Answer::Unclear { try_take(&file) } else { answer }
 }
 
 fn try_take(file: impl AsFd) -> Answer {
@@ -256,8 +254,8 @@ enum Lock {
 impl Lock {
     /// What an error of a question about a lock says: what the kernel could not say for the moment counts as a
     /// lock, and the next pass asks again.
-    const fn of(error: &Errno) -> Self {
-        match *error {
+    const fn of(error: Errno) -> Self {
+        match error {
             Errno::NOMEM | Errno::IO | Errno::INTR => Self::Held,
             _ => Self::Unsupported,
         }
@@ -283,7 +281,7 @@ fn lock(file: impl AsFd) -> Lock {
     match locked {
         Ok(()) => Lock::Free,
         Err(Errno::WOULDBLOCK) => Lock::Held,
-        Err(error) => Lock::of(&error),
+        Err(error) => Lock::of(error),
     }
 }
 
@@ -300,7 +298,7 @@ fn record_lock(file: impl AsFd) -> Lock {
         libc::fcntl(file.as_fd().as_raw_fd(), libc::F_OFD_GETLK, std::ptr::from_mut(&mut wanted))
     };
     if result == -1 {
-        Lock::of(&Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+        Lock::of(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
     } else if libc::c_int::from(wanted.l_type) == libc::F_UNLCK {
         Lock::Free
     } else {

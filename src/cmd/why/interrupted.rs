@@ -51,18 +51,19 @@ pub(super) fn explain(
     };
     let disposer = DryRun::new(&Unlimited, probe(config.in_use));
     disposer.recover(directory, &entry.name, now, &mut recovery);
-    match found {
-        Some((verdict, reason, text)) => answer.verdict(verdict, reason, text),
-        None => {
-            let text = "a run now would leave it alone: another run is at work in its private directory, or it is no \
-                        tree that an interrupted run has left";
-            answer.verdict(Verdict::LeftAlone, None, text)
-        }
+    if let Some((verdict, reason, text)) = found {
+        return answer.verdict(verdict, reason, text);
     }
+    let text = "a run now would leave it alone: another run is at work in its private directory, or it is no tree that \
+                an interrupted run has left";
+    answer.verdict(Verdict::LeftAlone, None, text)
 }
 
+/// A verdict, its reason, and what it means.
+type Settled = (Verdict, Option<String>, String);
+
 /// The path that an entry had, and what becomes of it.
-fn settled(recovered: Recovered<'_>) -> Option<(PathBuf, (Verdict, Option<String>, String))> {
+fn settled(recovered: Recovered<'_>) -> Option<(PathBuf, Settled)> {
     let (directory, name, kind) = match recovered {
         Recovered::Returned(directory, name) => {
             let text = "a run now would give it its name again, and judge it like any other entry";

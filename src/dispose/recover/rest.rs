@@ -53,7 +53,7 @@ impl Rest {
         let were = if self.is_emptied { "were" } else { "may have been" };
         let (zone, error) = (&self.home.zone.name, Errno::BUSY.into());
         let hint = format!(
-            "{}; some of its entries {were} removed by an interrupted run, and the rest has its name again",
+            "{}; some of its entries {were} removed by an interrupted run, and the rest gets its name back",
             why.replace('_', " ")
         );
         Failure::new(zone, Action::RemoveTree, at, error, Some(hint))
