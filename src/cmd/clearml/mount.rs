@@ -136,8 +136,7 @@ impl<D: Disposer> Removers<'_, D> {
                 }
             }
             Found::Leftover(directory, name) => {
-                let name = CString::from(name);
-                seams.disposer.recover(directory, &name, seams.now, &mut |_| {});
+                seams.recover(directory, &CString::from(name));
             }
             Found::Gone(..) | Found::Failed(..) => {}
         };

@@ -212,8 +212,7 @@ impl<D: Disposer> Sweep<'_, D> {
                 }
             }
             Found::Leftover(directory, name) => {
-                let name = CString::from(name);
-                seams.disposer.recover(directory, &name, seams.now, &mut |_| {});
+                seams.recover(directory, &CString::from(name));
             }
             Found::Gone(..) | Found::Failed(..) => {}
         };

@@ -260,7 +260,7 @@ pub(super) fn with_seams(
     let (notes, locks, probe) = (&notes, &locks, probe(config.in_use));
     let inspector = &FileInspector::new(control, notes, probe);
     if config.dry_run {
-        let disposer = &DryRun::new(control);
+        let disposer = &DryRun::new(control, probe);
         work.run(Seams { control, notes, disposer, inspector, locks, now })
     } else {
         let disposer = &Unlink::new(control, notes, probe);
