@@ -11,6 +11,7 @@ mod merge;
 pub mod pass;
 mod run;
 mod serve;
+mod usage;
 mod why;
 
 use std::io;

@@ -38,7 +38,9 @@ pub use origin::{ConfigError, EffectiveSetting, Origin};
 pub use raw::{Flags, RawSettings, SettingsFile};
 pub use service::ServiceConfig;
 use values::Values;
-pub use words::{FileLocks, IfRunning, InUse, LogFormat, Profile, ProgressWhen, Verbosity};
+pub use words::{
+    ColorWhen, FileLocks, IfRunning, InUse, LogFormat, Profile, ProgressWhen, Verbosity,
+};
 use zones::Zones;
 
 /// The settings of a command, all of them checked.
@@ -76,6 +78,8 @@ pub struct Config {
     pub format: Format,
     /// When to show progress.
     pub progress: ProgressWhen,
+    /// When to use color.
+    pub color: ColorWhen,
     /// The format of log lines.
     pub log_format: LogFormat,
     /// Whether to remove nothing.
@@ -145,6 +149,7 @@ impl Config {
             from0: values.optional("from0", |path| Ok(PathBuf::from(path)))?,
             format: format(&values)?,
             progress: progress(&values)?,
+            color: color(&values)?,
             log_format: log_format(&values)?,
             dry_run: values.switch("dry_run")?,
             now: values.optional("now", units::moment)?,
@@ -255,6 +260,17 @@ fn progress(values: &Values<'_>) -> Result<ProgressWhen, ConfigError> {
         "always" => ProgressWhen::Always,
         "never" => ProgressWhen::Never,
         _ => ProgressWhen::Auto,
+    })
+}
+
+/// By default on terminals that know color, unless the user does not want any (<https://no-color.org>).
+fn color(values: &Values<'_>) -> Result<ColorWhen, ConfigError> {
+    let is_unwanted =
+        values.raw.env("NO_COLOR").is_some() || values.raw.env("TERM") == Some("dumb");
+    Ok(match values.choice("color")? {
+        "always" => ColorWhen::Always,
+        "auto" if !is_unwanted => ColorWhen::Auto,
+        _ => ColorWhen::Never,
     })
 }
 

@@ -8,6 +8,7 @@ pub mod json;
 pub mod merge;
 pub mod progress;
 pub mod text;
+pub mod usage;
 
 #[cfg(test)]
 mod sample;

@@ -5,6 +5,7 @@
 //!
 //! - [`action`]: what was being done when an error occurred.
 //! - [`age`]: moments, ages and times to live.
+//! - [`label`]: what a name says about an entry.
 //! - [`metadata`]: what one `statx` says about an entry.
 //! - [`names`]: which names a zone recognizes.
 //! - [`zone`]: a zone as data.
@@ -16,6 +17,7 @@
 pub mod action;
 pub mod age;
 pub mod exclude;
+pub mod label;
 pub mod metadata;
 pub mod names;
 pub mod select;
@@ -26,6 +28,7 @@ pub mod zone;
 pub use action::Action;
 pub use age::{Age, Moment, Ttl};
 pub use exclude::Exclude;
+pub use label::{Area, Label, Labels, Owner};
 pub use metadata::{Bytes, FileId, FileKind, Metadata};
 pub use names::{Class, Names};
 pub use shard::Shard;

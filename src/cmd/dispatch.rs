@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode as ProcessCode;
 
-use super::{Refusal, config, demo, hold, merge, printed, run, serve, settings, why};
+use super::{Refusal, config, demo, hold, merge, printed, run, serve, settings, usage, why};
 use crate::cli::{self, Args, Command};
 use crate::config::{LogFormat, RawSettings, Verbosity};
 use crate::os::logging;
@@ -52,6 +52,7 @@ fn execute(args: &Args, raw: &RawSettings) -> Result<ProcessCode, Refusal> {
         Command::Serve => serve::serve(raw, args.verbosity)?,
         Command::Hold { path, command } => return hold::hold(&settings(raw)?, path, command),
         Command::Demo => demo::demo(&mut out)?,
+        Command::Usage => usage::usage(&settings(raw)?, args.verbosity, &mut out)?,
         Command::Why(paths) => why::why(&settings(raw)?, paths, &mut out)?,
         Command::Merge(paths) => merge::merge(&settings(raw)?, paths, args.verbosity, &mut out)?,
         Command::Config => config::config(&settings(raw)?, &mut out)?,

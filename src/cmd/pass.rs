@@ -193,7 +193,7 @@ fn refused_zone(config: &Config, name: &ZoneName, why: RootError) -> Refusal {
     Refusal::Zone { at, name: name.to_string(), why }
 }
 
-fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
+pub(super) fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
     // A dry run removes nothing, so nothing in it has to wait.
     let rate = config.max_rate.filter(|_| !config.dry_run);
     let limits = Limits::new(signal, config.max_removals.unwrap_or(u64::MAX), rate);
@@ -297,7 +297,7 @@ fn path_list(
 }
 
 /// The threads of a pass, at low priority if that is asked for.
-fn workers(config: &Config) -> Workers {
+pub(super) fn workers(config: &Config) -> Workers {
     if config.nice
         && let Err(refused) = priority::lower()
     {
@@ -325,7 +325,7 @@ const fn detail(verbosity: Verbosity) -> Detail {
     }
 }
 
-fn progress_style(config: &Config, command: &str, verbosity: Verbosity) -> Style {
+pub(super) fn progress_style(config: &Config, command: &str, verbosity: Verbosity) -> Style {
     let is_terminal = std::io::stderr().is_terminal();
     match config.progress {
         ProgressWhen::Auto if verbosity != Verbosity::Normal => Style::Silent,

@@ -111,14 +111,14 @@ struct Line<'a> {
 
 /// A path, and its bytes if text cannot hold them.
 #[derive(Serialize)]
-struct Pathname<'a> {
+pub(super) struct Pathname<'a> {
     path: Lossy<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
 }
 
 impl<'a> Pathname<'a> {
-    fn new(path: &'a Path) -> Self {
+    pub(super) fn new(path: &'a Path) -> Self {
         let bytes = path.as_os_str().as_bytes();
         let path_hex = path.to_str().is_none().then(|| {
             bytes.iter().fold(String::with_capacity(bytes.len() * 2), |hex, byte| {

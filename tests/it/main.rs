@@ -19,6 +19,7 @@ mod shards;
 mod start;
 mod tidy;
 mod trees;
+mod usage;
 mod world;
 mod written;
 mod zones;

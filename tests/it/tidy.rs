@@ -24,7 +24,7 @@ use graph::{Crate, Source};
 ///   schedule of `service`.
 /// - `service` reads how full the disk is (`fs`), for its metrics.
 /// - `cvat` is data and uses `rules` alone. The rooms that may know it are those at the end.
-const ROOMS: [Row; 19] = [
+const ROOMS: [Row; 20] = [
     ("rules", &[]),
     ("control", &[]),
     ("units", &["rules"]),
@@ -35,7 +35,8 @@ const ROOMS: [Row; 19] = [
     ("inspect", &["protocol", "fs", "rules", "control"]),
     ("dispose", &["protocol", "fs", "rules", "control"]),
     ("lock", &["protocol", "fs", "rules"]),
-    ("report", &["protocol", "rules", "units"]),
+    ("usage", &["protocol", "fs", "rules", "control"]),
+    ("report", &["protocol", "rules", "units", "usage"]),
     ("service", &["protocol", "fs", "rules", "units"]),
     ("os", &["rules", "units"]),
     ("cvat", &["rules"]),
@@ -115,6 +116,7 @@ const DOORS: [Row; 24] = [
             "lock/redis/keys.rs",
             "os/clock.rs",
             "os/priority.rs",
+            "os/terminal.rs",
             "service/notify.rs",
             "source.rs",
             "source/directory.rs",

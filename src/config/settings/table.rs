@@ -9,8 +9,12 @@ const SERVE: &[Use] = &[Use::Serve];
 const ONCE: &[Use] = &[Use::Run, Use::Legacy];
 const SWEEPS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy];
 const ZONES: &[Use] = &[Use::Run, Use::Serve, Use::Why];
+const RULES: &[Use] = &[Use::Run, Use::Serve, Use::Why, Use::Usage];
 const JUDGES: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why];
-const PATHS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Hold];
+const KEEPS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Usage];
+const WALKS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Usage];
+const LOCKED: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Hold];
+const PATHS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Hold, Use::Usage];
 const REDIS: &[Use] = &[Use::Run, Use::Serve, Use::Why, Use::Hold];
 const WAITS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Hold];
 
@@ -32,7 +36,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 38] = [
+pub static SETTINGS: [Setting; 39] = [
     Setting {
         key: "data",
         takes: Takes::One("DIR"),
@@ -52,7 +56,7 @@ pub static SETTINGS: [Setting; 38] = [
         default: Some("cvat"),
         takes: Takes::One("NAME"),
         choices: &["cvat", "none"],
-        used_by: REDIS,
+        used_by: &[Use::Run, Use::Serve, Use::Why, Use::Hold, Use::Usage],
         help: "Sweep the zones of CVAT and those of the settings file, or only the latter (none)",
         ..BASE
     },
@@ -74,38 +78,38 @@ pub static SETTINGS: [Setting; 38] = [
     Setting {
         key: "ttl",
         default: Some("24h"),
-        used_by: ZONES,
+        used_by: RULES,
         help: "Remove exports that have not been used for this long",
         ..BASE
     },
     Setting {
         key: "ttl_project",
-        used_by: ZONES,
+        used_by: RULES,
         help: "The same, for exports of projects [default: --ttl]",
         ..BASE
     },
     Setting {
         key: "ttl_task",
-        used_by: ZONES,
+        used_by: RULES,
         help: "The same, for exports of tasks [default: --ttl]",
         ..BASE
     },
     Setting {
         key: "ttl_job",
-        used_by: ZONES,
+        used_by: RULES,
         help: "The same, for exports of jobs [default: --ttl]",
         ..BASE
     },
     Setting {
         key: "ttl_events",
-        used_by: ZONES,
+        used_by: RULES,
         help: "The same, for tables of audit events [default: --ttl]",
         ..BASE
     },
     Setting {
         key: "retention",
         default: Some("14d"),
-        used_by: ZONES,
+        used_by: RULES,
         help: "Remove temporary entries that have not been used for this long",
         ..BASE
     },
@@ -114,21 +118,21 @@ pub static SETTINGS: [Setting; 38] = [
         default: Some("tree"),
         takes: Takes::One("HOW"),
         choices: &["tree", "write", "entry"],
-        used_by: ZONES,
+        used_by: RULES,
         help: "The last use of a temporary entry: the newest access or change in its tree (tree), \
                the newest change (write), or its own access time as in CVAT (entry)",
         ..BASE
     },
     Setting {
         key: "older_than",
-        used_by: &[Use::Legacy, Use::Why],
+        used_by: &[Use::Legacy, Use::Why, Use::Usage],
         help: "Keep old export caches that were used more recently [default: remove all]",
         ..BASE
     },
     Setting {
         key: "exclude",
         takes: Takes::Many("GLOB"),
-        used_by: JUDGES,
+        used_by: KEEPS,
         help: "Keep entries with such a name, or with such a path below the data root if the glob \
                has a /; repeat the flag for more",
         ..BASE
@@ -147,7 +151,7 @@ pub static SETTINGS: [Setting; 38] = [
         default: Some("auto"),
         takes: Takes::One("BACKEND"),
         choices: &["auto", "redis", "flock", "none"],
-        used_by: PATHS,
+        used_by: LOCKED,
         group: LOCKS,
         help: "The lock to take before a removal; auto: flock, and for exports also CVAT's lock in \
                Redis if a server is set",
@@ -198,7 +202,7 @@ pub static SETTINGS: [Setting; 38] = [
     Setting {
         key: "jobs",
         takes: Takes::One("N"),
-        used_by: SWEEPS,
+        used_by: WALKS,
         group: LIMITS,
         help: "The number of workers [default: the number of available processors]",
         ..BASE
@@ -206,7 +210,7 @@ pub static SETTINGS: [Setting; 38] = [
     Setting {
         key: "nice",
         takes: Takes::Nothing,
-        used_by: SWEEPS,
+        used_by: WALKS,
         group: LIMITS,
         help: "Run at the lowest CPU priority and in the idle I/O class",
         ..BASE
@@ -221,7 +225,7 @@ pub static SETTINGS: [Setting; 38] = [
     },
     Setting {
         key: "deadline",
-        used_by: SWEEPS,
+        used_by: WALKS,
         group: LIMITS,
         help: "Stop a pass after this time; the current entry is finished first",
         ..BASE
@@ -256,7 +260,7 @@ pub static SETTINGS: [Setting; 38] = [
         default: Some("text"),
         takes: Takes::One("FORMAT"),
         choices: &["text", "json", "jsonl"],
-        used_by: &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Merge],
+        used_by: &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Usage, Use::Merge],
         group: OUTPUT,
         help: "The format of the output",
     },
@@ -265,9 +269,18 @@ pub static SETTINGS: [Setting; 38] = [
         default: Some("auto"),
         takes: Takes::One("WHEN"),
         choices: &["auto", "always", "never"],
-        used_by: SWEEPS,
+        used_by: WALKS,
         group: OUTPUT,
         help: "When to show progress on stderr; auto: if it is a terminal",
+    },
+    Setting {
+        key: "color",
+        default: Some("auto"),
+        takes: Takes::One("WHEN"),
+        choices: &["auto", "always", "never"],
+        used_by: &[Use::Usage],
+        group: OUTPUT,
+        help: "When to use color; auto: on a terminal, unless NO_COLOR is set",
     },
     Setting {
         key: "log_format",
@@ -330,7 +343,7 @@ pub static SETTINGS: [Setting; 38] = [
     Setting {
         key: "now",
         takes: Takes::One("RFC3339"),
-        used_by: JUDGES,
+        used_by: KEEPS,
         help: "Judge as if it were this moment",
         ..BASE
     },

@@ -10,9 +10,19 @@ use crate::world::Run;
 #[test]
 fn help_lists_commands_and_flags_and_wrong_usage_is_exit_2() {
     let help = run(&["--help"]);
-    for command in
-        ["run", "serve", "legacy", "why", "config", "demo", "hold", "merge", "completions", "man"]
-    {
+    for command in [
+        "run",
+        "serve",
+        "legacy",
+        "usage",
+        "why",
+        "config",
+        "demo",
+        "hold",
+        "merge",
+        "completions",
+        "man",
+    ] {
         assert!(help.exits(0).stdout.contains(command), "{command}");
     }
     let help = run(&["run", "--help"]);

@@ -1,0 +1,152 @@
+//! Which numbers of a usage are shown together: one chart for each question.
+//!
+//! It must not draw: `picture` and `tables` do.
+
+use crate::rules::Bytes;
+use crate::units::grouped;
+use crate::usage::model::{AGES_S, HORIZONS_S};
+use crate::usage::{AreaUsage, RemovedBy, Usage};
+
+/// Amounts of one kind, to be compared.
+pub(super) struct Chart {
+    pub(super) title: &'static str,
+    pub(super) bars: Vec<Bar>,
+    /// What the amounts are parts of, if they are parts of something.
+    pub(super) whole: Option<Bytes>,
+}
+
+/// One amount.
+pub(super) struct Bar {
+    pub(super) name: String,
+    pub(super) bytes: Bytes,
+    /// The part of it that has expired.
+    pub(super) expired: Bytes,
+    /// How many files or inodes these are, in words.
+    pub(super) count: String,
+}
+
+impl Bar {
+    fn new(name: impl Into<String>, bytes: Bytes, count: String) -> Self {
+        Self { name: name.into(), bytes, expired: Bytes(0), count }
+    }
+}
+
+/// The names of the ranges of ages.
+const AGES: [&str; AGES_S.len() + 1] = [
+    "under 1 h",
+    "1 to 6 h",
+    "6 to 24 h",
+    "1 to 3 d",
+    "3 to 7 d",
+    "7 to 14 d",
+    "14 to 30 d",
+    "30 to 90 d",
+    "90 d to 1 y",
+    "over 1 y",
+];
+
+/// The names of the horizons of the forecast.
+const HORIZONS: [&str; HORIZONS_S.len()] = ["1 h", "6 h", "24 h", "3 d", "7 d", "14 d", "30 d"];
+
+/// Every chart that has something to show.
+pub(super) fn all(usage: &Usage) -> Vec<Chart> {
+    let charts = [areas(usage), ages(usage), kinds(usage), owners(usage), forecast(usage)];
+    charts.into_iter().filter(|chart| !chart.bars.is_empty()).collect()
+}
+
+fn areas(usage: &Usage) -> Chart {
+    let bars = usage.areas.iter().map(|area| {
+        let count = inodes(area.totals.inodes);
+        let bar = Bar::new(area.name.as_str(), area.totals.allocated, count);
+        Bar { expired: area.expired, ..bar }
+    });
+    let mut bars: Vec<Bar> = bars.collect();
+    bars.sort_by_key(|bar| std::cmp::Reverse(bar.bytes));
+    Chart { title: "what takes the space", whole: Some(sum(&bars)), bars }
+}
+
+fn ages(usage: &Usage) -> Chart {
+    let bars = AGES.iter().zip(usage.by_age);
+    let bars = bars.map(|(name, bytes)| Bar::new(*name, bytes, String::new()));
+    Chart { title: "by age", bars: bars.collect(), whole: Some(usage.totals.allocated) }
+}
+
+fn kinds(usage: &Usage) -> Chart {
+    let bars = usage.kinds.iter().map(|kind| {
+        let words: Vec<&str> = [kind.owner, kind.content].into_iter().flatten().collect();
+        let name = match kind.content {
+            None => format!("{} other", words.join(" ")),
+            Some(_) => words.join(" "),
+        };
+        Bar::new(name, kind.allocated, files(kind.files))
+    });
+    let mut bars: Vec<Bar> = bars.collect();
+    bars.sort_by_key(|bar| std::cmp::Reverse(bar.bytes));
+    Chart { title: "exports by kind", whole: Some(sum(&bars)), bars }
+}
+
+fn owners(usage: &Usage) -> Chart {
+    let bars = usage.owners.iter().map(|of| {
+        let name = format!("{} {}", of.owner.kind, of.owner.id);
+        Bar::new(name, of.allocated, files(of.files))
+    });
+    let whole = usage.kinds.iter().map(|kind| kind.allocated).sum();
+    Chart { title: "the most exports", bars: bars.collect(), whole: Some(whole) }
+}
+
+/// What has expired and what will have, in the zones that `sweeper run` sweeps.
+fn forecast(usage: &Usage) -> Chart {
+    let runs = usage.areas.iter().filter(|area| matches!(area.removed_by, RemovedBy::Run(_)));
+    let expired: Bytes = runs.map(|area| area.expired).sum();
+    let now = Bar { expired, ..Bar::new("now", expired, String::new()) };
+    let later = HORIZONS.iter().zip(usage.forecast).map(|(horizon, bytes)| {
+        let bytes = expired + bytes;
+        Bar { expired, ..Bar::new(format!("in {horizon}"), bytes, String::new()) }
+    });
+    let bars = [now].into_iter().chain(later).collect();
+    Chart { title: "what `sweeper run` could remove", bars, whole: None }
+}
+
+fn sum(bars: &[Bar]) -> Bytes {
+    bars.iter().map(|bar| bar.bytes).sum()
+}
+
+/// A command and the areas that it removes expired entries of.
+pub(super) struct Removal<'a> {
+    /// `None` for what is never removed.
+    pub(super) command: Option<&'a str>,
+    pub(super) expired: Bytes,
+    pub(super) areas: Vec<&'a AreaUsage>,
+}
+
+/// Each command that removes something, and then what is never removed.
+pub(super) fn removals(usage: &Usage) -> Vec<Removal<'_>> {
+    let mut removals: Vec<Removal<'_>> = Vec::new();
+    let zones = usage.areas.iter().filter(|area| area.removed_by != RemovedBy::Never);
+    let others = usage.areas.iter().filter(|area| area.removed_by == RemovedBy::Never);
+    for area in zones.chain(others) {
+        let command = area.removed_by.command();
+        if let Some(known) = removals.iter_mut().find(|known| known.command == command) {
+            known.expired += area.expired;
+            known.areas.push(area);
+        } else {
+            let (expired, areas) = (area.expired, vec![area]);
+            removals.push(Removal { command, expired, areas });
+        }
+    }
+    removals
+}
+
+/// A number of inodes in words.
+fn inodes(count: u64) -> String {
+    format!("{} inode{}", grouped(count), plural(count))
+}
+
+/// A number of files in words.
+fn files(count: u64) -> String {
+    format!("{} file{}", grouped(count), plural(count))
+}
+
+const fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
