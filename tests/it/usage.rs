@@ -51,7 +51,8 @@ fn volume(seed: u64) -> World {
     {
         for number in 0..random.below(30) {
             let depth = random.below(4);
-            let path: String = (0..depth).map(|_| format!("d{}/", random.below(3))).collect();
+            let steps = (0..depth).map(|_| random.one_of(&["d0/", "d1/", "d2/"]));
+            let path: String = steps.collect();
             fill(&world, &format!("{dir}/{path}f{number}"), &mut random);
         }
     }

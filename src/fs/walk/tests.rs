@@ -323,7 +323,10 @@ fn a_walk_that_only_looks_can_go_on_when_a_deep_directory_is_moved_or_removed() 
         }
         let act = || {
             if is_removed {
-                fs::remove_dir_all(path(12)).unwrap();
+                unlinkat(rustix::fs::CWD, path(14).join("bottom"), AtFlags::empty()).unwrap();
+                for level in [14, 13, 12] {
+                    unlinkat(rustix::fs::CWD, path(level), AtFlags::REMOVEDIR).unwrap();
+                }
             } else {
                 fs::rename(path(12), scratch.path().join("moved")).unwrap();
             }

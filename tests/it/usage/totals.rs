@@ -75,7 +75,9 @@ fn exports_are_told_by_kind_and_owner() {
     let blocks = |path: &str| crate::world::Stat::of(&world.path(path)).allocated();
     let bytes = |list: &str, key: &str, of: [&str; 2]| {
         let all = usage[list].as_array().unwrap();
-        let found = all.iter().find(|one| one["owner"] == of[0] && one[key].to_string() == of[1]);
+        let found = all
+            .iter()
+            .find(|one| one["owner"] == of[0] && format!("{}", one[key]).as_str() == of[1]);
         found.unwrap_or_else(|| panic!("{of:?}: {usage:#}"))["allocated_bytes"].as_u64().unwrap()
     };
     let task = "cache/export/task-7-dataset-instance1.5-coco-10.zip";
@@ -111,7 +113,7 @@ fn measuring_moves_no_time_of_anything() {
 fn a_file_with_names_in_several_areas_counts_once_and_where_it_stays() {
     let world = World::new();
     let (one, two) = (format!("cache/export/{}", export_name(1)), export_name(2));
-    world.file_of(&one, 2 * DAY, &[b'x'; 40_000]);
+    world.file_of(&one, 2 * DAY, &vec![b'x'; 40_000]);
     fs::create_dir_all(world.path("data")).unwrap();
     let plain = measured(&world, &[]);
     let size = counts(area(&plain, "export")).0 - du_dir(&world.path("cache/export"));
@@ -150,7 +152,7 @@ fn another_mount_is_named_and_not_counted() {
             .chain([mounted.as_os_str()])
             .collect::<Vec<_>>(),
     );
-    fs::write(mounted.join("file"), [b'x'; 100_000]).unwrap();
+    fs::write(mounted.join("file"), vec![b'x'; 100_000]).unwrap();
     let usage = measured(&world, &[]);
     // `du` counts the directory that the mount is on.
     let (bytes, inodes) = du(&world.root);
@@ -169,10 +171,10 @@ fn a_directory_that_cannot_be_read_is_named_and_counted_itself() {
     world.chown(1000);
     let secret = world.file("data/\x1b[31m\u{202e}secret/file", DAY);
     let secret = secret.parent().unwrap();
-    let bytes = std::os::unix::ffi::OsStrExt::from_bytes(b"cache/\xff\xfe");
-    let odd = world.dir(<&OsStr>::from(bytes), DAY);
+    let bytes: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"cache/\xff\xfe");
+    let odd = world.dir(bytes, DAY);
     for dir in [secret, &odd] {
-        fs::set_permissions(dir, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o0)).unwrap();
         std::os::unix::fs::chown(dir, Some(0), Some(0)).unwrap();
     }
     let run = world.run_as(1000, &["usage", "--format", "json"]);
