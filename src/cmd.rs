@@ -4,11 +4,13 @@
 //! [`pass`], and nowhere else.
 
 mod config;
+mod data_root;
 mod demo;
 mod dispatch;
 mod hold;
 mod merge;
 pub mod pass;
+mod path_list;
 mod run;
 mod serve;
 mod usage;
@@ -19,6 +21,7 @@ use std::io;
 use crate::config::{Config, ConfigError, Origin, RawSettings};
 use crate::fs::RootError;
 use crate::protocol::ExitCode;
+use crate::units;
 pub use dispatch::main;
 
 /// Why a command cannot start.
@@ -41,7 +44,7 @@ pub enum Refusal {
         why: RootError,
     },
     /// Something else.
-    #[error("cannot start: {0}")]
+    #[error("cannot start: {}", units::without_numbers(.0))]
     Start(String),
     /// Reports cannot be added.
     #[error("cannot merge these reports: {0}")]
@@ -56,7 +59,12 @@ fn before(at: Option<&Origin>) -> String {
 /// The message of an error with a directory that is no data root.
 fn without_data_root(why: &RootError) -> String {
     match why {
-        RootError::Unopened { path, error } => format!("cannot open {path:?}: {error}"),
+        RootError::Unopened { path, error } => {
+            format!("cannot open {path:?}: {}", units::error(error))
+        }
+        RootError::Unexamined { path, error } => {
+            format!("cannot examine {path:?}: {}", units::error(error))
+        }
         RootError::NoneFound { .. } | RootError::NoMark { .. } | RootError::Refused { .. } => {
             why.to_string()
         }
@@ -77,7 +85,7 @@ fn settings(raw: &RawSettings) -> Result<Config, ConfigError> {
 fn printed(result: io::Result<()>, code: ExitCode) -> ExitCode {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            tracing::error!("cannot write to stdout: {error}");
+            tracing::error!("cannot write to stdout: {}", units::error(&error));
             code.max(ExitCode::SomeFailed)
         }
         _ => code,

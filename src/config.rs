@@ -50,12 +50,14 @@ pub struct Config {
     pub profile: Profile,
     /// Where the data root may be; an error if nothing says so.
     pub data: Result<DataRoot, ConfigError>,
-    /// A data root has at least one of these directories, if there are any.
+    /// A data root has at least two of these directories, or is named and has the first.
     pub marks: &'static [&'static str],
     /// The zones to sweep, in this order.
     pub zones: Vec<Arc<Zone>>,
     /// The zone of `sweeper legacy`; the profile may have none.
     pub legacy: Option<Arc<Zone>>,
+    /// Zones of the profile whose directory is not below the data root, and where it is.
+    pub places: Vec<(ZoneName, PathBuf)>,
     /// Where the path of each zone of the settings file is written.
     pub zone_paths: Vec<(ZoneName, Origin)>,
     /// Every zone, in the order in which a path is looked up.
@@ -102,6 +104,8 @@ pub struct Config {
     pub homes: Vec<PathBuf>,
     /// The running program: no data root contains it.
     pub program: Option<PathBuf>,
+    /// Why one of these is not known, if that is so. Then no data root can be used.
+    pub unknown: Option<String>,
     /// The settings of `sweeper serve`; an error matters to that command and to `config`.
     pub service: Result<ServiceConfig, ConfigError>,
     /// Every setting and zone of the settings file, with its origin.
@@ -163,11 +167,13 @@ impl Config {
             metrics_file: values.optional("metrics_file", |path| Ok(PathBuf::from(path)))?,
             homes: raw.homes.clone(),
             program: raw.program.clone(),
+            unknown: raw.unknown.clone(),
             service,
             settings: Vec::new(),
             warnings,
             zones: zones.swept,
             zone_paths: zones.paths,
+            places: zones.places,
             legacy: zones.legacy,
         };
         config.settings = values.effective();

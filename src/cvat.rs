@@ -15,7 +15,7 @@ pub mod zones;
 
 use std::path::{Path, PathBuf};
 
-/// A data root has at least one of these directories.
+/// A data root has at least two of these directories; if the user names it, the first is enough.
 pub const MARKS: [&str; 5] = ["cache/export", "tmp", "projects", "tasks", "jobs"];
 
 /// Names of CVAT's management command that removes old export caches: the one in CVAT, and the one that
@@ -33,12 +33,13 @@ pub fn zone_of_job(word: &str) -> &str {
     JOBS.iter().find(|(job, _)| *job == word).map_or(word, |(_, zone)| zone)
 }
 
-/// CVAT's schedule of a zone, as a cron expression. `instance-tmp` has none in CVAT up to 2.73, so it is
-/// swept with `tmp`.
+/// The schedule of a zone, as a cron expression: half an hour after CVAT's own job (0:00 and 12:00 for exports,
+/// 18:00 for temporary files). CVAT logs a traceback for each file that is removed while its job is at work.
+/// `instance-tmp` has no job in CVAT up to 2.73, so it is swept with `tmp`.
 pub fn schedule(zone: &str) -> Option<&'static str> {
     match zone {
-        zones::EXPORT => Some("0 0,12 * * *"),
-        zones::TMP | zones::INSTANCE_TMP => Some("0 18 * * *"),
+        zones::EXPORT => Some("30 0,12 * * *"),
+        zones::TMP | zones::INSTANCE_TMP => Some("30 18 * * *"),
         _ => None,
     }
 }
@@ -72,6 +73,22 @@ mod tests {
         for other in ["export", "instance-tmp", "clean_up_sessions", ""] {
             assert_eq!(zone_of_job(other), other);
         }
+    }
+
+    #[test]
+    fn no_pass_starts_when_a_job_of_cvat_does() {
+        // The jobs of CVAT 2.26 to 2.73.
+        for (zone, of_cvat) in [
+            (zones::EXPORT, "0 0,12 * * *"),
+            (zones::TMP, "0 18 * * *"),
+            (zones::INSTANCE_TMP, "0 18 * * *"),
+        ] {
+            let ours = schedule(zone).unwrap();
+            let (our_minute, our_rest) = ours.split_once(' ').unwrap();
+            let (minute, rest) = of_cvat.split_once(' ').unwrap();
+            assert_eq!((our_minute, minute, our_rest), ("30", "0", rest), "{zone}");
+        }
+        assert_eq!(schedule("own"), None);
     }
 
     #[test]

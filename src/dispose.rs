@@ -1,16 +1,19 @@
 //! Removes verified entries, or only says that it would.
 //!
 //! It must not decide anything: it is handed a [`crate::protocol::Verified`] and removes exactly that.
-//! `unlink` is the only code that deletes. A tree is first taken out of reach (`quarantine`), looked at again
-//! there (`check`), and removed (`tree`). `recover` completes what a crash interrupted.
+//! `unlink` is the only code that deletes. An entry is first taken out of reach (`quarantine`), looked at again
+//! there (`check`), and removed (`tree`, `single`). `recover` completes what a crash interrupted.
 
 mod check;
 mod dry_run;
 mod failure;
+mod kept;
 mod ledger;
 mod quarantine;
 mod recover;
 mod remove;
+mod server_clock;
+mod single;
 mod tree;
 mod tree_remover;
 mod unlink;

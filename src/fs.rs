@@ -7,13 +7,17 @@
 //! - [`walk`]: whole trees, in bounded memory.
 //! - [`lease`]: whether another process has a file open or locked.
 //! - [`root`]: the data root, and directories that are never one.
+//! - [`rights`]: whether a name may be removed.
 //! - [`space`]: how full a file system is.
+//! - [`file_system`]: whether a server keeps the files.
 //! - [`error`]: an error at a path.
 
 pub mod error;
+pub mod file_system;
 pub mod lease;
 pub mod list;
 pub mod open;
+pub mod rights;
 pub mod root;
 pub mod space;
 pub mod stat;

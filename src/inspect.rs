@@ -5,11 +5,12 @@
 
 mod survey;
 
+use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
 
 use crate::control::Control;
-use crate::fs::error::hint;
+use crate::fs::error::{hint, is_gone};
 use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::Break;
@@ -17,7 +18,8 @@ use crate::protocol::{
     Claimed, Content, Directory, Expired, Failure, Inspector, Notes, Rechecked, Rejected,
     Rejection, Skipped, Verified,
 };
-use crate::rules::{Action, FileKind, Moment};
+use crate::rules::names::is_removed_in_use;
+use crate::rules::{Action, FileKind, Metadata, Moment};
 use survey::Survey;
 
 /// Looks at entries on a real file system.
@@ -26,6 +28,12 @@ pub struct FileInspector<'a, C> {
     control: &'a C,
     notes: &'a Notes,
     probe: InUseProbe,
+}
+
+/// Whether a file is in use, and whether a lease on it is held now.
+struct Asked {
+    in_use: InUse,
+    is_leased: bool,
 }
 
 impl<'a, C: Control> FileInspector<'a, C> {
@@ -41,7 +49,7 @@ impl<'a, C: Control> FileInspector<'a, C> {
     fn content(
         &self,
         rechecked: &Rechecked,
-        in_use: InUse,
+        Asked { in_use, is_leased }: Asked,
         now: Moment,
     ) -> Result<Content, Rejection> {
         let expired = rechecked.expired();
@@ -49,7 +57,7 @@ impl<'a, C: Control> FileInspector<'a, C> {
         match (metadata.kind, rechecked.object()) {
             (FileKind::Dir, Some(top)) => self.tree(expired, top, now),
             (FileKind::File, Some(_)) => {
-                let mut content = Content::default();
+                let mut content = Content { is_leased, ..Content::default() };
                 content.freed.add(metadata);
                 content.skipped = match in_use {
                     InUse::Free => None,
@@ -75,14 +83,17 @@ impl<'a, C: Control> FileInspector<'a, C> {
         }
     }
 
-    /// Whether another process has a claimed file open. If not, a lease on it is held from now on.
-    fn file_in_use(&self, claimed: &Claimed) -> InUse {
+    /// Whether another process has a claimed file open. If not, and if it has no other name, a lease on it is
+    /// held from now on.
+    fn file_in_use(&self, claimed: &Claimed) -> Asked {
         let metadata = claimed.expired().metadata();
         match claimed.object() {
             Some(file) if self.probe == InUseProbe::On && metadata.kind == FileKind::File => {
-                lease::probe(file, metadata.links)
+                let file_system = claimed.expired().directory().storage.file_system;
+                let in_use = lease::probe(file, file_system, metadata.links);
+                Asked { in_use, is_leased: in_use == InUse::Free && metadata.links == 1 }
             }
-            _ => InUse::Free,
+            _ => Asked { in_use: InUse::Free, is_leased: false },
         }
     }
 
@@ -107,8 +118,14 @@ impl<'a, C: Control> FileInspector<'a, C> {
         if survey.in_use_unknown {
             self.notes.add(zone, Notes::IN_USE_UNKNOWN);
         }
+        if survey.ignores_a_time {
+            self.notes.add(zone, Notes::WRONG_TIMES);
+        }
         if survey.moves_atime {
             self.notes.add(zone, Notes::MOVES_ATIME);
+        }
+        if expired.directory().storage.file_system.is_served() {
+            self.notes.add(zone, Notes::SERVER_MOVES_ATIME);
         }
         Ok(survey.content)
     }
@@ -117,14 +134,15 @@ impl<'a, C: Control> FileInspector<'a, C> {
 impl<C: Control> Inspector for FileInspector<'_, C> {
     fn inspect(&self, claimed: Claimed, now: Moment) -> Result<Verified, Rejected> {
         let expired = claimed.expired();
+        if is_removed_in_use(expired.name().to_bytes()) {
+            return Err(claimed.reject(Rejection::Skipped(Skipped::InUse)));
+        }
         let directory: Arc<Directory> = Arc::clone(expired.directory());
         // Before the look: what is written until then has a newer time, and later writers wait.
-        let in_use = self.file_in_use(&claimed);
-        let looked =
-            stat::at(&directory.handle, expired.name(), directory.mount, Freshness::Synced);
-        let metadata = match looked {
+        let asked = self.file_in_use(&claimed);
+        let metadata = match look(&directory, expired.name()) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_gone(&error) => {
                 return Err(claimed.reject(Rejection::Skipped(Skipped::Gone)));
             }
             Err(error) => {
@@ -133,11 +151,20 @@ impl<C: Control> Inspector for FileInspector<'_, C> {
             }
         };
         let rechecked = claimed.recheck(metadata, now)?;
-        match self.content(&rechecked, in_use, now) {
+        match self.content(&rechecked, asked, now) {
             Ok(content) => rechecked.verify(content, now),
             Err(why) => Err(rechecked.reject(why)),
         }
     }
+}
+
+/// The current metadata of a name.
+fn look(directory: &Directory, name: &CStr) -> io::Result<Metadata> {
+    if directory.storage.file_system.is_served() {
+        // Another machine may have given the name to another file.
+        stat::sync(&directory.handle)?;
+    }
+    stat::at(&directory.handle, name, directory.mount, Freshness::Synced)
 }
 
 fn failure(expired: &Expired, action: Action, error: io::Error) -> Failure {

@@ -94,8 +94,8 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use super::exclusive::{IfRunning, Sharing};
-    use super::redis::{Prefix, Server};
+    use super::exclusive::Sharing;
+    use super::redis::{Prefix, Server, Timing};
     use super::testing::TestZone;
     use super::*;
     use crate::protocol::{Rejection, Skipped};
@@ -112,7 +112,8 @@ mod tests {
         let server = Server::from_url("unix:///nonexistent/redis.sock").unwrap();
         let prefix = Prefix::given(Path::new("/data"));
         let ttl = Duration::from_secs(30);
-        let application = ExporterLocks::new(server, prefix, ttl, Moment::from_unix(0, 0));
+        let (clock, timing) = (Moment::from_unix(0, 0), Timing::new(Duration::default));
+        let application = ExporterLocks::new(server, prefix, ttl, clock, timing);
         Backend { application: Some(application), ..Backend::flock() }
     }
 
@@ -161,12 +162,12 @@ mod tests {
     #[test]
     fn a_zone_of_another_sweeper_is_not_ready() {
         let zone = TestZone::new(LockKind::Flock);
-        let root = || vec![(zone.zone().name.clone(), zone.path("."), zone.open())];
-        let lock = || ExclusiveLock::of_pass(root(), Sharing::Alone, IfRunning::Exit, &|| false);
+        let root = || vec![(zone.zone().name.clone(), zone.open())];
+        let lock = || ExclusiveLock::of_pass(root(), Sharing::Alone);
         let _other = lock();
         let backend = Backend { exclusive: lock(), ..Backend::flock() };
         let error = backend.ready(&zone.zone()).unwrap_err();
-        assert!(error.contains("another sweeper"), "{error}");
+        assert!(error.contains("has locked the directory"), "{error}");
         assert!(Backend::flock().ready(&zone.zone()).is_ok());
     }
 

@@ -52,6 +52,7 @@ mod notes;
 mod observer;
 mod outcome;
 mod seams;
+mod storage;
 mod summary;
 mod tokens;
 
@@ -61,6 +62,7 @@ pub use notes::Notes;
 pub use observer::Observer;
 pub use outcome::{Outcome, OutcomeKind};
 pub use seams::{Disposer, Found, Inspector, Locks, Recovered, ScanBatch, Source};
+pub use storage::Storage;
 pub use summary::{
     ExitCode, LISTED_FAILURES, ListedFailure, RunInfo, RunMode, StopReason, Summary, Tally,
     ZoneSummary,

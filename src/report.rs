@@ -1,9 +1,9 @@
 //! Tells what happened: text for people, JSON for programs.
 //!
 //! It must not count: the numbers come from the tallies of the pass. An error while writing (a closed
-//! pipe, a full disk) ends the writing, never the pass.
+//! pipe, a full disk) ends the writing, never the pass. Nothing is printed while a worker holds locks: a reader
+//! that has stopped would hold up those who wait for the locks. So outcomes are collected first.
 
-pub mod errno;
 pub mod json;
 pub mod merge;
 pub mod progress;
@@ -51,8 +51,20 @@ pub struct Report<'a, W> {
     info: RunInfo<'a>,
     format: Format,
     detail: Detail,
+    /// What was told and is not printed yet. It is locked for moments only.
+    told: Mutex<Told>,
+    /// It is locked for as long as a reader takes, so never by a worker that holds locks.
     out: Mutex<Output<W>>,
     progress: Progress,
+}
+
+/// What was told and is not printed yet.
+#[derive(Debug, Default)]
+struct Told {
+    /// Lines of the report.
+    lines: Vec<u8>,
+    /// Lines for the log.
+    log: Vec<String>,
 }
 
 /// Where the report is written to.
@@ -72,7 +84,7 @@ impl<W: Write> Output<W> {
             // A closed pipe is no problem: its reader has seen enough, as with `| head`.
             if error.kind() != io::ErrorKind::BrokenPipe {
                 self.is_lost = true;
-                tracing::warn!("cannot write the report: {error}");
+                tracing::warn!("cannot write the report: {}", units::error(&error));
             }
         }
     }
@@ -91,6 +103,7 @@ impl<'a, W: Write + Send> Report<'a, W> {
             info,
             format,
             detail,
+            told: Mutex::default(),
             out: Mutex::new(Output { to: Some(out), is_lost: false }),
             progress,
         }
@@ -99,6 +112,7 @@ impl<'a, W: Write + Send> Report<'a, W> {
     /// Prints the end of the report and returns the exit code. A report that cannot be written counts as
     /// a failure, unless its reader closed the pipe.
     pub fn finish(self, summary: &Summary, elapsed: Duration) -> ExitCode {
+        self.on_unlocked();
         self.progress.finish();
         let code = ExitCode::of(summary);
         let mut out = self.out.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -114,7 +128,8 @@ impl<'a, W: Write + Send> Report<'a, W> {
         if out.is_lost { code.max(ExitCode::SomeFailed) } else { code }
     }
 
-    fn log(&self, outcome: &Outcome<'_>) {
+    /// The line about an outcome for the log.
+    fn log_line(&self, outcome: &Outcome<'_>) -> String {
         let zone = &outcome.directory.zone.name;
         let path = units::shown(&outcome.path());
         let used = last_used(outcome);
@@ -122,18 +137,18 @@ impl<'a, W: Write + Send> Report<'a, W> {
             OutcomeKind::Removed => {
                 let freed = outcome.freed;
                 match self.info.mode {
-                    RunMode::Real => tracing::info!("{zone}: removed {path}: {used}{freed} freed"),
+                    RunMode::Real => format!("{zone}: removed {path}: {used}{freed} freed"),
                     RunMode::DryRun => {
-                        tracing::info!("{zone}: would remove {path}: {used}{freed} would be freed");
+                        format!("{zone}: would remove {path}: {used}{freed} would be freed")
                     }
                 }
             }
             OutcomeKind::Skipped(why) => {
-                tracing::info!("{zone}: skipped {path}: {used}{}", text::words(why.key()));
+                format!("{zone}: skipped {path}: {used}{}", text::words(why.key()))
             }
-            OutcomeKind::Failed(failure) => tracing::info!("{zone}: failed to {failure}"),
+            OutcomeKind::Failed(failure) => format!("{zone}: failed to {failure}"),
             OutcomeKind::Kept(kept) => {
-                tracing::info!("{zone}: kept {path}: {used}{}", text::words(kept.why.key()));
+                format!("{zone}: kept {path}: {used}{}", text::words(kept.why.key()))
             }
         }
     }
@@ -159,20 +174,28 @@ impl<W: Write + Send> Observer for Report<'_, W> {
         if matches!(outcome.kind, OutcomeKind::Kept(_)) && self.detail != Detail::All {
             return;
         }
+        let line = tracing::enabled!(tracing::Level::INFO).then(|| self.log_line(outcome));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if self.format == Format::Jsonl {
-            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            out.write(|out| json::outcome(out, outcome, self.info.mode));
+            // Memory takes everything.
+            let _ = json::outcome(&mut told.lines, outcome, self.info.mode);
         }
-        if tracing::enabled!(tracing::Level::INFO) {
-            self.log(outcome);
+        told.log.extend(line);
+    }
+
+    fn on_unlocked(&self) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let Told { lines, log } =
+            std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        if !lines.is_empty() {
+            out.write(|out| out.write_all(&lines).and_then(|()| out.flush()));
+        }
+        for line in log {
+            tracing::info!("{line}");
         }
     }
 
     fn on_progress(&self, root: &Directory, names: u64, counts: &Tally) {
-        if self.format == Format::Jsonl {
-            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            out.write(Write::flush);
-        }
         self.progress.on_progress(root, names, counts);
     }
 }

@@ -29,7 +29,7 @@ pub use action::Action;
 pub use age::{Age, Moment, Ttl};
 pub use exclude::Exclude;
 pub use label::{Area, Label, Labels, Owner};
-pub use metadata::{Bytes, FileId, FileKind, Metadata};
+pub use metadata::{Bytes, FileId, FileKind, FileSystem, Metadata};
 pub use names::{Class, Names};
 pub use shard::Shard;
 pub use verdict::{Entry, Expired, Kept, KeptReason, Rule};

@@ -18,11 +18,10 @@ pub mod notify;
 pub mod schedule;
 pub mod scheduler;
 
-use std::path::Path;
+use std::fmt::Write;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use crate::fs::Space;
 use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Moment, ZoneName};
 use crate::units;
@@ -31,6 +30,12 @@ use http::Page;
 use metrics::Metrics;
 use notify::Notify;
 use scheduler::{Next, Reading, Schedule, Scheduler};
+
+/// The path of the metrics.
+const METRICS_PAGE: &str = "/metrics";
+
+/// The pages that show how full the file system is.
+pub const MEASURED: &[&str] = &[METRICS_PAGE];
 
 /// What a signal asks of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,16 +55,24 @@ pub struct PassEnd {
     pub at: Moment,
     /// Each zone with its problem, if it had one.
     pub zones: Vec<(ZoneName, Option<String>)>,
+    /// Zones that could not be swept because another sweeper has locked them, each with the reason.
+    pub postponed: Vec<(ZoneName, String)>,
     /// Whether a signal stopped it.
     pub is_stopped: bool,
 }
 
 impl PassEnd {
-    /// The end of a pass with this summary.
-    pub fn new(summary: &Summary, code: ExitCode, at: Moment) -> Self {
+    /// The end of a pass with this summary, which left out some zones.
+    pub fn new(
+        summary: &Summary,
+        code: ExitCode,
+        at: Moment,
+        postponed: Vec<(ZoneName, String)>,
+    ) -> Self {
         let zone = |zone: &ZoneSummary| (zone.zone.clone(), zone.problem(summary.stopped));
         let zones = summary.zones.iter().map(zone).collect();
-        Self { code, at, zones, is_stopped: summary.stopped == Some(StopReason::Signal) }
+        let is_stopped = summary.stopped == Some(StopReason::Signal);
+        Self { code, at, zones, postponed, is_stopped }
     }
 
     /// The end of a pass over `zones` that could not start.
@@ -67,7 +80,7 @@ impl PassEnd {
         let problem =
             |zone: &ZoneName| (zone.clone(), Some(format!("the pass did not start: {why}")));
         let zones = zones.iter().map(problem).collect();
-        Self { code: ExitCode::Usage, at, zones, is_stopped: false }
+        Self { code: ExitCode::Usage, at, zones, postponed: Vec::new(), is_stopped: false }
     }
 }
 
@@ -82,6 +95,8 @@ pub struct Service<'a> {
     pub health: &'a Health,
     /// Tells systemd.
     pub notify: &'a Notify,
+    /// Zones that are due and cannot be swept, each with the reason.
+    pub waiting: Vec<(ZoneName, String)>,
 }
 
 impl Service<'_> {
@@ -108,6 +123,9 @@ impl Service<'_> {
                     if end.is_stopped {
                         return self.stop(end.code);
                     }
+                    for (zone, _) in &end.postponed {
+                        self.scheduler.retry(zone, clock());
+                    }
                     Duration::ZERO
                 }
             };
@@ -124,16 +142,47 @@ impl Service<'_> {
         }
     }
 
-    fn sweep(&self, zones: &[ZoneName], pass: &mut impl FnMut(&[ZoneName]) -> PassEnd) -> PassEnd {
-        let names: Vec<&str> = zones.iter().map(ZoneName::as_str).collect();
-        self.notify.status(&format!("sweeping {}", names.join(", ")));
+    fn sweep(
+        &mut self,
+        zones: &[ZoneName],
+        pass: &mut impl FnMut(&[ZoneName]) -> PassEnd,
+    ) -> PassEnd {
+        // Trying again is no news.
+        let is_waiting = |zone: &ZoneName| self.waiting.iter().any(|(known, _)| known == zone);
+        if !zones.iter().all(is_waiting) {
+            let names: Vec<&str> = zones.iter().map(ZoneName::as_str).collect();
+            self.notify.status(&format!("sweeping {}", names.join(", ")));
+        }
         self.health.on_pass_start();
         let end = pass(zones);
         self.health.on_pass_end(end.at, &end.zones);
-        if !end.is_stopped {
+        let is_changed = self.wait_for(&end);
+        if !end.is_stopped && (is_changed || !end.zones.is_empty()) {
             self.notify.status(&self.outlook());
         }
         end
+    }
+
+    /// Remembers which zones cannot be swept. Whether that has changed.
+    fn wait_for(&mut self, end: &PassEnd) -> bool {
+        for (zone, why) in &end.postponed {
+            self.health.on_wait(end.at, zone, why);
+        }
+        let is_new = |(zone, why): &&(ZoneName, String)| {
+            !self.waiting.iter().any(|(known, old)| known == zone && old == why)
+        };
+        let mut is_changed = false;
+        for (zone, why) in end.postponed.iter().filter(is_new) {
+            tracing::warn!("zone {zone}: {why}: waiting for it");
+            is_changed = true;
+        }
+        let is_tried = |zone: &ZoneName| {
+            let postponed = end.postponed.iter().map(|(zone, _)| zone);
+            end.zones.iter().map(|(zone, _)| zone).chain(postponed).any(|tried| tried == zone)
+        };
+        self.waiting.retain(|(zone, _)| !is_tried(zone));
+        self.waiting.extend(end.postponed.iter().cloned());
+        is_changed
     }
 
     /// Follows a new schedule, or keeps the old one if the new settings cannot be used.
@@ -141,6 +190,8 @@ impl Service<'_> {
         let status = match reloaded {
             Ok(schedule) => {
                 self.scheduler.reschedule(schedule, at);
+                self.waiting
+                    .retain(|(zone, _)| self.scheduler.upcoming().any(|(known, ..)| known == zone));
                 self.health.on_schedule(&self.scheduler);
                 let status = format!("settings reloaded; {}", self.outlook());
                 tracing::info!("{status}");
@@ -170,23 +221,18 @@ impl Service<'_> {
         if upcoming.is_empty() {
             return "no pass is scheduled".to_owned();
         }
-        format!("next pass: {}", upcoming.join(", "))
+        let mut outlook = format!("next pass: {}", upcoming.join(", "));
+        for (zone, why) in &self.waiting {
+            let _ = write!(outlook, "; {zone} waits: {why}");
+        }
+        outlook
     }
 }
 
-/// The page at `path` at the moment `now`, if there is one. `data_root` is where the space is measured.
-pub fn page(
-    path: &str,
-    metrics: &Metrics,
-    health: &Health,
-    data_root: &Path,
-    now: Moment,
-) -> Option<Page> {
+/// The page at `path` at the moment `now`, if there is one.
+pub fn page(path: &str, metrics: &Metrics, health: &Health, now: Moment) -> Option<Page> {
     match path {
-        "/metrics" => {
-            if let Ok(space) = Space::of(data_root) {
-                metrics.set_space(&space);
-            }
+        METRICS_PAGE => {
             Some(Page { status: 200, content_type: metrics::CONTENT_TYPE, text: metrics.text() })
         }
         "/healthz" => Some(match health.report(now) {

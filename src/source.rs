@@ -9,6 +9,7 @@ mod enter;
 mod instances;
 mod list;
 mod path_list;
+mod rounds;
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use crate::control::Control;
 use crate::fs::DataRoot;
 use crate::protocol::{Directory, Failure, Found, Notes, ScanBatch, Source};
-use crate::rules::{LastUse, Shard, Zone};
+use crate::rules::{Shard, Ttl, Zone};
 use context::ScanContext;
 use directory::Directories;
 pub use enter::{entry_at, open_directory, zone_root as open_root};
@@ -65,14 +66,11 @@ impl<C: Control> Source for DirectorySource<'_, C> {
         let directories = Directories::open(self.root, zone, self.notes)?;
         match &directories {
             None => self.notes.add(&zone.name, "the directory does not exist: nothing to sweep"),
-            Some(directories) if is_judged_by_atime(zone) && directories.all().any(is_noatime) => {
-                self.notes.add(
-                    &zone.name,
-                    "the file system is mounted noatime: reads are not recorded, so the last use is the \
-                     last write",
-                );
+            Some(directories) => {
+                if let Some(note) = directories.all().find_map(|it| unrecorded_reads(zone, it)) {
+                    self.notes.add(&zone.name, note);
+                }
             }
-            Some(_) => {}
         }
         if let Some(paths) = &self.paths {
             let round = paths.open(self.root, zone)?;
@@ -102,15 +100,22 @@ impl<C: Control> Source for DirectorySource<'_, C> {
     }
 }
 
-fn is_judged_by_atime(zone: &Zone) -> bool {
-    match zone.last_use {
-        LastUse::Mtime => false,
-        LastUse::Atime | LastUse::Tree | LastUse::Entry => {
-            zone.ttls.iter().any(|expiry| expiry.ttl().is_some())
-        }
+/// What the user should know about reads that the mount of a directory does not record, if they matter.
+fn unrecorded_reads(zone: &Zone, directory: &Directory) -> Option<&'static str> {
+    /// How old a recorded read is at most when `relatime` records none (`relatime_need_update` in the
+    /// kernel's `fs/inode.c`).
+    const RECORDED_ONCE_IN: Ttl = Ttl::from_secs(86_400);
+    let limits = zone.ttls.iter().filter_map(|expiry| expiry.ttl());
+    let shortest = limits.min().filter(|_| zone.last_use.needs_atime())?;
+    let mounted = fstatvfs(&directory.handle).ok()?.f_flag;
+    if mounted.contains(StatVfsMountFlags::NOATIME) {
+        return Some(
+            "the file system is mounted noatime: reads are not recorded, so the last use is the last write",
+        );
     }
-}
-
-fn is_noatime(directory: &Directory) -> bool {
-    fstatvfs(&directory.handle).is_ok_and(|vfs| vfs.f_flag.contains(StatVfsMountFlags::NOATIME))
+    let is_short = shortest < RECORDED_ONCE_IN;
+    (is_short && mounted.contains(StatVfsMountFlags::RELATIME)).then_some(
+        "the file system is mounted relatime, which records reads once in 24 h: with a limit under 24 h, an \
+         entry that was read within its limit can look unused",
+    )
 }

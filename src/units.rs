@@ -4,8 +4,11 @@
 //! forge a log line or send an escape sequence to a terminal: control characters, marks that change the
 //! writing direction, and bytes that are not UTF-8 are replaced.
 
+pub mod errno;
+
 use std::ffi::OsStr;
 use std::fmt;
+use std::io;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -134,6 +137,36 @@ pub fn quoted(text: &OsStr) -> String {
     format!("{text:?}")
 }
 
+/// An error of the system in words, without its number.
+pub fn error(error: &io::Error) -> String {
+    let text = without_numbers(&error.to_string());
+    // What the C library has no words for.
+    let is_unknown = text.starts_with("Unknown error") || text == "No error information";
+    match error.raw_os_error().filter(|_| is_unknown) {
+        Some(number) => format!("the system refused it with {}", errno::name(number)),
+        None => text,
+    }
+}
+
+/// Text without the ` (os error 13)` that the standard library puts after the words for an error.
+pub fn without_numbers(text: &str) -> String {
+    const BEFORE: &str = " (os error ";
+    let mut parts = text.split(BEFORE);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                plain += rest;
+            }
+            _ => {
+                plain += BEFORE;
+                plain += part;
+            }
+        }
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +211,28 @@ mod tests {
         }
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(grouped(123), "123");
+    }
+
+    #[test]
+    fn an_error_is_told_in_words_and_never_by_number() {
+        for (number, text) in [
+            (13, "Permission denied"),
+            (75, "Value too large for defined data type"),
+            (528, "the system refused it with EJUKEBOX"),
+        ] {
+            assert_eq!(error(&io::Error::from_raw_os_error(number)), text);
+        }
+        for (text, plain) in [
+            (
+                "cannot connect: Connection refused (os error 111); try",
+                "cannot connect: Connection refused; try",
+            ),
+            ("a (os error 1) b (os error 22)", "a b"),
+            ("a name (os error x) stays", "a name (os error x) stays"),
+            ("cut (os error 1", "cut (os error 1"),
+        ] {
+            assert_eq!(without_numbers(text), plain);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! step wide, between a sweeper's check of its lease and its unlink. The checker must find a fresh file that is
 //! lost through it: a model without the window would not be one of this program (there is no fencing token, and
 //! no conditional unlink). The restart is the other one. By asking the server again, the program makes that a
-//! tenth of a second wide.
+//! tenth of a second wide, and the time of one answer.
 
 use stateright::{Checker, Model, Property};
 

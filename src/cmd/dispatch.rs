@@ -8,8 +8,8 @@ use std::process::ExitCode as ProcessCode;
 
 use super::{Refusal, config, demo, hold, merge, printed, run, serve, settings, usage, why};
 use crate::cli::{self, Args, Command};
-use crate::config::{LogFormat, RawSettings, Verbosity};
-use crate::os::logging;
+use crate::config::{LogFormat, RawSettings, ServiceConfig, Verbosity};
+use crate::os::{clock, logging};
 use crate::protocol::ExitCode;
 
 /// Runs the program with these arguments.
@@ -37,7 +37,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
         LogFormat::Text => logging::LineFormat::Text,
         LogFormat::Json => logging::LineFormat::Json,
     };
-    logging::to_stderr(detail, format);
+    // What a service says is read later.
+    let clock = matches!(args.command, Command::Serve).then(|| -> logging::Clock {
+        let zone = ServiceConfig::log_time(&raw);
+        Box::new(move || zone.shown(clock::now()))
+    });
+    logging::to_stderr(detail, format, clock);
     execute(&args, &raw).unwrap_or_else(|refusal| {
         tracing::error!("{refusal}");
         ExitCode::Usage.into()

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -19,10 +20,10 @@ use super::Refusal;
 use super::pass::{application_locks, open_root};
 use crate::config::Config;
 use crate::lock::flock::{self, NotHeld};
-use crate::lock::redis::{ExporterLocks, Hold};
+use crate::lock::redis::{ExporterLocks, Grant, Hold};
 use crate::protocol;
 use crate::rules::LockKind;
-use crate::units::{quoted, shown};
+use crate::units::{self, quoted, shown};
 
 /// Holds `path` while `command` runs.
 pub(super) fn hold(
@@ -30,42 +31,86 @@ pub(super) fn hold(
     path: &Path,
     command: &[OsString],
 ) -> Result<ExitCode, Refusal> {
-    let wait = config.lock_wait;
-    let lease = match application_lock(config, path)? {
+    let lock = application_lock(config, path)?;
+    let end = while_held(config.lock_wait, lock, path, command);
+    // Only now that no lock is held: printing waits for as long as a terminal is stopped.
+    for line in end.said {
+        tracing::error!("{line}");
+    }
+    Ok(end.code)
+}
+
+/// How it ended.
+struct End {
+    code: ExitCode,
+    /// What went wrong.
+    said: Vec<String>,
+}
+
+impl End {
+    fn of(code: impl Into<ExitCode>, said: impl Into<String>) -> Self {
+        Self { code: code.into(), said: vec![said.into()] }
+    }
+
+    fn not_run(why: &str) -> Self {
+        Self::of(protocol::ExitCode::NoLock, format!("{why}; the command was not run"))
+    }
+}
+
+/// Takes the locks, runs the command and releases them.
+fn while_held(
+    wait: Duration,
+    lock: Option<(ExporterLocks, PathBuf)>,
+    path: &Path,
+    command: &[OsString],
+) -> End {
+    let lease = match lock.map(|(locks, relative)| Hold::take(locks, &relative, wait)) {
         None => None,
-        Some((locks, relative)) => match Hold::take(locks, &relative, wait) {
-            Ok(Some(lease)) => Some(lease),
-            Ok(None) => return Ok(not_run(&locked(path))),
-            Err(error) => {
-                let path = shown(path);
-                return Ok(not_run(&format!("cannot take CVAT's lock of {path}: {error}")));
-            }
-        },
+        Some(Ok(Ok(lease))) => Some(lease),
+        Some(Ok(Err(grant))) => return End::not_run(&not_ours(path, grant)),
+        Some(Err(error)) => {
+            let path = shown(path);
+            return End::not_run(&format!("cannot take CVAT's lock of {path}: {error}"));
+        }
     };
     // From here on, because it could expire during the wait for the other lock.
     let heartbeat = match lease.map(Heartbeat::start).transpose() {
         Ok(heartbeat) => heartbeat,
-        Err(error) => return Ok(not_run(&format!("CVAT's lock cannot be extended: {error}"))),
+        Err(error) => {
+            return End::not_run(&format!(
+                "CVAT's lock cannot be extended: {}",
+                units::error(&error)
+            ));
+        }
     };
-    let code = match flock::wait_for(path, wait) {
+    let mut end = match flock::wait_for(path, wait) {
         Ok(lock) => {
-            let code = run(command);
+            let end = run(command);
             drop(lock);
-            code
+            end
         }
-        Err(NotHeld::OpenFailed(error)) => {
-            tracing::error!("cannot hold {}: {error}; it must exist to be held", shown(path));
-            protocol::ExitCode::Usage.into()
-        }
-        Err(NotHeld::Locked) => not_run(&locked(path)),
+        Err(NotHeld::OpenFailed(error)) if error.kind() == ErrorKind::InvalidInput => End::of(
+            protocol::ExitCode::Usage,
+            format!("cannot hold {}: {}", shown(path), units::error(&error)),
+        ),
+        Err(NotHeld::OpenFailed(error)) => End::of(
+            protocol::ExitCode::Usage,
+            format!(
+                "cannot hold {}: {}; it must exist to be held",
+                shown(path),
+                units::error(&error)
+            ),
+        ),
+        Err(NotHeld::Locked) => End::not_run(&format!(
+            "another process holds {} (--lock-wait DUR waits longer)",
+            shown(path)
+        )),
         Err(NotHeld::LockFailed(error)) => {
-            not_run(&format!("cannot lock {}: {error}", shown(path)))
+            End::not_run(&format!("cannot lock {}: {}", shown(path), units::error(&error)))
         }
     };
-    if let Some(heartbeat) = heartbeat {
-        heartbeat.end();
-    }
-    Ok(code)
+    end.said.extend(heartbeat.and_then(Heartbeat::end));
+    end
 }
 
 /// The application's lock of a path, if it is taken and the path is an entry of a zone that has one.
@@ -75,7 +120,7 @@ fn application_lock(
 ) -> Result<Option<(ExporterLocks, PathBuf)>, Refusal> {
     let Some(lock) = &config.locks.application else { return Ok(None) };
     let root = open_root(config, &[])?;
-    let relative = root.relative(path).map_err(|error| Refusal::Start(error.to_string()))?;
+    let relative = root.relative(path).map_err(|error| Refusal::Start(units::error(&error)))?;
     let Some(relative) = relative else { return Ok(None) };
     let has_lock = config.all_zones.iter().any(|zone| {
         zone.lock == LockKind::Application && zone.location.entry_of(&relative).is_some()
@@ -83,17 +128,28 @@ fn application_lock(
     if !has_lock {
         return Ok(None);
     }
-    Ok(Some((application_locks(lock, root.path())?, relative)))
+    Ok(Some((application_locks(lock, root.path(), Vec::new())?, relative)))
 }
 
-fn locked(path: &Path) -> String {
-    format!("another process holds {} (--lock-wait DUR waits longer)", shown(path))
+/// Why CVAT's lock of `path` is not ours.
+fn not_ours(path: &Path, grant: Grant) -> String {
+    let path = shown(path);
+    match grant {
+        Grant::Ours | Grant::Locked => {
+            format!("another process holds CVAT's lock of {path} (--lock-wait DUR waits longer)")
+        }
+        Grant::Endless => format!(
+            "CVAT's lock of {path} is taken and has no expiry, so it never ends: delete its key in Redis if \
+             no program holds it"
+        ),
+        Grant::NotALock => format!(
+            "the key of CVAT's lock of {path} has the wrong type in Redis, so it is no lock: delete it"
+        ),
+    }
 }
 
-fn not_run(why: &str) -> ExitCode {
-    tracing::error!("{why}; the command was not run");
-    protocol::ExitCode::NoLock.into()
-}
+const LOST: &str = "CVAT's lock was lost: the Redis server is unreachable or has lost it; the command continues \
+                    under the file lock alone";
 
 /// Extends a lease until it is told to end, so that a long command stays protected.
 struct Heartbeat {
@@ -109,10 +165,8 @@ impl Heartbeat {
             while ended.recv_timeout(lease.interval()) == Err(RecvTimeoutError::Timeout) {
                 if !lease.extend() && !is_lost {
                     is_lost = true;
-                    tracing::error!(
-                        "CVAT's lock was lost: the Redis server is unreachable or has lost it; the \
-                         command continues under the file lock alone"
-                    );
+                    // In a thread of its own: a stopped terminal must not delay the next attempt.
+                    let _ = std::thread::Builder::new().spawn(|| tracing::error!("{LOST}"));
                 }
             }
             lease
@@ -120,26 +174,34 @@ impl Heartbeat {
         Ok(Self { end, thread })
     }
 
-    fn end(self) {
+    /// Releases the lease. What is to be said about that, if it failed.
+    fn end(self) -> Option<String> {
         drop(self.end);
-        if let Ok(lease) = self.thread.join() {
-            lease.release();
-        }
+        let lease = self.thread.join().ok()?;
+        let secs = lease.ttl().as_secs();
+        let error = lease.release().err()?;
+        Some(format!("CVAT's lock was not released: {error}; it expires within {secs} s"))
     }
 }
 
 /// Runs the command to its end.
-fn run(command: &[OsString]) -> ExitCode {
-    let [program, args @ ..] = command else { return protocol::ExitCode::Usage.into() };
+fn run(command: &[OsString]) -> End {
+    let [program, args @ ..] = command else {
+        return End { code: protocol::ExitCode::Usage.into(), said: Vec::new() };
+    };
     // Before the command is started, so that no signal is lost between the two.
     let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]);
     let mut child = match Command::new(program).args(args).spawn() {
         Ok(child) => child,
         Err(error) => {
-            tracing::error!("cannot run {}: {error}", quoted(program));
-            return ExitCode::from(if error.kind() == ErrorKind::NotFound { 127 } else { 126 });
+            let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
+            return End::of(
+                code,
+                format!("cannot run {}: {}", quoted(program), units::error(&error)),
+            );
         }
     };
+    let mut said = Vec::new();
     if let (Ok(mut signals), Ok(pid)) = (signals, i32::try_from(child.id())) {
         let pass_on_all = move || {
             for signal in signals.forever() {
@@ -147,20 +209,22 @@ fn run(command: &[OsString]) -> ExitCode {
             }
         };
         if let Err(error) = std::thread::Builder::new().spawn(pass_on_all) {
-            tracing::warn!("signals are not passed on to the command: {error}");
+            let error = units::error(&error);
+            said.push(format!("signals were not passed on to the command: {error}"));
         }
     }
-    match child.wait() {
+    let code = match child.wait() {
         Ok(status) => {
             // As in a shell: 128 plus the signal that ended the command.
             let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
             ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
         }
         Err(error) => {
-            tracing::error!("cannot wait for the command: {error}");
+            said.push(format!("cannot wait for the command: {}", units::error(&error)));
             protocol::ExitCode::SomeFailed.into()
         }
-    }
+    };
+    End { code, said }
 }
 
 fn pass_on(pid: i32, signal: i32) {

@@ -9,7 +9,7 @@ use super::{Refusal, printed};
 use crate::config::{Config, Verbosity};
 use crate::protocol::ExitCode;
 use crate::report::{Format, merge as reports};
-use crate::units::shown;
+use crate::units::{self, shown};
 
 /// Reads the reports and writes their sum.
 pub(super) fn merge(
@@ -27,7 +27,8 @@ pub(super) fn merge(
             std::fs::read(path)
         };
         let name = shown(path);
-        let bytes = read.map_err(|error| Refusal::Merge(format!("{name}: {error}")))?;
+        let bytes =
+            read.map_err(|error| Refusal::Merge(format!("{name}: {}", units::error(&error))))?;
         parts.push((name, bytes));
     }
     let merged = reports::merge(&parts).map_err(Refusal::Merge)?;

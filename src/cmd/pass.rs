@@ -1,25 +1,28 @@
 //! One pass, or its dry run, as the settings say.
 //!
 //! It must not know who asked for it: `run`, `legacy` and `serve` all call [`sweep`]. The only choice between
-//! removing and a dry run is made here.
+//! removing and a dry run is made here. [`turns`] decides which zones are swept when.
+
+pub mod turns;
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::Refusal;
-use crate::config::{
-    self, ApplicationLock, Config, FileLocks, IfRunning, InUse, ProgressWhen, Verbosity,
-};
+pub(super) use super::data_root::open_root;
+use super::data_root::place_of;
+use super::path_list::path_list;
+use crate::config::{self, ApplicationLock, Config, InUse, ProgressWhen, Verbosity};
 use crate::dispose::{DryRun, Unlink};
 use crate::engine::{Limits, Pass, PassControl, Workers};
 use crate::fs::lease::{self, InUseProbe};
-use crate::fs::{DataRoot, Forbidden, RootError, Space};
+use crate::fs::{DataRoot, Space};
 use crate::inspect::FileInspector;
-use crate::lock::exclusive::{self, ExclusiveLock, Sharing};
-use crate::lock::redis::{ExporterLocks, Prefix};
+use crate::lock::exclusive::ExclusiveLock;
+use crate::lock::redis::{ExporterLocks, Prefix, Timing};
 use crate::lock::{self, Backend};
 use crate::os::{clock, priority};
 use crate::protocol::{
@@ -28,9 +31,11 @@ use crate::protocol::{
 use crate::report::progress::{Progress, Style};
 use crate::report::{Detail, Report};
 use crate::rules::select::All;
-use crate::rules::{Moment, Zone, ZoneName};
+use crate::rules::{Exclude, Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
-use crate::source::{self, DirectorySource, PathList};
+use crate::source::DirectorySource;
+use crate::units;
+use turns::{Turn, Turns, WhenHeld};
 
 /// What to sweep, and how to report it.
 pub struct PassRequest<'a> {
@@ -44,8 +49,8 @@ pub struct PassRequest<'a> {
     pub verbosity: Verbosity,
     /// Set by a signal.
     pub signal: Arc<AtomicBool>,
-    /// What to do when another sweeper is at work.
-    pub if_running: IfRunning,
+    /// What to do with a zone that another sweeper has locked.
+    pub when_held: WhenHeld,
 }
 
 /// What a pass did.
@@ -63,9 +68,18 @@ pub struct PassResult {
     pub at: Moment,
     /// How full the file system is, if that is known.
     pub space: Option<Space>,
+    /// Zones that were postponed, each with the reason.
+    pub postponed: Vec<(ZoneName, String)>,
 }
 
 impl PassResult {
+    /// Nothing could be swept.
+    fn postponed(mode: RunMode, postponed: Vec<(ZoneName, String)>) -> Self {
+        let Sum { summary, durations } = Sum::default();
+        let (code, at) = (ExitCode::Done, clock::now());
+        Self { mode, code, summary, durations, at, space: None, postponed }
+    }
+
     /// Adds the pass to the metrics.
     pub fn count(&self, metrics: &Metrics) {
         metrics.count(self.mode, &self.summary, &self.durations, self.at);
@@ -75,28 +89,26 @@ impl PassResult {
     }
 }
 
-/// Runs one pass and writes its report to `out`.
+/// Runs one pass and writes its report to `out`. If all zones are postponed, there is none.
 ///
 /// # Errors
 /// Why it cannot start.
 pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassResult, Refusal> {
     let PassRequest { command, config, zones, verbosity, .. } = *request;
     let root = open_root(config, zones)?;
+    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
+    let mut turns = Turns::new(config, &root, zones, request.when_held);
+    let limits = limits(config, Arc::clone(&request.signal))?;
+    let is_stopped = || limits.is_stopped();
+    let Some(first) = turns.next(&is_stopped) else {
+        return Ok(PassResult::postponed(mode, turns.into_postponed()));
+    };
     if config.jobs > 1 && config.in_use == InUse::Skip {
         lease::make_room(root.handle());
     }
-    let limits = limits(config, Arc::clone(&request.signal))?;
-    let mut locks = locks(config, root.path())?;
-    if takes_exclusive_lock(config) {
-        let roots = zone_roots(&root, zones);
-        let if_running = exclusive_if_running(request.if_running);
-        let is_stopped = || limits.is_stopped();
-        locks.exclusive = ExclusiveLock::of_pass(roots, sharing(config), if_running, &is_stopped);
-    }
-    // After the wait for another sweeper: what was used meanwhile must count as used.
-    let (start, now) = (Instant::now(), config.now.unwrap_or_else(clock::now));
+    let locks = locks(config, root.path(), limits.urgent_flags())?;
+    let (start, now) = (Instant::now(), now(config));
     let workers = workers(config);
-    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
     let info = RunInfo { command, mode, now, data_root: root.path(), shard: config.shard };
     let progress = Progress::new(progress_style(config, command, verbosity), mode);
     let report = Report::new(info, config.format, detail(verbosity), progress, out);
@@ -107,36 +119,92 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
         control: &control,
         notes: &notes,
         shard: config.shard,
-        paths: path_list(config, &root, zones)?,
+        paths: path_list(config, &root, zones, &limits)?,
     };
     let inspector = FileInspector::new(&control, &notes, probe);
-    let parts = Parts { request, root: &root, locks: &locks, notes: &notes, control, now };
-    let timed = Timed::new(&report);
-    let summary = match mode {
-        RunMode::Real => {
-            parts.run(&source, &inspector, &Unlink::new(&control, &notes, probe), &timed)
-        }
-        RunMode::DryRun => parts.run(&source, &inspector, &DryRun::default(), &timed),
-    };
-    let durations = timed.durations();
+    let exclude = &config.exclude.watched();
+    let mut parts = Parts { request, root: &root, locks, notes: &notes, control, exclude, now };
+    let mut sum = Sum::default();
+    let mut turn = Some(first);
+    while let Some(Turn { zones, lock }) = turn {
+        parts.locks.exclusive = lock;
+        let timed = Timed::new(&report);
+        let summary = match mode {
+            RunMode::Real => {
+                let unlink = Unlink::new(&control, &notes, probe).with_clock(clock::now);
+                parts.run(&zones, &source, &inspector, &unlink, &timed)
+            }
+            RunMode::DryRun => {
+                parts.run(&zones, &source, &inspector, &DryRun::new(&control), &timed)
+            }
+        };
+        sum.add(summary, timed.durations());
+        // While another zone is waited for, other sweepers may work here.
+        parts.locks.exclusive = ExclusiveLock::none();
+        turn = turns.next(&is_stopped);
+        // What was used during the wait must count as used.
+        parts.now = self::now(config);
+    }
+    // No lock is held while the report is printed.
+    drop(parts);
+    let Sum { durations, mut summary } = sum.in_order_of(zones);
+    if is_complete(request, &summary) {
+        note_unmatched(exclude, zones, &mut summary);
+    }
     let code = report.finish(&summary, start.elapsed());
-    let space = Space::of(root.path()).ok();
-    Ok(PassResult { mode, code, summary, durations, at: clock::now(), space })
+    let (at, space) = (clock::now(), Space::of(root.path()).ok());
+    let postponed = turns.into_postponed();
+    Ok(PassResult { mode, code, summary, durations, at, space, postponed })
+}
+
+/// The moment to judge at.
+fn now(config: &Config) -> Moment {
+    config.now.unwrap_or_else(clock::now)
+}
+
+/// What the turns of a pass did.
+struct Sum {
+    summary: Summary,
+    durations: Vec<(ZoneName, Duration)>,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        let summary = Summary { zones: Vec::new(), stopped: None };
+        Self { summary, durations: Vec::new() }
+    }
+}
+
+impl Sum {
+    fn add(&mut self, turn: Summary, durations: Vec<(ZoneName, Duration)>) {
+        self.summary.zones.extend(turn.zones);
+        self.summary.stopped = turn.stopped;
+        self.durations.extend(durations);
+    }
+
+    /// Zones that had to wait are reported in their place.
+    fn in_order_of(mut self, zones: &[Arc<Zone>]) -> Self {
+        let place = |name: &ZoneName| zones.iter().position(|zone| zone.name == *name);
+        self.summary.zones.sort_by_key(|zone| place(&zone.zone));
+        self
+    }
 }
 
 /// All that a pass needs besides three of its seams.
 struct Parts<'a> {
     request: &'a PassRequest<'a>,
     root: &'a DataRoot,
-    locks: &'a Backend,
+    locks: Backend,
     notes: &'a Notes,
     control: PassControl<'a>,
+    exclude: &'a Exclude,
     now: Moment,
 }
 
 impl Parts<'_> {
     fn run(
         &self,
+        zones: &[Arc<Zone>],
         source: &impl Source,
         inspector: &impl Inspector,
         disposer: &impl Disposer,
@@ -146,19 +214,57 @@ impl Parts<'_> {
         MemberLeases::set_limit(member_leases(config));
         let pass = Pass {
             source,
-            locks: self.locks,
+            locks: &self.locks,
             inspector,
             disposer,
             select: &All,
-            exclude: &config.exclude,
+            exclude: self.exclude,
             data_root: self.root.path(),
             notes: self.notes,
             now: self.now,
             limits: self.control.limits,
             workers: self.control.workers,
-            lock_wait: config.lock_wait,
+            // A dry run tries each lock once: a wait would take time, and tell nothing.
+            lock_wait: if config.dry_run { Duration::ZERO } else { config.lock_wait },
         };
-        pass.run(self.request.zones, observer)
+        let mut summary = pass.run(zones, observer);
+        for zone in &mut summary.zones {
+            if let Some(place) = place_of(config, &zone.zone) {
+                place.clone_into(&mut zone.path);
+            }
+        }
+        summary
+    }
+}
+
+/// Whether every entry of all zones was looked at.
+fn is_complete(request: &PassRequest<'_>, summary: &Summary) -> bool {
+    let Config { zones, shard, from0, .. } = request.config;
+    let is_part = shard.is_some() || from0.is_some() || summary.stopped.is_some();
+    let all = request.command == "run" && summary.zones.len() == zones.len();
+    all && !is_part && summary.zones.iter().all(|zone| zone.no_lock.is_none())
+}
+
+/// Notes each glob of `--exclude` that has matched nothing, in the first zone whose entries it could match.
+fn note_unmatched(exclude: &Exclude, zones: &[Arc<Zone>], summary: &mut Summary) {
+    for glob in exclude.unmatched() {
+        let can_match =
+            |zone: &Arc<Zone>| Exclude::new(&[glob.to_owned()], &[&zone.location]).is_ok();
+        let Some(at) = zones.iter().position(can_match) else { continue };
+        let is_root = |zone: &&Arc<Zone>| {
+            zone.location
+                .roots
+                .iter()
+                .any(|root| root.as_path() == Path::new(glob.trim_matches('/')))
+        };
+        let hint = zones.iter().find(is_root).map(|zone| {
+            format!(
+                ": it is compared with the names in {glob}; --zones without {} leaves it alone",
+                zone.name
+            )
+        });
+        let note = format!("--exclude {glob:?} matched no entry{}", hint.unwrap_or_default());
+        summary.zones[at].notes.push(note);
     }
 }
 
@@ -166,31 +272,6 @@ impl Parts<'_> {
 /// another process that opens such a file would have to wait too.
 fn member_leases(config: &Config) -> usize {
     if config.max_rate.is_some() { 0 } else { lease::affordable(config.jobs) }
-}
-
-/// Opens the data root, and the directories outside of it that `zones` name.
-///
-/// # Errors
-/// One of them cannot be used.
-pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot, Refusal> {
-    let forbidden = Forbidden { homes: config.homes.clone(), program: config.program.clone() };
-    let mut root = match config.data.clone()? {
-        config::DataRoot::Named(path) => DataRoot::open(&path, config.marks, &forbidden),
-        config::DataRoot::AnyOf(paths) => DataRoot::find(&paths, config.marks, &forbidden),
-    }?;
-    for zone in zones {
-        let roots = zone.location.roots.iter().filter(|root| root.is_absolute());
-        let outside: Vec<PathBuf> = roots.cloned().collect();
-        root = root
-            .with_outside(&outside, &forbidden)
-            .map_err(|why| refused_zone(config, &zone.name, why))?;
-    }
-    Ok(root)
-}
-
-fn refused_zone(config: &Config, name: &ZoneName, why: RootError) -> Refusal {
-    let at = config.zone_paths.iter().find(|(zone, _)| zone == name).map(|(_, at)| at.clone());
-    Refusal::Zone { at, name: name.to_string(), why }
 }
 
 pub(super) fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
@@ -203,16 +284,21 @@ pub(super) fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits,
     Ok(limits)
 }
 
-/// The locks of a pass over the data root at `path`.
+/// The locks of a pass over the data root at `path`. When one of the flags `stop` is raised, no lock server is
+/// waited for any more.
 ///
 /// # Errors
 /// The application's lock is required, and it is not known how the application sees the data root.
-pub(super) fn locks(config: &Config, path: &Path) -> Result<Backend, Refusal> {
+pub(super) fn locks(
+    config: &Config,
+    path: &Path,
+    stop: Vec<Arc<AtomicBool>>,
+) -> Result<Backend, Refusal> {
     let application = config.locks.application.as_ref();
-    let application = application.map(|lock| application_locks(lock, path)).transpose()?;
+    let application = application.map(|lock| application_locks(lock, path, stop)).transpose()?;
     let files = match config.locks.files {
-        FileLocks::Flock => lock::FileLocks::Flock,
-        FileLocks::Unlocked => lock::FileLocks::Unlocked,
+        config::FileLocks::Flock => lock::FileLocks::Flock,
+        config::FileLocks::Unlocked => lock::FileLocks::Unlocked,
     };
     Ok(Backend { files, application, exclusive: ExclusiveLock::none() })
 }
@@ -222,6 +308,7 @@ pub(super) fn locks(config: &Config, path: &Path) -> Result<Backend, Refusal> {
 pub(super) fn application_locks(
     lock: &ApplicationLock,
     data_root: &Path,
+    stop: Vec<Arc<AtomicBool>>,
 ) -> Result<ExporterLocks, Refusal> {
     let prefix = match &lock.data_root {
         Some(root) => Prefix::given(root),
@@ -238,62 +325,8 @@ pub(super) fn application_locks(
         }
         tracing::warn!("{doubt}");
     }
-    Ok(ExporterLocks::new(lock.server.clone(), prefix, lock.ttl, clock::now()))
-}
-
-/// A dry run needs no exclusive lock, and without file locks there is none.
-pub(super) fn takes_exclusive_lock(config: &Config) -> bool {
-    !config.dry_run && config.locks.files == FileLocks::Flock
-}
-
-/// Shards of the same work run at the same time; everything else runs alone.
-pub(super) const fn sharing(config: &Config) -> Sharing {
-    if config.shard.is_some() { Sharing::WithOthers } else { Sharing::Alone }
-}
-
-pub(super) const fn exclusive_if_running(if_running: IfRunning) -> exclusive::IfRunning {
-    match if_running {
-        IfRunning::Exit => exclusive::IfRunning::Exit,
-        IfRunning::Wait => exclusive::IfRunning::Wait,
-        IfRunning::Share => exclusive::IfRunning::Share,
-    }
-}
-
-/// The directories that `zones` are listed from, open. One that is missing or cannot be opened is left out:
-/// the pass reports it.
-fn zone_roots(
-    root: &DataRoot,
-    zones: &[Arc<Zone>],
-) -> Vec<(ZoneName, PathBuf, std::os::fd::OwnedFd)> {
-    let notes = Notes::default();
-    let mut roots = Vec::new();
-    for zone in zones {
-        for path in &zone.location.roots {
-            if let Ok(directory) = source::open_root(root, zone, path, &notes) {
-                roots.push((zone.name.clone(), directory.path, directory.handle));
-            }
-        }
-    }
-    roots
-}
-
-/// The paths to look at, if there is a list.
-fn path_list(
-    config: &Config,
-    root: &DataRoot,
-    zones: &[Arc<Zone>],
-) -> Result<Option<PathList>, Refusal> {
-    let Some(path) = &config.from0 else { return Ok(None) };
-    let is_swept = |zone: &&Arc<Zone>| zones.iter().any(|swept| swept.name == zone.name);
-    let others: Vec<Arc<Zone>> =
-        config.all_zones.iter().filter(|zone| !is_swept(zone)).cloned().collect();
-    let list = if path.as_os_str() == "-" {
-        PathList::new(std::io::stdin(), root, zones, &others)
-    } else {
-        std::fs::File::open(path).and_then(|list| PathList::new(list, root, zones, &others))
-    };
-    let refused = |error| Refusal::Start(format!("the list {path:?}: {error}"));
-    list.map(Some).map_err(refused)
+    let timing = Timing { steady: clock::steady, stop };
+    Ok(ExporterLocks::new(lock.server.clone(), prefix, lock.ttl, clock::now(), timing))
 }
 
 /// The threads of a pass, at low priority if that is asked for.
@@ -301,10 +334,11 @@ pub(super) fn workers(config: &Config) -> Workers {
     if config.nice
         && let Err(refused) = priority::lower()
     {
-        tracing::warn!("--nice: the system refused {refused}");
+        tracing::warn!("--nice: the system refused {}", units::without_numbers(&refused));
     }
     Workers::start(config.jobs).unwrap_or_else(|refused| {
         // Old container engines refuse threads that are started by a system call they do not know.
+        let refused = units::without_numbers(&refused);
         tracing::warn!("the system refused {refused}; one worker does all the work");
         Workers::one()
     })

@@ -13,6 +13,7 @@ use crate::os::signals;
 use crate::protocol::ExitCode;
 use crate::rules::ZoneName;
 use crate::service::metrics::Metrics;
+use crate::service::metrics::file::MetricsFile;
 
 /// One pass over the zones of `command`.
 pub(super) fn run(
@@ -32,21 +33,22 @@ pub(super) fn run(
     };
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal).map_err(Refusal::Start)?;
-    let if_running = config.if_running.unwrap_or(IfRunning::Exit);
-    let request = PassRequest { command, config, zones, verbosity, signal, if_running };
+    let when_held = config.if_running.unwrap_or(IfRunning::Exit).into();
+    let request = PassRequest { command, config, zones, verbosity, signal, when_held };
+    let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path)).transpose();
+    let file = file.map_err(|error| Refusal::Start(error.to_string()))?;
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
-    let Some(path) = &config.metrics_file else { return Ok(result.code) };
+    let Some(file) = file else { return Ok(result.code) };
     if config.dry_run {
-        tracing::warn!("a dry run removes nothing that could be counted: {path:?} is not changed");
+        tracing::warn!("a dry run removes nothing that could be counted: {file} is not changed");
         return Ok(result.code);
     }
     let names: Vec<ZoneName> = zones.iter().map(|zone| zone.name.clone()).collect();
     let metrics = Metrics::new(&names).map_err(Refusal::Start)?;
-    result.count(&metrics);
-    match metrics.write(path) {
+    match file.add(&metrics, |metrics| result.count(metrics)) {
         Ok(()) => Ok(result.code),
         Err(error) => {
-            tracing::error!("cannot write the metrics to {path:?}: {error}");
+            tracing::error!("{error}");
             Ok(result.code.max(ExitCode::SomeFailed))
         }
     }

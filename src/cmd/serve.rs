@@ -7,22 +7,27 @@ use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
-use super::pass::{
-    PassRequest, exclusive_if_running, locks, open_root, sharing, sweep, takes_exclusive_lock,
-};
+use super::pass::turns::{WhenHeld, sharing, takes_exclusive_lock};
+use super::pass::{PassRequest, locks, open_root, sweep};
 use super::{Refusal, settings};
 use crate::config::{Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
-use crate::fs::DataRoot;
-use crate::lock::exclusive::ExclusiveLock;
+use crate::fs::{DataRoot, Space};
+use crate::lock::exclusive::{ExclusiveLock, Sharing};
 use crate::os::{clock, signals};
 use crate::protocol::ExitCode;
 use crate::rules::{Zone, ZoneName};
 use crate::service::health::Health;
+use crate::service::http::{self, Site};
 use crate::service::metrics::Metrics;
 use crate::service::notify::Notify;
 use crate::service::scheduler::{Reading, Schedule, Scheduler};
-use crate::service::{self, Call, PassEnd, Service, http};
+use crate::service::{self, Call, PassEnd, Service};
+use crate::units;
+
+/// How long a service that stands by waits before it tries again.
+const STANDBY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
@@ -33,16 +38,21 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     signals::end_on_signals(&stop).map_err(Refusal::Start)?;
     let calls = calls()?;
     let root = open_root(&config, &config.zones)?;
-    locks(&config, root.path())?;
+    locks(&config, root.path(), Vec::new())?;
     let seed = clock::seed();
     let begin = || Scheduler::new(schedule.clone(), seed, reading(), options.first);
     let health = Arc::new(Health::new(&begin()));
     let names: Vec<ZoneName> = config.zones.iter().map(|zone| zone.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&names).map_err(Refusal::Start)?);
     listen(&options, &metrics, &health, &root)?;
-    let notify = notify(&options, &health);
+    let notify = notify(&options, &health)?;
     let exclusive = match exclusive(&config, &root, &notify, &health, &stop) {
-        Ok(exclusive) => exclusive,
+        Ok(Some(exclusive)) => exclusive,
+        Ok(None) => {
+            notify.stopping();
+            service::log("stopped while standing by: this service made no pass");
+            return Ok(ExitCode::Done);
+        }
         Err(holder) => {
             tracing::error!("{holder} already serves {:?}", root.path());
             return Ok(ExitCode::NoLock);
@@ -64,8 +74,9 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         config.replace(new);
         Ok(schedule)
     };
-    let code = Service { scheduler, calls: &calls, health: &health, notify: &notify }
-        .run(reading, pass, reload);
+    let (health, notify, waiting) = (&*health, &notify, Vec::new());
+    let service = Service { scheduler, calls: &calls, health, notify, waiting };
+    let code = service.run(reading, pass, reload);
     drop(exclusive);
     Ok(code)
 }
@@ -86,11 +97,15 @@ fn one_pass(
         zones: &zones,
         verbosity,
         signal: Arc::clone(stop),
-        if_running: config.if_running.unwrap_or(IfRunning::Wait),
+        when_held: match config.if_running.unwrap_or(IfRunning::Wait) {
+            // The service goes on with its other zones meanwhile.
+            IfRunning::Wait => WhenHeld::Postpone,
+            other @ (IfRunning::Exit | IfRunning::Share) => other.into(),
+        },
     };
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
     result.count(metrics);
-    Ok(PassEnd::new(&result.summary, result.code, result.at))
+    Ok(PassEnd::new(&result.summary, result.code, result.at, result.postponed))
 }
 
 /// The settings as they are now, if the service can go on with them.
@@ -102,7 +117,7 @@ fn reload(
     let new = settings(&raw.read_again())?;
     let new_options = new.service.clone()?;
     let found = open_root(&new, &new.zones)?;
-    locks(&new, found.path())?;
+    locks(&new, found.path(), Vec::new())?;
     if found.path() != root.path() || new_options.listen != options.listen {
         let why = "data and listen only change when the service is restarted";
         return Err(Refusal::Start(why.to_owned()));
@@ -118,55 +133,98 @@ fn listen(
 ) -> Result<(), Refusal> {
     let Some(address) = options.listen else { return Ok(()) };
     let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
-    let path = root.path().to_owned();
-    let pages = move |page: &str| service::page(page, &metrics, &health, &path, clock::now());
-    let address = http::listen(address, pages).map_err(Refusal::Start)?;
+    let (measured, path) = (Arc::clone(&metrics), root.path().to_owned());
+    let measure = move || {
+        if let Ok(space) = Space::of(&path) {
+            measured.set_space(&space);
+        }
+    };
+    let page = move |path: &str| service::page(path, &metrics, &health, clock::now());
+    let site = Site { measure, measured: service::MEASURED, page };
+    let address = http::listen(address, site).map_err(Refusal::Start)?;
     service::log(&format!("listening on http://{address}/metrics and http://{address}/healthz"));
     Ok(())
 }
 
 /// The connection to systemd.
-fn notify(options: &ServiceConfig, health: &Arc<Health>) -> Notify {
+fn notify(options: &ServiceConfig, health: &Arc<Health>) -> Result<Notify, Refusal> {
     let connect = || Notify::connect(options.notify_socket.as_deref());
     let notify = connect().unwrap_or_else(|error| {
+        let error = units::error(&error);
         tracing::warn!("NOTIFY_SOCKET cannot be used, so systemd is not notified: {error}");
         Notify::default()
     });
     if let (Some(limit), Ok(watchdog)) = (options.watchdog, connect()) {
         let health = Arc::clone(health);
-        watchdog.feed_watchdog(limit, move || health.is_alive());
+        watchdog.feed_watchdog(limit, move || health.is_alive()).map_err(Refusal::Start)?;
     }
-    notify
+    Ok(notify)
 }
 
-/// The lock of the one service of a data root. Another one waits until it ends, or exits, as its settings say.
+/// The lock of the one service of a data root. Another one stands by until it ends, or exits, as its settings
+/// say. `None`: it was stopped while it stood by.
+///
+/// # Errors
+/// Who holds the lock.
 fn exclusive(
     config: &Config,
     root: &DataRoot,
     notify: &Notify,
     health: &Health,
     stop: &AtomicBool,
-) -> Result<ExclusiveLock, String> {
+) -> Result<Option<ExclusiveLock>, String> {
     if !takes_exclusive_lock(config) {
-        return Ok(ExclusiveLock::none());
+        return Ok(Some(ExclusiveLock::none()));
     }
     let if_running = config.if_running.unwrap_or(IfRunning::Wait);
-    let is_stopped = || stop.load(Ordering::Relaxed);
-    let take = |if_running| match root.reopen() {
-        Ok(handle) => {
-            let if_running = exclusive_if_running(if_running);
-            ExclusiveLock::of_service(root.path(), handle, sharing(config), if_running, &is_stopped)
-        }
+    let sharing = match if_running {
+        IfRunning::Share => Sharing::WithAll,
+        IfRunning::Exit | IfRunning::Wait => sharing(config),
+    };
+    let take = || match root.reopen() {
+        Ok(handle) => ExclusiveLock::of_service(handle, sharing),
         Err(_) => Ok(ExclusiveLock::none()),
     };
-    match take(IfRunning::Exit) {
+    match take() {
         Err(holder) if if_running == IfRunning::Wait => {
-            notify.ready(&format!("waiting: {holder} serves this data root"));
-            health.while_waiting(|| take(if_running))
+            notify.ready(&standing_by(&holder));
+            Ok(health.while_waiting(|| stand_by(holder, take, root, notify, health, stop)))
         }
-        Err(_) if if_running == IfRunning::Share => Ok(ExclusiveLock::none()),
-        taken => taken,
+        taken => taken.map(Some),
     }
+}
+
+/// Tries to take the lock until it is free, or until the service is stopped.
+fn stand_by(
+    mut holder: String,
+    take: impl Fn() -> Result<ExclusiveLock, String>,
+    root: &DataRoot,
+    notify: &Notify,
+    health: &Health,
+    stop: &AtomicBool,
+) -> Option<ExclusiveLock> {
+    let tell = |holder: &str| {
+        health.on_wait_for_all(clock::now(), &standing_by(holder));
+        tracing::warn!("{holder} already serves {:?}: waiting for it", root.path());
+    };
+    tell(&holder);
+    loop {
+        match take() {
+            Ok(lock) => return Some(lock),
+            Err(_) if stop.load(Ordering::Relaxed) => return None,
+            Err(other) if other != holder => {
+                notify.status(&standing_by(&other));
+                tell(&other);
+                holder = other;
+            }
+            Err(_) => {}
+        }
+        std::thread::sleep(STANDBY_INTERVAL);
+    }
+}
+
+fn standing_by(holder: &str) -> String {
+    format!("standing by: {holder} serves this data root")
 }
 
 /// Both clocks of a service.

@@ -4,10 +4,11 @@
 //! It must not judge by rules of its own: the path takes the same line as in a pass, up to the removal,
 //! which is not made. No lock is held while a line is printed.
 
+mod answer;
 mod words;
 
 use std::ffi::OsStr;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,16 +18,21 @@ use super::pass::{locks, open_root, probe};
 use super::{Refusal, printed};
 use crate::config::Config;
 use crate::control::Unlimited;
+use crate::dispose::DryRun;
 use crate::fs::DataRoot;
 use crate::inspect::FileInspector;
 use crate::lock::{Backend, redis::Holder};
 use crate::os::clock;
-use crate::protocol::{ExitCode, Expired, Freed, Inspector, Locks, Notes, Rejection, Skipped};
+use crate::protocol::{
+    Disposer, ExitCode, Expired, Freed, Inspector, Locks, Notes, Rejection, Skipped,
+};
+use crate::report::Format;
 use crate::rules::verdict::evaluate;
 use crate::rules::zone::EntryPath;
 use crate::rules::{LockKind, Metadata, Moment, Rule, Ttl, Zone};
 use crate::source::{entry_at, open_directory};
-use crate::units::{self, quoted, shown};
+use crate::units::{self, shown};
+use answer::{Answer, Verdict, write_json};
 pub(super) use words::{describe_kept, describe_skipped};
 
 /// Explains each of these paths.
@@ -36,20 +42,26 @@ pub(super) fn why(
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
     let root = open_root(config, &config.all_zones)?;
-    let locks = locks(config, root.path())?;
+    let locks = locks(config, root.path(), Vec::new())?;
     let now = config.now.unwrap_or_else(clock::now);
     let question = Question { config, root: &root, locks: &locks, now };
     let mut code = ExitCode::Done;
+    let mut answers = Vec::new();
     for path in paths {
         let answer = question.explain(path);
-        if !answer.is_complete {
+        if !answer.is_complete() {
             code = ExitCode::SomeFailed;
         }
-        if let Err(error) = answer.write(path, out) {
+        if config.format != Format::Text {
+            answers.push((path.as_path(), answer));
+        } else if let Err(error) = answer.write(path, out) {
             return Ok(printed(Err(error), code));
         }
     }
-    Ok(code)
+    if config.format == Format::Text {
+        return Ok(code);
+    }
+    Ok(printed(write_json(&answers, root.path(), now, out), code))
 }
 
 /// All that an answer depends on.
@@ -58,34 +70,6 @@ struct Question<'a> {
     root: &'a DataRoot,
     locks: &'a Backend,
     now: Moment,
-}
-
-/// Lines of a word and a text. They are collected before anything is printed, so that no lock is held while a
-/// terminal is slow.
-#[derive(Default)]
-struct Answer {
-    lines: Vec<(&'static str, String)>,
-    is_complete: bool,
-}
-
-impl Answer {
-    fn add(&mut self, word: &'static str, text: impl Into<String>) {
-        self.lines.push((word, text.into()));
-    }
-
-    fn verdict(mut self, text: impl Into<String>, is_complete: bool) -> Self {
-        self.add("verdict", text);
-        self.is_complete = is_complete;
-        self
-    }
-
-    fn write(&self, path: &Path, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{}", shown(path))?;
-        for (word, text) in &self.lines {
-            writeln!(out, "  {word:<9} {text}")?;
-        }
-        Ok(())
-    }
 }
 
 /// Where an entry ends on the line.
@@ -104,17 +88,46 @@ impl Question<'_> {
             Ok(None) => {
                 let root = shown(self.root.path());
                 let why = format!("never touched: it is not below the data root {root}");
-                return answer.verdict(why, true);
+                return answer.verdict(Verdict::NeverTouched, None, why);
             }
-            Err(error) => return answer.verdict(format!("cannot be looked at: {error}"), false),
+            Err(error) => {
+                let why = format!("cannot be looked at: {}", units::error(&error));
+                return answer.verdict(Verdict::Unknown, None, why);
+            }
         };
-        let found = self.config.all_zones.iter().find_map(|zone| {
-            let entry = zone.location.entry_of(&relative)?;
-            Some((zone, entry))
-        });
+        let entries = || {
+            let zones = self.config.all_zones.iter();
+            zones.filter_map(|zone| Some((zone, zone.location.entry_of(&relative)?)))
+        };
+        // An entry of one zone can be a directory of another, which its own zone does not recognize.
+        let recognized =
+            entries().find(|(zone, entry)| zone.names.class_of(entry.name.to_bytes()).is_some());
+        let is_above = |zone: &Arc<Zone>| zone.location.is_above(&relative);
+        let is_directory = || self.config.all_zones.iter().any(is_above);
+        let found = recognized.or_else(|| entries().next().filter(|_| !is_directory()));
         match found {
             Some((zone, entry)) => self.explain_entry(zone, &entry, &relative),
-            None => answer.verdict("never touched: it is in no zone", true),
+            None => answer.verdict(Verdict::NeverTouched, None, self.describe_outside(&relative)),
+        }
+    }
+
+    /// Why a path that is no entry is never touched.
+    fn describe_outside(&self, relative: &Path) -> String {
+        if relative.as_os_str().is_empty() {
+            return "never removed: it is the data root".to_owned();
+        }
+        let zones = self.config.all_zones.iter();
+        let above = zones.filter(|zone| zone.location.is_above(relative));
+        let names: Vec<&str> = above.map(|zone| zone.name.as_str()).collect();
+        match names.as_slice() {
+            [] => "never touched: it is in no zone".to_owned(),
+            [name] => {
+                format!("never removed: it holds entries of zone {name}, each judged by itself")
+            }
+            _ => format!(
+                "never removed: it holds entries of the zones {}, each judged by itself",
+                names.join(", ")
+            ),
         }
     }
 
@@ -123,14 +136,19 @@ impl Question<'_> {
         let notes = Notes::default();
         let directory = match open_directory(self.root, zone, &entry.dir, &notes) {
             Ok(directory) => directory,
-            Err(failure) => return answer.verdict(format!("cannot {failure}"), false),
+            Err(failure) => {
+                return answer.verdict(Verdict::Unknown, None, format!("cannot {failure}"));
+            }
         };
         let found = match entry_at(&directory, &entry.name) {
             Ok(found) => found,
-            Err(failure) => return answer.verdict(format!("cannot {failure}"), false),
+            Err(failure) => {
+                return answer.verdict(Verdict::Unknown, None, format!("cannot {failure}"));
+            }
         };
         let metadata = found.metadata;
         answer.add("zone", zone.name.as_str());
+        answer.facts.zone = Some(zone.name.to_string());
         if relative != entry.path() {
             let whole = shown(&directory.path_of(&entry.name));
             answer.add("entry", format!("judged as a whole: {whole}"));
@@ -149,7 +167,8 @@ impl Question<'_> {
                         answer.add("expires", self.describe_expiry(rule, &metadata, ttl));
                     }
                 }
-                answer.verdict(format!("a run would keep it: {}", describe_kept(kept.why)), true)
+                let text = format!("a run would keep it: {}", describe_kept(kept.why));
+                answer.verdict(Verdict::Kept, Some(kept.why.key().to_owned()), text)
             }
         }
     }
@@ -165,7 +184,7 @@ impl Question<'_> {
         self.add_rule(&mut answer, rule, expired.metadata());
         if let Err(why) = self.locks.ready(zone) {
             answer.add("lock", format!("cannot be taken: {why}"));
-            return answer.verdict("a run now would leave it alone", true);
+            return answer.verdict(Verdict::LeftAlone, None, "a run now would leave it alone");
         }
         let holder = self.holder(zone, relative);
         let end = self.follow(expired);
@@ -175,29 +194,41 @@ impl Question<'_> {
         {
             answer.add("in it", self.describe_newest(*newest, ttl));
         }
-        let mut verdict = match end {
-            End::Removed(freed) => words::describe_removal(&freed),
-            End::Rejected(why, _) => words::describe_rejection(why),
+        let (verdict, reason, mut text) = match end {
+            End::Removed(freed) => {
+                (Verdict::WouldRemove, Some("expired".to_owned()), words::describe_removal(&freed))
+            }
+            End::Rejected(why, _) => {
+                let (verdict, reason) = words::key_of(&why);
+                (verdict, reason, words::describe_rejection(why))
+            }
         };
         let is = |known: &Arc<Zone>| known.name == zone.name;
         let is_legacy = self.config.legacy.as_ref().is_some_and(is);
         if is_legacy {
-            verdict = format!("{verdict} (`sweeper legacy`)");
+            text = format!("{text} (`sweeper legacy`)");
         } else if !self.config.zones.iter().any(is) {
-            verdict = format!("{verdict}, with --zones {}", zone.name);
+            text = format!("{text}, with --zones {}", zone.name);
         }
-        answer.verdict(verdict, true)
+        answer.verdict(verdict, reason, text)
     }
 
-    /// Takes an expired entry along the line, up to the removal.
+    /// Takes an expired entry along the line of a dry run.
     fn follow(&self, expired: Expired) -> End {
         let notes = Notes::default();
         let inspector = FileInspector::new(&Unlimited, &notes, probe(self.config.in_use));
+        let disposer = DryRun::new(&Unlimited);
         let mut end = None;
         self.locks.claim(vec![expired], &mut |claimed| {
             let looked = claimed.and_then(|claimed| inspector.inspect(claimed, self.now));
             end = Some(match looked {
-                Ok(verified) => End::Removed(verified.freed().clone()),
+                Ok(verified) => {
+                    let freed = verified.freed().clone();
+                    match disposer.dispose(verified, self.now) {
+                        Ok(_) => End::Removed(freed),
+                        Err(rejected) => End::Rejected(rejected.why, rejected.newest),
+                    }
+                }
                 Err(rejected) => End::Rejected(rejected.why, rejected.newest),
             });
         });
@@ -212,8 +243,14 @@ impl Question<'_> {
             Ok(None) => None,
             Ok(Some(holder)) => {
                 let who = if holder.is_sweeper() { "a sweeper" } else { "CVAT" };
-                let Holder { token, remaining } = holder;
-                let token = quoted(token.as_ref());
+                let Holder { token, is_lock, remaining } = holder;
+                if !is_lock {
+                    return Some(format!(
+                        "held in Redis by a key of the wrong type ({token}), which is no lock: delete the key"
+                    ));
+                }
+                // It is escaped already.
+                let token = format!("\"{token}\"");
                 Some(match remaining {
                     Some(remaining) => {
                         let secs = remaining.as_secs_f32();
@@ -242,10 +279,20 @@ impl Question<'_> {
 
     fn add_rule(&self, answer: &mut Answer, rule: Rule, metadata: &Metadata) {
         answer.add("rule", words::describe_rule(rule));
-        let used = rule.last_use.read(metadata);
+        let used = rule.last_use.read(metadata, self.now);
         let ago = self.ago(used);
-        let which = words::describe_time(rule.last_use, metadata);
+        let which = if rule.last_use.ignores_a_time(metadata, self.now) {
+            "another of its times lies more than 24 h in the future and does not count"
+        } else {
+            words::describe_time(rule.last_use, metadata)
+        };
         answer.add("last use", format!("{} ({ago}; {which})", units::rfc3339(used)));
+        answer.facts.last_use = Some(units::rfc3339(used));
+        answer.facts.age_s = Some(used.age_at(self.now).as_secs());
+        if let Some(ttl) = rule.expiry.ttl() {
+            answer.facts.ttl_s = Some(ttl.as_secs());
+            answer.facts.expires = Some(units::rfc3339(used.plus(ttl)));
+        }
     }
 
     fn ago(&self, moment: Moment) -> String {
@@ -263,11 +310,11 @@ impl Question<'_> {
     }
 
     fn describe_expiry(&self, rule: Rule, metadata: &Metadata, ttl: Ttl) -> String {
-        let at = rule.last_use.read(metadata).plus(ttl);
-        let left = u64::try_from(-at.age_at(self.now).as_secs()).unwrap_or(0);
-        if left == 0 {
-            return format!("{} (now)", units::rfc3339(at));
-        }
+        let at = rule.last_use.read(metadata, self.now).plus(ttl);
+        let left = -at.age_at(self.now).as_secs();
+        let Ok(left @ 1..) = u64::try_from(left) else {
+            return format!("{} ({})", units::rfc3339(at), self.ago(at));
+        };
         let left = units::coarse(Duration::from_secs(left));
         format!("{} (in {left}), if it is not used before", units::rfc3339(at))
     }

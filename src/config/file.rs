@@ -21,6 +21,19 @@ pub(super) struct FileSettings {
     pub(super) values: BTreeMap<&'static str, Field>,
     /// The `[[zone]]` tables in their order.
     pub(super) zones: Vec<ZoneTable>,
+    /// Where zones of the profile are, if not below the data root: `[zones.NAME]`.
+    pub(super) places: Vec<Place>,
+}
+
+/// A `[zones.NAME]` table.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The name of the zone.
+    pub(super) zone: String,
+    /// The line of the path.
+    pub(super) line: usize,
+    /// The directory.
+    pub(super) path: String,
 }
 
 /// A `[[zone]]` table.
@@ -61,6 +74,12 @@ impl FileSettings {
                 continue;
             }
             let name: &str = key.get_ref();
+            if name == "zones"
+                && let Some(table) = value.get_ref().as_table()
+            {
+                reader.places(table, &mut settings)?;
+                continue;
+            }
             let in_file = SETTINGS.iter().filter(|setting| setting.is_in_file());
             let Some(setting) = in_file.clone().find(|setting| setting.key == name) else {
                 let known = in_file.map(|setting| setting.key).chain(["zone"]);
@@ -117,6 +136,34 @@ impl Reader<'_> {
             fail(self.path, Some(line), why)
         };
         Ok(Field { line, texts: texts.ok_or_else(wrong)? })
+    }
+
+    /// Reads `[zones.NAME]` tables. Beside them the zones to sweep are `sweep = [...]` under `[zones]`,
+    /// because `zones` cannot be both a list and a table.
+    fn places(&self, tables: &DeTable<'_>, settings: &mut FileSettings) -> Result<(), ConfigError> {
+        for (key, value) in tables {
+            let (name, line) = (key.get_ref().to_string(), self.line(key.span().start));
+            if name == "sweep" && value.get_ref().as_table().is_none() {
+                settings.values.insert("zones", self.texts("zones.sweep", line, value.get_ref())?);
+                continue;
+            }
+            let wrong =
+                |line, why: &str| Err(fail(self.path, Some(line), format!("zones.{name}: {why}")));
+            let Some(table) = value.get_ref().as_table() else {
+                return wrong(line, "write [zones.NAME] and path = \"/its/real/path\" below it");
+            };
+            let mut path = None;
+            for (key, value) in table {
+                let line = self.line(key.span().start);
+                if key.get_ref() != "path" {
+                    return wrong(line, "it has one key, path");
+                }
+                path = plain(value.get_ref()).map(|path| (line, path));
+            }
+            let Some((line, path)) = path else { return wrong(line, "path is missing") };
+            settings.places.push(Place { zone: name, line, path });
+        }
+        Ok(())
     }
 
     fn zones(
@@ -199,7 +246,10 @@ mod tests {
         for (text, words) in [
             ("\ntttl = '5h'", "line 2: there is no setting \"tttl\"; did you mean ttl?"),
             ("dry-run = true", "line 1: there is no setting \"dry-run\"; did you mean dry_run?"),
-            ("[zones]", "line 1: zones: write text"),
+            ("[zones]\ntmp = '/x'", "line 2: zones.tmp: write [zones.NAME]"),
+            ("[zones.tmp]\nttl = '1d'", "line 2: zones.tmp: it has one key, path"),
+            ("\n[zones.tmp]", "line 2: zones.tmp: path is missing"),
+            ("zones = ['tmp']\n[zones.tmp]\npath = '/x'", "this is not TOML"),
             ("\n[Zone]", "line 2: there is no setting \"Zone\"; did you mean zone?"),
             ("now = 'x'", "there is no setting \"now\""),
             ("config = 'x'", "there is no setting \"config\""),

@@ -114,6 +114,9 @@ fn server(values: &mut Values<'_>) -> Result<Option<Server>, ConfigError> {
         return Ok(None);
     };
     let server = server.or_password(password);
+    if server.has_user() && !server.has_password() {
+        return Err(values.wrong("redis", "it has a user name and no password"));
+    }
     values.show_from("redis", server.shown(), origin);
     Ok(Some(server))
 }

@@ -4,13 +4,16 @@
 //! be a pipe. It must not interpret a value, except to find the settings file.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::closest::closest;
 use super::origin::ConfigError;
 use super::settings::{PREFIX, SETTINGS, Setting};
+use crate::units;
 
 /// Flags by the key of their setting; a switch has an empty value.
 pub type Flags = BTreeMap<&'static str, Vec<String>>;
@@ -31,6 +34,8 @@ pub struct RawSettings {
     pub homes: Vec<PathBuf>,
     /// The running program.
     pub program: Option<PathBuf>,
+    /// Why one of these is not known, if that is so: a data root could be it.
+    pub unknown: Option<String>,
     /// The working directory.
     pub directory: PathBuf,
     /// The number of processors that this process may use; 0: unknown.
@@ -54,21 +59,32 @@ impl RawSettings {
     pub fn read(flags: Flags) -> Self {
         let env: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| {
-                // What is not UTF-8 cannot be a value of ours; with replacement characters it is refused.
-                Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+                let is_ours = name.as_bytes().starts_with(PREFIX.as_bytes());
+                // What is not UTF-8 is neither a name nor a value of ours; with replacement characters it
+                // is refused.
+                let name = if is_ours {
+                    name.to_string_lossy().into_owned()
+                } else {
+                    name.into_string().ok()?
+                };
+                Some((name, value.to_string_lossy().into_owned()))
             })
             .collect();
+        let home = std::env::vars_os().find(|(name, _)| name == "HOME");
         let mut raw = Self {
             flags,
             env,
             file: None,
             homes: Vec::new(),
-            program: std::env::current_exe().ok(),
+            unknown: None,
+            program: None,
             directory: std::env::current_dir().unwrap_or_default(),
             // This respects the CPU affinity and the quotas of containers.
             processors: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         };
-        raw.homes = raw.find_homes();
+        raw.homes.extend(home.map(|(_, home)| PathBuf::from(home)));
+        raw.find_homes(Path::new("/etc/passwd"));
+        raw.find_program(std::env::current_exe());
         raw.file = raw.file_path().map(|path| SettingsFile::read(&path));
         raw
     }
@@ -78,7 +94,7 @@ impl RawSettings {
     #[must_use]
     pub fn read_again(&self) -> Self {
         let file = self.file.as_ref().map(|file| {
-            if file.is_regular { SettingsFile::read(&file.path) } else { file.clone() }
+            if file.is_regular { SettingsFile::read_again(&file.path) } else { file.clone() }
         });
         Self { file, ..self.clone() }
     }
@@ -112,22 +128,63 @@ impl RawSettings {
         flag.map(String::as_str).or_else(|| self.env(&variable)).map(PathBuf::from)
     }
 
-    fn find_homes(&self) -> Vec<PathBuf> {
-        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let listed = users.lines().filter_map(|line| line.split(':').nth(5)).map(PathBuf::from);
-        self.env("HOME").map(PathBuf::from).into_iter().chain(listed).collect()
+    /// Reads the list of users. Names in it may have any bytes. A machine without it has no users.
+    fn find_homes(&mut self, passwd: &Path) {
+        let users = match std::fs::read(passwd) {
+            Ok(users) => users,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                self.unknown = Some(format!(
+                    "it could be a home directory, and {passwd:?} cannot be read: {}",
+                    units::error(&error)
+                ));
+                Vec::new()
+            }
+        };
+        let home = |line: &[u8]| {
+            let home = line.split(|byte| *byte == b':').nth(5)?;
+            Some(PathBuf::from(OsStr::from_bytes(home)))
+        };
+        let listed = users.split(|byte| *byte == b'\n').filter_map(home);
+        self.homes.extend(listed);
+    }
+
+    /// Without `/proc` it is not known which program this is.
+    fn find_program(&mut self, program: std::io::Result<PathBuf>) {
+        match program {
+            Ok(program) => self.program = Some(program),
+            // Without `/proc`, as in an empty root, std has an error of its own.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    || error.raw_os_error().is_none() => {}
+            Err(error) => {
+                let error = units::error(&error);
+                self.unknown = Some(format!(
+                    "it could contain this program, whose path is not known: {error}"
+                ));
+            }
+        }
     }
 }
 
 impl SettingsFile {
+    /// Reads a regular file. A pipe that has its name now would keep a running service waiting.
+    fn read_again(path: &Path) -> Self {
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            let text = Err("it is no regular file any more".to_owned());
+            return Self { path: path.to_owned(), text, is_regular: true };
+        }
+        Self::read(path)
+    }
+
     fn read(path: &Path) -> Self {
         let (path, mut is_regular) = (path.to_owned(), false);
         let mut read = || -> Result<String, String> {
-            let file = File::open(&path).map_err(|error| error.to_string())?;
+            let file = File::open(&path).map_err(|error| units::error(&error))?;
             is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
             let mut bytes = Vec::new();
             let mut start = file.take(MAX_FILE_BYTES + 1);
-            start.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+            start.read_to_end(&mut bytes).map_err(|error| units::error(&error))?;
             if bytes.len() as u64 > MAX_FILE_BYTES {
                 return Err("it is longer than 1 MiB".to_owned());
             }
@@ -228,6 +285,30 @@ mod tests {
         writer.unwrap().join().unwrap();
         assert_eq!(text(&raw).as_deref(), Ok("dry_run = true"));
         assert_eq!(text(&raw.read_again()).as_deref(), Ok("dry_run = true"));
+
+        // A pipe that takes the name of a file is not waited for.
+        let path = dir.path().join("settings.toml");
+        let raw = RawSettings::read(flags(&path));
+        std::fs::rename(&pipe, &path).unwrap();
+        assert!(text(&raw.read_again()).unwrap_err().contains("no regular file"));
+    }
+
+    #[test]
+    fn all_homes_are_known_or_it_is_known_that_they_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let passwd = dir.path().join("passwd");
+        // A name may have any bytes.
+        std::fs::write(&passwd, b"root:x:0:0:root:/root:/bin/sh\nr\xe9mi:x:1:1:R\xe9mi:/home/r:\n")
+            .unwrap();
+        let found = |path: &Path| {
+            let mut raw = RawSettings::default();
+            raw.find_homes(path);
+            (raw.homes, raw.unknown)
+        };
+        assert_eq!(found(&passwd), (vec!["/root".into(), "/home/r".into()], None));
+        assert_eq!(found(&dir.path().join("none")), (Vec::new(), None));
+        let (_, unknown) = found(dir.path());
+        assert!(unknown.unwrap().contains("cannot be read: Is a directory"));
     }
 
     #[test]

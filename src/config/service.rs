@@ -45,6 +45,11 @@ impl ServiceConfig {
         }
     }
 
+    /// The time zone of log lines. That of the machine if `TZ` is wrong, because an error is about to be logged.
+    pub fn log_time(raw: &RawSettings) -> LocalTime {
+        local_time(raw).unwrap_or_else(|_| LocalTime::system())
+    }
+
     pub(super) fn resolve(values: &mut Values<'_>, zones: &Zones) -> Result<Self, ConfigError> {
         let every = values.optional_duration("every")?;
         let every =
@@ -172,10 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn the_schedule_is_that_of_cvat_unless_another_is_set() {
+    fn passes_follow_those_of_cvat_unless_another_schedule_is_set() {
         let utc = ("TZ", "Etc/UTC");
         let plain = resolve(&[], &[utc]).unwrap();
-        assert_eq!(rules(&plain), ["export 0 0,12 * * *", "tmp 0 18 * * *"]);
+        assert_eq!(rules(&plain), ["export 30 0,12 * * *", "tmp 30 18 * * *"]);
         let jitter = plain.schedule().unwrap().jitter;
         assert_eq!((plain.first, plain.listen, jitter), (First::WhenDue, None, Duration::ZERO));
         let every = resolve(&[("every", "6h"), ("schedule", "tmp=@weekly")], &[utc]).unwrap();
@@ -186,7 +191,7 @@ mod tests {
             ["export 1,2 * * * *", "tmp 2 * * * *"]
         );
         let all = resolve(&[("zones", "instance-tmp")], &[utc]).unwrap();
-        assert_eq!(rules(&all), ["instance-tmp 0 18 * * *"]);
+        assert_eq!(rules(&all), ["instance-tmp 30 18 * * *"]);
         let tokyo = resolve(&[], &[("TZ", "Asia/Tokyo")]).unwrap();
         assert_ne!(tokyo, plain);
     }

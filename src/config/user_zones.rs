@@ -171,7 +171,7 @@ fn zone_name(text: &str) -> Result<String, String> {
 }
 
 /// A path without `.` and superfluous slashes.
-fn directory(text: &str) -> Result<PathBuf, String> {
+pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);
     if text.contains('\0') {
         return Err("a path has no NUL character".to_owned());

@@ -7,15 +7,15 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::closest::closest;
-use super::file::{FileSettings, fail};
+use super::file::{FileSettings, Place, fail};
 use super::origin::{ConfigError, EffectiveSetting, Origin};
 use super::overlap::Places;
-use super::user_zones::UserZone;
+use super::user_zones::{UserZone, directory};
 use super::values::Values;
 use super::words::Profile;
 use crate::cvat;
 use crate::cvat::zones::{self, ExportTtls, Sweep, ZoneSettings};
-use crate::rules::{Exclude, LastUse, Location, Ttl, Zone, ZoneName};
+use crate::rules::{Exclude, LastUse, Location, Shape, Ttl, Zone, ZoneName};
 
 /// The zones of a command.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(super) struct Zones {
     pub(super) paths: Vec<(ZoneName, Origin)>,
     /// Those of the settings file, as they are shown.
     pub(super) shown: Vec<EffectiveSetting>,
+    /// Where zones of the profile are, if not below the data root.
+    pub(super) places: Vec<(ZoneName, PathBuf)>,
 }
 
 impl Zones {
@@ -46,16 +48,24 @@ impl Zones {
         let on_request: Vec<ZoneName> = on_request.map(|(zone, _)| zone.name.clone()).collect();
         let profile_zones: Vec<Zone> = of_runs.into_iter().map(|(zone, _)| zone).collect();
         let user_zones = user_zones(values, file, data_roots, &profile_zones, legacy.as_ref())?;
-        let paths = user_zones.iter().map(|zone| (zone.zone.name.clone(), zone.path_origin()));
-        let paths = paths.collect();
-        let shown = user_zones.iter().map(|zone| zone.shown.clone()).collect();
+        let (mut shown, mut paths, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for zone in &user_zones {
+            shown.push(zone.shown.clone());
+            paths.push((zone.zone.name.clone(), zone.path_origin()));
+        }
+        for (name, path, origin) in placed(values, file, &profile_zones)? {
+            let (key, value) = (format!("zones.{name}"), path.to_string_lossy().into_owned());
+            shown.push(EffectiveSetting { key, value, origin: origin.clone() });
+            paths.push((name.clone(), origin));
+            places.push((name, path));
+        }
         let of_user = user_zones.into_iter().map(|zone| zone.zone);
         let known: Vec<Arc<Zone>> =
             profile_zones.into_iter().chain(of_user).map(Arc::new).collect();
         let swept = select(values, &known, &on_request)?;
         let names: Vec<&str> = swept.iter().map(|zone| zone.name.as_str()).collect();
         values.show("zones", names.join(","));
-        Ok(Self { swept, legacy: legacy.map(Arc::new), known, paths, shown })
+        Ok(Self { swept, legacy: legacy.map(Arc::new), known, paths, shown, places })
     }
 
     /// Every zone, in the order in which a path is looked up: those to sweep come first, and the old
@@ -110,6 +120,38 @@ fn zones_of_profile(values: &mut Values<'_>) -> Result<Vec<(Zone, Sweep)>, Confi
         Profile::None => Vec::new(),
         Profile::Cvat => zones::all(&ZoneSettings { ttls, retention, last_use, older_than }),
     })
+}
+
+/// The zones of the profile whose directory is elsewhere: which, where, and the line that says so.
+fn placed(
+    values: &Values<'_>,
+    file: &FileSettings,
+    zones: &[Zone],
+) -> Result<Vec<(ZoneName, PathBuf, Origin)>, ConfigError> {
+    let Some(path) = values.raw.file.as_ref().map(|file| &file.path) else { return Ok(Vec::new()) };
+    let read = |place: &Place| {
+        let Place { zone: name, line, path: text } = place;
+        let wrong = |why: String| fail(path, Some(*line), format!("zones.{name}: {why}"));
+        let Some(zone) = zones.iter().find(|zone| zone.name.as_str() == name) else {
+            let closest = closest(name, zones.iter().map(|zone| zone.name.as_str()));
+            let hint = if closest.is_empty() {
+                String::new()
+            } else {
+                format!("; did you mean zones.{closest}?")
+            };
+            let why = "there is no such zone with a place of its own; a [[zone]] has its own path";
+            return Err(wrong(format!("{why}{hint}")));
+        };
+        if zone.location.roots.len() != 1 || zone.location.shape != Shape::Flat {
+            return Err(wrong("this zone has several directories, below the data root".to_owned()));
+        }
+        let directory = directory(text).map_err(|why| wrong(format!("path = {text:?}: {why}")))?;
+        if !directory.is_absolute() {
+            return Err(wrong(format!("path = {text:?}: write an absolute path")));
+        }
+        Ok((zone.name.clone(), directory, Origin::File { path: path.clone(), line: *line }))
+    };
+    file.places.iter().map(read).collect()
 }
 
 /// The zones of the settings file.

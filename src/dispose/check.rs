@@ -8,17 +8,20 @@ use std::os::fd::OwnedFd;
 
 use crate::fs::PathError;
 use crate::fs::lease::{self, InUse, InUseProbe};
+use crate::fs::stat;
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::protocol::{MemberLeases, Skipped};
-use crate::rules::{Action, FileId, FileKind, Metadata, Moment, Rule};
+use crate::rules::names::is_removed_in_use;
+use crate::rules::{Action, FileId, FileKind, FileSystem, Metadata, Moment, Rule};
 
 /// A tree, and what the look before said about it.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     /// The identity of the top.
     pub(super) id: FileId,
-    /// The mount that it is on.
+    /// The mount and the file system that it is on.
     pub(super) mount: u64,
+    pub(super) file_system: FileSystem,
     /// The rule that it has outlived.
     pub(super) rule: Rule,
     pub(super) now: Moment,
@@ -31,6 +34,38 @@ pub(super) struct Known<'a> {
     pub(super) has_links: bool,
     /// The removal that was interrupted, if it is completed now.
     pub(super) interrupted: Option<Interrupted>,
+    /// The directories that the check has seen, once it is done.
+    pub(super) dirs: Option<&'a Dirs>,
+}
+
+/// The directories of a tree, as far as they fit.
+#[derive(Debug, Default)]
+pub(super) struct Dirs(Vec<FileId>);
+
+impl Dirs {
+    /// How many are remembered. Beyond that, a directory whose times have moved counts as changed.
+    const MOST: usize = 4096;
+
+    /// As many as a usual tree has.
+    const ROOM: usize = 64;
+
+    fn add(&mut self, id: FileId) {
+        if self.0.is_empty() {
+            self.0.reserve(Self::ROOM);
+        }
+        if self.0.len() < Self::MOST {
+            self.0.push(id);
+        }
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+        self.0.truncate(Self::MOST);
+    }
+
+    fn has(&self, id: FileId) -> bool {
+        self.0.contains(&id)
+    }
 }
 
 /// When a removal was at work that was interrupted.
@@ -47,26 +82,60 @@ impl Interrupted {
     /// Whether something was changed while a removal was at work. The clock of file systems is coarse, so the
     /// bounds count: the first as work, the others as idle.
     fn was_at_work(&self, changed: Moment) -> bool {
-        let is_idle = self.idle.is_some_and(|(from, to)| from <= changed && changed <= to);
-        self.began.is_some_and(|began| changed >= began) && !is_idle
+        self.began.is_some_and(|began| changed >= began) && !self.was_idle(changed)
+    }
+
+    fn was_idle(&self, changed: Moment) -> bool {
+        self.idle.is_some_and(|(from, to)| from <= changed && changed <= to)
+    }
+
+    /// Whether another process has made this directory, has moved it here, or has added or removed something
+    /// in it. `born` is when it was made, where the file system tells.
+    fn is_changed(&self, metadata: &Metadata, born: Option<Moment>, depth: usize) -> bool {
+        let is_new = self.began.is_some_and(|began| born.is_some_and(|born| born >= began));
+        // A removal in a directory moves both of its times to the same moment. A rename moves only the ctime
+        // of the directory itself, as that of the top when it was taken out of reach.
+        let is_moved =
+            depth > 0 && metadata.ctime != metadata.mtime && self.was_at_work(metadata.ctime);
+        let is_written = self.idle.is_some_and(|(ended, _)| metadata.mtime > ended)
+            && self.was_idle(metadata.mtime);
+        is_new || is_moved || is_written
     }
 }
 
 impl Known<'_> {
-    /// Whether something in the tree was added or used since. `depth` is 0 for the top, whose ctime the
-    /// rename has moved.
-    pub(super) fn is_changed(&self, metadata: &Metadata, depth: usize) -> bool {
+    /// Whether something was added to a directory of the tree, or used in it, since. `depth` is 0 for the top,
+    /// whose ctime the rename has moved.
+    pub(super) fn is_changed_dir(&self, dir: &OwnedFd, metadata: &Metadata, depth: usize) -> bool {
         if let Some(interrupted) = &self.interrupted {
-            // The removal has moved the times of directories itself.
-            return metadata.kind != FileKind::Dir
-                && (interrupted.was_at_work(metadata.ctime)
-                    || self.rule.is_protected_by(metadata, self.now));
+            return interrupted.is_changed(metadata, stat::birth(dir), depth);
         }
-        let changed = if depth == 0 { metadata.mtime } else { metadata.ctime };
-        let counts = metadata.kind == FileKind::Dir || !self.has_links;
+        // Another process that removes the same tree moves the times of its directories, too. What it adds has
+        // a newer ctime itself, unless the ctimes of files do not count.
+        if self.dirs.is_some_and(|dirs| !self.has_links && dirs.has(metadata.id)) {
+            return false;
+        }
+        let changed = match depth {
+            // A time that was set by hand, ahead of that change itself, tells of no addition.
+            0 if metadata.mtime > metadata.ctime => None,
+            0 => Some(metadata.mtime),
+            _ => Some(metadata.ctime),
+        };
         // Without a link, another process is removing it right now.
-        let is_newer =
-            metadata.links > 0 && counts && self.newest.is_some_and(|newest| changed > newest);
+        let is_newer = metadata.links > 0 && self.newest.is_some() && changed > self.newest;
+        is_newer || self.rule.is_protected_by(metadata, self.now)
+    }
+
+    /// Whether a member that is not a directory was added or used since.
+    pub(super) fn is_changed(&self, metadata: &Metadata) -> bool {
+        if let Some(interrupted) = &self.interrupted {
+            return interrupted.was_at_work(metadata.ctime)
+                || self.rule.is_protected_by(metadata, self.now);
+        }
+        // Without a link, another process is removing it right now.
+        let is_newer = metadata.links > 0
+            && !self.has_links
+            && self.newest.is_some_and(|newest| metadata.ctime > newest);
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 
@@ -80,9 +149,12 @@ impl Known<'_> {
             return Ok(None);
         }
         let answer = match self.members.get(metadata.id) {
-            Some(handle) if lease::is_kept(handle) => return Ok(None),
-            Some(_) => InUse::Open,
-            None => lease::probe_at(at.dir, at.name, metadata.links)
+            Some(handle) => match lease::is_kept(handle) {
+                Ok(true) => InUse::Free,
+                Ok(false) => InUse::Open,
+                Err(error) => return Err(at.error(Action::Lock, error)),
+            },
+            None => lease::probe_at(at.dir, at.name, self.file_system, metadata)
                 .map_err(|error| at.error(Action::Open, error))?,
         };
         Ok(match answer {
@@ -97,16 +169,17 @@ impl Known<'_> {
 pub(super) struct TreeCheck<'a> {
     known: Known<'a>,
     pub(super) skipped: Option<Skipped>,
+    pub(super) dirs: Dirs,
 }
 
 impl<'a> TreeCheck<'a> {
     pub(super) const fn new(known: Known<'a>) -> Self {
-        Self { known, skipped: None }
+        Self { known, skipped: None, dirs: Dirs(Vec::new()) }
     }
 
     /// Whether another process has opened a file that was free.
     pub(super) fn is_opened(&self) -> bool {
-        self.known.members.handles().any(|handle| !lease::is_kept(handle))
+        self.known.members.handles().any(|handle| !lease::is_kept(handle).unwrap_or(false))
     }
 
     fn skip(&mut self, why: Skipped) -> Flow {
@@ -122,6 +195,7 @@ impl Visit for TreeCheck<'_> {
 
     fn join(&mut self, other: Self) {
         self.skipped = self.skipped.or(other.skipped);
+        self.dirs.append(other.dirs);
     }
 
     fn enter(
@@ -131,10 +205,13 @@ impl Visit for TreeCheck<'_> {
         depth: usize,
         _moves_atime: bool,
     ) -> Flow {
-        if self.known.is_changed(metadata, depth) {
+        if self.known.is_changed_dir(dir, metadata, depth) {
             return self.skip(Skipped::Used);
         }
-        if depth > 0 && self.known.probe == InUseProbe::On && lease::is_locked(dir) {
+        self.dirs.add(metadata.id);
+        // An error means no: the next pass asks again.
+        let is_locked = || lease::is_locked(dir) != Ok(false);
+        if depth > 0 && self.known.probe == InUseProbe::On && is_locked() {
             return self.skip(Skipped::Locked);
         }
         ControlFlow::Continue(())
@@ -154,7 +231,10 @@ impl Visit for TreeCheck<'_> {
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
-        if self.known.is_changed(metadata, at.depth()) {
+        if is_removed_in_use(at.name.to_bytes()) {
+            return self.skip(Skipped::InUse);
+        }
+        if self.known.is_changed(metadata) {
             return self.skip(Skipped::Used);
         }
         match self.known.in_use(at, metadata) {

@@ -1,32 +1,172 @@
 //! Removes nothing, and says what would have been removed.
 //!
-//! It must not change anything. It fails where the system says beforehand that a removal would.
+//! It must not change anything. It fails where the system says beforehand that a removal would: in a tree it
+//! looks at the rights of every directory and member.
 
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
+use super::failure::{failed_in_tree, failure};
+use super::kept::Kept;
 use super::ledger::Ledger;
-use crate::fs::error::hint;
-use crate::fs::open;
-use crate::protocol::{Disposer, Failure, Rejected, Rejection, Removed, Verified};
-use crate::rules::{Action, Bytes, Moment};
+use crate::control::Control;
+use crate::fs::PathError;
+use crate::fs::rights::DirRights;
+use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
+use crate::protocol::{
+    Directory, Disposer, Expired, Freed, Rejected, Rejection, Removed, Verified,
+};
+use crate::rules::{Action, Bytes, FileId, FileKind, Metadata, Moment};
 
 /// The disposer of a dry run.
-#[derive(Debug, Default)]
-pub struct DryRun {
+#[derive(Debug)]
+pub struct DryRun<'a, C> {
+    control: &'a C,
     ledger: Ledger,
+    /// The rights in the directory of the last entry: usually that of the next one, too.
+    last: Mutex<Option<(FileId, DirRights)>>,
 }
 
-impl Disposer for DryRun {
+impl<'a, C: Control> DryRun<'a, C> {
+    /// Walks through trees end early when `control` says so, and are shared with idle workers.
+    pub fn new(control: &'a C) -> Self {
+        Self { control, ledger: Ledger::default(), last: Mutex::default() }
+    }
+
+    fn rights_in(&self, directory: &Directory) -> DirRights {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match *last {
+            Some((id, rights)) if id == directory.id => rights,
+            Some(_) | None => {
+                let rights = DirRights::of(&directory.handle);
+                *last = Some((directory.id, rights));
+                rights
+            }
+        }
+    }
+
+    /// What stands against the removal of an entry that is no tree.
+    fn forbidden(&self, expired: &Expired) -> Option<Rejection> {
+        let directory = expired.directory();
+        let rights = self.rights_in(directory);
+        let obstacle = rights.obstacle(&directory.handle, expired.name())?;
+        let error = obstacle.errno().into();
+        Some(Rejection::Failed(failure(expired, Action::Unlink, error)))
+    }
+
+    /// What the removal of a tree would free, and what stands against its end.
+    fn tree(&self, expired: &Expired, top: &std::fs::File) -> (Freed, Option<Rejection>) {
+        let directory = expired.directory();
+        let mut look = TreeRights::new(self.rights_in(directory));
+        let tree = WalkContext {
+            control: self.control,
+            parent: directory.handle.as_fd(),
+            parent_id: directory.id,
+            path: &directory.path,
+            name: expired.name(),
+            mount: directory.mount,
+            file_system: directory.storage.file_system,
+        };
+        let walked = walk::walk(&tree, top, expired.metadata().id, &mut look);
+        let failed = |error| failed_in_tree(expired, expired.name(), error);
+        let why = match walked {
+            ControlFlow::Continue(()) => look.kept.take_first().map(failed),
+            ControlFlow::Break(Break::Failed(error)) => Some(failed(error)),
+            ControlFlow::Break(Break::Stopped) => Some(Rejection::Unreached),
+            // Something in it has changed since it was looked at, which a real pass would find too.
+            ControlFlow::Break(Break::Enough | Break::Elsewhere) => None,
+        };
+        (look.freed, why)
+    }
+}
+
+impl<C: Control> Disposer for DryRun<'_, C> {
     fn dispose(&self, verified: Verified, _now: Moment) -> Result<Removed, Rejected> {
         let expired = verified.expired();
-        let directory = Arc::clone(expired.directory());
-        if let Err(error) = open::may_remove_from(&directory.handle) {
-            let (path, error) = (directory.path_of(expired.name()), error.into());
-            let hint = hint(&directory.handle, Some(expired.name()), Action::Unlink, &error);
-            let failure = Failure::new(&directory.zone.name, Action::Unlink, path, error, hint);
-            return Err(verified.reject(Rejection::Failed(failure), Bytes(0)));
+        let why = match verified.object() {
+            Some(top) if expired.metadata().kind == FileKind::Dir => {
+                let (freed, why) = self.tree(expired, top);
+                if let Some(why) = why {
+                    return Err(verified.reject(why, self.ledger.charge(&freed)));
+                }
+                None
+            }
+            _ => self.forbidden(expired),
+        };
+        if let Some(why) = why {
+            return Err(verified.reject(why, Bytes(0)));
         }
         let freed = self.ledger.charge(verified.freed());
         Ok(verified.removed(freed))
+    }
+}
+
+/// Finds what could not be removed in a tree, as `tree_remover` would.
+struct TreeRights {
+    /// The rights in the directory that holds the tree, and in those on the way to where the walk is.
+    above: Vec<DirRights>,
+    freed: Freed,
+    kept: Kept,
+}
+
+impl TreeRights {
+    fn new(outside: DirRights) -> Self {
+        Self { above: vec![outside], freed: Freed::default(), kept: Kept::default() }
+    }
+
+    /// Counts a member, as freed or as a failure.
+    fn count(&mut self, at: &EntryRef<'_>, metadata: &Metadata, action: Action) {
+        let depth = at.depth();
+        let rights = match self.above.get(depth) {
+            Some(rights) => *rights,
+            None => DirRights::of(at.dir),
+        };
+        match rights.obstacle(at.dir, at.name) {
+            None => self.freed.add(metadata),
+            Some(obstacle) => self.kept.keep(at, at.error(action, obstacle.errno())),
+        }
+    }
+}
+
+impl Visit for TreeRights {
+    fn fork(&self) -> Self {
+        Self { above: self.above.clone(), freed: Freed::default(), kept: Kept::default() }
+    }
+
+    fn join(&mut self, other: Self) {
+        self.freed.append(other.freed);
+        self.kept.join(other.kept);
+    }
+
+    fn enter(&mut self, dir: &OwnedFd, _: &Metadata, depth: usize, _: bool) -> Flow {
+        self.above.truncate(depth + 1);
+        self.above.push(DirRights::of(dir));
+        ControlFlow::Continue(())
+    }
+
+    fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _: Option<OwnedFd>) -> Flow {
+        self.count(at, metadata, Action::Unlink);
+        ControlFlow::Continue(())
+    }
+
+    fn leave(&mut self, at: &EntryRef<'_>, dir: &Leaving<'_>) -> ControlFlow<Break, Next> {
+        if !self.kept.is_in(at.depth()) {
+            self.count(at, dir.metadata, Action::Rmdir);
+        }
+        ControlFlow::Continue(Next::Up)
+    }
+
+    fn mount_point(&mut self, _at: &EntryRef<'_>) -> Flow {
+        ControlFlow::Break(Break::Enough)
+    }
+
+    fn lost(&mut self) -> Flow {
+        ControlFlow::Break(Break::Enough)
+    }
+
+    fn failed(&mut self, at: &EntryRef<'_>, error: PathError) -> Flow {
+        self.kept.keep(at, error);
+        ControlFlow::Continue(())
     }
 }

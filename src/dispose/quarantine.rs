@@ -1,43 +1,53 @@
-//! Takes a tree out of reach before it is removed.
+//! Takes an entry out of reach before it is removed.
 //!
 //! It must not remove anything but its own empty directories. A tree that stays where it is can be reached by
-//! its path while it is removed: files are added, opened, or moved elsewhere together with the walk. So it is
-//! renamed first, in one atomic step on the same file system:
+//! its path while it is removed: files are added, opened, or moved elsewhere together with the walk. The name
+//! of a file can be given to another file after the last look at it. So an entry is renamed first, in one
+//! atomic step on the same file system:
 //!
 //! ```text
 //! <directory>/<name>  ->  <directory>/.sweeper-<id>/check/<name>  ->  .../remove/<name>
 //! ```
 //!
-//! In `check` it is looked at again; what has changed returns to its own name. In `remove` it is removed.
-//! `.sweeper-<id>` is private to this process: mode 0700, and locked by `flock`. After a crash the next pass
-//! finds one whose lock is free ([`super::recover`]): a tree in `check` returns to its name, and the removal
-//! of a tree in `remove` is completed.
+//! In `check` it is looked at again; what has changed returns to its own name. A file is then removed there,
+//! and a tree in `remove`. `.sweeper-<id>` is private to this process: mode 0700, and locked by `flock`. After
+//! a crash the next pass finds one whose lock is free ([`super::recover`]): what is in `check` returns to its
+//! name, and the removal of a tree in `remove` is completed.
+
+mod adopt;
+mod errors;
+mod names;
+mod rename;
+mod served;
 
 use std::ffi::{CStr, CString};
-use std::fmt::Write;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{FlockOperation, Mode, RenameFlags, flock, mkdirat, renameat, renameat_with};
+use rustix::fs::{FlockOperation, Mode, flock, mkdirat};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
-use super::check::Interrupted;
+pub(super) use self::adopt::Adopted;
+pub(super) use self::errors::NotDetached;
+use self::rename::{look_up, rename_back, rename_inside};
+use self::served::ServerLock;
 use super::unlink::remove_empty_directory;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
 use crate::protocol::Directory;
-use crate::rules::names::QUARANTINE;
-use crate::rules::{FileId, KeptReason, Metadata, Rule, Shape, Zone};
+use crate::rules::{FileId, FileSystem, KeptReason, Metadata, Moment, Rule, Zone};
 
-/// How many are kept open at once. Each has three descriptors.
-const KEPT: usize = 16;
-
-/// The quarantines of a pass, by the directory that they are in.
-#[derive(Debug, Default)]
-pub(super) struct Quarantines(Mutex<Vec<Arc<Quarantine>>>);
+/// The quarantines of a pass, by the directory that they are in. The one that was used last comes last.
+#[derive(Debug)]
+pub(super) struct Quarantines {
+    open: Mutex<Vec<Arc<Quarantine>>>,
+    /// How many are kept open. Each has three descriptors, and keeps those of its directory open.
+    most: usize,
+}
 
 /// A private directory beside the entries that are removed.
 #[derive(Debug)]
@@ -48,12 +58,14 @@ pub(super) struct Quarantine {
     name: CString,
     /// The directory itself, locked.
     top: OwnedFd,
+    /// On a server, where that lock is known to this machine only: the one that others see.
+    server_lock: Option<ServerLock>,
     check: OwnedFd,
     pub(super) remove: OwnedFd,
     pub(super) remove_id: FileId,
 }
 
-/// A tree in quarantine.
+/// An entry in quarantine.
 #[derive(Debug)]
 pub(super) struct Detached {
     pub(super) quarantine: Arc<Quarantine>,
@@ -65,11 +77,7 @@ pub(super) struct Detached {
     original: CString,
 }
 
-/// Stands for `/` in the name of an entry that does not lie in the listed directory itself. Such entries are
-/// `<number>/<path>` ([`crate::rules::Shape::Fixed`]), which does not contain it.
-const SEPARATOR: u8 = b'%';
-
-/// Where in the quarantine a tree is.
+/// Where in the quarantine an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Check,
@@ -86,109 +94,90 @@ pub(super) enum Returned {
 }
 
 impl Quarantines {
-    /// Takes the tree `name` in `directory` out of reach.
-    pub(super) fn detach(&self, directory: &Arc<Directory>, name: &CStr) -> io::Result<Detached> {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most = (limit / 64).clamp(4, 16);
+        Self { open: Mutex::default(), most: usize::try_from(most).unwrap_or(4) }
+    }
+
+    /// Takes the entry `name` in `directory` out of reach.
+    pub(super) fn detach(
+        &self,
+        directory: &Arc<Directory>,
+        name: &CStr,
+    ) -> Result<Detached, NotDetached> {
         let listed = directory.listed.as_ref().unwrap_or(directory);
         let quarantine = self.of(listed)?;
-        let inner = name_in_quarantine(directory, listed, name)?;
-        rename_new(&directory.handle, name, &quarantine.check, &inner)?;
+        let inner = names::inner_name(directory, listed, name).map_err(NotDetached::Failed)?;
+        let change = directory.change();
+        rename_inside(&directory.handle, name, &quarantine.check, &inner)
+            .map_err(NotDetached::of)?;
+        drop(change);
+        if directory.storage.file_system.is_served() {
+            look_up(&quarantine.check, &inner);
+        }
         let (home, original) = (Arc::clone(directory), name.to_owned());
         Ok(Detached { quarantine, name: inner, stage: Stage::Check, home, original })
     }
 
     /// The quarantine beside the entries of `directory`.
-    fn of(&self, directory: &Arc<Directory>) -> io::Result<Arc<Quarantine>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = all.iter().find(|known| known.parent.id == directory.id) {
-            return Ok(Arc::clone(known));
-        }
-        let new = Arc::new(Quarantine::create(directory)?);
-        if all.len() == KEPT {
+    pub(super) fn of(&self, directory: &Arc<Directory>) -> Result<Arc<Quarantine>, NotDetached> {
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.iter().position(|known| known.parent.id == directory.id);
+        let found = match known {
+            Some(index) => all.remove(index),
+            None => Arc::new(Quarantine::create(directory)?),
+        };
+        if all.len() == self.most {
             all.remove(0);
         }
-        all.push(Arc::clone(&new));
-        Ok(new)
+        all.push(Arc::clone(&found));
+        Ok(found)
     }
 }
 
 impl Quarantine {
-    fn create(parent: &Arc<Directory>) -> io::Result<Self> {
-        let name = unique_name();
-        let private = Mode::RWXU;
-        mkdirat(&parent.handle, &name, private)?;
-        let make = || -> io::Result<Self> {
-            let top = open::dir(&parent.handle, &name, Across::SameMount)?.handle;
-            // A pass that finds it before it is locked sees that it is empty.
-            flock(&top, FlockOperation::NonBlockingLockExclusive)?;
-            mkdirat(&top, CHECK, private)?;
-            mkdirat(&top, REMOVE, private)?;
-            let check = open::dir(&top, CHECK, Across::SameMount)?.handle;
-            let remove = open::dir(&top, REMOVE, Across::SameMount)?.handle;
-            let (remove_id, _) = stat::id_and_mount(&remove)?;
-            let (parent, name) = (Arc::clone(parent), name.clone());
-            Ok(Self { parent, name, top, check, remove, remove_id })
-        };
-        make().inspect_err(|_| {
-            let _ = remove_empty_directory(&parent.handle, &name);
-        })
+    fn create(parent: &Arc<Directory>) -> Result<Self, NotDetached> {
+        for _ in 0..TRIES {
+            let name = names::unique();
+            mkdirat(&parent.handle, &name, Mode::RWXU).map_err(NotDetached::of)?;
+            match Self::fill(parent, &name) {
+                // Another sweeper has found it before it was locked, and has removed it.
+                Err(NotDetached::Failed(error)) if is_taken(&error) => {}
+                filled => {
+                    return filled.inspect_err(|_| {
+                        let _ = remove_empty_directory(&parent.handle, &name);
+                    });
+                }
+            }
+        }
+        Err(NotDetached::Failed(Errno::AGAIN.into()))
     }
 
-    /// An entry that another process left in a stage, by its name there, on its way back to its own name.
-    pub(super) fn leftover(self: &Arc<Self>, stage: Stage, inner: &CStr) -> io::Result<Detached> {
-        let mut home = Arc::clone(&self.parent);
-        let is_fixed = matches!(self.parent.zone.location.shape, Shape::Fixed(_));
-        let mut steps: Vec<&[u8]> = vec![inner.to_bytes()];
-        if is_fixed {
-            steps = inner.to_bytes().split(|byte| *byte == SEPARATOR).collect();
-        }
-        let original = CString::new(steps.pop().unwrap_or_default())?;
-        for step in steps {
-            let step = CString::new(step)?;
-            let handle = open::dir(&home.handle, &step, Across::SameMount)?.handle;
-            let (id, mount) = stat::id_and_mount(&handle)?;
-            let path = home.path_of(&step);
-            let dir = home.dir.join(std::ffi::OsStr::from_bytes(step.to_bytes()));
-            let (zone, listed) = (Arc::clone(&home.zone), Some(Arc::clone(&self.parent)));
-            home = Arc::new(Directory { zone, path, dir, handle, id, mount, listed });
-        }
-        let (quarantine, name) = (Arc::clone(self), inner.to_owned());
-        Ok(Detached { quarantine, name, stage, home, original })
-    }
-
-    /// One that another process left behind, if its lock is free and it belongs to this user; and when that
-    /// process was at work.
-    pub(super) fn adopt(
-        parent: &Arc<Directory>,
-        name: &CStr,
-    ) -> io::Result<Option<(Self, Interrupted)>> {
-        let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
-        let seen = rustix::fs::fstat(&top)?;
-        let is_private = seen.st_mode & 0o777 == 0o700;
-        if !is_private || seen.st_uid != rustix::process::geteuid().as_raw() {
-            return Ok(None);
-        }
-        match flock(&top, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            locked => locked?,
-        }
-        let changed = || Ok::<_, io::Error>(stat::handle(&top, parent.mount)?.mtime);
-        let ended = changed()?;
-        let inner = |stage: &CStr| {
-            let is_new = match mkdirat(&top, stage, Mode::RWXU) {
-                Ok(()) => true,
-                Err(Errno::EXIST) => false,
-                Err(error) => return Err(io::Error::from(error)),
-            };
-            Ok((open::dir(&top, stage, Across::SameMount)?.handle, is_new))
+    /// Locks the new directory `name` and makes the stages in it.
+    fn fill(parent: &Arc<Directory>, name: &CStr) -> Result<Self, NotDetached> {
+        let top = open::dir(&parent.handle, name, Across::SameMount);
+        let top = top.map_err(NotDetached::Failed)?.handle;
+        flock(&top, FlockOperation::NonBlockingLockExclusive).map_err(NotDetached::of)?;
+        let server_lock = if parent.storage.file_system.is_served() {
+            // Another sweeper has it: then that removes the directory.
+            Some(ServerLock::take(&top)?.ok_or(NotDetached::of(Errno::WOULDBLOCK))?)
+        } else {
+            None
         };
-        let ((check, has_ended), (remove, _)) = (inner(CHECK)?, inner(REMOVE)?);
-        // A process that ends removes `check`; one that is killed does not.
-        let idle = if has_ended { Some((ended, changed()?)) } else { None };
-        let interrupted = Interrupted { began: stat::birth(&top), idle };
-        let (remove_id, _) = stat::id_and_mount(&remove)?;
+        let (check, remove, remove_id) = match stages_in(&top) {
+            Ok(stages) => stages,
+            Err(error) => {
+                if let Some(lock) = server_lock {
+                    lock.release(&top);
+                }
+                tear_down(&parent.handle, name, top);
+                return Err(error);
+            }
+        };
         let (parent, name) = (Arc::clone(parent), name.to_owned());
-        let found = Self { parent, name, top, check, remove, remove_id };
-        Ok(Some((found, interrupted)))
+        Ok(Self { parent, name, top, server_lock, check, remove, remove_id })
     }
 
     pub(super) const fn handle(&self, stage: Stage) -> &OwnedFd {
@@ -200,11 +189,8 @@ impl Quarantine {
 
     /// The rule for an entry that another process left, by its name in a stage.
     pub(super) fn rule_of(&self, inner: &CStr, metadata: &Metadata) -> Result<Rule, KeptReason> {
-        let mut name = inner.to_bytes();
-        if matches!(self.parent.zone.location.shape, Shape::Fixed(_)) {
-            name = name.rsplit(|byte| *byte == SEPARATOR).next().unwrap_or(name);
-        }
-        Rule::of(&self.parent.zone, &CString::new(name).unwrap_or_default(), metadata)
+        let name = names::steps(self.zone(), inner).ok().and_then(|mut steps| steps.pop());
+        Rule::of(self.zone(), &name.unwrap_or_default(), metadata)
     }
 
     /// The zone that its entries are in.
@@ -215,6 +201,16 @@ impl Quarantine {
     /// The mount that it is on.
     pub(super) fn mount(&self) -> u64 {
         self.parent.mount
+    }
+
+    /// The file system that it is on.
+    pub(super) fn file_system(&self) -> FileSystem {
+        self.parent.storage.file_system
+    }
+
+    /// The server's time when it was made; `None` on a local file system.
+    pub(super) fn made(&self) -> io::Result<Option<Moment>> {
+        self.server_lock.as_ref().map(ServerLock::made).transpose()
     }
 
     /// The path of an entry in a stage, as people see it.
@@ -231,18 +227,30 @@ impl Quarantine {
 
 impl Drop for Quarantine {
     fn drop(&mut self) {
-        // What is not empty stays for the next pass.
-        for stage in [CHECK, REMOVE] {
-            let _ = remove_empty_directory(&self.top, stage);
+        let _change = self.parent.change();
+        if let Some(lock) = self.server_lock.take() {
+            lock.release(&self.top);
+            // An SMB server removes a directory only when no handle of it is open.
+            close(&mut self.check, &self.parent);
+            close(&mut self.remove, &self.parent);
         }
-        let _ = remove_empty_directory(&self.parent.handle, &self.name);
+        if let Ok(top) = self.parent.handle.try_clone() {
+            tear_down(&self.parent.handle, &self.name, std::mem::replace(&mut self.top, top));
+        }
+    }
+}
+
+/// Closes a handle: one of `instead` takes its place.
+fn close(handle: &mut OwnedFd, instead: &Directory) {
+    if let Ok(other) = instead.handle.try_clone() {
+        *handle = other;
     }
 }
 
 impl Detached {
     /// Marks it for removal: from now on a crash leads to its removal, not to its return.
     pub(super) fn approve(&mut self) -> io::Result<()> {
-        rename_new(&self.quarantine.check, &self.name, &self.quarantine.remove, &self.name)?;
+        rename_inside(&self.quarantine.check, &self.name, &self.quarantine.remove, &self.name)?;
         self.stage = Stage::Remove;
         Ok(())
     }
@@ -250,10 +258,19 @@ impl Detached {
     /// Takes the approval back: from now on a crash leads to its return.
     pub(super) fn withdraw(&mut self) -> io::Result<()> {
         if self.stage == Stage::Remove {
-            rename_new(&self.quarantine.remove, &self.name, &self.quarantine.check, &self.name)?;
+            rename_inside(&self.quarantine.remove, &self.name, &self.quarantine.check, &self.name)?;
             self.stage = Stage::Check;
         }
         Ok(())
+    }
+
+    /// Whether the file that arrived in the quarantine may be this one, as far as only its server can say.
+    pub(super) fn may_be(&self, id: FileId) -> io::Result<bool> {
+        if self.quarantine.file_system() != FileSystem::Nfs {
+            return Ok(true);
+        }
+        let dir = self.quarantine.handle(self.stage);
+        Ok(served::listed_inode(dir, &self.name)? == Some(id.ino))
     }
 
     /// The directory that it came from, and its name there.
@@ -265,70 +282,62 @@ impl Detached {
     pub(super) fn put_back(&self) -> io::Result<Returned> {
         let from = self.quarantine.handle(self.stage);
         let to = &self.home.handle;
-        match rename_new(from, &self.name, to, &self.original) {
+        let _change = self.home.change();
+        match rename_back(from, &self.name, to, &self.original) {
             Ok(()) => return Ok(Returned::Yes),
             Err(Errno::EXIST | Errno::NOTEMPTY) => {}
             Err(error) => return Err(error.into()),
         }
-        let id = &self.quarantine.name.to_bytes()[QUARANTINE.len()..];
-        let mut beside = self.original.to_bytes().to_vec();
-        beside.truncate(255 - b".kept-".len() - id.len());
-        beside.extend_from_slice(b".kept-");
-        beside.extend_from_slice(id);
-        let beside = CString::new(beside)?;
-        rename_new(from, &self.name, to, &beside)?;
-        Ok(Returned::Beside(beside))
+        for again in 0..TRIES {
+            let beside = names::beside(&self.original, &self.quarantine.name, again)?;
+            match rename_back(from, &self.name, to, &beside) {
+                Err(Errno::EXIST | Errno::NOTEMPTY) => {}
+                renamed => return Ok(renamed.map(|()| Returned::Beside(beside))?),
+            }
+        }
+        Err(Errno::EXIST.into())
     }
 }
 
 const CHECK: &CStr = c"check";
 const REMOVE: &CStr = c"remove";
 
-/// A rename that replaces nothing. Where the file system does not support that (NFS), the target is looked at
-/// first.
-fn rename_new(from: impl AsFd, name: &CStr, to: impl AsFd, new: &CStr) -> rustix::io::Result<()> {
-    match renameat_with(&from, name, &to, new, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            if stat::type_at(&to, new).is_some() {
-                return Err(Errno::EXIST);
-            }
-            renameat(&from, name, &to, new)
-        }
-        renamed => renamed,
-    }
+/// Its mtime says when the quarantine was made, where the file system does not tell that of `.sweeper-<id>`.
+const BEGAN: &CStr = c"began";
+
+/// How many names are tried before it counts as a failure that all of them are taken.
+const TRIES: u32 = 8;
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::WOULDBLOCK | Errno::NOENT))
 }
 
-/// The name of an entry in the quarantine of `listed`.
-fn name_in_quarantine(
-    directory: &Directory,
-    listed: &Directory,
-    name: &CStr,
-) -> io::Result<CString> {
-    let below = directory.dir.strip_prefix(&listed.dir).unwrap_or(Path::new(""));
-    let mut inner = Vec::new();
-    for step in below {
-        inner.extend_from_slice(step.as_bytes());
-        inner.push(SEPARATOR);
+/// Makes and opens the stages in a new quarantine: `check`, and `remove` with its identity.
+fn stages_in(top: &OwnedFd) -> Result<(OwnedFd, OwnedFd, FileId), NotDetached> {
+    if stat::birth(top).is_none() {
+        mkdirat(top, BEGAN, Mode::RWXU).map_err(NotDetached::of)?;
     }
-    inner.extend_from_slice(name.to_bytes());
-    Ok(CString::new(inner)?)
+    for stage in [CHECK, REMOVE] {
+        mkdirat(top, stage, Mode::RWXU).map_err(NotDetached::of)?;
+    }
+    let open = || -> io::Result<_> {
+        let check = open::dir(top, CHECK, Across::SameMount)?.handle;
+        let remove = open::dir(top, REMOVE, Across::SameMount)?.handle;
+        let (remove_id, _) = stat::id_and_mount(&remove)?;
+        Ok((check, remove, remove_id))
+    };
+    open().map_err(NotDetached::Failed)
 }
 
-/// `.sweeper-` and 64 random bits.
-fn unique_name() -> CString {
-    let mut bits = [0_u8; 8];
-    // Without a source of randomness the process and a counter must do: `mkdir` refuses a name that exists.
-    if rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::NONBLOCK).is_err() {
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        bits[..4].copy_from_slice(&std::process::id().to_ne_bytes());
-        bits[4..].copy_from_slice(&next.to_ne_bytes());
+/// Removes the quarantine `name`, which is open as `top`. What is not empty stays for the next pass.
+fn tear_down(parent: impl AsFd, name: &CStr, top: OwnedFd) {
+    let are_gone = [CHECK, REMOVE]
+        .map(|stage| matches!(remove_empty_directory(&top, stage), Ok(()) | Err(Errno::NOENT)));
+    if are_gone == [true; 2] {
+        let _ = remove_empty_directory(&top, BEGAN);
+        drop(top);
+        let _ = remove_empty_directory(&parent, name);
     }
-    let mut name = String::from_utf8_lossy(QUARANTINE).into_owned();
-    for byte in bits {
-        let _ = write!(name, "{byte:02x}");
-    }
-    CString::new(name).unwrap_or_default()
 }
 
 #[cfg(test)]

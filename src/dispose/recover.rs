@@ -3,7 +3,8 @@
 //! It must not touch one whose process is still at work, which its lock says, nor one that belongs to another
 //! user. A tree in `check` returns to its name and is judged like any other. A tree in `remove` was verified
 //! and its removal had begun, so the rest of it is removed. If another process has something in it open or
-//! locked, it stays for the next pass; if something was added or used, it returns to its name.
+//! locked, it stays for the next pass; if something was added or used, it returns to its name. So does whatever
+//! is not a tree.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -16,12 +17,12 @@ use rustix::fs::{FlockOperation, RawDir, flock};
 use rustix::io::Errno;
 
 use super::check::{Interrupted, Known, TreeCheck};
-use super::quarantine::{Quarantine, Returned, Stage};
+use super::quarantine::{Adopted, NotDetached, Quarantine, Returned, Stage};
 use super::tree::Trees;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::PathError;
-use crate::fs::error::hint;
+use crate::fs::error::{hint, is_gone};
 use crate::fs::list::is_dot;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
@@ -54,13 +55,17 @@ impl<C: Control> Trees<'_, C> {
         now: Moment,
         each: &mut dyn FnMut(Recovered<'_>),
     ) {
-        let found = match Quarantine::adopt(directory, name) {
-            Ok(Some((quarantine, interrupted))) => {
+        let found = match self.adopt(directory, name) {
+            Ok(Adopted::Yes(quarantine, interrupted)) => {
                 Found { quarantine: Arc::new(quarantine), interrupted, now }
             }
-            // Another pass is at work, or it is not one of ours.
-            Ok(None) => return,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => return,
+            Ok(Adopted::No) => return,
+            Ok(Adopted::Foreign(why)) => {
+                let path = directory.path_of(name);
+                let note = format!("{path:?} was left alone: {why}");
+                return self.notes.add(&directory.zone.name, note);
+            }
+            Err(error) if is_gone(&error) => return,
             Err(error) => {
                 let hint = hint(&directory.handle, Some(name), Action::Open, &error);
                 let path = directory.path_of(name);
@@ -68,12 +73,33 @@ impl<C: Control> Trees<'_, C> {
                 return each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
             }
         };
-        for name in names(found.quarantine.handle(Stage::Check)) {
-            self.put_leftover_back(&found, Stage::Check, &name, each);
+        for stage in [Stage::Check, Stage::Remove] {
+            let names = match names(found.quarantine.handle(stage)) {
+                Ok(names) => names,
+                Err(error) => {
+                    let path = found.quarantine.path(stage);
+                    let zone = &directory.zone.name;
+                    let failure = Failure::new(zone, Action::List, path, error.into(), None);
+                    each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
+                    continue;
+                }
+            };
+            for name in names {
+                match stage {
+                    Stage::Check => self.put_leftover_back(&found, Stage::Check, &name, each),
+                    Stage::Remove => self.complete(&found, &name, each),
+                }
+            }
         }
-        for name in names(found.quarantine.handle(Stage::Remove)) {
-            self.complete(&found, &name, each);
+    }
+
+    /// Takes over the private directory of a process that is gone.
+    fn adopt(&self, directory: &Arc<Directory>, name: &CStr) -> io::Result<Adopted> {
+        if !directory.storage.file_system.is_served() {
+            return Quarantine::adopt(directory, name, None);
         }
+        let ours = self.quarantines.of(directory).map_err(NotDetached::into_error)?;
+        Quarantine::adopt(directory, name, Some(&ours))
     }
 
     /// Returns a tree whose removal must not be completed.
@@ -85,7 +111,7 @@ impl<C: Control> Trees<'_, C> {
         each: &mut dyn FnMut(Recovered<'_>),
     ) {
         let zone = &found.quarantine.zone().name;
-        let put_back = || {
+        let put_back = || -> io::Result<_> {
             let mut detached = found.quarantine.leftover(stage, name)?;
             detached.withdraw()?;
             Ok((detached.put_back()?, detached))
@@ -99,6 +125,8 @@ impl<C: Control> Trees<'_, C> {
                 zone,
                 format!("an interrupted removal left an entry, which is now {beside:?}"),
             ),
+            // Another process has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 let failure = failure(found, stage, name, Action::Rename, error);
                 each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
@@ -111,14 +139,7 @@ impl<C: Control> Trees<'_, C> {
         let fail = |action, error: io::Error| failure(found, Stage::Remove, name, action, error);
         let tree = match open_tree(found, name) {
             Ok(tree) => tree,
-            Err((Action::Lock, Errno::WOULDBLOCK)) => {
-                let kind = OutcomeKind::Skipped(Skipped::Locked);
-                return each(settled(name, kind, Bytes(0)));
-            }
-            Err((action, error)) => {
-                let failure = fail(action, error.into());
-                return each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
-            }
+            Err((action, error)) => return self.not_opened(found, name, action, error, each),
         };
         // What is not recognized any more is kept.
         let Ok(rule) = found.quarantine.rule_of(name, &tree.metadata) else {
@@ -129,6 +150,7 @@ impl<C: Control> Trees<'_, C> {
         let known = Known {
             id: tree.metadata.id,
             mount: found.quarantine.mount(),
+            file_system: found.quarantine.file_system(),
             rule,
             now: found.now,
             probe: self.probe,
@@ -136,6 +158,7 @@ impl<C: Control> Trees<'_, C> {
             newest: None,
             has_links: false,
             interrupted: Some(found.interrupted),
+            dirs: None,
         };
         let mut remover = TreeRemover::new(known);
         let why = self.check_leftover(found, &tree, known).or_else(|| {
@@ -169,6 +192,31 @@ impl<C: Control> Trees<'_, C> {
         each(settled(name, OutcomeKind::Failed(&failure), freed));
     }
 
+    /// What becomes of an entry in `remove` that could not be opened as a tree.
+    fn not_opened(
+        &self,
+        found: &Found,
+        name: &CStr,
+        action: Action,
+        error: Errno,
+        each: &mut dyn FnMut(Recovered<'_>),
+    ) {
+        match (action, error) {
+            // Only trees are renamed to here, so it is not one of ours.
+            (Action::Open, Errno::NOTDIR | Errno::LOOP) => {
+                self.put_leftover_back(found, Stage::Remove, name, each);
+            }
+            (Action::Open, Errno::NOENT) => {}
+            (Action::Lock, Errno::WOULDBLOCK) => {
+                each(settled(name, OutcomeKind::Skipped(Skipped::Locked), Bytes(0)));
+            }
+            _ => {
+                let failure = failure(found, Stage::Remove, name, action, error.into());
+                each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
+            }
+        }
+    }
+
     /// Looks at what is left of a tree as a whole. Why it must not be removed, if so.
     fn check_leftover(&self, found: &Found, tree: &Tree<'_>, known: Known<'_>) -> Option<Stays> {
         let mut check = TreeCheck::new(known);
@@ -192,6 +240,7 @@ impl<C: Control> Trees<'_, C> {
             path: &tree.path,
             name: tree.name,
             mount: found.quarantine.mount(),
+            file_system: found.quarantine.file_system(),
         }
     }
 }
@@ -222,15 +271,16 @@ const fn settled<'a>(name: &'a CStr, kind: OutcomeKind<'a>, freed: Bytes) -> Rec
     Recovered::Settled(name, kind, freed)
 }
 
-/// The names in an open directory; those that could be read.
-fn names(dir: impl AsFd) -> Vec<CString> {
+/// The names in an open directory.
+fn names(dir: impl AsFd) -> rustix::io::Result<Vec<CString>> {
     let mut buffer = Vec::with_capacity(16 * 1024);
     let mut listing = RawDir::new(dir, buffer.spare_capacity_mut());
     let mut names = Vec::new();
-    while let Some(Ok(entry)) = listing.next() {
+    while let Some(entry) = listing.next() {
+        let entry = entry?;
         if !is_dot(entry.file_name()) {
             names.push(entry.file_name().to_owned());
         }
     }
-    names
+    Ok(names)
 }

@@ -5,19 +5,16 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use rustix::io::Errno;
-
-use super::failure::failure;
 use super::ledger::Ledger;
 use super::quarantine::Quarantines;
+use super::server_clock::ServerClocks;
 use super::tree::Trees;
-use super::unlink::remove_file;
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
 use crate::protocol::{
-    Directory, Disposer, Notes, Recovered, Rejected, Rejection, Removed, Skipped, Verified,
+    Directory, Disposer, Notes, Recovered, Rejected, Rejection, Removed, Verified,
 };
-use crate::rules::{Action, Bytes, FileKind, Moment};
+use crate::rules::{Bytes, FileKind, Moment};
 
 /// Removes entries from the file system.
 #[derive(Debug)]
@@ -28,28 +25,32 @@ pub struct Unlink<'a, C> {
 impl<'a, C: Control> Unlink<'a, C> {
     /// Walks through trees end early when `control` says so, and are shared with idle workers.
     pub fn new(control: &'a C, notes: &'a Notes, probe: InUseProbe) -> Self {
-        let (ledger, quarantines) = (Ledger::default(), Quarantines::default());
-        Self { trees: Trees { control, notes, probe, ledger, quarantines } }
+        let (ledger, quarantines) = (Ledger::default(), Quarantines::new());
+        let clocks = ServerClocks::default();
+        Self { trees: Trees { control, notes, probe, ledger, quarantines, clocks } }
+    }
+
+    /// Compares the clocks of file servers with this one, before anything is removed there.
+    #[must_use]
+    pub fn with_clock(mut self, now: fn() -> Moment) -> Self {
+        self.trees.clocks = ServerClocks::compared_with(now);
+        self
     }
 }
 
 impl<C: Control> Disposer for Unlink<'_, C> {
     fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         let expired = verified.expired();
-        if expired.metadata().kind == FileKind::Dir {
-            return self.trees.remove(verified, now);
+        let Trees { clocks, quarantines, notes, .. } = &self.trees;
+        if let Err(why) = clocks.check(expired.directory(), quarantines, notes) {
+            return Err(verified.reject(Rejection::NoLock(why), Bytes(0)));
         }
-        let why = match remove_file(&expired.directory().handle, expired.name()) {
-            Ok(()) => {
-                let freed = self.trees.ledger.charge(verified.freed());
-                return Ok(verified.removed(freed));
+        match expired.metadata().kind {
+            FileKind::Dir => self.trees.remove(verified, now),
+            FileKind::File | FileKind::Symlink | FileKind::Special => {
+                self.trees.remove_single(verified, now)
             }
-            Err(Errno::NOENT) => Rejection::Skipped(Skipped::Gone),
-            // A directory has its name now.
-            Err(Errno::ISDIR) => Rejection::Skipped(Skipped::Replaced),
-            Err(error) => Rejection::Failed(failure(expired, Action::Unlink, error.into())),
-        };
-        Err(verified.reject(why, Bytes(0)))
+        }
     }
 
     fn recover(

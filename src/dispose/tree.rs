@@ -11,17 +11,21 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::check::{Known, TreeCheck};
+use super::check::{Dirs, Known, TreeCheck};
 use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
-use super::quarantine::{Detached, Quarantines, Returned, Stage};
+use super::quarantine::{Detached, NotDetached, Quarantines, Returned, Stage};
+use super::server_clock::ServerClocks;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
+use crate::fs::error::is_gone;
+use crate::fs::file_system;
 use crate::fs::lease::InUseProbe;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
 use crate::rules::{Action, Bytes, Moment};
+use crate::units;
 
 /// Removes trees.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub(super) struct Trees<'a, C> {
     pub(super) probe: InUseProbe,
     pub(super) ledger: Ledger,
     pub(super) quarantines: Quarantines,
+    pub(super) clocks: ServerClocks,
 }
 
 impl<C: Control> Trees<'_, C> {
@@ -41,6 +46,7 @@ impl<C: Control> Trees<'_, C> {
         let known = Known {
             id: expired.metadata().id,
             mount: expired.directory().mount,
+            file_system: expired.directory().storage.file_system,
             rule: expired.rule(),
             now,
             probe: self.probe,
@@ -48,6 +54,7 @@ impl<C: Control> Trees<'_, C> {
             newest: verified.changed(),
             has_links: !verified.freed().linked.is_empty(),
             interrupted: None,
+            dirs: None,
         };
         let Some(top) = verified.object() else {
             let error = io::Error::other("the directory is not open");
@@ -57,24 +64,28 @@ impl<C: Control> Trees<'_, C> {
         let directory = Arc::clone(expired.directory());
         let (freed, why) = match self.quarantines.detach(&directory, expired.name()) {
             Ok(detached) => self.remove_detached(expired, known, top, detached),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (Bytes(0), Some(Rejection::Skipped(Skipped::Gone)))
-            }
-            Err(error) => {
-                self.notes.add(
-                    &directory.zone.name,
-                    format!(
-                        "trees could not be renamed before their removal ({error}): they were removed \
-                         in place, where another process can still reach them"
-                    ),
-                );
+            Err(NotDetached::Refused(error)) => {
+                self.note_in_place(expired, &error);
                 self.remove_in_place(expired, known, top)
             }
+            Err(NotDetached::Failed(error)) => (Bytes(0), Some(not_detached(expired, error))),
         };
         match why {
             None => Ok(verified.removed(freed)),
             Some(why) => Err(verified.reject(why, freed)),
         }
+    }
+
+    /// Says that an entry was removed where it is, and why.
+    pub(super) fn note_in_place(&self, expired: &Expired, error: &io::Error) {
+        self.notes.add(
+            &expired.directory().zone.name,
+            format!(
+                "entries could not be renamed before their removal ({}): they were removed in place, \
+                 where another process can still reach them",
+                units::error(error)
+            ),
+        );
     }
 
     /// Checks and removes a tree that is out of reach. Why it is not gone, if it is not.
@@ -85,79 +96,114 @@ impl<C: Control> Trees<'_, C> {
         top: &std::fs::File,
         mut detached: Detached,
     ) -> (Bytes, Option<Rejection>) {
-        if let Some(why) = self.check(expired, known, top, &detached) {
-            return (Bytes(0), Some(self.put_back(expired, &mut detached, why)));
-        }
+        let dirs = match self.check(expired, known, top, &detached) {
+            Ok(dirs) => dirs,
+            Err(Rejection::Skipped(Skipped::Gone)) => {
+                return (Bytes(0), Some(Rejection::Skipped(Skipped::Gone)));
+            }
+            Err(why) => return (Bytes(0), Some(self.put_back(expired, &mut detached, why))),
+        };
         if let Err(error) = detached.approve() {
             let why = Rejection::Failed(failure(expired, Action::Rename, error));
             return (Bytes(0), Some(self.put_back(expired, &mut detached, why)));
         }
-        let mut remover = TreeRemover::new(known);
-        let quarantine = Arc::clone(&detached.quarantine);
+        // Elsewhere it is not certain that what is moved into a directory has a newer ctime.
+        let dirs = file_system::rename_moves_ctime(top).then_some(&dirs);
+        let mut remover = TreeRemover::new(Known { dirs, ..known });
+        let why = self.remove_members(expired, top, &mut remover, &detached);
+        let why = why.map(|why| self.settle_rest(expired, why, remover.removed, &mut detached));
+        (self.ledger.charge(&remover.freed), why)
+    }
+
+    /// Removes all that is in a tree, and its top. Why something is left, if so.
+    fn remove_members(
+        &self,
+        expired: &Expired,
+        top: &std::fs::File,
+        remover: &mut TreeRemover<'_>,
+        detached: &Detached,
+    ) -> Option<Rejection> {
+        let quarantine = &detached.quarantine;
         let tree = WalkContext {
             parent: quarantine.remove.as_fd(),
             parent_id: quarantine.remove_id,
             ..self.context(expired, &detached.name)
         };
-        let walked = walk::walk(&tree, top, known.id, &mut remover);
-        let why = remover.result(walked).map(|why| {
-            let why = rejection(expired, &detached.name, why);
-            if is_gone(&why, quarantine.remove.as_fd(), &detached.name) {
-                return why;
-            }
-            if remover.removed == 0 {
-                return self.put_back(expired, &mut detached, why);
-            }
-            if matches!(why, Rejection::Skipped(_)) {
-                // Another process has written or opened something: the rest is not ours to complete.
-                let hint = format!("{} of its entries were removed", remover.removed);
-                let why = in_part(expired, why, &hint);
-                return self.put_back(expired, &mut detached, why);
-            }
-            let rest = quarantine.path_of(Stage::Remove, &detached.name);
-            let hint = format!(
-                "{} of its entries were removed; the rest is in {rest:?}, and the next run completes \
-                 the removal",
-                remover.removed
-            );
-            in_part(expired, why, &hint)
-        });
-        (self.ledger.charge(&remover.freed), why)
+        let left = remover.until_gone(&tree, top)?;
+        Some(rejection(expired, &detached.name, left))
     }
 
-    /// Looks at the tree as a whole. Why it must not be removed, if so.
+    /// What becomes of a tree that is not gone, of which `removed` entries are.
+    fn settle_rest(
+        &self,
+        expired: &Expired,
+        why: Rejection,
+        removed: u64,
+        detached: &mut Detached,
+    ) -> Rejection {
+        let quarantine = Arc::clone(&detached.quarantine);
+        if has_vanished(&why, quarantine.remove.as_fd(), &detached.name) {
+            return why;
+        }
+        if removed == 0 {
+            return self.put_back(expired, detached, why);
+        }
+        let removed = format!("{removed} of its entries were removed");
+        if matches!(why, Rejection::Skipped(_)) {
+            // Another process has written or opened something: the rest is not ours to complete.
+            return self.put_back(expired, detached, in_part(expired, why, &removed));
+        }
+        let rest = quarantine.path_of(Stage::Remove, &detached.name);
+        let hint =
+            format!("{removed}; the rest is in {rest:?}, and the next run completes the removal");
+        in_part(expired, why, &hint)
+    }
+
+    /// Looks at the tree as a whole: its directories, or why it must not be removed.
     fn check(
         &self,
         expired: &Expired,
         known: Known<'_>,
         top: &std::fs::File,
         detached: &Detached,
-    ) -> Option<Rejection> {
+    ) -> Result<Dirs, Rejection> {
         let check = detached.quarantine.handle(Stage::Check);
-        let found = stat::at(check, &detached.name, known.mount, Freshness::Synced);
-        match found {
+        match stat::at(check, &detached.name, known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == known.id => {}
-            Ok(_) => return Some(Rejection::Skipped(Skipped::Replaced)),
-            Err(error) => return Some(Rejection::Failed(failure(expired, Action::Stat, error))),
+            Ok(_) => return Err(Rejection::Skipped(Skipped::Replaced)),
+            Err(error) if is_gone(&error) => {
+                return Err(Rejection::Skipped(Skipped::Gone));
+            }
+            Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),
+        }
+        match detached.may_be(known.id) {
+            Ok(true) => {}
+            Ok(false) => return Err(Rejection::Skipped(Skipped::Replaced)),
+            Err(error) => return Err(Rejection::Failed(failure(expired, Action::List, error))),
         }
         let mut visitor = TreeCheck::new(known);
         if visitor.is_opened() {
-            return Some(Rejection::Skipped(Skipped::InUse));
+            return Err(Rejection::Skipped(Skipped::InUse));
         }
         let tree = WalkContext { parent: check.as_fd(), ..self.context(expired, &detached.name) };
         match walk::walk(&tree, top, known.id, &mut visitor) {
-            ControlFlow::Continue(()) => None,
+            ControlFlow::Continue(()) => Ok(visitor.dirs),
             ControlFlow::Break(Break::Failed(error)) => {
-                Some(failed_in_tree(expired, &detached.name, error))
+                Err(failed_in_tree(expired, &detached.name, error))
             }
             ControlFlow::Break(Break::Stopped | Break::Elsewhere | Break::Enough) => {
-                Some(visitor.skipped.map_or(Rejection::Unreached, Rejection::Skipped))
+                Err(visitor.skipped.map_or(Rejection::Unreached, Rejection::Skipped))
             }
         }
     }
 
-    /// Gives a tree its name again; the rejection, with the reason if that is not possible.
-    fn put_back(&self, expired: &Expired, detached: &mut Detached, why: Rejection) -> Rejection {
+    /// Gives an entry its name again; the rejection, with the reason if that is not possible.
+    pub(super) fn put_back(
+        &self,
+        expired: &Expired,
+        detached: &mut Detached,
+        why: Rejection,
+    ) -> Rejection {
         let zone = &expired.directory().zone.name;
         match detached.withdraw().and_then(|()| detached.put_back()) {
             Ok(Returned::Yes) => why,
@@ -189,16 +235,23 @@ impl<C: Control> Trees<'_, C> {
         known: Known<'_>,
         top: &std::fs::File,
     ) -> (Bytes, Option<Rejection>) {
+        let _change = expired.directory().change();
         let mut remover = TreeRemover::new(known);
         let tree = self.context(expired, expired.name());
         let walked = walk::walk(&tree, top, known.id, &mut remover);
         let why = remover.result(walked).map(|why| {
             let why = rejection(expired, expired.name(), why);
-            let is_gone = is_gone(&why, expired.directory().handle.as_fd(), expired.name());
+            let is_gone = has_vanished(&why, expired.directory().handle.as_fd(), expired.name());
             if remover.removed == 0 || is_gone {
                 return why;
             }
-            in_part(expired, why, &format!("{} of its entries were removed", remover.removed))
+            // Unlike in quarantine, no later pass can tell our removals from use by another process.
+            let hint = format!(
+                "{} of its entries were removed, so its directories count as used now: the rest goes when it \
+                 has expired again",
+                remover.removed
+            );
+            in_part(expired, why, &hint)
         });
         (self.ledger.charge(&remover.freed), why)
     }
@@ -213,13 +266,32 @@ impl<C: Control> Trees<'_, C> {
             path: &directory.path,
             name,
             mount: directory.mount,
+            file_system: directory.storage.file_system,
         }
     }
 }
 
+/// Why an entry stays that could not be taken out of reach.
+pub(super) fn not_detached(expired: &Expired, error: io::Error) -> Rejection {
+    let directory = expired.directory();
+    let is_mount_point = || {
+        let found = stat::at(&directory.handle, expired.name(), directory.mount, Freshness::Cached);
+        found.is_ok_and(|found| found.is_mount_point)
+    };
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOENT) => Rejection::Skipped(Skipped::Gone),
+        // What the server does not know any more: the entry, or its directory?
+        Some(Errno::STALE) if !stat::exists(&directory.handle, expired.name()) => {
+            Rejection::Skipped(Skipped::Gone)
+        }
+        Some(Errno::BUSY) if is_mount_point() => Rejection::Skipped(Skipped::MountPoint),
+        _ => Rejection::Failed(failure(expired, Action::Rename, error)),
+    }
+}
+
 /// Whether another process has removed all that was left of a tree.
-fn is_gone(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
-    matches!(why, Rejection::Skipped(Skipped::Gone)) && stat::type_at(dir, name).is_none()
+fn has_vanished(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    matches!(why, Rejection::Skipped(Skipped::Gone)) && !stat::exists(dir, name)
 }
 
 /// A part of the tree is gone and the rest stays: always a failure, whatever the reason.

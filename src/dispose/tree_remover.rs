@@ -2,19 +2,26 @@
 //!
 //! It must not unlink by itself: [`super::unlink`] does.
 
-use std::io;
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
 use super::check::Known;
+use super::kept::Kept;
 use super::unlink::{remove_empty_directory, remove_file};
+use crate::control::Control;
 use crate::fs::PathError;
+use crate::fs::error::is_gone;
 use crate::fs::stat::{self, Freshness};
-use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
+use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{Freed, Skipped};
+use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, Metadata};
+
+/// How often the removal of a tree begins again while another process removes the same tree.
+const WALKS: usize = 64;
 
 /// Why a tree stays, or the rest of it.
 pub(super) enum Stays {
@@ -29,26 +36,44 @@ pub(super) struct TreeRemover<'a> {
     /// Names removed so far.
     pub(super) removed: u64,
     pub(super) freed: Freed,
-    /// How many levels from the top hold something that could not be removed.
-    kept_levels: usize,
-    first_failure: Option<PathError>,
+    kept: Kept,
     skipped: Option<Skipped>,
 }
 
 impl<'a> TreeRemover<'a> {
     pub(super) fn new(known: Known<'a>) -> Self {
-        let (freed, first_failure, skipped) = (Freed::default(), None, None);
-        Self { known, removed: 0, freed, kept_levels: 0, first_failure, skipped }
+        Self { known, removed: 0, freed: Freed::default(), kept: Kept::default(), skipped: None }
     }
 
     /// Why the tree is still there; `None` when it is gone.
     pub(super) fn result(&mut self, walked: Flow) -> Option<Stays> {
         match (walked, self.skipped) {
-            (ControlFlow::Continue(()), None) => self.first_failure.take().map(Stays::Failed),
+            (ControlFlow::Continue(()), None) => self.kept.take_first().map(Stays::Failed),
             (ControlFlow::Break(Break::Failed(error)), _) => Some(Stays::Failed(error)),
             (_, Some(why)) => Some(Stays::Skipped(why)),
             (ControlFlow::Break(_), None) => Some(Stays::Unreached),
         }
+    }
+
+    /// Walks through the tree until it is gone or something in it stays. Where another process that removes the
+    /// same tree removes the directory that a walk is in, the walk is lost and begins again with what is left.
+    pub(super) fn until_gone<C: Control>(
+        &mut self,
+        tree: &WalkContext<'_, C>,
+        top: &File,
+    ) -> Option<Stays> {
+        for _ in 0..WALKS {
+            let walked = walk::walk(tree, top, self.known.id, self);
+            let why = self.result(walked)?;
+            if !matches!(why, Stays::Skipped(Skipped::Gone))
+                || !stat::exists(tree.parent, tree.name)
+            {
+                return Some(why);
+            }
+            self.kept = Kept::default();
+            self.skipped = None;
+        }
+        Some(Stays::Skipped(Skipped::Gone))
     }
 
     fn skip(&mut self, why: Skipped) -> Flow {
@@ -63,11 +88,6 @@ impl<'a> TreeRemover<'a> {
         }
         ControlFlow::Continue(Next::Up)
     }
-
-    fn keep(&mut self, at: &EntryRef<'_>, error: PathError) {
-        self.kept_levels = self.kept_levels.max(at.depth());
-        self.first_failure.get_or_insert(error);
-    }
 }
 
 impl Visit for TreeRemover<'_> {
@@ -80,26 +100,30 @@ impl Visit for TreeRemover<'_> {
     fn join(&mut self, other: Self) {
         self.removed += other.removed;
         self.freed.append(other.freed);
-        self.kept_levels = self.kept_levels.max(other.kept_levels);
-        self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.kept.join(other.kept);
         self.skipped = self.skipped.or(other.skipped);
     }
 
     fn enter(
         &mut self,
-        _dir: &OwnedFd,
+        dir: &OwnedFd,
         metadata: &Metadata,
         depth: usize,
         _moves_atime: bool,
     ) -> Flow {
-        if self.known.is_changed(metadata, depth) {
+        if self.known.is_changed_dir(dir, metadata, depth) {
             return self.skip(Skipped::Used);
         }
         ControlFlow::Continue(())
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
-        if self.known.is_changed(metadata, at.depth()) {
+        if is_removed_in_use(at.name.to_bytes()) {
+            // Perhaps one that was removed here a moment ago: its space is not free yet.
+            self.freed.take_back(metadata);
+            return self.skip(Skipped::InUse);
+        }
+        if self.known.is_changed(metadata) {
             return self.skip(Skipped::Used);
         }
         match self.known.in_use(at, metadata) {
@@ -114,23 +138,26 @@ impl Visit for TreeRemover<'_> {
             }
             // NOENT: another process was faster. ISDIR: replaced by a directory; the removal of its
             // directory will find that not empty.
-            Err(Errno::NOENT | Errno::ISDIR) => {}
-            Err(error) => self.keep(at, at.error(Action::Unlink, error)),
+            Err(Errno::NOENT | Errno::STALE | Errno::ISDIR) => {}
+            Err(error) => self.kept.keep(at, at.error(Action::Unlink, error)),
         }
         ControlFlow::Continue(())
     }
 
     fn leave(&mut self, at: &EntryRef<'_>, dir: &Leaving<'_>) -> ControlFlow<Break, Next> {
         let level = at.depth();
-        if level < self.kept_levels {
-            self.kept_levels = level;
+        if self.kept.is_in(level) {
             return ControlFlow::Continue(Next::Up);
         }
         // It is removed by its name, so the name is looked at: another directory may have it now.
         match stat::at(at.dir, at.name, self.known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == dir.metadata.id => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.vanished(level),
-            Ok(_) | Err(_) => self.skip(Skipped::Replaced)?,
+            Err(error) if is_gone(&error) => return self.vanished(level),
+            Ok(_) => self.skip(Skipped::Replaced)?,
+            Err(error) => {
+                self.kept.keep(at, at.error(Action::Stat, error));
+                return ControlFlow::Continue(Next::Up);
+            }
         }
         match remove_empty_directory(at.dir, at.name) {
             Ok(()) => {
@@ -138,13 +165,13 @@ impl Visit for TreeRemover<'_> {
                 self.freed.add(dir.metadata);
                 ControlFlow::Continue(Next::Up)
             }
-            Err(Errno::NOENT) => self.vanished(level),
+            Err(Errno::NOENT | Errno::STALE) => self.vanished(level),
             // Something was added, or the listing left something out because its neighbors were removed.
             Err(Errno::NOTEMPTY | Errno::EXIST) if self.removed > dir.before => {
                 ControlFlow::Continue(Next::Again)
             }
             Err(error) => {
-                self.keep(at, at.error(Action::Rmdir, error));
+                self.kept.keep(at, at.error(Action::Rmdir, error));
                 ControlFlow::Continue(Next::Up)
             }
         }
@@ -159,7 +186,7 @@ impl Visit for TreeRemover<'_> {
     }
 
     fn failed(&mut self, at: &EntryRef<'_>, error: PathError) -> Flow {
-        self.keep(at, error);
+        self.kept.keep(at, error);
         ControlFlow::Continue(())
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::protocol::StopReason;
+use crate::units;
 
 /// How long a wait for the rate lasts before it asks again whether the pass is stopped.
 const NAP: Duration = Duration::from_millis(100);
@@ -59,7 +60,9 @@ impl Limits {
             }
         };
         let thread = std::thread::Builder::new().spawn(wait);
-        thread.map_err(|error| format!("cannot start the clock of the deadline: {error}"))?;
+        thread.map_err(|error| {
+            format!("cannot start the clock of the deadline: {}", units::error(&error))
+        })?;
         *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(timer);
         Ok(())
     }
@@ -67,6 +70,11 @@ impl Limits {
     /// The flag that a signal handler sets.
     pub fn signal_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.signal)
+    }
+
+    /// The flags that are raised when the pass is to end soon, see [`Self::is_urgent`].
+    pub fn urgent_flags(&self) -> Vec<Arc<AtomicBool>> {
+        vec![Arc::clone(&self.signal), Arc::clone(&self.deadline)]
     }
 
     /// Why the pass ends now, if it does.
@@ -87,7 +95,7 @@ impl Limits {
         self.reason().is_some()
     }
 
-    /// Whether someone is waiting for the end: a signal or the deadline, not a number that was reached.
+    /// Whether the pass is to end soon: for a signal or the deadline, not for a number that was reached.
     pub fn is_urgent(&self) -> bool {
         matches!(self.reason(), Some(StopReason::Signal | StopReason::Deadline))
     }
@@ -113,7 +121,7 @@ impl Limits {
         self.rate.as_ref().map_or(usize::MAX, RateLimiter::batch_size)
     }
 
-    /// Waits until `count` more removals are within the rate, or someone waits for the end.
+    /// Waits until `count` more removals are within the rate, or until the pass is to end soon.
     pub fn pace(&self, count: usize) {
         if let Some(rate) = &self.rate {
             rate.wait(count, || self.is_urgent());

@@ -8,6 +8,7 @@
 //! entries are tried again when everything else is done.
 
 mod batch;
+mod judge;
 mod zone_run;
 
 use std::ffi::CStr;
@@ -22,9 +23,9 @@ use crate::protocol::{
     Recovered, Rejected, Rejection, Removed, Skipped, Source, Summary, ZoneSummary,
 };
 use crate::rules::select::Select;
-use crate::rules::verdict::evaluate;
 use crate::rules::{Bytes, Exclude, FileKind, Moment, Zone};
 use batch::{Batch, ExpiredBatch};
+use judge::judge;
 use zone_run::{ZoneRun, lock};
 
 /// How many locked entries are tried again at the end, and how many directories they may be in. Beyond that
@@ -168,6 +169,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
             self.recover(&directory, &name, run, &mut batch, &mut expired);
         }
         self.settle(expired.take(), run, &mut batch, WhenLocked::Retry);
+        batch.unlocked();
         if let Some(root) = scanned.root {
             observer.on_progress(root, scanned.names, &batch.tally);
         }
@@ -185,7 +187,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     ) {
         batch.tally.seen += 1;
         match found {
-            Found::Entry(entry) => match evaluate(&entry, self.exclude, self.now) {
+            Found::Entry(entry) => match judge(&entry, self.exclude, self.now, self.notes) {
                 Ok(tree) if tree.metadata().kind == FileKind::Dir => {
                     match self.queue(tree, run) {
                         // Counted where it is settled.
@@ -308,6 +310,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
                 Err(rejected) => Self::rejected(rejected, run, batch, when_locked),
             }
         });
+        batch.unlocked();
     }
 
     /// The second half of the line: look again, then remove.

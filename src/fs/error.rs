@@ -10,8 +10,10 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, statx};
 use rustix::io::Errno;
 
+use super::file_system;
+use super::rights::{DirRights, Obstacle, has_access_list, is_mounted_read_only};
 use super::stat::WANTED;
-use crate::rules::Action;
+use crate::rules::{Action, FileSystem};
 
 /// An operation on a path that failed.
 #[derive(Debug)]
@@ -26,6 +28,15 @@ pub struct PathError {
     pub hint: Option<String>,
 }
 
+/// What to do on a mount that numbers owners anew.
+const UNMAPPED: &str = "its owner, or the user that sweeper runs as, has no number on this mount: run sweeper \
+                        where the file system is mounted without a mapping of owners";
+/// Whether an error says that there is nothing any more: no such name, or a file that another machine has
+/// removed from the server.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::STALE))
+}
+
 /// What the user can do about an error at `name` in `dir`, or at the directory itself.
 pub fn hint(
     dir: impl AsFd,
@@ -35,24 +46,76 @@ pub fn hint(
 ) -> Option<String> {
     let errno = Errno::from_io_error(error)?;
     if errno == Errno::ROFS {
-        return Some("the file system is mounted read-only".to_owned());
+        let what = if is_mounted_read_only(dir) {
+            "the file system is mounted read-only"
+        } else {
+            "it is in a read-only snapshot or subvolume"
+        };
+        return Some(what.to_owned());
+    }
+    if errno == Errno::OVERFLOW {
+        return Some(UNMAPPED.to_owned());
     }
     if errno != Errno::ACCESS && errno != Errno::PERM {
         return None;
     }
     // An open needs rights on the object itself, a removal on its directory.
+    let is_open = action == Action::Open && name.is_some();
+    let owner = owner(&dir, name.filter(|_| is_open))?;
+    let reason = if is_open { None } else { reason(dir, name) };
+    Some(match reason {
+        Some(reason) => format!("{owner}; {reason}"),
+        None => owner,
+    })
+}
+
+/// Who runs this, and whose the object is.
+fn owner(dir: impl AsFd, name: Option<&CStr>) -> Option<String> {
     let (seen, whose) = match name {
-        Some(name) if action == Action::Open => {
+        Some(name) => {
             let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-            (statx(dir, name, flags, WANTED).ok()?, "it")
+            (statx(&dir, name, flags, WANTED).ok()?, "it")
         }
-        _ => (statx(dir, c"", AtFlags::EMPTY_PATH, WANTED).ok()?, "its directory"),
+        None => (statx(&dir, c"", AtFlags::EMPTY_PATH, WANTED).ok()?, "its directory"),
     };
     let us = rustix::process::geteuid().as_raw();
+    let squash = if us == 0 && file_system::of(dir) == FileSystem::Nfs {
+        format!(
+            "; NFS servers usually map root to nobody (root_squash): run sweeper as uid {}",
+            seen.stx_uid
+        )
+    } else {
+        String::new()
+    };
     Some(format!(
-        "sweeper runs as uid {us}; {whose} belongs to uid {} gid {} with mode {:04o}",
+        "sweeper runs as uid {us}; {whose} belongs to uid {} gid {} with mode {:04o}{squash}",
         seen.stx_uid,
         seen.stx_gid,
         seen.stx_mode & 0o7777
     ))
+}
+
+/// Why this name may not be removed from a directory, where owner and mode do not tell.
+fn reason(dir: impl AsFd, name: Option<&CStr>) -> Option<String> {
+    let obstacle = DirRights::of(&dir).obstacle(&dir, name?)?;
+    Some(match obstacle {
+        Obstacle::Directory(_) if has_access_list(dir) => {
+            "the directory has an access control list: see it with getfacl".to_owned()
+        }
+        Obstacle::Directory(_) => return None,
+        Obstacle::ImmutableDirectory => {
+            "the directory is immutable: chattr -i on it allows removals".to_owned()
+        }
+        Obstacle::AppendOnlyDirectory => {
+            "the directory is append-only: chattr -a on it allows removals".to_owned()
+        }
+        Obstacle::Sticky => {
+            "the directory is sticky: run sweeper as the owner of the entry or of the \
+                             directory, or as root"
+                .to_owned()
+        }
+        Obstacle::Immutable => "it is immutable: chattr -i on it allows its removal".to_owned(),
+        Obstacle::AppendOnly => "it is append-only: chattr -a on it allows its removal".to_owned(),
+        Obstacle::Unmapped => UNMAPPED.to_owned(),
+    })
 }

@@ -5,23 +5,27 @@
 //! any container or namespace. A granted lease also means that no other process holds a lock, since a lock
 //! needs an open file. While the lease is held, a process that opens the file waits until it ends (with
 //! `O_NONBLOCK` it gets `EWOULDBLOCK`), and the holder can see that ([`is_kept`]). It ends when the handle is
-//! closed. Where leases are refused (files of other users without `CAP_LEASE`, NFS, FUSE), only locks can be
-//! asked about.
+//! closed. Where leases are refused (files of other users without `CAP_LEASE`, NFS), or say nothing about those
+//! who use the file in another way (FUSE, other machines), only locks can be asked about.
+//!
+//! - [`turn`]: workers of this process that meet at a file with several names.
 //!
 //! This is the one module with `unsafe`: neither std nor rustix has `F_SETLEASE`, `F_GETLEASE`,
 //! `F_OFD_GETLK` or a way to ignore a signal.
 
+pub mod turn;
+
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::fs::{FlockOperation, flock, fstatfs};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, getrlimit};
 
 use super::open;
+use crate::rules::{FileSystem, Metadata};
+use turn::Turn;
 
 /// How many descriptors [`make_room`] makes room for.
 const ROOM: i32 = 8192;
@@ -49,7 +53,7 @@ pub enum InUse {
 }
 
 /// Ignores SIGIO, whose default action ends the process when another one opens a file that a lease is held
-/// on. To be called once before the first [`probe`].
+/// on. To be called before the first [`probe`].
 #[expect(unsafe_code, reason = "signal(2) has no safe wrapper in std or rustix")]
 pub fn ignore_lease_breaks() {
     // SAFETY: SIG_IGN is not a handler, so no code runs in signal context.
@@ -74,72 +78,55 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
     (limit.saturating_sub(OTHERS).saturating_sub(workers.saturating_mul(EACH)) / 2).min(8192)
 }
 
-/// Asks about an open regular file that has `links` names. When the answer is [`InUse::Free`] and the file
-/// has no other name, the lease is held until the handle is closed.
-pub fn probe(file: impl AsFd, links: u64) -> InUse {
-    let _turn = (links > 1).then(turn);
-    // A claim excludes the other workers.
-    probe_in_turn(file.as_fd(), links, |_| false)
-}
-
-/// `is_claimed`: whether another handle has the `flock` of the file.
-fn probe_in_turn(
-    file: BorrowedFd<'_>,
-    links: u64,
-    is_claimed: impl Fn(BorrowedFd<'_>) -> bool,
-) -> InUse {
-    match take(file) {
-        Answer::Granted => {
-            if links > 1 {
-                // Another worker of this process may come by another of its names.
-                let _ = set_lease(file, libc::F_UNLCK);
-            }
-            InUse::Free
+/// Asks about an open regular file that has `links` names. When the answer is [`InUse::Free`], the file has no
+/// other name and is on a local file system, the lease is held until the handle is closed. If it has other names,
+/// the caller has its [`Turn`].
+///
+/// Elsewhere a lease that is granted says nothing about those who use the file in another way: other machines, or
+/// what is behind FUSE. One that is refused says that another process on this machine has the file open, except on
+/// NFS and SMB, which refuse leases for reasons of their own. None is held there: on SMB our own removal would wait
+/// for its end.
+pub fn probe(file: impl AsFd, file_system: FileSystem, links: u64) -> InUse {
+    let file = file.as_fd();
+    if file_system == FileSystem::Nfs {
+        return unless_locked(file);
+    }
+    let mut answer = take(file);
+    if answer == Answer::Refused && links > 1 {
+        // Another worker may have it open by another of its names, without having looked at it yet.
+        let _alone = turn::without_transients();
+        answer = take(file);
+    }
+    if answer == Answer::Granted && (links > 1 || file_system.is_served()) {
+        // A worker that comes by another of its names must not break it.
+        give_back(file);
+    }
+    match (answer, file_system) {
+        (Answer::Granted, FileSystem::Local) => InUse::Free,
+        // There our own `flock` looks like the lock of another process.
+        (Answer::Granted, FileSystem::Smb) => InUse::Unknown,
+        (Answer::Refused, FileSystem::Smb) | (Answer::Granted | Answer::Unsupported, _) => {
+            unless_locked(file)
         }
-        // NFS and SMB refuse every lease with this error.
-        Answer::Refused if is_remote(file) => unless_locked(file),
-        Answer::Refused if links > 1 => {
-            // Another worker of this process may hold a claim on another of its names, or be about to end it.
-            for _ in 0..5 {
-                if is_claimed(file) {
-                    return InUse::Locked;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-                if take(file) == Answer::Granted {
-                    return InUse::Free;
-                }
-            }
-            open_or_locked(file)
-        }
-        Answer::Refused => open_or_locked(file),
-        Answer::Unsupported => unless_locked(file),
+        (Answer::Refused, _) => open_or_locked(file),
     }
 }
 
-/// Files with several names are asked about one at a time, while no worker has one open without knowing that:
-/// through two names at once, two workers of this process would take each other for another process.
-static LINKED: RwLock<()> = RwLock::new(());
-
-fn turn() -> RwLockWriteGuard<'static, ()> {
-    LINKED.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// To be held while a file is open of which it is not yet known whether it has several names, or that has
-/// several and is not locked yet.
-pub fn before_links_are_known() -> RwLockReadGuard<'static, ()> {
-    LINKED.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Asks about the regular file `name` in `dir`, which has `links` names, and holds no lease.
+/// Asks about the regular file `name` in `dir`, and holds no lease.
 ///
 /// # Errors
 /// It cannot be opened, for a reason that tells nothing.
-pub fn probe_at(dir: impl AsFd, name: &CStr, links: u64) -> rustix::io::Result<InUse> {
-    let _turn = (links > 1).then(turn);
+pub fn probe_at(
+    dir: impl AsFd,
+    name: &CStr,
+    file_system: FileSystem,
+    metadata: &Metadata,
+) -> rustix::io::Result<InUse> {
+    let _turn = (metadata.links > 1).then(|| Turn::of(metadata.id));
     match open::file(dir, name) {
-        Ok(handle) => Ok(probe_in_turn(handle.as_fd(), links, |file| is_locked(file))),
+        Ok(handle) => Ok(probe(&handle, file_system, metadata.links)),
         // Gone, or something else by now: the removal looks at it again.
-        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
+        Err(Errno::NOENT | Errno::STALE | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
         // A lease of another process, or a program that is being written or run.
         Err(Errno::WOULDBLOCK | Errno::TXTBSY) => Ok(InUse::Open),
         Err(Errno::ACCESS | Errno::PERM) => Ok(InUse::Unknown),
@@ -149,8 +136,11 @@ pub fn probe_at(dir: impl AsFd, name: &CStr, links: u64) -> rustix::io::Result<I
 
 /// Whether the lease that [`probe`] took on this handle is still undisturbed: no other process has opened
 /// the file since.
-pub fn is_kept(file: impl AsFd) -> bool {
-    get_lease(file) == Ok(libc::F_WRLCK)
+///
+/// # Errors
+/// The system does not tell.
+pub fn is_kept(file: impl AsFd) -> io::Result<bool> {
+    Ok(get_lease(file)? == libc::F_WRLCK)
 }
 
 /// Makes room for the descriptors of many leases. To be called before threads are started: whenever the kernel
@@ -171,19 +161,26 @@ fn unless_locked(file: impl AsFd) -> InUse {
     }
 }
 
-/// Whether the `flock` of an open directory or file is held through another handle. If not, it is held through this handle
-/// from now on.
-pub fn is_locked(dir: impl AsFd) -> bool {
-    flock(dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+/// Whether the `flock` of an open directory or file is held through another handle. If not, it is held
+/// through this handle from now on, unless the file system has no locks.
+///
+/// # Errors
+/// The system does not tell.
+pub fn is_locked(dir: impl AsFd) -> rustix::io::Result<bool> {
+    let mut locked = flock(&dir, FlockOperation::NonBlockingLockExclusive);
+    if locked == Err(Errno::INTR) {
+        locked = flock(&dir, FlockOperation::NonBlockingLockExclusive);
+    }
+    match locked {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
-/// Whether a file is on a server, by the magic numbers of `statfs(2)`.
-fn is_remote(file: impl AsFd) -> bool {
-    const NFS: i64 = 0x6969;
-    const SMB: [i64; 3] = [0x517b, 0xff53_4d42, 0xfe53_4d42];
-    let Ok(found) = fstatfs(file) else { return false };
-    let magic = found.f_type & 0xffff_ffff;
-    magic == NFS || SMB.contains(&magic)
+/// Whether any lock on a part of the file is held elsewhere, shared ones included. On NFS, every lock is one.
+pub fn is_range_locked(file: impl AsFd) -> bool {
+    record_lock(file) == Lock::Held
 }
 
 /// Another process has it open; is it also locked? `flock` is not tried, since it would take the lock for a
@@ -207,6 +204,11 @@ fn take(file: impl AsFd) -> Answer {
     }
 }
 
+/// Gives back a lease, if there is one on this handle.
+fn give_back(file: impl AsFd) {
+    let _ = set_lease(file, libc::F_UNLCK);
+}
+
 #[expect(unsafe_code, reason = "F_SETLEASE has no safe wrapper in std or rustix")]
 fn set_lease(file: impl AsFd, kind: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed, and the argument is a number.
@@ -215,10 +217,10 @@ fn set_lease(file: impl AsFd, kind: libc::c_int) -> io::Result<()> {
 }
 
 #[expect(unsafe_code, reason = "F_GETLEASE has no safe wrapper in std or rustix")]
-fn get_lease(file: impl AsFd) -> Result<libc::c_int, ()> {
+fn get_lease(file: impl AsFd) -> io::Result<libc::c_int> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed, and there is no argument.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETLEASE) };
-    if result == -1 { Err(()) } else { Ok(result) }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,7 +237,16 @@ fn lock(file: impl AsFd) -> Lock {
         known @ (Lock::Held | Lock::Unsupported) => return known,
     }
     // A lock that this handle holds already stays; a new one ends when the handle is closed.
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+    let exclusive = FlockOperation::NonBlockingLockExclusive;
+    let mut locked = flock(&file, exclusive);
+    if locked == Err(Errno::BADF)
+        && let Ok(writable) = open::for_writing(&file)
+    {
+        // NFS asks for the right to write. Only when it is used another machine, to which the server has left
+        // the locks of the file, gives them up.
+        locked = flock(writable, exclusive);
+    }
+    match locked {
         Ok(()) => Lock::Free,
         Err(Errno::WOULDBLOCK) => Lock::Held,
         Err(_) => Lock::Unsupported,
@@ -264,92 +275,4 @@ fn record_lock(file: impl AsFd) -> Lock {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs::{self, File};
-
-    #[test]
-    fn a_file_that_is_open_elsewhere_is_in_use_and_an_opener_breaks_the_lease() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("file");
-        fs::write(&path, "x").unwrap();
-        ignore_lease_breaks();
-        let reader = File::open(&path).unwrap();
-        let file = File::open(&path).unwrap();
-        assert_eq!(probe(&file, 1), InUse::Open);
-        assert!(!is_kept(&file), "there is no lease");
-        drop(reader);
-        assert_eq!(probe(&file, 1), InUse::Free);
-        assert!(is_kept(&file));
-        let flags = libc::O_NONBLOCK;
-        let opened =
-            std::os::unix::fs::OpenOptionsExt::custom_flags(File::options().read(true), flags)
-                .open(&path);
-        assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert!(!is_kept(&file), "the kernel has asked for it back");
-    }
-
-    #[test]
-    fn leases_leave_each_worker_the_descriptors_that_it_needs() {
-        assert_eq!(affordable_within(1024, 2), 432);
-        assert_eq!(affordable_within(1024, 64), 0);
-        assert_eq!(affordable_within(128, 1), 0);
-        assert_eq!(affordable_within(1 << 20, 64), 8192);
-    }
-
-    #[test]
-    fn a_worker_that_opens_another_name_of_a_file_is_not_another_process() {
-        let scratch = tempfile::tempdir().unwrap();
-        let (one, other) = (scratch.path().join("one"), scratch.path().join("other"));
-        fs::write(&one, "x").unwrap();
-        fs::hard_link(&one, other).unwrap();
-        ignore_lease_breaks();
-        let dir = File::open(scratch.path()).unwrap();
-        let unknown = before_links_are_known();
-        let opened = File::open(one).unwrap();
-        std::thread::scope(|scope| {
-            let probing = scope.spawn(|| probe_at(&dir, c"other", 2).unwrap());
-            // The longer it is open, the more certainly a probe that does not wait for its turn meets it.
-            std::thread::sleep(Duration::from_millis(50));
-            drop(opened);
-            drop(unknown);
-            assert_eq!(probing.join().unwrap(), InUse::Free);
-        });
-    }
-
-    #[test]
-    fn a_file_that_is_claimed_by_another_name_is_locked_and_one_that_is_open_is_not() {
-        let scratch = tempfile::tempdir().unwrap();
-        let (one, other) = (scratch.path().join("one"), scratch.path().join("other"));
-        fs::write(&one, "x").unwrap();
-        fs::hard_link(&one, other).unwrap();
-        ignore_lease_breaks();
-        let dir = File::open(scratch.path()).unwrap();
-        let claim = File::open(one).unwrap();
-        assert_eq!(probe_at(&dir, c"other", 2).unwrap(), InUse::Open);
-        flock(&claim, FlockOperation::NonBlockingLockExclusive).unwrap();
-        assert_eq!(probe_at(&dir, c"other", 2).unwrap(), InUse::Locked);
-        drop(claim);
-        assert_eq!(probe_at(&dir, c"other", 2).unwrap(), InUse::Free);
-    }
-
-    #[test]
-    fn a_locked_directory_is_recognized() {
-        let scratch = tempfile::tempdir().unwrap();
-        let (ours, theirs) =
-            (File::open(scratch.path()).unwrap(), File::open(scratch.path()).unwrap());
-        flock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
-        assert!(is_locked(&ours));
-        drop(theirs);
-        assert!(!is_locked(&ours));
-    }
-    #[test]
-    fn there_is_room_for_many_descriptors() {
-        make_room(File::open("/").unwrap());
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
-        let size: u64 = size.trim().parse().unwrap();
-        assert!(size >= limit.min(ROOM.unsigned_abs().into()), "{size} of {limit}");
-    }
-}
+mod tests;

@@ -1,14 +1,20 @@
 //! `open`, one component at a time, following no link.
 //!
 //! It must not change anything that `stat` can show: directories are opened with `O_NOATIME` where that is
-//! allowed, regular files are opened and never read, and nothing else is opened.
+//! allowed, regular files are opened and never read, and nothing else is opened. Where another user can put a FIFO
+//! under the name of a file meanwhile, the name is resolved first, and only a regular file is opened through that
+//! handle.
 
 use std::ffi::CStr;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags, ResolveFlags, accessat, openat, openat2};
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, accessat, fstat, openat, openat2,
+};
 use rustix::io::Errno;
 
 /// An opened directory.
@@ -71,29 +77,118 @@ pub fn parent(child: impl AsFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// How files are opened. NONBLOCK and NOCTTY in case a FIFO or a terminal has taken the name.
+/// How a name is resolved without opening what it leads to.
+const SEEN: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// How files are opened. NONBLOCK because a lease of another process would make the open wait.
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// Opens a regular file to lock it, never to read it.
+/// Opens or resolves `name` in `dir`: not through a link, and not if it is a mount point, so that no file
+/// system that is mounted there is asked.
+fn on_mount(dir: impl AsFd, name: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    if !NO_OPENAT2.load(Ordering::Relaxed) {
+        let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        match openat2(&dir, name, flags, Mode::empty(), resolve) {
+            Err(Errno::NOSYS) => NO_OPENAT2.store(true, Ordering::Relaxed),
+            // Either it is refused or openat2 is; the plain call tells which.
+            Err(Errno::PERM) => {}
+            other => return other,
+        }
+    }
+    openat(dir, name, flags, Mode::empty())
+}
+
+/// Whether no other user can put something else under a name in this directory, root aside. An ACL that allows
+/// it shows in the bits of the group.
+pub fn is_private(dir: impl AsFd) -> bool {
+    static USER: LazyLock<u32> = LazyLock::new(|| rustix::process::geteuid().as_raw());
+    fstat(dir).is_ok_and(|found| found.st_uid == *USER && found.st_mode & 0o022 == 0)
+}
+
+/// Opens a regular file to lock it, never to read it. Anything else is not opened, because that has effects of
+/// its own: another process that waits at the other end of a FIFO continues, a tape is rewound.
+///
+/// # Errors
+/// What the system says; `ELOOP` for a link, `ENXIO` for anything else that is not a regular file, `EXDEV` for a
+/// mount point.
+pub fn file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    file_with(dir, name, OFlags::RDONLY)
+}
+
+/// The same with the right to write, which is never done: see [`for_writing`].
+///
+/// # Errors
+/// Those of [`file`].
+pub fn file_for_writing(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    file_with(dir, name, OFlags::RDWR)
+}
+
+fn file_with(dir: impl AsFd, name: &CStr, access: OFlags) -> rustix::io::Result<OwnedFd> {
+    if is_private(&dir) {
+        return on_mount(dir, name, FILE | access);
+    }
+    let seen = on_mount(dir, name, SEEN)?;
+    let kind = kind(&seen)?;
+    if kind == FileType::RegularFile {
+        return again(&seen, access);
+    }
+    Err(if kind == FileType::Symlink { Errno::LOOP } else { Errno::NXIO })
+}
+
+/// Opens what a listing of `dir` says is a regular file. In a directory that is not private, the handle only
+/// says what the name leads to, and [`reopen`] opens it.
+///
+/// # Errors
+/// What the system says; `EXDEV` for a mount point.
+pub fn listed(dir: impl AsFd, name: &CStr, is_private: bool) -> rustix::io::Result<OwnedFd> {
+    on_mount(dir, name, if is_private { FILE } else { SEEN })
+}
+
+/// Opens the regular file that a handle leads to.
 ///
 /// # Errors
 /// What the system says.
-pub fn file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    openat(dir, name, FILE, Mode::empty())
+pub fn reopen(seen: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    again(seen, OFlags::RDONLY)
 }
 
-/// Opens what a listing says is a regular file: not through a link, and not if it is a mount point.
-/// `None` only means that it has to be looked at by its name.
-pub fn listed_file(dir: impl AsFd, name: &CStr) -> Option<OwnedFd> {
-    if NO_OPENAT2.load(Ordering::Relaxed) {
-        return None;
+/// Opens an open regular file once more, for writing, which is never done: some file systems ask for that
+/// right before they lock a file.
+///
+/// # Errors
+/// What the system says.
+pub fn for_writing(file: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    again(file, OFlags::RDWR)
+}
+
+fn again(seen: impl AsFd, access: OFlags) -> rustix::io::Result<OwnedFd> {
+    let mut path = [0; 32];
+    let number = seen.as_fd().as_raw_fd();
+    // There is room for the longest number.
+    let _ = write!(&mut path[..], "/proc/self/fd/{number}");
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
+    openat(CWD, path, FILE.difference(OFlags::NOFOLLOW) | access, Mode::empty())
+}
+
+/// Opens the regular file or directory at `path`, links followed.
+///
+/// # Errors
+/// What the system says; `InvalidInput` for anything else, which is not opened.
+pub fn file_or_dir(path: &Path) -> io::Result<OwnedFd> {
+    let seen = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if matches!(kind(&seen)?, FileType::RegularFile | FileType::Directory) {
+        return Ok(reopen(&seen)?);
     }
-    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    openat2(dir, name, FILE, Mode::empty(), resolve).ok()
+    let why = "it is neither a regular file nor a directory";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+}
+
+fn kind(seen: impl AsFd) -> rustix::io::Result<FileType> {
+    Ok(FileType::from_raw_mode(fstat(seen)?.st_mode))
 }
 
 /// Whether a path may exist: `false` only when it certainly does not. One call for several components,
@@ -129,9 +224,10 @@ mod tests {
             std::os::unix::fs::symlink(target, scratch.path().join(link)).unwrap();
         }
         let top = File::open(scratch.path()).unwrap();
-        assert!(file(&top, c"file").is_ok() && listed_file(&top, c"file").is_some());
+        assert!(
+            file(&top, c"file").is_ok() && reopen(listed(&top, c"file", false).unwrap()).is_ok()
+        );
         assert_eq!(file(&top, c"link-to-file").unwrap_err(), Errno::LOOP);
-        assert!(listed_file(&top, c"link-to-file").is_none());
         let opened = dir(&top, c"dir", Across::SameMount).unwrap();
         assert!(dir(&top, c"link-to-dir", Across::SameMount).is_err());
         assert!(dir(&top, c"link-to-dir", Across::AnyMount).is_err());

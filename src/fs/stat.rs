@@ -31,23 +31,36 @@ const NOT_FOLLOWED: AtFlags = AtFlags::SYMLINK_NOFOLLOW.union(AtFlags::NO_AUTOMO
 pub fn at(dir: impl AsFd, name: &CStr, mount: u64, freshness: Freshness) -> io::Result<Metadata> {
     let flags = match freshness {
         Freshness::Cached => NOT_FOLLOWED | AtFlags::STATX_DONT_SYNC,
-        Freshness::Synced => NOT_FOLLOWED,
+        // Without the flag a network file system answers from a cache that may be a minute old.
+        Freshness::Synced => NOT_FOLLOWED | AtFlags::STATX_FORCE_SYNC,
     };
     Ok(metadata(&statx(dir, name, flags, WANTED)?, mount))
 }
 
-/// The metadata of an open file or directory. A mount point is recognized even where `statx` does not
-/// tell the mount.
+/// The current metadata of an open file or directory. A mount point is recognized even where `statx` does
+/// not tell the mount.
 ///
 /// # Errors
 /// What the system says.
 pub fn handle(handle: impl AsFd, mount: u64) -> io::Result<Metadata> {
-    let seen = statx(&handle, c"", AtFlags::EMPTY_PATH, WANTED)?;
+    let seen = statx(&handle, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, WANTED)?;
     let mut metadata = metadata(&seen, mount);
     if told_mount(&seen).is_none() && metadata.kind == FileKind::Dir {
         metadata.is_mount_point = mount_from_proc(handle)? != mount;
     }
     Ok(metadata)
+}
+
+/// Whether `path` leads to a directory, links followed.
+///
+/// # Errors
+/// It cannot be said.
+pub fn is_dir(dir: impl AsFd, path: &CStr) -> io::Result<bool> {
+    match statx(dir, path, AtFlags::NO_AUTOMOUNT, StatxFlags::TYPE) {
+        Ok(seen) => Ok(FileType::from_raw_mode(seen.stx_mode.into()) == FileType::Directory),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The type of the file at `path`: `None` when it certainly does not exist, and `Unknown` when that cannot
@@ -60,6 +73,24 @@ pub fn type_at(dir: impl AsFd, path: &CStr) -> Option<FileType> {
         Err(Errno::NOENT | Errno::NOTDIR) => None,
         Err(_) => Some(FileType::Unknown),
     }
+}
+
+/// Asks the server for an open directory. If another machine has changed the directory, NFS looks up the
+/// names in it again from then on; until then it believes that they lead to the same files as before.
+///
+/// # Errors
+/// What the system says.
+pub fn sync(dir: impl AsFd) -> io::Result<()> {
+    statx(dir, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, WANTED)?;
+    Ok(())
+}
+
+/// Whether there may be anything at `name` in `dir` at this moment.
+pub fn exists(dir: impl AsFd, name: &CStr) -> bool {
+    // A name that another machine has made is not known here before the directory is.
+    let _ = sync(&dir);
+    let flags = NOT_FOLLOWED | AtFlags::STATX_FORCE_SYNC;
+    !matches!(statx(dir, name, flags, StatxFlags::TYPE), Err(Errno::NOENT | Errno::NOTDIR))
 }
 
 /// The identity of an open directory and the mount that it is on. Before Linux 5.8 only `/proc` knows the

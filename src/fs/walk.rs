@@ -27,11 +27,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, fcntl_getfl, seek};
 use rustix::io::Errno;
 
-use self::frame::Frame;
+use self::frame::{Frame, another};
 use self::names::Names;
 pub use self::parts::WalkContext;
-use self::parts::{Shared, visit as visit_names};
+use self::parts::{NamesAt, Shared, visit as visit_names};
 pub use self::visit::{Break, EntryRef, Flow, Leaving, Next, Visit};
+use super::error::is_gone;
 use super::list::is_dot;
 use super::open::{self, Across};
 use super::stat;
@@ -79,13 +80,14 @@ pub fn walk<V: Visit, C: Control>(
         seek(&handle, SeekFrom::Start(0))?;
         let metadata = stat::handle(&handle, tree.mount)?;
         if metadata.id != id {
-            return Err(Errno::STALE.into());
+            return Err(another());
         }
         let moves_atime = !fcntl_getfl(&handle)?.contains(OFlags::NOATIME);
         Ok((handle, metadata, moves_atime))
     };
     let (handle, metadata, moves_atime) = match open_top() {
         Ok(opened) => opened,
+        Err(error) if is_gone(&error) => return visitor.lost(),
         Err(error) => {
             let at = EntryRef { dir: tree.parent, name: tree.name, trail: &[], base: tree.path };
             return ControlFlow::Break(Break::Failed(at.error(Action::Open, error)));
@@ -171,7 +173,9 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
         let Some(handle) = frame.handle.as_ref().map(Arc::clone) else {
             return ControlFlow::Continue(());
         };
-        let at = EntryRef { dir: handle.as_fd(), name: c"", trail, base: shared.tree.path };
+        let entry = EntryRef { dir: handle.as_fd(), name: c"", trail, base: shared.tree.path };
+        let is_private = visitor.opens_files() && open::is_private(&handle);
+        let at = NamesAt { entry, is_private };
         let dirs = Mutex::default();
         let visited = visit_names(shared, at, names, &dirs, 0..names.count(), *visitor);
         frame.subdirs.append(&mut dirs.into_inner().unwrap_or_else(PoisonError::into_inner));
@@ -196,7 +200,7 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
             let entry = match listing.next() {
                 Some(Ok(entry)) => entry,
                 // NOENT: another process removed the directory itself.
-                None | Some(Err(Errno::NOENT)) => {
+                None | Some(Err(Errno::NOENT | Errno::STALE)) => {
                     frame.at_end = true;
                     return ControlFlow::Continue(());
                 }
@@ -240,7 +244,9 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
             }
             Err(error) => match Errno::from_io_error(&error) {
                 // Gone, or something else by now: a later look tells what.
-                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => ControlFlow::Continue(()),
+                Some(Errno::NOENT | Errno::STALE | Errno::NOTDIR | Errno::LOOP) => {
+                    ControlFlow::Continue(())
+                }
                 Some(Errno::XDEV) => visitor.mount_point(&at),
                 _ => visitor.failed(&at, at.error(Action::Open, error)),
             },
@@ -266,7 +272,10 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
         let Some((name, trail_above)) = trail.split_last() else {
             return ControlFlow::Continue(());
         };
-        let Some(handle) = frame.handle.as_ref() else { return ControlFlow::Continue(()) };
+        if V::REMOVES && tree.file_system.is_served() {
+            // An SMB server removes a directory only when no handle of it is open.
+            frame.handle = None;
+        }
         let dir = match above.last() {
             None => tree.parent,
             Some(Frame { handle: Some(handle), .. }) => handle.as_fd(),
@@ -274,17 +283,15 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
             Some(Frame { handle: None, .. }) => return ControlFlow::Continue(()),
         };
         let at = EntryRef { dir, name, trail: trail_above, base: tree.path };
-        match visitor.leave(&at, &frame.leaving(handle))? {
+        match visitor.leave(&at, &frame.leaving())? {
             Next::Up => {
                 frames.pop();
                 trail.pop();
             }
             Next::Again => {
-                if let Err(error) = seek(handle, SeekFrom::Start(0)) {
+                if let Err(error) = frame.restart(&at, tree.mount) {
                     return ControlFlow::Break(Break::Failed(at.error(Action::List, error)));
                 }
-                frame.cookie = 0;
-                frame.at_end = false;
                 frame.before = visitor.progress();
             }
         }
@@ -303,7 +310,7 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
             let handle = open::parent(child)?;
             let found = stat::handle(&handle, tree.mount)?;
             if found.id != above.metadata.id {
-                return Err(Errno::STALE.into());
+                return Err(another());
             }
             if !above.at_end
                 && let Err(error) = seek(&handle, SeekFrom::Start(above.cookie))
@@ -321,7 +328,7 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
             }
             Err(error) => error,
         };
-        let is_removed = error.kind() == io::ErrorKind::NotFound;
+        let is_removed = is_gone(&error);
         let above = &trail[..trail.len().saturating_sub(1)];
         let at = EntryRef { dir: child.as_fd(), name: c"", trail: above, base: tree.path };
         let error = at.error(Action::OpenParent, error);

@@ -13,6 +13,7 @@ use crate::fs::PathError;
 use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{Content, Expired, Skipped};
+use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, FileKind, Metadata, Moment};
 
 /// What one walk found.
@@ -25,6 +26,8 @@ pub(super) struct Survey<'a> {
     pub(super) in_use_unknown: bool,
     /// A directory was read whose atime may have moved.
     pub(super) moves_atime: bool,
+    /// A time in it lies so far in the future that it does not count.
+    pub(super) ignores_a_time: bool,
 }
 
 impl<'a> Survey<'a> {
@@ -48,6 +51,7 @@ impl<'a> Survey<'a> {
             path: &directory.path,
             name: expired.name(),
             mount: directory.mount,
+            file_system: directory.storage.file_system,
         };
         match walk::walk(&tree, top, expired.metadata().id, &mut survey) {
             ControlFlow::Continue(()) | ControlFlow::Break(Break::Enough) => Ok(survey),
@@ -57,13 +61,23 @@ impl<'a> Survey<'a> {
 
     fn new(expired: &'a Expired, now: Moment, probe: InUseProbe) -> Self {
         let content = Content::default();
-        Self { expired, now, probe, content, in_use_unknown: false, moves_atime: false }
+        Self {
+            expired,
+            now,
+            probe,
+            content,
+            in_use_unknown: false,
+            moves_atime: false,
+            ignores_a_time: false,
+        }
     }
 
     /// Takes one file or directory into account; something fresh ends the walk.
     fn count(&mut self, metadata: &Metadata) -> Flow {
         let rule = self.expired.rule();
-        let used = rule.last_use.read(metadata);
+        let used = rule.last_use.read(metadata, self.now);
+        self.ignores_a_time |=
+            rule.expiry.ttl().is_some() && rule.last_use.ignores_a_time(metadata, self.now);
         self.content.newest = self.content.newest.max(Some(used));
         // The ctime also moves when the last name is removed: that file is not in the tree any more.
         if metadata.links > 0 {
@@ -88,15 +102,16 @@ impl<'a> Survey<'a> {
         metadata: &Metadata,
         opened: Option<OwnedFd>,
     ) -> Flow {
+        let file_system = self.expired.directory().storage.file_system;
         let answer = if let Some(handle) = opened {
-            let answer = lease::probe(&handle, 1);
+            let answer = lease::probe(&handle, file_system, 1);
             if answer == InUse::Free {
                 self.content.members.push(metadata.id, handle);
             }
             answer
         } else {
             self.content.members.leave_out();
-            match lease::probe_at(at.dir, at.name, metadata.links) {
+            match lease::probe_at(at.dir, at.name, file_system, metadata) {
                 Ok(answer) => answer,
                 Err(error) => {
                     return ControlFlow::Break(Break::Failed(at.error(Action::Open, error)));
@@ -108,6 +123,7 @@ impl<'a> Survey<'a> {
             InUse::Open => self.skip(Skipped::InUse),
             InUse::Locked => self.skip(Skipped::Locked),
             InUse::Unknown => {
+                self.content.members.leave_out();
                 self.in_use_unknown = true;
                 ControlFlow::Continue(())
             }
@@ -122,8 +138,8 @@ impl Visit for Survey<'_> {
     }
 
     fn join(&mut self, other: Self) {
-        let Self { content, in_use_unknown, moves_atime, .. } = other;
-        let Content { newest, skipped, freed, changed, members } = content;
+        let Self { content, in_use_unknown, moves_atime, ignores_a_time, .. } = other;
+        let Content { newest, skipped, freed, changed, members, is_leased: _ } = content;
         self.content.newest = self.content.newest.max(newest);
         self.content.changed = self.content.changed.max(changed);
         self.content.skipped = self.content.skipped.or(skipped);
@@ -131,6 +147,7 @@ impl Visit for Survey<'_> {
         self.content.members.append(members);
         self.in_use_unknown |= in_use_unknown;
         self.moves_atime |= moves_atime;
+        self.ignores_a_time |= ignores_a_time;
     }
 
     fn enter(
@@ -144,10 +161,24 @@ impl Visit for Survey<'_> {
         self.count(metadata)?;
         // A process that works in a directory may hold its lock: `sweeper hold`, `flock(1)`. The top is
         // locked by this process.
-        if depth > 0 && self.probe == InUseProbe::On && lease::is_locked(dir) {
-            return self.skip(Skipped::Locked);
+        if depth == 0 || self.probe == InUseProbe::Off {
+            return ControlFlow::Continue(());
         }
-        ControlFlow::Continue(())
+        match lease::is_locked(dir) {
+            Ok(false) => ControlFlow::Continue(()),
+            Ok(true) => self.skip(Skipped::Locked),
+            Err(error) => {
+                let path = self.expired.directory().path_of(self.expired.name());
+                let hint = "it is not known whether another process has locked a directory in it";
+                let (action, hint) = (Action::Lock, Some(hint.to_owned()));
+                ControlFlow::Break(Break::Failed(PathError {
+                    action,
+                    path,
+                    error: error.into(),
+                    hint,
+                }))
+            }
+        }
     }
 
     fn opens_files(&self) -> bool {
@@ -155,6 +186,9 @@ impl Visit for Survey<'_> {
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, opened: Option<OwnedFd>) -> Flow {
+        if is_removed_in_use(at.name.to_bytes()) {
+            return self.skip(Skipped::InUse);
+        }
         self.count(metadata)?;
         if metadata.kind == FileKind::File && self.probe == InUseProbe::On {
             return self.ask_in_use(at, metadata, opened);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::*;
 use crate::control::Unlimited;
-use crate::protocol::Guard;
+use crate::protocol::{Guard, Storage};
 use crate::rules::verdict::evaluate;
 use crate::rules::{
     Bytes, EntryKind, Exclude, Expiry, LastUse, Location, LockKind, Names, Ttl, Zone, ZoneName,
@@ -36,7 +36,9 @@ impl Setup {
             describe_name: |_| None,
         });
         let (path, dir) = (scratch.path().to_owned(), "z".into());
-        let directory = Arc::new(Directory { zone, path, dir, handle, id, mount, listed: None });
+        let storage = Storage::default();
+        let listed = None;
+        let directory = Arc::new(Directory { zone, path, dir, handle, id, mount, listed, storage });
         // Everything that is made now has expired an hour later.
         let seen = stat::handle(&directory.handle, mount).unwrap();
         let now = Moment::from_unix(seen.ctime.unix_secs() + 3600, 0);

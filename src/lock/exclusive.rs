@@ -9,27 +9,11 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock, fstat, major, minor};
 use rustix::io::Errno;
 
 use crate::rules::ZoneName;
-
-/// How long to wait before the lock is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What to do when another sweeper is at work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfRunning {
-    /// Leave its zones alone.
-    Exit,
-    /// Wait until it has finished.
-    Wait,
-    /// Work at the same time.
-    Share,
-}
 
 /// Whether other sweepers may work at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +22,8 @@ pub enum Sharing {
     Alone,
     /// Those that share too may: the shards of the same work.
     WithOthers,
+    /// All may.
+    WithAll,
 }
 
 /// The locks that keep other sweepers out, held until this is dropped.
@@ -53,91 +39,58 @@ impl ExclusiveLock {
         Self::default()
     }
 
-    /// For a pass: locks the open directory of each root. The paths are for messages. When another
-    /// sweeper holds one, `if_running` decides whether its zone is waited for or left alone; `stop` ends
-    /// the wait.
-    pub fn of_pass(
-        roots: Vec<(ZoneName, PathBuf, OwnedFd)>,
-        sharing: Sharing,
-        if_running: IfRunning,
-        stop: &dyn Fn() -> bool,
-    ) -> Self {
+    /// For a pass: locks the open directory of each root, without waiting. When another sweeper holds one,
+    /// its zone is refused.
+    pub fn of_pass(roots: Vec<(ZoneName, OwnedFd)>, sharing: Sharing) -> Self {
         let mut lock = Self::none();
-        for (zone, path, handle) in roots {
+        for (zone, handle) in roots {
             if lock.refused.contains_key(&zone) {
                 continue;
             }
-            match take(handle, &path, sharing, if_running, stop) {
+            match take(handle, sharing) {
                 Ok(handle) => lock.held.extend(handle),
                 Err(holder) => {
-                    lock.refused.insert(zone, format!("{holder} is at work there"));
+                    let why =
+                        format!("{holder} has locked the directory, as a sweeper at work does");
+                    lock.refused.insert(zone, why);
                 }
             }
         }
         lock
     }
 
-    /// For a service: locks the open data root as long as the service runs. A pass that is started by
-    /// hand does not take this lock.
+    /// For a service: locks the open data root as long as the service runs, without waiting. A pass that is
+    /// started by hand does not take this lock.
     ///
     /// # Errors
     /// Who holds it: another service.
-    pub fn of_service(
-        path: &Path,
-        handle: OwnedFd,
-        sharing: Sharing,
-        if_running: IfRunning,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<Self, String> {
-        let held = take(handle, path, sharing, if_running, stop)?;
+    pub fn of_service(handle: OwnedFd, sharing: Sharing) -> Result<Self, String> {
+        let held = take(handle, sharing)?;
         Ok(Self { held: held.into_iter().collect(), refused: BTreeMap::new() })
     }
 
-    /// Why a zone is left alone, if it is.
-    pub(super) fn refusal(&self, zone: &ZoneName) -> Option<&str> {
+    /// Why a zone cannot be swept now, if it cannot.
+    pub fn refusal(&self, zone: &ZoneName) -> Option<&str> {
         self.refused.get(zone).map(String::as_str)
     }
 }
 
-/// Locks an open directory. `None`: go on without the lock, because the file system does not support it,
-/// the work is shared, or the wait was stopped. The error says who holds it.
-fn take(
-    handle: OwnedFd,
-    path: &Path,
-    sharing: Sharing,
-    if_running: IfRunning,
-    stop: &dyn Fn() -> bool,
-) -> Result<Option<OwnedFd>, String> {
-    let operation = if sharing == Sharing::WithOthers || if_running == IfRunning::Share {
-        FlockOperation::NonBlockingLockShared
-    } else {
-        FlockOperation::NonBlockingLockExclusive
+/// Locks an open directory, without waiting. `None`: go on without the lock, because the file system does not
+/// support it or the work is shared with all. The error says who holds it.
+fn take(handle: OwnedFd, sharing: Sharing) -> Result<Option<OwnedFd>, String> {
+    let operation = match sharing {
+        Sharing::Alone => FlockOperation::NonBlockingLockExclusive,
+        Sharing::WithOthers | Sharing::WithAll => FlockOperation::NonBlockingLockShared,
     };
-    let mut is_reported = false;
-    loop {
-        match flock(&handle, operation) {
-            Ok(()) => return Ok(Some(handle)),
-            Err(Errno::WOULDBLOCK) => {}
-            Err(_) => return Ok(None),
-        }
-        match if_running {
-            IfRunning::Share => return Ok(None),
-            IfRunning::Exit => return Err(holder(&handle)),
-            // The pass finds out by itself that it is stopped, and reports it.
-            IfRunning::Wait if stop() => return Ok(None),
-            IfRunning::Wait => {
-                if !is_reported {
-                    is_reported = true;
-                    tracing::warn!("{} is at work on {path:?}: waiting for it", holder(&handle));
-                }
-                std::thread::sleep(RETRY_INTERVAL);
-            }
-        }
+    match flock(&handle, operation) {
+        Ok(()) => Ok(Some(handle)),
+        Err(Errno::WOULDBLOCK) if sharing != Sharing::WithAll => Err(holder(&handle)),
+        Err(_) => Ok(None),
     }
 }
 
-/// Who holds the lock of a directory. `/proc` does not show processes in other containers or on other
-/// machines.
+/// Who holds the lock of a directory. Any process that can open the directory can lock it, so this need not be
+/// a sweeper. `/proc` does not show processes in other containers or on other machines.
 fn holder(handle: impl AsFd) -> String {
     let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     let pid = fstat(handle).ok().and_then(|stat| {
@@ -147,9 +100,9 @@ fn holder(handle: impl AsFd) -> String {
     match pid {
         Some(pid) => {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            format!("another sweeper (process {pid}, {:?})", name.trim_end())
+            format!("process {pid} ({:?})", name.trim_end())
         }
-        None => "another sweeper (its process is not visible from here)".to_owned(),
+        None => "a process that is not visible from here".to_owned(),
     }
 }
 
@@ -166,8 +119,8 @@ fn pid_in(locks: &str, file: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
     use std::fs::File;
+    use std::path::PathBuf;
 
     use tempfile::TempDir;
 
@@ -195,20 +148,13 @@ mod tests {
         }
 
         /// Zone and directory of each root.
-        fn lock(
-            &self,
-            roots: &[(&str, &str)],
-            sharing: Sharing,
-            if_running: IfRunning,
-            stop: &dyn Fn() -> bool,
-        ) -> ExclusiveLock {
-            let root =
-                |(zone, dir): &(&str, &str)| (ZoneName::new(zone), self.path(dir), self.open(dir));
-            ExclusiveLock::of_pass(roots.iter().map(root).collect(), sharing, if_running, stop)
+        fn lock(&self, roots: &[(&str, &str)], sharing: Sharing) -> ExclusiveLock {
+            let root = |(zone, dir): &(&str, &str)| (ZoneName::new(zone), self.open(dir));
+            ExclusiveLock::of_pass(roots.iter().map(root).collect(), sharing)
         }
 
-        fn pass(&self, roots: &[(&str, &str)], if_running: IfRunning) -> ExclusiveLock {
-            self.lock(roots, Sharing::Alone, if_running, &|| unreachable!("nothing to wait for"))
+        fn pass(&self, roots: &[(&str, &str)]) -> ExclusiveLock {
+            self.lock(roots, Sharing::Alone)
         }
     }
 
@@ -217,56 +163,38 @@ mod tests {
     }
 
     #[test]
-    fn with_exit_the_zones_of_another_sweeper_are_left_alone_and_no_others() {
+    fn the_zones_of_another_sweeper_are_left_alone_and_no_others() {
         let root = DataRoot::new();
-        let first = root.pass(&[("x", "a")], IfRunning::Exit);
+        let first = root.pass(&[("x", "a")]);
         assert_eq!(refusal(&first, "x"), None);
-        let second = root.pass(&[("x", "a"), ("y", "b")], IfRunning::Exit);
+        let second = root.pass(&[("x", "a"), ("y", "b")]);
         let why = refusal(&second, "x").unwrap();
-        assert!(why.starts_with("another sweeper (") && why.ends_with("is at work there"), "{why}");
+        assert!(why.ends_with(" has locked the directory, as a sweeper at work does"), "{why}");
         assert_eq!(refusal(&second, "y"), None);
-        assert!(refusal(&root.pass(&[("y", "b")], IfRunning::Exit), "y").is_some());
+        assert!(refusal(&root.pass(&[("y", "b")]), "y").is_some());
         drop((first, second));
-        assert_becomes_free(|| refusal(&root.pass(&[("x", "a")], IfRunning::Exit), "x").is_none());
+        assert_becomes_free(|| refusal(&root.pass(&[("x", "a")]), "x").is_none());
     }
 
     #[test]
     fn one_root_that_is_held_refuses_the_whole_zone() {
         let root = DataRoot::new();
-        let _other = root.pass(&[("x", "b")], IfRunning::Exit);
-        let lock = root.pass(&[("x", "a"), ("x", "b"), ("x", "c")], IfRunning::Exit);
+        let _other = root.pass(&[("x", "b")]);
+        let lock = root.pass(&[("x", "a"), ("x", "b"), ("x", "c")]);
         assert!(refusal(&lock, "x").is_some());
         assert!(try_lock(&root.path("c")).is_ok(), "it is not tried any more");
     }
 
     #[test]
-    fn with_wait_the_lock_is_taken_when_the_other_sweeper_has_finished() {
+    fn those_that_share_with_all_work_beside_everyone() {
         let root = DataRoot::new();
-        let first = RefCell::new(Some(root.pass(&[("x", "a")], IfRunning::Wait)));
-        let finish_the_first = || {
-            first.borrow_mut().take();
-            false
-        };
-        let waits = IfRunning::Wait;
-        let second = root.lock(&[("x", "a")], Sharing::Alone, waits, &finish_the_first);
-        assert!(first.borrow().is_none(), "it has waited");
-        assert_eq!(refusal(&second, "x"), None);
-        assert!(try_lock(&root.path("a")).is_err());
-
-        let third = root.lock(&[("x", "a")], Sharing::Alone, waits, &|| true);
-        assert_eq!((third.held.len(), refusal(&third, "x")), (0, None), "the wait was stopped");
-    }
-
-    #[test]
-    fn with_share_both_work() {
-        let root = DataRoot::new();
-        let first = root.pass(&[("x", "a")], IfRunning::Exit);
-        let second = root.pass(&[("x", "a")], IfRunning::Share);
+        let first = root.pass(&[("x", "a")]);
+        let second = root.lock(&[("x", "a")], Sharing::WithAll);
         assert_eq!(refusal(&second, "x"), None);
         drop(first);
         assert_becomes_free(|| {
-            let third = root.pass(&[("x", "a")], IfRunning::Share);
-            let fourth = root.pass(&[("x", "a")], IfRunning::Share);
+            let third = root.lock(&[("x", "a")], Sharing::WithAll);
+            let fourth = root.lock(&[("x", "a")], Sharing::WithAll);
             third.held.len() == 1 && fourth.held.len() == 1
         });
     }
@@ -274,14 +202,14 @@ mod tests {
     #[test]
     fn shards_share_with_each_other_and_keep_others_out() {
         let root = DataRoot::new();
-        let shard = || root.lock(&[("x", "a")], Sharing::WithOthers, IfRunning::Exit, &|| false);
+        let shard = || root.lock(&[("x", "a")], Sharing::WithOthers);
         let (first, second) = (shard(), shard());
         assert_eq!((refusal(&first, "x"), refusal(&second, "x")), (None, None));
-        let mut alone = root.pass(&[("x", "a")], IfRunning::Exit);
+        let mut alone = root.pass(&[("x", "a")]);
         assert!(refusal(&alone, "x").is_some());
         drop((first, second));
         assert_becomes_free(|| {
-            alone = root.pass(&[("x", "a")], IfRunning::Exit);
+            alone = root.pass(&[("x", "a")]);
             refusal(&alone, "x").is_none()
         });
         assert!(refusal(&shard(), "x").is_some());
@@ -290,14 +218,11 @@ mod tests {
     #[test]
     fn a_second_service_is_told_who_has_the_data_root_and_a_pass_does_not_meet_it() {
         let root = DataRoot::new();
-        let service = || {
-            let (path, handle) = (root.0.path(), root.open("."));
-            ExclusiveLock::of_service(path, handle, Sharing::Alone, IfRunning::Exit, &|| false)
-        };
+        let service = || ExclusiveLock::of_service(root.open("."), Sharing::Alone);
         let first = service().unwrap();
         let error = service().unwrap_err();
-        assert!(error.starts_with("another sweeper ("), "{error}");
-        assert_eq!(refusal(&root.pass(&[("x", "a")], IfRunning::Exit), "x"), None);
+        assert!(error.contains("process"), "{error}");
+        assert_eq!(refusal(&root.pass(&[("x", "a")]), "x"), None);
         drop(first);
         assert_becomes_free(|| service().is_ok());
     }

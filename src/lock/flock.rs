@@ -7,18 +7,19 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fs2::FileExt;
-use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
+use crate::fs::lease::turn::Turn;
 use crate::fs::open::Across;
 use crate::fs::{error, lease, open, stat};
 use crate::protocol::{Claimed, Expired, Failure, Guard, Lease, Rejected, Rejection, Skipped};
-use crate::rules::{Action, FileKind, LockKind, Zone};
+use crate::rules::{Action, FileKind, FileSystem, LockKind, Zone};
+use crate::units;
 
 /// How long to wait before the lock of `sweeper hold` is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -43,25 +44,46 @@ impl FileLocks {
 }
 
 /// Opens an expired entry and locks it with `flock`, unless `files` says otherwise. `lease` is a lock
-/// that is already held on it elsewhere.
+/// that is already held on it elsewhere. Of the workers that come by different names of one file, each waits
+/// until the claim of the other has ended: their locks would exclude each other.
 pub(super) fn claim(
     expired: Expired,
     files: FileLocks,
     lease: Option<Box<dyn Lease>>,
 ) -> Result<Claimed, Rejected> {
+    let metadata = expired.metadata();
+    let is_linked = metadata.kind == FileKind::File && metadata.links > 1;
+    let turn = is_linked.then(|| Turn::of(metadata.id));
     match open_and_lock(&expired, files) {
-        Ok(object) => Ok(Claimed::new(expired, Guard::new(object, lease))),
+        Ok(object) => Ok(Claimed::new(expired, Guard::new(object, with_turn(lease, turn)))),
         Err(why) => Err(Rejected::new(expired, why)),
     }
 }
 
+/// The turn of a file with several names, until the claim ends, and the lease beside it.
+#[derive(Debug)]
+struct InTurn {
+    lease: Option<Box<dyn Lease>>,
+    _turn: Turn,
+}
+
+impl Lease for InTurn {
+    fn is_valid(&self) -> bool {
+        self.lease.as_ref().is_none_or(|lease| lease.is_valid())
+    }
+}
+
+fn with_turn(lease: Option<Box<dyn Lease>>, turn: Option<Turn>) -> Option<Box<dyn Lease>> {
+    match turn {
+        None => lease,
+        Some(turn) => Some(Box::new(InTurn { lease, _turn: turn })),
+    }
+}
+
 fn open_and_lock(expired: &Expired, files: FileLocks) -> Result<Option<File>, Rejection> {
-    let metadata = expired.metadata();
-    let is_linked = metadata.kind == FileKind::File && metadata.links > 1;
-    let _unlocked = is_linked.then(lease::before_links_are_known);
-    let Some(object) = open_object(expired)? else { return Ok(None) };
+    let Some(mut object) = open_object(expired, files)? else { return Ok(None) };
     if files == FileLocks::Flock {
-        lock(expired, &object)?;
+        object = lock(expired, object)?;
     }
     // Only now: a lock is worth something only on the file that was judged.
     if !is_same(expired, &object)? {
@@ -72,9 +94,15 @@ fn open_and_lock(expired: &Expired, files: FileLocks) -> Result<Option<File>, Re
 
 /// Opens an entry. `None` for one that is never opened: a link cannot be locked, and to open a FIFO, a
 /// socket or a device has side effects.
-fn open_object(expired: &Expired) -> Result<Option<File>, Rejection> {
+fn open_object(expired: &Expired, files: FileLocks) -> Result<Option<File>, Rejection> {
     let dir = &expired.directory().handle;
+    // There the lock needs it, and to open the file twice costs several calls of the server.
+    let locks_on_nfs =
+        files == FileLocks::Flock && expired.directory().storage.file_system == FileSystem::Nfs;
     let opened = match expired.metadata().kind {
+        FileKind::File if locks_on_nfs => {
+            open::file_for_writing(dir, expired.name()).or_else(|_| open::file(dir, expired.name()))
+        }
         FileKind::File => open::file(dir, expired.name()),
         FileKind::Dir => open::dir(dir, expired.name(), Across::SameMount)
             .map(|opened| opened.handle)
@@ -83,7 +111,7 @@ fn open_object(expired: &Expired) -> Result<Option<File>, Rejection> {
     };
     match opened {
         Ok(handle) => Ok(Some(handle.into())),
-        Err(Errno::NOENT) => Err(Rejection::Skipped(Skipped::Gone)),
+        Err(Errno::NOENT | Errno::STALE) => Err(Rejection::Skipped(Skipped::Gone)),
         // The name now belongs to a link, to a socket, or to a file where a directory was.
         Err(Errno::LOOP | Errno::NXIO | Errno::NOTDIR) => {
             Err(Rejection::Skipped(Skipped::Replaced))
@@ -95,27 +123,49 @@ fn open_object(expired: &Expired) -> Result<Option<File>, Rejection> {
     }
 }
 
-fn lock(expired: &Expired, object: &File) -> Result<(), Rejection> {
-    // By its full name, because `File` has a method of the same name.
-    let locked = FileExt::try_lock_exclusive(object).or_else(|error| {
-        // On NFS the exclusive lock needs a handle that is open for writing. A shared lock is refused in
-        // the same cases, as long as the other process holds an exclusive one.
+fn lock(expired: &Expired, object: File) -> Result<File, Rejection> {
+    let locked = lock_exclusively(object).or_else(|(object, error)| {
+        // The handle cannot be opened for writing. A shared lock is refused as long as another process holds
+        // an exclusive one, and the question finds those that are shared.
         match Errno::from_io_error(&error) {
-            Some(Errno::BADF) => FileExt::try_lock_shared(object),
+            Some(Errno::BADF) if lease::is_range_locked(&object) => Err(Errno::WOULDBLOCK.into()),
+            Some(Errno::BADF) => FileExt::try_lock_shared(&object).map(|()| object),
             _ => Err(error),
         }
     });
     match locked {
-        Ok(()) => Ok(()),
+        Ok(object) => Ok(object),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(Rejection::Skipped(Skipped::Locked))
         }
+        Err(error) if error::is_gone(&error) => Err(Rejection::Skipped(Skipped::Gone)),
         Err(error) if is_unsupported(&error) => Err(Rejection::NoLock(format!(
-            "the file system of {:?} does not support locks ({error}); --lock none sweeps it without \
+            "the file system of {:?} does not support locks ({}); --lock none sweeps it without \
              locks",
-            expired.directory().path
+            expired.directory().path,
+            units::error(&error)
         ))),
         Err(error) => Err(failure(expired, Action::Lock, error)),
+    }
+}
+
+/// Takes the exclusive lock without waiting. On NFS that needs a handle that is open for writing, so such a
+/// one is opened there, as `flock(1)` does. The error comes with the handle as it was: `EBADF` if it cannot
+/// be opened for writing.
+fn lock_exclusively(object: File) -> Result<File, (File, io::Error)> {
+    // By its full name, because `File` has a method of the same name.
+    match FileExt::try_lock_exclusive(&object) {
+        Ok(()) => Ok(object),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::BADF) => {
+            let Ok(writable) = open::for_writing(&object).map(File::from) else {
+                return Err((object, error));
+            };
+            match FileExt::try_lock_exclusive(&writable) {
+                Ok(()) => Ok(writable),
+                Err(error) => Err((object, error)),
+            }
+        }
+        Err(error) => Err((object, error)),
     }
 }
 
@@ -126,8 +176,9 @@ fn is_unsupported(error: &io::Error) -> bool {
 
 /// Whether the opened file is the one that was judged.
 fn is_same(expired: &Expired, object: &File) -> Result<bool, Rejection> {
-    match stat::handle(object, expired.directory().mount) {
-        Ok(found) => Ok(found.id == expired.metadata().id),
+    match stat::id_and_mount(object) {
+        Ok((id, _)) => Ok(id == expired.metadata().id),
+        Err(error) if error::is_gone(&error) => Err(Rejection::Skipped(Skipped::Gone)),
         Err(error) => Err(failure(expired, Action::Stat, error)),
     }
 }
@@ -157,29 +208,28 @@ pub enum NotHeld {
 /// Why it is not held.
 pub fn wait_for(path: &Path, wait: Duration) -> Result<File, NotHeld> {
     let start = Instant::now();
-    // NONBLOCK, so that the open of a FIFO does not wait for a writer.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     loop {
-        let object = File::options()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)
-            .map_err(NotHeld::OpenFailed)?;
-        match FileExt::try_lock_exclusive(&object) {
+        let object = File::from(open::file_or_dir(path).map_err(NotHeld::OpenFailed)?);
+        match lock_exclusively(object) {
             // A sweeper may have removed the file meanwhile; then its name leads elsewhere.
-            Ok(()) if has_name(&object, path)? => {
+            Ok(object) if has_name(&object, path)? => {
                 fcntl_setfd(&object, FdFlags::empty())
                     .map_err(|error| NotHeld::LockFailed(error.into()))?;
                 return Ok(object);
             }
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Ok(_) => {}
+            Err((_, error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 if start.elapsed() >= wait {
                     return Err(NotHeld::Locked);
                 }
                 std::thread::sleep(RETRY_INTERVAL.min(wait));
             }
-            Err(error) => return Err(NotHeld::LockFailed(error)),
+            Err((_, error)) if Errno::from_io_error(&error) == Some(Errno::BADF) => {
+                return Err(NotHeld::LockFailed(io::Error::other(
+                    "a file on a server can only be locked by a user who may write to it",
+                )));
+            }
+            Err((_, error)) => return Err(NotHeld::LockFailed(error)),
         }
     }
 }
@@ -192,160 +242,4 @@ fn has_name(object: &File, path: &Path) -> Result<bool, NotHeld> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-    use std::os::unix::net::UnixListener;
-
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    use rustix::io::fcntl_getfd;
-
-    use super::super::testing::{TestZone, assert_becomes_free, try_lock};
-    use super::*;
-    use crate::rules::Moment;
-
-    fn zone() -> TestZone {
-        TestZone::new(LockKind::Flock)
-    }
-
-    fn locked(expired: Expired) -> Result<Claimed, Rejected> {
-        claim(expired, FileLocks::Flock, None)
-    }
-
-    #[track_caller]
-    fn assert_skipped(end: Result<Claimed, Rejected>, why: Skipped) {
-        match end.unwrap_err().why {
-            Rejection::Skipped(skipped) => assert_eq!(skipped, why),
-            other @ (Rejection::Failed(_) | Rejection::Unreached | Rejection::NoLock(_)) => {
-                panic!("{other:?}")
-            }
-        }
-    }
-
-    fn mkfifo(path: &Path) {
-        mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
-    }
-
-    #[test]
-    fn an_entry_that_another_process_has_locked_is_skipped() {
-        let zone = zone();
-        zone.file("file");
-        fs::create_dir(zone.path("dir")).unwrap();
-        for (name, cname) in [("file", c"file"), ("dir", c"dir")] {
-            let held = zone.hold(name);
-            assert_skipped(locked(zone.expired(cname)), Skipped::Locked);
-            drop(held);
-            assert_becomes_free(|| locked(zone.expired(cname)).is_ok());
-        }
-        let shared = File::open(zone.path("file")).unwrap();
-        FileExt::lock_shared(&shared).unwrap();
-        assert_skipped(locked(zone.expired(c"file")), Skipped::Locked);
-    }
-
-    #[test]
-    fn a_claim_holds_the_lock_until_it_is_dropped() {
-        let zone = zone();
-        let path = zone.file("file");
-        let claimed = locked(zone.expired(c"file")).unwrap();
-        assert_eq!(try_lock(&path).unwrap_err(), Errno::WOULDBLOCK);
-        drop(claimed);
-        assert_becomes_free(|| try_lock(&path).is_ok());
-    }
-
-    #[test]
-    fn without_locks_none_is_taken_and_none_is_in_the_way() {
-        let zone = zone();
-        let path = zone.file("file");
-        let claimed = claim(zone.expired(c"file"), FileLocks::Unlocked, None).unwrap();
-        let held = try_lock(&path).unwrap();
-        claim(zone.expired(c"file"), FileLocks::Unlocked, None).unwrap();
-        drop((claimed, held));
-        // What was judged is compared all the same.
-        let expired = zone.expired(c"file");
-        zone.file("new");
-        fs::rename(zone.path("new"), &path).unwrap();
-        assert_skipped(claim(expired, FileLocks::Unlocked, None), Skipped::Replaced);
-    }
-
-    #[test]
-    fn a_name_that_leads_elsewhere_now_is_replaced() {
-        type Make = fn(&Path);
-        let makers: [Make; 5] = [
-            |path| fs::write(path, "").unwrap(),
-            |path| symlink("target", path).unwrap(),
-            mkfifo,
-            |path| drop(UnixListener::bind(path).unwrap()),
-            |path| fs::create_dir(path).unwrap(),
-        ];
-        for make in makers {
-            let zone = zone();
-            zone.file("target");
-            zone.file("file");
-            fs::create_dir(zone.path("dir")).unwrap();
-            for (name, cname) in [("file", c"file"), ("dir", c"dir")] {
-                let expired = zone.expired(cname);
-                // It must exist, or its inode number could be used again.
-                fs::rename(zone.path(name), zone.path(&format!("old {name}"))).unwrap();
-                make(&zone.path(name));
-                assert_skipped(locked(expired), Skipped::Replaced);
-            }
-        }
-    }
-
-    #[test]
-    fn an_entry_that_another_process_removed_is_gone() {
-        let zone = zone();
-        let path = zone.file("file");
-        let expired = zone.expired(c"file");
-        fs::rename(path, zone.path("moved")).unwrap();
-        assert_skipped(locked(expired), Skipped::Gone);
-    }
-
-    #[test]
-    fn links_and_special_files_are_never_opened() {
-        let zone = zone();
-        zone.file("target");
-        symlink("target", zone.path("link")).unwrap();
-        mkfifo(&zone.path("fifo"));
-        for name in [c"link", c"fifo"] {
-            let claimed = locked(zone.expired(name)).unwrap();
-            let metadata = *claimed.expired().metadata();
-            let rechecked = claimed.recheck(metadata, Moment::from_unix(0, 0)).unwrap();
-            assert!(rechecked.object().is_none(), "{name:?}");
-        }
-        zone.file("file");
-        let claimed = locked(zone.expired(c"file")).unwrap();
-        let metadata = *claimed.expired().metadata();
-        assert!(claimed.recheck(metadata, Moment::from_unix(0, 0)).unwrap().object().is_some());
-    }
-
-    #[test]
-    fn a_lock_to_hold_is_inherited_by_commands_and_excludes_a_claim() {
-        let zone = zone();
-        let path = zone.file("file");
-        let missing = wait_for(&zone.path("missing"), Duration::ZERO);
-        assert!(matches!(missing, Err(NotHeld::OpenFailed(_))), "{missing:?}");
-        let held = wait_for(&path, Duration::ZERO).unwrap();
-        assert!(!fcntl_getfd(&held).unwrap().contains(FdFlags::CLOEXEC));
-        assert_skipped(locked(zone.expired(c"file")), Skipped::Locked);
-        let second = wait_for(&path, Duration::from_millis(1));
-        assert!(matches!(second, Err(NotHeld::Locked)), "{second:?}");
-    }
-
-    #[test]
-    fn a_lock_that_is_waited_for_is_of_the_file_that_has_the_name_now() {
-        let zone = zone();
-        let path = zone.file("file");
-        let held = zone.hold("file");
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| wait_for(&path, Duration::from_secs(60)).unwrap());
-            zone.file("new");
-            fs::rename(&path, zone.path("old")).unwrap();
-            fs::rename(zone.path("new"), &path).unwrap();
-            drop(held);
-            let locked = waiting.join().unwrap();
-            let ino = |metadata: fs::Metadata| metadata.ino();
-            assert_eq!(ino(locked.metadata().unwrap()), ino(fs::metadata(&path).unwrap()));
-        });
-    }
-}
+mod tests;

@@ -10,36 +10,49 @@
 //! other batch has the same one.
 //!
 //! A lease is valid for its TTL, less pottery's allowance for clock drift (1 % and 2 ms), less a reserve. It
-//! is measured with the monotonic clock from before the request was sent. An entry whose lease is not valid
-//! any more is not removed: the removal checks the lease immediately before the unlink.
+//! is measured from before the request was sent, with a clock that counts while the machine sleeps, as the
+//! server's does. An entry whose lease is not valid any more is not removed: the removal checks the lease
+//! immediately before the unlink.
 //!
 //! **Two windows remain.** A process that is suspended between that check and the unlink, for longer than
 //! the reserve, unlinks a file whose lock another process may hold by then. Redis locks have no fencing
 //! token and Linux has no conditional unlink, so this window is small but cannot be closed. And a server
 //! that is restarted forgets all locks, ours and those of the exporters. No entry is handed over on an
-//! answer that is older than a tenth of a second, but a restart within that time goes unnoticed.
-//! `tests/model.rs` shows both windows, and that there is no other.
+//! answer that arrived more than a tenth of a second ago, but a restart within that time, or while the answer
+//! was on its way, goes unnoticed. `tests/model.rs` shows both windows, and that there is no other.
 //!
 //! - `claims`: takes and releases the locks of batches.
 //! - `hold`: one lock for as long as a command runs.
 //! - `keys`: the names of the locks.
-//! - `server` and `connection`: the server, and the commands that are sent to it.
+//! - `odd`: the keys that are no proper locks.
+//! - `connection`, `scripts` and `error`: what is asked of the server, and what it answers.
+//! - `server`, `stream`, `resp` and `timing`: its address, the socket, the protocol, and the end of each wait.
 
 mod claims;
 mod connection;
+mod error;
 mod hold;
 mod keys;
+mod odd;
+mod resp;
+mod scripts;
 mod server;
+mod stream;
+mod timing;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use connection::{Connection, Release};
-pub use connection::{Holder, LockError};
+pub use connection::Holder;
+use connection::{Connection, Release, Unreleased};
+pub use error::LockError;
 pub use hold::Hold;
 pub use keys::Prefix;
+use odd::OddKeys;
+pub use scripts::Grant;
 pub use server::Server;
+pub use timing::Timing;
 
 use crate::rules::Moment;
 
@@ -58,36 +71,58 @@ pub struct ExporterLocks {
     ttl: Duration,
     /// This machine's clock when these locks were made, to compare with the server's.
     clock: Moment,
-    started: Instant,
+    /// The steady clock at that moment.
+    started: Duration,
+    timing: Timing,
     /// Connections that no worker uses.
     idle: Mutex<Vec<Connection>>,
     /// Why no lock can be taken any more, once that is known.
     error: Mutex<Option<LockError>>,
     notes: Mutex<Vec<String>>,
+    odd: Mutex<OddKeys>,
+    unreleased: Mutex<Unreleased>,
 }
 
 impl ExporterLocks {
     /// Locks on `server` for paths as CVAT sees them, each lasting for `ttl`. `clock` is the present.
-    pub fn new(server: Server, prefix: Prefix, ttl: Duration, clock: Moment) -> Self {
+    pub fn new(
+        server: Server,
+        prefix: Prefix,
+        ttl: Duration,
+        clock: Moment,
+        timing: Timing,
+    ) -> Self {
         Self {
             server,
             prefix,
             ttl,
             clock,
-            started: Instant::now(),
+            started: timing.now(),
+            timing,
             idle: Mutex::default(),
             error: Mutex::default(),
             notes: Mutex::default(),
+            odd: Mutex::default(),
+            unreleased: Mutex::default(),
         }
     }
 
-    /// Asks once, before a pass, whether the locks can be taken.
+    /// Asks once, before a pass, whether the locks can be taken. That they cannot, because the work was told
+    /// to end, is found out when they are.
     ///
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), LockError> {
+        match self.check() {
+            Err(LockError::Stopped) => Ok(()),
+            checked => checked,
+        }
+    }
+
+    fn check(&self) -> Result<(), LockError> {
         let (mut connection, theirs) = self.with_connection(Connection::time)?;
-        let elapsed = i64::try_from(self.started.elapsed().as_secs()).unwrap_or(0);
+        let elapsed = self.timing.now().saturating_sub(self.started);
+        let elapsed = i64::try_from(elapsed.as_secs()).unwrap_or(0);
         let ahead = self.clock.unix_secs() + elapsed - theirs;
         let error = LockError::Clock(ahead);
         if ahead.unsigned_abs() > CLOCK_REFUSED {
@@ -113,9 +148,14 @@ impl ExporterLocks {
     /// Compares the prefix with the locks that exist now. If none of them begins with it, it is wrong.
     fn compare_prefixes(&self, connection: &mut Connection) -> Result<(), LockError> {
         let live = match connection.live_locks() {
-            Err(error @ (LockError::Unreachable(_) | LockError::Silent)) => return Err(error),
             // A server that does not permit this may still permit the locks.
             Err(LockError::Denied(_) | LockError::Refused(_) | LockError::Clock(_)) => Vec::new(),
+            Err(
+                error @ (LockError::Unreachable(_)
+                | LockError::Silent
+                | LockError::Malformed(_)
+                | LockError::Stopped),
+            ) => return Err(error),
             Ok(live) => live,
         };
         if let Some(theirs) = self.prefix.contradicted_by(&live) {
@@ -130,11 +170,36 @@ impl ExporterLocks {
 
     /// What the user should know about these locks.
     pub fn notes(&self) -> Vec<String> {
-        let expired: usize = self.settle().iter_mut().map(Connection::take_expired).sum();
+        let unreleased: Vec<Unreleased> =
+            self.settle().iter_mut().map(Connection::take_unreleased).collect();
+        let mut all = self.unreleased();
+        for some in unreleased {
+            all.append(some);
+        }
+        let Unreleased { expired, refused } = std::mem::take(&mut *all);
+        drop(all);
         if expired > 0 {
             self.note(format!("{expired} locks expired before they were released"));
         }
+        if let Some((count, why)) = refused {
+            let locks =
+                if count == 1 { "a lock was" } else { &format!("up to {count} locks were") };
+            self.note(format!(
+                "{locks} not released ({why}): CVAT waits {} s at most, until that has expired",
+                self.ttl.as_secs()
+            ));
+        }
+        for note in self.odd.lock().unwrap_or_else(PoisonError::into_inner).notes() {
+            self.note(note);
+        }
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers a key that is no proper lock.
+    fn note_odd(&self, grant: Grant, key: &[u8]) {
+        if matches!(grant, Grant::Endless | Grant::NotALock) {
+            self.odd.lock().unwrap_or_else(PoisonError::into_inner).add(grant, key);
+        }
     }
 
     fn note(&self, note: String) {
@@ -171,42 +236,77 @@ impl ExporterLocks {
                 Err(error) => return Err(self.remember(error)),
             }
         }
-        let asked = Connection::connect(&self.server).and_then(|mut connection| {
+        let asked = self.connect().and_then(|mut connection| {
             let answer = ask(&mut connection)?;
             Ok((connection, answer))
         });
         asked.map_err(|error| self.remember(error))
     }
 
+    fn connect(&self) -> Result<Connection, LockError> {
+        Connection::connect(&self.server, &self.timing)
+    }
+
     /// Releases on a new connection what a closed one may not have released. If that is impossible, the
     /// locks expire by themselves.
     fn release_anew(&self, releases: Vec<Release>) {
-        let is_unavailable = matches!(
-            self.known_error(),
-            Some(LockError::Unreachable(_) | LockError::Silent | LockError::Denied(_))
-        );
-        if !is_unavailable
-            && let Ok(mut connection) = Connection::connect(&self.server)
-            && releases.into_iter().try_for_each(|release| connection.release(release)).is_ok()
-            && connection.read_releases().is_ok()
-        {
-            self.put_back(connection);
+        let count = Release::count(&releases);
+        if count == 0 {
+            return;
         }
+        let result = self.try_release(releases);
+        let mut unreleased = self.unreleased();
+        match result {
+            Ok(refused) => unreleased.append(refused),
+            Err(error) => unreleased.refuse(count, error.to_string()),
+        }
+    }
+
+    fn try_release(&self, releases: Vec<Release>) -> Result<Unreleased, LockError> {
+        match self.known_error() {
+            Some(
+                error @ (LockError::Unreachable(_) | LockError::Silent | LockError::Denied(_)),
+            ) => {
+                return Err(error);
+            }
+            _ if self.timing.is_stopped() => return Err(LockError::Stopped),
+            _ => {}
+        }
+        let mut connection = self.connect()?;
+        for release in releases {
+            // How many of them are still held is not known.
+            connection.release(Release { is_certain: false, ..release })?;
+        }
+        connection.read_releases()?;
+        let refused = connection.take_unreleased();
+        self.put_back(connection);
+        Ok(refused)
+    }
+
+    fn unreleased(&self) -> MutexGuard<'_, Unreleased> {
+        self.unreleased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the outstanding answers on idle connections.
     fn settle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        let mut is_available = self.known_error().is_none();
+        let mut failed = self.known_error();
         let idle = std::mem::take(&mut *self.idle());
         for mut connection in idle {
-            match is_available.then(|| connection.read_releases()) {
-                Some(Ok(())) => self.put_back(connection),
-                Some(Err(LockError::Unreachable(_))) => {
-                    self.release_anew(connection.into_pending());
-                }
+            let read = match &failed {
+                None => connection.read_releases(),
                 // The others would not answer either, after as long a wait each.
-                Some(Err(_)) => is_available = false,
-                None => {}
+                Some(error) => Err(error.clone()),
+            };
+            match read {
+                Ok(()) => self.put_back(connection),
+                Err(LockError::Unreachable(_)) => self.release_anew(connection.into_pending()),
+                Err(error) => {
+                    let mut unreleased = self.unreleased();
+                    unreleased.append(connection.take_unreleased());
+                    let count = Release::count(&connection.into_pending());
+                    unreleased.refuse(count, error.to_string());
+                    failed.get_or_insert(error);
+                }
             }
         }
         self.idle()
@@ -218,6 +318,9 @@ impl ExporterLocks {
     }
 
     fn remember(&self, error: LockError) -> LockError {
+        if error == LockError::Stopped {
+            return error;
+        }
         let mut known = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         known.get_or_insert(error).clone()
     }

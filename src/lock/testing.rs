@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 use crate::fs::stat::{self, Freshness};
-use crate::protocol::{Directory, Entry, Expired};
+use crate::protocol::{Directory, Entry, Expired, Storage};
 use crate::rules::verdict::evaluate;
 use crate::rules::{
     EntryKind, Exclude, Expiry, LastUse, Location, LockKind, Moment, Names, Zone, ZoneName,
@@ -46,6 +46,7 @@ impl TestZone {
             handle,
             mount,
             listed: None,
+            storage: Storage::default(),
         });
         Self { root, directory }
     }

@@ -41,4 +41,17 @@ mod tests {
         assert!(wall.unix_secs() > 1_700_000_000, "{wall:?}");
         assert!(steady() >= steady_before && !steady_before.is_zero());
     }
+
+    #[test]
+    fn the_steady_clock_counts_the_sleep_of_the_machine_as_its_uptime_does() {
+        // The kernel's own reading of the same clock, in hundredths of a second (proc(5)).
+        let uptime = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            let secs: f64 = text.split(' ').next().unwrap().parse().unwrap();
+            Duration::from_secs_f64(secs)
+        };
+        let (before, now, after) = (uptime(), steady(), uptime());
+        let rounding = Duration::from_millis(10);
+        assert!(before <= now && now <= after + rounding, "{before:?} {now:?} {after:?}");
+    }
 }

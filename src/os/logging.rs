@@ -2,10 +2,12 @@
 //!
 //! It must not be used to print results, which go to stdout.
 
-use std::io;
+use std::{fmt, io};
 
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::prelude::*;
 
 /// The target of the lines that a service writes about itself.
@@ -25,14 +27,27 @@ pub enum Detail {
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineFormat {
-    /// Text without a time.
+    /// Text.
     Text,
     /// A JSON object with a time.
     Json,
 }
 
-/// Sends log lines to stderr from now on. Only the first call in a process has an effect.
-pub fn to_stderr(detail: Detail, format: LineFormat) {
+/// Reads the clock, as people write the time.
+pub type Clock = Box<dyn Fn() -> String + Send + Sync>;
+
+/// Writes the time of a line.
+struct Stamp(Clock);
+
+impl FormatTime for Stamp {
+    fn format_time(&self, to: &mut Writer<'_>) -> fmt::Result {
+        to.write_str(&(self.0)())
+    }
+}
+
+/// Sends log lines to stderr from now on. With a `clock`, every line begins with the time; without one, only
+/// JSON has a time. Only the first call in a process has an effect.
+pub fn to_stderr(detail: Detail, format: LineFormat, clock: Option<Clock>) {
     // No colors, so that lines read the same in a file. A closed stderr is no reason to fail.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
@@ -40,9 +55,14 @@ pub fn to_stderr(detail: Detail, format: LineFormat) {
         .with_ansi(false)
         .log_internal_errors(false);
     let log = tracing_subscriber::registry().with(levels(detail));
-    let _ = match format {
-        LineFormat::Text => log.with(lines.without_time()).try_init(),
-        LineFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
+    let stamp = clock.map(Stamp);
+    let _ = match (format, stamp) {
+        (LineFormat::Text, None) => log.with(lines.without_time()).try_init(),
+        (LineFormat::Text, Some(stamp)) => log.with(lines.with_timer(stamp)).try_init(),
+        (LineFormat::Json, None) => log.with(lines.json().flatten_event(true)).try_init(),
+        (LineFormat::Json, Some(stamp)) => {
+            log.with(lines.with_timer(stamp).json().flatten_event(true)).try_init()
+        }
     };
 }
 

@@ -6,10 +6,11 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::rules::{Action, ZoneName};
+use crate::units;
 
 /// An operation that failed: what was being done, to which path, and what the system said.
 #[derive(Debug, thiserror::Error)]
-#[error("{action} {path:?}: {error}{}", hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+#[error("{action} {path:?}: {}{}", units::error(error), hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
 pub struct Failure {
     /// The zone.
     pub zone: ZoneName,

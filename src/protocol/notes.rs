@@ -16,10 +16,19 @@ impl Notes {
     pub const MOVES_ATIME: &str = "some directories belong to another user and the process has no \
                                    CAP_FOWNER: reading them may have moved their atimes";
 
+    /// The note on directories whose server ignores that a reader asks for their atime to stay.
+    pub const SERVER_MOVES_ATIME: &str = "the file system is on a server, which may move the atimes of \
+                                          directories that are read, also in a dry run: only \
+                                          --tmp-age entry looks at those";
+
     /// The note on files whose use the system does not tell.
     pub const IN_USE_UNKNOWN: &str = "the system does not tell whether some of the files are open (files of \
                                       another user without CAP_LEASE, or a network file system): age and \
                                       locks decided";
+
+    /// The note on times that do not count.
+    pub const WRONG_TIMES: &str = "some times lie more than 24 h in the future and do not count: other times \
+                                   of these entries decided";
 
     /// Adds a note, unless the zone has it already.
     pub fn add(&self, zone: &ZoneName, note: impl Into<Cow<'static, str>>) {

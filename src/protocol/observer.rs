@@ -9,8 +9,11 @@ use crate::rules::ZoneName;
 pub trait Observer: Sync {
     /// A zone is about to be swept.
     fn on_zone(&self, zone: &ZoneName);
-    /// An entry has its outcome.
+    /// An entry has its outcome. Others may still be locked by the same worker, so nothing may be waited for
+    /// here: no terminal, no pipe.
     fn on_outcome(&self, outcome: &Outcome<'_>);
-    /// A worker is done with `names` names from `root`, with these counts.
+    /// The worker holds no lock now: what it told may be printed.
+    fn on_unlocked(&self) {}
+    /// A worker is done with `names` names from `root`, with these counts. It holds no lock.
     fn on_progress(&self, root: &Directory, names: u64, counts: &Tally);
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Failure, Outcome, OutcomeKind, Skipped};
 use crate::rules::{Action, Bytes, KeptReason, Moment, Shard, ZoneName};
+use crate::units;
 
 /// How many failures are listed; all are counted.
 pub const LISTED_FAILURES: usize = 100;
@@ -48,8 +49,8 @@ impl ListedFailure {
     /// The listed parts of a failure.
     pub fn new(failure: &Failure) -> Self {
         let message = match &failure.hint {
-            Some(hint) => format!("{}; {hint}", failure.error),
-            None => failure.error.to_string(),
+            Some(hint) => format!("{}; {hint}", units::error(&failure.error)),
+            None => units::error(&failure.error),
         };
         let errno = failure.error.raw_os_error();
         Self { path: failure.path.clone(), action: failure.action, errno, message }

@@ -26,7 +26,16 @@ fn directory() -> Arc<Directory> {
     });
     let handle = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
     let (path, dir, id) = ("/data/z".into(), "z".into(), FileId { dev: 1, ino: 1 });
-    Arc::new(Directory { zone, path, dir, handle, id, mount: 1, listed: None })
+    Arc::new(Directory {
+        zone,
+        path,
+        dir,
+        handle,
+        id,
+        mount: 1,
+        listed: None,
+        storage: Storage::default(),
+    })
 }
 
 fn metadata(age: i64) -> Metadata {

@@ -12,7 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Failure, MemberLeases};
+use super::storage::Change;
+use super::{Failure, MemberLeases, Storage};
 use crate::rules::{self, Bytes, FileId, FileKind, KeptReason, Metadata, Moment, Zone};
 
 /// An open directory that holds entries of a zone.
@@ -33,9 +34,16 @@ pub struct Directory {
     /// The directory in which its entries are put out of reach: the one that is listed, if that is not
     /// this one.
     pub listed: Option<Arc<Directory>>,
+    /// The file system that it is on.
+    pub storage: Storage,
 }
 
 impl Directory {
+    /// Says that a name is being taken from it, or given to it, as long as the result exists.
+    pub fn change(&self) -> (Change<'_>, Option<Change<'_>>) {
+        (self.storage.change(), self.listed.as_ref().map(|listed| listed.storage.change()))
+    }
+
     /// The path of the entry `name`, as people see it.
     pub fn path_of(&self, name: &CStr) -> PathBuf {
         self.path.join(OsStr::from_bytes(name.to_bytes()))
@@ -151,7 +159,7 @@ impl Rechecked {
         if let Some(skipped) = content.skipped {
             return Err(Rejected { newest, ..self.claimed.reject(Rejection::Skipped(skipped)) });
         }
-        let Content { freed, changed, members, .. } = content;
+        let Content { freed, changed, members, is_leased, .. } = content;
         let Claimed { expired, guard } = self.claimed;
         // Its own metadata was judged when it was read again. Only its content is new.
         let expired = if newest.is_some() {
@@ -160,7 +168,7 @@ impl Rechecked {
         } else {
             expired
         };
-        Ok(Verified { expired, guard, freed, changed, members })
+        Ok(Verified { expired, guard, freed, changed, members, is_leased })
     }
 
     /// Releases the lock; the entry stays.
@@ -182,6 +190,8 @@ pub struct Content {
     pub changed: Option<Moment>,
     /// The leases that are held on files in a directory.
     pub members: MemberLeases,
+    /// A lease is held on the file itself, through the handle of its lock.
+    pub is_leased: bool,
 }
 
 /// What a removal gives back to the file system.
@@ -216,6 +226,13 @@ impl Freed {
         }
     }
 
+    /// Takes back one file that was added and still exists, under whatever name.
+    pub fn take_back(&mut self, metadata: &Metadata) {
+        if metadata.links <= 1 {
+            self.bytes = Bytes(self.bytes.0.saturating_sub(metadata.allocated.0));
+        }
+    }
+
     /// Adds what another removal gives back.
     pub fn append(&mut self, other: Self) {
         self.bytes += other.bytes;
@@ -231,6 +248,7 @@ pub struct Verified {
     freed: Freed,
     changed: Option<Moment>,
     members: MemberLeases,
+    is_leased: bool,
 }
 
 impl Verified {
@@ -252,6 +270,11 @@ impl Verified {
     /// The newest ctime that the second look saw in a directory.
     pub const fn changed(&self) -> Option<Moment> {
         self.changed
+    }
+
+    /// Whether a lease is held on the file itself: another process that opens it breaks the lease.
+    pub const fn is_leased(&self) -> bool {
+        self.is_leased
     }
 
     /// What its removal frees, by the second look.

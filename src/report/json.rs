@@ -11,13 +11,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
-use super::errno;
 use crate::protocol::{
     ExitCode, LISTED_FAILURES, ListedFailure, Outcome, OutcomeKind, RunInfo, RunMode, Skipped,
     StopReason, Summary, Tally, ZoneSummary,
 };
 use crate::rules::{Age, KeptReason, Ttl};
-use crate::units;
+use crate::units::{self, errno};
 
 /// The report.
 #[derive(Serialize)]
@@ -111,14 +110,15 @@ struct Line<'a> {
 
 /// A path, and its bytes if text cannot hold them.
 #[derive(Serialize)]
-pub(super) struct Pathname<'a> {
+pub struct Pathname<'a> {
     path: Lossy<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
 }
 
 impl<'a> Pathname<'a> {
-    pub(super) fn new(path: &'a Path) -> Self {
+    /// As `path`, and `path_hex` where that is needed.
+    pub fn new(path: &'a Path) -> Self {
         let bytes = path.as_os_str().as_bytes();
         let path_hex = path.to_str().is_none().then(|| {
             bytes.iter().fold(String::with_capacity(bytes.len() * 2), |hex, byte| {
@@ -130,7 +130,7 @@ impl<'a> Pathname<'a> {
 }
 
 /// A path as text.
-struct Lossy<'a>(&'a Path);
+pub struct Lossy<'a>(pub &'a Path);
 
 impl Serialize for Lossy<'_> {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

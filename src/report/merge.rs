@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Format, errno, json, text};
+use super::{Format, json, text};
 use crate::protocol::{
     ExitCode, ListedFailure, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
 };
 use crate::rules::{Action, Bytes, KeptReason, Moment, Shard, ZoneName};
-use crate::units;
+use crate::units::{self, errno};
 
 /// How many missing shards are listed.
 const LISTED_SHARDS: usize = 10;

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::protocol::{Directory, ListedFailure, RunInfo, RunMode, Summary, Tally, ZoneSummary};
+use crate::protocol::{
+    Directory, ListedFailure, RunInfo, RunMode, Storage, Summary, Tally, ZoneSummary,
+};
 use crate::rules::{
     Action, Bytes, EntryKind, FileId, LastUse, Location, LockKind, Moment, Names, Zone, ZoneName,
 };
@@ -75,5 +77,6 @@ pub(super) fn directory() -> Directory {
         id: FileId { dev: 1, ino: 2 },
         mount: 3,
         listed: None,
+        storage: Storage::default(),
     }
 }

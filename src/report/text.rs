@@ -6,12 +6,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::errno;
 use crate::protocol::{
     ListedFailure, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
 };
 use crate::rules::{Bytes, KeptReason};
-use crate::units::{grouped, shown};
+use crate::units::{self, errno, grouped, shown};
 
 /// The longest name that is printed whole, in characters.
 const LONGEST_NAME: usize = 60;
@@ -168,15 +167,14 @@ fn groups(failures: &[ListedFailure]) -> Vec<Group<'_>> {
     groups
 }
 
-/// The message with the name of the error instead of its number.
+/// The message with the name of the error.
 fn message(failure: &ListedFailure) -> String {
     let Some(number) = failure.errno else { return failure.message.clone() };
     let name = format!("[{}]", errno::name(number));
-    let plain = format!("(os error {number})");
-    if failure.message.contains(&plain) {
-        failure.message.replacen(&plain, &name, 1)
-    } else {
-        format!("{} {name}", failure.message)
+    let message = units::without_numbers(&failure.message);
+    match message.split_once("; ") {
+        Some((what, hint)) => format!("{what} {name}; {hint}"),
+        None => format!("{message} {name}"),
     }
 }
 

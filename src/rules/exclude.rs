@@ -5,6 +5,8 @@
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
@@ -17,6 +19,21 @@ pub struct Exclude {
     names: GlobSet,
     /// Matched against the path below the data root.
     paths: GlobSet,
+    /// Which of `globs` each member of the two sets is made of.
+    of_names: Vec<usize>,
+    of_paths: Vec<usize>,
+    /// As they were given.
+    globs: Vec<String>,
+    /// Which of them have matched an entry, if that is to be known.
+    watch: Option<Arc<Watch>>,
+}
+
+/// Which globs have matched.
+#[derive(Debug)]
+struct Watch {
+    has_matched: Vec<AtomicBool>,
+    /// How many have not.
+    left: AtomicUsize,
 }
 
 impl Exclude {
@@ -27,7 +44,8 @@ impl Exclude {
     /// The first glob that is malformed or can match no entry, with the reason.
     pub fn new(globs: &[String], locations: &[&Location]) -> Result<Self, String> {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
-        for text in globs {
+        let (mut of_names, mut of_paths) = (Vec::new(), Vec::new());
+        for (index, text) in globs.iter().enumerate() {
             let plain = text.trim_start_matches("./").trim_end_matches('/');
             check_reach(plain, locations).map_err(|why| format!("{text:?}: {why}"))?;
             // `tmp/keep/**` is meant for `tmp/keep`, which is judged as a whole.
@@ -35,14 +53,58 @@ impl Exclude {
                 let glob = GlobBuilder::new(text).literal_separator(true).build();
                 let glob = glob.map_err(|error| error.to_string())?;
                 if text.contains('/') {
-                    paths.add(glob)
+                    paths.add(glob);
+                    of_paths.push(index);
                 } else {
-                    names.add(glob)
-                };
+                    names.add(glob);
+                    of_names.push(index);
+                }
             }
         }
         let build = |globs: &GlobSetBuilder| globs.build().map_err(|error| error.to_string());
-        Ok(Self { names: build(&names)?, paths: build(&paths)? })
+        let (names, paths) = (build(&names)?, build(&paths)?);
+        Ok(Self { names, paths, of_names, of_paths, globs: globs.to_vec(), watch: None })
+    }
+
+    /// The same globs. Which of them match an entry from now on can be asked with [`Self::unmatched`].
+    #[must_use]
+    pub fn watched(&self) -> Self {
+        let has_matched = self.globs.iter().map(|_| AtomicBool::new(false)).collect();
+        let left = AtomicUsize::new(self.globs.len());
+        Self { watch: Some(Arc::new(Watch { has_matched, left })), ..self.clone() }
+    }
+
+    /// The globs that have matched no entry since [`Self::watched`].
+    pub fn unmatched(&self) -> impl Iterator<Item = &str> {
+        let watch = self.watch.as_deref();
+        let has_not = move |index: usize| {
+            watch.is_some_and(|watch| !watch.has_matched[index].load(Ordering::Relaxed))
+        };
+        let globs = self.globs.iter().enumerate();
+        globs.filter(move |(index, _)| has_not(*index)).map(|(_, glob)| glob.as_str())
+    }
+
+    /// Remembers which globs match the entry called `name` in `dir`, expired or not.
+    pub(super) fn observe(&self, dir: &Path, name: &CStr) {
+        let Some(watch) = &self.watch else { return };
+        if watch.left.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let name = OsStr::from_bytes(name.to_bytes());
+        let mark = |set: &GlobSet, of: &[usize], text: &Path| {
+            if set.is_empty() || !set.is_match(text) {
+                return;
+            }
+            for index in set.matches(text).into_iter().map(|member| of[member]) {
+                if !watch.has_matched[index].swap(true, Ordering::Relaxed) {
+                    watch.left.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        };
+        mark(&self.names, &self.of_names, Path::new(name));
+        if !self.paths.is_empty() {
+            mark(&self.paths, &self.of_paths, &dir.join(name));
+        }
     }
 
     /// Whether the entry called `name` in `dir` is to be kept.
@@ -163,6 +225,20 @@ mod tests {
         ] {
             assert_eq!(exclude.covers(Path::new(dir), name), covered, "{dir}/{name:?}");
         }
+    }
+
+    #[test]
+    fn globs_that_matched_nothing_are_known() {
+        let globs = ["*.zip", "tmp", "tmp/keep/**", "tasks/*/tmp/x"];
+        let watched = exclude(&globs).unwrap().watched();
+        assert!(watched.unmatched().eq(globs));
+        watched.observe(Path::new("tmp"), c"keep");
+        watched.observe(Path::new("cache/export"), c"a.zip");
+        watched.observe(Path::new("cache/export"), c"b.zip");
+        watched.observe(Path::new("jobs/7/tmp"), c"x");
+        assert!(watched.unmatched().eq(["tmp", "tasks/*/tmp/x"]));
+        assert!(watched.watched().unmatched().eq(globs), "each pass begins anew");
+        assert_eq!(exclude(&globs).unwrap().unmatched().count(), 0, "it is not asked");
     }
 
     #[test]

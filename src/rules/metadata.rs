@@ -20,6 +20,29 @@ pub enum FileKind {
     Special,
 }
 
+/// Who keeps the files of a file system. It decides what this kernel knows about them by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum FileSystem {
+    /// This kernel: what it says is true at that moment, for every process.
+    #[default]
+    Local,
+    /// An NFS server.
+    Nfs,
+    /// An SMB server.
+    Smb,
+    /// A process of this machine, which may ask a server in turn.
+    Fuse,
+    /// Another kind of server.
+    Other,
+}
+
+impl FileSystem {
+    /// Whether others than this kernel can change files, so that it may be wrong about them.
+    pub const fn is_served(self) -> bool {
+        !matches!(self, Self::Local)
+    }
+}
+
 /// The identity of a file, independent of its name: device and inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {

@@ -32,11 +32,27 @@ pub fn is_quarantine(name: &[u8]) -> bool {
         .is_some_and(|id| id.len() == 16 && id.iter().all(u8::is_ascii_hexdigit))
 }
 
+/// What the kernel (NFS) and libfuse rename a file to that is removed while a process has it open: the
+/// beginning, and the number of hexadecimal digits that follow. The file goes when the last process closes it.
+const REMOVED_IN_USE: [(&[u8], usize); 2] = [(b".nfs", 24), (b".fuse_hidden", 16)];
+
+/// Whether a name is that of a file that was removed while a process, perhaps on another machine, had it open.
+pub fn is_removed_in_use(name: &[u8]) -> bool {
+    REMOVED_IN_USE.iter().any(|(beginning, digits)| {
+        name.strip_prefix(*beginning)
+            .is_some_and(|id| id.len() == *digits && id.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
 impl Names {
     /// The class of `name`, or `None` when the zone does not recognize it.
     pub fn class_of(&self, name: &[u8]) -> Option<Class> {
         if is_quarantine(name) {
             return None;
+        }
+        // In every zone, so that it is reported as what it is. It is skipped when it has expired.
+        if is_removed_in_use(name) {
+            return Some(Class(0));
         }
         match self {
             Self::Any => (!RESERVED.contains(&name)).then_some(Class(0)),
@@ -122,6 +138,24 @@ mod tests {
         assert!(Patterns::new(&["tmp.*", ".*zip", "[a-z]+"]).is_ok());
         let error = Patterns::new(&["(zip"]).unwrap_err();
         assert!(error.contains("(zip") && error.contains("unclosed group"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_was_removed_while_it_was_open_is_recognized_in_every_zone() {
+        let zones = [Names::Parsed(|_| None), Names::Patterns(Patterns::new(&["a"]).unwrap())];
+        for (name, is) in [
+            (&b".nfs0000000000a1b2c300000001"[..], true),
+            (b".fuse_hidden0000000200000001", true),
+            (b".nfs0001", false),
+            (b".nfs0000000000a1b2c30000000g", false),
+            (b"x.nfs0000000000a1b2c300000001", false),
+            (b".nfs", false),
+        ] {
+            assert_eq!(is_removed_in_use(name), is, "{name:?}");
+            for names in &zones {
+                assert_eq!(names.class_of(name).is_some(), is, "{name:?}");
+            }
+        }
     }
 
     #[test]

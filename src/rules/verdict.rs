@@ -64,14 +64,17 @@ impl Rule {
         }
     }
 
-    /// Whether a member of a tree protects the whole tree. A use after `now` does so under every rule,
-    /// even one that asks for no age or looks at the top entry alone.
+    /// Whether a member of a tree protects the whole tree. A use after `now` does so even under a rule that
+    /// looks at the top entry alone. Under one that asks for no age, no time matters.
     pub fn is_protected_by(&self, member: &Metadata, now: Moment) -> bool {
+        if self.expiry == Expiry::AtOnce {
+            return false;
+        }
         let last_use = match self.last_use {
             LastUse::Entry => LastUse::Tree,
             other @ (LastUse::Mtime | LastUse::Atime | LastUse::Tree) => other,
         };
-        let used = last_use.read(member);
+        let used = last_use.read(member, now);
         used > now || (self.last_use != LastUse::Entry && !self.is_expired(used, now))
     }
 }
@@ -171,7 +174,7 @@ impl<D> Expired<D> {
         metadata: Metadata,
         now: Moment,
     ) -> Result<Self, (Self, KeptReason)> {
-        let used = self.rule.last_use.read(&metadata);
+        let used = self.rule.last_use.read(&metadata, now);
         if metadata.is_mount_point {
             Err((self, KeptReason::MountPoint))
         } else if metadata.kind != self.metadata.kind {
@@ -194,9 +197,10 @@ pub fn evaluate<D: Clone>(
     now: Moment,
 ) -> Result<Expired<D>, Kept> {
     let Entry { zone, directory, dir, name, ref metadata } = *entry;
+    exclude.observe(dir, name);
     let without_rule = |why| Kept { why, age: None, rule: None };
     let rule = Rule::of(zone, name, metadata).map_err(without_rule)?;
-    let used = rule.last_use.read(metadata);
+    let used = rule.last_use.read(metadata, now);
     let age = used.age_at(now);
     let kept = |why| Kept { why, age: Some(age), rule: Some(rule) };
     if !rule.is_expired(used, now) {
@@ -323,12 +327,12 @@ mod tests {
     }
 
     #[test]
-    fn a_use_after_now_protects_a_tree_under_every_rule() {
+    fn a_use_after_now_protects_a_tree_unless_no_age_is_asked_for() {
         let future = metadata(FileKind::File, -1);
         for last_use in [LastUse::Mtime, LastUse::Atime, LastUse::Tree, LastUse::Entry] {
-            for expiry in [Expiry::AtOnce, TEN] {
+            for (expiry, protects) in [(Expiry::AtOnce, false), (TEN, true)] {
                 let rule = Rule { last_use, expiry };
-                assert!(rule.is_protected_by(&future, NOW), "{rule:?}");
+                assert_eq!(rule.is_protected_by(&future, NOW), protects, "{rule:?}");
                 assert!(!rule.is_protected_by(&metadata(FileKind::File, 11), NOW), "{rule:?}");
             }
         }

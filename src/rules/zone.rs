@@ -66,6 +66,10 @@ pub enum EntryKind {
     Any,
 }
 
+/// How far ahead of the present a time may lie and still count. Clocks differ, but not by more than this: such
+/// a time was set by hand, or by a machine with a wrong clock, and would protect an entry for years.
+pub const MOST_AHEAD: Ttl = Ttl::from_secs(86_400);
+
 /// Which time of an entry counts as its last use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastUse {
@@ -80,22 +84,55 @@ pub enum LastUse {
 }
 
 impl LastUse {
-    /// The last use as far as `metadata` says. For a directory that was not walked this is a lower bound:
-    /// what is in it can only be newer.
-    pub fn read(self, metadata: &Metadata) -> Moment {
+    /// The last use as far as `metadata` says at `now`. For a directory that was not walked this is a lower
+    /// bound: what is in it can only be newer.
+    ///
+    /// A time that lies too far in the future ([`MOST_AHEAD`]) does not count. If no other of the times that
+    /// it looks at does, the newest of all that the entry has decides. The ctime cannot be set by hand: if it
+    /// lies ahead too, the clocks differ, and every time counts.
+    pub fn read(self, metadata: &Metadata, now: Moment) -> Moment {
+        let Metadata { atime, mtime, ctime, .. } = *metadata;
+        let latest = latest_that_counts(metadata, now);
+        let newest = |times: &[Moment]| times.iter().copied().filter(|time| *time <= latest).max();
+        let own = newest(&self.times(metadata)).or_else(|| newest(&[atime, mtime, ctime]));
+        let own = own.unwrap_or(mtime);
+        match metadata.newest_inside {
+            Some(inside) if self != Self::Entry => own.max(inside),
+            _ => own,
+        }
+    }
+
+    /// Whether a time that it looks at lies so far in the future that it does not count.
+    pub fn ignores_a_time(self, metadata: &Metadata, now: Moment) -> bool {
+        let latest = latest_that_counts(metadata, now);
+        self.times(metadata).iter().any(|time| *time > latest)
+    }
+
+    /// The times that it looks at.
+    fn times(self, metadata: &Metadata) -> [Moment; 2] {
+        let Metadata { atime, mtime, .. } = *metadata;
         let is_dir = metadata.kind == FileKind::Dir;
-        let own = match self {
-            Self::Entry => return metadata.atime,
-            Self::Atime if !is_dir => metadata.atime,
-            Self::Tree if !is_dir => metadata.atime.max(metadata.mtime),
-            Self::Mtime | Self::Atime | Self::Tree => metadata.mtime,
-        };
-        metadata.newest_inside.map_or(own, |inside| own.max(inside))
+        match self {
+            Self::Entry => [atime; 2],
+            Self::Atime if !is_dir => [atime; 2],
+            Self::Tree if !is_dir => [atime, mtime],
+            Self::Mtime | Self::Atime | Self::Tree => [mtime; 2],
+        }
     }
 
     /// Whether an atime decides.
     pub const fn needs_atime(self) -> bool {
         matches!(self, Self::Atime | Self::Tree | Self::Entry)
+    }
+}
+
+/// The latest time that counts.
+fn latest_that_counts(metadata: &Metadata, now: Moment) -> Moment {
+    let latest = now.plus(MOST_AHEAD);
+    if metadata.ctime > latest {
+        metadata.ctime.max(metadata.atime).max(metadata.mtime)
+    } else {
+        latest
     }
 }
 
@@ -221,6 +258,15 @@ impl Location {
         let (name, dir) = steps[..pattern.len()].split_last()?;
         Some(EntryPath { dir: dir.iter().collect(), name: CString::new(name.as_bytes()).ok()? })
     }
+
+    /// Whether entries of this zone lie below the directory `path`, and are not `path` itself.
+    pub fn is_above(&self, path: &Path) -> bool {
+        let is_above = |pattern: Vec<Step<'_>>| {
+            path.iter().count() < pattern.len()
+                && path.iter().zip(&pattern).all(|(name, step)| step.matches(name))
+        };
+        self.patterns().into_iter().any(is_above)
+    }
 }
 
 impl Step<'_> {
@@ -278,6 +324,22 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_of_entries_is_above_them() {
+        let each = Location { roots: vec!["tasks".into()], shape: Shape::InEach("tmp") };
+        for (path, is_above) in [
+            ("tasks", true),
+            ("tasks/7", true),
+            ("tasks/7/tmp", true),
+            ("tasks/7/tmp/x", false),
+            ("tasks/7/other", false),
+            ("jobs", false),
+        ] {
+            assert_eq!(each.is_above(Path::new(path)), is_above, "{path}");
+        }
+        assert!(Location::flat("/mnt/scratch").is_above(Path::new("/mnt/scratch")));
+    }
+
+    #[test]
     fn each_way_to_read_the_last_use_takes_its_own_times() {
         let moment = |secs| Moment::from_unix(secs, 0);
         let mut metadata = Metadata {
@@ -293,7 +355,7 @@ mod tests {
         };
         let read = |metadata: &Metadata| {
             [LastUse::Mtime, LastUse::Atime, LastUse::Tree, LastUse::Entry]
-                .map(|which| which.read(metadata).unix_secs())
+                .map(|which| which.read(metadata, moment(60)).unix_secs())
         };
         assert_eq!(read(&metadata), [20, 30, 30, 30]);
         metadata.mtime = moment(35);
@@ -302,5 +364,21 @@ mod tests {
         assert_eq!(read(&metadata), [35, 35, 35, 30], "listing a directory moves its atime");
         metadata.newest_inside = Some(moment(50));
         assert_eq!(read(&metadata), [50, 50, 50, 30]);
+        // A time that is more than a day ahead does not count: another one of the entry does.
+        metadata.newest_inside = None;
+        metadata.kind = FileKind::File;
+        metadata.mtime = moment(60 + 86_400);
+        assert_eq!(read(&metadata), [86_460, 30, 86_460, 30]);
+        metadata.mtime = moment(60 + 86_401);
+        assert_eq!(read(&metadata), [40, 30, 30, 30], "ctime, atime, atime, atime");
+        metadata.atime = moment(i64::MAX);
+        assert_eq!(read(&metadata), [40, 40, 40, 40], "nothing is left but the ctime");
+        let ignores = |which: LastUse| which.ignores_a_time(&metadata, moment(60));
+        assert!(ignores(LastUse::Mtime) && ignores(LastUse::Entry));
+        // Only the system sets a ctime: if that is ahead too, the clocks differ, and all times count.
+        metadata.atime = moment(30);
+        metadata.ctime = moment(86_461);
+        assert_eq!(read(&metadata), [86_461, 30, 86_461, 30]);
+        assert!(!LastUse::Mtime.ignores_a_time(&metadata, moment(60)));
     }
 }

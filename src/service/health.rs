@@ -39,12 +39,20 @@ struct ZoneHealth {
     /// When the first pass is due.
     first: Moment,
     last: Option<LastPass>,
+    waiting: Option<Waiting>,
 }
 
 #[derive(Debug, Clone)]
 struct LastPass {
     end: Moment,
     problem: Option<String>,
+}
+
+/// A pass that is due and cannot start.
+#[derive(Debug, Clone)]
+struct Waiting {
+    since: Moment,
+    why: String,
 }
 
 impl Health {
@@ -69,9 +77,10 @@ impl Health {
             .map(|(zone, rule, start)| {
                 let known = old.iter().find(|known| known.zone == *zone);
                 let last = known.and_then(|known| known.last.clone());
+                let waiting = known.and_then(|known| known.waiting.clone());
                 let unchanged = known.filter(|known| known.rule == *rule);
                 let first = unchanged.map_or(start, |known| known.first);
-                ZoneHealth { zone: zone.clone(), rule: rule.clone(), first, last }
+                ZoneHealth { zone: zone.clone(), rule: rule.clone(), first, last, waiting }
             })
             .collect();
         state.grace = GRACE.saturating_add(scheduler.jitter());
@@ -84,7 +93,24 @@ impl Health {
         let mut state = self.state();
         state.is_busy = false;
         state.last_check = Instant::now();
+        for zone in &mut state.zones {
+            zone.waiting = None;
+        }
         waited
+    }
+
+    /// No zone can be swept at the moment `at`, and why.
+    pub fn on_wait_for_all(&self, at: Moment, why: &str) {
+        for zone in &mut self.state().zones {
+            zone.wait(at, why);
+        }
+    }
+
+    /// A zone is due and cannot be swept at the moment `at`, and why.
+    pub fn on_wait(&self, at: Moment, zone: &ZoneName, why: &str) {
+        for known in self.state().zones.iter_mut().filter(|known| known.zone == *zone) {
+            known.wait(at, why);
+        }
     }
 
     /// The scheduler is being checked.
@@ -105,6 +131,7 @@ impl Health {
         for (zone, problem) in zones {
             if let Some(known) = state.zones.iter_mut().find(|known| known.zone == *zone) {
                 known.last = Some(LastPass { end, problem: problem.clone() });
+                known.waiting = None;
             }
         }
     }
@@ -139,11 +166,40 @@ impl Health {
 }
 
 impl ZoneHealth {
+    fn wait(&mut self, at: Moment, why: &str) {
+        let since = self.waiting.as_ref().map_or(at, |waiting| waiting.since);
+        self.waiting = Some(Waiting { since, why: why.to_owned() });
+    }
+
+    /// A zone may wait until it is due again.
     fn line(&self, now: Moment, grace: Duration, is_busy: bool) -> Result<String, String> {
+        let Some(Waiting { since, why }) = &self.waiting else {
+            return self.line_of_passes(now, grace, is_busy);
+        };
+        let waiting = format!("a pass has been due since {}: {why}", units::rfc3339(*since));
+        let (last, is_good) = match &self.last {
+            None => ("no pass yet".to_owned(), true),
+            Some(LastPass { end, problem }) => {
+                let how =
+                    problem.as_ref().map_or(" without problems".to_owned(), |it| format!(": {it}"));
+                (format!("last pass ended at {}{how}", units::rfc3339(*end)), problem.is_none())
+            }
+        };
+        let line = format!("{last}; {waiting}");
+        if is_good && now < self.rule.after(*since) { Ok(line) } else { Err(line) }
+    }
+
+    fn line_of_passes(
+        &self,
+        now: Moment,
+        grace: Duration,
+        is_busy: bool,
+    ) -> Result<String, String> {
         let is_late = |due: Moment| due.plus(Ttl::from_duration(grace)) < now;
         let shown = units::rfc3339;
         match &self.last {
-            None if is_late(self.first) && !is_busy => {
+            // The first pass may take a whole period. One that takes longer may never end.
+            None if is_late(if is_busy { self.rule.after(self.first) } else { self.first }) => {
                 Err(format!("no pass yet; the first was due at {}", shown(self.first)))
             }
             None => Ok(format!("no pass yet; the first is due at {}", shown(self.first))),
@@ -196,6 +252,8 @@ mod tests {
         assert!(report("01:11:00").unwrap_err().contains("the first was due at 2026-01-01T01:00"));
         health.on_pass_start();
         assert!(report("01:11:00").is_ok(), "it is being made");
+        assert!(report("02:10:00").is_ok(), "a whole period and the grace");
+        assert!(report("02:10:01").unwrap_err().contains("the first was due at 2026-01-01T01:00"));
         end("01:12:00", None);
         let text = report("01:13:00").unwrap();
         assert!(text.contains("last pass ended at 2026-01-01T01:12:00Z without problems"));
@@ -226,9 +284,39 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_another_service_counts_as_alive() {
+    fn a_zone_that_cannot_start_within_its_period_is_unhealthy_and_no_other_is() {
         let health = Health::new(&scheduler());
-        assert!(health.while_waiting(|| health.state().is_busy));
+        let export = ZoneName::new("export");
+        health.on_pass_end(at("01:01:00"), &[(ZoneName::new("tmp"), None)]);
+        health.on_wait(at("01:00:01"), &export, "process 7 has locked it");
+        health.on_wait(at("01:30:00"), &export, "process 8 has locked it");
+        let text = health.report(at("01:59:59")).unwrap();
+        let line = "export: no pass yet; a pass has been due since 2026-01-01T01:00:01Z: \
+                    process 8 has locked it\n";
+        assert!(text.starts_with(line), "{text}");
+        let text = health.report(at("02:00:00")).unwrap_err();
+        assert!(text.starts_with(line), "{text}");
+        assert!(text.contains("tmp: last pass ended at 2026-01-01T01:01:00Z without problems"));
+        // A wait does not hide a problem, and a good pass ends both.
+        health.on_pass_end(at("02:01:00"), &[(export.clone(), Some("1 entry failed".to_owned()))]);
+        health.on_wait(at("03:00:00"), &export, "process 9 has locked it");
+        let text = health.report(at("03:00:01")).unwrap_err();
+        assert!(text.contains("1 entry failed; a pass has been due since"), "{text}");
+        health.on_pass_end(at("03:01:00"), &[(export, None)]);
+        let text = health.report(at("03:02:00")).unwrap();
+        assert!(!text.contains("process"), "{text}");
+    }
+
+    #[test]
+    fn waiting_for_another_service_counts_as_alive_and_is_unhealthy_after_a_period() {
+        let health = Health::new(&scheduler());
+        health.while_waiting(|| {
+            assert!(health.state().is_busy && health.is_alive());
+            health.on_wait_for_all(at("00:30:00"), "process 7 serves it");
+            assert!(health.report(at("00:59:00")).unwrap().contains("process 7 serves it"));
+            assert!(health.report(at("01:00:00")).unwrap_err().contains("process 7 serves it"));
+        });
         assert!(!health.state().is_busy);
+        assert!(!health.report(at("00:59:00")).unwrap().contains("process"));
     }
 }

@@ -1,11 +1,56 @@
 //! A small HTTP server for pages that can only be read.
 //!
 //! It must not know what is on a page, and nothing can be changed through it: only GET and HEAD are
-//! answered. A page is made when it is asked for.
+//! answered. No client can slow a pass or another client: all connections share one thread, each is closed
+//! after one request, and what a request may cost is limited. When there are too many connections, the oldest
+//! is closed, so slow clients cannot keep others out.
 
+mod measure;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tiny_http::{Header, Method, Response, Server};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::units;
+use measure::Measurer;
+
+/// How many connections may be open at once.
+const CONNECTIONS: usize = 64;
+
+/// How long a request line and its headers may be, in bytes.
+const HEADER_BYTES: usize = 8 * 1024;
+
+/// How long clients and pages may take.
+const LIMITS: Limits =
+    Limits { request: Duration::from_secs(5), measurement: Duration::from_secs(1) };
+
+/// How long to wait before the next connection is accepted when the system has refused one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often to log that the system refuses connections.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long something may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// A request and its response.
+    request: Duration,
+    /// A measurement, before a page shows the one before it.
+    measurement: Duration,
+}
 
 /// A page.
 #[derive(Debug)]
@@ -25,67 +70,162 @@ impl Page {
     }
 }
 
-/// Serves pages at `address`, from a thread that lives as long as the process. `page` makes the page with
-/// a path, if there is one. Returns the address with the port that was chosen if the given one is 0.
+/// What a server shows.
+pub struct Site<M, P> {
+    /// Measures what pages show. It may hang with a file system: it has a thread of its own, and a page
+    /// waits for it for a second at most.
+    pub measure: M,
+    /// The paths of the pages that show what is measured.
+    pub measured: &'static [&'static str],
+    /// Makes the page with a path, if there is one. It must be quick.
+    pub page: P,
+}
+
+impl<M, P> fmt::Debug for Site<M, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").field("measured", &self.measured).finish_non_exhaustive()
+    }
+}
+
+/// Serves a site at `address`, from threads that live as long as the process. Returns the address with the
+/// port that was chosen if the given one is 0.
 ///
 /// # Errors
-/// The address cannot be listened on, or the system refused the thread, for people.
-pub fn listen(
+/// The address cannot be listened on, or the system refused a thread, for people.
+pub fn listen<M, P>(address: SocketAddr, site: Site<M, P>) -> Result<SocketAddr, String>
+where
+    M: Fn() + Send + 'static,
+    P: Fn(&str) -> Option<Page> + Send + Sync + 'static,
+{
+    listen_within(LIMITS, address, site)
+}
+
+fn listen_within<M, P>(
+    limits: Limits,
     address: SocketAddr,
-    page: impl Fn(&str) -> Option<Page> + Send + 'static,
-) -> Result<SocketAddr, String> {
-    let server =
-        Server::http(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    let bound = server.server_addr().to_ip().unwrap_or(address);
-    let serve = move || {
-        while let Ok(request) = server.recv() {
-            let path = request.url().split('?').next().unwrap_or_default();
-            let found = if matches!(request.method(), Method::Get | Method::Head) {
-                page(path).unwrap_or_else(|| Page::plain(404, "not found\n"))
-            } else {
-                Page::plain(405, "only GET and HEAD are allowed\n")
-            };
-            let mut response = Response::from_string(found.text).with_status_code(found.status);
-            if let Ok(content_type) = Header::from_bytes("Content-Type", found.content_type) {
-                response = response.with_header(content_type);
-            }
-            // The client may have closed the connection.
-            let _ = request.respond(response);
-        }
+    site: Site<M, P>,
+) -> Result<SocketAddr, String>
+where
+    M: Fn() + Send + 'static,
+    P: Fn(&str) -> Option<Page> + Send + Sync + 'static,
+{
+    let open = || -> io::Result<_> {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let bound = listener.local_addr()?;
+        let listener = {
+            let _entered = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
+        Ok((listener, bound, runtime))
     };
-    let thread = std::thread::Builder::new().spawn(serve);
-    thread.map_err(|error| format!("a thread that listens on {bound}: {error}"))?;
+    let (listener, bound, runtime) =
+        open().map_err(|error| format!("cannot listen on {address}: {}", units::error(&error)))?;
+    let pages = Pages {
+        measurer: Measurer::start(limits.measurement, site.measure)?,
+        measured: site.measured,
+        page: site.page,
+        limit: limits.request,
+    };
+    let serve = move || runtime.block_on(accept_all(&listener, &Arc::new(pages)));
+    let thread = std::thread::Builder::new().name("http".to_owned()).spawn(serve);
+    thread.map_err(|error| {
+        format!("cannot start a thread that listens on {bound}: {}", units::error(&error))
+    })?;
     Ok(bound)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, TcpStream};
+/// A site, and how to serve it.
+struct Pages<P> {
+    measurer: Measurer,
+    measured: &'static [&'static str],
+    page: P,
+    limit: Duration,
+}
 
-    #[test]
-    fn pages_can_be_read_and_nothing_else() {
-        let page = |path: &str| (path == "/page").then(|| Page::plain(200, "text"));
-        let address = listen((Ipv4Addr::LOCALHOST, 0).into(), page).unwrap();
-        let ask = |request: &str| {
-            let mut stream = TcpStream::connect(address).unwrap();
-            write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            answer
-        };
-        for (request, status, body) in [
-            ("GET /page", "200", "text"),
-            ("GET /page?query", "200", "text"),
-            ("HEAD /page", "200", ""),
-            ("GET /other", "404", "not found\n"),
-            ("POST /page", "405", "only GET and HEAD are allowed\n"),
-        ] {
-            let answer = ask(request);
-            assert_eq!(answer.split(' ').nth(1), Some(status), "{request}");
-            assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, body, "{request}");
+/// Accepts connections for ever, whatever the system says.
+async fn accept_all<P>(listener: &TcpListener, pages: &Arc<Pages<P>>) -> Infallible
+where
+    P: Fn(&str) -> Option<Page> + Send + Sync + 'static,
+{
+    let mut open = VecDeque::new();
+    let mut logged: Option<Instant> = None;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                keep_at_most(CONNECTIONS - 1, &mut open).await;
+                open.push_back(tokio::spawn(serve(stream, Arc::clone(pages))));
+            }
+            Err(error) => {
+                if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+                    logged = Some(Instant::now());
+                    let error = units::error(&error);
+                    tracing::warn!("the system refuses connections for pages: {error}");
+                }
+                // There may be too many open files: the oldest connection gives its file back.
+                let most = open.len().saturating_sub(1);
+                keep_at_most(most, &mut open).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
-        assert!(listen(address, page).unwrap_err().contains("cannot listen on"), "in use");
     }
 }
+
+/// Closes the oldest connections until no more than `most` are open.
+async fn keep_at_most(most: usize, open: &mut VecDeque<JoinHandle<()>>) {
+    open.retain(|connection| !connection.is_finished());
+    while open.len() > most {
+        let Some(oldest) = open.pop_front() else { return };
+        oldest.abort();
+        // It is closed when this returns.
+        let _ = oldest.await;
+    }
+}
+
+/// Answers the one request of a connection.
+async fn serve<P>(stream: TcpStream, pages: Arc<Pages<P>>)
+where
+    P: Fn(&str) -> Option<Page> + Send + Sync + 'static,
+{
+    let limit = pages.limit;
+    let answer = service_fn(move |request| {
+        let pages = Arc::clone(&pages);
+        async move { Ok::<_, Infallible>(response(&pages, &request).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).half_close(true).header_read_timeout(None).max_buf_size(HEADER_BYTES);
+    let connection = http.serve_connection(TokioIo::new(stream), answer);
+    // The client may have closed the connection, sent nonsense, or be too slow.
+    let _ = tokio::time::timeout(limit, connection).await;
+}
+
+async fn response<P>(pages: &Pages<P>, request: &Request<Incoming>) -> Response<String>
+where
+    P: Fn(&str) -> Option<Page>,
+{
+    let is_allowed = matches!(*request.method(), Method::GET | Method::HEAD);
+    let page = if !is_allowed {
+        Page::plain(405, "only GET and HEAD are allowed\n")
+    } else if !request.body().is_end_stream() {
+        Page::plain(413, "a request must not have a body\n")
+    } else {
+        let path = request.uri().path();
+        if pages.measured.contains(&path) {
+            pages.measurer.refresh().await;
+        }
+        (pages.page)(path).unwrap_or_else(|| Page::plain(404, "not found\n"))
+    };
+    let mut response = Response::new(page.text);
+    *response.status_mut() =
+        StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+    if !is_allowed {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,10 @@
-//! What monitoring reads: counters and times in Prometheus' text format, for a page or for a file.
+//! What monitoring reads: counters and times in Prometheus' text format, for a page or for a [`mod@file`].
 //!
 //! It must not count anything itself: the numbers are those of the report. A dry run counts nothing,
-//! because nothing was removed. A file continues the counters of the previous file, so that a rate can be
-//! computed from several runs.
+//! because nothing was removed.
 
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+pub mod file;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -135,9 +133,9 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 
-    /// Continues what an earlier run wrote: its counts are added, and zones that are not swept now keep
-    /// their values. Lines that this program does not write are ignored.
-    fn continue_from(&self, old: &str) {
+    /// Starts with what an earlier run wrote: its counts, and the times of each zone until a pass over that
+    /// zone is counted. Lines that this program does not write are ignored.
+    fn start_with(&self, old: &str) {
         let gauges = [&self.duration, &self.success, &self.end];
         let counters = [&self.seen, &self.removed, &self.failed, &self.freed];
         let by_reason = [&self.kept, &self.skipped];
@@ -166,25 +164,6 @@ impl Metrics {
                 counter.with_label_values(&[zone, reason]).inc_by(value);
             }
         }
-    }
-
-    /// Writes the text to a file for the textfile collector of `node_exporter`: atomically, and
-    /// readable by every user. The counters of an earlier file are continued.
-    ///
-    /// # Errors
-    /// The file cannot be written; the earlier one stays.
-    pub fn write(self, path: &Path) -> io::Result<()> {
-        if let Ok(old) = std::fs::read_to_string(path) {
-            self.continue_from(&old);
-        }
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let dir = dir.unwrap_or(Path::new("."));
-        // The collector reads names that end in .prom, and so does not read this one before it is renamed.
-        let mut file = tempfile::Builder::new().prefix(".sweeper-").tempfile_in(dir)?;
-        file.write_all(self.text().as_bytes())?;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
     }
 }
 
@@ -262,6 +241,10 @@ impl<O: Observer> Observer for Timed<'_, O> {
 
     fn on_outcome(&self, outcome: &Outcome<'_>) {
         self.observer.on_outcome(outcome);
+    }
+
+    fn on_unlocked(&self) {
+        self.observer.on_unlocked();
     }
 
     fn on_progress(&self, root: &Directory, names: u64, counts: &Tally) {

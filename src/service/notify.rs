@@ -9,6 +9,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use crate::units;
+
 /// A connection to systemd, or to nothing.
 #[derive(Debug, Default)]
 pub struct Notify(Option<UnixDatagram>);
@@ -62,9 +64,16 @@ impl Notify {
 
     /// Feeds the watchdog twice per `limit` while `is_alive`, from a thread that lives as long as the
     /// process.
-    pub fn feed_watchdog(self, limit: Duration, is_alive: impl Fn() -> bool + Send + 'static) {
+    ///
+    /// # Errors
+    /// The system refused the thread, for people. Without it, systemd would end the service.
+    pub fn feed_watchdog(
+        self,
+        limit: Duration,
+        is_alive: impl Fn() -> bool + Send + 'static,
+    ) -> Result<(), String> {
         if self.0.is_none() {
-            return;
+            return Ok(());
         }
         let feed = move || {
             loop {
@@ -74,9 +83,11 @@ impl Notify {
                 std::thread::sleep(limit / 2);
             }
         };
-        if let Err(error) = std::thread::Builder::new().spawn(feed) {
-            tracing::warn!("cannot feed the watchdog, so systemd may restart the service: {error}");
-        }
+        let thread = std::thread::Builder::new().name("watchdog".to_owned()).spawn(feed);
+        let failed = |error: io::Error| {
+            format!("cannot start a thread that feeds the watchdog: {}", units::error(&error))
+        };
+        thread.map(drop).map_err(failed)
     }
 }
 

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use crate::rules::Moment;
+use crate::units;
 
 /// The time zone that cron expressions are read in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,16 @@ impl LocalTime {
     /// The time zone of the machine (`/etc/localtime`), or UTC if it has none.
     pub fn system() -> Self {
         Self(TimeZone::try_system().unwrap_or(TimeZone::UTC))
+    }
+}
+
+impl LocalTime {
+    /// A moment in this time zone as RFC 3339, whole seconds, with the distance to UTC.
+    pub fn shown(&self, at: Moment) -> String {
+        let Some(zoned) = zoned(Moment::from_unix(at.unix_secs(), 0), self) else {
+            return units::rfc3339(at);
+        };
+        zoned.timestamp().display_with_offset(zoned.offset()).to_string()
     }
 }
 
@@ -136,7 +147,6 @@ fn moment(zoned: &Zoned) -> Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units;
 
     fn at(text: &str) -> Moment {
         units::moment(text).unwrap()
@@ -181,6 +191,18 @@ mod tests {
         let found =
             due("0 0 * * *", "America/Santiago", "2026-09-05T12:00:00Z", "2026-09-07T12:00:00Z");
         assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn a_moment_is_shown_in_the_local_time() {
+        for (zone, moment, shown) in [
+            ("Europe/Berlin", "2026-03-29T00:59:59Z", "2026-03-29T01:59:59+01:00"),
+            ("Europe/Berlin", "2026-03-29T01:00:00Z", "2026-03-29T03:00:00+02:00"),
+            ("Etc/UTC", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05+00:00"),
+            ("Asia/Kolkata", "2026-01-02T22:04:05Z", "2026-01-03T03:34:05+05:30"),
+        ] {
+            assert_eq!(LocalTime::named(zone).unwrap().shown(at(moment)), shown);
+        }
     }
 
     #[test]

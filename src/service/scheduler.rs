@@ -3,13 +3,17 @@
 //! It must not read a clock, wait or run anything. Each question comes with the readings of two clocks:
 //! the wall clock, which schedules are written in and which may jump, and a steady clock, which counts
 //! while the machine sleeps. If several moments were missed, during sleep or a long pass, one pass makes
-//! up for all of them. When the wall clock is set back, the last pass is not repeated, and the next one
+//! up for all of them. A zone that could not be swept because another sweeper has locked it is tried again
+//! soon, and the other zones keep their times. When the wall clock is set back, the last pass is not repeated, and the next one
 //! does not wait until the clock has caught up.
 
 use std::time::Duration;
 
 use super::schedule::Rule;
 use crate::rules::{Moment, Ttl, ZoneName, shard};
+
+/// How soon a zone that could not be swept is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What both clocks say.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +80,8 @@ struct Upcoming {
     start: Moment,
     /// When the last one started, by the steady clock.
     last_start: Option<Duration>,
+    /// If the last one could not start: when it is tried again, by the steady clock.
+    retry: Option<Duration>,
 }
 
 impl Scheduler {
@@ -84,7 +90,7 @@ impl Scheduler {
         let delay = Delay { jitter: schedule.jitter, seed };
         let upcoming = |(zone, rule): (ZoneName, Rule)| match first {
             First::AtStart => {
-                Upcoming { zone, rule, due: at.wall, start: at.wall, last_start: None }
+                Upcoming { zone, rule, due: at.wall, start: at.wall, last_start: None, retry: None }
             }
             First::WhenDue => Upcoming::after(zone, rule, at.wall, delay),
         };
@@ -101,16 +107,26 @@ impl Scheduler {
         }
         self.last_wall = at.wall;
         let mut due = Vec::new();
-        for upcoming in self.zones.iter_mut().filter(|upcoming| upcoming.start <= at.wall) {
-            upcoming.move_after(at.wall, self.delay);
+        for upcoming in self.zones.iter_mut().filter(|upcoming| upcoming.wait(at).is_zero()) {
+            if upcoming.start <= at.wall {
+                upcoming.move_after(at.wall, self.delay);
+            }
             upcoming.last_start = Some(at.steady);
+            upcoming.retry = None;
             due.push(upcoming.zone.clone());
         }
         if !due.is_empty() {
             return Next::Due(due);
         }
-        let next = self.zones.iter().map(|upcoming| upcoming.start).min();
-        Next::Wait(next.map_or(Duration::MAX, |next| span(at.wall, next)))
+        let wait = self.zones.iter().map(|upcoming| upcoming.wait(at)).min();
+        Next::Wait(wait.unwrap_or(Duration::MAX))
+    }
+
+    /// A zone that was due could not be swept: it is due again soon.
+    pub fn retry(&mut self, zone: &ZoneName, at: Reading) {
+        for upcoming in self.zones.iter_mut().filter(|upcoming| upcoming.zone == *zone) {
+            upcoming.retry = Some(at.steady.saturating_add(RETRY_INTERVAL));
+        }
     }
 
     /// Follows another schedule from now on. A zone whose rule is the same keeps the moment that it is
@@ -119,10 +135,12 @@ impl Scheduler {
         self.delay.jitter = schedule.jitter;
         let mut old = std::mem::take(&mut self.zones);
         for (zone, rule) in schedule.zones {
-            let known = old.iter().position(|known| known.zone == zone && known.rule == rule);
+            let known = old.iter().position(|known| known.zone == zone);
+            let known = known.map(|known| old.swap_remove(known));
+            let retry = known.as_ref().and_then(|known| known.retry);
             self.zones.push(match known {
-                Some(known) => old.swap_remove(known),
-                None => Upcoming::after(zone, rule, at.wall, self.delay),
+                Some(known) if known.rule == rule => known,
+                _ => Upcoming { retry, ..Upcoming::after(zone, rule, at.wall, self.delay) },
             });
         }
     }
@@ -156,7 +174,7 @@ impl Delay {
 impl Upcoming {
     /// The first pass over a zone after `at`.
     fn after(zone: ZoneName, rule: Rule, at: Moment, delay: Delay) -> Self {
-        let mut upcoming = Self { zone, rule, due: at, start: at, last_start: None };
+        let mut upcoming = Self { zone, rule, due: at, start: at, last_start: None, retry: None };
         upcoming.move_after(at, delay);
         upcoming
     }
@@ -165,6 +183,12 @@ impl Upcoming {
     fn move_after(&mut self, at: Moment, delay: Delay) {
         self.due = self.rule.after(at);
         self.start = delay.add_to(self.due, &self.rule);
+    }
+
+    /// How long until it starts.
+    fn wait(&self, at: Reading) -> Duration {
+        let wait = span(at.wall, self.start);
+        self.retry.map_or(wait, |retry| wait.min(retry.saturating_sub(at.steady)))
     }
 
     /// A pass whose moment has come stays due. Otherwise the next moment by the new time counts. If that

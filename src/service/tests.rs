@@ -23,7 +23,13 @@ fn reading(hours: u64) -> Reading {
 
 fn end(zones: &[ZoneName]) -> PassEnd {
     let zones = zones.iter().map(|zone| (zone.clone(), None)).collect();
-    PassEnd { code: ExitCode::Done, at: reading(0).wall, zones, is_stopped: false }
+    PassEnd {
+        code: ExitCode::Done,
+        at: reading(0).wall,
+        zones,
+        postponed: Vec::new(),
+        is_stopped: false,
+    }
 }
 
 /// A service over two zones whose clock moves on by an hour whenever it is read: something is always due.
@@ -36,7 +42,9 @@ fn run(
     let (sender, calls) = mpsc::channel();
     let scheduler = Scheduler::new(hourly(&["export", "tmp"]), 0, reading(0), first);
     let health = Health::new(&scheduler);
-    let service = Service { scheduler, calls: &calls, health: &health, notify: &Notify::default() };
+    let notify = Notify::default();
+    let service =
+        Service { scheduler, calls: &calls, health: &health, notify: &notify, waiting: Vec::new() };
     let hours = Cell::new(0);
     let clock = || {
         let now = reading(hours.get());
@@ -98,6 +106,27 @@ fn a_pass_that_cannot_start_does_not_end_the_service() {
 }
 
 #[test]
+fn a_zone_that_is_locked_keeps_no_other_zone_waiting_and_is_tried_until_it_is_free() {
+    let mut tried = Vec::new();
+    let pass = |count, zones: &[ZoneName], calls: &Sender<Call>| {
+        tried.push(zones.iter().any(|zone| zone.as_str() == "tmp"));
+        let mut end = end(zones);
+        if count < 4 {
+            end.zones.retain(|(zone, _)| zone.as_str() != "tmp");
+            end.postponed = vec![(ZoneName::new("tmp"), format!("process {count}"))];
+        } else {
+            calls.send(Call::Stop).unwrap();
+        }
+        end
+    };
+    let (code, health) = run(First::AtStart, pass, no_reload);
+    assert_eq!((code, tried), (ExitCode::Done, vec![true; 4]));
+    let text = health.report(reading(0).wall).unwrap();
+    assert_eq!(text.matches("without problems").count(), 2, "{text}");
+    assert!(!text.contains("process"), "it does not wait any more: {text}");
+}
+
+#[test]
 fn reloaded_settings_count_from_the_next_pass_on_and_bad_ones_change_nothing() {
     let mut swept = Vec::new();
     let pass = |count, zones: &[ZoneName], calls: &Sender<Call>| {
@@ -121,7 +150,9 @@ fn a_service_ends_when_nothing_can_call_it_any_more() {
     let (sender, calls) = mpsc::channel();
     let scheduler = Scheduler::new(hourly(&["tmp"]), 0, reading(0), First::WhenDue);
     let health = Health::new(&scheduler);
-    let service = Service { scheduler, calls: &calls, health: &health, notify: &Notify::default() };
+    let notify = Notify::default();
+    let service =
+        Service { scheduler, calls: &calls, health: &health, notify: &notify, waiting: Vec::new() };
     drop(sender);
     assert_eq!(service.run(|| reading(0), end, no_reload), ExitCode::Done);
 }
@@ -131,8 +162,9 @@ fn the_outlook_names_each_zone_and_its_next_pass() {
     let (_sender, calls) = mpsc::channel();
     let scheduler = Scheduler::new(hourly(&["export", "own"]), 0, reading(0), First::WhenDue);
     let health = Health::new(&scheduler);
+    let notify = Notify::default();
     let mut service =
-        Service { scheduler, calls: &calls, health: &health, notify: &Notify::default() };
+        Service { scheduler, calls: &calls, health: &health, notify: &notify, waiting: Vec::new() };
     assert_eq!(
         service.outlook(),
         "next pass: export at 2026-01-01T01:00:00Z, own at 2026-01-01T01:00:00Z"
@@ -146,10 +178,11 @@ fn there_are_two_pages_and_health_has_a_status() {
     let scheduler = Scheduler::new(hourly(&["tmp"]), 0, reading(0), First::WhenDue);
     let (health, zones) = (Health::new(&scheduler), [ZoneName::new("tmp")]);
     let metrics = Metrics::new(&zones).unwrap();
-    let page = |path, hours| page(path, &metrics, &health, Path::new("/"), reading(hours).wall);
+    let page = |path, hours| page(path, &metrics, &health, reading(hours).wall);
     let shown = page("/metrics", 0).unwrap();
     assert_eq!((shown.status, shown.content_type), (200, metrics::CONTENT_TYPE));
-    assert!(shown.text.contains("sweeper_volume_bytes{state=\"size\"} "), "{}", shown.text);
+    assert!(shown.text.contains("sweeper_seen_total{zone=\"tmp\"} 0\n"), "{}", shown.text);
+    assert!(MEASURED.iter().all(|path| page(path, 0).is_some()));
     assert_eq!(page("/healthz", 0).unwrap().status, 200);
     assert_eq!(page("/healthz", 2).unwrap().status, 503, "the first pass was missed");
     assert!(page("/", 0).is_none());

@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, RawDir};
+use rustix::fs::{FileType, RawDir, SeekFrom, seek};
 
 use super::context::ScanContext;
 use super::enter::{data_root, failure, look, zone_root};
 use super::instances::Instances;
 use super::list::BUFFER;
+use super::rounds::{AtEnd, Rounds, too_long};
 use crate::control::Control;
 use crate::fs::DataRoot;
 use crate::fs::list::is_dot;
@@ -47,6 +48,7 @@ struct SharedDirectory {
     /// Held while one worker fetches a buffer: the position in a directory is shared.
     turn: Mutex<()>,
     is_done: AtomicBool,
+    rounds: Rounds,
 }
 
 impl Directories {
@@ -60,6 +62,7 @@ impl Directories {
         for path in &zone.location.roots {
             match zone_root(data, zone, path, notes) {
                 Ok(directory) => shared.push(SharedDirectory {
+                    rounds: Rounds::on(&directory.storage),
                     directory: Arc::new(directory),
                     turn: Mutex::new(()),
                     is_done: AtomicBool::new(false),
@@ -110,6 +113,7 @@ impl Directories {
             }
             names += 1;
             match name {
+                Ok((name, _)) if !shared.rounds.is_new(name) => names -= 1,
                 Ok((name, kind)) => match self.shape {
                     Shape::Flat => look(directory, name, context, each),
                     Shape::InEach(dir) => instances.all_in(directory, name, kind, dir, each),
@@ -156,6 +160,7 @@ impl SharedDirectory {
             let turn = first.then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
             first = false;
             let entry = names.next();
+            let end = if entry.is_none() { self.end() } else { Ok(()) };
             drop(turn);
             match entry {
                 Some(Ok(entry)) => {
@@ -167,8 +172,29 @@ impl SharedDirectory {
                     self.is_done.store(true, Ordering::Relaxed);
                     return each(Err(error.into()));
                 }
-                None => return self.is_done.store(true, Ordering::Relaxed),
+                None => {
+                    if let Err(error) = end {
+                        each(Err(error));
+                    }
+                    return;
+                }
             }
         }
+    }
+
+    /// The end of a listing: it is read again from its start, or is done. An error says that it cannot be.
+    fn end(&self) -> io::Result<()> {
+        let end = self.rounds.at_end(&self.directory.storage);
+        if end == AtEnd::Again {
+            match seek(&self.directory.handle, SeekFrom::Start(0)) {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    self.is_done.store(true, Ordering::Relaxed);
+                    return Err(error.into());
+                }
+            }
+        }
+        self.is_done.store(true, Ordering::Relaxed);
+        if end == AtEnd::TooLong { Err(too_long()) } else { Ok(()) }
     }
 }

@@ -12,11 +12,11 @@ use rustix::io::Errno;
 
 use super::context::ScanContext;
 use crate::control::Control;
-use crate::fs::DataRoot;
-use crate::fs::error::hint;
+use crate::fs::error::{hint, is_gone};
 use crate::fs::open::{self, Across};
 use crate::fs::stat::{self, Freshness};
-use crate::protocol::{Directory, Entry, Failure, Found, Notes};
+use crate::fs::{DataRoot, file_system};
+use crate::protocol::{Directory, Entry, Failure, Found, Notes, Storage};
 use crate::rules::names::is_quarantine;
 use crate::rules::{Action, Shape, Zone};
 
@@ -50,6 +50,7 @@ pub(super) fn data_root(root: &DataRoot, zone: &Arc<Zone>) -> Result<Directory, 
         id: root.id(),
         mount: root.mount(),
         listed: None,
+        storage: Storage::on(root.file_system()),
     })
 }
 
@@ -68,6 +69,9 @@ pub fn zone_root(
 ) -> Result<Directory, Failure> {
     if path.is_absolute() {
         return outside(root, zone, path);
+    }
+    if let Some(place) = root.place_of(path) {
+        return Ok(Directory { dir: path.to_owned(), ..outside(root, zone, place)? });
     }
     let mut directory = data_root(root, zone)?;
     for step in path {
@@ -93,6 +97,7 @@ fn outside(root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Result<Directory, 
     let found = root.outside(path).ok_or_else(|| fail(Errno::NOENT.into()))?;
     // Through `.`, so that each scan has a position of its own.
     let opened = open::dir(&found.handle, c".", Across::AnyMount).map_err(fail)?;
+    let storage = Storage::on(file_system::of(&opened.handle));
     Ok(Directory {
         zone: Arc::clone(zone),
         path: path.to_owned(),
@@ -101,6 +106,7 @@ fn outside(root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Result<Directory, 
         id: found.id,
         mount: found.mount,
         listed: None,
+        storage,
     })
 }
 
@@ -116,7 +122,8 @@ pub(super) fn step_into(
         let errno = Errno::from_io_error(&failure.error);
         if matches!(errno, Some(Errno::NOTDIR | Errno::LOOP)) {
             let hint = "it is a link or not a directory, and links are not followed: mount or move the \
-                        real directory here";
+                        real directory here, or write its absolute path as the zone's path in the settings \
+                        file";
             failure.hint = Some(hint.to_owned());
         }
         failure
@@ -129,6 +136,11 @@ pub(super) fn step_into(
     if across == Across::SameMount && mount != directory.mount {
         return Err(fail(Errno::XDEV.into()));
     }
+    let file_system = if mount == directory.mount {
+        directory.storage.file_system
+    } else {
+        file_system::of(&opened.handle)
+    };
     let step = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
     Ok(Directory {
         zone: Arc::clone(&directory.zone),
@@ -138,6 +150,7 @@ pub(super) fn step_into(
         id,
         mount,
         listed: None,
+        storage: Storage::on(file_system),
     })
 }
 
@@ -159,7 +172,7 @@ pub(super) fn look<C: Control>(
             let (zone, dir) = (&*directory.zone, directory.dir.as_path());
             Found::Entry(Entry { zone, directory, dir, name, metadata })
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Gone(directory, name),
+        Err(error) if is_gone(&error) => Found::Gone(directory, name),
         Err(error) => Found::Failed(
             directory,
             Some(name),

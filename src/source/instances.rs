@@ -4,7 +4,6 @@
 //! with as few calls as possible: a `statx` that fails costs less than an `open` that fails.
 
 use std::ffi::{CStr, CString};
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::context::ScanContext;
 use super::enter::{look, step_into};
 use super::list::list;
 use crate::control::Control;
+use crate::fs::error::is_gone;
 use crate::fs::open::{self, Across};
 use crate::fs::stat::{self, Freshness};
 use crate::protocol::{Directory, Failure, Found};
@@ -161,7 +161,7 @@ impl<'a, C: Control> Instances<'a, C> {
     ) -> Reached {
         match Errno::from_io_error(&failure.error) {
             // Nothing there, or a link or a file.
-            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Reached::No,
+            Some(Errno::NOENT | Errno::STALE | Errno::NOTDIR | Errno::LOOP) => Reached::No,
             Some(Errno::XDEV) => {
                 let note = "some instance directories are mount points and were not entered";
                 self.context.notes.add(&instances.zone.name, note);
@@ -185,7 +185,7 @@ impl<'a, C: Control> Instances<'a, C> {
             return;
         }
         match stat::at(&directory.handle, name, directory.mount, Freshness::Cached) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if is_gone(&error) => {}
             _ => look(directory, name, self.context, each),
         }
     }

@@ -24,6 +24,7 @@ use crate::fs::DataRoot;
 use crate::protocol::{Directory, Failure, Found, ScanBatch};
 use crate::rules::zone::EntryPath;
 use crate::rules::{Action, Shape, Zone, ZoneName};
+use crate::units;
 
 /// How much of a list is one round.
 const ROUND: usize = 1024 * 1024;
@@ -45,6 +46,8 @@ pub struct PathList {
     swept: usize,
     /// How the data root may be written in it.
     roots: Vec<PathBuf>,
+    /// Directories below the data root that are elsewhere, and where.
+    places: Vec<(PathBuf, PathBuf)>,
     rounds: Mutex<Receiver<io::Result<Vec<u8>>>>,
     /// What the present round has for each zone.
     found: Mutex<BTreeMap<ZoneName, Vec<Candidate>>>,
@@ -80,7 +83,8 @@ impl PathList {
         std::thread::Builder::new().spawn(reader)?;
         let zones = swept.iter().chain(others).cloned().collect();
         let (rounds, found) = (Mutex::new(rounds), Mutex::default());
-        Ok(Self { zones, swept: swept.len(), roots, rounds, found })
+        let places = root.places().to_vec();
+        Ok(Self { zones, swept: swept.len(), roots, places, rounds, found })
     }
 
     /// Waits for the paths of the next round, unless the pass is stopped.
@@ -124,6 +128,7 @@ impl PathList {
                 }
             }
             Err(error) => {
+                let error = units::error(&error);
                 let why = format!("the list could not be read to its end: {error}");
                 let refused = Candidate::Refused { path: CString::default(), why };
                 found.insert(first.clone(), vec![refused]);
@@ -141,8 +146,11 @@ impl PathList {
         let full = Path::new(OsStr::from_bytes(path));
         let plain = full.strip_prefix(".").unwrap_or(full);
         let below = self.roots.iter().filter_map(|root| full.strip_prefix(root).ok());
+        let placed = self.places.iter().find_map(|(inside, place)| {
+            full.strip_prefix(place).ok().map(|rest| inside.join(rest))
+        });
         let mut around = None;
-        for relative in [plain].into_iter().chain(below) {
+        for relative in [plain].into_iter().chain(below).chain(placed.as_deref()) {
             for (index, zone) in self.zones.iter().enumerate() {
                 let Some(entry) = zone.location.entry_of(relative) else { continue };
                 if index < self.swept && entry.path() == relative {

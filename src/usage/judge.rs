@@ -59,6 +59,6 @@ impl Question<'_> {
 
 /// Whether a fresh entry will have expired after each of [`HORIZONS_S`], if it is not used until then.
 fn expires_within(rule: Rule, metadata: &Metadata, now: Moment) -> [bool; HORIZONS_S.len()] {
-    let used = rule.last_use.read(metadata);
+    let used = rule.last_use.read(metadata, now);
     HORIZONS_S.map(|secs| rule.is_expired(used, now.plus(Ttl::from_secs(secs))))
 }

@@ -22,7 +22,7 @@ use super::tally::{Tally, add_each, total_by_age};
 use super::visitor::Visitor;
 use crate::control::Control;
 use crate::fs::walk::{self, Break, WalkContext};
-use crate::fs::{DataRoot, RootError, Space};
+use crate::fs::{DataRoot, RootError, Space, file_system};
 use crate::protocol::{Notes, StopReason};
 use crate::rules::{Area, Exclude, FileId, Labels, Moment, Shape, Zone};
 
@@ -55,8 +55,10 @@ pub struct Measurement<'a> {
 
 /// A directory that is walked with all that is below it.
 pub struct Top<'a> {
-    /// Its path outside the data root; `None` for the data root itself.
+    /// Its path as rules know it, outside the data root or in place of a directory there; `None` for the data root
+    /// itself.
     outside: Option<&'a Path>,
+    /// Where it is.
     path: PathBuf,
     handle: OwnedFd,
     id: FileId,
@@ -88,21 +90,22 @@ impl<'a> Measurement<'a> {
         let mut tops =
             vec![Top { outside: None, path, handle, id: root.id(), mount: root.mount() }];
         let roots = zones.iter().flat_map(|zone| &zone.location.roots);
-        for path in roots.filter(|root| root.is_absolute()) {
+        for inside in roots {
+            let path = root.place_of(inside).unwrap_or(inside);
             let Some(outside) = root.outside(path) else { continue };
             let handle = outside.handle.try_clone().map_err(unopened(path))?;
             let (id, mount) = (outside.id, outside.mount);
-            tops.push(Top { outside: Some(path), path: path.clone(), handle, id, mount });
+            tops.push(Top { outside: Some(inside), path: path.to_owned(), handle, id, mount });
         }
         Ok(tops)
     }
 
     /// Walks over all that is below one of [`Self::tops`].
     pub fn walk<C: Control>(&self, top: &Top<'_>, control: &C) {
-        let Subject { zones, areas, labels, exclude, now, .. } = self.subject;
+        let Subject { root, zones, areas, labels, exclude, now, .. } = self.subject;
         let base = top.outside.unwrap_or(Path::new(""));
         let shared = Shared {
-            places: Places::new(zones, areas, top.outside),
+            places: Places::new(zones, areas, top.outside, is_elsewhere(root)),
             zones,
             labels,
             exclude,
@@ -122,6 +125,7 @@ impl<'a> Measurement<'a> {
             path: Path::new(""),
             name: &name,
             mount: top.mount,
+            file_system: file_system::of(&top.handle),
         };
         let flow = walk::walk(&tree, &top.handle, top.id, &mut visitor);
         let mut tally = visitor.tally;
@@ -171,10 +175,16 @@ impl<'a> Measurement<'a> {
     }
 }
 
+/// Whether the directory that a zone names is not below the data root.
+fn is_elsewhere(root: &DataRoot) -> impl Fn(&Path) -> bool {
+    |path| path.is_absolute() || root.place_of(path).is_some()
+}
+
 /// The zones, the other areas, and everything else.
 fn areas(subject: &Subject<'_>, tally: &Tally) -> Vec<AreaUsage> {
     let Subject { root, zones, areas, removed_by, .. } = *subject;
-    let places = Places::new(zones, areas, None);
+    let is_elsewhere = is_elsewhere(root);
+    let places = Places::new(zones, areas, None, &is_elsewhere);
     let usage = |number: usize, name: &str, path: PathBuf| {
         let counts = tally.areas[number];
         AreaUsage {
@@ -191,9 +201,13 @@ fn areas(subject: &Subject<'_>, tally: &Tally) -> Vec<AreaUsage> {
         }
     };
     let of_zones = zones.iter().enumerate().map(|(at, zone)| {
-        let is_outside = zone.location.roots.iter().all(|root| root.is_absolute());
+        let is_outside = zone.location.roots.iter().all(|root| is_elsewhere(root));
         let is_shared = !is_outside && zone.location.shape == Shape::Flat && !places.has_root(at);
-        let path = root.path().join(pattern_of(zone, is_shared));
+        let place = zone.location.roots.iter().find_map(|inside| root.place_of(inside));
+        let path = match place {
+            Some(place) => place.to_owned(),
+            None => root.path().join(pattern_of(zone, is_shared)),
+        };
         let usage = usage(at, zone.name.as_str(), path);
         AreaUsage { is_outside, removed_by: removed_by(zone), ..usage }
     });

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::rules::names::is_quarantine;
 use crate::rules::zone::Step;
 use crate::rules::{Area, EntryKind, Zone};
 
@@ -62,18 +63,19 @@ impl Here {
 }
 
 impl<'a> Places<'a> {
-    /// The places below the data root, or below the directory `outside` of it that zones name. Areas are
-    /// numbered: the zones come first, then `areas`, then everything else.
+    /// The places below the data root, or below the directory `outside` that a zone names and that
+    /// `is_elsewhere`. Areas are numbered: the zones come first, then `areas`, then everything else.
     pub(super) fn new(
         zones: &'a [Arc<Zone>],
         areas: &'static [Area],
         outside: Option<&'a Path>,
+        is_elsewhere: impl Fn(&Path) -> bool,
     ) -> Self {
         let base: Vec<&OsStr> = outside.into_iter().flat_map(Path::iter).collect();
         let mut patterns = Vec::new();
         for (area, zone) in zones.iter().enumerate() {
             let is_here = |root: &std::path::PathBuf| match outside {
-                None => !root.is_absolute(),
+                None => !is_elsewhere(root),
                 Some(outside) => root == outside,
             };
             if !zone.location.roots.iter().all(is_here) {
@@ -135,7 +137,10 @@ impl<'a> Places<'a> {
         let (mut entry, mut area) = (None, here.area);
         for pattern in here.live.iter().map(|at| &self.patterns[*at]) {
             let is_whole = pattern.steps.len() == here.depth + 1;
-            if !is_whole || !pattern.steps[here.depth].matches(OsStr::from_bytes(name)) {
+            if !is_whole
+                || is_quarantine(name)
+                || !pattern.steps[here.depth].matches(OsStr::from_bytes(name))
+            {
                 continue;
             }
             if !pattern.is_entry {
@@ -161,6 +166,8 @@ impl<'a> Places<'a> {
         };
         let live = match found {
             Found::Entry(_) => Vec::new(),
+            // What is in a private directory of a pass is no entry.
+            Found::Plain(_) if is_quarantine(name) => Vec::new(),
             Found::Plain(_) => here.live.iter().copied().filter(is_live).collect(),
         };
         Here { live, area: found.area(), depth: here.depth + 1 }
@@ -220,7 +227,7 @@ mod tests {
             zone("shards", Location::flat("cache"), EntryKind::Tree, numbered()),
             zone("outside", Location::flat("/mnt/x"), EntryKind::Any, Names::Any),
         ];
-        let places = Places::new(&zones, &AREAS, None);
+        let places = Places::new(&zones, &AREAS, None, Path::is_absolute);
         for (path, found) in [
             ("", Found::Plain(7)),
             ("cache", Found::Plain(7)),
@@ -238,22 +245,30 @@ mod tests {
             ("tasks/7/old", Found::Entry(1)),
             ("tasks/x/old", Found::Plain(7)),
             ("jobs/7/tmp", Found::Plain(2)),
+            ("jobs/7/tmp/.sweeper-0123456789abcdef/a", Found::Plain(2)),
+            ("jobs/.sweeper-0123456789abcdef/tmp/a", Found::Plain(7)),
             ("jobs/7/tmp/a/old", Found::Entry(2)),
             ("jobs/7/tmp/old/a", Found::Entry(1)),
             ("mnt/x/y", Found::Plain(7)),
         ] {
             assert_eq!(find(&places, path), found, "{path}");
         }
-        let outside = Places::new(&zones, &AREAS, Some(Path::new("/mnt/x")));
+        let outside = Places::new(&zones, &AREAS, Some(Path::new("/mnt/x")), Path::is_absolute);
         assert_eq!(find(&outside, ""), Found::Plain(4));
         assert_eq!(find(&outside, "y/z"), Found::Entry(4));
         assert_eq!(find(&outside, "data"), Found::Entry(4));
+        // The directory of the first zone is elsewhere: what is in its place is in no zone.
+        let is_elsewhere = |path: &Path| path.is_absolute() || path == Path::new("cache/files");
+        let places = Places::new(&zones, &AREAS, None, is_elsewhere);
+        assert_eq!(find(&places, "cache/files/123"), Found::Plain(7));
+        let elsewhere = Places::new(&zones, &AREAS, Some(Path::new("cache/files")), is_elsewhere);
+        assert_eq!(find(&elsewhere, "123"), Found::Entry(0));
     }
 
     #[test]
     fn a_directory_that_a_zone_of_trees_has_to_itself_is_its_own() {
         let zones = [zone("trees", Location::flat("scratch"), EntryKind::Tree, numbered())];
-        let places = Places::new(&zones, &[], None);
+        let places = Places::new(&zones, &[], None, Path::is_absolute);
         assert_eq!(find(&places, "scratch"), Found::Plain(0));
         assert_eq!(find(&places, "scratch/other"), Found::Plain(0));
         assert_eq!(find(&places, "scratch/123/x"), Found::Entry(0));

@@ -22,6 +22,7 @@ use super::tally::Tally;
 use crate::fs::PathError;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
+use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, Bytes, FileKind, Label, Metadata, Rule};
 
 /// After how many files and directories progress is told.
@@ -118,7 +119,8 @@ impl<'a> Visitor<'a> {
         }
         let verdict = self.shared.judge(area, path, name, metadata);
         // A pass could not remove what it cannot read.
-        let verdict = if metadata.kind == FileKind::Dir { verdict.protected() } else { verdict };
+        let is_protected = metadata.kind == FileKind::Dir || is_removed_in_use(name.to_bytes());
+        let verdict = if is_protected { verdict.protected() } else { verdict };
         self.settle(area, label, &sum, verdict, metadata);
     }
 
@@ -128,9 +130,10 @@ impl<'a> Visitor<'a> {
         let Some(tree) = &mut self.tree else { return };
         let sum = &mut tree.sum;
         if let Some(rule) = &tree.rule {
-            sum.newest = sum.newest.max(Some(rule.last_use.read(metadata)));
+            sum.newest = sum.newest.max(Some(rule.last_use.read(metadata, now)));
             sum.is_protected |= rule.is_protected_by(metadata, now);
         }
+        sum.is_protected |= name.is_some_and(is_removed_in_use);
         let content = match (name, &tree.label) {
             (Some(name), Some(Label { content: None, .. })) if metadata.kind != FileKind::Dir => {
                 (self.shared.labels.member)(name)

@@ -5,6 +5,7 @@ mod chunks;
 mod file_systems;
 mod hold;
 mod in_use;
+mod many_names;
 mod signals;
 mod waiting;
 
@@ -16,10 +17,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::start::Start;
-use crate::world::{World, export_name};
+use crate::world::{World, export_name, is_present};
 
 /// A process that is killed at the end of the test.
-struct Other {
+pub struct Other {
     child: Child,
     /// The line with which it said that it is ready.
     said: String,
@@ -36,7 +37,7 @@ impl Other {
     }
 
     /// A Python process that does something with a file, and then waits to be killed.
-    fn python(script: &str, path: &Path) -> Self {
+    pub fn python(script: &str, path: &Path) -> Self {
         let script = format!(
             "import sys, fcntl, mmap, os, signal\npath = sys.argv[1]\n{script}\n\
              print('ready', flush=True)\nsignal.pause()"
@@ -98,11 +99,7 @@ pub fn send(child: &Child, signal: Signal) {
 pub fn has_tool(tool: &str, what: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = std::env::split_paths(&path).any(|dir| dir.join(tool).exists());
-    assert!(has || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "{what}: needs {tool}");
-    if !has {
-        eprintln!("left out, needs {tool}: {what}");
-    }
-    has
+    is_present(has, &format!("{tool}: {what}"))
 }
 
 /// The same command with a pause before each removal, so that a test can act in the middle of a pass on a

@@ -4,6 +4,7 @@
 
 mod alone;
 mod booted;
+mod commands;
 mod container;
 mod image;
 mod kubernetes;

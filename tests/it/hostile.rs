@@ -4,6 +4,7 @@
 //! Every test asserts what the report says and what is left on the disk.
 
 mod depth;
+mod foreseen;
 mod media;
 mod mounts;
 mod names;
@@ -11,7 +12,9 @@ mod plumbing;
 mod races;
 mod removals;
 mod rights;
+mod servers;
 mod special;
+mod swapped;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

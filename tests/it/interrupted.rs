@@ -6,6 +6,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use crate::company::has_tool;
 use crate::start::Start;
 use crate::world::{DAY, NOW, World};
 
@@ -34,13 +35,8 @@ fn tampered(world: &World, call: &str, what: &str) -> std::process::Output {
     command.finish().unwrap()
 }
 
-fn has_strace() -> bool {
-    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).ended().is_ok();
-    assert!(found || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "strace is missing");
-    if !found {
-        eprintln!("left out, needs strace: interrupted removals");
-    }
-    found
+pub fn has_strace() -> bool {
+    has_tool("strace", "interrupted removals")
 }
 
 fn tmp(world: &World) -> Vec<String> {
@@ -97,6 +93,26 @@ fn a_tree_that_cannot_be_renamed_is_removed_in_place_with_a_note() {
         let report = String::from_utf8(output.stdout).unwrap();
         assert!(report.contains("removed in place"), "{call} {errno}: {report}");
         assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{call} {errno}");
+    }
+}
+
+#[test]
+fn a_tree_whose_rename_fails_for_now_is_not_removed_in_place() {
+    if !has_strace() {
+        return;
+    }
+    for call in ["mkdirat", "renameat2"] {
+        for errno in ["EIO", "EINTR", "EMFILE", "ENOMEM", "EBUSY", "ESTALE"] {
+            let world = world();
+            let output = tampered(&world, call, &format!("error={errno}"));
+            assert_eq!(output.status.code(), Some(1), "{call} {errno}: {output:?}");
+            assert!(
+                world.has("tmp/old-1/sub/deep/d") && world.has("tmp/old-2/a"),
+                "{call} {errno}"
+            );
+            world.run(&["run"]).exits(0);
+            assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{call} {errno}");
+        }
     }
 }
 

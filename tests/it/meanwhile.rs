@@ -13,7 +13,7 @@ mod next_pass;
 use crate::paused::{Moment, Paused, is_waited_for};
 use crate::start::Start;
 use crate::world::{
-    DAY, HOUR, Run, Stat, World, assert_counts, can_be_root, export_name, fifo, set_age, sweeper,
+    DAY, HOUR, Run, Stat, World, assert_counts, can_be_root, export_name, set_age, sweeper,
 };
 
 /// A tree of `count` old files in `tmp/tree/sub`.
@@ -303,16 +303,6 @@ fn a_dry_run_fails_where_a_pass_would_fail() {
         let message = report["failures"][0]["message"].as_str().unwrap();
         assert!(message.contains("uid 1000") && message.contains("belongs to uid 0"), "{message}");
     }
-}
-
-#[test]
-fn hold_does_not_wait_for_the_other_end_of_a_fifo() {
-    let world = World::new();
-    let path = world.path("tmp/fifo");
-    fifo(&path, 0);
-    let mut hold = Command::new("timeout");
-    hold.args(["10", env!("CARGO_BIN_EXE_sweeper"), "hold"]).arg(&path).args(["--", "/bin/true"]);
-    Run::from(hold.finish().unwrap()).exits(0);
 }
 
 #[test]

@@ -22,9 +22,20 @@ impl Paused {
     ///
     /// With at most 256 descriptors (`files`), the program holds no leases on the files of a tree.
     pub fn at(world: &World, args: &[&str], files: u32, moment: &Moment<'_>) -> Result<Self, Run> {
+        Self::of("run", world, args, files, moment)
+    }
+
+    /// The same, of any command that sweeps.
+    pub fn of(
+        sweep: &str,
+        world: &World,
+        args: &[&str],
+        files: u32,
+        moment: &Moment<'_>,
+    ) -> Result<Self, Run> {
         let log = world.root.parent().unwrap().join("calls.log");
         let _ = std::fs::remove_file(&log);
-        let inner = world.command(&[&["run", "--format", "json", "--jobs", "1"], args].concat());
+        let inner = world.command(&[&[sweep, "--format", "json", "--jobs", "1"], args].concat());
         let mut command = Command::new("/usr/bin/prlimit");
         // -D: the child is the program itself, and strace is a process of its own.
         command.arg(format!("--nofile={files}")).args(["/usr/bin/strace", "-D", "-f"]);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use retention_sweeper::control::Unlimited;
 use retention_sweeper::cvat::zones::{self, ExportTtls};
 use retention_sweeper::dispose::{DryRun, Unlink};
 use retention_sweeper::engine::{Limits, Pass, PassControl, Workers};
@@ -232,7 +233,7 @@ fn a_stopped_pass_removes_nothing_more() {
     }
     let (control, notes) = (PassControl { limits: &limits, workers: &ONE }, Notes::default());
     let inspector = FileInspector::new(&control, &notes, InUseProbe::On);
-    let (locks, dry_run) = (Backend::flock(), DryRun::default());
+    let (locks, dry_run) = (Backend::flock(), DryRun::new(&Unlimited));
     let (outcomes, _) = pass(&world, export(), &limits, &locks, &inspector, &dry_run);
     assert!(outcomes.is_empty() && path.exists());
 }

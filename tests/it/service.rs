@@ -2,7 +2,11 @@
 //! beside its code, with clocks of its own.
 
 mod exclusive;
+mod http;
+mod logs;
 mod metrics;
+mod metrics_file;
+mod waiting;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
@@ -130,7 +134,7 @@ fn an_idle_service_sweeps_nothing_and_ends_at_once_with_0() {
     let mut service = Serving::on(&world, &[]);
     let line = service.says("serving");
     assert!(line.contains("next pass: export at ") && line.contains("tmp at "), "{line}");
-    assert!(line.contains("T18:00:00Z"), "{line}");
+    assert!(line.contains("T18:30:00Z"), "{line}");
     let (run, took) = service.stop();
     assert!(run.exits(0).stdout.is_empty(), "{}", run.stdout);
     assert!(took < Duration::from_secs(1), "{took:?}");
@@ -341,24 +345,4 @@ fn the_watchdog_is_fed_during_a_long_pass() {
     let (run, took) = service.stop();
     assert!(run.exits(3).stdout.contains("export"), "{}", run.stdout);
     assert!(took < Duration::from_secs(1), "{took:?}");
-}
-
-#[test]
-fn log_lines_are_json_objects_with_log_format_json() {
-    let world = World::new();
-    let mut service = Serving::on(&world, &["--log-format", "json"]);
-    let line: Value = serde_json::from_str(&service.says("serving")).unwrap();
-    assert_eq!(line["level"], "INFO");
-    assert!(line["message"].as_str().unwrap().starts_with("serving; next pass: "), "{line}");
-    assert!(line["timestamp"].is_string(), "{line}");
-    service.stop().0.exits(0);
-
-    let wrong = world.run(&["run", "--log-format", "json", "--ttl", "soon"]);
-    let line: Value = serde_json::from_str(wrong.exits(2).stderr.trim()).unwrap();
-    assert_eq!(line["level"], "ERROR");
-    assert!(line["message"].as_str().unwrap().contains("flag --ttl"), "{line}");
-    assert!(world.run(&["run", "--log-format", "xml"]).exits(2).stderr.contains("xml"));
-    let mut command = world.command(&["run"]);
-    command.env("SWEEPER_LOG_FORMAT", "xml");
-    assert!(Run::of(command).exits(2).stderr.contains("environment SWEEPER_LOG_FORMAT"));
 }

@@ -2,9 +2,10 @@
 //! the tree stays.
 //!
 //! Here a watcher writes as soon as the sweeper has opened files. [`moments`] writes at every moment in turn,
-//! and [`changes`] makes other changes.
+//! [`interleaved`] does everything else at every moment, and [`changes`] makes other changes.
 
 mod changes;
+mod interleaved;
 mod moments;
 
 use std::fs::{self, File};

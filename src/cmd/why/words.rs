@@ -2,9 +2,10 @@
 //!
 //! It must not decide anything: it puts verdicts into words.
 
+use super::answer::Verdict;
 use crate::protocol::{Freed, Rejection, Skipped};
 use crate::rules::{Expiry, FileKind, KeptReason, LastUse, Metadata, Rule};
-use crate::units;
+use crate::units::{self, errno};
 
 pub(super) const fn describe_type(metadata: &Metadata) -> &'static str {
     match metadata.kind {
@@ -46,6 +47,18 @@ pub(super) fn describe_removal(freed: &Freed) -> String {
     let Freed { bytes, linked } = freed;
     let links = if linked.is_empty() { "" } else { " (without files that have other hard links)" };
     format!("a run now would remove it and free {bytes}{links}")
+}
+
+/// The verdict on an entry that stays, and the reason as reports name it.
+pub(super) fn key_of(why: &Rejection) -> (Verdict, Option<String>) {
+    match why {
+        Rejection::Skipped(why) => (Verdict::Skipped, Some(why.key().to_owned())),
+        Rejection::Failed(failure) => {
+            (Verdict::Failed, failure.error.raw_os_error().map(errno::name))
+        }
+        Rejection::Unreached => (Verdict::Unknown, None),
+        Rejection::NoLock(_) => (Verdict::LeftAlone, None),
+    }
 }
 
 pub(super) fn describe_rejection(why: Rejection) -> String {

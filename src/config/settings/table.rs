@@ -120,7 +120,8 @@ pub static SETTINGS: [Setting; 39] = [
         choices: &["tree", "write", "entry"],
         used_by: RULES,
         help: "The last use of a temporary entry: the newest access or change in its tree (tree), \
-               the newest change (write), or its own access time as in CVAT (entry)",
+               the newest change (write), or its own access time as in CVAT (entry; of a link \
+               its own, where CVAT takes that of its target)",
         ..BASE
     },
     Setting {
@@ -303,7 +304,7 @@ pub static SETTINGS: [Setting; 39] = [
         key: "every",
         used_by: SERVE,
         group: SCHEDULE,
-        help: "Sweep each zone once per this period [default: CVAT's own schedule]",
+        help: "Sweep each zone once per this period [default: half an hour after CVAT's own jobs]",
         ..BASE
     },
     Setting {
@@ -312,7 +313,7 @@ pub static SETTINGS: [Setting; 39] = [
         used_by: SERVE,
         group: SCHEDULE,
         help: "When to sweep a zone, as a cron expression in the time zone TZ; repeat the flag for \
-               more zones [default: --every, or export='0 0,12 * * *' and tmp='0 18 * * *']",
+               more zones [default: --every, or export='30 0,12 * * *' and tmp='30 18 * * *']",
         ..BASE
     },
     Setting {

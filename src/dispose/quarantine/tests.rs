@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use super::super::check::Interrupted;
 use super::*;
 use crate::inspect::tests::Setup;
+use crate::protocol::Storage;
 use crate::rules::LastUse;
 
 fn setup() -> (Setup, Arc<Directory>) {
@@ -25,7 +27,7 @@ fn names(setup: &Setup) -> Vec<String> {
 #[test]
 fn a_tree_goes_out_of_reach_and_comes_back_with_all_that_is_in_it() {
     let (setup, directory) = setup();
-    let quarantines = Quarantines::default();
+    let quarantines = Quarantines::new();
     let detached = quarantines.detach(&directory, c"tree").unwrap();
     assert!(!setup.path("tree").exists());
     let all = names(&setup);
@@ -39,7 +41,7 @@ fn a_tree_goes_out_of_reach_and_comes_back_with_all_that_is_in_it() {
 #[test]
 fn a_tree_whose_name_was_taken_comes_back_beside_it() {
     let (setup, directory) = setup();
-    let quarantines = Quarantines::default();
+    let quarantines = Quarantines::new();
     let mut detached = quarantines.detach(&directory, c"tree").unwrap();
     detached.approve().unwrap();
     fs::write(setup.path("tree"), "new").unwrap();
@@ -51,17 +53,27 @@ fn a_tree_whose_name_was_taken_comes_back_beside_it() {
     assert!(name.to_str().unwrap().starts_with("tree.kept-"), "{name:?}");
 }
 
+fn adopted(directory: &Arc<Directory>, name: &CStr) -> (Quarantine, Interrupted) {
+    match Quarantine::adopt(directory, name, None).unwrap() {
+        Adopted::Yes(quarantine, interrupted) => (quarantine, interrupted),
+        other @ (Adopted::No | Adopted::Foreign(_)) => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_quarantine_is_adopted_only_when_its_process_is_gone() {
     let (setup, directory) = setup();
-    let quarantines = Quarantines::default();
+    let quarantines = Quarantines::new();
     let detached = quarantines.detach(&directory, c"tree").unwrap();
     let name = CString::new(names(&setup).remove(0)).unwrap();
-    assert!(Quarantine::adopt(&directory, &name).unwrap().is_none(), "it is locked");
+    assert!(
+        matches!(Quarantine::adopt(&directory, &name, None).unwrap(), Adopted::No),
+        "it is locked"
+    );
     // As after a crash: the descriptors are closed, and nothing else happens.
     let quarantine = Arc::clone(&detached.quarantine);
     rustix::fs::flock(&quarantine.top, FlockOperation::Unlock).unwrap();
-    let (adopted, interrupted) = Quarantine::adopt(&directory, &name).unwrap().unwrap();
+    let (adopted, interrupted) = adopted(&directory, &name);
     assert!(interrupted.idle.is_none(), "when it crashed is not known");
     let leftover = Arc::new(adopted).leftover(Stage::Check, c"tree").unwrap();
     assert_eq!(leftover.put_back().unwrap(), Returned::Yes);
@@ -71,12 +83,12 @@ fn a_quarantine_is_adopted_only_when_its_process_is_gone() {
 #[test]
 fn a_quarantine_with_a_rest_tells_when_its_process_ended() {
     let (setup, directory) = setup();
-    let quarantines = Quarantines::default();
+    let quarantines = Quarantines::new();
     let mut detached = quarantines.detach(&directory, c"tree").unwrap();
     let name = CString::new(names(&setup).remove(0)).unwrap();
     detached.approve().unwrap();
     drop((detached, quarantines));
-    let (adopted, interrupted) = Quarantine::adopt(&directory, &name).unwrap().unwrap();
+    let (adopted, interrupted) = adopted(&directory, &name);
     let (ended, adopted_at) = interrupted.idle.unwrap();
     assert!(ended <= adopted_at && interrupted.began.is_none_or(|began| began <= ended));
     let leftover = Arc::new(adopted).leftover(Stage::Remove, c"tree").unwrap();
@@ -88,7 +100,8 @@ fn a_directory_that_others_could_have_made_is_not_adopted() {
     let (setup, directory) = setup();
     let name = c".sweeper-0123456789abcdef";
     fs::create_dir_all(setup.path(".sweeper-0123456789abcdef/remove/victim")).unwrap();
-    assert!(Quarantine::adopt(&directory, name).unwrap().is_none(), "its mode is not 0700");
+    let adopted = Quarantine::adopt(&directory, name, None).unwrap();
+    assert!(matches!(adopted, Adopted::Foreign(_)), "its mode is not 0700");
     assert!(setup.path(".sweeper-0123456789abcdef/remove/victim").exists());
 }
 
@@ -100,8 +113,9 @@ fn an_entry_below_the_listed_directory_finds_its_way_back() {
     let (id, mount) = stat::id_and_mount(&handle).unwrap();
     let (path, dir) = (listed.path.join("7"), listed.dir.join("7"));
     let (zone, above) = (Arc::clone(&listed.zone), Some(Arc::clone(&listed)));
-    let directory = Arc::new(Directory { zone, path, dir, handle, id, mount, listed: above });
-    let quarantines = Quarantines::default();
+    let (listed, storage) = (above, Storage::default());
+    let directory = Arc::new(Directory { zone, path, dir, handle, id, mount, listed, storage });
+    let quarantines = Quarantines::new();
     let detached = quarantines.detach(&directory, c"export_cache").unwrap();
     assert_eq!(detached.name.as_c_str(), c"7%export_cache");
     assert!(!setup.path("7/export_cache").exists());

@@ -9,7 +9,8 @@ use super::*;
 use crate::control::Unlimited;
 use crate::dispose::DryRun;
 use crate::inspect::tests::Setup;
-use crate::rules::LastUse;
+use crate::protocol::{Rejection, Skipped};
+use crate::rules::{Bytes, LastUse};
 
 fn dispose(setup: &Setup, verified: Verified) -> Result<Removed, Rejected> {
     let notes = Notes::default();
@@ -51,7 +52,7 @@ fn a_file_and_a_tree_are_removed_and_their_space_is_counted() {
 #[test]
 fn a_dry_run_removes_nothing_and_frees_as_much() {
     let setup = Setup::new(LastUse::Tree);
-    let would = DryRun::default().dispose(verified(&setup, 10), setup.now).unwrap().freed;
+    let would = DryRun::new(&Unlimited).dispose(verified(&setup, 10), setup.now).unwrap().freed;
     assert!(setup.path("tree/sub/0009").exists());
     assert_eq!(dispose(&setup, verified(&setup, 10)).unwrap().freed, would);
 }

@@ -101,6 +101,11 @@ impl<'a, O: Observer> Batch<'a, O> {
         self.told(&Outcome { directory, name, kind, age: None, ttl: None, freed });
     }
 
+    /// No lock is held now.
+    pub(super) fn unlocked(&self) {
+        self.observer.on_unlocked();
+    }
+
     /// Adds the counts to those of the zone.
     pub(super) fn close(self) {
         self.total.lock().unwrap_or_else(PoisonError::into_inner).add(self.tally);

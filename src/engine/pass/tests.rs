@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
 use crate::protocol::{
-    Content, Directory, Entry, ExitCode, Failure, Guard, Outcome, ScanBatch, Tally, Verified,
+    Content, Directory, Entry, ExitCode, Failure, Guard, Outcome, ScanBatch, Storage, Tally,
+    Verified,
 };
 use crate::rules::select::All;
 use crate::rules::{
@@ -51,6 +52,7 @@ impl FakeSource {
             id,
             mount: 1,
             listed: None,
+            storage: Storage::default(),
         });
         Self { directory, entries: entries.to_vec(), next: AtomicUsize::new(0) }
     }

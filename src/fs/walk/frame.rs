@@ -1,12 +1,17 @@
 //! One directory on the path of a walk.
 //!
-//! It must not open or read the directory itself.
+//! It must not read the directory itself.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::visit::Leaving;
+use rustix::fs::{SeekFrom, seek};
+
+use super::super::open::{self, Across};
+use super::super::stat;
+use super::visit::{EntryRef, Leaving};
 use crate::rules::Metadata;
 
 /// A directory on the way from the top of the tree to where the walk is.
@@ -23,6 +28,11 @@ pub(super) struct Frame {
     pub(super) before: u64,
 }
 
+/// The error of a directory that is not the one that was there before.
+pub(super) fn another() -> io::Error {
+    io::Error::other("another directory is there now")
+}
+
 impl Frame {
     pub(super) fn new(metadata: Metadata, handle: Option<Arc<OwnedFd>>, progress: u64) -> Self {
         Self { metadata, handle, subdirs: Vec::new(), cookie: 0, at_end: false, before: progress }
@@ -33,8 +43,27 @@ impl Frame {
         Self::new(self.metadata, self.handle.clone(), self.before)
     }
 
-    pub(super) fn leaving<'a>(&'a self, handle: &'a OwnedFd) -> Leaving<'a> {
+    /// Begins to read it again; `at` is its own entry.
+    ///
+    /// # Errors
+    /// What the system says, or that it is another directory by now.
+    pub(super) fn restart(&mut self, at: &EntryRef<'_>, mount: u64) -> io::Result<()> {
+        if let Some(handle) = &self.handle {
+            seek(handle, SeekFrom::Start(0))?;
+        } else {
+            let handle = open::dir(at.dir, at.name, Across::SameMount)?.handle;
+            if stat::handle(&handle, mount)?.id != self.metadata.id {
+                return Err(another());
+            }
+            self.handle = Some(Arc::new(handle));
+        }
+        self.cookie = 0;
+        self.at_end = false;
+        Ok(())
+    }
+
+    pub(super) fn leaving(&self) -> Leaving<'_> {
         let Self { metadata, before, .. } = self;
-        Leaving { handle: handle.as_fd(), metadata, before: *before }
+        Leaving { metadata, before: *before }
     }
 }

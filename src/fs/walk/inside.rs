@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::super::error::is_gone;
 use super::super::open;
 use super::super::stat::{self, Freshness};
 use super::visit::{Break, EntryRef, Flow, Visit};
@@ -35,7 +36,11 @@ impl<V: Visit, C: Control> Walk<'_, V, C> {
                 let is_inside = match stat::at(handle, c"..", tree.mount, Freshness::Synced) {
                     Ok(metadata) => metadata.id == above,
                     // Another process removed it, so it stays empty.
-                    Err(error) => error.kind() == io::ErrorKind::NotFound,
+                    Err(error) if is_gone(&error) => true,
+                    Err(error) => {
+                        let error = self.at(at).error(Action::OpenParent, error);
+                        return ControlFlow::Break(Break::Failed(error));
+                    }
                 };
                 if !is_inside {
                     return self.moved_away(at);
@@ -84,7 +89,7 @@ impl<V: Visit, C: Control> Walk<'_, V, C> {
             let up = match open::parent(below.as_ref().unwrap_or(handle)).map(Arc::new) {
                 Ok(up) => up,
                 // Another process removed it, so it stays empty.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+                Err(error) if is_gone(&error) => return Ok(true),
                 Err(error) => return Err(error),
             };
             if stat::handle(&up, self.shared.tree.mount)?.id != frame.metadata.id {

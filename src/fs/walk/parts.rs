@@ -11,13 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::super::lease;
+use rustix::io::Errno;
+
+use super::super::error::is_gone;
+use super::super::lease::turn;
 use super::super::open;
 use super::super::stat::{self, Freshness};
 use super::names::Names;
 use super::visit::{Break, EntryRef, Flow, Visit, of_both};
 use crate::control::Control;
-use crate::rules::{Action, FileKind, Metadata};
+use crate::rules::{Action, FileKind, FileSystem, Metadata};
 
 /// How many names one worker visits before it looks for help again.
 const STRETCH: usize = 16;
@@ -40,6 +43,8 @@ pub struct WalkContext<'a, C> {
     pub name: &'a CStr,
     /// The mount that the tree is on.
     pub mount: u64,
+    /// The file system that the tree is on.
+    pub file_system: FileSystem,
 }
 
 /// What all parts of a walk share.
@@ -94,11 +99,20 @@ impl<'a, C: Control> Shared<'a, C> {
     }
 }
 
+/// Names in one directory.
+#[derive(Clone, Copy)]
+pub(super) struct NamesAt<'a> {
+    /// The directory, and the name that is visited.
+    pub(super) entry: EntryRef<'a>,
+    /// No other user can put something else under a name.
+    pub(super) is_private: bool,
+}
+
 /// Visits some of the names in one directory, in parallel with idle workers. Those that turn out to be
 /// directories, which some file systems do not tell in their listings, are added to `dirs`.
 pub(super) fn visit<V: Visit, C: Control>(
     shared: &Shared<'_, C>,
-    at: EntryRef<'_>,
+    at: NamesAt<'_>,
     names: &Names,
     dirs: &Mutex<Vec<CString>>,
     some: Range<usize>,
@@ -118,51 +132,79 @@ pub(super) fn visit<V: Visit, C: Control>(
         if V::REMOVES {
             shared.tree.control.pace(1);
         }
-        let at = EntryRef { name, ..at };
+        let at = NamesAt { entry: EntryRef { name, ..at.entry }, ..at };
         if let Some(ino) = names.file(index)
             && visitor.knows(ino)
         {
             continue;
         }
-        visit_one(&at, shared.tree.mount, names.file(index).is_some(), dirs, visitor)?;
+        visit_one(shared, &at, names.file(index).is_some(), dirs, visitor)?;
     }
     ControlFlow::Continue(())
 }
 
 /// Looks at one name, of which a listing has said whether it is a regular file, and visits it.
-fn visit_one<V: Visit>(
-    at: &EntryRef<'_>,
-    mount: u64,
+fn visit_one<V: Visit, C: Control>(
+    shared: &Shared<'_, C>,
+    names: &NamesAt<'_>,
     is_file: bool,
     dirs: &Mutex<Vec<CString>>,
     visitor: &mut V,
 ) -> Flow {
+    let at = &names.entry;
     let opens = is_file && visitor.opens_files();
-    let (looked, opened) = if opens {
-        look_opened(at, mount)
-    } else {
-        (stat::at(at.dir, at.name, mount, Freshness::Synced), None)
-    };
+    let looked =
+        if opens { look_opened(shared, names) } else { look(shared, at).map(Looked::closed) };
     match looked {
-        Ok(metadata) if metadata.is_mount_point => visitor.mount_point(at),
-        Ok(metadata) if metadata.kind == FileKind::Dir => {
+        Ok(Looked { metadata, .. }) if metadata.is_mount_point => visitor.mount_point(at),
+        Ok(Looked { metadata, .. }) if metadata.kind == FileKind::Dir => {
             dirs.lock().unwrap_or_else(PoisonError::into_inner).push(at.name.to_owned());
             ControlFlow::Continue(())
         }
-        Ok(metadata) => visitor.file(at, &metadata, opened),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => ControlFlow::Continue(()),
+        Ok(Looked { metadata, opened }) => visitor.file(at, &metadata, opened),
+        Err(error) if is_gone(&error) => ControlFlow::Continue(()),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::XDEV) => visitor.mount_point(at),
         Err(error) => visitor.failed(at, at.error(Action::Stat, error)),
     }
 }
 
-/// Looks at a file through a handle, which stays open if the file has no other name.
-fn look_opened(at: &EntryRef<'_>, mount: u64) -> (io::Result<Metadata>, Option<OwnedFd>) {
-    let _unknown = lease::before_links_are_known();
-    let opened = open::listed_file(at.dir, at.name);
-    let looked = match &opened {
-        Some(handle) => stat::handle(handle, mount),
-        None => stat::at(at.dir, at.name, mount, Freshness::Synced),
+/// What a look at a name found, and the file, if it was opened.
+struct Looked {
+    metadata: Metadata,
+    opened: Option<OwnedFd>,
+}
+
+impl Looked {
+    const fn closed(metadata: Metadata) -> Self {
+        Self { metadata, opened: None }
+    }
+}
+
+/// Looks at a name. A server that is mounted there is not asked: it may never answer.
+fn look<C: Control>(shared: &Shared<'_, C>, at: &EntryRef<'_>) -> io::Result<Metadata> {
+    let mount = shared.tree.mount;
+    let known = stat::at(at.dir, at.name, mount, Freshness::Cached)?;
+    if !shared.tree.file_system.is_served() || known.is_mount_point {
+        return Ok(known);
+    }
+    stat::at(at.dir, at.name, mount, Freshness::Synced)
+}
+
+/// Looks at what a listing says is a regular file through a handle. The file is open afterwards, if that is
+/// possible and it has no other name.
+fn look_opened<C: Control>(shared: &Shared<'_, C>, at: &NamesAt<'_>) -> io::Result<Looked> {
+    let _unknown = turn::before_links_are_known();
+    let handle = match open::listed(at.entry.dir, at.entry.name, at.is_private) {
+        // It may be looked at though it may not be opened, and a lease of another process does not matter here.
+        Err(Errno::ACCESS | Errno::PERM | Errno::LOOP | Errno::NXIO | Errno::WOULDBLOCK) => {
+            return look(shared, &at.entry).map(Looked::closed);
+        }
+        handle => handle?,
     };
-    let has_one_name = looked.as_ref().is_ok_and(|metadata| metadata.links == 1);
-    (looked, opened.filter(|_| has_one_name))
+    let metadata = stat::handle(&handle, shared.tree.mount)?;
+    if metadata.kind != FileKind::File || metadata.links != 1 {
+        return Ok(Looked::closed(metadata));
+    }
+    let opened = if at.is_private { Some(handle) } else { open::reopen(&handle).ok() };
+    Ok(Looked { metadata, opened })
 }

@@ -15,6 +15,7 @@ use super::*;
 use crate::control::Unlimited;
 use crate::fs::PathError;
 use crate::fs::stat::id_and_mount;
+use crate::rules::FileSystem;
 
 /// A control that always has an idle worker, which is a thread of its own.
 #[derive(Default)]
@@ -149,12 +150,21 @@ impl Visit for Remover<'_> {
 }
 
 fn walked<V: Visit, C: Control>(root: &Path, control: &C, visitor: &mut V) -> Flow {
+    walked_on(FileSystem::Local, root, control, visitor)
+}
+
+fn walked_on<V: Visit, C: Control>(
+    file_system: FileSystem,
+    root: &Path,
+    control: &C,
+    visitor: &mut V,
+) -> Flow {
     let parent = File::open(root).unwrap();
     let (parent_id, mount) = id_and_mount(&parent).unwrap();
     let top = open::dir(&parent, c"top", Across::SameMount).unwrap().handle;
     let (id, _) = id_and_mount(&top).unwrap();
-    let tree =
-        WalkContext { control, parent: parent.as_fd(), parent_id, path: root, name: c"top", mount };
+    let (parent, path, name) = (parent.as_fd(), root, c"top");
+    let tree = WalkContext { control, parent, parent_id, path, name, mount, file_system };
     walk(&tree, &top, id, visitor)
 }
 

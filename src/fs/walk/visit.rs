@@ -125,8 +125,6 @@ pub enum Next {
 /// A directory that is about to be left.
 #[derive(Debug)]
 pub struct Leaving<'a> {
-    /// The directory.
-    pub handle: BorrowedFd<'a>,
     /// Its metadata when it was entered.
     pub metadata: &'a Metadata,
     /// The visitor's progress when this reading of it began.

@@ -1,11 +1,13 @@
 //! Takes and releases the locks of batches of entries.
 //!
-//! It must not hand out an entry whose lock the server has not confirmed within [`ANSWER_VALIDITY`]. The
-//! locks of a batch are released together, when its last entry is done.
+//! It must not hand out an entry whose lock the server has not confirmed within [`ANSWER_VALIDITY`], or whose
+//! lease has run out. The locks of a batch are released together, when its last entry is done.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::connection::{Connection, LockError, Release};
+use super::connection::{Connection, Release};
+use super::error::LockError;
+use super::scripts::Grant;
 use super::{ExporterLocks, keys};
 use crate::protocol::{Expired, Lease, Rejected, Rejection, Skipped};
 
@@ -16,7 +18,7 @@ const KEYS_PER_BATCH: usize = 1024;
 /// answers the other requests.
 const KEYS_PER_REQUEST: usize = 128;
 
-/// How long an answer of the server is relied on.
+/// How long an answer of the server is relied on, from its arrival.
 const ANSWER_VALIDITY: Duration = Duration::from_millis(100);
 
 /// An expired entry with the lease that covers it, or the reason why there is none.
@@ -25,12 +27,14 @@ pub(in crate::lock) type Leased = Result<(Expired, Box<dyn Lease>), Rejected>;
 /// A lock that we hold. It is released with the rest of its batch.
 #[derive(Debug)]
 struct RedisLease {
-    until: Instant,
+    /// By the steady clock.
+    until: Duration,
+    steady: fn() -> Duration,
 }
 
 impl Lease for RedisLease {
     fn is_valid(&self) -> bool {
-        Instant::now() < self.until
+        (self.steady)() < self.until
     }
 }
 
@@ -47,108 +51,164 @@ struct BatchLocks {
     connection: Connection,
     keys: Vec<Vec<u8>>,
     token: String,
-    /// Whether each lock was granted, as far as the answers were read.
-    granted: Vec<bool>,
-    /// When the server is known to have held our locks.
-    confirmed: Instant,
-    /// Whether the connection or a lock was lost. Then no further lock of the batch is relied on.
+    /// What the server said about each lock, as far as the answers were read.
+    granted: Vec<Grant>,
+    /// When the last answer arrived that was waited for. It describes a moment at most one round trip before.
+    confirmed: Duration,
+    steady: fn() -> Duration,
+    /// Whether the connection was lost. Then no further lock of the batch is relied on.
     is_lost: bool,
 }
 
 impl BatchLocks {
-    /// Whether the lock at `index` is held now. To be asked in the order of the keys.
-    fn is_held(&mut self, index: usize) -> Result<bool, LockError> {
-        let is_outdated = self.confirmed.elapsed() > ANSWER_VALIDITY;
+    /// Whether the lock at `index` is held now, and who has it if not. To be asked in the order of the keys.
+    fn grant_of(&mut self, index: usize) -> Result<Grant, LockError> {
+        if self.is_lost {
+            return Ok(Grant::Locked);
+        }
+        let is_outdated = (self.steady)().saturating_sub(self.confirmed) > ANSWER_VALIDITY;
         // A question can be asked only when all answers before it were read.
         let needed = if is_outdated { self.keys.len() } else { index + 1 };
-        while !self.is_lost && self.granted.len() < needed {
+        let mut checked = self.read_until(needed);
+        if checked.is_ok() && is_outdated {
+            checked = self.confirm_from(index);
+        }
+        match checked {
+            Ok(()) => Ok(self.granted[index]),
+            Err(LockError::Unreachable(_)) => {
+                self.is_lost = true;
+                Ok(Grant::Locked)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads answers until this many locks were answered for.
+    fn read_until(&mut self, needed: usize) -> Result<(), LockError> {
+        while self.granted.len() < needed {
             let unread = self.keys.len() - self.granted.len();
-            match self.connection.read_granted(unread.min(KEYS_PER_REQUEST)) {
-                Ok(granted) => self.granted.extend(granted),
-                Err(LockError::Unreachable(_)) => self.is_lost = true,
-                Err(error) => return Err(error),
+            self.granted.extend(self.connection.read_granted(unread.min(KEYS_PER_REQUEST))?);
+        }
+        Ok(())
+    }
+
+    /// Asks the server about all locks from `index` on that were granted. It may have been stopped, or
+    /// restarted without our locks. They are asked about together: a server that answers slowly is asked once
+    /// for the entries of each [`ANSWER_VALIDITY`], not once for each entry.
+    fn confirm_from(&mut self, index: usize) -> Result<(), LockError> {
+        let is_ours = |at: &usize| self.granted[*at] == Grant::Ours;
+        let ours: Vec<usize> = (index..self.keys.len()).filter(is_ours).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<Vec<u8>> = ours.iter().map(|at| self.keys[*at].clone()).collect();
+        let held = self.connection.are_ours(&keys, &self.token)?;
+        self.confirmed = (self.steady)();
+        for (at, is_held) in ours.into_iter().zip(held) {
+            if !is_held {
+                self.granted[at] = Grant::Locked;
             }
         }
-        if self.is_lost || !self.granted[index] {
-            return Ok(false);
-        }
-        if is_outdated {
-            // The server may have been stopped, or restarted without our locks.
-            let asked = Instant::now();
-            let is_ours = self.connection.is_ours(&self.keys[index], &self.token);
-            self.is_lost = !is_ours.unwrap_or(false);
-            self.confirmed = asked;
-        }
-        Ok(!self.is_lost)
+        Ok(())
     }
 
     /// What must be released on another connection: every lock that may have been granted.
     fn into_releases(self) -> Vec<Release> {
         let Self { connection, keys, token, .. } = self;
         let mut releases = connection.into_pending();
-        releases.push(Release { keys, token });
+        releases.push(Release { keys, token, is_certain: false });
         releases
     }
 }
 
+/// Why the entries of a batch that were not handed over have no lock.
+struct Ended {
+    error: LockError,
+    rest: Vec<Expired>,
+}
+
 impl ExporterLocks {
     /// Takes the lock of each entry, and hands it over with its lease or with the reason why it has none.
-    pub(in crate::lock) fn claim(&self, batch: Vec<Expired>, each: &mut dyn FnMut(Leased)) {
-        let mut batch = batch.into_iter();
-        loop {
-            let part: Vec<Expired> = batch.by_ref().take(KEYS_PER_BATCH).collect();
-            if part.is_empty() {
-                return;
-            }
-            if let Err((error, rest)) = self.claim_part(part, each) {
-                for expired in rest.into_iter().chain(batch) {
-                    each(Err(Rejected::new(expired, Rejection::NoLock(error.to_string()))));
+    pub(in crate::lock) fn claim(&self, mut batch: Vec<Expired>, each: &mut dyn FnMut(Leased)) {
+        while !batch.is_empty() {
+            let rest = batch.split_off(batch.len().min(KEYS_PER_BATCH));
+            match self.claim_part(batch, each) {
+                Ok(mut late) => {
+                    late.extend(rest);
+                    batch = late;
                 }
-                return;
+                Err(ended) => {
+                    for expired in ended.rest.into_iter().chain(rest) {
+                        let why = if ended.error == LockError::Stopped {
+                            Rejection::Unreached
+                        } else {
+                            Rejection::NoLock(ended.error.to_string())
+                        };
+                        each(Err(Rejected::new(expired, why)));
+                    }
+                    return;
+                }
             }
         }
     }
 
     /// Requests all locks of one batch, hands over its entries as the answers arrive, and releases the
-    /// locks. An error comes with the entries that were not handed over.
+    /// locks. Returns the entries whose turn did not come before the lease had run out. An error comes with
+    /// the entries that were not handed over.
     fn claim_part(
         &self,
         part: Vec<Expired>,
         each: &mut dyn FnMut(Leased),
-    ) -> Result<(), (LockError, Vec<Expired>)> {
+    ) -> Result<Vec<Expired>, Ended> {
         let key = |expired: &Expired| self.prefix.key(&expired.directory().dir, expired.name());
         let keys = part.iter().map(key).collect();
-        let until = Instant::now() + usable(self.ttl);
+        let (until, steady) = (self.timing.now() + usable(self.ttl), self.timing.steady);
         let mut locks = match self.request(keys) {
             Ok(locks) => locks,
-            Err(error) => return Err((error, part)),
+            Err(error) => return Err(Ended { error, rest: part }),
         };
         let mut part = part.into_iter();
-        for index in 0..locks.keys.len() {
-            let is_held = match locks.is_held(index) {
-                Ok(is_held) => is_held,
+        let (mut index, mut late) = (0, Vec::new());
+        while index < locks.keys.len() {
+            if steady() >= until {
+                late = part.collect();
+                break;
+            }
+            let stopped = self.timing.is_stopped().then_some(LockError::Stopped);
+            let grant = match stopped.map_or_else(|| locks.grant_of(index), Err) {
+                Ok(grant) => grant,
                 Err(error) => {
-                    self.release_anew(locks.into_releases());
-                    return Err((error, part.collect()));
+                    let error = self.remember(error);
+                    self.abandon(locks, &error);
+                    return Err(Ended { error, rest: part.collect() });
                 }
             };
             let Some(expired) = part.next() else { break };
-            each(if is_held {
-                Ok((expired, Box::new(RedisLease { until })))
+            self.note_odd(grant, &locks.keys[index]);
+            each(if grant == Grant::Ours {
+                Ok((expired, Box::new(RedisLease { until, steady })))
             } else {
                 // Another process holds the lock, or we may have lost it. The engine tries again later.
                 Err(Rejected::new(expired, Rejection::Skipped(Skipped::Locked)))
             });
+            index += 1;
         }
-        self.release(locks);
-        Ok(())
+        self.release(locks, !late.is_empty());
+        if index == 0 {
+            // Nothing came of it, and nothing would if it was tried again at once.
+            for expired in late.drain(..) {
+                each(Err(Rejected::new(expired, Rejection::Skipped(Skipped::Locked))));
+            }
+        }
+        Ok(late)
     }
 
     /// Requests the locks of a batch and reads the first answer.
     fn request(&self, keys: Vec<Vec<u8>>) -> Result<BatchLocks, LockError> {
+        if self.timing.is_stopped() {
+            return Err(LockError::Stopped);
+        }
         let token = keys::token();
-        // An answer describes a moment after this one.
-        let confirmed = Instant::now();
         let asked = self.with_connection(|connection| {
             let mut requests = keys.chunks(KEYS_PER_REQUEST);
             requests.try_for_each(|keys| connection.request(keys, &token, self.ttl))?;
@@ -156,28 +216,54 @@ impl ExporterLocks {
         });
         match asked {
             Ok((connection, granted)) => {
-                Ok(BatchLocks { connection, keys, token, granted, confirmed, is_lost: false })
+                let (confirmed, steady) = (self.timing.now(), self.timing.steady);
+                Ok(BatchLocks {
+                    connection,
+                    keys,
+                    token,
+                    granted,
+                    confirmed,
+                    steady,
+                    is_lost: false,
+                })
             }
             Err(error) => {
-                // Some may have been granted before the error.
-                self.release_anew(vec![Release { keys, token }]);
+                // Some may have been granted before the error; but not if the server has refused.
+                let releases = vec![Release { keys, token, is_certain: false }];
+                if matches!(error, LockError::Denied(_) | LockError::Refused(_)) {
+                    let _ = self.try_release(releases);
+                } else {
+                    self.release_anew(releases);
+                }
                 Err(error)
             }
         }
     }
 
-    /// Releases the locks of a batch. What cannot be released expires by itself.
-    fn release(&self, locks: BatchLocks) {
-        if locks.is_lost {
+    /// Releases the locks of a batch whose last entry was handed over. What cannot be released expires by
+    /// itself. `is_awaited`: they are taken again next, maybe on another connection.
+    fn release(&self, mut locks: BatchLocks, is_awaited: bool) {
+        let read = if locks.is_lost { Ok(()) } else { locks.read_until(locks.keys.len()) };
+        if locks.is_lost || read.is_err() {
             self.release_anew(locks.into_releases());
             return;
         }
         let BatchLocks { mut connection, keys, token, granted, .. } = locks;
-        let granted = keys.into_iter().zip(granted).filter(|(_, is_granted)| *is_granted);
+        let granted = keys.into_iter().zip(granted).filter(|(_, grant)| *grant == Grant::Ours);
         let keys = granted.map(|(key, _)| key).collect();
-        match connection.release(Release { keys, token }) {
+        let released = connection.release(Release { keys, token, is_certain: true });
+        match released.and_then(|()| if is_awaited { connection.read_releases() } else { Ok(()) }) {
             Ok(()) => self.put_back(connection),
             Err(_) => self.release_anew(connection.into_pending()),
+        }
+    }
+
+    /// Releases the locks of a batch that ended with an error.
+    fn abandon(&self, mut locks: BatchLocks, error: &LockError) {
+        if *error == LockError::Stopped && locks.read_until(locks.keys.len()).is_ok() {
+            self.release(locks, false);
+        } else {
+            self.release_anew(locks.into_releases());
         }
     }
 }
@@ -197,9 +283,11 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_ends_by_itself() {
-        let now = Instant::now();
-        assert!(RedisLease { until: now + Duration::from_secs(3600) }.is_valid());
-        assert!(!RedisLease { until: now }.is_valid());
+    fn a_lease_ends_by_its_own_clock() {
+        let steady = || Duration::from_secs(100);
+        for (until, is_valid) in [(101, true), (100, false), (99, false)] {
+            let until = Duration::from_secs(until);
+            assert_eq!(RedisLease { until, steady }.is_valid(), is_valid);
+        }
     }
 }

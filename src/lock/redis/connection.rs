@@ -1,95 +1,72 @@
 //! One connection to the Redis server, and the commands that are sent on it.
 //!
 //! It must not retry or decide: an error says what kind of error it is, and the connection is not used
-//! again. Every answer is waited for, but not longer than [`TIMEOUT`]. No message contains the password.
+//! again. Every answer is checked, since one that is not understood must not pass for a lock. No message
+//! contains the password.
 
 use std::time::Duration;
 
-use redis::{Client, ErrorKind, RedisError};
-
+use super::error::{LockError, printable};
 use super::keys::{KEY, TOKEN_PREFIX};
+use super::resp::{Command, Value, decode};
+use super::scripts::{self, Grant};
 use super::server::Server;
+use super::stream::Stream;
+use super::timing::Timing;
 
-/// How long to wait for the server, each time.
-const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Sets each key that does not exist to the token, with an expiry. Returns a digit for each key: whether
-/// it holds the token now. A batch that is requested again on a new connection may have been granted on
-/// the old one.
-const TAKE: &str = "local taken = {}
-for i, key in ipairs(KEYS) do
-  local ours = redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2])
-    or redis.call('GET', key) == ARGV[1]
-  taken[i] = ours and '1' or '0'
-end
-return table.concat(taken)";
-
-/// Deletes each key that still holds the token. Returns how many.
-const RELEASE: &str = "local ours = {}
-for i, token in ipairs(redis.call('MGET', unpack(KEYS))) do
-  if token == ARGV[1] then ours[#ours + 1] = KEYS[i] end
-end
-if #ours == 0 then return 0 end
-return redis.call('DEL', unpack(ours))";
-
-/// Sets a new expiry if the key still holds the token, and takes the lock again if it is free.
-const EXTEND: &str = "local token = redis.call('GET', KEYS[1])
-if token == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-if token then return 0 end
-return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0";
-
-/// Why locks cannot be taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LockError {
-    /// There is no connection.
-    #[error("the Redis server cannot be reached: {0}")]
-    Unreachable(String),
-    /// The server accepts the connection and does not answer.
-    #[error("the Redis server cannot be reached: no answer within {} s", TIMEOUT.as_secs())]
-    Silent,
-    /// The server expects another password, or none.
-    #[error("the Redis server refuses the login: {0}; check the password")]
-    Denied(String),
-    /// The server answers with an error.
-    #[error("the Redis server refuses: {0}")]
-    Refused(String),
-    /// This machine's clock is ahead of the server's by this many seconds (behind it, if negative), so
-    /// far that every entry would look expired, or none.
-    #[error("our clock is {} s {} the Redis server's; correct the wrong one", .0.unsigned_abs(), if *.0 > 0 { "ahead of" } else { "behind" })]
-    Clock(i64),
-}
-
-impl From<RedisError> for LockError {
-    fn from(error: RedisError) -> Self {
-        let text = error.to_string();
-        let words = text.to_ascii_uppercase();
-        let login = ["NOAUTH", "WRONGPASS", "NOPERM", "AUTHENTICATION"];
-        if error.kind() == ErrorKind::AuthenticationFailed
-            || login.iter().any(|word| words.contains(word))
-        {
-            Self::Denied(text)
-        } else if error.is_timeout() {
-            Self::Silent
-        } else if error.is_io_error() || error.is_connection_dropped() {
-            Self::Unreachable(text)
-        } else {
-            Self::Refused(text)
-        }
-    }
-}
+/// How much of a token is read: more than any that is ours or CVAT's.
+const TOKEN_END: u64 = 99;
 
 /// Locks that are released together.
 #[derive(Debug, Clone)]
 pub(super) struct Release {
     pub(super) keys: Vec<Vec<u8>>,
     pub(super) token: String,
+    /// Whether we know that each of them was granted and not released yet.
+    pub(super) is_certain: bool,
 }
 
-/// Who holds a lock.
+impl Release {
+    /// How many locks these are.
+    pub(super) fn count(all: &[Self]) -> usize {
+        all.iter().map(|release| release.keys.len()).sum()
+    }
+}
+
+/// How releases ended that were not as they should be.
+#[derive(Debug, Default)]
+pub(super) struct Unreleased {
+    /// How many locks had expired before they were released.
+    pub(super) expired: usize,
+    /// How many locks may not have been released, and why.
+    pub(super) refused: Option<(usize, String)>,
+}
+
+impl Unreleased {
+    /// `count` locks may not have been released.
+    pub(super) fn refuse(&mut self, count: usize, why: String) {
+        if count == 0 {
+            return;
+        }
+        let (before, _) = self.refused.take().unwrap_or_default();
+        self.refused = Some((before + count, why));
+    }
+
+    pub(super) fn append(&mut self, other: Self) {
+        self.expired += other.expired;
+        if let Some((count, why)) = other.refused {
+            self.refuse(count, why);
+        }
+    }
+}
+
+/// What a key holds that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// The holder's token.
+    /// The holder's token, printable; or, of a key that holds something else than text, what that is.
     pub token: String,
+    /// Whether it can be a lock: the key holds text.
+    pub is_lock: bool,
     /// The time until it expires; `None` for a lock that never does, which no program sets.
     pub remaining: Option<Duration>,
 }
@@ -103,11 +80,12 @@ impl Holder {
 
 /// A connection that is logged in.
 pub(super) struct Connection {
-    inner: redis::Connection,
+    stream: Stream,
+    /// What was received and not read yet.
+    received: Vec<u8>,
     /// Releases that were sent and not answered yet. If the connection is lost, they must be sent again.
     pending: Vec<Release>,
-    /// How many locks had expired before they were released.
-    expired: usize,
+    unreleased: Unreleased,
 }
 
 impl std::fmt::Debug for Connection {
@@ -118,15 +96,22 @@ impl std::fmt::Debug for Connection {
 
 impl Connection {
     /// Connects and logs in.
-    pub(super) fn connect(server: &Server) -> Result<Self, LockError> {
+    pub(super) fn connect(server: &Server, timing: &Timing) -> Result<Self, LockError> {
         let connect = || -> Result<Self, LockError> {
-            let inner = Client::open(server.0.clone())?.get_connection_with_timeout(TIMEOUT)?;
-            inner.set_read_timeout(Some(TIMEOUT))?;
-            inner.set_write_timeout(Some(TIMEOUT))?;
-            let mut connection = Self { inner, pending: Vec::new(), expired: 0 };
+            let stream = Stream::connect(&server.address, timing)?;
+            let (received, pending) = (Vec::new(), Vec::new());
+            let unreleased = Unreleased::default();
+            let mut connection = Self { stream, received, pending, unreleased };
+            connection.log_in(server)?;
+            if server.db != 0 {
+                connection.ask(&Command::new("SELECT").number(server.db.into()))?;
+            }
             // A server that refuses us answers a short command with the clearest error.
-            let _: String = connection.ask(&redis::cmd("PING"))?;
-            Ok(connection)
+            let answer = connection.ask(&Command::new("PING"))?;
+            match answer.text() {
+                Some(b"PONG") => Ok(connection),
+                _ => Err(unexpected("PING", &answer)),
+            }
         };
         connect().map_err(|error| match error {
             LockError::Unreachable(why) => {
@@ -135,14 +120,37 @@ impl Connection {
             other @ (LockError::Silent
             | LockError::Denied(_)
             | LockError::Refused(_)
-            | LockError::Clock(_)) => other,
+            | LockError::Malformed(_)
+            | LockError::Clock(_)
+            | LockError::Stopped) => other,
         })
+    }
+
+    /// Logs in if there is a password. A server that has none accepts any for its user `default`, as CVAT's own
+    /// client relies on; the older command without a user name would be refused.
+    fn log_in(&mut self, server: &Server) -> Result<(), LockError> {
+        let Some(password) = &server.password else { return Ok(()) };
+        let user = server.user.as_deref().unwrap_or("default");
+        let mut said = self.exchange(&Command::new("AUTH").arg(user).arg(password))?;
+        let refuses = |said: &Value, words| said.error().is_some_and(|text| contains(text, words));
+        if server.user.is_none() && refuses(&said, "wrong number of arguments") {
+            // Before Redis 6 there are no users.
+            said = self.exchange(&Command::new("AUTH").arg(password))?;
+        }
+        match (said.text(), said.error()) {
+            (Some(_), _) => Ok(()),
+            (_, Some(_)) if refuses(&said, "no password is set") => Ok(()),
+            (_, Some(text)) => Err(LockError::of_login(text)),
+            (None, None) => Err(unexpected("AUTH", &said)),
+        }
     }
 
     /// The server's clock, in Unix seconds.
     pub(super) fn time(&mut self) -> Result<i64, LockError> {
-        let (secs, _micros): (i64, i64) = self.ask(&redis::cmd("TIME"))?;
-        Ok(secs)
+        let answer = self.ask(&Command::new("TIME"))?;
+        let secs = answer.list().and_then(|parts| parts.first()?.text());
+        let secs = secs.and_then(|secs| std::str::from_utf8(secs).ok()?.parse().ok());
+        secs.ok_or_else(|| unexpected("TIME", &answer))
     }
 
     /// Requests the locks of these keys, in one script, which costs the server less than the same commands
@@ -154,19 +162,25 @@ impl Connection {
         token: &str,
         ttl: Duration,
     ) -> Result<(), LockError> {
-        let request = script(TAKE, keys).arg(token).arg(millis(ttl)).get_packed_command();
-        Ok(self.inner.send_packed_command(&request)?)
+        self.send(&scripts::take(keys, token, ttl))
     }
 
-    /// Reads the answer to a request for this many keys: whether we hold each lock.
-    pub(super) fn read_granted(&mut self, keys: usize) -> Result<Vec<bool>, LockError> {
+    /// Reads the answer to a request for this many keys.
+    pub(super) fn read_granted(&mut self, keys: usize) -> Result<Vec<Grant>, LockError> {
         self.read_releases()?;
-        let answer = self.inner.recv_response()?.extract_error()?;
-        let digits: Vec<u8> = redis::from_redis_value(answer).map_err(RedisError::from)?;
-        if digits.len() != keys {
-            return Err(LockError::Refused("the answer has a wrong length".to_owned()));
-        }
-        Ok(digits.into_iter().map(|digit| digit == b'1').collect())
+        let answer = self.read_good()?;
+        scripts::grants(&answer, keys).ok_or_else(|| unexpected("a request for locks", &answer))
+    }
+
+    /// Whether each lock still has our token.
+    pub(super) fn are_ours(
+        &mut self,
+        keys: &[Vec<u8>],
+        token: &str,
+    ) -> Result<Vec<bool>, LockError> {
+        let answer = self.ask(&scripts::compare(keys, token))?;
+        let held = scripts::held(&answer, keys.len());
+        held.ok_or_else(|| unexpected("a question about locks", &answer))
     }
 
     /// Releases locks that are still ours. The answer is read before the next one, which saves a round
@@ -175,9 +189,9 @@ impl Connection {
         if release.keys.is_empty() {
             return Ok(());
         }
-        let request = script(RELEASE, &release.keys).arg(&release.token).get_packed_command();
+        let request = scripts::release(&release.keys, &release.token);
         self.pending.push(release);
-        Ok(self.inner.send_packed_command(&request)?)
+        self.send(&request)
     }
 
     /// The releases that the server may not have received.
@@ -189,29 +203,24 @@ impl Connection {
     /// closed.
     pub(super) fn read_releases(&mut self) -> Result<(), LockError> {
         while let Some(release) = self.pending.first() {
-            let expected = release.keys.len();
-            if let redis::Value::Int(released) = self.inner.recv_response()? {
-                self.expired += expected.saturating_sub(usize::try_from(released).unwrap_or(0));
+            let (keys, is_certain) = (release.keys.len(), release.is_certain);
+            let answer = self.read()?;
+            let released = answer.int().and_then(|count| usize::try_from(count).ok());
+            match (released.filter(|count| *count <= keys), answer.error()) {
+                // Of the others, some may not have been granted, or were released already.
+                (Some(released), _) if is_certain => self.unreleased.expired += keys - released,
+                (Some(_), _) => {}
+                (None, Some(text)) => self.unreleased.refuse(keys, printable(text)),
+                (None, None) => return Err(unexpected("a release", &answer)),
             }
             self.pending.remove(0);
         }
         Ok(())
     }
 
-    /// How many locks had expired before they were released, since the last call.
-    pub(super) fn take_expired(&mut self) -> usize {
-        std::mem::take(&mut self.expired)
-    }
-
-    fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, LockError> {
-        self.read_releases()?;
-        Ok(command.query(&mut self.inner)?)
-    }
-
-    /// Whether a lock still has our token.
-    pub(super) fn is_ours(&mut self, key: &[u8], token: &str) -> Result<bool, LockError> {
-        let found: Option<String> = self.ask(redis::cmd("GET").arg(key))?;
-        Ok(found.as_deref() == Some(token))
+    /// What went wrong with releases since the last call.
+    pub(super) fn take_unreleased(&mut self) -> Unreleased {
+        std::mem::take(&mut self.unreleased)
     }
 
     /// Extends a lock, or takes it again if it is free. Returns whether it is held.
@@ -221,44 +230,115 @@ impl Connection {
         token: &str,
         ttl: Duration,
     ) -> Result<bool, LockError> {
-        let extended: i64 = self.ask(script(EXTEND, key).arg(token).arg(millis(ttl)))?;
-        Ok(extended == 1)
+        let answer = self.ask(&scripts::extend(key, token, ttl))?;
+        match answer.int() {
+            Some(extended @ (0 | 1)) => Ok(extended == 1),
+            _ => Err(unexpected("an extension", &answer)),
+        }
     }
 
-    /// Who holds a lock.
+    /// What a key holds, if it is there.
     pub(super) fn holder(&mut self, key: &[u8]) -> Result<Option<Holder>, LockError> {
-        self.read_releases()?;
-        let mut pipe = redis::pipe();
-        pipe.cmd("GET").arg(key).cmd("PTTL").arg(key);
-        let (token, left): (Option<String>, i64) = pipe.query(&mut self.inner)?;
-        // A negative number: the key does not expire, or did not exist any more.
-        let remaining = u64::try_from(left).ok().map(Duration::from_millis);
-        Ok(token.map(|token| Holder { token, remaining }))
+        let kind = self.ask_text("TYPE", &Command::new("TYPE").arg(key))?;
+        let is_lock = kind == b"string";
+        let token = if is_lock {
+            let get = Command::new("GETRANGE").arg(key).number(0).number(TOKEN_END);
+            self.ask_text("GETRANGE", &get)?
+        } else {
+            kind
+        };
+        let answer = self.ask(&Command::new("PTTL").arg(key))?;
+        match answer.int() {
+            // It is not there, or not any more.
+            Some(-2) => Ok(None),
+            Some(left) => {
+                // -1: it does not expire.
+                let remaining = u64::try_from(left).ok().map(Duration::from_millis);
+                Ok(Some(Holder { token: printable(&token), is_lock, remaining }))
+            }
+            None => Err(unexpected("PTTL", &answer)),
+        }
     }
 
     /// The keys of some locks that are held now by any process: as many as a bounded search finds.
     pub(super) fn live_locks(&mut self) -> Result<Vec<Vec<u8>>, LockError> {
-        let mut cursor = 0_u64;
+        let mut cursor = b"0".to_vec();
         let pattern = [KEY, b"*"].concat();
         for _ in 0..100 {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000);
-            let (next, keys): (u64, Vec<Vec<u8>>) = self.ask(&scan)?;
-            if !keys.is_empty() || next == 0 {
+            let scan = Command::new("SCAN").arg(&cursor).arg("MATCH").arg(&pattern);
+            let answer = self.ask(&scan.arg("COUNT").number(1000))?;
+            let (next, keys) = scanned(&answer).ok_or_else(|| unexpected("SCAN", &answer))?;
+            if !keys.is_empty() || next == b"0" {
                 return Ok(keys);
             }
             cursor = next;
         }
         Ok(Vec::new())
     }
+
+    /// Asks, and takes an error of the server for an error.
+    fn ask(&mut self, command: &Command) -> Result<Value, LockError> {
+        self.read_releases()?;
+        self.send(command)?;
+        self.read_good()
+    }
+
+    fn exchange(&mut self, command: &Command) -> Result<Value, LockError> {
+        self.send(command)?;
+        self.read()
+    }
+
+    fn send(&mut self, command: &Command) -> Result<(), LockError> {
+        let mut bytes = Vec::new();
+        command.append_to(&mut bytes);
+        self.stream.start_wait();
+        Ok(self.stream.send(&bytes)?)
+    }
+
+    fn read_good(&mut self) -> Result<Value, LockError> {
+        let answer = self.read()?;
+        match answer.error() {
+            Some(text) => Err(LockError::of_server(text)),
+            None => Ok(answer),
+        }
+    }
+
+    fn ask_text(&mut self, name: &str, command: &Command) -> Result<Vec<u8>, LockError> {
+        let answer = self.ask(command)?;
+        answer.text().map(ToOwned::to_owned).ok_or_else(|| unexpected(name, &answer))
+    }
+
+    /// Reads one answer, within one wait for all of it.
+    fn read(&mut self) -> Result<Value, LockError> {
+        self.stream.start_wait();
+        loop {
+            if let Some((value, length)) = decode(&self.received)? {
+                self.received.drain(..length);
+                return Ok(value);
+            }
+            self.stream.receive(&mut self.received)?;
+        }
+    }
 }
 
-fn script(text: &str, keys: &[Vec<u8>]) -> redis::Cmd {
-    let mut script = redis::cmd("EVAL");
-    script.arg(text).arg(keys.len()).arg(keys);
-    script
+/// An answer that is not one to what was asked.
+fn unexpected(what: &str, answer: &Value) -> LockError {
+    let said = match answer {
+        Value::Text(text) | Value::Error(text) => format!("{:?}", printable(text)),
+        Value::Int(number) => number.to_string(),
+        Value::Nil => "nothing".to_owned(),
+        Value::List(list) => format!("a list of {}", list.len()),
+    };
+    LockError::Malformed(format!("{said} to {what}"))
 }
 
-fn millis(ttl: Duration) -> u64 {
-    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+fn contains(text: &[u8], words: &str) -> bool {
+    text.windows(words.len()).any(|window| window == words.as_bytes())
+}
+
+/// Where a search goes on, and what it has found.
+fn scanned(answer: &Value) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
+    let text = |value: &Value| value.text().map(ToOwned::to_owned);
+    let [next, keys] = answer.list()? else { return None };
+    Some((text(next)?, keys.list()?.iter().map(text).collect::<Option<_>>()?))
 }

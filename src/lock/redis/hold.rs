@@ -5,7 +5,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, LockError, Release};
+use super::connection::{Connection, Release};
+use super::error::LockError;
+use super::scripts::Grant;
 use super::{ExporterLocks, keys};
 
 /// How long to wait before a lock that another process holds is tried again.
@@ -22,8 +24,8 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Takes the lock of a path (relative to the data root), and tries for at most `wait`. `Ok(None)`:
-    /// another process holds it.
+    /// Takes the lock of a path (relative to the data root), and tries for at most `wait`. `Ok(Err(_))`: why it
+    /// is not ours.
     ///
     /// # Errors
     /// The server cannot be asked.
@@ -31,18 +33,19 @@ impl Hold {
         locks: ExporterLocks,
         path: &Path,
         wait: Duration,
-    ) -> Result<Option<Self>, LockError> {
+    ) -> Result<Result<Self, Grant>, LockError> {
         let start = Instant::now();
         let key = [locks.prefix.key_of(path)];
-        let mut connection = Connection::connect(&locks.server)?;
+        let mut connection = locks.connect()?;
         loop {
             let token = keys::token();
             connection.request(&key, &token, locks.ttl)?;
-            if connection.read_granted(1)? == [true] {
-                return Ok(Some(Self { locks, key, token, connection, is_held: true }));
+            let grant = connection.read_granted(1)?.first().copied().unwrap_or(Grant::Locked);
+            if grant == Grant::Ours {
+                return Ok(Ok(Self { locks, key, token, connection, is_held: true }));
             }
             if start.elapsed() >= wait {
-                return Ok(None);
+                return Ok(Err(grant));
             }
             std::thread::sleep(RETRY_INTERVAL.min(wait));
         }
@@ -57,7 +60,7 @@ impl Hold {
     pub fn extend(&mut self) -> bool {
         let mut extended = self.connection.extend(&self.key, &self.token, self.locks.ttl);
         if matches!(extended, Err(LockError::Unreachable(_)))
-            && let Ok(connection) = Connection::connect(&self.locks.server)
+            && let Ok(connection) = self.locks.connect()
         {
             self.connection = connection;
             extended = self.connection.extend(&self.key, &self.token, self.locks.ttl);
@@ -67,11 +70,24 @@ impl Hold {
     }
 
     /// Releases it. If that fails, it expires by itself.
-    pub fn release(mut self) {
-        if self.is_held {
-            let release = Release { keys: self.key.to_vec(), token: self.token };
-            let sent = self.connection.release(release);
-            let _ = sent.and_then(|()| self.connection.read_releases());
+    ///
+    /// # Errors
+    /// Why it may not be released.
+    pub fn release(mut self) -> Result<(), LockError> {
+        if !self.is_held {
+            return Ok(());
         }
+        let release = Release { keys: self.key.to_vec(), token: self.token, is_certain: true };
+        self.connection.release(release)?;
+        self.connection.read_releases()?;
+        match self.connection.take_unreleased().refused {
+            Some((_, why)) => Err(LockError::Refused(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// For how long at most the lock outlives a release that failed.
+    pub const fn ttl(&self) -> Duration {
+        self.locks.ttl
     }
 }

@@ -3,9 +3,9 @@
 //! It must not resolve links or read the file system: a key contains the path exactly as CVAT writes it.
 //! A key that is written differently locks nothing, and no error shows it.
 
-use std::ffi::{CStr, OsStr};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,15 +33,22 @@ enum Certainty {
 impl Prefix {
     /// The root that the user set.
     pub fn given(root: &Path) -> Self {
-        Self { root: plain(root), certainty: Certainty::Given }
+        Self { root: as_pathlib(root), certainty: Certainty::Given }
     }
 
     /// Our own data root, which CVAT may see at another path. `known` are the paths at which it is known to
-    /// see its data root.
+    /// see its data root, as CVAT is told them.
     pub fn guessed(data_root: &Path, known: &[PathBuf]) -> Self {
-        let root = plain(data_root);
-        let is_known = known.iter().any(|known| plain(known) == root);
-        Self { root, certainty: if is_known { Certainty::Known } else { Certainty::Guess } }
+        let full = |path: &Path| {
+            let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            // A `//` at the beginning leads to the same place.
+            Path::new("/").join(as_pathlib(&full).strip_prefix("/").unwrap_or(&full))
+        };
+        let root = full(data_root);
+        match known.iter().find(|known| full(known) == root) {
+            Some(known) => Self { root: as_pathlib(known), certainty: Certainty::Known },
+            None => Self { root: as_pathlib(&root), certainty: Certainty::Guess },
+        }
     }
 
     /// Whether CVAT may see the data at another path.
@@ -85,21 +92,21 @@ impl Prefix {
     }
 }
 
-/// An absolute path without `//`, `.`, `..` or a slash at the end. Links are not resolved, since CVAT does
-/// not resolve them.
-fn plain(path: &Path) -> PathBuf {
-    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut plain = PathBuf::new();
-    for step in full.components() {
-        match step {
-            Component::ParentDir => {
-                plain.pop();
-            }
-            Component::CurDir => {}
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(step),
-        }
-    }
-    plain
+/// A path as Python's pathlib writes it, with which CVAT makes its paths: without `.`, repeated slashes and a
+/// slash at the end; `..` stays, and so do exactly two slashes at the beginning. Links are not resolved.
+fn as_pathlib(path: &Path) -> PathBuf {
+    let bytes = path.as_os_str().as_bytes();
+    let slashes = bytes.iter().take_while(|byte| **byte == b'/').count();
+    let start: &[u8] = match slashes {
+        0 => b"",
+        2 => b"//",
+        _ => b"/",
+    };
+    let steps: Vec<&[u8]> = bytes
+        .split(|byte| *byte == b'/')
+        .filter(|step| !step.is_empty() && *step != b".")
+        .collect();
+    PathBuf::from(OsString::from_vec([start, &steps.join(&b'/')[..]].concat()))
 }
 
 /// The beginning of our tokens, so that people can tell who holds a lock.
@@ -131,15 +138,39 @@ mod tests {
             let key = Prefix::given(Path::new(root)).key(Path::new("cache/export"), c"a-b.zip");
             String::from_utf8(key).unwrap()
         };
-        let expected = "redlock:export_lock:/home/django/data/cache/export/a-b.zip";
-        for root in [
-            "/home/django/data",
-            "/home/django/data/",
-            "//home//django/./data",
-            "/home/django/x/../data/.",
+        // The expected roots are those that pathlib prints.
+        for (root, expected) in [
+            ("/home/django/data", "/home/django/data"),
+            ("/home/django/data/", "/home/django/data"),
+            ("/home//django/./data/.", "/home/django/data"),
+            ("//home//django/data", "//home/django/data"),
+            ("///home/django/data", "/home/django/data"),
+            ("/home/django/x/../data/.", "/home/django/x/../data"),
+            ("/..", "/.."),
+            ("/", ""),
         ] {
+            let expected = format!("redlock:export_lock:{expected}/cache/export/a-b.zip");
             assert_eq!(key(root), expected, "{root}");
         }
+    }
+
+    #[test]
+    fn a_known_root_gives_keys_as_cvat_writes_them_and_not_as_we_do() {
+        let key = |root: &str, known: &str| {
+            let prefix = Prefix::guessed(Path::new(root), &[PathBuf::from(known)]);
+            let key = String::from_utf8(prefix.key_of(Path::new("x"))).unwrap();
+            (prefix.is_known(), key)
+        };
+        let at = |root: &str| format!("redlock:export_lock:{root}/x");
+        assert_eq!(key("/opt/cvat/data", "//opt/cvat/./data"), (true, at("//opt/cvat/data")));
+        assert_eq!(
+            key("/opt/x/../cvat/data", "/opt/x/../cvat/data/"),
+            (true, at("/opt/x/../cvat/data"))
+        );
+        // With a link at x these are two places.
+        assert_eq!(key("/opt/cvat/data", "/opt/x/../cvat/data"), (false, at("/opt/cvat/data")));
+        let here = std::env::current_dir().unwrap().join("cvat/data");
+        assert_eq!(key(here.to_str().unwrap(), "cvat//data"), (true, at("cvat/data")));
     }
 
     #[test]

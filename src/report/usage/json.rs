@@ -8,10 +8,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::protocol::{ExitCode, ListedFailure, StopReason};
-use crate::report::errno;
 use crate::report::json::{Pathname, write_pretty};
 use crate::rules::Bytes;
-use crate::units;
+use crate::units::{self, errno};
 use crate::usage::model::{AGES_S, ByAge, Forecast, HORIZONS_S};
 use crate::usage::{AreaUsage, Usage};
 

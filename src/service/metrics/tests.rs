@@ -1,34 +1,8 @@
-//! The names of the metrics, what is counted, and the file that continues another.
+//! The names of the metrics, and what is counted.
 
 use super::*;
 use crate::protocol::{StopReason, ZoneSummary};
 use crate::rules::Bytes;
-
-#[test]
-fn a_file_continues_the_counters_of_the_last_one() {
-    let scratch = tempfile::tempdir().unwrap();
-    let path = scratch.path().join("sweeper.prom");
-    for run in 1..=3_u64 {
-        let metrics = Metrics::new(&[ZoneName::new("export")]).unwrap();
-        metrics.removed.with_label_values(&["export"]).inc_by(2);
-        metrics.kept.with_label_values(&["export", "fresh"]).inc_by(3);
-        if run == 1 {
-            metrics.end.with_label_values(&["tmp"]).set(1.5);
-        }
-        metrics.write(&path).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        for line in [
-            format!("sweeper_removed_total{{zone=\"export\"}} {}", 2 * run),
-            format!("sweeper_kept_total{{reason=\"fresh\",zone=\"export\"}} {}", 3 * run),
-            "sweeper_last_end_timestamp_seconds{zone=\"tmp\"} 1.5".to_owned(),
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
-        }
-    }
-    std::fs::write(&path, "nonsense{\nsweeper_seen_total{zone=\"export} x\n").unwrap();
-    Metrics::new(&[ZoneName::new("export")]).unwrap().write(&path).unwrap();
-    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
-}
 
 fn summary(stopped: Option<StopReason>) -> Summary {
     let tally = Tally {

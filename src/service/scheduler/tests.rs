@@ -230,3 +230,47 @@ fn a_new_schedule_keeps_the_due_moments_of_unchanged_rules() {
     machine.scheduler.reschedule(Schedule { zones: Vec::new(), jitter: Duration::ZERO }, at);
     assert_eq!(machine.check(), Next::Wait(Duration::MAX));
 }
+
+#[test]
+fn a_zone_that_could_not_be_swept_is_tried_again_soon_and_the_others_keep_their_times() {
+    let mut machine = Machine::at("2026-01-01T11:59:00Z", cvat("UTC"), First::WhenDue);
+    machine.pass = 0;
+    machine.run_for(60);
+    machine.ran.clear();
+    let mut tries = 0;
+    for _ in 0..2 * DAY {
+        if let Next::Due(zones) = machine.check() {
+            let now = units::rfc3339(Moment::from_unix(machine.wall, 0));
+            for zone in zones {
+                let steady = Duration::from_secs(machine.steady);
+                let wall = Moment::from_unix(machine.wall, 0);
+                if zone == tmp() {
+                    tries += 1;
+                    machine.scheduler.retry(&zone, Reading { wall, steady });
+                } else {
+                    machine.ran.push((now.clone(), zone));
+                }
+            }
+        }
+        machine.sleep(1);
+    }
+    assert_eq!(
+        machine.ran(&export()),
+        [
+            "2026-01-01T12:00:00Z",
+            "2026-01-02T00:00:00Z",
+            "2026-01-02T12:00:00Z",
+            "2026-01-03T00:00:00Z"
+        ]
+    );
+    assert!(tries > 100_000, "every second from 18:00 on: {tries}");
+    // A new schedule does not forget it, nor does a clock that is set back.
+    let mut schedule = cvat("UTC");
+    schedule.zones[1].1 = Rule::every(Duration::from_secs(DAY)).unwrap();
+    let at = Reading { wall: Moment::from_unix(machine.wall, 0), steady: Duration::MAX };
+    machine.scheduler.reschedule(schedule, at);
+    machine.wall -= 30 * DAY.cast_signed();
+    machine.sleep(1);
+    assert_eq!(machine.check(), Next::Due(vec![tmp()]));
+    assert!(matches!(machine.check(), Next::Wait(wait) if wait > Duration::from_secs(60)));
+}

@@ -74,14 +74,14 @@ fn the_data_root_is_looked_for_where_cvat_has_it() {
 #[test]
 fn a_missing_zone_is_noted_once_and_is_no_error() {
     let world = World::new();
-    std::fs::remove_dir(world.path("cache/export")).unwrap();
-    world.file("tmp/old", 20 * DAY);
+    std::fs::remove_dir(world.path("tmp")).unwrap();
+    world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
     let run = world.run(&["run", "--format", "json", "--zones", "export,tmp,instance-tmp"]);
     let report = run.exits(0).json();
-    for name in ["export", "instance-tmp"] {
+    for name in ["tmp", "instance-tmp"] {
         let notes = zone(&report, name)["notes"].to_string();
         assert_eq!(notes.matches("does not exist").count(), 1, "{notes}");
         assert_counts(&report, name, &[("seen", 0)]);
     }
-    assert_counts(&report, "tmp", &[("removed", 1)]);
+    assert_counts(&report, "export", &[("removed", 1)]);
 }

@@ -209,6 +209,43 @@ fn the_settings_do_what_they_say() {
 }
 
 #[test]
+fn a_glob_that_matched_nothing_is_noted_and_one_that_can_match_nothing_is_refused() {
+    let world = World::new();
+    world.file("tmp/x/keep", 20 * DAY);
+    world.file("tmp/fresh", HOUR);
+    world.age_dirs("tmp", 20 * DAY);
+    // An absolute path protects nothing.
+    let absolute = format!("{}/**", world.path("tmp/x").display());
+    let run = world.run(&["run", "--exclude", &absolute]);
+    assert!(run.exits(2).stderr.contains("a glob with a / is relative to the data root"));
+    assert!(world.has("tmp/x/keep"));
+    let globs =
+        ["--exclude", "tmp", "--exclude", "fresh", "--exclude", "x", "--exclude", "tmp/nothing-*"];
+    let notes = |extra: &[&str]| {
+        let run = world.run(&[&["run", "--format", "json"], &globs[..], extra].concat());
+        let zones = run.json()["zones"].clone();
+        let all =
+            zones.as_array().unwrap().iter().flat_map(|zone| zone["notes"].as_array().unwrap());
+        all.filter(|note| note.to_string().contains("matched no entry"))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let [export, tmp] = &notes(&[])[..] else { panic!("{:?}", notes(&[])) };
+    assert!(
+        export.as_str().unwrap().starts_with("--exclude \"tmp\" matched no entry: "),
+        "{export}"
+    );
+    assert!(export.as_str().unwrap().contains("--zones without tmp"), "{export}");
+    assert_eq!(tmp, "--exclude \"tmp/nothing-*\" matched no entry");
+    assert!(world.has("tmp/x/keep"), "it is excluded");
+    // What sees only a part of the entries cannot say so.
+    for extra in [&["--shard", "0/2"][..], &["--max-removals", "0"], &["--from0", "/dev/null"]] {
+        world.file("tmp/old", 20 * DAY);
+        assert!(notes(extra).is_empty(), "{extra:?}");
+    }
+}
+
+#[test]
 fn commas_in_a_variable_separate_globs() {
     let world = World::new();
     for name in ["a.zip", "b.csv", "c.txt", "d.zip,e.csv"] {

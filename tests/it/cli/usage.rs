@@ -1,11 +1,11 @@
 //! Help, wrong usage, completions and the manual page.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::run;
 use crate::company::has_tool;
 use crate::start::Start;
-use crate::world::Run;
+use crate::world::{DAY, Run, World, sweeper};
 
 #[test]
 fn help_lists_commands_and_flags_and_wrong_usage_is_exit_2() {
@@ -67,6 +67,36 @@ fn help_lists_commands_and_flags_and_wrong_usage_is_exit_2() {
         let run = run(wrong);
         assert!(!run.exits(2).stderr.is_empty(), "{wrong:?}");
         assert!(run.stdout.is_empty(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error_and_no_panic() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    let path = world.path("tmp/old");
+    let (root, path) = (world.root.to_str().unwrap(), path.to_str().unwrap());
+    for args in [
+        &["completions", "bash"][..],
+        &["man"],
+        &["config"],
+        &["config", "--format", "json"],
+        &["demo"],
+        &["--help"],
+        &["why", "--data", root, path],
+        &["why", "--format", "json", "--data", root, path],
+        &["run", "--dry-run", "--data", root],
+        &["run", "--dry-run", "--format", "json", "--data", root],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = sweeper(args);
+        let run = Run::from(command.stdout(full).stderr(Stdio::piped()).awaited().unwrap());
+        run.exits(1);
+        assert!(
+            !run.stderr.contains("panicked") && !run.stderr.contains("os error"),
+            "{}",
+            run.stderr
+        );
     }
 }
 

@@ -55,6 +55,68 @@ fn why_names_rule_times_lock_and_verdict() {
 }
 
 #[test]
+fn why_answers_for_programs() {
+    let world = World::new();
+    let old = world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
+    let fresh = world.file("tmp/fresh", DAY);
+    let kept = world.file("tmp/kept", 20 * DAY);
+    let none = world.path("tmp/none");
+    let mut command = world.command(&["why", "--format", "json", "--exclude", "kept"]);
+    command.args([&old, &fresh, &kept, &none, Path::new("/etc/hostname")]);
+    let run = Run::of(command);
+    let report = run.exits(1).json();
+    assert_eq!((&report["schema"], &report["command"]), (&1.into(), &"why".into()));
+    assert_eq!(report["data_root"], world.root.to_str().unwrap());
+    let answers = report["paths"].as_array().unwrap();
+    let wanted = [
+        ("would_remove", Some("expired"), Some("export")),
+        ("kept", Some("fresh"), Some("tmp")),
+        ("kept", Some("excluded"), Some("tmp")),
+        ("unknown", None, None),
+        ("never_touched", None, None),
+    ];
+    assert_eq!(answers.len(), wanted.len());
+    for (answer, (verdict, reason, zone)) in answers.iter().zip(wanted) {
+        assert_eq!(answer["verdict"], verdict, "{answer:#}");
+        assert_eq!(answer["reason"].as_str(), reason, "{answer:#}");
+        assert_eq!(answer["zone"].as_str(), zone, "{answer:#}");
+    }
+    assert_eq!(answers[0]["path"], old.to_str().unwrap());
+    assert_eq!((&answers[1]["age_s"], &answers[1]["ttl_s"]), (&DAY.into(), &(14 * DAY).into()));
+    assert_eq!(answers[1]["expires"], "2026-01-15T03:04:05Z");
+    assert_eq!(answers[0]["details"]["lock"], "free");
+}
+
+#[test]
+fn why_knows_exceptions_directories_of_zones_and_moments_that_have_passed() {
+    let world = World::new();
+    let why = |path: &str, args: &[&str]| {
+        let mut command = world.command(&["why"]);
+        command.args(args).arg(world.path(path));
+        Run::of(command).exits(0).stdout.clone()
+    };
+    // The file system's own directory is an exception, so the rule of the zone is not its rule.
+    world.dir("tmp/lost+found", 400 * DAY);
+    let said = why("tmp/lost+found", &[]);
+    assert!(said.contains("does not recognize it"), "{said}");
+    assert!(!said.contains("rule ") && !said.contains("expires"), "{said}");
+    world.dir("tasks/7/tmp", 0);
+    for (path, zone) in
+        [("tmp", "zone tmp"), ("cache/export", "zone export"), ("tasks/7/tmp", "instance-tmp")]
+    {
+        let said = why(path, &[]);
+        assert!(
+            said.contains("never removed: it holds entries of") && said.contains(zone),
+            "{said}"
+        );
+    }
+    assert!(why("", &[]).contains("never removed: it is the data root"));
+    world.file("tmp/old", 20 * DAY);
+    let said = why("tmp/old", &["--exclude", "old"]);
+    assert!(said.contains("expires   2025-12-27T03:04:05Z (6d ago)"), "{said}");
+}
+
+#[test]
 fn the_demo_shows_sweeps_explains_and_leaves_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let mut command = sweeper(&["demo"]);

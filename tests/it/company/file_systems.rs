@@ -5,9 +5,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{export, outcome_of};
+use super::{Other, export, has_tool, outcome_of};
 use crate::start::Start;
-use crate::world::{DAY, World, assert_counts, can_be_root, tool};
+use crate::world::{DAY, World, assert_counts, can_be_root, tool, zone};
 
 /// A mounted file system, in an image or special.
 struct Mounted(tempfile::TempDir);
@@ -60,8 +60,23 @@ impl Mounted {
         })
     }
 
+    /// The directory `lower` once more, through FUSE.
+    fn fuse() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let (lower, at) = (scratch.path().join("lower"), scratch.path().join("mnt"));
+        std::fs::create_dir(&lower).unwrap();
+        std::fs::create_dir(&at).unwrap();
+        tool("bindfs", &[lower.as_ref(), at.as_ref()]);
+        Self(scratch)
+    }
+
     fn path(&self) -> PathBuf {
         self.0.path().join("mnt")
+    }
+
+    /// The path behind a path in a FUSE mount.
+    fn behind(&self, path: &Path) -> PathBuf {
+        self.0.path().join("lower").join(path.strip_prefix(self.path()).unwrap())
     }
 }
 
@@ -103,5 +118,37 @@ fn a_file_in_use_is_seen_on_every_file_system_that_cvat_runs_on() {
         assert_eq!(outcome_of(&world, &path, &[]), "removed", "{name}");
         let after = world.snapshot();
         assert!(!after.keys().any(|path| path.ends_with("tree")), "{name}");
+    }
+}
+
+#[test]
+fn on_fuse_a_granted_lease_proves_nothing_and_the_report_says_so() {
+    if !can_be_root("in use on FUSE") || !has_tool("bindfs", "in use on FUSE") {
+        return;
+    }
+    let mounted = Mounted::fuse();
+    let world = World::in_dir(&mounted.path());
+    let notes = |zone_name: &str| {
+        let run = world.run(&["run", "--dry-run", "--format", "json"]);
+        zone(&run.exits(0).json(), zone_name)["notes"].to_string()
+    };
+    for path in ["cache/export/events-1.csv", "tmp/single", "tmp/tree/deep/file"] {
+        let path = world.file(path, 20 * DAY);
+        world.age_dirs("tmp", 20 * DAY);
+        let zone_name = if path.starts_with(world.path("tmp")) { "tmp" } else { "export" };
+        let entry = if path.ends_with("deep/file") { world.path("tmp/tree") } else { path.clone() };
+        // Who has it open behind FUSE is not seen, as on a server; so nothing is claimed about that.
+        let behind = File::open(mounted.behind(&path)).unwrap();
+        assert!(notes(zone_name).contains("does not tell whether"), "{entry:?}");
+        drop(behind);
+        // What is open or locked through the mount itself is seen.
+        let open = File::open(&path).unwrap();
+        assert_eq!(outcome_of(&world, &entry, &["--dry-run"]), "in_use", "{entry:?}");
+        drop(open);
+        let lock = "f = open(path, 'r+'); fcntl.lockf(f, fcntl.LOCK_EX)";
+        let other = Other::python(lock, &path);
+        assert_eq!(outcome_of(&world, &entry, &["--dry-run"]), "locked", "{entry:?}");
+        drop(other);
+        assert_eq!(outcome_of(&world, &entry, &[]), "removed", "{entry:?}");
     }
 }

@@ -1,11 +1,13 @@
 //! `sweeper hold`.
 
+use std::mem::MaybeUninit;
 use std::path::Path;
 
+use rustix::fs::inotify;
 use rustix::process::Signal;
 
 use super::{Other, export, outcome_of, send};
-use crate::world::{DAY, Run, World, sweeper, tool};
+use crate::world::{DAY, Run, World, fifo, sweeper, tool};
 
 #[test]
 fn hold_protects_a_path_while_its_command_runs() {
@@ -52,4 +54,24 @@ fn hold_ends_as_its_command_does() {
     let mut other = Other::ready(command);
     send(&other.child, Signal::TERM);
     assert_eq!(other.child.wait().unwrap().code(), Some(42));
+}
+
+/// A FIFO or a device is not even opened: a process that waits at the other end of a FIFO would continue.
+#[test]
+fn hold_refuses_what_is_neither_a_file_nor_a_directory() {
+    let world = World::new();
+    let (path, ran) = (world.path("tmp/fifo"), world.path("ran"));
+    fifo(&path, 0);
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, &path, inotify::WatchFlags::OPEN).unwrap();
+    for path in [&*path, Path::new("/dev/null")] {
+        let mut hold = sweeper(&["hold"]);
+        hold.arg(path).args(["--", "/bin/touch"]).arg(&ran);
+        let run = Run::of(hold);
+        assert!(run.exits(2).stderr.contains("neither a regular file nor a directory"), "{path:?}");
+    }
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    let mut reader = inotify::Reader::new(&watch, &mut buffer);
+    assert!(reader.next().is_err(), "the FIFO was opened");
+    assert!(!ran.exists());
 }

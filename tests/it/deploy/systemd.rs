@@ -78,7 +78,7 @@ fn both_services_have_the_same_sandbox_and_data_root() {
     assert_eq!(setting(&once, "Environment"), setting(&serve, "Environment"));
     // Passes of the timer do not overlap.
     let timer = unit("sweeper.timer");
-    assert_eq!(setting(&timer, "OnCalendar"), "*-*-* 00,12:00:00");
+    assert_eq!(setting(&timer, "OnCalendar"), "*-*-* 00,12:30:00");
     let deadline = setting(&once, "Environment").rsplit('=').next().unwrap();
     assert!(seconds(deadline) + 600 < 12 * 3600);
 }

@@ -3,36 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::server::{Redis, with_clock_off};
-use super::{export, run};
-use crate::world::{DAY, Run, World, assert_counts, zone};
-
-/// Asserts that the exports were left alone for a reason, that `tmp` was swept, and the exit code.
-#[track_caller]
-fn assert_left_alone(run: &Run, world: &World, reason: &str) {
-    let report = run.exits(4).json();
-    assert_eq!(report["exit"], 4);
-    let notes = zone(&report, "export")["notes"].to_string();
-    assert!(notes.contains(reason), "{reason}: {notes}");
-    assert_counts(&report, "export", &[("removed", 0)]);
-    assert_counts(&report, "tmp", &[("removed", 1)]);
-    assert!(!world.has("tmp/old"));
-}
-
-fn world() -> World {
-    let world = World::new();
-    for number in 0..5 {
-        export(&world, number);
-    }
-    world.file("tmp/old", 20 * DAY);
-    world
-}
+use super::{assert_left_alone, run, with_five_exports};
+use crate::world::{Run, assert_counts, zone};
 
 #[test]
 fn each_kind_of_error_is_reported_as_such() {
     let Some(redis) = Redis::start(&["--requirepass", "right"]) else { return };
     // A wrong password, and none.
     for password in ["wrong", ""] {
-        let world = world();
+        let world = with_five_exports();
         let mut command = world.command(&["run", "--format", "json"]);
         command
             .env("CVAT_REDIS_INMEM_HOST", "127.0.0.1")
@@ -45,11 +24,11 @@ fn each_kind_of_error_is_reported_as_such() {
     // A server that is gone, and a port that accepts connections and sends nothing.
     let mut gone = Redis::start(&[]).unwrap();
     gone.die();
-    let unreached = world();
+    let unreached = with_five_exports();
     assert_left_alone(&run(&gone, &unreached, &[]), &unreached, "cannot be reached");
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://127.0.0.1:{}", silent.local_addr().unwrap().port());
-    let unanswered = world();
+    let unanswered = with_five_exports();
     let start = Instant::now();
     let run_it = unanswered.run(&["run", "--format", "json", "--redis", &url, "--cvat-data", "/x"]);
     assert_left_alone(&run_it, &unanswered, "no answer within");
@@ -62,7 +41,7 @@ fn each_kind_of_error_is_reported_as_such() {
     ] {
         let refusing = Redis::start(&[]).unwrap();
         refusing.cli(command);
-        let world = world();
+        let world = with_five_exports();
         assert_left_alone(&run(&refusing, &world, &[]), &world, reason);
     }
 }
@@ -71,7 +50,7 @@ fn each_kind_of_error_is_reported_as_such() {
 fn a_clock_that_is_off_is_noted_and_one_that_is_far_off_excludes_the_zone() {
     let Some(redis) = Redis::start(&[]) else { return };
     for (shift, code) in [(90, 0), (-90, 0), (7200, 4), (-7200, 4)] {
-        let world = world();
+        let world = with_five_exports();
         let url = format!("redis://127.0.0.1:{}", with_clock_off(&redis, shift));
         let root = world.root.to_str().unwrap();
         let run = world.run(&["run", "--format", "json", "--redis", &url, "--cvat-data", root]);

@@ -3,10 +3,13 @@
 
 use std::fs::File;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat, renameat};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, unlinkat,
+};
 
 use super::{count, paused, quarantined, tree};
-use crate::world::{DAY, World, assert_counts};
+use crate::paused::{Moment, Paused};
+use crate::world::{DAY, World, assert_counts, can_be_root, tool};
 
 /// What a process does that has had a directory of the tree open since before its removal: it adds a file,
 /// and moves in one that is as old as the tree.
@@ -69,4 +72,131 @@ fn the_rest_of_a_tree_is_not_removed_while_it_is_locked_or_open() {
     drop(reader);
     assert_counts(&run(), "tmp", &[("seen", 1), ("removed", 1)]);
     assert_eq!(count(&world.path("tmp")), 0);
+}
+
+/// What a process that has a directory of the tree open can do there without a file of its own that is new.
+fn in_rest(about: &str, change: impl Fn(&World, &File), survivor: &str) {
+    for is_killed in [true, false] {
+        let world = World::new();
+        let dir = tree(&world, 800).join("sub");
+        let old = world.file("elsewhere/album/photo", 20 * DAY);
+        world.age_dirs("elsewhere", 20 * DAY);
+        let sub = File::open(dir).unwrap();
+        // Where the process is killed, nothing is known about when it ended. Otherwise an immutable file keeps
+        // the rest, and the change is made while no sweeper is at work.
+        if is_killed {
+            let pass = paused(&world, &[], 120);
+            change(&world, &sub);
+            drop(pass);
+        } else {
+            if !can_be_root("an immutable file") {
+                return;
+            }
+            let stuck = world.path("tmp/tree/sub/file-399");
+            tool("chattr", &["+i".as_ref(), stuck.as_ref()]);
+            world.run(&["run"]).exits(1);
+            tool("chattr", &["-i".as_ref(), quarantined(&world).join("sub/file-399").as_ref()]);
+            change(&world, &sub);
+        }
+        let run = world.run(&["run", "--format", "json"]);
+        let about = format!("{about}, killed: {is_killed}");
+        assert_counts(&run.exits(0).json(), "tmp", &[("removed", 0), ("skipped_by.used", 1)]);
+        assert!(world.has(format!("tmp/tree/sub/{survivor}")), "{about}");
+        assert_eq!(count(&world.path("tmp")), 1, "{about}: the private directory is left");
+        drop(old);
+    }
+}
+
+#[test]
+fn a_new_empty_directory_in_the_rest_of_a_tree_stays() {
+    let make = |_: &World, sub: &File| mkdirat(sub, "new", Mode::from_raw_mode(0o755)).unwrap();
+    in_rest("a new directory", make, "new");
+}
+
+#[test]
+fn an_old_directory_that_is_moved_into_the_rest_of_a_tree_stays_with_all_that_is_in_it() {
+    let album = |world: &World, sub: &File| {
+        renameat(CWD, world.path("elsewhere/album"), sub, "album").unwrap();
+    };
+    in_rest("a moved directory", album, "album/photo");
+}
+
+#[test]
+fn an_old_file_that_is_moved_into_the_rest_of_a_tree_stays() {
+    let photo = |world: &World, sub: &File| {
+        renameat(CWD, world.path("elsewhere/album/photo"), sub, "photo").unwrap();
+    };
+    in_rest("a moved file", photo, "photo");
+}
+
+#[test]
+fn what_is_not_a_tree_among_interrupted_removals_gets_its_name_back() {
+    let world = World::new();
+    tree(&world, 400);
+    drop(paused(&world, &[], 120));
+    let remove = quarantined(&world).parent().unwrap().to_owned();
+    std::os::unix::fs::symlink("nowhere", remove.join("link")).unwrap();
+    std::fs::write(remove.join("file"), "just now").unwrap();
+    world.run(&["run"]).exits(0);
+    let mut left: Vec<_> = std::fs::read_dir(world.path("tmp")).unwrap().flatten().collect();
+    left.sort_by_key(std::fs::DirEntry::file_name);
+    let left: Vec<_> = left.iter().map(std::fs::DirEntry::file_name).collect();
+    assert_eq!(left, ["file", "link"], "the tree is gone, and so is the private directory");
+}
+
+#[test]
+fn what_only_has_the_name_of_a_private_directory_is_left_alone_with_a_note() {
+    let world = World::new();
+    let name = |number: u8| world.path(format!("tmp/.sweeper-000000000000000{number}"));
+    std::os::unix::fs::symlink("nowhere", name(1)).unwrap();
+    std::fs::write(name(2), "x").unwrap();
+    std::fs::create_dir_all(name(3).join("remove/tree")).unwrap();
+    let report = world.run(&["run", "--format", "json"]).exits(0).json();
+    let notes = crate::world::zone(&report, "tmp")["notes"].to_string();
+    for (number, why) in [(1, "not a directory"), (2, "not a directory"), (3, "other users")] {
+        assert!(name(number).symlink_metadata().is_ok() && notes.contains(why), "{notes}");
+    }
+}
+
+#[test]
+fn a_tree_whose_directory_was_removed_after_a_crash_is_not_stuck() {
+    let world = World::new();
+    world.file("tasks/7/export_cache/old", 20 * DAY);
+    world.age_dirs("tasks", 20 * DAY);
+    let moment = Moment { calls: "renameat2", count: 1 };
+    let legacy = Paused::of("legacy", &world, &[], 4096, &moment);
+    drop(legacy.unwrap_or_else(|run| panic!("{}", run.stdout)));
+    std::fs::remove_dir(world.path("tasks/7")).unwrap();
+    world.run(&["legacy"]).exits(0);
+    assert_eq!(count(&world.path("tasks")), 0);
+}
+
+/// As CVAT's own cleaner does, and `rm -rf`: they work in directories that they have opened before.
+#[test]
+fn a_tree_that_another_process_removes_at_the_same_time_is_removed() {
+    for removals in [1, 5, 120, 600] {
+        let world = World::new();
+        let path = tree(&world, 800);
+        for number in 0..20 {
+            world.file(format!("tmp/tree/sub/deep-{number}/file"), 20 * DAY);
+            world.file(format!("tmp/tree/other/deep-{number}/file"), 20 * DAY);
+        }
+        world.age_dirs("tmp", 20 * DAY);
+        let open = |path: &str| File::open(world.path("tmp/tree").join(path)).unwrap();
+        let (sub, other) = (open("sub"), open("other"));
+        let deep: Vec<File> = (0..20).map(|number| open(&format!("other/deep-{number}"))).collect();
+        let pass = paused(&world, &[], removals);
+        for (number, dir) in deep.iter().enumerate() {
+            let _ = unlinkat(dir, "file", AtFlags::empty());
+            if number % 2 == 0 {
+                let _ = unlinkat(&other, format!("deep-{number}"), AtFlags::REMOVEDIR);
+            }
+        }
+        for number in 0..400 {
+            let _ = unlinkat(&sub, format!("file-{number}"), AtFlags::empty());
+        }
+        let report = pass.finish().exits(0).json();
+        assert_counts(&report, "tmp", &[("removed", 1), ("failed", 0)]);
+        assert!(!path.exists() && count(&world.path("tmp")) == 0, "after {removals}");
+    }
 }

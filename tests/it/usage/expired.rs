@@ -114,6 +114,51 @@ fn zones_of_the_settings_file_are_measured_with_and_without_a_profile() {
 }
 
 #[test]
+fn a_zone_whose_directory_is_elsewhere_is_measured_there() {
+    let world = World::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (scratch, settings) = (elsewhere.path().join("tmp"), elsewhere.path().join("s.toml"));
+    std::fs::create_dir(&scratch).unwrap();
+    for (name, age) in [("old", 20 * DAY), ("keep-old", 20 * DAY), ("fresh", HOUR)] {
+        std::fs::write(scratch.join(name), [b'x'; 9000]).unwrap();
+        crate::world::set_age(&scratch.join(name), age);
+    }
+    // What is still below the data root is in no zone.
+    world.file("tmp/old", 20 * DAY);
+    std::fs::write(&settings, format!("[zones.tmp]\npath = {scratch:?}\n")).unwrap();
+    let args = ["--config", settings.to_str().unwrap(), "--exclude", "tmp/keep-*"];
+    let usage = measured(&world, &args);
+    let tmp = area(&usage, "tmp");
+    assert_eq!((&tmp["path"], &tmp["in_data_root"]), (&scratch.to_str().into(), &false.into()));
+    assert_eq!((&tmp["entries"], super::counts(tmp)), (&3.into(), super::du(&scratch)));
+    let report = dry_run(&world, &[&["run"], &args[..]].concat(), crate::world::NOW);
+    assert_eq!(tmp["expired_bytes"], zone(&report, "tmp")["freed_bytes"]);
+    assert!(tmp["expired_bytes"].as_u64() > Some(0));
+    assert_eq!(super::counts(&usage["totals"]), super::du(&world.root));
+}
+
+#[test]
+fn what_a_pass_keeps_for_other_reasons_than_its_age_has_not_expired() {
+    let world = World::new();
+    let old = 20 * DAY;
+    // Files that were removed while they were open, by name and in a tree.
+    world.file("tmp/.nfs0123456789abcdef01234567", old);
+    world.file("tmp/tree/.fuse_hidden0123456789abcdef", old);
+    world.file("tmp/tree/other", old);
+    // What a pass that was killed has left behind.
+    world.file("tmp/.sweeper-0123456789abcdef/file", old);
+    world.file("tmp/lost+found/file", old);
+    world.file("tmp/gone", old);
+    world.age_dirs("tmp", old);
+    let usage = measured(&world, &[]);
+    let report = dry_run(&world, &["run"], crate::world::NOW);
+    let (tmp, swept) = (area(&usage, "tmp"), zone(&report, "tmp"));
+    assert_eq!((&swept["removed"], &swept["skipped"]), (&1.into(), &2.into()), "{report:#}");
+    assert_eq!(tmp["expired_bytes"], swept["freed_bytes"]);
+    assert_eq!(super::counts(tmp), super::du(&world.path("tmp")));
+}
+
+#[test]
 fn the_object_is_what_the_published_schema_says() {
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/usage-1.schema.json");
     let python = std::env::var_os("SWEEPER_TESTS_PYTHON").map(PathBuf::from);

@@ -37,7 +37,7 @@ fn age(world: &World) {
         let metadata = path.metadata().unwrap();
         (metadata.ctime(), metadata.ctime_nsec())
     };
-    let (tree, tick) = (world.path("tmp/tree"), world.path("tick"));
+    let (tree, tick) = (world.path("tmp"), world.path("tick"));
     loop {
         fs::write(&tick, "x").unwrap();
         if ctime(&tick) > ctime(&tree) {
@@ -169,6 +169,36 @@ fn what_is_used_while_a_removal_waits_for_its_rate_is_not_removed() {
     assert!(outcome.contains("remove all of") && outcome.contains("used; "), "{outcome}");
     let left = fs::read_dir(world.path("tmp/tree")).unwrap().count();
     assert!(left > 10, "{left} are left: {outcome}");
+}
+
+/// The outcome of a file when this happens to it after the second look, and what is left under its name.
+fn of_file_when(happens: impl Fn(&World, &Path) + Sync) -> (String, Option<Vec<u8>>) {
+    let world = World::new();
+    let path = world.file("tmp/file", 20 * DAY);
+    age(&world);
+    let (outcome, _) = sweep_while(&world, tmp(), || {}, |_| happens(&world, &path));
+    assert!(fs::read_dir(world.path("tmp")).unwrap().count() <= 1, "{outcome}");
+    (outcome, fs::read(&path).ok())
+}
+
+#[test]
+fn a_file_that_changes_after_the_second_look_is_not_removed() {
+    let with = |outcome: &str, content: &[u8]| (outcome.to_owned(), Some(content.to_owned()));
+    assert_eq!(of_file_when(|_, _| {}), ("removed".to_owned(), None));
+    // As old as the first.
+    let replaced = |world: &World, path: &Path| {
+        fs::rename(world.file_of("new", 20 * DAY, b"new"), path).unwrap();
+    };
+    assert_eq!(of_file_when(replaced), with("replaced", b"new"));
+    assert_eq!(of_file_when(|_, path| set_age(path, 0)), with("used", b"abcd"));
+    assert_eq!(of_file_when(|_, path| set_age(path, 21 * DAY)), with("used", b"abcd"));
+    let by_a_dir = |world: &World, path: &Path| {
+        fs::rename(path, world.path("moved")).unwrap();
+        fs::create_dir(path).unwrap();
+    };
+    assert_eq!(of_file_when(by_a_dir), ("replaced".to_owned(), None));
+    let moved = |world: &World, path: &Path| fs::rename(path, world.path("moved")).unwrap();
+    assert_eq!(of_file_when(moved), ("gone".to_owned(), None));
 }
 
 /// Both times are the present.

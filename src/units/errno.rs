@@ -46,8 +46,8 @@ pub fn name(number: i32) -> String {
     }
 }
 
-/// The number that [`name`] writes like this.
-pub(super) fn number(text: &str) -> Option<i32> {
+/// The number that [`name`] writes like this, if there is one.
+pub fn number(text: &str) -> Option<i32> {
     (0..4096).find(|number| known(*number) == Some(text)).or_else(|| {
         let number = text.strip_prefix('E')?.parse().ok()?;
         (name(number) == text).then_some(number)

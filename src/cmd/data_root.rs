@@ -1,0 +1,50 @@
+//! Opens the data root, and the directories elsewhere that zones name, as the settings say.
+//!
+//! It must not look at an entry.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Refusal;
+use crate::config::{self, Config};
+use crate::fs::{DataRoot, Forbidden, RootError};
+use crate::rules::{Zone, ZoneName};
+
+/// Opens the data root, and the directories outside of it that `zones` name.
+///
+/// # Errors
+/// One of them cannot be used.
+pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot, Refusal> {
+    let forbidden = Forbidden {
+        homes: config.homes.clone(),
+        program: config.program.clone(),
+        unknown: config.unknown.clone(),
+    };
+    let mut root = match config.data.clone()? {
+        config::DataRoot::Named(path) => DataRoot::open(&path, config.marks, &forbidden),
+        config::DataRoot::AnyOf(paths) => DataRoot::find(&paths, config.marks, &forbidden),
+    }?;
+    for zone in zones {
+        let roots = zone.location.roots.iter().filter(|root| root.is_absolute());
+        let outside: Vec<PathBuf> = roots.cloned().collect();
+        root = root
+            .with_outside(&outside, &forbidden)
+            .map_err(|why| refused_zone(config, &zone.name, why))?;
+        if let (Some(place), [inside]) = (place_of(config, &zone.name), &*zone.location.roots) {
+            root = root
+                .with_place(inside, place, &forbidden)
+                .map_err(|why| refused_zone(config, &zone.name, why))?;
+        }
+    }
+    Ok(root)
+}
+
+/// Where the directory of a zone is, if not below the data root.
+pub(super) fn place_of<'a>(config: &'a Config, name: &ZoneName) -> Option<&'a Path> {
+    config.places.iter().find(|(zone, _)| zone == name).map(|(_, place)| place.as_path())
+}
+
+fn refused_zone(config: &Config, name: &ZoneName, why: RootError) -> Refusal {
+    let at = config.zone_paths.iter().find(|(zone, _)| zone == name).map(|(_, at)| at.clone());
+    Refusal::Zone { at, name: name.to_string(), why }
+}

@@ -1,0 +1,164 @@
+//! The quarantine of a process that is gone.
+//!
+//! It must not take over one whose process is still at work, nor a directory that another user could have made.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, Statx, StatxFlags, flock, mkdirat, statx,
+};
+use rustix::io::Errno;
+
+use super::super::check::Interrupted;
+use super::errors::NotDetached;
+use super::served::ServerLock;
+use super::{BEGAN, CHECK, Detached, Quarantine, REMOVE, Stage, names};
+use crate::fs::open::{self, Across};
+use crate::fs::stat::{self, Freshness};
+use crate::protocol::{Directory, Storage};
+use crate::rules::Moment;
+
+/// What is under the name of a private directory.
+#[derive(Debug)]
+pub(in super::super) enum Adopted {
+    /// The directory of a process that is gone, and when that process was at work.
+    Yes(Quarantine, Interrupted),
+    /// Its process is at work, or it is gone by now.
+    No,
+    /// It is not one that a process of this user has made. Why.
+    Foreign(String),
+}
+
+impl Quarantine {
+    /// Takes over one that another process left behind. On a server it belongs to this user if it looks like
+    /// `ours`.
+    pub(in super::super) fn adopt(
+        parent: &Arc<Directory>,
+        name: &CStr,
+        ours: Option<&Self>,
+    ) -> io::Result<Adopted> {
+        match look(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(Adopted::No),
+            found => {
+                if let Some(why) = not_ours(&found?, ours)? {
+                    return Ok(Adopted::Foreign(why));
+                }
+            }
+        }
+        let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
+        // Once more: another directory may have the name by now.
+        if let Some(why) = not_ours(&look(&top, c"", AtFlags::EMPTY_PATH)?, ours)? {
+            return Ok(Adopted::Foreign(why));
+        }
+        match flock(&top, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(Adopted::No),
+            locked => locked?,
+        }
+        let changed = || Ok::<_, io::Error>(stat::handle(&top, parent.mount)?.mtime);
+        let ended = changed()?;
+        let server_lock = match ours {
+            None => None,
+            Some(_) => match ServerLock::take(&top).map_err(NotDetached::into_error)? {
+                None => return Ok(Adopted::No),
+                taken => taken,
+            },
+        };
+        let ((check, has_ended), (remove, _)) = (stage(&top, CHECK)?, stage(&top, REMOVE)?);
+        // A process that ends removes `check`; one that is killed does not.
+        let idle = if has_ended { Some((ended, changed()?)) } else { None };
+        let interrupted = Interrupted { began: began(&top, parent.mount), idle };
+        let (remove_id, _) = stat::id_and_mount(&remove)?;
+        let (parent, name) = (Arc::clone(parent), name.to_owned());
+        let found = Self { parent, name, top, server_lock, check, remove, remove_id };
+        Ok(Adopted::Yes(found, interrupted))
+    }
+
+    /// An entry that another process left in a stage, by its name there, on its way back to its own name. If
+    /// the directory that it came from is gone, it comes to lie beside the quarantine.
+    pub(in super::super) fn leftover(
+        self: &Arc<Self>,
+        stage: Stage,
+        inner: &CStr,
+    ) -> io::Result<Detached> {
+        let mut steps = names::steps(&self.parent.zone, inner)?;
+        let last = steps.pop().unwrap_or_default();
+        let (mut home, mut original) = (Arc::clone(&self.parent), last);
+        for step in steps {
+            match self.step_into(&home, &step) {
+                Ok(next) => home = Arc::new(next),
+                Err(error) if is_gone(&error) => {
+                    (home, original) = (Arc::clone(&self.parent), inner.to_owned());
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let (quarantine, name) = (Arc::clone(self), inner.to_owned());
+        Ok(Detached { quarantine, name, stage, home, original })
+    }
+
+    /// A directory on the way to where an entry came from.
+    fn step_into(&self, home: &Directory, step: &CStr) -> io::Result<Directory> {
+        let handle = open::dir(&home.handle, step, Across::SameMount)?.handle;
+        let (id, mount) = stat::id_and_mount(&handle)?;
+        let path = home.path_of(step);
+        let dir = home.dir.join(std::ffi::OsStr::from_bytes(step.to_bytes()));
+        let (zone, listed) = (Arc::clone(&home.zone), Some(Arc::clone(&self.parent)));
+        let storage = Storage::on(home.storage.file_system);
+        Ok(Directory { zone, path, dir, handle, id, mount, listed, storage })
+    }
+}
+
+/// Why this cannot be a private directory of this user, if so. A server may give all files to one user, so that
+/// a private directory is not mode 0700 and ours in its eyes; but all of ours look the same.
+fn not_ours(found: &Statx, ours: Option<&Quarantine>) -> io::Result<Option<String>> {
+    let is_dir = |mode: u16| FileType::from_raw_mode(mode.into()) == FileType::Directory;
+    if !is_dir(found.stx_mode) {
+        return Ok(Some("it is not a directory".to_owned()));
+    }
+    let (uid, mode) = match ours {
+        Some(ours) => {
+            let ours = look(&ours.top, c"", AtFlags::EMPTY_PATH)?;
+            (ours.stx_uid, ours.stx_mode)
+        }
+        None => (rustix::process::geteuid().as_raw(), 0o700),
+    };
+    if found.stx_uid != uid {
+        return Ok(Some(format!("it belongs to uid {}", found.stx_uid)));
+    }
+    let is_private = found.stx_mode & 0o777 == mode & 0o777;
+    Ok((!is_private).then(|| "other users may enter it".to_owned()))
+}
+
+/// The type, owner and rights of a file as they are now, wherever it is kept.
+fn look(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Statx> {
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::UID;
+    statx(dir, name, flags | AtFlags::STATX_FORCE_SYNC, wanted)
+}
+
+/// Opens a stage, and whether it was missing.
+fn stage(top: &OwnedFd, name: &CStr) -> io::Result<(OwnedFd, bool)> {
+    let is_new = match mkdirat(top, name, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(error) => return Err(error.into()),
+    };
+    Ok((open::dir(top, name, Across::SameMount)?.handle, is_new))
+}
+
+/// When a quarantine was made.
+fn began(top: &OwnedFd, mount: u64) -> Option<Moment> {
+    let by_mtime = || stat::at(top, BEGAN, mount, Freshness::Synced).ok().map(|began| began.mtime);
+    stat::birth(top).or_else(by_mtime)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOENT | Errno::STALE | Errno::NOTDIR | Errno::LOOP)
+    )
+}

@@ -1,0 +1,142 @@
+//! Compares the clock of a server with ours: the times of files are its own, and `now` is ours.
+//!
+//! It must not be asked on a local file system, whose clock is ours.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::quarantine::Quarantines;
+use crate::protocol::{Directory, Notes};
+use crate::rules::Moment;
+
+/// A difference that is noted, in seconds.
+const NOTED: u64 = 60;
+
+/// A difference with which ages mean nothing, in seconds.
+const REFUSED: u64 = 3600;
+
+/// What a difference between the clocks means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clocks {
+    /// They agree.
+    Agree,
+    /// The server's is ahead by so many seconds (or behind): worth a note.
+    Differ(i64),
+    /// By so many that nothing can be judged by its age.
+    TooFar(i64),
+}
+
+impl Clocks {
+    /// From the server's time of a file that was made between two moments of our clock.
+    pub(super) fn compare(made: Moment, before: Moment, after: Moment) -> Self {
+        let ahead = -made.age_at(after).as_secs();
+        let behind = made.age_at(before).as_secs();
+        let off = if ahead > 0 { ahead } else { -behind.max(0) };
+        match off.unsigned_abs() {
+            REFUSED.. => Self::TooFar(off),
+            NOTED.. => Self::Differ(off),
+            _ => Self::Agree,
+        }
+    }
+}
+
+/// What is known about the clocks of servers, by the mount.
+#[derive(Debug, Default)]
+pub(super) struct ServerClocks {
+    /// Our clock. Without it none is compared.
+    now: Option<fn() -> Moment>,
+    /// Why a mount is left alone, if it is.
+    known: Mutex<HashMap<u64, Result<(), String>>>,
+}
+
+impl ServerClocks {
+    pub(super) fn compared_with(now: fn() -> Moment) -> Self {
+        Self { now: Some(now), known: Mutex::default() }
+    }
+
+    /// Compares the clock of the server that keeps a directory with ours, once for each mount.
+    ///
+    /// # Errors
+    /// It is so wrong that nothing can be judged by its age.
+    pub(super) fn check(
+        &self,
+        directory: &Arc<Directory>,
+        quarantines: &Quarantines,
+        notes: &Notes,
+    ) -> Result<(), String> {
+        let Some(now) = self.now.filter(|_| directory.storage.file_system.is_served()) else {
+            return Ok(());
+        };
+        // Held during the comparison, so that it is made once.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&directory.mount) {
+            return known.clone();
+        }
+        let found = compare(directory, quarantines, notes, now);
+        known.insert(directory.mount, found.clone());
+        found
+    }
+}
+
+fn compare(
+    directory: &Arc<Directory>,
+    quarantines: &Quarantines,
+    notes: &Notes,
+    now: fn() -> Moment,
+) -> Result<(), String> {
+    let zone = &directory.zone.name;
+    let listed = directory.listed.as_ref().unwrap_or(directory);
+    let before = now();
+    let made = match quarantines.of(listed) {
+        Ok(quarantine) => quarantine.made(),
+        Err(error) => Err(error.into_error()),
+    };
+    let clocks = match made {
+        Ok(Some(made)) => Clocks::compare(made, before, now()),
+        Ok(None) => Clocks::Agree,
+        Err(error) => {
+            let note = "the clock of the server that keeps the files could not be compared";
+            notes.add(zone, format!("{note}: {error}"));
+            Clocks::Agree
+        }
+    };
+    match clocks {
+        Clocks::Agree => Ok(()),
+        Clocks::Differ(off) => {
+            notes.add(zone, describe(off));
+            Ok(())
+        }
+        Clocks::TooFar(off) => Err(format!("{}: set one of the two right", describe(off))),
+    }
+}
+
+/// A difference for people: which clock it is, and by how much.
+pub(super) fn describe(off: i64) -> String {
+    let way = if off > 0 { "ahead of" } else { "behind" };
+    format!(
+        "the clock of the server that keeps the files is {} s {way} the clock of this machine",
+        off.unsigned_abs()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_off_by_what_the_time_in_between_does_not_explain() {
+        let at = |secs: i64| Moment::from_unix(1_000_000 + secs, 0);
+        let compare = |made| Clocks::compare(at(made), at(0), at(5));
+        for fine in [-59, -1, 0, 3, 5, 64] {
+            assert_eq!(compare(fine), Clocks::Agree, "{fine}");
+        }
+        assert_eq!(compare(65), Clocks::Differ(60));
+        assert_eq!(compare(-60), Clocks::Differ(-60));
+        assert_eq!(compare(3604), Clocks::Differ(3599));
+        assert_eq!(compare(3605), Clocks::TooFar(3600));
+        assert_eq!(compare(-3600), Clocks::TooFar(-3600));
+        // A file system that keeps no times.
+        assert_eq!(compare(-1_000_000), Clocks::TooFar(-1_000_000));
+        assert!(describe(-61).contains("61 s behind"));
+    }
+}

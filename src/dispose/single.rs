@@ -1,0 +1,137 @@
+//! Removes an entry that is not a tree.
+//!
+//! It must not unlink by itself. After the last look at a file, another process can open it or give its name to
+//! another file. So the entry is taken out of reach first and looked at once more there. Where the application
+//! that writes the entries has a lock of its own, that lock excludes its writers, and the entry is removed where
+//! it is.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::failure::failure;
+use super::quarantine::{Detached, NotDetached, Stage};
+use super::tree::{Trees, not_detached};
+use super::unlink::remove_file;
+use crate::control::Control;
+use crate::fs::error::is_gone;
+use crate::fs::lease::{self, InUse, InUseProbe};
+use crate::fs::stat::{self, Freshness};
+use crate::protocol::{Expired, Rejected, Rejection, Removed, Skipped, Verified};
+use crate::rules::{Action, Bytes, FileKind, LockKind, Metadata, Moment};
+
+impl<C: Control> Trees<'_, C> {
+    /// Removes an entry that is not a directory.
+    pub(super) fn remove_single(
+        &self,
+        verified: Verified,
+        now: Moment,
+    ) -> Result<Removed, Rejected> {
+        let why = match verified.expired().directory().zone.lock {
+            LockKind::Application => in_place(verified.expired()),
+            LockKind::Flock | LockKind::Unlocked => self.out_of_reach(&verified, now),
+        };
+        if let Some(why) = why {
+            return Err(verified.reject(why, Bytes(0)));
+        }
+        let freed = self.ledger.charge(verified.freed());
+        Ok(verified.removed(freed))
+    }
+
+    /// Takes the entry out of reach and removes it there. Why it is not gone, if it is not.
+    fn out_of_reach(&self, verified: &Verified, now: Moment) -> Option<Rejection> {
+        let expired = verified.expired();
+        let directory = Arc::clone(expired.directory());
+        match self.quarantines.detach(&directory, expired.name()) {
+            Ok(mut detached) => match self.remove_detached_single(verified, &detached, now) {
+                None => None,
+                gone @ Some(Rejection::Skipped(Skipped::Gone)) => gone,
+                Some(why) => Some(self.put_back(expired, &mut detached, why)),
+            },
+            Err(NotDetached::Refused(error)) => {
+                let why = in_place(expired);
+                if why.is_none() {
+                    self.note_in_place(expired, &error);
+                }
+                why
+            }
+            Err(NotDetached::Failed(error)) => Some(not_detached(expired, error)),
+        }
+    }
+
+    /// Looks at the entry once more, where no other process can reach it by its path, and removes it.
+    fn remove_detached_single(
+        &self,
+        verified: &Verified,
+        detached: &Detached,
+        now: Moment,
+    ) -> Option<Rejection> {
+        // Before the look: what is written until then has a newer time.
+        if let Some(why) = self.in_use(verified) {
+            return Some(Rejection::Skipped(why));
+        }
+        let expired = verified.expired();
+        let check = detached.quarantine.handle(Stage::Check);
+        let mount = expired.directory().mount;
+        let found = match stat::at(check, &detached.name, mount, Freshness::Synced) {
+            Ok(found) => found,
+            Err(error) if is_gone(&error) => {
+                return Some(Rejection::Skipped(Skipped::Gone));
+            }
+            Err(error) => return Some(Rejection::Failed(failure(expired, Action::Stat, error))),
+        };
+        let (before, rule) = (expired.metadata(), expired.rule());
+        if (found.id, found.kind) != (before.id, before.kind) {
+            return Some(Rejection::Skipped(Skipped::Replaced));
+        }
+        match detached.may_be(before.id) {
+            Ok(true) => {}
+            Ok(false) => return Some(Rejection::Skipped(Skipped::Replaced)),
+            Err(error) => return Some(Rejection::Failed(failure(expired, Action::List, error))),
+        }
+        let is_written = found.mtime != before.mtime;
+        // The rename has moved the ctime.
+        let found = Metadata { ctime: before.ctime, ..found };
+        if is_written || !rule.is_expired(rule.last_use.read(&found, now), now) {
+            return Some(Rejection::Skipped(Skipped::Used));
+        }
+        removed(expired, remove_file(check, &detached.name))
+    }
+
+    /// Whether another process has opened the file since it was looked at; `None` if not.
+    fn in_use(&self, verified: &Verified) -> Option<Skipped> {
+        let metadata = verified.expired().metadata();
+        if self.probe == InUseProbe::Off || metadata.kind != FileKind::File {
+            return None;
+        }
+        let file = verified.object()?;
+        let file_system = verified.expired().directory().storage.file_system;
+        let answer = match (verified.is_leased(), lease::is_kept(file).unwrap_or(false)) {
+            (true, true) => InUse::Free,
+            (true, false) => InUse::Open,
+            (false, _) => lease::probe(file, file_system, metadata.links),
+        };
+        match answer {
+            InUse::Free | InUse::Unknown => None,
+            InUse::Open => Some(Skipped::InUse),
+            InUse::Locked => Some(Skipped::Locked),
+        }
+    }
+}
+
+/// Removes the entry where it is. Why it is not gone, if it is not.
+fn in_place(expired: &Expired) -> Option<Rejection> {
+    let _change = expired.directory().change();
+    removed(expired, remove_file(&expired.directory().handle, expired.name()))
+}
+
+/// What the removal of a name came to.
+fn removed(expired: &Expired, result: rustix::io::Result<()>) -> Option<Rejection> {
+    match result {
+        Ok(()) => None,
+        Err(Errno::NOENT | Errno::STALE) => Some(Rejection::Skipped(Skipped::Gone)),
+        // A directory has its name now.
+        Err(Errno::ISDIR) => Some(Rejection::Skipped(Skipped::Replaced)),
+        Err(error) => Some(Rejection::Failed(failure(expired, Action::Unlink, error.into()))),
+    }
+}

@@ -1,0 +1,92 @@
+//! Which kind of file system a directory is on.
+//!
+//! It must not guess: one that is not known counts as one that a server keeps, of which less is believed. It must
+//! not be asked for every file: the answer is the same for a whole mount.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::fstatfs;
+
+use crate::rules::FileSystem;
+
+/// Magic numbers of `statfs(2)`.
+const NFS: u32 = 0x6969;
+const SMB: [u32; 3] = [0x517b, 0xff53_4d42, 0xfe53_4d42];
+const FUSE: u32 = 0x6573_5546;
+
+/// ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS, bcachefs: local, and a rename moves the ctime.
+const RENAME_MOVES_CTIME: [u32; 8] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0x0102_1994,
+    0x794c_7630,
+    0xf2f5_2010,
+    0x2fc1_2fc1,
+    0xca45_1a4e,
+];
+
+/// JFS, `ReiserFS`, NILFS, ramfs, FAT, exFAT, NTFS, UDF, `SquashFS`, EROFS, `eCryptfs`: local, too.
+const OTHER_LOCAL: [u32; 11] = [
+    0x3153_464a,
+    0x5265_4973,
+    0x3434,
+    0x8584_58f6,
+    0x4d44,
+    0x2011_bab0,
+    0x7366_746e,
+    0x1501_3346,
+    0x7371_7368,
+    0xe0f5_e1e2,
+    0xf15f,
+];
+
+/// The file system that an open file or directory is on.
+pub fn of(handle: impl AsFd) -> FileSystem {
+    magic(handle).map_or(FileSystem::Other, called)
+}
+
+/// The file system with a magic number.
+fn called(magic: u32) -> FileSystem {
+    match magic {
+        NFS => FileSystem::Nfs,
+        FUSE => FileSystem::Fuse,
+        magic if SMB.contains(&magic) => FileSystem::Smb,
+        magic if RENAME_MOVES_CTIME.contains(&magic) || OTHER_LOCAL.contains(&magic) => {
+            FileSystem::Local
+        }
+        // Such as Ceph, 9p, Lustre and what is not known.
+        _ => FileSystem::Other,
+    }
+}
+
+/// Whether what is moved into a directory certainly has a newer ctime afterwards.
+pub fn rename_moves_ctime(handle: impl AsFd) -> bool {
+    magic(handle).is_some_and(|magic| RENAME_MOVES_CTIME.contains(&magic))
+}
+
+fn magic(handle: impl AsFd) -> Option<u32> {
+    let found = fstatfs(handle).ok()?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "32 bits of flags")]
+    Some(found.f_type as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn a_file_system_that_is_not_known_is_not_local() {
+        let (shm, proc) = (File::open("/dev/shm").unwrap(), File::open("/proc").unwrap());
+        assert_eq!(of(&shm), FileSystem::Local, "tmpfs");
+        assert!(rename_moves_ctime(&shm));
+        assert_eq!(of(&proc), FileSystem::Other, "proc");
+        assert!(!rename_moves_ctime(&proc));
+        // Ceph, 9p and one that does not exist.
+        for unknown in [0x00c3_6400, 0x0102_1997, 0x1234] {
+            assert_eq!(called(unknown), FileSystem::Other);
+        }
+        assert!(!FileSystem::Local.is_served() && FileSystem::Other.is_served());
+    }
+}
