@@ -28,7 +28,7 @@ pub mod zone;
 pub use action::Action;
 pub use age::{Age, Moment, Ttl};
 pub use exclude::Exclude;
-pub use label::{Area, Label, Labels, Owner};
+pub use label::{Area, Label, Labels, Owner, Upload};
 pub use metadata::{Bytes, FileId, FileKind, FileSystem, Metadata};
 pub use names::{Class, Names};
 pub use shard::Shard;

@@ -10,6 +10,7 @@
 //! - `sum`: what was found in one entry.
 //! - `shared`: what the parts of a walk share.
 //! - `visitor`: what is done with each file of the walk.
+//! - [`uploads`]: what is left of uploads that were given up.
 //! - [`measure`]: the walks over the data root and over zones outside of it.
 
 mod judge;
@@ -20,7 +21,10 @@ mod places;
 mod shared;
 mod sum;
 mod tally;
+pub mod uploads;
 mod visitor;
 
 pub use measure::{Measurement, Subject, Top};
-pub use model::{AreaUsage, KindUsage, OwnerUsage, RemovedBy, Totals, Usage};
+pub use model::{
+    AreaUsage, KindUsage, OwnerUsage, RemovedBy, Totals, Unreached, UnreachedUsage, Usage,
+};

@@ -3,6 +3,7 @@
 //! It must not decide whether anything is removed: nothing in these areas ever is.
 
 use super::names::{Class, ExportName, LegacyName};
+use super::uploads::{self, OUT_OF_USE};
 use super::zones::{EXPORT, LEGACY};
 use crate::rules::{Area, Label, Labels, Owner};
 
@@ -17,8 +18,9 @@ pub const AREAS: [Area; 3] = [
     },
 ];
 
-/// The labels of exports, and of what is in old export caches.
-pub const LABELS: Labels = Labels { entry, member };
+/// The labels of exports, of what is in old export caches, and of uploads.
+pub const LABELS: Labels =
+    Labels { entry, member, upload: uploads::upload, out_of_use: OUT_OF_USE };
 
 fn entry(zone: &str, above: &[&[u8]], name: &[u8]) -> Option<Label> {
     match zone {

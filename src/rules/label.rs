@@ -30,11 +30,25 @@ pub struct Labels {
     pub entry: LabelOfEntry,
     /// What a file in an entry holds, by its name, where the entry holds several things.
     pub member: fn(name: &[u8]) -> Option<&'static str>,
+    /// The upload that a file is a part of, by its name.
+    pub upload: fn(name: &[u8]) -> Option<Upload>,
+    /// Zones of which the application uses nothing any more.
+    pub out_of_use: &'static [&'static str],
+}
+
+/// A file that an application writes while it receives an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upload {
+    /// Which upload: the same for its content and its record.
+    pub id: u128,
+    /// Whether this is the record of how far it is; otherwise it is the content.
+    pub is_record: bool,
 }
 
 impl Labels {
     /// No entry has a label.
-    pub const NONE: Self = Self { entry: |_, _, _| None, member: |_| None };
+    pub const NONE: Self =
+        Self { entry: |_, _, _| None, member: |_| None, upload: |_| None, out_of_use: &[] };
 }
 
 /// A part of a data root that is no zone: nothing in it is ever removed.

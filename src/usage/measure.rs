@@ -4,6 +4,7 @@
 //! [`Measurement::walk`], in any order and at the same time if it likes. Memory grows with the depth of the
 //! tree, the number of owners of exports, and the number of files that have several names.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,11 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::links::Links;
 use super::model::{
-    AreaUsage, Forecast, KindUsage, LISTED_OWNERS, OwnerUsage, RemovedBy, Totals, Usage,
+    AreaUsage, Forecast, KindUsage, LISTED_OWNERS, OwnerUsage, RemovedBy, Totals, Unreached,
+    UnreachedUsage, Usage,
 };
 use super::places::Places;
 use super::shared::{Progress, Shared};
 use super::tally::{Tally, add_each, total_by_age};
+use super::uploads::Uploads;
 use super::visitor::Visitor;
 use crate::control::Control;
 use crate::fs::walk::{self, Break, WalkContext};
@@ -113,6 +116,7 @@ impl<'a> Measurement<'a> {
             mount: top.mount,
             base: base.into(),
             links: Links::default(),
+            uploads: Uploads::default(),
             progress: Progress { inodes: &self.inodes, bytes: &self.bytes, tell: self.tell },
         };
         let mut visitor = Visitor::new(&shared, zones.len() + areas.len() + 1);
@@ -135,6 +139,9 @@ impl<'a> Measurement<'a> {
         for file in shared.links.into_files() {
             tally.linked(&file);
         }
+        let (given_up, has_more) = shared.uploads.given_up(*now, |area| area < zones.len());
+        tally.given_up.extend(given_up);
+        tally.has_more_uploads |= has_more;
         self.sum.lock().unwrap_or_else(PoisonError::into_inner).add(tally);
     }
 
@@ -155,6 +162,12 @@ impl<'a> Measurement<'a> {
         if tally.moves_atime {
             notes.push(Notes::MOVES_ATIME.to_owned());
         }
+        if tally.has_more_owners {
+            notes.push(Usage::MORE_OWNERS.to_owned());
+        }
+        if tally.has_more_uploads {
+            notes.push(Usage::MORE_UPLOADS.to_owned());
+        }
         Usage {
             data_root: root.path().to_owned(),
             now,
@@ -164,6 +177,7 @@ impl<'a> Measurement<'a> {
             forecast,
             kinds: kinds(&tally),
             owners: owners(&tally),
+            unreached: unreached(self.subject, &tally, &areas),
             areas,
             failed: tally.failed,
             failures: tally.failures,
@@ -241,6 +255,29 @@ fn braces<S: AsRef<str>>(texts: &[S]) -> String {
     }
 }
 
+/// What the application can no longer reach: zones that are out of use, then what is left of uploads.
+fn unreached(subject: &Subject<'_>, tally: &Tally, areas: &[AreaUsage]) -> Vec<UnreachedUsage> {
+    let is_out_of_use = |area: &&AreaUsage| subject.labels.out_of_use.contains(&&*area.name);
+    let of_zones = areas.iter().filter(is_out_of_use).filter(|area| area.entries > 0);
+    let of_zones = of_zones.map(|area| UnreachedUsage {
+        why: Unreached::OutOfUse,
+        area: area.name.clone(),
+        entries: area.entries,
+        allocated: area.totals.allocated,
+        expired: area.expired,
+        removed_by: area.removed_by.clone(),
+    });
+    let of_uploads = tally.given_up.iter().map(|(area, remains, part)| UnreachedUsage {
+        why: Unreached::Upload(*remains),
+        area: areas[*area].name.clone(),
+        entries: part.files,
+        allocated: part.allocated,
+        expired: part.expired,
+        removed_by: areas[*area].removed_by.clone(),
+    });
+    of_zones.chain(of_uploads).collect()
+}
+
 /// The kinds of exports, in a fixed order.
 fn kinds(tally: &Tally) -> Vec<KindUsage> {
     let mut kinds: Vec<_> = tally.kinds.iter().collect();
@@ -264,6 +301,11 @@ fn owners(tally: &Tally) -> Vec<OwnerUsage> {
         })
         .collect();
     owners.sort_by_key(|usage| (std::cmp::Reverse(usage.allocated), usage.owner));
-    owners.truncate(LISTED_OWNERS);
+    let mut listed: HashMap<&str, usize> = HashMap::new();
+    owners.retain(|usage| {
+        let count = listed.entry(usage.owner.kind).or_default();
+        *count += 1;
+        *count <= LISTED_OWNERS
+    });
     owners
 }

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::uploads::Remains;
 use crate::fs::Space;
 use crate::protocol::{ListedFailure, StopReason};
 use crate::rules::{Age, Bytes, Moment, Owner};
@@ -29,7 +30,7 @@ pub const AGE_RANGES: usize = AGES_S.len() + 1;
 pub const HORIZONS_S: [u64; 7] =
     [3600, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 14 * 86_400, 30 * 86_400];
 
-/// How many owners are listed.
+/// How many owners of each kind are listed.
 pub const LISTED_OWNERS: usize = 10;
 
 /// How many mount points are listed; all are counted.
@@ -65,8 +66,10 @@ pub struct Usage {
     pub by_age: ByAge,
     /// What the names of exports say.
     pub kinds: Vec<KindUsage>,
-    /// What has the most space in exports, the largest first.
+    /// What has the most space in exports, some of each kind, the largest first.
     pub owners: Vec<OwnerUsage>,
+    /// What the application can no longer reach.
+    pub unreached: Vec<UnreachedUsage>,
     /// How many directories and files could not be looked at. Their content does not count.
     pub failed: u64,
     /// The first of them.
@@ -79,6 +82,16 @@ pub struct Usage {
     pub notes: Vec<String>,
     /// Why it ended early, if it did.
     pub stopped: Option<StopReason>,
+}
+
+impl Usage {
+    /// The note on more owners than are remembered.
+    pub(super) const MORE_OWNERS: &str =
+        "so many owners have exports that the sizes of those listed may be too low";
+
+    /// The note on more uploads than are remembered.
+    pub(super) const MORE_UPLOADS: &str =
+        "there are more uploads than are examined: more of them may be given up than is shown";
 }
 
 /// Inodes and the space that they take.
@@ -160,6 +173,32 @@ pub struct OwnerUsage {
     pub files: u64,
     /// Their space.
     pub allocated: Bytes,
+}
+
+/// Why the application reaches something no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreached {
+    /// Only old versions of it use this zone.
+    OutOfUse,
+    /// It is left of uploads that were given up.
+    Upload(Remains),
+}
+
+/// What the application can no longer reach in one area, for one reason.
+#[derive(Debug)]
+pub struct UnreachedUsage {
+    /// Why.
+    pub why: Unreached,
+    /// The name of the area.
+    pub area: String,
+    /// Entries of a zone; elsewhere files.
+    pub entries: u64,
+    /// Their space.
+    pub allocated: Bytes,
+    /// The space of what has expired.
+    pub expired: Bytes,
+    /// What removes it when it has expired.
+    pub removed_by: RemovedBy,
 }
 
 #[cfg(test)]

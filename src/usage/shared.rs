@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::judge::{Question, Verdict};
 use super::links::Links;
 use super::places::Places;
+use super::uploads::Uploads;
 use crate::rules::{Exclude, Label, Labels, Metadata, Moment, Zone};
 
 /// What all parts of a walk share.
@@ -24,6 +25,7 @@ pub(super) struct Shared<'a> {
     /// The path of the top directory as rules know it: empty for the data root.
     pub(super) base: Arc<Path>,
     pub(super) links: Links,
+    pub(super) uploads: Uploads,
     pub(super) progress: Progress<'a>,
 }
 

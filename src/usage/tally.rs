@@ -7,9 +7,13 @@ use std::path::PathBuf;
 
 use super::links::LinkedFile;
 use super::model::{AGE_RANGES, ByAge, Forecast, LISTED_MOUNTS};
+use super::uploads::{Part, Remains};
 use crate::fs::PathError;
 use crate::protocol::{LISTED_FAILURES, ListedFailure};
 use crate::rules::{Bytes, Label, Owner};
+
+/// How many owners are remembered at most.
+const MOST_OWNERS: usize = 100_000;
 
 /// The counts of an area.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,6 +43,12 @@ pub(super) struct Tally {
     pub(super) areas: Vec<AreaTally>,
     pub(super) kinds: HashMap<Kind, KindTally>,
     pub(super) owners: HashMap<Owner, (u64, Bytes)>,
+    /// Some owners were forgotten.
+    pub(super) has_more_owners: bool,
+    /// What is left of uploads, by area.
+    pub(super) given_up: Vec<(usize, Remains, Part)>,
+    /// There are more of them than were counted.
+    pub(super) has_more_uploads: bool,
     pub(super) failed: u64,
     pub(super) failures: Vec<ListedFailure>,
     pub(super) mount_points: u64,
@@ -67,10 +77,28 @@ impl Tally {
         kind.allocated += allocated;
         kind.by_age[range] += allocated;
         if let Some(owner) = label.owner {
-            let owner = self.owners.entry(owner).or_default();
-            owner.0 += files;
-            owner.1 += allocated;
+            self.owner(owner, files, allocated);
         }
+    }
+
+    /// Counts files of one owner. When there are too many owners, the half with the least space is forgotten.
+    fn owner(&mut self, owner: Owner, files: u64, allocated: Bytes) {
+        let sum = self.owners.entry(owner).or_default();
+        sum.0 += files;
+        sum.1 += allocated;
+        if self.owners.len() <= MOST_OWNERS {
+            return;
+        }
+        self.has_more_owners = true;
+        let mut sizes: Vec<Bytes> = self.owners.values().map(|(_, size)| *size).collect();
+        let (_, median, _) = sizes.select_nth_unstable(MOST_OWNERS / 2);
+        let (median, mut equal) = (*median, MOST_OWNERS / 2);
+        equal -= self.owners.values().filter(|(_, size)| *size > median).count().min(equal);
+        self.owners.retain(|_, (_, size)| {
+            let is_kept = *size > median || (*size == median && equal > 0);
+            equal -= usize::from(is_kept && *size == median);
+            is_kept
+        });
     }
 
     /// Counts a file with several names.
@@ -125,10 +153,11 @@ impl Tally {
             add_each(&mut sum.by_age, part.by_age);
         }
         for (owner, (files, allocated)) in other.owners {
-            let sum = self.owners.entry(owner).or_default();
-            sum.0 += files;
-            sum.1 += allocated;
+            self.owner(owner, files, allocated);
         }
+        self.given_up.extend(other.given_up);
+        self.has_more_uploads |= other.has_more_uploads;
+        self.has_more_owners |= other.has_more_owners;
         self.failed += other.failed;
         let room = LISTED_FAILURES.saturating_sub(self.failures.len());
         self.failures.extend(other.failures.into_iter().take(room));
@@ -151,4 +180,23 @@ pub(super) fn total_by_age<'a>(parts: impl Iterator<Item = &'a ByAge>) -> ByAge 
     let mut sum = [Bytes(0); AGE_RANGES];
     parts.for_each(|part| add_each(&mut sum, *part));
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_owners_are_remembered_however_many_there_are() {
+        let mut tally = Tally::new(1);
+        let most = MOST_OWNERS as u64;
+        for id in 0..3 * most {
+            // Half of them have the same size. The largest come in between.
+            let size = if id % 1000 == 7 { 1 << 20 | id } else { 4096 * (id % 2) };
+            tally.owner(Owner { kind: "task", id }, 1, Bytes(size));
+            assert!(tally.owners.len() <= MOST_OWNERS);
+        }
+        let large = tally.owners.values().filter(|(_, size)| size.0 > 1 << 20).count() as u64;
+        assert_eq!((large, tally.has_more_owners), (3 * most / 1000, true));
+    }
 }

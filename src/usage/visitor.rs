@@ -19,6 +19,7 @@ use super::places::{Found, Here};
 use super::shared::Shared;
 use super::sum::Sum;
 use super::tally::Tally;
+use super::uploads::Part;
 use crate::fs::PathError;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
@@ -90,8 +91,8 @@ impl<'a> Visitor<'a> {
         age_range(metadata.mtime.age_at(self.shared.now))
     }
 
-    /// Something that is in no entry.
-    fn plain(&mut self, area: usize, metadata: &Metadata) {
+    /// Something called `name` that is in no entry.
+    fn plain(&mut self, area: usize, name: &CStr, metadata: &Metadata) {
         if metadata.kind != FileKind::Dir {
             self.tally.areas[area].entries += 1;
             if metadata.links > 1 {
@@ -99,6 +100,7 @@ impl<'a> Visitor<'a> {
                 return;
             }
         }
+        self.upload(area, name, metadata, false);
         self.count(area, metadata);
         let range = self.range_of(metadata);
         self.tally.areas[area].by_age[range] += metadata.allocated;
@@ -121,7 +123,20 @@ impl<'a> Visitor<'a> {
         // A pass could not remove what it cannot read.
         let is_protected = metadata.kind == FileKind::Dir || is_removed_in_use(name.to_bytes());
         let verdict = if is_protected { verdict.protected() } else { verdict };
+        self.upload(area, name, metadata, verdict.is_expired);
         self.settle(area, label, &sum, verdict, metadata);
+    }
+
+    /// Remembers a file that is a part of an upload. One with several names is used elsewhere.
+    fn upload(&self, area: usize, name: &CStr, metadata: &Metadata, is_expired: bool) {
+        if metadata.kind != FileKind::File || metadata.links > 1 {
+            return;
+        }
+        let Some(upload) = (self.shared.labels.upload)(name.to_bytes()) else { return };
+        let allocated = metadata.allocated;
+        let expired = if is_expired { allocated } else { Bytes(0) };
+        let part = Part { files: 1, allocated, expired };
+        self.shared.uploads.add(area, upload, part, metadata.mtime);
     }
 
     /// Something in the tree that the walk is in.
@@ -211,7 +226,7 @@ impl<'a> Visitor<'a> {
             return;
         };
         match self.shared.places.find(&level.here, name) {
-            Found::Plain(area) => self.plain(area, metadata),
+            Found::Plain(area) => self.plain(area, at.name, metadata),
             Found::Entry(area) => {
                 let path = Arc::clone(&level.path);
                 self.entry(area, &path, at.name, metadata);
@@ -228,6 +243,8 @@ impl<'a> Visitor<'a> {
 }
 
 impl Visit for Visitor<'_> {
+    const LOOKS_IN_CACHE: bool = true;
+
     fn fork(&self) -> Self {
         let Self { shared, ref tally, ref levels, ref tree, .. } = *self;
         let tree = tree.as_ref().map(|tree| Tree {
@@ -267,7 +284,7 @@ impl Visit for Visitor<'_> {
             let here = places.top();
             let area = here.area;
             self.levels.push(Level { here, path: Arc::clone(&self.shared.base) });
-            self.plain(area, metadata);
+            self.plain(area, c"", metadata);
             return ControlFlow::Continue(());
         };
         if self.tree.is_some() {
@@ -284,7 +301,7 @@ impl Visit for Visitor<'_> {
                 let path =
                     if here.is_live() { path.join(OsStr::from_bytes(name)).into() } else { path };
                 self.levels.push(Level { here, path });
-                self.plain(area, metadata);
+                self.plain(area, c"", metadata);
             }
             Found::Entry(area) => {
                 let rule = Rule::of(&self.shared.zones[area], &self.name, metadata).ok();

@@ -4,6 +4,7 @@ mod expired;
 mod picture;
 mod refused;
 mod totals;
+mod unreached;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -54,6 +55,14 @@ fn volume(seed: u64) -> World {
             let steps = (0..depth).map(|_| random.one_of(&["d0/", "d1/", "d2/"]));
             let path: String = steps.collect();
             fill(&world, &format!("{dir}/{path}f{number}"), &mut random);
+        }
+    }
+    // Uploads that go on, and that were given up.
+    for number in 0..random.below(20) {
+        let name = format!("tmp/3_{number:08x}-6c1d-4f0a-9e4b-1234567890ab");
+        fill(&world, &name, &mut random);
+        if number % 3 != 0 {
+            fill(&world, &format!("{name}.meta"), &mut random);
         }
     }
     for path in

@@ -46,6 +46,10 @@ pub trait Visit: Send + Sized {
     /// where they were found.
     const REMOVES: bool = false;
 
+    /// Whether a look at a file may come from a cache of this machine. It must not if something is removed, or judged
+    /// for the last time, because of it.
+    const LOOKS_IN_CACHE: bool = false;
+
     /// A new visitor for another part of the walk.
     #[must_use]
     fn fork(&self) -> Self;

@@ -4,8 +4,9 @@
 
 use crate::rules::Bytes;
 use crate::units::grouped;
-use crate::usage::model::{AGES_S, HORIZONS_S};
-use crate::usage::{AreaUsage, RemovedBy, Usage};
+use crate::usage::model::{AGES_S, HORIZONS_S, LISTED_OWNERS};
+use crate::usage::uploads::Remains;
+use crate::usage::{AreaUsage, RemovedBy, Unreached, UnreachedUsage, Usage};
 
 /// Amounts of one kind, to be compared.
 pub(super) struct Chart {
@@ -23,11 +24,13 @@ pub(super) struct Bar {
     pub(super) expired: Bytes,
     /// How many files or inodes these are, in words.
     pub(super) count: String,
+    /// What to know about it besides.
+    pub(super) remark: Option<String>,
 }
 
 impl Bar {
     fn new(name: impl Into<String>, bytes: Bytes, count: String) -> Self {
-        Self { name: name.into(), bytes, expired: Bytes(0), count }
+        Self { name: name.into(), bytes, expired: Bytes(0), count, remark: None }
     }
 }
 
@@ -50,7 +53,8 @@ const HORIZONS: [&str; HORIZONS_S.len()] = ["1 h", "6 h", "24 h", "3 d", "7 d", 
 
 /// Every chart that has something to show.
 pub(super) fn all(usage: &Usage) -> Vec<Chart> {
-    let charts = [areas(usage), ages(usage), kinds(usage), owners(usage), forecast(usage)];
+    let charts =
+        [areas(usage), ages(usage), kinds(usage), owners(usage), unreached(usage), forecast(usage)];
     charts.into_iter().filter(|chart| !chart.bars.is_empty()).collect()
 }
 
@@ -86,12 +90,44 @@ fn kinds(usage: &Usage) -> Chart {
 }
 
 fn owners(usage: &Usage) -> Chart {
-    let bars = usage.owners.iter().map(|of| {
+    let bars = usage.owners.iter().take(LISTED_OWNERS).map(|of| {
         let name = format!("{} {}", of.owner.kind, of.owner.id);
         Bar::new(name, of.allocated, files(of.files))
     });
     let whole = usage.kinds.iter().map(|kind| kind.allocated).sum();
     Chart { title: "the most exports", bars: bars.collect(), whole: Some(whole) }
+}
+
+/// What the application can no longer reach.
+fn unreached(usage: &Usage) -> Chart {
+    let bars = usage.unreached.iter().map(|part| {
+        let count = match part.why {
+            Unreached::OutOfUse => entries(part.entries),
+            Unreached::Upload(_) => files(part.entries),
+        };
+        let bar = Bar::new(unreached_name(part.why), part.allocated, count);
+        Bar { expired: part.expired, remark: Some(unreached_remark(part)), ..bar }
+    });
+    Chart { title: "no longer in use", bars: bars.collect(), whole: None }
+}
+
+/// What is no longer reached, in a few words.
+pub(super) const fn unreached_name(why: Unreached) -> &'static str {
+    match why {
+        Unreached::OutOfUse => "old caches",
+        Unreached::Upload(Remains::NoProgress) => "stalled uploads",
+        Unreached::Upload(Remains::NoRecord) => "uploads, no record",
+        Unreached::Upload(Remains::NoContent) => "records, no upload",
+    }
+}
+
+/// Where it is, and what removes it.
+fn unreached_remark(part: &UnreachedUsage) -> String {
+    let area = part.area.escape_debug();
+    match part.removed_by.command() {
+        Some(command) => format!("in {area}: {command} removes what has expired"),
+        None => format!("in {area}: never removed by this program"),
+    }
 }
 
 /// What has expired and what will have, in the zones that `sweeper run` sweeps.
@@ -140,6 +176,11 @@ pub(super) fn removals(usage: &Usage) -> Vec<Removal<'_>> {
 /// A number of inodes in words.
 fn inodes(count: u64) -> String {
     format!("{} inode{}", grouped(count), plural(count))
+}
+
+/// A number of entries in words.
+fn entries(count: u64) -> String {
+    format!("{} {}", grouped(count), if count == 1 { "entry" } else { "entries" })
 }
 
 /// A number of files in words.

@@ -12,7 +12,8 @@ use crate::report::json::{Pathname, write_pretty};
 use crate::rules::Bytes;
 use crate::units::{self, errno};
 use crate::usage::model::{AGES_S, ByAge, Forecast, HORIZONS_S};
-use crate::usage::{AreaUsage, Usage};
+use crate::usage::uploads::Remains;
+use crate::usage::{AreaUsage, Unreached, UnreachedUsage, Usage};
 
 #[derive(Serialize)]
 struct Object<'a> {
@@ -27,6 +28,7 @@ struct Object<'a> {
     ages: Vec<Range>,
     kinds: Vec<Kind>,
     owners: Vec<Owner>,
+    unreachable: Vec<Unreachable<'a>>,
     failed: u64,
     failures: Vec<Failed<'a>>,
     mount_points: u64,
@@ -100,6 +102,17 @@ struct Owner {
     allocated_bytes: u64,
 }
 
+/// What the application can no longer reach.
+#[derive(Serialize)]
+struct Unreachable<'a> {
+    kind: &'static str,
+    area: &'a str,
+    entries: u64,
+    allocated_bytes: u64,
+    expired_bytes: u64,
+    removed_by: Option<&'a str>,
+}
+
 #[derive(Serialize)]
 struct Failed<'a> {
     #[serde(flatten)]
@@ -130,6 +143,7 @@ pub(super) fn write(out: &mut impl Write, usage: &Usage, exit: ExitCode) -> io::
         ages: ages(&usage.by_age),
         kinds: kinds(usage),
         owners: owners(usage),
+        unreachable: usage.unreached.iter().map(unreachable).collect(),
         failed: usage.failed,
         failures: usage.failures.iter().map(failure).collect(),
         mount_points: usage.mount_points,
@@ -190,6 +204,22 @@ fn owners(usage: &Usage) -> Vec<Owner> {
         allocated_bytes: of.allocated.0,
     });
     owners.collect()
+}
+
+fn unreachable(part: &UnreachedUsage) -> Unreachable<'_> {
+    Unreachable {
+        kind: match part.why {
+            Unreached::OutOfUse => "out_of_use",
+            Unreached::Upload(Remains::NoProgress) => "upload_without_progress",
+            Unreached::Upload(Remains::NoRecord) => "upload_without_record",
+            Unreached::Upload(Remains::NoContent) => "record_without_upload",
+        },
+        area: &part.area,
+        entries: part.entries,
+        allocated_bytes: part.allocated.0,
+        expired_bytes: part.expired.0,
+        removed_by: part.removed_by.command(),
+    }
 }
 
 fn failure(failure: &ListedFailure) -> Failed<'_> {

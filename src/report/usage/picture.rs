@@ -85,6 +85,10 @@ fn draw(out: &mut impl Write, chart: &Chart, canvas: Canvas) -> io::Result<()> {
         let line =
             format!("  {name:<name_width$}  {amount:>10}{share}{count:>count_width$}  {drawn}");
         writeln!(out, "{}", line.trim_end())?;
+        let remark = bar.remark.iter().flat_map(|text| wrapped(text, canvas.width - 4));
+        for line in remark {
+            writeln!(out, "    {}", canvas.paint(Paint::Faint, &line))?;
+        }
     }
     Ok(())
 }

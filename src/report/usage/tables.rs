@@ -61,7 +61,8 @@ fn simple(out: &mut impl Write, chart: &Chart) -> io::Result<()> {
     let width = chart.bars.iter().map(|bar| bar.name.chars().count()).max().unwrap_or(0);
     for bar in &chart.bars {
         let line = format!("  {:<width$}  {:>10}  {}", bar.name, bar.bytes, bar.count);
-        writeln!(out, "{}", line.trim_end())?;
+        let remark = bar.remark.iter().fold(String::new(), |_, remark| format!("  {remark}"));
+        writeln!(out, "{}{remark}", line.trim_end())?;
     }
     Ok(())
 }

@@ -7,7 +7,10 @@ use crate::fs::Space;
 use crate::protocol::ListedFailure;
 use crate::rules::{Action, Bytes, Moment, Owner};
 use crate::usage::model::{ByAge, Forecast, HORIZONS_S};
-use crate::usage::{AreaUsage, KindUsage, OwnerUsage, RemovedBy, Totals};
+use crate::usage::uploads::Remains;
+use crate::usage::{
+    AreaUsage, KindUsage, OwnerUsage, RemovedBy, Totals, Unreached, UnreachedUsage,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -52,6 +55,14 @@ fn usage() -> Usage {
             owner: Owner { kind: "task", id: 7 },
             files: 12_345,
             allocated: Bytes(75 * MIB),
+        }],
+        unreached: vec![UnreachedUsage {
+            why: Unreached::Upload(Remains::NoProgress),
+            area: "\u{202e}evil".to_owned(),
+            entries: 2,
+            allocated: Bytes(MIB),
+            expired: Bytes(0),
+            removed_by: RemovedBy::Never,
         }],
         failed: 0,
         failures: Vec::new(),

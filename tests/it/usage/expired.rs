@@ -186,6 +186,7 @@ fn the_object_is_what_the_published_schema_says() {
         (&usage["areas"][0], &described["$defs"]["area"]),
         (&usage["kinds"][0], &described["$defs"]["kind"]),
         (&usage["owners"][0], &described["$defs"]["owner"]),
+        (&usage["unreachable"][0], &described["$defs"]["unreachable"]),
         (&usage["ages"][0], &described["$defs"]["range"]),
         (&usage["volume"], &described["$defs"]["volume"]),
     ] {
