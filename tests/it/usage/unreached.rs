@@ -10,8 +10,11 @@ fn upload(number: u32) -> String {
     format!("17_{number:08x}-6c1d-4f0a-9e4b-1234567890ab")
 }
 
-/// Each part by kind and area: its entries, space, expired space and command.
-fn parts(world: &World) -> BTreeMap<(String, String), (u64, u64, u64, Option<String>)> {
+/// The entries of a part, their space, what has expired of it, and the command that removes it.
+type Numbers = (u64, u64, u64, Option<String>);
+
+/// Each part by kind and area.
+fn parts(world: &World) -> BTreeMap<(String, String), Numbers> {
     let usage = measured(world, &[]);
     let parts = usage["unreachable"].as_array().unwrap().iter().map(|part| {
         let text = |key: &str| part[key].as_str().map(str::to_owned);
