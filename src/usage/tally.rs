@@ -13,7 +13,7 @@ use crate::protocol::{LISTED_FAILURES, ListedFailure};
 use crate::rules::{Bytes, Label, Owner};
 
 /// How many owners are remembered at most.
-const MOST_OWNERS: usize = 100_000;
+const MOST_OWNERS: usize = 25_000;
 
 /// The counts of an area.
 #[derive(Debug, Clone, Copy, Default)]

@@ -13,7 +13,7 @@ use crate::rules::{Bytes, Moment, Ttl, Upload};
 pub(super) const STANDS_STILL: Ttl = Ttl::from_secs(86_400);
 
 /// How many uploads are remembered at most.
-const MOST: usize = 100_000;
+const MOST: usize = 25_000;
 
 /// What is left of uploads that were given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
