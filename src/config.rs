@@ -100,6 +100,8 @@ pub struct Config {
     pub if_running: Option<IfRunning>,
     /// Where to write metrics after a pass.
     pub metrics_file: Option<PathBuf>,
+    /// Where to write the page of a usage.
+    pub html: Option<PathBuf>,
     /// Home directories, which are never a data root.
     pub homes: Vec<PathBuf>,
     /// The running program: no data root contains it.
@@ -165,6 +167,7 @@ impl Config {
             })?,
             if_running: if_running(&values)?,
             metrics_file: values.optional("metrics_file", |path| Ok(PathBuf::from(path)))?,
+            html: values.optional("html", |path| Ok(PathBuf::from(path)))?,
             homes: raw.homes.clone(),
             program: raw.program.clone(),
             unknown: raw.unknown.clone(),

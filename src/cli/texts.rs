@@ -49,7 +49,7 @@ pub(super) const USAGE_CODES: &str = "\
 DUR is a duration with a unit, such as 36h, 14d or 1h30m.
 
 Nothing is changed. The exit code is 0 if everything was counted, 1 if some directories or files could \
-not be looked at, 2 if the usage, the settings or the data root are wrong, and 3 if the command was \
+not be looked at or the page could not be written, 2 if the usage, the settings or the data root are wrong, and 3 if the command was \
 stopped before its end.";
 
 /// After the help of `sweeper merge`.

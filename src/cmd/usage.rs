@@ -2,6 +2,8 @@
 //!
 //! It must not change anything, and takes no lock.
 
+mod html_file;
+
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,6 +13,7 @@ use super::{Refusal, printed};
 use crate::config::{ColorWhen, Config, Profile, Verbosity};
 use crate::cvat::areas;
 use crate::engine::PassControl;
+use crate::fs::DataRoot;
 use crate::os::{clock, signals, terminal};
 use crate::protocol::ExitCode;
 use crate::report::progress::Meter;
@@ -18,6 +21,7 @@ use crate::report::usage::{self, Canvas};
 use crate::rules::{Bytes, Labels, Zone, ZoneName};
 use crate::units::grouped;
 use crate::usage::{Measurement, RemovedBy, Subject};
+use html_file::HtmlFile;
 
 /// The width of a picture that is not drawn on a terminal.
 const USUAL_WIDTH: usize = 80;
@@ -29,22 +33,15 @@ pub(super) fn usage(
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
     let root = open_root(config, &config.all_zones)?;
+    let html = config.html.as_deref().map(|path| HtmlFile::at(path, &root)).transpose()?;
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal).map_err(Refusal::Start)?;
     let limits = limits(config, signal)?;
     let workers = workers(config);
     let control = PassControl { limits: &limits, workers: &workers };
-    let is_cvat = config.profile == Profile::Cvat;
     let meter = Meter::new(progress_style(config, "usage", verbosity));
-    let subject = Subject {
-        root: &root,
-        zones: &config.all_zones,
-        areas: if is_cvat { &areas::AREAS } else { &[] },
-        labels: if is_cvat { areas::LABELS } else { Labels::NONE },
-        exclude: &config.exclude,
-        now: config.now.unwrap_or_else(clock::now),
-        removed_by: &|zone| removed_by(config, zone),
-    };
+    let removed_by = |zone: &Zone| removed_by(config, zone);
+    let subject = subject(config, &root, &removed_by);
     let tell = |inodes: u64, bytes: u64| {
         meter.show(|| format!("usage: {} counted, {} inodes", Bytes(bytes), grouped(inodes)));
     };
@@ -53,7 +50,32 @@ pub(super) fn usage(
     meter.finish();
     let found = measurement.into_usage(limits.reason());
     let written = usage::write(out, &found, config.format, canvas(config));
-    Ok(printed(written, usage::exit_code(&found)))
+    let code = printed(written, usage::exit_code(&found));
+    Ok(match html.map_or(Ok(()), |html| html.write(&found)) {
+        Ok(()) => code,
+        Err(error) => {
+            tracing::error!("{error}");
+            code.max(ExitCode::SomeFailed)
+        }
+    })
+}
+
+/// What is measured.
+pub(super) fn subject<'a>(
+    config: &'a Config,
+    root: &'a DataRoot,
+    removed_by: &'a (dyn Fn(&Zone) -> RemovedBy + Sync),
+) -> Subject<'a> {
+    let is_cvat = config.profile == Profile::Cvat;
+    Subject {
+        root,
+        zones: &config.all_zones,
+        areas: if is_cvat { &areas::AREAS } else { &[] },
+        labels: if is_cvat { areas::LABELS } else { Labels::NONE },
+        exclude: &config.exclude,
+        now: config.now.unwrap_or_else(clock::now),
+        removed_by,
+    }
 }
 
 /// A picture is drawn on a terminal, and wherever color is asked for.
@@ -69,7 +91,7 @@ fn canvas(config: &Config) -> Option<Canvas> {
 }
 
 /// The command that removes what has expired in a zone.
-fn removed_by(config: &Config, zone: &Zone) -> RemovedBy {
+pub(super) fn removed_by(config: &Config, zone: &Zone) -> RemovedBy {
     let is = |name: &ZoneName| *name == zone.name;
     if config.legacy.as_ref().is_some_and(|legacy| is(&legacy.name)) {
         RemovedBy::OnRequest("sweeper legacy".to_owned())

@@ -6,11 +6,13 @@
 //! - `charts`: which numbers are shown together.
 //! - `picture`: charts with bars, in the width of a terminal.
 //! - `tables`: the same numbers as plain lines.
+//! - [`page`]: a page for a browser.
 //! - `json`: all of them, for programs.
 
 mod canvas;
 mod charts;
 mod json;
+pub mod page;
 mod picture;
 mod tables;
 

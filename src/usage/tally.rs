@@ -11,6 +11,7 @@ use super::uploads::{Part, Remains};
 use crate::fs::PathError;
 use crate::protocol::{LISTED_FAILURES, ListedFailure};
 use crate::rules::{Bytes, Label, Owner};
+use crate::units;
 
 /// How many owners are remembered at most.
 const MOST_OWNERS: usize = 25_000;
@@ -120,8 +121,8 @@ impl Tally {
         if self.failures.len() < LISTED_FAILURES {
             let PathError { action, path, error, hint } = error;
             let message = match hint {
-                Some(hint) => format!("{error}; {hint}"),
-                None => error.to_string(),
+                Some(hint) => format!("{}; {hint}", units::error(&error)),
+                None => units::error(&error),
             };
             let errno = error.raw_os_error();
             self.failures.push(ListedFailure { path, action, errno, message });

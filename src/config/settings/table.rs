@@ -36,7 +36,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 39] = [
+pub static SETTINGS: [Setting; 40] = [
     Setting {
         key: "data",
         takes: Takes::One("DIR"),
@@ -291,6 +291,14 @@ pub static SETTINGS: [Setting; 39] = [
         used_by: PATHS,
         group: OUTPUT,
         help: "The format of log lines on stderr",
+    },
+    Setting {
+        key: "html",
+        takes: Takes::One("FILE"),
+        used_by: &[Use::Usage],
+        group: OUTPUT,
+        help: "Also write a page for a browser to this file",
+        ..BASE
     },
     Setting {
         key: "metrics_file",

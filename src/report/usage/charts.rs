@@ -6,7 +6,7 @@ use crate::rules::Bytes;
 use crate::units::grouped;
 use crate::usage::model::{AGES_S, HORIZONS_S, LISTED_OWNERS};
 use crate::usage::uploads::Remains;
-use crate::usage::{AreaUsage, RemovedBy, Unreached, UnreachedUsage, Usage};
+use crate::usage::{AreaUsage, KindUsage, RemovedBy, Unreached, UnreachedUsage, Usage};
 
 /// Amounts of one kind, to be compared.
 pub(super) struct Chart {
@@ -35,7 +35,7 @@ impl Bar {
 }
 
 /// The names of the ranges of ages.
-const AGES: [&str; AGES_S.len() + 1] = [
+pub(super) const AGES: [&str; AGES_S.len() + 1] = [
     "under 1 h",
     "1 to 6 h",
     "6 to 24 h",
@@ -49,7 +49,8 @@ const AGES: [&str; AGES_S.len() + 1] = [
 ];
 
 /// The names of the horizons of the forecast.
-const HORIZONS: [&str; HORIZONS_S.len()] = ["1 h", "6 h", "24 h", "3 d", "7 d", "14 d", "30 d"];
+pub(super) const HORIZONS: [&str; HORIZONS_S.len()] =
+    ["1 h", "6 h", "24 h", "3 d", "7 d", "14 d", "30 d"];
 
 /// Every chart that has something to show.
 pub(super) fn all(usage: &Usage) -> Vec<Chart> {
@@ -76,17 +77,20 @@ fn ages(usage: &Usage) -> Chart {
 }
 
 fn kinds(usage: &Usage) -> Chart {
-    let bars = usage.kinds.iter().map(|kind| {
-        let words: Vec<&str> = [kind.owner, kind.content].into_iter().flatten().collect();
-        let name = match kind.content {
-            None => format!("{} other", words.join(" ")),
-            Some(_) => words.join(" "),
-        };
-        Bar::new(name, kind.allocated, files(kind.files))
-    });
+    let bars =
+        usage.kinds.iter().map(|kind| Bar::new(kind_name(kind), kind.allocated, files(kind.files)));
     let mut bars: Vec<Bar> = bars.collect();
     bars.sort_by_key(|bar| std::cmp::Reverse(bar.bytes));
     Chart { title: "exports by kind", whole: Some(sum(&bars)), bars }
+}
+
+/// A kind of export in words.
+pub(super) fn kind_name(kind: &KindUsage) -> String {
+    let words: Vec<&str> = [kind.owner, kind.content].into_iter().flatten().collect();
+    match kind.content {
+        None => format!("{} other", words.join(" ")),
+        Some(_) => words.join(" "),
+    }
 }
 
 fn owners(usage: &Usage) -> Chart {
@@ -132,8 +136,7 @@ fn unreached_remark(part: &UnreachedUsage) -> String {
 
 /// What has expired and what will have, in the zones that `sweeper run` sweeps.
 fn forecast(usage: &Usage) -> Chart {
-    let runs = usage.areas.iter().filter(|area| matches!(area.removed_by, RemovedBy::Run(_)));
-    let expired: Bytes = runs.map(|area| area.expired).sum();
+    let expired = expired_in_runs(usage);
     let now = Bar { expired, ..Bar::new("now", expired, String::new()) };
     let later = HORIZONS.iter().zip(usage.forecast).map(|(horizon, bytes)| {
         let bytes = expired + bytes;
@@ -141,6 +144,21 @@ fn forecast(usage: &Usage) -> Chart {
     });
     let bars = [now].into_iter().chain(later).collect();
     Chart { title: "what `sweeper run` could remove", bars, whole: None }
+}
+
+/// What `sweeper run` could remove now.
+pub(super) fn expired_in_runs(usage: &Usage) -> Bytes {
+    let runs = usage.areas.iter().filter(|area| matches!(area.removed_by, RemovedBy::Run(_)));
+    runs.map(|area| area.expired).sum()
+}
+
+/// A share in whole percent. What is there at all is never shown as nothing.
+pub(super) fn percent(part: Bytes, all: Bytes) -> String {
+    if part.0 == 0 {
+        return "0 %".to_owned();
+    }
+    let percent = u128::from(part.0) * 100 / u128::from(all.0.max(1));
+    if percent == 0 { "<1 %".to_owned() } else { format!("{percent} %") }
 }
 
 fn sum(bars: &[Bar]) -> Bytes {

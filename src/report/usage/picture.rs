@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 
 use super::canvas::{Canvas, Paint};
-use super::charts::{self, Bar, Chart, Removal};
+use super::charts::{self, Bar, Chart, Removal, percent};
 use crate::report::text::{self, shown_short};
 use crate::rules::Bytes;
 use crate::units::grouped;
@@ -152,13 +152,4 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 /// A name from the settings file or of the program, escaped and cut.
 fn label(name: &str, longest: usize) -> String {
     text::cut(&name.escape_debug().to_string(), longest)
-}
-
-/// A share in whole percent. What is there at all is never shown as nothing.
-fn percent(part: Bytes, all: Bytes) -> String {
-    if part.0 == 0 {
-        return "0 %".to_owned();
-    }
-    let percent = u128::from(part.0) * 100 / u128::from(all.0.max(1));
-    if percent == 0 { "<1 %".to_owned() } else { format!("{percent} %") }
 }

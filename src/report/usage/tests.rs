@@ -29,7 +29,7 @@ fn area(name: &str, mib: u64, expired: u64, removed_by: RemovedBy) -> AreaUsage 
     }
 }
 
-fn usage() -> Usage {
+pub(super) fn usage() -> Usage {
     let run = RemovedBy::Run("sweeper run".to_owned());
     Usage {
         data_root: PathBuf::from("/data/\x1b[31m"),
@@ -150,7 +150,7 @@ fn what_is_missing_from_the_numbers_is_said_in_every_format() {
         path: "/data/x\x1b".into(),
         action: Action::Open,
         errno: Some(13),
-        message: "Permission denied (os error 13)".to_owned(),
+        message: "Permission denied".to_owned(),
     }];
     usage.mount_points = 2;
     usage.mounts = vec!["/data/mount".into()];
