@@ -2,6 +2,8 @@
 //!
 //! It must not decide when to run, which is [`crate::service`]'s part, nor sweep: that is [`super::pass`].
 
+mod overview;
+
 use std::cell::RefCell;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use super::pass::turns::{WhenHeld, sharing, takes_exclusive_lock};
-use super::pass::{PassRequest, locks, open_root, sweep};
+use super::pass::{PassRequest, PassResult, locks, open_root, sweep};
 use super::{Refusal, settings};
 use crate::config::{Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, Space};
@@ -25,13 +27,14 @@ use crate::service::notify::Notify;
 use crate::service::scheduler::{Reading, Schedule, Scheduler};
 use crate::service::{self, Call, PassEnd, Service};
 use crate::units;
+use overview::Overview;
 
 /// How long a service that stands by waits before it tries again.
 const STANDBY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
-    let config = settings(raw)?;
+    let config = Arc::new(settings(raw)?);
     let options = config.service.clone()?;
     let schedule = options.schedule()?;
     let stop = Arc::<AtomicBool>::default();
@@ -44,7 +47,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let health = Arc::new(Health::new(&begin()));
     let names: Vec<ZoneName> = config.zones.iter().map(|zone| zone.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&names).map_err(Refusal::Start)?);
-    listen(&options, &metrics, &health, &root)?;
+    let overview = listen(&options, &config, &metrics, &health, &root)?;
     let notify = notify(&options, &health)?;
     let exclusive = match exclusive(&config, &root, &notify, &health, &stop) {
         Ok(Some(exclusive)) => exclusive,
@@ -63,14 +66,15 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
     let pass = |zones: &[ZoneName]| {
-        let end = one_pass(&config.borrow(), zones, verbosity, &stop, &metrics);
-        end.unwrap_or_else(|refusal| {
-            tracing::error!("the pass did not start: {refusal}");
-            PassEnd::not_started(zones, &refusal.to_string(), clock::now())
-        })
+        let overview = overview.as_deref();
+        settled(zones, &metrics, overview, || one_pass(&config.borrow(), zones, verbosity, &stop))
     };
     let reload = || {
         let (new, schedule) = reload(raw, &options, &root).map_err(|error| error.to_string())?;
+        let new = Arc::new(new);
+        if let Some(overview) = &overview {
+            overview.on_settings(&new);
+        }
         config.replace(new);
         Ok(schedule)
     };
@@ -81,14 +85,42 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     Ok(code)
 }
 
+/// Makes a pass over `zones`, and counts and remembers what it did.
+fn settled(
+    zones: &[ZoneName],
+    metrics: &Metrics,
+    overview: Option<&Overview>,
+    pass: impl FnOnce() -> Result<PassResult, Refusal>,
+) -> PassEnd {
+    let result = match overview {
+        Some(overview) => overview.during(pass),
+        None => pass(),
+    };
+    if let Some(overview) = overview {
+        match &result {
+            Ok(result) => overview.on_pass(result),
+            Err(refusal) => overview.on_no_pass(zones, &refusal.to_string()),
+        }
+    }
+    match result {
+        Ok(result) => {
+            result.count(metrics);
+            PassEnd::new(&result.summary, result.code, result.at, result.postponed)
+        }
+        Err(refusal) => {
+            tracing::error!("the pass did not start: {refusal}");
+            PassEnd::not_started(zones, &refusal.to_string(), clock::now())
+        }
+    }
+}
+
 /// One pass over the zones that are due.
 fn one_pass(
     config: &Config,
     due: &[ZoneName],
     verbosity: Verbosity,
     stop: &Arc<AtomicBool>,
-    metrics: &Metrics,
-) -> Result<PassEnd, Refusal> {
+) -> Result<PassResult, Refusal> {
     let zones: Vec<Arc<Zone>> =
         config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
     let request = PassRequest {
@@ -103,9 +135,7 @@ fn one_pass(
             other @ (IfRunning::Exit | IfRunning::Share) => other.into(),
         },
     };
-    let result = sweep(&request, BufWriter::new(io::stdout()))?;
-    result.count(metrics);
-    Ok(PassEnd::new(&result.summary, result.code, result.at, result.postponed))
+    sweep(&request, BufWriter::new(io::stdout()))
 }
 
 /// The settings as they are now, if the service can go on with them.
@@ -125,13 +155,17 @@ fn reload(
     Ok((new, new_options.schedule()?))
 }
 
+/// Serves the pages, if there is an address for them.
 fn listen(
     options: &ServiceConfig,
+    config: &Arc<Config>,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
     root: &DataRoot,
-) -> Result<(), Refusal> {
-    let Some(address) = options.listen else { return Ok(()) };
+) -> Result<Option<Arc<Overview>>, Refusal> {
+    let Some(address) = options.listen else { return Ok(None) };
+    let overview = Arc::new(Overview::start(config).map_err(Refusal::Start)?);
+    let shown = Arc::clone(&overview);
     let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
     let (measured, path) = (Arc::clone(&metrics), root.path().to_owned());
     let measure = move || {
@@ -139,11 +173,16 @@ fn listen(
             measured.set_space(&space);
         }
     };
-    let page = move |path: &str| service::page(path, &metrics, &health, clock::now());
+    let page = move |path: &str| match path {
+        "/" => Some(shown.page(&health)),
+        path => service::page(path, &metrics, &health, clock::now()),
+    };
     let site = Site { measure, measured: service::MEASURED, page };
     let address = http::listen(address, site).map_err(Refusal::Start)?;
-    service::log(&format!("listening on http://{address}/metrics and http://{address}/healthz"));
-    Ok(())
+    service::log(&format!(
+        "listening on http://{address}/, http://{address}/metrics and http://{address}/healthz"
+    ));
+    Ok(Some(overview))
 }
 
 /// The connection to systemd.

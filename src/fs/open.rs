@@ -122,7 +122,7 @@ pub fn file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
 /// The same with the right to write, which is never done: see [`for_writing`].
 ///
 /// # Errors
-/// Those of [`file`].
+/// Those of [`file()`].
 pub fn file_for_writing(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     file_with(dir, name, OFlags::RDWR)
 }

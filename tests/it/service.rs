@@ -6,6 +6,7 @@ mod http;
 mod logs;
 mod metrics;
 mod metrics_file;
+mod page;
 mod waiting;
 
 use std::io::{BufRead, BufReader, Read};

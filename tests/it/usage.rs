@@ -1,7 +1,7 @@
 //! `sweeper usage`, compared with `du`, `find` and dry runs.
 
 mod expired;
-mod page;
+pub mod page;
 mod picture;
 mod refused;
 mod totals;

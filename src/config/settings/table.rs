@@ -345,7 +345,7 @@ pub static SETTINGS: [Setting; 40] = [
         takes: Takes::One("ADDR"),
         used_by: SERVE,
         group: SCHEDULE,
-        help: "Serve /metrics and /healthz at this address, or at this port of the loopback \
+        help: "Serve a page, /metrics and /healthz at this address, or at this port of the loopback \
                interface [default: do not listen]",
         ..BASE
     },

@@ -38,10 +38,14 @@ pub fn write(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
     out.write_all(page("What takes the space", None, &sections::of(usage)).as_bytes())
 }
 
+/// The part of a page about a usage, for [`live()`].
+pub fn part(usage: &Usage) -> String {
+    sections::of(usage)
+}
+
 /// The page of a service: what takes the space, if that is known, and what the service has done.
-pub fn live(usage: Option<&Usage>, live: &Live<'_>) -> String {
-    let measured = usage.map(sections::of).unwrap_or_default();
-    let body = live.above() + &measured + &live.below();
+pub fn live(measured: Option<&str>, live: &Live<'_>) -> String {
+    let body = live.above() + measured.unwrap_or_default() + &live.below();
     page("Sweeper", Some(live.reload_s), &body)
 }
 

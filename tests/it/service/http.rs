@@ -201,9 +201,13 @@ fn a_thread_that_cannot_be_started_ends_the_service_with_a_message() {
     let _systemd = UnixDatagram::bind(&notify).unwrap();
     std::os::unix::fs::chown(&notify, Some(uid), None).unwrap();
     // The program itself is one.
-    for (threads, word) in
-        [(1, "a thread for signals"), (2, "measures"), (3, "listens on"), (4, "feeds the watchdog")]
-    {
+    for (threads, word) in [
+        (1, "a thread for signals"),
+        (2, "measures the data root"),
+        (3, "measures: "),
+        (4, "listens on"),
+        (5, "feeds the watchdog"),
+    ] {
         let command = serve(&world, &["--listen", "0"]);
         let mut command = as_user(uid, &limited(&command, &format!("--nproc={threads}")));
         command.env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", "60000000");

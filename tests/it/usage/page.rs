@@ -30,7 +30,7 @@ fn read_by_browser(file: &Path, profile: &Path) -> String {
 
 /// The number in the first cell of a class, in the row of a table.
 #[track_caller]
-fn number(page: &str, table: &str, row: &str, class: &str) -> u64 {
+pub fn number(page: &str, table: &str, row: &str, class: &str) -> u64 {
     let (_, table) = page.split_once(&format!("id=\"{table}\"")).expect(table);
     let table = table.split("</table>").next().unwrap();
     let (_, row) = table.split_once(&format!("data-name=\"{row}\"")).expect(row);

@@ -17,6 +17,7 @@ fn written(usage: &Usage) -> String {
 
 /// The page of a service with one pass that went wrong.
 fn served(usage: Option<&Usage>) -> String {
+    let measured = usage.map(part);
     let evil = "<script>alert(1)</script>";
     let pass = PassLine {
         end: Moment::from_unix(1_767_323_045, 0),
@@ -38,7 +39,7 @@ fn served(usage: Option<&Usage>) -> String {
         passes: &[pass.clone(), PassLine { problem: None, ..pass }],
         reload_s: 60,
     };
-    super::live(usage, &live)
+    super::live(measured.as_deref(), &live)
 }
 
 /// Every tag of a page, and the text between them.
