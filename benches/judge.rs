@@ -62,6 +62,7 @@ fn metadata(age: i64) -> Metadata {
         mtime: used,
         ctime: used,
         links: 1,
+        size: Bytes(0),
         allocated: Bytes(4096),
         newest_inside: None,
     }

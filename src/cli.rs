@@ -33,6 +33,10 @@ pub struct Args {
 pub enum Command {
     /// One pass.
     Run,
+    /// A plan of one pass, in this file.
+    Plan(PathBuf),
+    /// The removal of what is in this plan.
+    Apply(PathBuf),
     /// Passes on a schedule.
     Serve,
     /// The removal of old export caches.
@@ -81,7 +85,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
 
 fn command_of(name: &str, matches: &ArgMatches) -> Command {
     let paths = || matches.get_many("path").into_iter().flatten().cloned().collect();
+    let one_path = || matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
     match name {
+        "plan" => Command::Plan(one_path()),
+        "apply" => Command::Apply(one_path()),
         "serve" => Command::Serve,
         "legacy" => Command::Legacy,
         "usage" => Command::Usage,
@@ -90,7 +97,7 @@ fn command_of(name: &str, matches: &ArgMatches) -> Command {
         "config" => Command::Config,
         "demo" => Command::Demo,
         "hold" => Command::Hold {
-            path: matches.get_one::<PathBuf>("path").cloned().unwrap_or_default(),
+            path: one_path(),
             command: matches.get_many("command").into_iter().flatten().cloned().collect(),
         },
         "completions" => {
@@ -155,6 +162,8 @@ fn sweeper(look: Look) -> clap::Command {
             sweep("serve", "Make passes on a schedule until told to stop", Use::Serve, look)
                 .after_help(texts::EXIT_CODES),
         )
+        .subcommand(plan(look))
+        .subcommand(apply(look))
         .subcommand(legacy("legacy", look).visible_aliases(cvat::COMMANDS))
         .subcommand(
             with_settings("usage", texts::USAGE, look, |setting| setting.applies_to(Use::Usage))
@@ -195,6 +204,18 @@ fn legacy(name: &'static str, look: Look) -> clap::Command {
     sweep(name, texts::LEGACY, Use::Legacy, look).after_help(texts::EXIT_CODES)
 }
 
+fn plan(look: Look) -> clap::Command {
+    sweep("plan", "Write down what a pass would remove, and remove nothing", Use::Plan, look)
+        .arg(path("FILE").short('o').long("output").help("Where to write the plan"))
+        .after_help(texts::EXIT_CODES)
+}
+
+fn apply(look: Look) -> clap::Command {
+    sweep("apply", "Remove what is in a plan and has not changed since", Use::Apply, look)
+        .arg(path("FILE").help("The plan"))
+        .after_help(texts::EXIT_CODES)
+}
+
 fn hold(look: Look) -> clap::Command {
     with_settings("hold", texts::HOLD, look, |setting| setting.applies_to(Use::Hold))
         .arg(path("PATH").help("An existing file or directory"))
@@ -230,7 +251,7 @@ fn with_settings(
     look: Look,
     has: impl Fn(&Setting) -> bool,
 ) -> clap::Command {
-    let sweeps = ["run", "serve"].contains(&name) || about == texts::LEGACY;
+    let sweeps = ["run", "serve", "plan", "apply"].contains(&name) || about == texts::LEGACY;
     let flags = SETTINGS.iter().filter(|setting| has(setting));
     let flags = flags.map(|setting| flag(setting, sweeps, look));
     let quiet = Arg::new("quiet")

@@ -3,6 +3,7 @@
 //! It must not judge, lock or remove anything itself. The choice between a pass and a dry run is made in
 //! [`pass`], and nowhere else.
 
+mod apply;
 mod config;
 mod data_root;
 mod demo;
@@ -11,6 +12,7 @@ mod hold;
 mod merge;
 pub mod pass;
 mod path_list;
+mod plan;
 mod run;
 mod serve;
 mod usage;
@@ -46,6 +48,14 @@ pub enum Refusal {
     /// Something else.
     #[error("cannot start: {}", units::without_numbers(.0))]
     Start(String),
+    /// A plan cannot be followed.
+    #[error("the plan {path:?} is refused: {why}")]
+    Plan {
+        /// The plan.
+        path: std::path::PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Reports cannot be added.
     #[error("cannot merge these reports: {0}")]
     Merge(String),

@@ -8,10 +8,11 @@
 //! - `file`: the settings file as values with lines.
 //! - `values`: which source wins.
 //! - `zones`, `user_zones`, `overlap`: which zones there are.
-//! - `locks`, [`service`]: the settings of these rooms.
+//! - `guards`, `locks`, [`service`]: the settings of these parts.
 
 mod closest;
 mod file;
+mod guards;
 mod locks;
 mod origin;
 mod overlap;
@@ -33,6 +34,7 @@ use crate::report::Format;
 use crate::rules::{Exclude, Moment, Shard, Zone, ZoneName};
 use crate::units;
 use file::FileSettings;
+pub use guards::GuardSettings;
 pub use locks::{ApplicationLock, LockPlan};
 pub use origin::{ConfigError, EffectiveSetting, Origin};
 pub use raw::{Flags, RawSettings, SettingsFile};
@@ -76,6 +78,8 @@ pub struct Config {
     pub shard: Option<Shard>,
     /// The list of the entries to sweep, if not all of them; `-` is stdin.
     pub from0: Option<PathBuf>,
+    /// How old a plan may be.
+    pub max_plan_age: Duration,
     /// The format of the report.
     pub format: Format,
     /// When to show progress.
@@ -94,8 +98,10 @@ pub struct Config {
     pub max_rate: Option<NonZeroU32>,
     /// After which time to stop a pass.
     pub deadline: Option<Duration>,
-    /// After how many removals to stop a pass.
-    pub max_removals: Option<u64>,
+    /// How much a pass may remove.
+    pub guards: GuardSettings,
+    /// Where to write down each removal before it is made.
+    pub audit_log: Option<PathBuf>,
     /// What to do if another sweeper is at work; the default depends on the command.
     pub if_running: Option<IfRunning>,
     /// Where to write metrics after a pass.
@@ -153,6 +159,7 @@ impl Config {
             jobs: jobs(&mut values)?,
             shard: shard(&mut values)?,
             from0: values.optional("from0", |path| Ok(PathBuf::from(path)))?,
+            max_plan_age: values.duration("max_plan_age")?,
             format: format(&values)?,
             progress: progress(&values)?,
             color: color(&values)?,
@@ -162,9 +169,8 @@ impl Config {
             nice: values.switch("nice")?,
             max_rate: values.optional("max_rate", units::rate)?,
             deadline: values.optional_duration("deadline")?,
-            max_removals: values.optional("max_removals", |text| {
-                text.parse().map_err(|_| "it is not a whole number".to_owned())
-            })?,
+            guards: GuardSettings::resolve(&mut values)?,
+            audit_log: values.optional("audit_log", |path| Ok(PathBuf::from(path)))?,
             if_running: if_running(&values)?,
             metrics_file: values.optional("metrics_file", |path| Ok(PathBuf::from(path)))?,
             html: values.optional("html", |path| Ok(PathBuf::from(path)))?,

@@ -18,7 +18,7 @@ pub mod zones;
 use std::path::{Path, PathBuf};
 
 /// A data root has at least two of these directories; if the user names it, the first is enough.
-pub const MARKS: [&str; 5] = ["cache/export", "tmp", "projects", "tasks", "jobs"];
+pub const MARKS: [&str; 5] = ["cache/export", "projects", "tasks", "jobs", "tmp"];
 
 /// Names of CVAT's management command that removes old export caches: the one in CVAT, and the one that
 /// it had in review. A link to this program with one of these names is `sweeper legacy`.

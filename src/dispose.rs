@@ -2,7 +2,8 @@
 //!
 //! It must not decide anything: it is handed a [`crate::protocol::Verified`] and removes exactly that.
 //! `unlink` is the only code that deletes. An entry is first taken out of reach (`quarantine`), looked at again
-//! there (`check`), and removed (`tree`, `single`). `recover` completes what a crash interrupted.
+//! there (`check`), and removed (`tree`, `single`). `recover` completes what a crash interrupted. Where removals
+//! are written down, nothing is removed before its line is on disk (`written`).
 
 mod check;
 mod dry_run;
@@ -17,6 +18,7 @@ mod single;
 mod tree;
 mod tree_remover;
 mod unlink;
+mod written;
 
 pub use dry_run::DryRun;
 pub use remove::Unlink;

@@ -6,14 +6,20 @@
 //! - [`pass`]: the pass itself.
 //! - [`workers`]: its threads.
 //! - [`limits`]: when it ends early, and how fast it may go.
+//! - [`budget`]: how much it may still remove.
 //! - [`control`]: what long work asks of the two.
+//! - [`live`]: the counts of a pass while it is at work.
 
+pub mod budget;
 pub mod control;
 pub mod limits;
+pub mod live;
 pub mod pass;
 pub mod workers;
 
+pub use budget::Budget;
 pub use control::PassControl;
 pub use limits::Limits;
+pub use live::Live;
 pub use pass::Pass;
 pub use workers::Workers;

@@ -3,6 +3,7 @@
 //! It must not know zones, tokens or settings: it uses the plain data of [`crate::rules`] and is used by
 //! `source`, `inspect`, `dispose` and `lock`.
 //!
+//! - [`append`]: a log that several processes write.
 //! - [`stat`], [`open`], [`list`]: looking at things without moving their times.
 //! - [`walk`]: whole trees, in bounded memory.
 //! - [`lease`]: whether another process has a file open or locked.
@@ -12,6 +13,7 @@
 //! - [`file_system`]: whether a server keeps the files.
 //! - [`error`]: an error at a path.
 
+pub mod append;
 pub mod error;
 pub mod file_system;
 pub mod lease;

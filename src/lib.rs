@@ -41,7 +41,7 @@
 //!
 //! Around it:
 //! - [`cli`], [`config`]: what was typed, and what it means.
-//! - [`report`]: text, JSON, progress.
+//! - [`report`]: text, JSON, progress, the audit log.
 //! - [`service`]: when to run a pass, and how the service is doing.
 //! - [`os`]: signals, logging, priority, clocks.
 //! - [`cmd`]: one file per command, which builds what it needs from the settings and runs it.
@@ -62,6 +62,8 @@
 //! 8. **One bad entry costs one entry.**
 //! 9. **Bounded** memory, stack, descriptors and time: no lock is held while something slow is waited for.
 //! 10. **Names are bytes**, and what is printed of them is escaped.
+//! 11. **Irreversible steps are written down first**: with an audit log, a removal is on disk there before it is
+//!     made.
 
 pub mod rules;
 

@@ -47,6 +47,8 @@
 //! ```
 
 mod failure;
+mod guards;
+mod journal;
 mod members;
 mod notes;
 mod observer;
@@ -57,6 +59,8 @@ mod summary;
 mod tokens;
 
 pub use failure::Failure;
+pub use guards::{Excess, Guards, MaxShare};
+pub use journal::{Intent, Journal};
 pub use members::MemberLeases;
 pub use notes::Notes;
 pub use observer::Observer;

@@ -4,8 +4,10 @@
 //! pipe, a full disk) ends the writing, never the pass. Nothing is printed while a worker holds locks: a reader
 //! that has stopped would hold up those who wait for the locks. So outcomes are collected first.
 
+pub mod audit;
 pub mod json;
 pub mod merge;
+pub mod plan;
 pub mod progress;
 pub mod text;
 pub mod usage;

@@ -12,6 +12,7 @@
 //! - [`exclude`]: what the user asked to keep.
 //! - [`verdict`]: [`verdict::evaluate`], the only maker of an [`Expired`].
 //! - [`select`]: which of the expired entries are removed now.
+//! - [`share`]: a share in percent.
 //! - [`shard`]: which of several sweepers an entry belongs to.
 
 pub mod action;
@@ -22,6 +23,7 @@ pub mod metadata;
 pub mod names;
 pub mod select;
 pub mod shard;
+pub mod share;
 pub mod verdict;
 pub mod zone;
 
@@ -32,5 +34,6 @@ pub use label::{Area, Label, Labels, Owner, Upload};
 pub use metadata::{Bytes, FileId, FileKind, FileSystem, Metadata};
 pub use names::{Class, Names};
 pub use shard::Shard;
+pub use share::Share;
 pub use verdict::{Entry, Expired, Kept, KeptReason, Rule};
 pub use zone::{EntryKind, Expiry, LastUse, Location, LockKind, Shape, Zone, ZoneName};

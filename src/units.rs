@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::rules::{Bytes, Moment};
+use crate::rules::{Bytes, Moment, Share};
 
 /// Reads a duration with its unit: `36h`, `14d`, `1h30m`, or `0`.
 ///
@@ -57,6 +57,17 @@ pub fn rfc3339(moment: Moment) -> String {
             humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(past)).to_string()
         }
         _ => format!("@{secs}"),
+    }
+}
+
+/// A moment as RFC 3339 with nanoseconds, in UTC. Outside the years 1970 to 9999: `@` and Unix seconds.
+pub fn rfc3339_exact(moment: Moment) -> String {
+    match u64::try_from(moment.unix_secs()) {
+        Ok(past) if past < 253_402_300_800 => {
+            let since = Duration::new(past, moment.subsec_nanos());
+            humantime::format_rfc3339_nanos(UNIX_EPOCH + since).to_string()
+        }
+        _ => format!("@{}", moment.unix_secs()),
     }
 }
 
@@ -112,6 +123,56 @@ impl fmt::Display for Bytes {
 pub fn rate(text: &str) -> Result<NonZeroU32, String> {
     let number = text.strip_suffix("/s").unwrap_or(text).trim_end();
     number.parse().map_err(|_| "not a rate: write a whole number per second, like 500/s".to_owned())
+}
+
+/// An amount of space with its unit: `50GiB` (binary), `50GB` (decimal), or `0`.
+///
+/// # Errors
+/// What is wrong with it. A number without a unit, or with half of one, is refused with both readings of it.
+pub fn size(text: &str) -> Result<Bytes, String> {
+    let text = text.trim();
+    if text == "0" {
+        return Ok(Bytes(0));
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = (&text[..end], text[end..].trim_start());
+    let letter = unit.chars().next().map_or('\0', |letter| letter.to_ascii_uppercase());
+    let power = match letter {
+        _ if unit.eq_ignore_ascii_case("b") => 0,
+        '\0' if !number.is_empty() => {
+            return Err(format!("a size needs a unit: write {number}B or {number}GiB"));
+        }
+        letter => 1 + "KMGTPE".find(letter).ok_or("write a size like 500MiB or 50GiB")?,
+    };
+    let base: f64 = match unit.get(1..).map(str::to_ascii_lowercase).as_deref() {
+        _ if power == 0 => 1.0,
+        Some("ib") => 1024.0,
+        Some("b") => 1000.0,
+        Some("") => {
+            return Err(format!("write {number}{letter}iB (1024) or {number}{letter}B (1000)"));
+        }
+        _ => return Err("write a size like 500MiB or 50GiB".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "write a size like 500MiB or 50GiB".to_owned())?;
+    let bytes = number * base.powi(i32::try_from(power).unwrap_or(0));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
+    if bytes < 1.8e19 { Ok(Bytes(bytes as u64)) } else { Err("it is too large".to_owned()) }
+}
+
+/// A share in percent: `50%`, `99.5%`.
+///
+/// # Errors
+/// What is wrong with it. A number without `%` is refused, because 0.5 can mean half or half a percent.
+pub fn share(text: &str) -> Result<Share, String> {
+    const HELP: &str = "write a share from 0% to 100%, like 50% or 99.5%";
+    let number = text.trim().strip_suffix('%').map(str::trim_end).ok_or(HELP)?;
+    let (whole, rest) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    if !is_number(whole) || !is_number(rest) || rest.len() > 2 {
+        return Err(HELP.to_owned());
+    }
+    let hundredths: u16 = format!("{whole}{rest:0<2}").parse().map_err(|_| HELP)?;
+    Share::from_hundredths(hundredths).ok_or_else(|| HELP.to_owned())
 }
 
 /// A number with thousands separators.

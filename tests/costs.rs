@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use filetime::FileTime;
 use retention_sweeper::cvat::zones::{self, ExportTtls};
 use retention_sweeper::dispose::Unlink;
-use retention_sweeper::engine::{Limits, Pass, PassControl, Workers};
+use retention_sweeper::engine::{Limits, Live, Pass, PassControl, Workers};
 use retention_sweeper::fs::lease::{self, InUseProbe};
 use retention_sweeper::fs::{DataRoot, Forbidden};
 use retention_sweeper::inspect::FileInspector;
@@ -201,6 +201,7 @@ fn allocations(data: &Path, zone: Zone) -> usize {
     MemberLeases::set_limit(lease::affordable(1));
     let region = Region::new(ALLOCATOR);
     let pass = Pass {
+        live: &Live::default(),
         source: &DirectorySource {
             root: &root,
             control: &control,

@@ -18,7 +18,7 @@ use super::why::{describe_kept, describe_skipped};
 use super::{Refusal, printed};
 use crate::cvat::zones::{self, ExportTtls};
 use crate::dispose::Unlink;
-use crate::engine::{Limits, Pass, PassControl, Workers};
+use crate::engine::{Limits, Live, Pass, PassControl, Workers};
 use crate::fs::lease::InUseProbe;
 use crate::fs::{DataRoot, Forbidden};
 use crate::inspect::FileInspector;
@@ -149,6 +149,7 @@ fn sweep(
     let (control, notes) = (PassControl { limits: &limits, workers: &workers }, Notes::default());
     let (root_path, probe) = (data_root.path(), InUseProbe::On);
     let pass = Pass {
+        live: &Live::default(),
         source: &DirectorySource {
             root: &data_root,
             control: &control,

@@ -6,7 +6,9 @@ use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode as ProcessCode;
 
-use super::{Refusal, config, demo, hold, merge, printed, run, serve, settings, usage, why};
+use super::{
+    Refusal, apply, config, demo, hold, merge, plan, printed, run, serve, settings, usage, why,
+};
 use crate::cli::{self, Args, Command};
 use crate::config::{LogFormat, RawSettings, ServiceConfig, Verbosity};
 use crate::os::{clock, logging};
@@ -54,6 +56,8 @@ fn execute(args: &Args, raw: &RawSettings) -> Result<ProcessCode, Refusal> {
     let code = match &args.command {
         Command::Run => run::run("run", &settings(raw)?, args.verbosity)?,
         Command::Legacy => run::run("legacy", &settings(raw)?, args.verbosity)?,
+        Command::Plan(path) => plan::plan(settings(raw)?, path, args.verbosity)?,
+        Command::Apply(path) => apply::apply(settings(raw)?, path, args.verbosity)?,
         Command::Serve => serve::serve(raw, args.verbosity)?,
         Command::Hold { path, command } => return hold::hold(&settings(raw)?, path, command),
         Command::Demo => demo::demo(&mut out)?,

@@ -4,38 +4,51 @@
 //! removing and a dry run is made here. [`turns`] decides which zones are swept when.
 
 pub mod turns;
+mod unmatched;
+mod watchdog;
 
-use std::io::{IsTerminal, Write};
-use std::path::Path;
-use std::sync::Arc;
+mod audited;
+mod guarded;
+mod lists;
+mod locks;
+mod output;
+mod planned;
+mod sum;
+
+use std::io::Write;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::Refusal;
 pub(super) use super::data_root::open_root;
 use super::data_root::place_of;
-use super::path_list::path_list;
-use crate::config::{self, ApplicationLock, Config, InUse, ProgressWhen, Verbosity};
+use crate::config::{Config, InUse, Verbosity};
 use crate::dispose::{DryRun, Unlink};
-use crate::engine::{Limits, Pass, PassControl, Workers};
+use crate::engine::{Limits, Live, Pass, PassControl, Workers};
 use crate::fs::lease::{self, InUseProbe};
 use crate::fs::{DataRoot, Space};
 use crate::inspect::FileInspector;
+use crate::lock::Backend;
 use crate::lock::exclusive::ExclusiveLock;
-use crate::lock::redis::{ExporterLocks, Prefix, Timing};
-use crate::lock::{self, Backend};
 use crate::os::{clock, priority};
 use crate::protocol::{
-    Disposer, ExitCode, Inspector, MemberLeases, Notes, Observer, RunInfo, RunMode, Source, Summary,
+    Disposer, ExitCode, Journal, MemberLeases, Notes, Observer, RunInfo, RunMode, Summary,
 };
-use crate::report::progress::{Progress, Style};
-use crate::report::{Detail, Report};
 use crate::rules::select::All;
 use crate::rules::{Exclude, Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
-use crate::source::DirectorySource;
+use crate::source::{DirectorySource, PathList};
 use crate::units;
+pub(super) use audited::open as open_audit_log;
+use lists::Lists;
+pub(super) use locks::{application_locks, locks};
+pub(super) use output::progress_style;
+use planned::{ByPlan, Planning};
+pub use planned::{PlanWriter, Planned};
+use sum::Sum;
 use turns::{Turn, Turns, WhenHeld};
+use watchdog::{Watchdog, Watched};
 
 /// What to sweep, and how to report it.
 pub struct PassRequest<'a> {
@@ -45,10 +58,18 @@ pub struct PassRequest<'a> {
     pub config: &'a Config,
     /// The zones.
     pub zones: &'a [Arc<Zone>],
+    /// Those that a service sweeps for the first time.
+    pub first: &'a [ZoneName],
+    /// Where to write a plan, of a dry run that makes one.
+    pub plan: Option<&'a PlanWriter>,
+    /// What alone may be removed, of a pass that follows a plan.
+    pub planned: Option<&'a Planned>,
     /// How much to say.
     pub verbosity: Verbosity,
     /// Set by a signal.
     pub signal: Arc<AtomicBool>,
+    /// Raised by SIGHUP: the audit log was rotated.
+    pub hangup: Arc<AtomicBool>,
     /// What to do with a zone that another sweeper has locked.
     pub when_held: WhenHeld,
 }
@@ -94,62 +115,38 @@ impl PassResult {
 /// # Errors
 /// Why it cannot start.
 pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassResult, Refusal> {
-    let PassRequest { command, config, zones, verbosity, .. } = *request;
-    let root = open_root(config, zones)?;
-    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
-    let mut turns = Turns::new(config, &root, zones, request.when_held);
+    let PassRequest { config, zones, .. } = *request;
     let limits = limits(config, Arc::clone(&request.signal))?;
-    let is_stopped = || limits.is_stopped();
-    let Some(first) = turns.next(&is_stopped) else {
+    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
+    let watchdog = Watchdog::start(watched(request, mode), limits.urgent_flags());
+    let root = open_root(config, zones)?;
+    let _ = watchdog.pass().data_root.set(root.path().to_owned());
+    let audit_log = audited::open(config, &root, &request.hangup)?;
+    let has_list = config.from0.is_some() || request.planned.is_some();
+    let mut turns = Turns::new(config, &root, zones, request.when_held, has_list);
+    let Some(first) = turns.next(&|| limits.is_stopped()) else {
         return Ok(PassResult::postponed(mode, turns.into_postponed()));
     };
     if config.jobs > 1 && config.in_use == InUse::Skip {
         lease::make_room(root.handle());
     }
-    let locks = locks(config, root.path(), limits.urgent_flags())?;
+    let locks = locks(config, root.path(), limits.urgent_flags().into())?;
     let (start, now) = (Instant::now(), now(config));
     let workers = workers(config);
-    let info = RunInfo { command, mode, now, data_root: root.path(), shard: config.shard };
-    let progress = Progress::new(progress_style(config, command, verbosity), mode);
-    let report = Report::new(info, config.format, detail(verbosity), progress, out);
-    let (notes, control) = (Notes::default(), PassControl { limits: &limits, workers: &workers });
-    let probe = probe(config.in_use);
-    let source = DirectorySource {
-        root: &root,
-        control: &control,
-        notes: &notes,
-        shard: config.shard,
-        paths: path_list(config, &root, zones, &limits)?,
-    };
-    let inspector = FileInspector::new(&control, &notes, probe);
-    let exclude = &config.exclude.watched();
-    let mut parts = Parts { request, root: &root, locks, notes: &notes, control, exclude, now };
-    let mut sum = Sum::default();
-    let mut turn = Some(first);
-    while let Some(Turn { zones, lock }) = turn {
-        parts.locks.exclusive = lock;
-        let timed = Timed::new(&report);
-        let summary = match mode {
-            RunMode::Real => {
-                let unlink = Unlink::new(&control, &notes, probe).with_clock(clock::now);
-                parts.run(&zones, &source, &inspector, &unlink, &timed)
-            }
-            RunMode::DryRun => {
-                parts.run(&zones, &source, &inspector, &DryRun::new(&control), &timed)
-            }
-        };
-        sum.add(summary, timed.durations());
-        // While another zone is waited for, other sweepers may work here.
-        parts.locks.exclusive = ExclusiveLock::none();
-        turn = turns.next(&is_stopped);
-        // What was used during the wait must count as used.
-        parts.now = self::now(config);
-    }
+    let (command, shard) = (request.command, config.shard);
+    let info = RunInfo { command, mode, now, data_root: root.path(), shard };
+    let report = output::report(info, config, request.verbosity, out);
+    let (notes, exclude) = (Notes::default(), config.exclude.watched());
+    let (workers, exclude, live) = (&workers, &exclude, &watchdog.pass().live);
+    let mut parts =
+        Parts { request, root: &root, locks, notes: &notes, workers, exclude, live, now };
+    let journal = audit_log.as_ref().map(|log| log as &dyn Journal);
+    let taken = parts.take_turns(first, &mut turns, &limits, journal, &report)?;
     // No lock is held while the report is printed.
     drop(parts);
-    let Sum { durations, mut summary } = sum.in_order_of(zones);
-    if is_complete(request, &summary) {
-        note_unmatched(exclude, zones, &mut summary);
+    let Sum { durations, mut summary } = taken.in_order_of(zones);
+    if unmatched::is_complete(request.command, config, &summary) {
+        unmatched::note(exclude, zones, &mut summary);
     }
     let code = report.finish(&summary, start.elapsed());
     let (at, space) = (clock::now(), Space::of(root.path()).ok());
@@ -157,75 +154,178 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     Ok(PassResult { mode, code, summary, durations, at, space, postponed })
 }
 
+/// What the report of a pass says that does not end by itself.
+fn watched(request: &PassRequest<'_>, mode: RunMode) -> Watched {
+    let PassRequest { command, config, zones, .. } = *request;
+    Watched {
+        command,
+        mode,
+        shard: config.shard,
+        format: config.format,
+        zones: zones.to_vec(),
+        data_root: OnceLock::new(),
+        live: Live::default(),
+    }
+}
+
 /// The moment to judge at.
 fn now(config: &Config) -> Moment {
     config.now.unwrap_or_else(clock::now)
 }
 
-/// What the turns of a pass did.
-struct Sum {
-    summary: Summary,
-    durations: Vec<(ZoneName, Duration)>,
-}
-
-impl Default for Sum {
-    fn default() -> Self {
-        let summary = Summary { zones: Vec::new(), stopped: None };
-        Self { summary, durations: Vec::new() }
-    }
-}
-
-impl Sum {
-    fn add(&mut self, turn: Summary, durations: Vec<(ZoneName, Duration)>) {
-        self.summary.zones.extend(turn.zones);
-        self.summary.stopped = turn.stopped;
-        self.durations.extend(durations);
-    }
-
-    /// Zones that had to wait are reported in their place.
-    fn in_order_of(mut self, zones: &[Arc<Zone>]) -> Self {
-        let place = |name: &ZoneName| zones.iter().position(|zone| zone.name == *name);
-        self.summary.zones.sort_by_key(|zone| place(&zone.zone));
-        self
-    }
-}
-
-/// All that a pass needs besides three of its seams.
+/// All that a pass needs besides its limits and three of its seams.
 struct Parts<'a> {
     request: &'a PassRequest<'a>,
     root: &'a DataRoot,
     locks: Backend,
     notes: &'a Notes,
-    control: PassControl<'a>,
+    workers: &'a Workers,
     exclude: &'a Exclude,
+    /// Where its counts can be seen meanwhile.
+    live: &'a Live,
     now: Moment,
 }
 
+/// How zones are swept.
+struct Execution<'a> {
+    control: &'a PassControl<'a>,
+    live: &'a Live,
+    lock_wait: Duration,
+}
+
 impl Parts<'_> {
+    /// Sweeps the zones of each turn, unless a guard stops the pass before the first.
+    fn take_turns(
+        &mut self,
+        first: Turn,
+        turns: &mut Turns<'_>,
+        limits: &Limits,
+        journal: Option<&dyn Journal>,
+        observer: &impl Observer,
+    ) -> Result<Sum, Refusal> {
+        let PassRequest { config, zones, planned, first: new, .. } = *self.request;
+        let names: Vec<ZoneName> = zones.iter().map(|zone| zone.name.clone()).collect();
+        let guards = guarded::guards(config.guards, &names, new);
+        let mut lists = Lists { config, root: self.root, zones, planned, limits, copy: None };
+        let mut sum = Sum::default();
+        self.locks.exclusive = first.lock;
+        if !config.dry_run && !guards.is_empty() {
+            let mut counted = self.count(&first.zones, limits, lists.first()?);
+            // Zones that wait are counted as well, without their lock: the guards are those of the whole pass.
+            let lock = std::mem::replace(&mut self.locks.exclusive, ExclusiveLock::none());
+            let later = self.count(turns.waiting(), limits, None);
+            self.locks.exclusive = lock;
+            counted.zones.extend(later.zones);
+            counted.stopped = counted.stopped.or(later.stopped);
+            if let Some(stopped) = guarded::stopped_by(&guards, counted, limits) {
+                sum.add(stopped, Vec::new());
+                return Ok(sum);
+            }
+        }
+        let mut turn = Some(first.zones);
+        while let Some(zones) = turn {
+            let (timed, list) = (Timed::new(observer), lists.last()?);
+            let summary = if config.dry_run {
+                self.dry_run(&zones, limits, list, &timed)
+            } else {
+                self.remove(&zones, limits, list, journal, &timed)
+            };
+            sum.add(summary, timed.durations());
+            // While another zone is waited for, other sweepers may work here.
+            self.locks.exclusive = ExclusiveLock::none();
+            turn = turns.next(&|| limits.is_stopped()).map(|Turn { zones, lock }| {
+                self.locks.exclusive = lock;
+                zones
+            });
+            // What was used during the wait must count as used.
+            self.now = now(config);
+        }
+        if config.dry_run {
+            guarded::foretell(&guards, &mut sum.summary);
+        } else {
+            guarded::explain(&mut sum.summary);
+        }
+        Ok(sum)
+    }
+
+    const fn control<'l>(&'l self, limits: &'l Limits) -> PassControl<'l> {
+        PassControl { limits, workers: self.workers }
+    }
+
+    /// What a pass would remove now, by a dry run that is reported to no one.
+    fn count(&self, zones: &[Arc<Zone>], limits: &Limits, list: Option<PathList>) -> Summary {
+        let limits = limits.for_count();
+        let control = &self.control(&limits);
+        // What is only counted is not among the counts of the pass.
+        let execution = Execution { control, live: &Live::default(), lock_wait: Duration::ZERO };
+        self.run(zones, &execution, list, &DryRun::new(control), &())
+    }
+
+    /// A dry run, which may write a plan.
+    fn dry_run(
+        &self,
+        zones: &[Arc<Zone>],
+        limits: &Limits,
+        list: Option<PathList>,
+        observer: &impl Observer,
+    ) -> Summary {
+        let control = &self.control(limits);
+        // It tries each lock once: a wait would take time, and tell nothing.
+        let execution = Execution { control, live: self.live, lock_wait: Duration::ZERO };
+        let inner = DryRun::new(control);
+        match self.request.plan {
+            None => self.run(zones, &execution, list, &inner, observer),
+            Some(writer) => {
+                self.run(zones, &execution, list, &Planning { inner, writer }, observer)
+            }
+        }
+    }
+
+    /// A pass that removes.
+    fn remove(
+        &self,
+        zones: &[Arc<Zone>],
+        limits: &Limits,
+        list: Option<PathList>,
+        journal: Option<&dyn Journal>,
+        observer: &impl Observer,
+    ) -> Summary {
+        let (control, config) = (&self.control(limits), self.request.config);
+        let execution = Execution { control, live: self.live, lock_wait: config.lock_wait };
+        let unlink = Unlink::new(control, self.notes, probe(config.in_use));
+        let unlink = unlink.with_clock(clock::now).written_in(journal);
+        self.run(zones, &execution, list, &unlink, observer)
+    }
+
     fn run(
         &self,
         zones: &[Arc<Zone>],
-        source: &impl Source,
-        inspector: &impl Inspector,
+        execution: &Execution<'_>,
+        paths: Option<PathList>,
         disposer: &impl Disposer,
         observer: &impl Observer,
     ) -> Summary {
-        let config = self.request.config;
+        let PassRequest { config, planned, .. } = *self.request;
         MemberLeases::set_limit(member_leases(config));
+        let (root, notes, shard) = (self.root, self.notes, config.shard);
+        let control = execution.control;
         let pass = Pass {
-            source,
+            source: &DirectorySource { root, control, notes, shard, paths },
             locks: &self.locks,
-            inspector,
+            inspector: &ByPlan {
+                inner: FileInspector::new(control, notes, probe(config.in_use)),
+                plan: planned,
+            },
             disposer,
             select: &All,
             exclude: self.exclude,
-            data_root: self.root.path(),
-            notes: self.notes,
+            data_root: root.path(),
+            notes,
             now: self.now,
-            limits: self.control.limits,
-            workers: self.control.workers,
-            // A dry run tries each lock once: a wait would take time, and tell nothing.
-            lock_wait: if config.dry_run { Duration::ZERO } else { config.lock_wait },
+            limits: execution.control.limits,
+            workers: execution.control.workers,
+            live: execution.live,
+            lock_wait: execution.lock_wait,
         };
         let mut summary = pass.run(zones, observer);
         for zone in &mut summary.zones {
@@ -234,37 +334,6 @@ impl Parts<'_> {
             }
         }
         summary
-    }
-}
-
-/// Whether every entry of all zones was looked at.
-fn is_complete(request: &PassRequest<'_>, summary: &Summary) -> bool {
-    let Config { zones, shard, from0, .. } = request.config;
-    let is_part = shard.is_some() || from0.is_some() || summary.stopped.is_some();
-    let all = request.command == "run" && summary.zones.len() == zones.len();
-    all && !is_part && summary.zones.iter().all(|zone| zone.no_lock.is_none())
-}
-
-/// Notes each glob of `--exclude` that has matched nothing, in the first zone whose entries it could match.
-fn note_unmatched(exclude: &Exclude, zones: &[Arc<Zone>], summary: &mut Summary) {
-    for glob in exclude.unmatched() {
-        let can_match =
-            |zone: &Arc<Zone>| Exclude::new(&[glob.to_owned()], &[&zone.location]).is_ok();
-        let Some(at) = zones.iter().position(can_match) else { continue };
-        let is_root = |zone: &&Arc<Zone>| {
-            zone.location
-                .roots
-                .iter()
-                .any(|root| root.as_path() == Path::new(glob.trim_matches('/')))
-        };
-        let hint = zones.iter().find(is_root).map(|zone| {
-            format!(
-                ": it is compared with the names in {glob}; --zones without {} leaves it alone",
-                zone.name
-            )
-        });
-        let note = format!("--exclude {glob:?} matched no entry{}", hint.unwrap_or_default());
-        summary.zones[at].notes.push(note);
     }
 }
 
@@ -277,56 +346,11 @@ fn member_leases(config: &Config) -> usize {
 pub(super) fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
     // A dry run removes nothing, so nothing in it has to wait.
     let rate = config.max_rate.filter(|_| !config.dry_run);
-    let limits = Limits::new(signal, config.max_removals.unwrap_or(u64::MAX), rate);
+    let limits = Limits::new(signal, u64::MAX, rate);
     if let Some(deadline) = config.deadline {
         limits.set_deadline(deadline).map_err(Refusal::Start)?;
     }
     Ok(limits)
-}
-
-/// The locks of a pass over the data root at `path`. When one of the flags `stop` is raised, no lock server is
-/// waited for any more.
-///
-/// # Errors
-/// The application's lock is required, and it is not known how the application sees the data root.
-pub(super) fn locks(
-    config: &Config,
-    path: &Path,
-    stop: Vec<Arc<AtomicBool>>,
-) -> Result<Backend, Refusal> {
-    let application = config.locks.application.as_ref();
-    let application = application.map(|lock| application_locks(lock, path, stop)).transpose()?;
-    let files = match config.locks.files {
-        config::FileLocks::Flock => lock::FileLocks::Flock,
-        config::FileLocks::Unlocked => lock::FileLocks::Unlocked,
-    };
-    Ok(Backend { files, application, exclusive: ExclusiveLock::none() })
-}
-
-/// The locks of the application. Their keys are made from the path as the application sees it. A wrong one
-/// locks nothing without an error, so a guess is warned about, and is refused when these locks are required.
-pub(super) fn application_locks(
-    lock: &ApplicationLock,
-    data_root: &Path,
-    stop: Vec<Arc<AtomicBool>>,
-) -> Result<ExporterLocks, Refusal> {
-    let prefix = match &lock.data_root {
-        Some(root) => Prefix::given(root),
-        None => Prefix::guessed(data_root, &lock.own_roots),
-    };
-    if prefix.is_guess() {
-        let doubt = format!(
-            "the keys of CVAT's locks contain the path as CVAT sees it, and {} does not look like that: \
-             name CVAT's path of this data root with --cvat-data (usually /home/django/data)",
-            prefix.shown()
-        );
-        if lock.is_required {
-            return Err(Refusal::Start(doubt));
-        }
-        tracing::warn!("{doubt}");
-    }
-    let timing = Timing { steady: clock::steady, stop };
-    Ok(ExporterLocks::new(lock.server.clone(), prefix, lock.ttl, clock::now(), timing))
 }
 
 /// The threads of a pass, at low priority if that is asked for.
@@ -348,25 +372,5 @@ pub(super) const fn probe(in_use: InUse) -> InUseProbe {
     match in_use {
         InUse::Skip => InUseProbe::On,
         InUse::Ignore => InUseProbe::Off,
-    }
-}
-
-const fn detail(verbosity: Verbosity) -> Detail {
-    match verbosity {
-        Verbosity::Quiet => Detail::Problems,
-        Verbosity::Normal => Detail::Expired,
-        Verbosity::Verbose => Detail::All,
-    }
-}
-
-pub(super) fn progress_style(config: &Config, command: &str, verbosity: Verbosity) -> Style {
-    let is_terminal = std::io::stderr().is_terminal();
-    match config.progress {
-        ProgressWhen::Auto if verbosity != Verbosity::Normal => Style::Silent,
-        ProgressWhen::Always | ProgressWhen::Auto if is_terminal => Style::Drawn,
-        ProgressWhen::Always => Style::Lines,
-        // The command that `legacy` replaces shows its progress, terminal or not.
-        ProgressWhen::Auto if command == "legacy" => Style::Lines,
-        ProgressWhen::Never | ProgressWhen::Auto => Style::Silent,
     }
 }

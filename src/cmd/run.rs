@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::Refusal;
-use super::pass::{PassRequest, sweep};
+use super::pass::{PassRequest, PlanWriter, Planned, sweep};
 use crate::config::{Config, IfRunning, Verbosity};
 use crate::os::signals;
 use crate::protocol::ExitCode;
@@ -20,6 +20,17 @@ pub(super) fn run(
     command: &'static str,
     config: &Config,
     verbosity: Verbosity,
+) -> Result<ExitCode, Refusal> {
+    run_by_plan(command, config, verbosity, None, None)
+}
+
+/// The same, which writes a plan or follows one.
+pub(super) fn run_by_plan(
+    command: &'static str,
+    config: &Config,
+    verbosity: Verbosity,
+    plan: Option<&PlanWriter>,
+    planned: Option<&Planned>,
 ) -> Result<ExitCode, Refusal> {
     let legacy;
     let zones = if command == "legacy" {
@@ -34,8 +45,25 @@ pub(super) fn run(
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal).map_err(Refusal::Start)?;
     let when_held = config.if_running.unwrap_or(IfRunning::Exit).into();
-    let request = PassRequest { command, config, zones, verbosity, signal, when_held };
-    let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path)).transpose();
+    let hangup = Arc::<AtomicBool>::default();
+    if config.audit_log.is_some() {
+        signals::note_hangups(&hangup).map_err(Refusal::Start)?;
+    }
+    let first = &[];
+    let stop = Arc::clone(&signal);
+    let request = PassRequest {
+        command,
+        config,
+        zones,
+        first,
+        plan,
+        planned,
+        verbosity,
+        signal,
+        hangup,
+        when_held,
+    };
+    let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path, &stop)).transpose();
     let file = file.map_err(|error| Refusal::Start(error.to_string()))?;
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
     let Some(file) = file else { return Ok(result.code) };

@@ -12,13 +12,13 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use super::pass::turns::{WhenHeld, sharing, takes_exclusive_lock};
-use super::pass::{PassRequest, PassResult, locks, open_root, sweep};
+use super::pass::{PassRequest, PassResult, locks, open_audit_log, open_root, sweep};
 use super::{Refusal, settings};
 use crate::config::{Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, Space};
 use crate::lock::exclusive::{ExclusiveLock, Sharing};
 use crate::os::{clock, signals};
-use crate::protocol::ExitCode;
+use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Zone, ZoneName};
 use crate::service::health::Health;
 use crate::service::http::{self, Site};
@@ -39,8 +39,11 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let schedule = options.schedule()?;
     let stop = Arc::<AtomicBool>::default();
     signals::end_on_signals(&stop).map_err(Refusal::Start)?;
+    let hangup = Arc::<AtomicBool>::default();
+    signals::note_hangups(&hangup).map_err(Refusal::Start)?;
     let calls = calls()?;
     let root = open_root(&config, &config.zones)?;
+    open_audit_log(&config, &root, &hangup)?;
     locks(&config, root.path(), Vec::new())?;
     let seed = clock::seed();
     let begin = || Scheduler::new(schedule.clone(), seed, reading(), options.first);
@@ -65,15 +68,14 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let scheduler = begin();
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
-    let pass = |zones: &[ZoneName]| {
-        let overview = overview.as_deref();
-        settled(zones, &metrics, overview, || one_pass(&config.borrow(), zones, verbosity, &stop))
-    };
+    let shown = overview.clone();
+    let passes = Passes { verbosity, stop, hangup, metrics, overview, swept: RefCell::default() };
+    let pass = |zones: &[ZoneName]| passes.run(&config.borrow(), zones);
     let reload = || {
         let (new, schedule) = reload(raw, &options, &root).map_err(|error| error.to_string())?;
         let new = Arc::new(new);
-        if let Some(overview) = &overview {
-            overview.on_settings(&new);
+        if let Some(shown) = &shown {
+            shown.on_settings(&new);
         }
         config.replace(new);
         Ok(schedule)
@@ -85,57 +87,77 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     Ok(code)
 }
 
-/// Makes a pass over `zones`, and counts and remembers what it did.
-fn settled(
-    zones: &[ZoneName],
-    metrics: &Metrics,
-    overview: Option<&Overview>,
-    pass: impl FnOnce() -> Result<PassResult, Refusal>,
-) -> PassEnd {
-    let result = match overview {
-        Some(overview) => overview.during(pass),
-        None => pass(),
-    };
-    if let Some(overview) = overview {
-        match &result {
-            Ok(result) => overview.on_pass(result),
-            Err(refusal) => overview.on_no_pass(zones, &refusal.to_string()),
+/// Makes the passes of a service.
+struct Passes {
+    verbosity: Verbosity,
+    stop: Arc<AtomicBool>,
+    hangup: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+    /// The page, if there is one.
+    overview: Option<Arc<Overview>>,
+    /// The zones that this service has swept, or has refused to sweep once because of a guard.
+    swept: RefCell<Vec<ZoneName>>,
+}
+
+impl Passes {
+    /// One pass over the zones that are due, which is counted and remembered.
+    fn run(&self, config: &Config, due: &[ZoneName]) -> PassEnd {
+        let pass = || self.sweep(config, due);
+        let overview = self.overview.as_deref();
+        match overview.map_or_else(pass, |overview| overview.during(pass)) {
+            Ok(result) => {
+                result.count(&self.metrics);
+                if let Some(overview) = overview {
+                    overview.on_pass(&result);
+                }
+                PassEnd::new(&result.summary, result.code, result.at, result.postponed)
+            }
+            Err(refusal) => {
+                tracing::error!("the pass did not start: {refusal}");
+                if let Some(overview) = overview {
+                    overview.on_no_pass(due, &refusal.to_string());
+                }
+                PassEnd::not_started(due, &refusal.to_string(), clock::now())
+            }
         }
     }
-    match result {
-        Ok(result) => {
-            result.count(metrics);
-            PassEnd::new(&result.summary, result.code, result.at, result.postponed)
-        }
-        Err(refusal) => {
-            tracing::error!("the pass did not start: {refusal}");
-            PassEnd::not_started(zones, &refusal.to_string(), clock::now())
-        }
+
+    fn sweep(&self, config: &Config, due: &[ZoneName]) -> Result<PassResult, Refusal> {
+        let zones: Vec<Arc<Zone>> =
+            config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
+        let mut swept = self.swept.borrow_mut();
+        let first: Vec<ZoneName> =
+            due.iter().filter(|zone| !swept.contains(zone)).cloned().collect();
+        let request = PassRequest {
+            command: "run",
+            config,
+            zones: &zones,
+            first: &first,
+            plan: None,
+            planned: None,
+            verbosity: self.verbosity,
+            signal: Arc::clone(&self.stop),
+            hangup: Arc::clone(&self.hangup),
+            when_held: match config.if_running.unwrap_or(IfRunning::Wait) {
+                // The service goes on with its other zones meanwhile.
+                IfRunning::Wait => WhenHeld::Postpone,
+                other @ (IfRunning::Exit | IfRunning::Share) => other.into(),
+            },
+        };
+        let result = sweep(&request, BufWriter::new(io::stdout()))?;
+        swept.extend(first.into_iter().filter(|zone| had_pass(zone, &result.summary)));
+        Ok(result)
     }
 }
 
-/// One pass over the zones that are due.
-fn one_pass(
-    config: &Config,
-    due: &[ZoneName],
-    verbosity: Verbosity,
-    stop: &Arc<AtomicBool>,
-) -> Result<PassResult, Refusal> {
-    let zones: Vec<Arc<Zone>> =
-        config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
-    let request = PassRequest {
-        command: "run",
-        config,
-        zones: &zones,
-        verbosity,
-        signal: Arc::clone(stop),
-        when_held: match config.if_running.unwrap_or(IfRunning::Wait) {
-            // The service goes on with its other zones meanwhile.
-            IfRunning::Wait => WhenHeld::Postpone,
-            other @ (IfRunning::Exit | IfRunning::Share) => other.into(),
-        },
-    };
-    sweep(&request, BufWriter::new(io::stdout()))
+/// Whether a zone has had its pass. One that is locked, or was cut short, is still to have it.
+fn had_pass(name: &ZoneName, summary: &Summary) -> bool {
+    let is_cut_short = matches!(
+        summary.stopped,
+        Some(StopReason::Signal | StopReason::Deadline | StopReason::AuditLog)
+    );
+    let is_swept = |zone: &ZoneSummary| zone.zone == *name && zone.no_lock.is_none();
+    !is_cut_short && summary.zones.iter().any(is_swept)
 }
 
 /// The settings as they are now, if the service can go on with them.
@@ -283,4 +305,31 @@ fn calls() -> Result<Receiver<Call>, Refusal> {
     };
     signals::listen(pass_on).map_err(Refusal::Start)?;
     Ok(calls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Tally;
+
+    #[test]
+    fn a_zone_that_is_locked_or_was_cut_short_is_still_to_have_its_first_pass() {
+        let zone = |no_lock: Option<&str>| ZoneSummary {
+            zone: ZoneName::new("tmp"),
+            path: "/data/tmp".into(),
+            tally: Tally::default(),
+            notes: Vec::new(),
+            no_lock: no_lock.map(str::to_owned),
+        };
+        let had = |name: &str, zones: Vec<ZoneSummary>, stopped: Option<StopReason>| {
+            had_pass(&ZoneName::new(name), &Summary { zones, stopped })
+        };
+        assert!(had("tmp", vec![zone(None)], None));
+        assert!(had("tmp", vec![zone(None)], Some(StopReason::MaxShare)), "it was said");
+        assert!(!had("tmp", vec![zone(Some("locked"))], None));
+        assert!(!had("export", vec![zone(None)], None), "it was postponed");
+        for stopped in [StopReason::Signal, StopReason::Deadline, StopReason::AuditLog] {
+            assert!(!had("tmp", vec![zone(None)], Some(stopped)), "{stopped:?}");
+        }
+    }
 }

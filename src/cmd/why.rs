@@ -270,7 +270,10 @@ impl Question<'_> {
             _ if !is_taken => "not taken",
             End::Rejected(Rejection::Skipped(Skipped::Locked), _) => "held by another process",
             End::Rejected(
-                Rejection::Failed(_) | Rejection::NoLock(_) | Rejection::Unreached,
+                Rejection::Failed(_)
+                | Rejection::NotWritten(_)
+                | Rejection::NoLock(_)
+                | Rejection::Unreached,
                 _,
             ) => "unknown",
             End::Removed(_) | End::Rejected(Rejection::Skipped(_), _) => "free",

@@ -23,6 +23,10 @@ pub enum Takes {
 pub enum Use {
     /// `sweeper run`
     Run,
+    /// `sweeper plan`
+    Plan,
+    /// `sweeper apply`
+    Apply,
     /// `sweeper serve`
     Serve,
     /// `sweeper legacy`

@@ -30,8 +30,8 @@ pub(super) struct Known<'a> {
     pub(super) members: &'a MemberLeases,
     /// The newest ctime.
     pub(super) newest: Option<Moment>,
-    /// Whether files in it have other links, whose removal elsewhere moves their ctime.
-    pub(super) has_links: bool,
+    /// Its files that have other links, in order. A removal of one of those elsewhere moves their ctime.
+    pub(super) linked: &'a [FileId],
     /// The removal that was interrupted, if it is completed now.
     pub(super) interrupted: Option<Interrupted>,
     /// The directories that the check has seen, once it is done.
@@ -111,8 +111,8 @@ impl Known<'_> {
             return interrupted.is_changed(metadata, stat::birth(dir), depth);
         }
         // Another process that removes the same tree moves the times of its directories, too. What it adds has
-        // a newer ctime itself, unless the ctimes of files do not count.
-        if self.dirs.is_some_and(|dirs| !self.has_links && dirs.has(metadata.id)) {
+        // a newer ctime itself, unless the ctimes of some files do not count.
+        if self.dirs.is_some_and(|dirs| self.linked.is_empty() && dirs.has(metadata.id)) {
             return false;
         }
         let changed = match depth {
@@ -134,7 +134,7 @@ impl Known<'_> {
         }
         // Without a link, another process is removing it right now.
         let is_newer = metadata.links > 0
-            && !self.has_links
+            && self.linked.binary_search(&metadata.id).is_err()
             && self.newest.is_some_and(|newest| metadata.ctime > newest);
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }

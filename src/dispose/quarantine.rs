@@ -33,7 +33,7 @@ use rustix::process::{Resource, getrlimit};
 
 pub(super) use self::adopt::Adopted;
 pub(super) use self::errors::NotDetached;
-use self::rename::{look_up, rename_back, rename_inside};
+use self::rename::{rename_back, rename_inside, revalidate};
 use self::served::ServerLock;
 use super::unlink::remove_empty_directory;
 use crate::fs::open::{self, Across};
@@ -115,7 +115,7 @@ impl Quarantines {
             .map_err(NotDetached::of)?;
         drop(change);
         if directory.storage.file_system.is_served() {
-            look_up(&quarantine.check, &inner);
+            revalidate(&quarantine.check, &inner);
         }
         let (home, original) = (Arc::clone(directory), name.to_owned());
         Ok(Detached { quarantine, name: inner, stage: Stage::Check, home, original })

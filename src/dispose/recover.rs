@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, RawDir, flock};
 use rustix::io::Errno;
 
 use super::check::{Interrupted, Known, TreeCheck};
-use super::quarantine::{Adopted, NotDetached, Quarantine, Returned, Stage};
+use super::quarantine::{Adopted, Detached, NotDetached, Quarantine, Returned, Stage};
 use super::tree::Trees;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
@@ -27,8 +27,9 @@ use crate::fs::list::is_dot;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
 use crate::fs::walk::{self, Break, WalkContext};
-use crate::protocol::{Directory, Failure, MemberLeases, OutcomeKind, Recovered, Skipped};
-use crate::rules::{Action, Bytes, LockKind, Metadata, Moment};
+use crate::protocol::{Directory, Failure, Intent, MemberLeases, OutcomeKind, Recovered, Skipped};
+use crate::rules::{Action, Bytes, LockKind, Metadata, Moment, Rule};
+use crate::units;
 
 /// The private directory of a process that is gone.
 struct Found {
@@ -136,7 +137,6 @@ impl<C: Control> Trees<'_, C> {
 
     /// Completes the removal of one tree.
     fn complete(&self, found: &Found, name: &CStr, each: &mut dyn FnMut(Recovered<'_>)) {
-        let fail = |action, error: io::Error| failure(found, Stage::Remove, name, action, error);
         let tree = match open_tree(found, name) {
             Ok(tree) => tree,
             Err((action, error)) => return self.not_opened(found, name, action, error, each),
@@ -145,6 +145,19 @@ impl<C: Control> Trees<'_, C> {
         let Ok(rule) = found.quarantine.rule_of(name, &tree.metadata) else {
             return self.put_leftover_back(found, Stage::Remove, name, each);
         };
+        self.complete_tree(found, tree, rule, each);
+    }
+
+    /// Completes the removal of one tree, if it may be.
+    fn complete_tree(
+        &self,
+        found: &Found,
+        tree: Tree<'_>,
+        rule: Rule,
+        each: &mut dyn FnMut(Recovered<'_>),
+    ) {
+        let name = tree.name;
+        let fail = |action, error: io::Error| failure(found, Stage::Remove, name, action, error);
         let mut members = MemberLeases::default();
         members.leave_out();
         let known = Known {
@@ -156,15 +169,20 @@ impl<C: Control> Trees<'_, C> {
             probe: self.probe,
             members: &members,
             newest: None,
-            has_links: false,
+            linked: &[],
             interrupted: Some(found.interrupted),
             dirs: None,
         };
         let mut remover = TreeRemover::new(known);
         let why = self.check_leftover(found, &tree, known).or_else(|| {
+            if let Some(stays) = self.write_leftover(found, &tree, rule) {
+                return Some(stays);
+            }
             let walked =
                 walk::walk(&self.leftover(found, &tree), &tree.top, known.id, &mut remover);
-            remover.result(walked)
+            let why = remover.result(walked);
+            self.withdraw_leftover(found, name, why.as_ref());
+            why
         });
         let freed = self.ledger.charge(&remover.freed);
         let failure = match why {
@@ -190,6 +208,29 @@ impl<C: Control> Trees<'_, C> {
             Some(Stays::Unreached) => fail(Action::RemoveTree, Errno::INTR.into()),
         };
         each(settled(name, OutcomeKind::Failed(&failure), freed));
+    }
+
+    /// Writes down the removal of what is left of a tree. Why it stays, if that is not possible.
+    fn write_leftover(&self, found: &Found, tree: &Tree<'_>, rule: Rule) -> Option<Stays> {
+        let journal = self.written.journal?;
+        let zone = &found.quarantine.zone().name;
+        let path = original_path(found, tree.name);
+        let (metadata, size, now) = (&tree.metadata, tree.metadata.allocated, found.now);
+        let failure = journal.write(&[Intent { zone, path, metadata, rule, size, now }]).err()?;
+        let Failure { action, path, error, hint, .. } = failure;
+        Some(Stays::Failed(PathError { action, path, error, hint }))
+    }
+
+    /// Writes down that what is left of a tree stays, if it does.
+    fn withdraw_leftover(&self, found: &Found, name: &CStr, why: Option<&Stays>) {
+        let (Some(journal), Some(why)) = (self.written.journal, why) else { return };
+        let reason = match why {
+            Stays::Failed(error) => units::error(&error.error),
+            Stays::Skipped(why) => why.key().to_owned(),
+            Stays::Unreached => "the pass was stopped".to_owned(),
+        };
+        let zone = &found.quarantine.zone().name;
+        journal.withdraw(zone, &original_path(found, name), &reason);
     }
 
     /// What becomes of an entry in `remove` that could not be opened as a tree.
@@ -242,6 +283,14 @@ impl<C: Control> Trees<'_, C> {
             mount: found.quarantine.mount(),
             file_system: found.quarantine.file_system(),
         }
+    }
+}
+
+/// The path that a tree in `remove` had.
+fn original_path(found: &Found, name: &CStr) -> PathBuf {
+    match found.quarantine.leftover(Stage::Remove, name).map(Detached::into_home) {
+        Ok((directory, name)) => directory.path_of(&name),
+        Err(_) => found.quarantine.path_of(Stage::Remove, name),
     }
 }
 

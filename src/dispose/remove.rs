@@ -9,10 +9,12 @@ use super::ledger::Ledger;
 use super::quarantine::Quarantines;
 use super::server_clock::ServerClocks;
 use super::tree::Trees;
+use super::written::Written;
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
 use crate::protocol::{
-    Directory, Disposer, Notes, Recovered, Rejected, Rejection, Removed, Verified,
+    Directory, Disposer, Expired, Failure, Journal, Notes, Recovered, Rejected, Rejection, Removed,
+    Verified,
 };
 use crate::rules::{Bytes, FileKind, Moment};
 
@@ -26,8 +28,8 @@ impl<'a, C: Control> Unlink<'a, C> {
     /// Walks through trees end early when `control` says so, and are shared with idle workers.
     pub fn new(control: &'a C, notes: &'a Notes, probe: InUseProbe) -> Self {
         let (ledger, quarantines) = (Ledger::default(), Quarantines::new());
-        let clocks = ServerClocks::default();
-        Self { trees: Trees { control, notes, probe, ledger, quarantines, clocks } }
+        let (written, clocks) = (Written::default(), ServerClocks::default());
+        Self { trees: Trees { control, notes, probe, ledger, quarantines, written, clocks } }
     }
 
     /// Compares the clocks of file servers with this one, before anything is removed there.
@@ -36,10 +38,15 @@ impl<'a, C: Control> Unlink<'a, C> {
         self.trees.clocks = ServerClocks::compared_with(now);
         self
     }
-}
 
-impl<C: Control> Disposer for Unlink<'_, C> {
-    fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
+    /// Writes down each removal in `journal`, if there is one, before it is made.
+    #[must_use]
+    pub fn written_in(mut self, journal: Option<&'a dyn Journal>) -> Self {
+        self.trees.written.journal = journal;
+        self
+    }
+
+    fn remove(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         let expired = verified.expired();
         let Trees { clocks, quarantines, notes, .. } = &self.trees;
         if let Err(why) = clocks.check(expired.directory(), quarantines, notes) {
@@ -48,9 +55,32 @@ impl<C: Control> Disposer for Unlink<'_, C> {
         match expired.metadata().kind {
             FileKind::Dir => self.trees.remove(verified, now),
             FileKind::File | FileKind::Symlink | FileKind::Special => {
+                if let Err(failure) = self.trees.written.check_file(expired) {
+                    return Err(verified.reject(Rejection::NotWritten(failure), Bytes(0)));
+                }
                 self.trees.remove_single(verified, now)
             }
         }
+    }
+}
+
+impl<C: Control> Disposer for Unlink<'_, C> {
+    fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
+        let removed = self.remove(verified, now)?;
+        self.trees.written.on_removed(&removed.expired);
+        Ok(removed)
+    }
+
+    fn writes_first(&self) -> bool {
+        self.trees.written.journal.is_some()
+    }
+
+    fn write_down(&self, files: &[Expired], now: Moment) -> Result<(), Failure> {
+        self.trees.written.write_files(files, now)
+    }
+
+    fn on_rejected(&self, expired: &Expired, why: &Rejection) {
+        self.trees.written.on_rejected(expired, why);
     }
 
     fn recover(

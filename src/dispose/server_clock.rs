@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::quarantine::Quarantines;
 use crate::protocol::{Directory, Notes};
 use crate::rules::Moment;
+use crate::units;
 
 /// A difference that is noted, in seconds.
 const NOTED: u64 = 60;
@@ -96,7 +97,7 @@ fn compare(
         Ok(None) => Clocks::Agree,
         Err(error) => {
             let note = "the clock of the server that keeps the files could not be compared";
-            notes.add(zone, format!("{note}: {error}"));
+            notes.add(zone, format!("{note}: {}", units::error(&error)));
             Clocks::Agree
         }
     };
@@ -121,7 +122,14 @@ pub(super) fn describe(off: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+
     use super::*;
+    use crate::fs::stat;
+    use crate::inspect::tests::Setup;
+    use crate::protocol::Storage;
+    use crate::rules::{FileSystem, LastUse};
 
     #[test]
     fn a_clock_is_off_by_what_the_time_in_between_does_not_explain() {
@@ -138,5 +146,24 @@ mod tests {
         // A file system that keeps no times.
         assert_eq!(compare(-1_000_000), Clocks::TooFar(-1_000_000));
         assert!(describe(-61).contains("61 s behind"));
+    }
+
+    #[test]
+    fn a_clock_that_cannot_be_compared_is_noted_in_words() {
+        // Nothing can be made in a directory that is gone.
+        let gone = tempfile::tempdir().unwrap();
+        let handle = OwnedFd::from(File::open(gone.path()).unwrap());
+        let path = gone.path().to_owned();
+        drop(gone);
+        let (id, mount) = stat::id_and_mount(&handle).unwrap();
+        let zone = Arc::clone(&Setup::new(LastUse::Tree).expired(c".").directory().zone);
+        let (dir, listed, storage) = ("z".into(), None, Storage::on(FileSystem::Nfs));
+        let directory = Directory { zone, path, dir, handle, id, mount, listed, storage };
+        let (notes, clocks) =
+            (Notes::default(), ServerClocks::compared_with(|| Moment::from_unix(0, 0)));
+        let directory = Arc::new(directory);
+        assert_eq!(clocks.check(&directory, &Quarantines::new(), &notes), Ok(()));
+        let notes = notes.of(&directory.zone.name).join(" ");
+        assert!(notes.ends_with("could not be compared: No such file or directory"), "{notes}");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! It must not unlink by itself. After the last look at a file, another process can open it or give its name to
 //! another file. So the entry is taken out of reach first and looked at once more there. Where the application
-//! that writes the entries has a lock of its own, that lock excludes its writers, and the entry is removed where
-//! it is.
+//! that writes the entries has a lock of its own, the entry is removed where it is: that lock excludes its
+//! writers, if it is taken. It must still be held then.
 
 use std::sync::Arc;
 
@@ -28,6 +28,10 @@ impl<C: Control> Trees<'_, C> {
         now: Moment,
     ) -> Result<Removed, Rejected> {
         let why = match verified.expired().directory().zone.lock {
+            // To ask a server for its time may have taken longer than the lock lasts.
+            LockKind::Application if !verified.is_valid() => {
+                Some(Rejection::Skipped(Skipped::Locked))
+            }
             LockKind::Application => in_place(verified.expired()),
             LockKind::Flock | LockKind::Unlocked => self.out_of_reach(&verified, now),
         };

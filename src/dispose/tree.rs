@@ -17,6 +17,7 @@ use super::ledger::Ledger;
 use super::quarantine::{Detached, NotDetached, Quarantines, Returned, Stage};
 use super::server_clock::ServerClocks;
 use super::tree_remover::{Stays, TreeRemover};
+use super::written::Written;
 use crate::control::Control;
 use crate::fs::error::is_gone;
 use crate::fs::file_system;
@@ -24,7 +25,7 @@ use crate::fs::lease::InUseProbe;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
-use crate::rules::{Action, Bytes, Moment};
+use crate::rules::{Action, Bytes, FileId, Moment};
 use crate::units;
 
 /// Removes trees.
@@ -35,6 +36,7 @@ pub(super) struct Trees<'a, C> {
     pub(super) probe: InUseProbe,
     pub(super) ledger: Ledger,
     pub(super) quarantines: Quarantines,
+    pub(super) written: Written<'a>,
     pub(super) clocks: ServerClocks,
 }
 
@@ -42,6 +44,8 @@ impl<C: Control> Trees<'_, C> {
     pub(super) fn remove(&self, mut verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         let mut members = verified.take_members();
         members.sort();
+        let mut linked: Vec<FileId> = verified.freed().linked.iter().map(|file| file.id).collect();
+        linked.sort_unstable();
         let expired = verified.expired();
         let known = Known {
             id: expired.metadata().id,
@@ -52,7 +56,7 @@ impl<C: Control> Trees<'_, C> {
             probe: self.probe,
             members: &members,
             newest: verified.changed(),
-            has_links: !verified.freed().linked.is_empty(),
+            linked: &linked,
             interrupted: None,
             dirs: None,
         };
@@ -61,6 +65,9 @@ impl<C: Control> Trees<'_, C> {
             let why = Rejection::Failed(failure(expired, Action::Open, error));
             return Err(verified.reject(why, Bytes(0)));
         };
+        if let Err(failure) = self.written.write_tree(expired, verified.freed().size(), now) {
+            return Err(verified.reject(Rejection::NotWritten(failure), Bytes(0)));
+        }
         let directory = Arc::clone(expired.directory());
         let (freed, why) = match self.quarantines.detach(&directory, expired.name()) {
             Ok(detached) => self.remove_detached(expired, known, top, detached),
@@ -297,7 +304,7 @@ fn has_vanished(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
 /// A part of the tree is gone and the rest stays: always a failure, whatever the reason.
 fn in_part(expired: &Expired, why: Rejection, hint: &str) -> Rejection {
     let (reason, error) = match why {
-        Rejection::Failed(failure) => {
+        Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
             return Rejection::Failed(Failure {
                 hint: Some(
                     failure.hint.map_or_else(|| hint.to_owned(), |own| format!("{own}; {hint}")),

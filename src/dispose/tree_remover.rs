@@ -2,9 +2,11 @@
 //!
 //! It must not unlink by itself: [`super::unlink`] does.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::io::Errno;
 
@@ -73,7 +75,7 @@ impl<'a> TreeRemover<'a> {
             self.kept = Kept::default();
             self.skipped = None;
         }
-        Some(Stays::Skipped(Skipped::Gone))
+        Some(Stays::Failed(never_gone(tree)))
     }
 
     fn skip(&mut self, why: Skipped) -> Flow {
@@ -87,6 +89,17 @@ impl<'a> TreeRemover<'a> {
             self.skip(Skipped::Gone)?;
         }
         ControlFlow::Continue(Next::Up)
+    }
+}
+
+/// The failure of a tree of which the system says again and again that it is gone, and which is there.
+fn never_gone<C>(tree: &WalkContext<'_, C>) -> PathError {
+    let hint = "the file system says that it is gone, and still lists it".to_owned();
+    PathError {
+        action: Action::RemoveTree,
+        path: tree.path.join(OsStr::from_bytes(tree.name.to_bytes())),
+        error: Errno::STALE.into(),
+        hint: Some(hint),
     }
 }
 

@@ -1,14 +1,17 @@
-//! When a pass ends early: a signal, a deadline, a number of removals. And how fast it may remove.
+//! When a pass ends early: a signal, a deadline, a guard, an audit log that cannot be written. And how fast
+//! it may remove.
 //!
 //! It must not end anything itself: the pass, its sources and its tree walks ask.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Budget;
 use crate::protocol::StopReason;
+use crate::rules::{Bytes, ZoneName};
 use crate::units;
 
 /// How long a wait for the rate lasts before it asks again whether the pass is stopped.
@@ -22,8 +25,10 @@ pub struct Limits {
     deadline: Arc<AtomicBool>,
     /// Keeps the thread of the deadline alive.
     timer: Mutex<Option<Sender<()>>>,
-    is_exhausted: AtomicBool,
-    removals_left: AtomicU64,
+    /// What the guards have left; none until they were checked.
+    budget: OnceLock<Budget>,
+    /// Set when the audit log cannot be written.
+    has_no_audit_log: AtomicBool,
     rate: Option<RateLimiter>,
 }
 
@@ -41,10 +46,26 @@ impl Limits {
             signal,
             deadline: Arc::default(),
             timer: Mutex::default(),
-            is_exhausted: AtomicBool::new(false),
-            removals_left: AtomicU64::new(max_removals),
+            budget: match max_removals {
+                u64::MAX => OnceLock::new(),
+                most => Budget::of_removals(most).into(),
+            },
+            has_no_audit_log: AtomicBool::new(false),
             rate: rate.map(RateLimiter::new),
         }
+    }
+
+    /// Limits that end at the same signal and the same deadline, for a count before the pass: without
+    /// guards and without a rate.
+    #[must_use]
+    pub fn for_count(&self) -> Self {
+        let (signal, deadline) = (Arc::clone(&self.signal), Arc::clone(&self.deadline));
+        Self { deadline, ..Self::new(signal, u64::MAX, None) }
+    }
+
+    /// Sets what the guards allow. To be called once, before the pass.
+    pub fn set_budget(&self, budget: Budget) {
+        let _ = self.budget.set(budget);
     }
 
     /// Starts the clock of a deadline. Its thread ends with this value.
@@ -72,9 +93,10 @@ impl Limits {
         Arc::clone(&self.signal)
     }
 
-    /// The flags that are raised when the pass is to end soon, see [`Self::is_urgent`].
-    pub fn urgent_flags(&self) -> Vec<Arc<AtomicBool>> {
-        vec![Arc::clone(&self.signal), Arc::clone(&self.deadline)]
+    /// The flags that are raised when the pass is to end soon, see [`Self::is_urgent`]: for a signal, and for the
+    /// deadline.
+    pub fn urgent_flags(&self) -> [Arc<AtomicBool>; 2] {
+        [Arc::clone(&self.signal), Arc::clone(&self.deadline)]
     }
 
     /// Why the pass ends now, if it does.
@@ -83,10 +105,10 @@ impl Limits {
             Some(StopReason::Signal)
         } else if self.deadline.load(Ordering::Relaxed) {
             Some(StopReason::Deadline)
-        } else if self.is_exhausted.load(Ordering::Relaxed) {
-            Some(StopReason::MaxRemovals)
+        } else if self.has_no_audit_log.load(Ordering::Relaxed) {
+            Some(StopReason::AuditLog)
         } else {
-            None
+            self.budget.get().and_then(Budget::exhausted)
         }
     }
 
@@ -100,20 +122,22 @@ impl Limits {
         matches!(self.reason(), Some(StopReason::Signal | StopReason::Deadline))
     }
 
-    /// Takes one removal from the number that is allowed; `false`, and the pass is stopped, when none is left.
-    pub fn allow_removal(&self) -> bool {
-        let took = self
-            .removals_left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if took.is_err() {
-            self.is_exhausted.store(true, Ordering::Relaxed);
-        }
-        took.is_ok()
+    /// Takes one removal in `zone` that frees `bytes` from what the guards allow; `false`, and the pass is
+    /// stopped, when that is more than is left.
+    pub fn allow_removal(&self, zone: &ZoneName, bytes: Bytes) -> bool {
+        self.budget.get().is_none_or(|budget| budget.take(zone, bytes))
     }
 
     /// Gives one back: the removal was not made.
-    pub fn return_removal(&self) {
-        self.removals_left.fetch_add(1, Ordering::Relaxed);
+    pub fn return_removal(&self, zone: &ZoneName, bytes: Bytes) {
+        if let Some(budget) = self.budget.get() {
+            budget.give_back(zone, bytes);
+        }
+    }
+
+    /// Ends the pass: what it removes cannot be written down.
+    pub fn on_audit_log_lost(&self) {
+        self.has_no_audit_log.store(true, Ordering::Relaxed);
     }
 
     /// How many removals may be prepared together, so that their locks are not held for long.
@@ -172,14 +196,18 @@ impl RateLimiter {
 mod tests {
     use super::*;
 
+    fn take(limits: &Limits) -> bool {
+        limits.allow_removal(&ZoneName::new("z"), Bytes(0))
+    }
+
     #[test]
     fn exactly_as_many_removals_are_allowed_as_were_given() {
         let limits = Limits::new(Arc::default(), 2, None);
-        assert!(limits.allow_removal());
-        limits.return_removal();
-        assert!(limits.allow_removal() && limits.allow_removal());
+        assert!(take(&limits));
+        limits.return_removal(&ZoneName::new("z"), Bytes(0));
+        assert!(take(&limits) && take(&limits));
         assert_eq!(limits.reason(), None);
-        assert!(!limits.allow_removal());
+        assert!(!take(&limits));
         assert_eq!(limits.reason(), Some(StopReason::MaxRemovals));
         assert!(limits.is_stopped() && !limits.is_urgent());
     }
@@ -187,10 +215,21 @@ mod tests {
     #[test]
     fn a_signal_goes_before_all_other_reasons() {
         let limits = Limits::new(Arc::default(), 0, None);
-        assert!(!limits.allow_removal());
+        assert!(!take(&limits));
+        limits.on_audit_log_lost();
         limits.signal_flag().store(true, Ordering::Relaxed);
         assert_eq!(limits.reason(), Some(StopReason::Signal));
         assert!(limits.is_urgent());
+    }
+
+    #[test]
+    fn a_count_ends_at_the_same_signal_and_is_not_guarded() {
+        let limits = Limits::new(Arc::default(), 0, NonZeroU32::new(1));
+        let count = limits.for_count();
+        assert!(!take(&limits) && take(&count) && !count.is_stopped());
+        assert_eq!(count.batch_size(), usize::MAX);
+        limits.signal_flag().store(true, Ordering::Relaxed);
+        assert!(count.is_stopped());
     }
 
     #[test]

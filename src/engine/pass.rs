@@ -8,19 +8,21 @@
 //! entries are tried again when everything else is done.
 
 mod batch;
+mod journal;
 mod judge;
+mod recover;
 mod zone_run;
 
-use std::ffi::CStr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::live::{Live, zone_path};
 use super::{Limits, Workers};
 use crate::protocol::{
-    Claimed, Directory, Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind,
-    Recovered, Rejected, Rejection, Removed, Skipped, Source, Summary, ZoneSummary,
+    Claimed, Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind, Rejected,
+    Rejection, Removed, Skipped, Source, Summary, ZoneSummary,
 };
 use crate::rules::select::Select;
 use crate::rules::{Bytes, Exclude, FileKind, Moment, Zone};
@@ -63,6 +65,8 @@ pub struct Pass<'a, S, L, I, D, Q> {
     pub limits: &'a Limits,
     /// The threads.
     pub workers: &'a Workers,
+    /// Where its counts can be seen meanwhile.
+    pub live: &'a Live,
     /// How long in all to try locked entries again.
     pub lock_wait: Duration,
 }
@@ -91,7 +95,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     }
 
     fn begin<'z>(&self, zone: &'z Arc<Zone>, observer: &impl Observer) -> ZoneRun<'z> {
-        let run = ZoneRun::new(zone);
+        let run = ZoneRun::new(zone, self.live.begin(&zone.name));
         observer.on_zone(&zone.name);
         if let Err(why) = self.locks.ready(zone) {
             *lock(&run.no_lock) = Some(why);
@@ -215,31 +219,6 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         }
     }
 
-    /// Completes an interrupted removal. An entry that has its name again is judged like any other, now:
-    /// the listing may have passed it.
-    fn recover(
-        &self,
-        directory: &Arc<Directory>,
-        name: &CStr,
-        run: &ZoneRun<'_>,
-        batch: &mut Batch<'_, impl Observer>,
-        expired: &mut ExpiredBatch,
-    ) {
-        let mut returned = Vec::new();
-        self.disposer.recover(directory, name, self.now, &mut |recovered| match recovered {
-            Recovered::Returned(directory, name) => returned.push((directory, name)),
-            Recovered::Settled(name, kind, freed) => {
-                batch.tally.seen += 1;
-                batch.bare(directory, Some(name), kind, freed);
-            }
-        });
-        for (directory, name) in returned {
-            run.remember_returned(directory.id, &name);
-            let mut judge = |found: Found<'_>| self.judge(found, run, batch, expired);
-            self.source.look(&directory, &name, &mut judge);
-        }
-    }
-
     /// Queues a tree for an idle worker, unless there is only one worker or too many trees wait already.
     fn queue(&self, tree: Expired, run: &ZoneRun<'_>) -> Option<Expired> {
         let mut trees = lock(&run.trees);
@@ -289,6 +268,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         batch: &mut Batch<'_, impl Observer>,
         when_locked: WhenLocked,
     ) {
+        let expired = self.write_down(expired, run, batch, when_locked);
         if expired.is_empty() {
             return;
         }
@@ -307,7 +287,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
                 Ok(removed) => {
                     batch.of(&removed.expired, OutcomeKind::Removed, removed.freed);
                 }
-                Err(rejected) => Self::rejected(rejected, run, batch, when_locked),
+                Err(rejected) => self.reject(rejected, run, batch, when_locked),
             }
         });
         batch.unlocked();
@@ -316,15 +296,18 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     /// The second half of the line: look again, then remove.
     fn finish(&self, claimed: Claimed) -> Result<Removed, Rejected> {
         let verified = self.inspector.inspect(claimed, self.now)?;
-        if !self.limits.allow_removal() {
+        let (zone, frees) =
+            (verified.expired().directory().zone.name.clone(), verified.freed().bytes);
+        if !self.limits.allow_removal(&zone, frees) {
             return Err(verified.reject(Rejection::Unreached, Bytes(0)));
         }
         // Last before the removal. An entry whose lock has run out is tried again.
-        if !verified.is_valid() {
-            self.limits.return_removal();
-            return Err(verified.reject(Rejection::Skipped(Skipped::Locked), Bytes(0)));
-        }
-        self.disposer.dispose(verified, self.now).inspect_err(|_| self.limits.return_removal())
+        let disposed = if verified.is_valid() {
+            self.disposer.dispose(verified, self.now)
+        } else {
+            Err(verified.reject(Rejection::Skipped(Skipped::Locked), Bytes(0)))
+        };
+        disposed.inspect_err(|_| self.limits.return_removal(&zone, frees))
     }
 
     fn rejected(
@@ -345,7 +328,9 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
                 }
             }
             Rejection::Skipped(why) => batch.of(&expired, OutcomeKind::Skipped(why), freed),
-            Rejection::Failed(failure) => batch.of(&expired, OutcomeKind::Failed(&failure), freed),
+            Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
+                batch.of(&expired, OutcomeKind::Failed(&failure), freed);
+            }
             Rejection::Unreached => batch.tally.unreached += 1,
             Rejection::NoLock(why) => {
                 batch.tally.unreached += 1;
@@ -383,10 +368,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         if let Some(why) = &no_lock {
             notes.push(format!("left alone, because its lock cannot be taken: {why}"));
         }
-        let path = match zone.location.roots.as_slice() {
-            [root] => self.data_root.join(root),
-            _ => self.data_root.to_owned(),
-        };
+        let path = zone_path(self.data_root, zone);
         ZoneSummary { zone: zone.name.clone(), path, tally, notes, no_lock }
     }
 }

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, statx};
 use rustix::io::Errno;
 
-use super::file_system;
 use super::rights::{DirRights, Obstacle, has_access_list, is_mounted_read_only};
 use super::stat::WANTED;
+use super::{file_system, open};
 use crate::rules::{Action, FileSystem};
 
 /// An operation on a path that failed.
@@ -31,6 +31,11 @@ pub struct PathError {
 /// What to do on a mount that numbers owners anew.
 const UNMAPPED: &str = "its owner, or the user that sweeper runs as, has no number on this mount: run sweeper \
                         where the file system is mounted without a mapping of owners";
+
+/// What to do where no handle can be opened again.
+const NO_PROC: &str = "other users may write to its directory, so it is opened through /proc, which is not mounted \
+                       here: mount it";
+
 /// Whether an error says that there is nothing any more: no such name, or a file that another machine has
 /// removed from the server.
 pub fn is_gone(error: &io::Error) -> bool {
@@ -55,6 +60,9 @@ pub fn hint(
     }
     if errno == Errno::OVERFLOW {
         return Some(UNMAPPED.to_owned());
+    }
+    if errno == Errno::OPNOTSUPP && action == Action::Open && !open::has_proc() {
+        return Some(NO_PROC.to_owned());
     }
     if errno != Errno::ACCESS && errno != Errno::PERM {
         return None;

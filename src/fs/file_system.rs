@@ -43,11 +43,11 @@ const OTHER_LOCAL: [u32; 11] = [
 
 /// The file system that an open file or directory is on.
 pub fn of(handle: impl AsFd) -> FileSystem {
-    magic(handle).map_or(FileSystem::Other, called)
+    magic(handle).map_or(FileSystem::Other, by_magic)
 }
 
 /// The file system with a magic number.
-fn called(magic: u32) -> FileSystem {
+fn by_magic(magic: u32) -> FileSystem {
     match magic {
         NFS => FileSystem::Nfs,
         FUSE => FileSystem::Fuse,
@@ -85,7 +85,7 @@ mod tests {
         assert!(!rename_moves_ctime(&proc));
         // Ceph, 9p and one that does not exist.
         for unknown in [0x00c3_6400, 0x0102_1997, 0x1234] {
-            assert_eq!(called(unknown), FileSystem::Other);
+            assert_eq!(by_magic(unknown), FileSystem::Other);
         }
         assert!(!FileSystem::Local.is_served() && FileSystem::Other.is_served());
     }

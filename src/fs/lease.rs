@@ -27,6 +27,9 @@ use super::open;
 use crate::rules::{FileSystem, Metadata};
 use turn::Turn;
 
+/// The most files that are kept open under leases at the same time.
+const MOST: usize = 8192;
+
 /// How many descriptors [`make_room`] makes room for.
 const ROOM: i32 = 8192;
 
@@ -65,7 +68,7 @@ pub fn ignore_lease_breaks() {
 /// How many files may be kept open under leases at the same time, while `workers` walk through trees: half
 /// of what the limit on open files leaves to them, and no more than a few trees need.
 pub fn affordable(workers: usize) -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     affordable_within(limit, workers)
 }
@@ -75,17 +78,17 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
     const EACH: usize = 16;
     /// The directories of zones, locks, the report, and what was inherited.
     const OTHERS: usize = 128;
-    (limit.saturating_sub(OTHERS).saturating_sub(workers.saturating_mul(EACH)) / 2).min(8192)
+    (limit.saturating_sub(OTHERS).saturating_sub(workers.saturating_mul(EACH)) / 2).min(MOST)
 }
 
-/// Asks about an open regular file that has `links` names. When the answer is [`InUse::Free`], the file has no
-/// other name and is on a local file system, the lease is held until the handle is closed. If it has other names,
-/// the caller has its [`Turn`].
+/// Asks about an open regular file that has `links` names. If it has several, the caller has its [`Turn`].
 ///
-/// Elsewhere a lease that is granted says nothing about those who use the file in another way: other machines, or
-/// what is behind FUSE. One that is refused says that another process on this machine has the file open, except on
-/// NFS and SMB, which refuse leases for reasons of their own. None is held there: on SMB our own removal would wait
-/// for its end.
+/// On a local file system, [`InUse::Free`] means that a lease was granted. It is held until the handle is closed
+/// if the file has only one name.
+///
+/// On other file systems a granted lease says nothing about other machines, or about what is behind FUSE. A
+/// refused one means that another process on this machine has the file open, except on NFS and SMB, which also
+/// refuse leases for other reasons. No lease is held there: on SMB our own removal would wait for its end.
 pub fn probe(file: impl AsFd, file_system: FileSystem, links: u64) -> InUse {
     let file = file.as_fd();
     if file_system == FileSystem::Nfs {

@@ -114,7 +114,7 @@ pub fn is_private(dir: impl AsFd) -> bool {
 ///
 /// # Errors
 /// What the system says; `ELOOP` for a link, `ENXIO` for anything else that is not a regular file, `EXDEV` for a
-/// mount point.
+/// mount point, `EOPNOTSUPP` without `/proc` in a directory that is not private.
 pub fn file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     file_with(dir, name, OFlags::RDONLY)
 }
@@ -134,7 +134,7 @@ fn file_with(dir: impl AsFd, name: &CStr, access: OFlags) -> rustix::io::Result<
     let seen = on_mount(dir, name, SEEN)?;
     let kind = kind(&seen)?;
     if kind == FileType::RegularFile {
-        return again(&seen, access);
+        return reopen_with(&seen, access);
     }
     Err(if kind == FileType::Symlink { Errno::LOOP } else { Errno::NXIO })
 }
@@ -151,9 +151,9 @@ pub fn listed(dir: impl AsFd, name: &CStr, is_private: bool) -> rustix::io::Resu
 /// Opens the regular file that a handle leads to.
 ///
 /// # Errors
-/// What the system says.
+/// What the system says; `EOPNOTSUPP` without `/proc`.
 pub fn reopen(seen: impl AsFd) -> rustix::io::Result<OwnedFd> {
-    again(seen, OFlags::RDONLY)
+    reopen_with(seen, OFlags::RDONLY)
 }
 
 /// Opens an open regular file once more, for writing, which is never done: some file systems ask for that
@@ -162,16 +162,25 @@ pub fn reopen(seen: impl AsFd) -> rustix::io::Result<OwnedFd> {
 /// # Errors
 /// What the system says.
 pub fn for_writing(file: impl AsFd) -> rustix::io::Result<OwnedFd> {
-    again(file, OFlags::RDWR)
+    reopen_with(file, OFlags::RDWR)
 }
 
-fn again(seen: impl AsFd, access: OFlags) -> rustix::io::Result<OwnedFd> {
+fn reopen_with(seen: impl AsFd, access: OFlags) -> rustix::io::Result<OwnedFd> {
     let mut path = [0; 32];
     let number = seen.as_fd().as_raw_fd();
     // There is room for the longest number.
     let _ = write!(&mut path[..], "/proc/self/fd/{number}");
     let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::NAMETOOLONG)?;
-    openat(CWD, path, FILE.difference(OFlags::NOFOLLOW) | access, Mode::empty())
+    match openat(CWD, path, FILE.difference(OFlags::NOFOLLOW) | access, Mode::empty()) {
+        // The handle is open, so that does not say that the file is gone.
+        Err(Errno::NOENT) if !has_proc() => Err(Errno::OPNOTSUPP),
+        opened => opened,
+    }
+}
+
+/// Whether `/proc` is mounted. Without it, a handle cannot be opened again.
+pub fn has_proc() -> bool {
+    accessat(CWD, c"/proc/self/fd", Access::EXISTS, AtFlags::empty()).is_ok()
 }
 
 /// Opens the regular file or directory at `path`, links followed.

@@ -144,6 +144,7 @@ fn metadata(seen: &Statx, mount: u64) -> Metadata {
         mtime: Moment::from_unix(seen.stx_mtime.tv_sec, seen.stx_mtime.tv_nsec),
         ctime: Moment::from_unix(seen.stx_ctime.tv_sec, seen.stx_ctime.tv_nsec),
         links: seen.stx_nlink.into(),
+        size: Bytes(seen.stx_size),
         allocated: Bytes(seen.stx_blocks.saturating_mul(512)),
         newest_inside: None,
     }

@@ -22,6 +22,10 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new(last_use: LastUse) -> Self {
+        Self::under(last_use, LockKind::Flock)
+    }
+
+    pub(crate) fn under(last_use: LastUse, lock: LockKind) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let handle = OwnedFd::from(File::open(scratch.path()).unwrap());
         let (id, mount) = stat::id_and_mount(&handle).unwrap();
@@ -32,7 +36,7 @@ impl Setup {
             names: Names::Any,
             last_use,
             ttls: vec![Expiry::After(Ttl::from_secs(100))],
-            lock: LockKind::Flock,
+            lock,
             describe_name: |_| None,
         });
         let (path, dir) = (scratch.path().to_owned(), "z".into());
@@ -49,8 +53,8 @@ impl Setup {
         self.scratch.path().join(path)
     }
 
-    /// The entry, as the first look sees it, with its object opened.
-    pub(crate) fn claim(&self, name: &CStr) -> Claimed {
+    /// The entry, as the first look sees it.
+    pub(crate) fn expired(&self, name: &CStr) -> Expired {
         let directory = &self.directory;
         let metadata =
             stat::at(&directory.handle, name, directory.mount, Freshness::Synced).unwrap();
@@ -61,9 +65,13 @@ impl Setup {
             name,
             metadata,
         };
-        let expired = evaluate(&entry, &Exclude::default(), self.now).unwrap();
-        let object = File::open(directory.path_of(name)).ok();
-        Claimed::new(expired, Guard::new(object, None))
+        evaluate(&entry, &Exclude::default(), self.now).unwrap()
+    }
+
+    /// The same with its object opened.
+    pub(crate) fn claim(&self, name: &CStr) -> Claimed {
+        let object = File::open(self.directory.path_of(name)).ok();
+        Claimed::new(self.expired(name), Guard::new(object, None))
     }
 
     pub(crate) fn inspect(&self, claimed: Claimed) -> Result<Verified, Rejected> {
@@ -75,7 +83,10 @@ impl Setup {
 fn skipped(result: Result<Verified, Rejected>) -> Skipped {
     match result.unwrap_err().why {
         Rejection::Skipped(why) => why,
-        other @ (Rejection::Failed(_) | Rejection::Unreached | Rejection::NoLock(_)) => {
+        other @ (Rejection::Failed(_)
+        | Rejection::NotWritten(_)
+        | Rejection::Unreached
+        | Rejection::NoLock(_)) => {
             panic!("{other:?}")
         }
     }

@@ -233,7 +233,10 @@ impl ExporterLocks {
             match ask(&mut connection) {
                 Ok(answer) => return Ok((connection, answer)),
                 Err(LockError::Unreachable(_)) => self.release_anew(connection.into_pending()),
-                Err(error) => return Err(self.remember(error)),
+                Err(error) => {
+                    self.give_up(connection, &error);
+                    return Err(self.remember(error));
+                }
             }
         }
         let asked = self.connect().and_then(|mut connection| {
@@ -283,6 +286,13 @@ impl ExporterLocks {
         Ok(refused)
     }
 
+    /// Remembers what a connection that is not used again may not have released.
+    fn give_up(&self, mut connection: Connection, error: &LockError) {
+        let mut unreleased = self.unreleased();
+        unreleased.append(connection.take_unreleased());
+        unreleased.refuse(Release::count(&connection.into_pending()), error.to_string());
+    }
+
     fn unreleased(&self) -> MutexGuard<'_, Unreleased> {
         self.unreleased.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -301,10 +311,7 @@ impl ExporterLocks {
                 Ok(()) => self.put_back(connection),
                 Err(LockError::Unreachable(_)) => self.release_anew(connection.into_pending()),
                 Err(error) => {
-                    let mut unreleased = self.unreleased();
-                    unreleased.append(connection.take_unreleased());
-                    let count = Release::count(&connection.into_pending());
-                    unreleased.refuse(count, error.to_string());
+                    self.give_up(connection, &error);
                     failed.get_or_insert(error);
                 }
             }

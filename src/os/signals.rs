@@ -1,12 +1,16 @@
 //! Signals: SIGINT and SIGTERM ask the program to end, SIGHUP asks a service to reload.
 //!
-//! It must not end a pass itself: it raises a flag, or calls a function in a thread of its own.
+//! It must not end a pass itself: it raises a flag, or calls a function in a thread of its own. The handlers run in
+//! that thread alone: a thread that waits for an unreachable server runs none.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use nix::sys::signal::{SigSet, Signal as Number};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, iterator};
+
+use crate::units;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +21,8 @@ pub enum Signal {
     Terminate,
 }
 
-/// Raises `flag` at the first SIGINT or SIGTERM. A second one ends the process at once.
+/// Raises `flag` at the first SIGINT or SIGTERM. A second one ends the process at once. To be called before other
+/// threads are started: they inherit that these signals are not for them.
 ///
 /// # Errors
 /// The system refused the handlers, for people.
@@ -27,9 +32,42 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
         // one raises it.
         flag::register_conditional_default(signal, Arc::clone(flag))
             .and_then(|_| flag::register(signal, Arc::clone(flag)))
-            .map_err(|error| format!("signal handlers: {error}"))?;
+            .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
     }
+    receive_in_own_thread(&[Number::SIGINT, Number::SIGTERM]);
     Ok(())
+}
+
+/// Raises `flag` at every SIGHUP, which then does not end the process. To be called before other threads are
+/// started, too.
+///
+/// # Errors
+/// The system refused the handler, for people.
+pub fn note_hangups(flag: &Arc<AtomicBool>) -> Result<(), String> {
+    flag::register(SIGHUP, Arc::clone(flag))
+        .map_err(|error| format!("signal handlers: {error}"))?;
+    receive_in_own_thread(&[Number::SIGHUP]);
+    Ok(())
+}
+
+/// Starts a thread that handles these signals, and no others do from now on. Where no thread can be started, this
+/// one goes on handling them.
+fn receive_in_own_thread(signals: &[Number]) {
+    let signals: SigSet = signals.iter().copied().collect();
+    // Before the thread is started, so that there is no moment at which a signal could come here.
+    if signals.thread_block().is_err() {
+        return;
+    }
+    let wait = move || {
+        let _ = signals.thread_unblock();
+        loop {
+            std::thread::park();
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    if thread.is_err() {
+        let _ = signals.thread_unblock();
+    }
 }
 
 /// Calls `on_signal` at every SIGHUP, SIGINT and SIGTERM, from a thread that lives as long as the process.
@@ -38,20 +76,25 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
 /// The system refused the handlers or the thread, for people.
 pub fn listen(on_signal: impl Fn(Signal) + Send + 'static) -> Result<(), String> {
     let mut signals = iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])
-        .map_err(|error| format!("signal handlers: {error}"))?;
+        .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
     let pass_on = move || {
+        // The handlers may run here: this thread waits for them.
+        let _ = [Number::SIGHUP, Number::SIGINT, Number::SIGTERM]
+            .into_iter()
+            .collect::<SigSet>()
+            .thread_unblock();
         for signal in signals.forever() {
             on_signal(if signal == SIGHUP { Signal::Hangup } else { Signal::Terminate });
         }
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(pass_on);
-    thread.map(drop).map_err(|error| format!("a thread for signals: {error}"))
+    thread.map(drop).map_err(|error| format!("a thread for signals: {}", units::error(&error)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use signal_hook::low_level::raise;
+    use rustix::process::{Signal as Number, getpid, kill_process};
     use std::sync::atomic::Ordering;
     use std::sync::mpsc;
     use std::time::Duration;
@@ -64,9 +107,10 @@ mod tests {
         end_on_signals(&flag).unwrap();
         listen(move |signal| sender.send(signal).unwrap()).unwrap();
         for (signal, expected, is_raised) in
-            [(SIGHUP, Signal::Hangup, false), (SIGTERM, Signal::Terminate, true)]
+            [(Number::HUP, Signal::Hangup, false), (Number::TERM, Signal::Terminate, true)]
         {
-            raise(signal).unwrap();
+            // `raise` would be for this thread alone.
+            kill_process(getpid(), signal).unwrap();
             assert_eq!(received.recv_timeout(Duration::from_secs(60)), Ok(expected));
             assert_eq!(flag.load(Ordering::Relaxed), is_raised);
         }

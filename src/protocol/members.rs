@@ -64,14 +64,14 @@ impl MemberLeases {
 
     /// Prepares them for [`Self::get`].
     pub fn sort(&mut self) {
-        self.files.sort_unstable_by_key(|(id, _)| (id.dev, id.ino));
+        self.files.sort_unstable_by_key(|(id, _)| *id);
         self.is_sorted = true;
     }
 
     /// The handle of a file, if a lease on it is held.
     pub fn get(&self, id: FileId) -> Option<BorrowedFd<'_>> {
         debug_assert!(self.is_sorted || self.files.is_empty());
-        let at = self.files.binary_search_by_key(&(id.dev, id.ino), |(id, _)| (id.dev, id.ino));
+        let at = self.files.binary_search_by_key(&id, |(id, _)| *id);
         at.ok().map(|at| self.files[at].1.as_fd())
     }
 }

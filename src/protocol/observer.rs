@@ -17,3 +17,10 @@ pub trait Observer: Sync {
     /// A worker is done with `names` names from `root`, with these counts. It holds no lock.
     fn on_progress(&self, root: &Directory, names: u64, counts: &Tally);
 }
+
+/// Listens to nothing.
+impl Observer for () {
+    fn on_zone(&self, _zone: &ZoneName) {}
+    fn on_outcome(&self, _outcome: &Outcome<'_>) {}
+    fn on_progress(&self, _root: &Directory, _names: u64, _counts: &Tally) {}
+}

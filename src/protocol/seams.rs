@@ -7,7 +7,8 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use super::{
-    Claimed, Directory, Entry, Expired, Failure, OutcomeKind, Rejected, Removed, Verified,
+    Claimed, Directory, Entry, Expired, Failure, OutcomeKind, Rejected, Rejection, Removed,
+    Verified,
 };
 use crate::rules::{Bytes, Moment, Zone};
 
@@ -96,6 +97,23 @@ pub trait Disposer: Sync {
     /// # Errors
     /// The entry stays, whole or in part, with the reason.
     fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected>;
+
+    /// Whether each removal is written down first, and so [`Self::write_down`] is called.
+    fn writes_first(&self) -> bool {
+        false
+    }
+
+    /// Writes down the removal of files, which were judged at `now`. Each is claimed and looked at once more before it is disposed of.
+    /// Trees are written down when they are disposed of.
+    ///
+    /// # Errors
+    /// None of them may be removed.
+    fn write_down(&self, _files: &[Expired], _now: Moment) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// An entry stays that may have been written down.
+    fn on_rejected(&self, _expired: &Expired, _why: &Rejection) {}
 
     /// Completes what an interrupted removal left in the private directory `name` in `directory`, and hands
     /// each entry of it to `each`.

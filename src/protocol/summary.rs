@@ -12,7 +12,7 @@ use crate::units;
 pub const LISTED_FAILURES: usize = 100;
 
 /// The counts of a zone, or of a batch of entries.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// Entries found, or whose look failed.
     pub seen: u64,
@@ -94,6 +94,11 @@ impl Tally {
         self.failures.extend(other.failures.into_iter().take(room));
     }
 
+    /// Nothing was reached: the pass ended before it began.
+    pub fn withhold(&mut self) {
+        *self = Self { seen: self.seen, unreached: self.seen, ..Self::default() };
+    }
+
     /// How many were kept.
     pub fn kept(&self) -> u64 {
         self.kept_by.iter().sum()
@@ -154,6 +159,13 @@ pub struct Summary {
     pub stopped: Option<StopReason>,
 }
 
+impl Summary {
+    /// A count over all zones.
+    pub fn sum(&self, count: impl Fn(&Tally) -> u64) -> u64 {
+        self.zones.iter().map(|zone| count(&zone.tally)).sum()
+    }
+}
+
 /// Why a pass was stopped before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
@@ -163,11 +175,24 @@ pub enum StopReason {
     Deadline,
     /// `--max-removals`.
     MaxRemovals,
+    /// `--max-bytes`.
+    MaxBytes,
+    /// `--max-share`.
+    MaxShare,
+    /// The audit log cannot be written.
+    AuditLog,
 }
 
 impl StopReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Signal, Self::Deadline, Self::MaxRemovals];
+    pub const ALL: [Self; 6] = [
+        Self::Signal,
+        Self::Deadline,
+        Self::MaxRemovals,
+        Self::MaxBytes,
+        Self::MaxShare,
+        Self::AuditLog,
+    ];
 
     /// The name of the reason in reports.
     pub const fn key(self) -> &'static str {
@@ -175,6 +200,9 @@ impl StopReason {
             Self::Signal => "signal",
             Self::Deadline => "deadline",
             Self::MaxRemovals => "max_removals",
+            Self::MaxBytes => "max_bytes",
+            Self::MaxShare => "max_share",
+            Self::AuditLog => "audit_log",
         }
     }
 }

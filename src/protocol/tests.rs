@@ -48,6 +48,7 @@ fn metadata(age: i64) -> Metadata {
         mtime: moment,
         ctime: moment,
         links: 2,
+        size: Bytes(0),
         allocated: Bytes(10),
         newest_inside: None,
     }
@@ -64,7 +65,10 @@ fn claimed() -> Claimed {
 fn why<T: std::fmt::Debug>(result: Result<T, Rejected>) -> Skipped {
     match result.unwrap_err().why {
         Rejection::Skipped(why) => why,
-        other @ (Rejection::Failed(_) | Rejection::Unreached | Rejection::NoLock(_)) => {
+        other @ (Rejection::Failed(_)
+        | Rejection::NotWritten(_)
+        | Rejection::Unreached
+        | Rejection::NoLock(_)) => {
             panic!("{other:?}")
         }
     }

@@ -226,6 +226,11 @@ impl Freed {
         }
     }
 
+    /// The space of everything that is removed, files with other links included.
+    pub fn size(&self) -> Bytes {
+        self.bytes + self.linked.iter().map(|linked| linked.allocated).sum()
+    }
+
     /// Takes back one file that was added and still exists, under whatever name.
     pub fn take_back(&mut self, metadata: &Metadata) {
         if metadata.links <= 1 {
@@ -287,6 +292,11 @@ impl Verified {
         std::mem::take(&mut self.members)
     }
 
+    /// Releases the lock: the entry has to be claimed and looked at again.
+    pub fn release(self) -> Expired {
+        self.expired
+    }
+
     /// The entry was removed. Its lock is released here.
     pub fn removed(self, freed: Bytes) -> Removed {
         Removed { expired: self.expired, freed }
@@ -336,6 +346,8 @@ pub enum Rejection {
     Failed(Failure),
     /// The pass was stopped first; the entry was not changed.
     Unreached,
+    /// Its removal cannot be written down: no entry can be removed any more.
+    NotWritten(Failure),
     /// The lock backend cannot be used: no entry of the zone can be claimed any more.
     NoLock(String),
 }

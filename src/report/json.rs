@@ -138,12 +138,26 @@ impl Serialize for Lossy<'_> {
     }
 }
 
+/// The number of a device as `stat` shows it, from its major number in the upper half.
+pub(super) const fn device_number(dev: u64) -> u64 {
+    let (major, minor) = (dev >> 32, dev & 0xFFFF_FFFF);
+    (major & 0xFFFF_F000) << 32
+        | (major & 0xFFF) << 8
+        | (minor & 0xFFFF_FF00) << 12
+        | (minor & 0xFF)
+}
+
 /// Writes any value over several lines, escaped as in a report.
 ///
 /// # Errors
 /// `out` cannot be written, or the value has no form in JSON.
 pub fn write_pretty(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     write(out, value, PrettyFormatter::new())
+}
+
+/// Writes any value on one line, escaped as in a report.
+pub(super) fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    write(out, value, CompactFormatter)
 }
 
 /// Writes what happened to one entry as a line.

@@ -338,7 +338,7 @@ fn listed_failure(failure: JsonFailure) -> Result<ListedFailure, String> {
 }
 
 /// The path whose bytes are `hex`, if that is given.
-fn path(text: String, hex: Option<&str>) -> Result<PathBuf, String> {
+pub(super) fn path(text: String, hex: Option<&str>) -> Result<PathBuf, String> {
     let Some(hex) = hex else { return Ok(PathBuf::from(text)) };
     let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|it| u8::try_from(it).ok());
     let bytes = hex.as_bytes().chunks(2).map(|pair| match pair {

@@ -227,7 +227,13 @@ fn closing(
         None => "done in",
         Some(StopReason::Signal) => "stopped by a signal after",
         Some(StopReason::Deadline) => "stopped at the deadline after",
-        Some(StopReason::MaxRemovals) => "stopped at the maximum number of removals after",
+        Some(StopReason::AuditLog) => "stopped because the audit log cannot be written, after",
+        Some(StopReason::MaxRemovals | StopReason::MaxBytes | StopReason::MaxShare) => {
+            match info.mode {
+                RunMode::Real => "stopped by a guard after",
+                RunMode::DryRun => "a run would be stopped by a guard; done in",
+            }
+        }
     };
     let root = shown_short(info.data_root);
     writeln!(out, "{root}: {did}; {ended} {:.2} s", elapsed.as_secs_f64())

@@ -73,7 +73,11 @@ fn remarks(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
     if let Some(why) = usage.stopped {
         let why = match why {
             StopReason::Deadline => "the deadline",
-            StopReason::Signal | StopReason::MaxRemovals => "a signal",
+            StopReason::Signal
+            | StopReason::MaxRemovals
+            | StopReason::MaxBytes
+            | StopReason::MaxShare
+            | StopReason::AuditLog => "a signal",
         };
         writeln!(out, "usage: stopped by {why}: these numbers are not complete")?;
     }

@@ -27,11 +27,13 @@ pub enum Action {
     OpenParent,
     /// Reading the list of paths (`--from0`).
     ReadList,
+    /// Writing down what is removed (`--audit-log`).
+    WriteAuditLog,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Open,
         Self::List,
         Self::Stat,
@@ -42,6 +44,7 @@ impl Action {
         Self::RemoveTree,
         Self::OpenParent,
         Self::ReadList,
+        Self::WriteAuditLog,
     ];
 
     /// Its name in reports.
@@ -57,6 +60,7 @@ impl Action {
             Self::RemoveTree => "remove_tree",
             Self::OpenParent => "open_parent",
             Self::ReadList => "read_list",
+            Self::WriteAuditLog => "write_audit_log",
         }
     }
 
@@ -72,6 +76,7 @@ impl fmt::Display for Action {
             Self::RemoveTree => "remove all of",
             Self::OpenParent => "open the parent of",
             Self::ReadList => "use from the list",
+            Self::WriteAuditLog => "write the audit log",
             Self::Open
             | Self::List
             | Self::Stat

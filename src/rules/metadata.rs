@@ -44,7 +44,7 @@ impl FileSystem {
 }
 
 /// The identity of a file, independent of its name: device and inode number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId {
     /// Device number, major in the upper half.
     pub dev: u64,
@@ -69,6 +69,8 @@ pub struct Metadata {
     pub ctime: Moment,
     /// The number of names (hard links).
     pub links: u64,
+    /// The length of a file.
+    pub size: Bytes,
     /// Allocated space, which can be less or more than the length.
     pub allocated: Bytes,
     /// For a directory that was walked: the newest last use of anything in it.

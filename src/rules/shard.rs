@@ -82,11 +82,19 @@ impl fmt::Display for Shard {
 fn hash(dir: &Path, name: &CStr) -> u64 {
     let dir = dir.as_os_str().as_bytes();
     let between: &[u8] = if dir.is_empty() || name.is_empty() { b"" } else { b"/" };
-    let bytes = dir.iter().chain(between).chain(name.to_bytes());
-    let fnv = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    digest_of(0, dir.iter().chain(between).chain(name.to_bytes()))
+}
+
+/// A number that shows whether bytes were changed by accident, different for every seed.
+pub(crate) fn digest(seed: u64, bytes: &[u8]) -> u64 {
+    digest_of(seed, bytes.iter())
+}
+
+/// 64-bit FNV-1a, and a last step: names that differ in their last character alone differ in few bits of it.
+fn digest_of<'a>(seed: u64, bytes: impl Iterator<Item = &'a u8>) -> u64 {
+    let fnv = bytes.fold(0xcbf2_9ce4_8422_2325_u64 ^ seed, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
-    // Names that differ in their last character alone differ in few bits of this.
     mixed(fnv)
 }
 

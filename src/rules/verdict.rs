@@ -246,6 +246,7 @@ mod tests {
             mtime: moment,
             ctime: moment,
             links: 1,
+            size: Bytes(0),
             allocated: Bytes(0),
             newest_inside: None,
         }

@@ -350,6 +350,7 @@ mod tests {
             mtime: moment(20),
             ctime: moment(40),
             links: 1,
+            size: super::super::Bytes(0),
             allocated: super::super::Bytes(0),
             newest_inside: None,
         };

@@ -35,9 +35,7 @@ impl LocalTime {
     pub fn system() -> Self {
         Self(TimeZone::try_system().unwrap_or(TimeZone::UTC))
     }
-}
 
-impl LocalTime {
     /// A moment in this time zone as RFC 3339, whole seconds, with the distance to UTC.
     pub fn shown(&self, at: Moment) -> String {
         let Some(zoned) = zoned(Moment::from_unix(at.unix_secs(), 0), self) else {

@@ -4,8 +4,8 @@
 //! the wall clock, which schedules are written in and which may jump, and a steady clock, which counts
 //! while the machine sleeps. If several moments were missed, during sleep or a long pass, one pass makes
 //! up for all of them. A zone that could not be swept because another sweeper has locked it is tried again
-//! soon, and the other zones keep their times. When the wall clock is set back, the last pass is not repeated, and the next one
-//! does not wait until the clock has caught up.
+//! soon, and the other zones keep their times. When the wall clock is set back, the last pass is not repeated, and
+//! the next one does not wait until the clock has caught up.
 
 use std::time::Duration;
 

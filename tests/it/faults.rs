@@ -3,8 +3,8 @@
 //! Whatever fails, every entry has one outcome, what is gone is what was reported, the exit code says that
 //! something failed, nothing that has not expired is lost, and the next pass completes the work.
 //!
-//! `strace` makes the calls fail. There are tens of thousands of cases, so a sample of them is tried, the same one
-//! each time. `SWEEPER_TESTS_FAULTS=all` tries all, and a number so many of each kind of pass.
+//! `strace` makes the calls fail. There are tens of thousands of cases, so a sample of them is tried, with one
+//! worker the same one each time. `SWEEPER_TESTS_FAULTS=all` tries all, and a number so many of each kind of pass.
 
 mod calls;
 mod judge;
@@ -130,8 +130,8 @@ fn disturbed(kind: Kind, case: &Case, world: &World, redis: Option<&Redis>) -> R
     Run::from(command.env_clear().current_dir("/").finish().unwrap())
 }
 
-/// What is wrong after this case and the pass after it.
-fn problems(kind: Kind, case: &Case, redis: Option<&Redis>) -> Vec<String> {
+/// What is wrong after this case and the pass after it, and whether the pass ended with another exit code than 0.
+fn problems(kind: Kind, case: &Case, redis: Option<&Redis>) -> (Vec<String>, bool) {
     let world = world();
     let before = judge::Before::of(&world);
     let run = disturbed(kind, case, &world, redis);
@@ -144,12 +144,13 @@ fn problems(kind: Kind, case: &Case, redis: Option<&Redis>) -> Vec<String> {
     let args = next.args(&world, redis);
     let again = Run::of(sweeper(&args.iter().map(String::as_str).collect::<Vec<_>>()));
     problems.extend(judge::after_next(next, &world, &again));
+    let is_felt = run.code != Some(0);
     if !problems.is_empty() {
         for run in [run, again] {
             problems.push(format!("exit code {:?}\n{}\n{}", run.code, run.stdout, run.stderr));
         }
     }
-    problems
+    (problems, is_felt)
 }
 
 /// How many cases of each kind of pass are tried, of `all`.
@@ -189,12 +190,14 @@ fn try_faults(kind: Kind) {
     let step = if step == 1 { 1 } else { step | 1 };
     let cases: Vec<Case> = cases.into_iter().step_by(step).collect();
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let felt = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         // Claims in Redis are of one pass at a time.
         for _ in 0..if redis.is_some() { 1 } else { 2 } {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let problems = problems(kind, case, redis.as_ref());
+                    let (problems, is_felt) = problems(kind, case, redis.as_ref());
+                    felt.fetch_add(usize::from(is_felt), Ordering::Relaxed);
                     if !problems.is_empty() {
                         let text = format!("{kind:?} {case:?}:\n{}", problems.join("\n"));
                         eprintln!("{text}");
@@ -207,7 +210,10 @@ fn try_faults(kind: Kind) {
     let wrong = wrong.into_inner().unwrap();
     let wrong: Vec<&str> = wrong.iter().filter_map(|text| text.lines().next()).collect();
     assert!(wrong.is_empty(), "{} of {} cases: {wrong:#?}", wrong.len(), cases.len());
-    eprintln!("{} of {all} cases of {kind:?} were tried", cases.len());
+    let felt = felt.into_inner();
+    // Otherwise nothing failed, or no failure counts.
+    assert!(felt > cases.len() / 4, "{felt} of {} faults changed an exit code", cases.len());
+    eprintln!("{} of {all} cases of {kind:?} were tried, {felt} were felt", cases.len());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod foreseen;
 mod media;
 mod mounts;
 mod names;
+mod no_proc;
 mod plumbing;
 mod races;
 mod removals;

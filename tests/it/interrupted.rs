@@ -117,6 +117,22 @@ fn a_tree_whose_rename_fails_for_now_is_not_removed_in_place() {
 }
 
 #[test]
+fn a_tree_that_is_said_to_be_gone_and_is_there_is_a_failure_that_the_next_pass_completes() {
+    if !has_strace() {
+        return;
+    }
+    for when in [1, 2, 4, 7] {
+        let world = world();
+        let output = tampered(&world, "unlinkat", &format!("error=ESTALE:when={when}+"));
+        assert_eq!(output.status.code(), Some(1), "{when}: {output:?}");
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert!(report.contains("says that it is gone, and still lists it"), "{when}: {report}");
+        world.run(&["run"]).exits(0);
+        assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{when}");
+    }
+}
+
+#[test]
 fn a_removal_that_fails_at_any_call_is_reported_and_loses_nothing_fresh() {
     if !has_strace() {
         return;

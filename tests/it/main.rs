@@ -2,17 +2,20 @@
 #![allow(clippy::disallowed_methods, reason = "tests make and remove their own files")]
 #![allow(clippy::unwrap_used, clippy::missing_docs_in_private_items, unreachable_pub)]
 
+mod audit;
 mod cli;
 mod company;
 mod deploy;
 mod exporter;
 mod faults;
+mod guards;
 mod hostile;
 mod interrupted;
 mod laws;
 mod meanwhile;
 mod oracle;
 mod paused;
+mod plans;
 mod priority;
 mod seams;
 mod served;

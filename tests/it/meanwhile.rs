@@ -158,6 +158,20 @@ fn what_is_added_to_a_tree_while_it_is_removed_stays_under_every_rule() {
 }
 
 #[test]
+fn an_old_file_that_is_moved_into_a_tree_with_a_hard_link_while_it_is_removed_stays() {
+    let world = World::new();
+    let first = tree(&world, 800).join("sub/file-0");
+    std::fs::hard_link(first, world.path("tmp/tree/link")).unwrap();
+    world.age_dirs("tmp", 20 * DAY);
+    let old = world.file_of("elsewhere/old", 20 * DAY, b"an old file");
+    let pass = paused(&world, &[], 120);
+    std::fs::rename(old, quarantined(&world).join("sub/moved")).unwrap();
+    let report = pass.finish().exits(1).json();
+    assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
+    assert!(world.has("tmp/tree/sub/moved"));
+}
+
+#[test]
 fn a_tree_that_another_process_removes_is_gone_not_removed() {
     let world = World::new();
     tree(&world, 800);

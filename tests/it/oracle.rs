@@ -116,6 +116,7 @@ fn metadata(kind: FileKind, atime: Moment, mtime: Moment) -> Metadata {
         mtime,
         ctime: Moment::from_unix(0, 0),
         links: 1,
+        size: Bytes(0),
         allocated: Bytes(0),
         newest_inside: None,
     }

@@ -54,6 +54,11 @@ impl Paused {
         Ok(Self(Some(child)))
     }
 
+    /// Sends a signal, which arrives when the pass continues.
+    pub fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
+    }
+
     /// Lets the pass continue to its end.
     pub fn finish(mut self) -> Run {
         let child = self.0.take().unwrap();

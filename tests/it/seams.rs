@@ -9,7 +9,7 @@ use std::time::Duration;
 use retention_sweeper::control::Unlimited;
 use retention_sweeper::cvat::zones::{self, ExportTtls};
 use retention_sweeper::dispose::{DryRun, Unlink};
-use retention_sweeper::engine::{Limits, Pass, PassControl, Workers};
+use retention_sweeper::engine::{Limits, Live, Pass, PassControl, Workers};
 use retention_sweeper::fs::lease::InUseProbe;
 use retention_sweeper::fs::{DataRoot, Forbidden};
 use retention_sweeper::inspect::FileInspector;
@@ -94,6 +94,7 @@ fn pass(
     let (control, notes) = (PassControl { limits, workers: &ONE }, Notes::default());
     let recorder = Recorder::default();
     let pass = Pass {
+        live: &Live::default(),
         source: &DirectorySource {
             root: &root,
             control: &control,

@@ -2,11 +2,13 @@
 //! beside its code, with clocks of its own.
 
 mod exclusive;
+mod guards;
 mod http;
 mod logs;
 mod metrics;
 mod metrics_file;
 mod page;
+mod turns;
 mod waiting;
 
 use std::io::{BufRead, BufReader, Read};
@@ -171,7 +173,10 @@ fn sigterm_in_the_middle_of_a_pass_prints_the_report_and_exits_3_within_a_second
     }
     let retention = ["--retention", "0s", "--now", "2100-01-01T00:00:00Z", "--zones", "tmp"];
     let mut command = sweeper(&["serve", "--at-start", "--jobs", "1", "--format", "json"]);
-    command.args(["--max-rate", "10000/s", "--data"]).arg(&world.root).args(retention);
+    command
+        .args(["--max-share", "100%", "--max-rate", "10000/s", "--data"])
+        .arg(&world.root)
+        .args(retention);
     command.env("TZ", "Etc/UTC");
     let mut service = Serving::start(command);
     service.says("serving");

@@ -53,6 +53,8 @@ pub(super) struct Turns<'a> {
     when_held: WhenHeld,
     /// Zones whose turn has not come; `None` when all had theirs.
     left: Option<Vec<Arc<Zone>>>,
+    /// A list of paths is read only once, for all zones together.
+    is_one_turn: bool,
     /// Zones that are left to the caller, each with the reason.
     postponed: Vec<(ZoneName, String)>,
     /// A wait is logged once for each zone.
@@ -60,22 +62,21 @@ pub(super) struct Turns<'a> {
 }
 
 impl<'a> Turns<'a> {
-    /// The turns of a pass over `zones`.
+    /// The turns of a pass over `zones`. All in one turn if it `has_list`, a list of paths or a plan.
     pub(super) fn new(
         config: &'a Config,
         root: &'a DataRoot,
         zones: &[Arc<Zone>],
         when_held: WhenHeld,
+        has_list: bool,
     ) -> Self {
         let (left, logged, postponed) = (Some(zones.to_vec()), Vec::new(), Vec::new());
-        Self { config, root, when_held, left, postponed, logged }
+        Self { config, root, when_held, left, is_one_turn: has_list, postponed, logged }
     }
 
     /// The next turn. Waits for a zone if nothing else is left to do; `is_stopped` ends the wait. `None`: all
     /// zones had their turn, or are postponed.
     pub(super) fn next(&mut self, is_stopped: &dyn Fn() -> bool) -> Option<Turn> {
-        // A list of paths is read only once, for all zones together.
-        let is_one_turn = self.config.from0.is_some();
         let zones = self.left.take()?;
         loop {
             let lock = self.try_lock(&zones);
@@ -92,7 +93,7 @@ impl<'a> Turns<'a> {
                     self.postponed = held.iter().map(reason).collect();
                     return (!free.is_empty()).then_some(Turn { zones: free, lock });
                 }
-                WhenHeld::Wait if !free.is_empty() && !is_one_turn => {
+                WhenHeld::Wait if !free.is_empty() && !self.is_one_turn => {
                     self.left = Some(held);
                     return Some(Turn { zones: free, lock });
                 }
@@ -105,6 +106,11 @@ impl<'a> Turns<'a> {
             drop(lock);
             std::thread::sleep(RETRY_INTERVAL);
         }
+    }
+
+    /// Zones whose turn comes later.
+    pub(super) fn waiting(&self) -> &[Arc<Zone>] {
+        self.left.as_deref().unwrap_or_default()
     }
 
     /// Zones that had no turn because they are locked, each with the reason.

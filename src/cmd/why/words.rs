@@ -53,7 +53,7 @@ pub(super) fn describe_removal(freed: &Freed) -> String {
 pub(super) fn key_of(why: &Rejection) -> (Verdict, Option<String>) {
     match why {
         Rejection::Skipped(why) => (Verdict::Skipped, Some(why.key().to_owned())),
-        Rejection::Failed(failure) => {
+        Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
             (Verdict::Failed, failure.error.raw_os_error().map(errno::name))
         }
         Rejection::Unreached => (Verdict::Unknown, None),
@@ -64,7 +64,9 @@ pub(super) fn key_of(why: &Rejection) -> (Verdict, Option<String>) {
 pub(super) fn describe_rejection(why: Rejection) -> String {
     match why {
         Rejection::Skipped(why) => format!("a run now would skip it: {}", describe_skipped(why)),
-        Rejection::Failed(failure) => format!("a run now would fail to {failure}"),
+        Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
+            format!("a run now would fail to {failure}")
+        }
         Rejection::Unreached => "it was not looked at".to_owned(),
         Rejection::NoLock(why) => format!("a run now would leave it alone: {why}"),
     }

@@ -5,18 +5,24 @@
 use super::{Setting, Takes, Use};
 
 const RUN: &[Use] = &[Use::Run];
+const FORMATS: &[Use] =
+    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Usage, Use::Merge];
 const SERVE: &[Use] = &[Use::Serve];
 const ONCE: &[Use] = &[Use::Run, Use::Legacy];
-const SWEEPS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy];
-const ZONES: &[Use] = &[Use::Run, Use::Serve, Use::Why];
-const RULES: &[Use] = &[Use::Run, Use::Serve, Use::Why, Use::Usage];
-const JUDGES: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why];
-const KEEPS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Usage];
-const WALKS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Usage];
-const LOCKED: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Hold];
-const PATHS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Hold, Use::Usage];
-const REDIS: &[Use] = &[Use::Run, Use::Serve, Use::Why, Use::Hold];
-const WAITS: &[Use] = &[Use::Run, Use::Serve, Use::Legacy, Use::Hold];
+const SWEEPS: &[Use] = &[Use::Run, Use::Apply, Use::Serve, Use::Legacy];
+const SCANS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy];
+const ZONES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why];
+const JUDGES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why];
+const RULES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Usage];
+const KEEPS: &[Use] =
+    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Usage];
+const WALKS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Usage];
+const LOCKED: &[Use] =
+    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Hold];
+const PATHS: &[Use] =
+    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Hold, Use::Usage];
+const REDIS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Hold];
+const WAITS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Hold];
 
 const WHAT: &str = "What to sweep";
 const LOCKS: &str = "Locks";
@@ -36,7 +42,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 40] = [
+pub static SETTINGS: [Setting; 44] = [
     Setting {
         key: "data",
         takes: Takes::One("DIR"),
@@ -56,7 +62,7 @@ pub static SETTINGS: [Setting; 40] = [
         default: Some("cvat"),
         takes: Takes::One("NAME"),
         choices: &["cvat", "none"],
-        used_by: &[Use::Run, Use::Serve, Use::Why, Use::Hold, Use::Usage],
+        used_by: &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Hold, Use::Usage],
         help: "Sweep the zones of CVAT and those of the settings file, or only the latter (none)",
         ..BASE
     },
@@ -236,13 +242,31 @@ pub static SETTINGS: [Setting; 40] = [
         takes: Takes::One("N"),
         used_by: SWEEPS,
         group: LIMITS,
-        help: "Stop a pass after this many removals",
+        help: "Do not begin a pass that would remove more entries than this",
+        ..BASE
+    },
+    Setting {
+        key: "max_bytes",
+        takes: Takes::One("SIZE"),
+        used_by: SWEEPS,
+        group: LIMITS,
+        help: "Do not begin a pass that would free more space than this, such as 50GiB",
+        ..BASE
+    },
+    Setting {
+        key: "max_share",
+        takes: Takes::One("PCT"),
+        used_by: &[Use::Run, Use::Serve],
+        group: LIMITS,
+        help: "Do not begin a pass that would remove more than this share of the entries of a zone, \
+               such as 50% [default: none; for the first pass of serve over a zone with 10 entries \
+               or more: 90%]",
         ..BASE
     },
     Setting {
         key: "shard",
         takes: Takes::One("I/N"),
-        used_by: SWEEPS,
+        used_by: SCANS,
         group: PARTS,
         help: "Sweep only part I of N, counted from 0; auto/N takes I from JOB_COMPLETION_INDEX",
         ..BASE
@@ -257,11 +281,19 @@ pub static SETTINGS: [Setting; 40] = [
         ..BASE
     },
     Setting {
+        key: "max_plan_age",
+        default: Some("1h"),
+        used_by: &[Use::Apply],
+        group: PARTS,
+        help: "Refuse a plan that is older than this",
+        ..BASE
+    },
+    Setting {
         key: "format",
         default: Some("text"),
         takes: Takes::One("FORMAT"),
         choices: &["text", "json", "jsonl"],
-        used_by: &[Use::Run, Use::Serve, Use::Legacy, Use::Why, Use::Usage, Use::Merge],
+        used_by: FORMATS,
         group: OUTPUT,
         help: "The format of the output",
     },
@@ -306,6 +338,15 @@ pub static SETTINGS: [Setting; 40] = [
         used_by: ONCE,
         group: OUTPUT,
         help: "Write metrics to this file after the pass, for node_exporter's textfile collector",
+        ..BASE
+    },
+    Setting {
+        key: "audit_log",
+        takes: Takes::One("FILE"),
+        used_by: SWEEPS,
+        group: OUTPUT,
+        help: "Append a line to this file before each removal; what cannot be written down is not \
+               removed; SIGHUP opens the file anew",
         ..BASE
     },
     Setting {

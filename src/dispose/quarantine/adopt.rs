@@ -90,7 +90,7 @@ impl Quarantine {
         for step in steps {
             match self.step_into(&home, &step) {
                 Ok(next) => home = Arc::new(next),
-                Err(error) if is_gone(&error) => {
+                Err(error) if is_no_directory(&error) => {
                     (home, original) = (Arc::clone(&self.parent), inner.to_owned());
                     break;
                 }
@@ -156,7 +156,8 @@ fn began(top: &OwnedFd, mount: u64) -> Option<Moment> {
     stat::birth(top).or_else(by_mtime)
 }
 
-fn is_gone(error: &io::Error) -> bool {
+/// Whether an error says that there is no directory any more: the name is gone, or leads to something else.
+fn is_no_directory(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::NOENT | Errno::STALE | Errno::NOTDIR | Errno::LOOP)

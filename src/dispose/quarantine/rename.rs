@@ -66,6 +66,6 @@ pub(super) fn rename_back(
 /// Makes the kernel ask which file a name leads to. FUSE trusts for a while what it knows about names, and
 /// believes after a rename that the file that it knew has the new name. A rename of a name onto itself that
 /// must not replace anything never succeeds, and before that the kernel looks the target up.
-pub(super) fn look_up(dir: impl AsFd, name: &CStr) {
+pub(super) fn revalidate(dir: impl AsFd, name: &CStr) {
     let _ = renameat_with(&dir, name, &dir, name, RenameFlags::NOREPLACE);
 }

@@ -9,8 +9,8 @@ use super::*;
 use crate::control::Unlimited;
 use crate::dispose::DryRun;
 use crate::inspect::tests::Setup;
-use crate::protocol::{Rejection, Skipped};
-use crate::rules::{Bytes, LastUse};
+use crate::protocol::{Claimed, Guard, Lease, Rejection, Skipped};
+use crate::rules::{Bytes, LastUse, LockKind};
 
 fn dispose(setup: &Setup, verified: Verified) -> Result<Removed, Rejected> {
     let notes = Notes::default();
@@ -55,6 +55,28 @@ fn a_dry_run_removes_nothing_and_frees_as_much() {
     let would = DryRun::new(&Unlimited).dispose(verified(&setup, 10), setup.now).unwrap().freed;
     assert!(setup.path("tree/sub/0009").exists());
     assert_eq!(dispose(&setup, verified(&setup, 10)).unwrap().freed, would);
+}
+
+/// A lock of the application that has run out.
+#[derive(Debug)]
+struct RunOut;
+
+impl Lease for RunOut {
+    fn is_valid(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_file_whose_lock_has_run_out_before_its_removal_is_locked() {
+    let setup = Setup::under(LastUse::Tree, LockKind::Application);
+    fs::write(setup.path("file"), "x").unwrap();
+    let object = File::open(setup.path("file")).unwrap();
+    let guard = Guard::new(Some(object), Some(Box::new(RunOut)));
+    let claimed = Claimed::new(setup.expired(c"file"), guard);
+    let rejected = dispose(&setup, setup.inspect(claimed).unwrap()).unwrap_err();
+    assert!(matches!(rejected.why, Rejection::Skipped(Skipped::Locked)), "{rejected:?}");
+    assert!(setup.path("file").exists());
 }
 
 /// What is done to a tree after the second look, and the file that must be left.

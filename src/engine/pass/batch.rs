@@ -49,7 +49,7 @@ impl ExpiredBatch {
     }
 }
 
-/// The outcomes of one batch of names, counted without a lock.
+/// The outcomes of one batch of names. Kept entries are counted without a lock.
 pub(super) struct Batch<'a, O> {
     total: &'a Mutex<Tally>,
     observer: &'a O,
@@ -63,6 +63,10 @@ impl<'a, O: Observer> Batch<'a, O> {
 
     fn told(&mut self, outcome: &Outcome<'_>) {
         self.tally.count(outcome);
+        if !matches!(outcome.kind, OutcomeKind::Kept(_)) {
+            // At once: the process may have to end while another entry of the batch is at work.
+            self.total.lock().unwrap_or_else(PoisonError::into_inner).count(outcome);
+        }
         self.observer.on_outcome(outcome);
     }
 
@@ -106,8 +110,10 @@ impl<'a, O: Observer> Batch<'a, O> {
         self.observer.on_unlocked();
     }
 
-    /// Adds the counts to those of the zone.
+    /// Adds the rest of the counts to those of the zone.
     pub(super) fn close(self) {
-        self.total.lock().unwrap_or_else(PoisonError::into_inner).add(self.tally);
+        let Tally { seen, kept_by, unreached, .. } = self.tally;
+        let rest = Tally { seen, kept_by, unreached, ..Tally::default() };
+        self.total.lock().unwrap_or_else(PoisonError::into_inner).add(rest);
     }
 }

@@ -91,6 +91,7 @@ impl Source for FakeSource {
                 mtime: moment,
                 ctime: moment,
                 links: 1,
+                size: Bytes(0),
                 allocated: Bytes(10),
                 newest_inside: None,
             };
@@ -203,6 +204,7 @@ impl Setup {
         let workers = Workers::start(self.jobs).unwrap();
         let (disposer, told) = (FakeDisposer::default(), Told::default());
         let pass = Pass {
+            live: &Live::default(),
             source: &FakeSource::new(&zone, entries),
             locks: &self.locks,
             inspector: &FakeInspector,
@@ -317,6 +319,7 @@ fn an_entry_that_is_not_selected_is_not_touched_and_not_reported() {
     let (disposer, told) = (FakeDisposer::default(), Told::default());
     let setup = Setup::default();
     let pass = Pass {
+        live: &Live::default(),
         source: &FakeSource::new(&zone, &[("a", 101, false), ("z", 101, false)]),
         locks: &setup.locks,
         inspector: &FakeInspector,

@@ -14,7 +14,7 @@ use crate::rules::{FileId, Zone};
 /// A zone while it is swept.
 pub(super) struct ZoneRun<'a> {
     pub(super) zone: &'a Arc<Zone>,
-    pub(super) total: Mutex<Tally>,
+    pub(super) total: Arc<Mutex<Tally>>,
     /// Trees that wait for a worker.
     pub(super) trees: Mutex<VecDeque<Expired>>,
     /// Workers that are at work, and may find more trees or offer half of one.
@@ -28,10 +28,10 @@ pub(super) struct ZoneRun<'a> {
 }
 
 impl<'a> ZoneRun<'a> {
-    pub(super) fn new(zone: &'a Arc<Zone>) -> Self {
+    pub(super) fn new(zone: &'a Arc<Zone>, total: Arc<Mutex<Tally>>) -> Self {
         Self {
             zone,
-            total: Mutex::default(),
+            total,
             trees: Mutex::default(),
             working: AtomicUsize::new(0),
             locked: Mutex::default(),
@@ -44,7 +44,7 @@ impl<'a> ZoneRun<'a> {
     /// The zone, its counts, and why it was left alone, if it was.
     pub(super) fn into_parts(self) -> (&'a Arc<Zone>, Tally, Option<String>) {
         let Self { zone, total, no_lock, .. } = self;
-        let tally = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let tally = lock(&total).clone();
         (zone, tally, no_lock.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 

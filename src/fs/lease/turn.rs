@@ -11,18 +11,17 @@ use std::sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWrit
 use crate::rules::FileId;
 
 /// The files whose turn is taken.
-static TAKEN: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+static TAKEN: Mutex<BTreeSet<FileId>> = Mutex::new(BTreeSet::new());
 static RETURNED: Condvar = Condvar::new();
 
 /// The right of one worker to have a file with several names open. It must not be waited for by a worker that
 /// has another one.
 #[derive(Debug)]
-pub struct Turn((u64, u64));
+pub struct Turn(FileId);
 
 impl Turn {
     /// Waits until no other worker has it.
     pub fn of(file: FileId) -> Self {
-        let file = (file.dev, file.ino);
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         while !taken.insert(file) {
             taken = RETURNED.wait(taken).unwrap_or_else(PoisonError::into_inner);

@@ -23,9 +23,10 @@ fn locked(expired: Expired) -> Result<Claimed, Rejected> {
 fn assert_skipped(end: Result<Claimed, Rejected>, why: Skipped) {
     match end.unwrap_err().why {
         Rejection::Skipped(skipped) => assert_eq!(skipped, why),
-        other @ (Rejection::Failed(_) | Rejection::Unreached | Rejection::NoLock(_)) => {
-            panic!("{other:?}")
-        }
+        other @ (Rejection::Failed(_)
+        | Rejection::NotWritten(_)
+        | Rejection::Unreached
+        | Rejection::NoLock(_)) => panic!("{other:?}"),
     }
 }
 

@@ -19,7 +19,8 @@ pub struct Hold {
     locks: ExporterLocks,
     key: [Vec<u8>; 1],
     token: String,
-    connection: Connection,
+    /// `None` after an error: an answer that comes late must not be taken for that to the next question.
+    connection: Option<Connection>,
     is_held: bool,
 }
 
@@ -42,6 +43,7 @@ impl Hold {
             connection.request(&key, &token, locks.ttl)?;
             let grant = connection.read_granted(1)?.first().copied().unwrap_or(Grant::Locked);
             if grant == Grant::Ours {
+                let connection = Some(connection);
                 return Ok(Ok(Self { locks, key, token, connection, is_held: true }));
             }
             if start.elapsed() >= wait {
@@ -58,29 +60,36 @@ impl Hold {
 
     /// Extends it by another TTL, or takes it again if it is free. Returns whether it is held.
     pub fn extend(&mut self) -> bool {
-        let mut extended = self.connection.extend(&self.key, &self.token, self.locks.ttl);
-        if matches!(extended, Err(LockError::Unreachable(_)))
-            && let Ok(connection) = self.locks.connect()
-        {
-            self.connection = connection;
-            extended = self.connection.extend(&self.key, &self.token, self.locks.ttl);
-        }
+        let known = self.connection.take().map(|connection| self.extend_on(connection));
+        let extended = match known {
+            Some(Err(LockError::Unreachable(_))) | None => {
+                self.locks.connect().and_then(|connection| self.extend_on(connection))
+            }
+            Some(extended) => extended,
+        };
         self.is_held = matches!(extended, Ok(true));
         self.is_held
+    }
+
+    fn extend_on(&mut self, mut connection: Connection) -> Result<bool, LockError> {
+        let is_held = connection.extend(&self.key, &self.token, self.locks.ttl)?;
+        self.connection = Some(connection);
+        Ok(is_held)
     }
 
     /// Releases it. If that fails, it expires by itself.
     ///
     /// # Errors
     /// Why it may not be released.
-    pub fn release(mut self) -> Result<(), LockError> {
+    pub fn release(self) -> Result<(), LockError> {
         if !self.is_held {
             return Ok(());
         }
+        let Some(mut connection) = self.connection else { return Ok(()) };
         let release = Release { keys: self.key.to_vec(), token: self.token, is_certain: true };
-        self.connection.release(release)?;
-        self.connection.read_releases()?;
-        match self.connection.take_unreleased().refused {
+        connection.release(release)?;
+        connection.read_releases()?;
+        match connection.take_unreleased().refused {
             Some((_, why)) => Err(LockError::Refused(why)),
             None => Ok(()),
         }

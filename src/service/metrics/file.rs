@@ -11,6 +11,7 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -29,6 +30,9 @@ const MOST_BYTES: u64 = 1 << 20;
 /// The usual wait for another run.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
+/// The wait once this run was told to end.
+const LOCK_WAIT_AT_END: Duration = Duration::from_millis(300);
+
 /// Between two tries to lock the file.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -44,15 +48,10 @@ pub enum FileError {
         what: &'static str,
     },
     /// Another process holds its lock.
-    #[error(
-        "the metrics file {path:?} has been locked by another process for {} s: this run is not in it",
-        wait.as_secs()
-    )]
+    #[error("another process holds the lock of the metrics file {path:?}: this run is not in it")]
     Locked {
         /// Its path.
         path: PathBuf,
-        /// How long this run has waited.
-        wait: Duration,
     },
     /// The system refused something.
     #[error("cannot {action} the metrics file {path:?}: {}", units::error(error))]
@@ -72,15 +71,18 @@ pub struct MetricsFile<'a> {
     path: &'a Path,
     /// How long to wait for another run that writes the file, in all.
     lock_wait: Duration,
+    /// Raised when this run is told to end.
+    stop: &'a AtomicBool,
 }
 
 impl<'a> MetricsFile<'a> {
-    /// The file at `path`. Nothing has to be there yet.
+    /// The file at `path`. Nothing has to be there yet. Another run is not waited for much longer when `stop` is
+    /// raised.
     ///
     /// # Errors
     /// What is there is no file of ours. What cannot be found out now is left to [`Self::add`].
-    pub fn at(path: &'a Path) -> Result<Self, FileError> {
-        let file = Self { path, lock_wait: LOCK_WAIT };
+    pub fn at(path: &'a Path, stop: &'a AtomicBool) -> Result<Self, FileError> {
+        let file = Self { path, lock_wait: LOCK_WAIT, stop };
         match file.open().and_then(|found| found.map(|found| file.read(found)).transpose()) {
             Err(error @ FileError::NotOurs { .. }) => Err(error),
             Ok(_) | Err(FileError::Locked { .. } | FileError::Io { .. }) => Ok(file),
@@ -159,8 +161,11 @@ impl<'a> MetricsFile<'a> {
             if locked && self.is(&file).map_err(self.fail("look at"))? {
                 return Ok(file);
             }
-            if start.elapsed() >= self.lock_wait {
-                return Err(FileError::Locked { path: self.path.to_owned(), wait: self.lock_wait });
+            let is_stopped = self.stop.load(Ordering::Relaxed);
+            let wait =
+                if is_stopped { self.lock_wait.min(LOCK_WAIT_AT_END) } else { self.lock_wait };
+            if start.elapsed() >= wait {
+                return Err(FileError::Locked { path: self.path.to_owned() });
             }
             if !locked {
                 std::thread::sleep(LOCK_PAUSE);

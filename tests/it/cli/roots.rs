@@ -29,7 +29,10 @@ fn dangerous_and_wrong_data_roots_are_refused() {
     assert!(refused(Path::new("/no/such"), None).contains("/no/such"));
     let empty = tempfile::tempdir().unwrap();
     let said = refused(empty.path(), None);
-    assert!(said.contains("is not a data root: it contains none of cache/export, tmp"), "{said}");
+    assert!(
+        said.contains("is not a data root: it contains none of cache/export, projects"),
+        "{said}"
+    );
     // One level off is the usual mistake, and the right one is named.
     let inside = world.path("cache/export");
     assert!(refused(&inside, None).contains(&format!("did you mean {:?}", world.root)));

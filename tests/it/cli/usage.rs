@@ -7,22 +7,26 @@ use crate::company::has_tool;
 use crate::start::Start;
 use crate::world::{DAY, Run, World, sweeper};
 
+const COMMANDS: [&str; 13] = [
+    "run",
+    "plan",
+    "apply",
+    "serve",
+    "legacy",
+    "usage",
+    "why",
+    "config",
+    "demo",
+    "hold",
+    "merge",
+    "completions",
+    "man",
+];
+
 #[test]
 fn help_lists_commands_and_flags_and_wrong_usage_is_exit_2() {
     let help = run(&["--help"]);
-    for command in [
-        "run",
-        "serve",
-        "legacy",
-        "usage",
-        "why",
-        "config",
-        "demo",
-        "hold",
-        "merge",
-        "completions",
-        "man",
-    ] {
+    for command in COMMANDS {
         assert!(help.exits(0).stdout.contains(command), "{command}");
     }
     let help = run(&["run", "--help"]);
@@ -49,6 +53,9 @@ fn help_lists_commands_and_flags_and_wrong_usage_is_exit_2() {
         "--lock-wait",
         "--deadline",
         "--max-removals",
+        "--max-bytes",
+        "--max-share",
+        "--audit-log",
         "Exit codes",
     ];
     for flag in flags {

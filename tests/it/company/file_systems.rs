@@ -115,6 +115,12 @@ fn a_file_in_use_is_seen_on_every_file_system_that_cvat_runs_on() {
         let counts = [("removed", 1), ("skipped_by.in_use", 1), ("failed", 0)];
         assert_counts(&report.exits(0).json(), "tmp", &counts);
         drop(open);
+        let lock = File::open(world.path("tmp")).unwrap();
+        fs2::FileExt::lock_exclusive(&lock).unwrap();
+        let report = world.run(&["run", "--zones", "tmp", "--format", "json"]).exits(4).json();
+        let notes = zone(&report, "tmp")["notes"].to_string();
+        assert!(notes.contains(&format!("process {} ", std::process::id())), "{name}: {notes}");
+        drop(lock);
         assert_eq!(outcome_of(&world, &path, &[]), "removed", "{name}");
         let after = world.snapshot();
         assert!(!after.keys().any(|path| path.ends_with("tree")), "{name}");

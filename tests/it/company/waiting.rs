@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Other, count, export, wait_until};
 use crate::start::Start;
-use crate::world::{DAY, Run, World, assert_counts, export_name};
+use crate::world::{DAY, Run, World, assert_counts};
 
 const LOCK: &str = "f = open(path); fcntl.flock(f, fcntl.LOCK_EX)";
 
@@ -41,22 +41,9 @@ fn a_pass_waits_for_locked_entries_no_longer_than_lock_wait() {
 }
 
 #[test]
-fn a_number_of_removals_and_a_deadline_end_the_pass() {
+fn a_deadline_ends_the_wait_for_what_is_locked() {
     let world = World::new();
-    for number in 0..100 {
-        export(&world, number, 2 * DAY);
-    }
-    for extra in [&["--dry-run"][..], &[]] {
-        let args = [&["run", "--format", "json", "--max-removals", "7"], extra].concat();
-        let run = world.run(&args);
-        let report = run.exits(3).json();
-        assert_eq!(report["stopped"], "max_removals");
-        assert_counts(&report, "export", &[("removed", 7)]);
-    }
-    assert_eq!(count(world.path("cache/export")), 93);
-    // A deadline ends the wait for what is locked, too.
-    let path = world.path("cache/export").join(export_name(99));
-    let path = if path.exists() { path } else { export(&world, 99, 2 * DAY) };
+    let path = export(&world, 99, 2 * DAY);
     let other = Other::python(LOCK, &path);
     let start = Instant::now();
     let run = world.run(&["run", "--format", "json", "--deadline", "500ms", "--lock-wait", "60s"]);

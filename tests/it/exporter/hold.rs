@@ -1,8 +1,12 @@
 //! `sweeper hold` and CVAT's lock.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::fake::{self, Answer, line};
 use super::server::{Redis, start_python};
 use super::{export, key};
 use crate::company::wait_until;
@@ -10,8 +14,13 @@ use crate::start::Start;
 use crate::world::{Run, World, export_name, sweeper};
 
 /// Starts `sweeper hold` with a command that runs until its stdin is closed.
-fn start(redis: &Redis, world: &World, path: &std::path::Path, args: &[&str]) -> Child {
-    let mut hold: Command = sweeper(&["hold", "--redis", &redis.url()]);
+fn start(redis: &Redis, world: &World, path: &Path, args: &[&str]) -> Child {
+    start_at(&redis.url(), world, path, args)
+}
+
+/// The same, with the server at this URL.
+fn start_at(url: &str, world: &World, path: &Path, args: &[&str]) -> Child {
+    let mut hold: Command = sweeper(&["hold", "--redis", url]);
     hold.args(args).arg("--data").arg(&world.root).arg("--cvat-data").arg(&world.root).arg(path);
     hold.args(["--", "/bin/sh", "-c", "echo ready; read line; exit 0"]);
     hold.stdin(Stdio::piped()).stdout(Stdio::piped()).start().unwrap()
@@ -104,4 +113,29 @@ fn hold_extends_its_lock_while_it_waits_for_the_file_lock_and_takes_a_lost_one_a
     drop(hold.stdin.take());
     assert!(hold.wait().unwrap().success());
     assert!(redis.keys().is_empty());
+}
+
+#[test]
+fn hold_asks_on_a_new_connection_after_an_answer_that_did_not_come() {
+    let world = World::new();
+    let path = export(&world, 1);
+    let (logins, extensions) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let url = fake::serve({
+        let (logins, extensions) = (Arc::clone(&logins), Arc::clone(&extensions));
+        move |command| {
+            let is_extension = fake::script(command).is_some() && command[1].contains("PEXPIRE");
+            logins.fetch_add(usize::from(command[0] == "PING"), Ordering::SeqCst);
+            match is_extension.then(|| extensions.fetch_add(1, Ordering::SeqCst)) {
+                // It could still come, and would then be taken for the answer to the next question.
+                Some(0) => Answer::Bytes(Vec::new()),
+                Some(_) => line(":1"),
+                None => fake::good(command),
+            }
+        }
+    });
+    let mut hold = start_at(&url, &world, &path, &["--lock-ttl", "3s"]);
+    wait_until("it asks again", || extensions.load(Ordering::SeqCst) > 1);
+    assert_eq!(logins.load(Ordering::SeqCst), 2);
+    drop(hold.stdin.take());
+    assert!(hold.wait().unwrap().success());
 }

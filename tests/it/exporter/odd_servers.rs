@@ -69,6 +69,22 @@ fn releases_that_are_refused_are_reported() {
 }
 
 #[test]
+fn releases_that_were_not_answered_before_the_server_was_given_up_are_reported() {
+    let world = with_five_exports();
+    let url = fake::serve(|command| match fake::script(command) {
+        // One is tried again, on the connection that waits for the answer to the release of the others.
+        Some((5, true)) => fake::text("11110"),
+        Some((_, false)) => line("+OK"),
+        _ => fake::good(command),
+    });
+    let run = Run::of(command(&world, &url, &["--format", "json"]));
+    let report = run.exits(4).json();
+    let notes = zone(&report, "export")["notes"].to_string();
+    // And that one, whose request was not answered either.
+    assert!(notes.contains("up to 5 locks were not released"), "{notes}");
+}
+
+#[test]
 fn what_a_server_says_is_printed_without_control_characters() {
     let said = "-ERR \x1b]0;owned\x07\x1b[2J \u{202e}esrever";
     for at in ["PING", "EVAL", "TIME"] {

@@ -90,12 +90,17 @@ fn a_pass_whose_report_is_not_read_holds_no_lock_of_an_entry() {
         &["--format", "jsonl", "--dry-run"],
         &["--format", "json", "-v", "--jobs", "1"],
         &["--format", "json", "-v", "--jobs", "4"],
+        // With a count before the pass, and an audit log.
+        &["--format", "jsonl", "--max-removals", "3000"],
     ] {
         let world = world();
         let mut command = world.command(&[&["run", "--zones", "export"], args].concat());
         command
             .args(["--lock-ttl", "12h", "--redis", &redis.url(), "--cvat-data"])
             .arg(&world.root);
+        if args.contains(&"--max-removals") {
+            command.arg("--audit-log").arg(world.root.parent().unwrap().join("audit.log"));
+        }
         assert_nothing_is_held(command, &redis, &world, &args.join(" "));
     }
 }
@@ -120,14 +125,15 @@ fn a_pass_whose_last_report_is_not_read_keeps_no_other_sweeper_out() {
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
     while writer.write(&[0]).is_ok() {}
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
-    let mut command = world.command(&["run", "--zones", "export"]);
-    command.stdout(writer).stderr(Stdio::null());
-    let stalled = Stalled::waiting(command.start().unwrap());
-    assert!(
-        !world.has(Path::new("cache/export").join(export_name(1))),
-        "it is done but for its report"
-    );
-    // It would exit with 4 and leave the zone alone.
-    world.run(&["run", "--zones", "export"]).exits(0);
-    drop(stalled);
+    // With a guard that stops it, it removes nothing.
+    for (guard, is_there) in [(&["--max-removals", "0"][..], true), (&[], false)] {
+        let mut command = world.command(&[&["run", "--zones", "export"], guard].concat());
+        command.stdout(writer.try_clone().unwrap()).stderr(Stdio::null());
+        let stalled = Stalled::waiting(command.start().unwrap());
+        let is_left = world.has(Path::new("cache/export").join(export_name(1)));
+        assert_eq!(is_left, is_there, "it is done but for its report");
+        // It would exit with 4 and leave the zone alone.
+        world.run(&["run", "--zones", "export", "--exclude", "*.zip"]).exits(0);
+        drop(stalled);
+    }
 }

@@ -85,7 +85,7 @@ fn a_service_that_reloads_while_a_pass_waits_for_the_server_leaves_no_exports_al
     let world = World::new();
     exports(&world, 20);
     let mut command = world.command(&["serve", "--at-start", "--format", "jsonl", "--jobs", "1"]);
-    command.args(["--redis", &slow.url, "--cvat-data"]).arg(&world.root);
+    command.args(["--max-share", "100%", "--redis", &slow.url, "--cvat-data"]).arg(&world.root);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).start().unwrap();
     // Until its signals are handled, SIGHUP would end it.
     wait_until("the pass has begun", || slow.sent.load(Ordering::SeqCst) > 0);

@@ -1,13 +1,17 @@
-//! A server that never answers, mounted on a file: the pass ends all the same, without asking it.
+//! A server that never answers. Where it is mounted on a file, the pass ends without asking it. Where it keeps a
+//! whole zone, the pass ends when it is told to, and reports what it has done.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{OLD, sweeping, within};
 use crate::start::Start;
-use crate::world::{Run, World, assert_counts, can_be_root, tool};
+use crate::world::{Run, World, assert_counts, can_be_root, export_name, tool};
 
 /// A FUSE file system on a file, whose server answers nothing. A process that asks for its metadata waits.
 struct Silent {
@@ -17,10 +21,12 @@ struct Silent {
 
 impl Silent {
     fn on(path: &Path) -> Self {
+        let is_dir = path.is_dir();
         let server = File::options().read(true).write(true).open("/dev/fuse").unwrap();
         let mut mount = Command::new("mount");
-        let options = "fd=0,rootmode=100644,user_id=0,group_id=0";
-        mount.args(["-i", "-t", "fuse", "-o", options, "silent"]).arg(path);
+        let mode = if is_dir { "40755" } else { "100644" };
+        let options = format!("fd=0,rootmode={mode},user_id=0,group_id=0");
+        mount.args(["-i", "-t", "fuse", "-o", &options, "silent"]).arg(path);
         let output = mount.stdin(server.try_clone().unwrap()).finish().unwrap();
         assert!(output.status.success(), "{output:?}");
         Self { path: path.to_owned(), _server: server }
@@ -66,4 +72,37 @@ fn a_server_that_does_not_answer_is_not_asked_about_an_entry() {
     let _server = Silent::on(&world.file("tmp/old", OLD));
     let report = sweep(&world, &[]).exits(0).json();
     assert_counts(&report, "tmp", &[("removed", 1), ("kept_by.mount_point", 1)]);
+}
+
+/// The threads of a process that wait in a call of FUSE.
+fn waits_for_server(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stacks = tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("wchan")));
+    stacks.flatten().any(|function| function.contains("fuse"))
+}
+
+#[test]
+fn a_zone_whose_server_does_not_answer_keeps_no_report_from_being_printed_at_the_end() {
+    if !can_be_root("mounts") {
+        return;
+    }
+    let world = World::new();
+    let export = world.file(format!("cache/export/{}", export_name(1)), OLD);
+    world.file("tmp/file", OLD);
+    let _server = Silent::on(&world.path("tmp"));
+    let mut command = sweeping(&world, &["--if-running", "share"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
+    let start = Instant::now();
+    while !waits_for_server(child.id()) {
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not wait for the server");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let run = Run::from(child.wait_with_output().unwrap());
+    let report = run.exits(3).json();
+    assert_eq!(report["stopped"], "signal");
+    let notes = report["zones"].to_string();
+    assert!(notes.contains("its server may be unreachable"), "{notes}");
+    let removed = u64::from(!export.exists());
+    assert_counts(&report, "export", &[("removed", removed), ("seen", removed)]);
 }

@@ -3,9 +3,11 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{ZONES, counts, random_root, unlink_second_names};
+use crate::paused::{Moment, Paused};
 use crate::world::{DAY, Run, World, export_name, sweeper};
 
 /// The reports of the shards of a pass, in files.
@@ -109,11 +111,17 @@ fn a_shard_that_was_stopped_and_run_again_counts_each_entry_once() {
     }
     let args = ["run", "--format", "json", "--shard"];
     let reports = Reports::new();
-    let stopped = world.run(&[&args[..], &["0/2", "--max-removals", "7"]].concat());
-    reports.keep("stopped", &stopped.exits(3).stdout);
+    // A signal arrives while a removal is made: that one is finished.
+    let moment = Moment { calls: "unlinkat", count: 3 };
+    let paused = Paused::at(&world, &["--shard", "0/2"], 4096, &moment);
+    let paused = paused.unwrap_or_else(|run| panic!("it ended: {}{}", run.stdout, run.stderr));
+    paused.send(Signal::TERM);
+    let stopped = paused.finish();
+    assert_ne!(stopped.exits(3).json()["totals"]["removed"], 0);
+    reports.keep("stopped", &stopped.stdout);
     reports.keep("other", &world.run(&[&args[..], &["1/2"]].concat()).exits(0).stdout);
     let early = reports.merge(&["stopped", "other"], &["--format", "json"]);
-    assert_eq!(early.exits(3).json()["stopped"], "max_removals");
+    assert_eq!(early.exits(3).json()["stopped"], "signal");
     reports.keep("again", &world.run(&[&args[..], &["0/2"]].concat()).exits(0).stdout);
     let merged = reports.merge(&["stopped", "other", "again"], &["--format", "json"]);
     let merged = merged.exits(0).json();

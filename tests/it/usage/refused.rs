@@ -1,9 +1,12 @@
 //! Wrong usage, and a measurement that is stopped.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
 
 use super::volume;
-use crate::company::has_tool;
+use crate::company::{has_tool, log_beside, send, wait_until};
+use crate::start::Start;
 use crate::world::{Run, World, sweeper};
 
 #[test]
@@ -37,13 +40,25 @@ fn a_measurement_that_is_stopped_says_so() {
         return;
     }
     let world = volume(40);
-    // The signal arrives with the second directory, long before the end.
+    let log = log_beside(&world);
+    // Each listing takes a while, so the signal comes long before the end.
     let stopped = |args: &[&str]| {
         let command = world.command(args);
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-o", "/dev/null", "-e", "inject=openat2:signal=SIGTERM:when=2"]);
+        strace.args(["-D", "-f", "-qq", "-e", "trace=getdents64"]);
+        strace.args(["-e", "inject=getdents64:delay_enter=100000", "-o"]).arg(&log);
         strace.arg(command.get_program()).args(command.get_args()).env_clear();
-        Run::of(strace)
+        strace.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let _ = std::fs::remove_file(&log);
+        let child = strace.start().unwrap();
+        // The program lists other directories when it starts, with larger buffers.
+        let has_begun = || {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            log.matches(", 16384)").count() > 2
+        };
+        wait_until("the second directory", has_begun);
+        send(&child, Signal::TERM);
+        Run::from(child.wait_with_output().unwrap())
     };
     let usage = stopped(&["usage", "--jobs", "1", "--format", "json"]).exits(3).json();
     assert_eq!((&usage["stopped"], &usage["exit"]), (&"signal".into(), &3.into()));

@@ -219,7 +219,7 @@ fn forecast(usage: &Usage) -> String {
         .chain(HORIZONS.map(|within| format!("in {within}")))
         .collect();
     let curve = svg::curve(
-        "What a run could remove, from now on",
+        "What a run could remove, now and later",
         &amounts.iter().map(|amount| amount.0).collect::<Vec<_>>(),
     );
     let scale = scale(names.iter().map(String::as_str).zip(amounts));

@@ -31,9 +31,12 @@ impl Collector {
     }
 }
 
+static RUNS: AtomicBool = AtomicBool::new(false);
+static ENDS: AtomicBool = AtomicBool::new(true);
+
 /// A file that is waited for, however slow the machine is.
 fn file(path: &Path) -> MetricsFile<'_> {
-    MetricsFile { path, lock_wait: Duration::from_secs(3600) }
+    MetricsFile { path, lock_wait: Duration::from_secs(3600), stop: &RUNS }
 }
 
 /// Adds a run over the zone `export` that removed two entries and ended at `end`.
@@ -103,7 +106,7 @@ fn runs_that_end_together_lose_no_counts() {
 #[track_caller]
 fn assert_refused(path: &Path, word: &str) {
     let before = path.symlink_metadata().unwrap();
-    for error in [MetricsFile::at(path).unwrap_err(), add(path, 1.0).unwrap_err()] {
+    for error in [MetricsFile::at(path, &RUNS).unwrap_err(), add(path, 1.0).unwrap_err()] {
         let text = error.to_string();
         assert!(text.contains(word) && text.contains("name a file that"), "{path:?}: {text}");
     }
@@ -141,7 +144,7 @@ fn an_empty_file_is_filled_and_lines_of_others_in_ours_are_dropped() {
     let collector = Collector::new();
     let path = collector.path("sweeper.prom");
     std::fs::write(&path, "").unwrap();
-    MetricsFile::at(&path).unwrap();
+    MetricsFile::at(&path, &RUNS).unwrap();
     add(&path, 1.0).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.starts_with(FIRST_LINE), "{text}");
@@ -227,8 +230,12 @@ fn a_lock_that_is_held_for_ever_is_an_error() {
     let held = File::open(&path).unwrap();
     flock(&held, FlockOperation::LockShared).unwrap();
     let impatient = MetricsFile { lock_wait: Duration::ZERO, ..file(&path) };
-    let metrics = Metrics::new(&[]).unwrap();
-    let error = impatient.add(&metrics, |_| unreachable!("it is locked")).unwrap_err().to_string();
-    assert!(error.contains("locked by another process"), "{error}");
+    // A run that is told to end does not wait for an hour either.
+    let ends = MetricsFile { stop: &ENDS, ..file(&path) };
+    for file in [impatient, ends] {
+        let metrics = Metrics::new(&[]).unwrap();
+        let error = file.add(&metrics, |_| unreachable!("it is locked")).unwrap_err().to_string();
+        assert!(error.contains("another process holds the lock"), "{error}");
+    }
     assert_lines(&path, &["sweeper_removed_total{zone=\"export\"} 2"]);
 }

@@ -1,0 +1,115 @@
+//! `sweeper apply`: removes what is in a plan, as far as it is still as the plan says.
+//!
+//! It must not trust a plan: each line is checked, and each entry takes the usual way to its removal.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::pass::{Planned, open_root};
+use super::plan::deciding;
+use super::{Refusal, run};
+use crate::config::{Config, Verbosity};
+use crate::os::clock;
+use crate::protocol::ExitCode;
+use crate::report::plan::{Header, read_entry};
+use crate::rules::Ttl;
+use crate::units;
+
+/// No line is longer.
+const LONGEST: u64 = 64 * 1024;
+
+/// How many lines that cannot be used are named.
+const NAMED: u64 = 10;
+
+/// Removes what is in the plan at `path`.
+pub(super) fn apply(
+    mut config: Config,
+    path: &Path,
+    verbosity: Verbosity,
+) -> Result<ExitCode, Refusal> {
+    // The plan says how many entries there are, not how many the zone has.
+    config.guards.share = None;
+    config.from0 = None;
+    let refused = |why: String| Refusal::Plan { path: path.to_owned(), why };
+    let unread = |error: io::Error| refused(format!("it cannot be read: {}", units::error(&error)));
+    let mut lines = BufReader::new(File::open(path).map_err(unread)?);
+    let first = next_line(&mut lines).map_err(unread)?.unwrap_or_default();
+    let (header, seed) = Header::read(&first).map_err(|why| {
+        refused(format!(
+            "its first line is not the header of a plan ({why}); keep that line when you cut"
+        ))
+    })?;
+    check(&header, &config).map_err(refused)?;
+    let (planned, wrong) = read(&mut lines, seed).map_err(unread)?;
+    let code = run::run_by_plan("apply", &config, verbosity, None, Some(&planned))?;
+    if wrong == 0 {
+        return Ok(code);
+    }
+    tracing::error!("{wrong} lines of the plan {path:?} were changed and are not applied");
+    Ok(code.max(ExitCode::SomeFailed))
+}
+
+/// Whether a plan is about this data root, recent, and made with these settings.
+fn check(header: &Header, config: &Config) -> Result<(), String> {
+    let root = open_root(config, &config.zones).map_err(|refusal| refusal.to_string())?;
+    if !header.is_of(root.id()) {
+        return Err(format!("it is of another data root, not of {:?}", root.path()));
+    }
+    let created = units::moment(&header.created)?;
+    let (now, most) = (clock::now(), config.max_plan_age);
+    if created > now || Ttl::from_duration(most).is_exceeded_by(created.age_at(now)) {
+        let (created, most) = (&header.created, units::coarse(most));
+        return Err(format!(
+            "it was made at {created}, and a plan may be {most} old (--max-plan-age); make a new one"
+        ));
+    }
+    let ours = deciding(config);
+    for key in ours.keys().chain(header.settings.keys()) {
+        let value = |settings: &std::collections::BTreeMap<String, String>| {
+            settings.get(key).cloned().unwrap_or_default()
+        };
+        let (here, there) = (value(&ours), value(&header.settings));
+        if here != there {
+            return Err(format!(
+                "it was made with {key} = {there:?}, and here it is {here:?}; apply it with the same settings"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The entries of a plan, and how many lines cannot be used.
+fn read(lines: &mut impl BufRead, seed: u64) -> io::Result<(Planned, u64)> {
+    let mut paths = BufWriter::new(tempfile::tempfile()?);
+    let (mut digests, mut wrong, mut number) = (HashSet::new(), 0, 1_u64);
+    while let Some(line) = next_line(lines)? {
+        number += 1;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        match read_entry(seed, &line) {
+            Ok((path, digest)) => {
+                digests.insert(digest);
+                paths.write_all(path.as_os_str().as_bytes())?;
+                paths.write_all(b"\0")?;
+            }
+            Err(why) => {
+                wrong += 1;
+                if wrong <= NAMED {
+                    tracing::warn!("line {number} of the plan is not applied: {why}");
+                }
+            }
+        }
+    }
+    let paths = paths.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok((Planned { paths, seed, digests }, wrong))
+}
+
+fn next_line(lines: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let length = io::Read::take(&mut *lines, LONGEST).read_until(b'\n', &mut line)?;
+    Ok((length > 0).then_some(line))
+}

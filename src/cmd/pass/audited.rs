@@ -1,0 +1,57 @@
+//! The audit log of a pass.
+//!
+//! It must not lie where entries are removed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::super::Refusal;
+use crate::config::Config;
+use crate::fs::DataRoot;
+use crate::os::clock;
+use crate::report::audit::AuditLog;
+use crate::units;
+
+/// Opens the audit log, if there is one. A dry run leaves it alone. It is opened anew when `is_rotated` is
+/// raised.
+///
+/// # Errors
+/// It cannot be used.
+pub(in crate::cmd) fn open(
+    config: &Config,
+    root: &DataRoot,
+    is_rotated: &Arc<AtomicBool>,
+) -> Result<Option<AuditLog>, Refusal> {
+    let Some(path) = &config.audit_log else { return Ok(None) };
+    let refused = |why: String| Refusal::Start(format!("the audit log {path:?}: {why}"));
+    if let Some(zone) =
+        zone_around(path, config, root).map_err(|why| refused(units::error(&why)))?
+    {
+        return Err(refused(format!(
+            "it is in a directory of zone {zone:?}, whose entries are removed: choose another place"
+        )));
+    }
+    if config.dry_run {
+        tracing::warn!(
+            "a dry run removes nothing that could be written down: {path:?} is not changed"
+        );
+        return Ok(None);
+    }
+    let log = AuditLog::open(path, clock::seed(), clock::now, Arc::clone(is_rotated));
+    log.map(Some).map_err(|error| refused(units::error(&error)))
+}
+
+/// The zone in whose directories a file would be.
+fn zone_around(path: &Path, config: &Config, root: &DataRoot) -> io::Result<Option<String>> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.canonicalize()?,
+        _ => PathBuf::from(".").canonicalize()?,
+    };
+    let is_around = |dir: &PathBuf| {
+        root.path().join(dir).canonicalize().is_ok_and(|dir| directory.starts_with(dir))
+    };
+    let zone = config.all_zones.iter().find(|zone| zone.location.roots.iter().any(is_around));
+    Ok(zone.map(|zone| zone.name.to_string()))
+}

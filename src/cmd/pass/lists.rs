@@ -1,0 +1,92 @@
+//! The list of paths (`--from0`), which a pass with guards reads twice.
+//!
+//! It must not interpret the list. A list may be a pipe, so the first reading keeps a copy in a temporary file.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::sync::Arc;
+
+use super::super::Refusal;
+use super::super::path_list::{List, open_list};
+use super::planned::Planned;
+use crate::config::Config;
+use crate::engine::Limits;
+use crate::fs::DataRoot;
+use crate::rules::Zone;
+use crate::source::PathList;
+use crate::units;
+
+/// The paths to look at, if there is a list.
+pub(super) struct Lists<'a> {
+    pub(super) config: &'a Config,
+    pub(super) root: &'a DataRoot,
+    pub(super) zones: &'a [Arc<Zone>],
+    /// The plan, whose paths come before any list.
+    pub(super) planned: Option<&'a Planned>,
+    /// A list that nothing has written to yet is waited for until the pass is stopped.
+    pub(super) limits: &'a Limits,
+    /// What was read of the list, once it was read.
+    pub(super) copy: Option<File>,
+}
+
+impl Lists<'_> {
+    /// The paths, for the last time.
+    pub(super) fn last(&mut self) -> Result<Option<PathList>, Refusal> {
+        match self.copy.take() {
+            None => self.open()?.map(|list| self.paths(list)).transpose(),
+            Some(mut copy) => {
+                copy.rewind().map_err(|error| self.refused(&error))?;
+                self.paths(copy).map(Some)
+            }
+        }
+    }
+
+    /// The paths, to be read again afterwards.
+    pub(super) fn first(&mut self) -> Result<Option<PathList>, Refusal> {
+        let Some(list) = self.open()? else { return Ok(None) };
+        let copy = tempfile::tempfile().and_then(|copy| Ok((copy.try_clone()?, copy)));
+        let (to, copy) = copy.map_err(|error| self.refused(&error))?;
+        self.copy = Some(copy);
+        self.paths(Copying { list, to }).map(Some)
+    }
+
+    fn open(&self) -> Result<Option<List>, Refusal> {
+        if let Some(plan) = self.planned {
+            let copy = plan.paths.try_clone().and_then(|mut paths| {
+                paths.rewind()?;
+                Ok(paths)
+            });
+            return Ok(Some(Box::new(copy.map_err(|error| self.refused(&error))?)));
+        }
+        let Some(path) = &self.config.from0 else { return Ok(None) };
+        open_list(path, self.limits).map(Some).map_err(|error| self.refused(&error))
+    }
+
+    fn paths(&self, list: impl Read + Send + 'static) -> Result<PathList, Refusal> {
+        let (config, zones) = (self.config, self.zones);
+        let is_swept = |zone: &&Arc<Zone>| zones.iter().any(|swept| swept.name == zone.name);
+        let others: Vec<Arc<Zone>> =
+            config.all_zones.iter().filter(|zone| !is_swept(zone)).cloned().collect();
+        let list = PathList::new(list, self.root, zones, &others);
+        list.map_err(|error| self.refused(&error))
+    }
+
+    fn refused(&self, error: &io::Error) -> Refusal {
+        let path = self.config.from0.clone().unwrap_or_default();
+        Refusal::Start(format!("the list {path:?}: {}", units::error(error)))
+    }
+}
+
+/// A list of which everything that is read is also written to a file.
+struct Copying {
+    list: List,
+    to: File,
+}
+
+impl Read for Copying {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.list.read(buffer)?;
+        self.to.write_all(&buffer[..length])?;
+        Ok(length)
+    }
+}

@@ -1,0 +1,98 @@
+//! Plans: a dry run that writes down what it would remove, and a pass that removes exactly that.
+//!
+//! It must not remove anything, and a plan gives no right to remove: what is in it takes the usual way, and
+//! stays if it is not as the plan says.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::sync::{Mutex, PoisonError};
+
+use crate::protocol::{
+    Claimed, Disposer, Inspector, Rejected, Rejection, Removed, Skipped, Verified,
+};
+use crate::report::plan;
+use crate::rules::{Bytes, Moment};
+
+/// Writes a plan.
+#[derive(Debug)]
+pub struct PlanWriter {
+    seed: u64,
+    out: Mutex<(BufWriter<File>, io::Result<()>)>,
+}
+
+impl PlanWriter {
+    /// Writes the line of a header, whose digest is `seed`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn new(file: File, header: &[u8], seed: u64) -> io::Result<Self> {
+        let mut out = BufWriter::new(file);
+        out.write_all(header)?;
+        Ok(Self { seed, out: Mutex::new((out, Ok(()))) })
+    }
+
+    fn write(&self, line: io::Result<(Vec<u8>, u64)>) {
+        let mut guard = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let (out, result) = &mut *guard;
+        if result.is_ok() {
+            *result = line.and_then(|(line, _)| out.write_all(&line));
+        }
+    }
+
+    /// Writes the rest.
+    ///
+    /// # Errors
+    /// The plan is not complete.
+    pub fn finish(self) -> io::Result<()> {
+        let (mut out, result) = self.out.into_inner().unwrap_or_else(PoisonError::into_inner);
+        result?;
+        out.flush()?;
+        out.get_ref().sync_all()
+    }
+}
+
+/// Writes a line for each entry that another disposer would remove.
+pub(super) struct Planning<'a, D> {
+    pub(super) inner: D,
+    pub(super) writer: &'a PlanWriter,
+}
+
+impl<D: Disposer> Disposer for Planning<'_, D> {
+    fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
+        // The dry run before the line: what cannot be removed is not in the plan.
+        let line = plan::entry(self.writer.seed, verified.expired(), verified.freed().size(), now);
+        let removed = self.inner.dispose(verified, now)?;
+        self.writer.write(line);
+        Ok(removed)
+    }
+}
+
+/// What a plan allows to remove.
+#[derive(Debug)]
+pub struct Planned {
+    /// The paths, each ended by a NUL.
+    pub paths: File,
+    /// The digest of the header.
+    pub seed: u64,
+    /// The digests of the entries.
+    pub digests: HashSet<u64>,
+}
+
+/// Looks at entries, and skips what is not as the plan says, if there is one.
+pub(super) struct ByPlan<'a, I> {
+    pub(super) inner: I,
+    pub(super) plan: Option<&'a Planned>,
+}
+
+impl<I: Inspector> Inspector for ByPlan<'_, I> {
+    fn inspect(&self, claimed: Claimed, now: Moment) -> Result<Verified, Rejected> {
+        let verified = self.inner.inspect(claimed, now)?;
+        let Some(plan) = self.plan else { return Ok(verified) };
+        let line = plan::entry(plan.seed, verified.expired(), verified.freed().size(), now);
+        match line {
+            Ok((_, digest)) if plan.digests.contains(&digest) => Ok(verified),
+            Ok(_) | Err(_) => Err(verified.reject(Rejection::Skipped(Skipped::Used), Bytes(0))),
+        }
+    }
+}

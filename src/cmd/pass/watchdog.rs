@@ -1,0 +1,110 @@
+//! The end of a process that was told to end while a call on a file system does not return.
+//!
+//! It must not end one that ends by itself. A server that is unreachable can keep a thread in a call for as long
+//! as it is, and no signal but SIGKILL ends such a call. What the pass has done until then is known, and reported.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::engine::Live;
+use crate::os::clock;
+use crate::protocol::{ExitCode, RunInfo, RunMode, StopReason};
+use crate::report::{Format, json, text};
+use crate::rules::{Shard, Zone};
+
+/// How long a pass may take to end. An engine that stops a container kills it after 10 s.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often to look.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Watches a pass until it is dropped.
+pub(super) struct Watchdog {
+    pass: Arc<Watched>,
+    _end: Sender<()>,
+}
+
+/// What is known about the pass, for its report.
+pub(super) struct Watched {
+    pub(super) command: &'static str,
+    pub(super) mode: RunMode,
+    pub(super) shard: Option<Shard>,
+    pub(super) format: Format,
+    pub(super) zones: Vec<Arc<Zone>>,
+    pub(super) data_root: OnceLock<PathBuf>,
+    pub(super) live: Live,
+}
+
+impl Watchdog {
+    /// Watches a pass that is told to end by one of two flags: that of a signal, and that of a deadline. Where
+    /// no thread can be started, nothing is watched.
+    pub(super) fn start(pass: Watched, [signal, deadline]: [Arc<AtomicBool>; 2]) -> Self {
+        let (end, ended) = mpsc::channel();
+        let pass = Arc::new(pass);
+        let (watched, start) = (Arc::clone(&pass), Instant::now());
+        let watch = move || {
+            let mut told_to_end = None;
+            while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                let reason = if signal.load(Ordering::Relaxed) {
+                    StopReason::Signal
+                } else if deadline.load(Ordering::Relaxed) {
+                    StopReason::Deadline
+                } else {
+                    continue;
+                };
+                if told_to_end.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+                    watched.end(reason, start.elapsed());
+                }
+            }
+        };
+        // Without it, only SIGKILL ends a pass whose server is unreachable.
+        let _ = std::thread::Builder::new().name("watchdog".to_owned()).spawn(watch);
+        Self { pass, _end: end }
+    }
+
+    /// The pass.
+    pub(super) fn pass(&self) -> &Watched {
+        &self.pass
+    }
+}
+
+impl Watched {
+    /// Prints the report of what was done, and ends the process.
+    fn end(&self, reason: StopReason, elapsed: Duration) -> ! {
+        let why = "a call on a file system has not returned for 5 s after the pass was told to end: its server may \
+                   be unreachable. Entries that were at work are not counted; the next run \
+                   completes what was begun";
+        let mut code = ExitCode::Stopped;
+        match self.data_root.get() {
+            None => tracing::error!("stopped before the pass began: {why}"),
+            Some(data_root) => {
+                let summary = self.live.summary(data_root, &self.zones, Some(reason), why);
+                code = ExitCode::of(&summary);
+                let (now, out) = (clock::now(), &mut io::stdout());
+                let info = RunInfo {
+                    command: self.command,
+                    mode: self.mode,
+                    now,
+                    data_root,
+                    shard: self.shard,
+                };
+                // An error here has no one to be told to.
+                let _ = match self.format {
+                    Format::Text => text::summary(out, &info, &summary, elapsed),
+                    Format::Json => json::pretty(out, &info, &summary, elapsed, code),
+                    Format::Jsonl => json::line(out, &info, &summary, elapsed, code),
+                };
+                let _ = out.flush();
+            }
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "main waits for the call that does not return"
+        )]
+        std::process::exit(code as i32)
+    }
+}

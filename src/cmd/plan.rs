@@ -1,0 +1,67 @@
+//! `sweeper plan`: a dry run that writes down what it would remove.
+//!
+//! It must not remove anything.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use super::pass::{PlanWriter, open_root};
+use super::{Refusal, run};
+use crate::config::settings::Setting;
+use crate::config::{Config, GuardSettings, Verbosity};
+use crate::os::clock;
+use crate::protocol::ExitCode;
+use crate::report::plan::Header;
+use crate::units;
+
+/// The settings that decide what is removed, besides the zones of the settings file.
+const DECIDING: [&str; 11] = [
+    "profile",
+    "zones",
+    "ttl",
+    "ttl_project",
+    "ttl_task",
+    "ttl_job",
+    "ttl_events",
+    "retention",
+    "tmp_age",
+    "exclude",
+    "in_use",
+];
+
+/// Writes the plan of one pass to the file at `path`.
+pub(super) fn plan(
+    mut config: Config,
+    path: &Path,
+    verbosity: Verbosity,
+) -> Result<ExitCode, Refusal> {
+    config.dry_run = true;
+    config.guards = GuardSettings::default();
+    let failed = |error: std::io::Error| Refusal::Plan {
+        path: path.to_owned(),
+        why: format!("it cannot be written: {}", units::error(&error)),
+    };
+    let root = open_root(&config, &config.zones)?;
+    let created = units::rfc3339(clock::now());
+    let shown = root.path().to_string_lossy().into_owned();
+    let header = Header::new(created, clock::seed(), shown, root.id(), deciding(&config));
+    let (line, seed) = header.line().map_err(failed)?;
+    let writer = File::create(path).and_then(|file| PlanWriter::new(file, &line, seed));
+    let writer = writer.map_err(failed)?;
+    let code = run::run_by_plan("plan", &config, verbosity, Some(&writer), None)?;
+    match writer.finish() {
+        Ok(()) => Ok(code),
+        Err(error) => {
+            tracing::error!("the plan {path:?} is not complete: {}", units::error(&error));
+            Ok(code.max(ExitCode::SomeFailed))
+        }
+    }
+}
+
+/// The settings that decide what is removed.
+pub(super) fn deciding(config: &Config) -> BTreeMap<String, String> {
+    let decides = |key: &str| DECIDING.contains(&key) || Setting::find(key).is_none();
+    let rows = config.settings.iter().filter(|row| decides(&row.key));
+    rows.map(|row| (row.key.clone(), row.value.clone())).collect()
+}

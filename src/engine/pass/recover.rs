@@ -1,0 +1,40 @@
+//! What interrupted removals have left.
+//!
+//! It must not remove anything itself: the disposer completes a removal, and this counts what it came to.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use super::Pass;
+use super::batch::{Batch, ExpiredBatch};
+use super::zone_run::ZoneRun;
+use crate::protocol::{Directory, Disposer, Found, Inspector, Locks, Observer, Recovered, Source};
+use crate::rules::select::Select;
+
+impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I, D, Q> {
+    /// Completes an interrupted removal. An entry that has its name again is judged like any other, now:
+    /// the listing may have passed it.
+    pub(super) fn recover(
+        &self,
+        directory: &Arc<Directory>,
+        name: &CStr,
+        run: &ZoneRun<'_>,
+        batch: &mut Batch<'_, impl Observer>,
+        expired: &mut ExpiredBatch,
+    ) {
+        let mut returned = Vec::new();
+        self.disposer.recover(directory, name, self.now, &mut |recovered| match recovered {
+            Recovered::Returned(directory, name) => returned.push((directory, name)),
+            Recovered::Settled(name, kind, freed) => {
+                self.note_lost_log(&kind);
+                batch.tally.seen += 1;
+                batch.bare(directory, Some(name), kind, freed);
+            }
+        });
+        for (directory, name) in returned {
+            run.remember_returned(directory.id, &name);
+            let mut judge = |found: Found<'_>| self.judge(found, run, batch, expired);
+            self.source.look(&directory, &name, &mut judge);
+        }
+    }
+}

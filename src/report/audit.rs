@@ -1,0 +1,219 @@
+//! The audit log: a line for each removal, on disk before the removal is made.
+//!
+//! It must not say that anything was removed: it says what is about to be. An entry that stays after all gets a
+//! second line. `docs/reports.md` describes the lines.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::json::{self, Pathname};
+use crate::fs::append::AppendFile;
+use crate::protocol::{Failure, Intent, Journal};
+use crate::rules::{Action, FileKind, LastUse, Moment, Rule, Ttl, ZoneName};
+use crate::units;
+
+/// An open audit log.
+#[derive(Debug)]
+pub struct AuditLog {
+    path: PathBuf,
+    /// The same in every line of a run, and different in every run.
+    run: String,
+    /// Tells the time of day.
+    clock: fn() -> Moment,
+    /// Raised when the log was rotated.
+    is_rotated: Arc<AtomicBool>,
+    file: Mutex<Result<Arc<AppendFile>, Lost>>,
+}
+
+/// Why nothing can be written any more.
+#[derive(Debug, Clone)]
+struct Lost {
+    kind: io::ErrorKind,
+    errno: Option<i32>,
+    message: String,
+}
+
+impl From<io::Error> for Lost {
+    fn from(error: io::Error) -> Self {
+        Self { kind: error.kind(), errno: error.raw_os_error(), message: error.to_string() }
+    }
+}
+
+impl From<Lost> for io::Error {
+    fn from(lost: Lost) -> Self {
+        let plain = |errno| Self::from_raw_os_error(errno);
+        lost.errno.map_or_else(|| Self::new(lost.kind, lost.message), plain)
+    }
+}
+
+/// A removal that is about to be made.
+#[derive(Serialize)]
+struct RemoveLine<'a> {
+    event: &'static str,
+    time: &'a str,
+    run: &'a str,
+    zone: &'a str,
+    #[serde(flatten)]
+    path: Pathname<'a>,
+    kind: &'static str,
+    device: u64,
+    inode: u64,
+    links: u64,
+    size: u64,
+    allocated_bytes: u64,
+    atime: String,
+    mtime: String,
+    ctime: String,
+    rule: RuleObject,
+}
+
+/// The rule that the entry has outlived.
+#[derive(Serialize)]
+struct RuleObject {
+    last_use: &'static str,
+    used: String,
+    ttl_s: Option<i64>,
+}
+
+/// A removal that was not made after all.
+#[derive(Serialize)]
+struct StaysLine<'a> {
+    event: &'static str,
+    time: &'a str,
+    run: &'a str,
+    zone: &'a str,
+    #[serde(flatten)]
+    path: Pathname<'a>,
+    reason: &'a str,
+}
+
+impl AuditLog {
+    /// Opens the log at `path`, or creates it, for one run. It is opened anew when `is_rotated` is raised.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(
+        path: &Path,
+        run: u64,
+        clock: fn() -> Moment,
+        is_rotated: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
+        let file = Mutex::new(Ok(Arc::new(AppendFile::open(path)?)));
+        Ok(Self { path: path.to_owned(), run: format!("{run:016x}"), clock, is_rotated, file })
+    }
+
+    /// Appends lines to the file of this moment, which is returned.
+    fn append(&self, lines: &[u8]) -> io::Result<Arc<AppendFile>> {
+        let mut state = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut append = || {
+            let mut file = state.clone()?;
+            if self.is_rotated.swap(false, Ordering::Relaxed) || file.is_unlinked() {
+                file = Arc::new(AppendFile::open(&self.path)?);
+                *state = Ok(Arc::clone(&file));
+            }
+            file.append(lines)?;
+            Ok(file)
+        };
+        append().inspect_err(|error: &io::Error| *state = Err(copy(error).into()))
+    }
+
+    /// From now on every line is refused with this error.
+    fn lose(&self, error: &io::Error) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Err(copy(error).into());
+    }
+}
+
+fn copy(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(
+        || io::Error::new(error.kind(), error.to_string()),
+        io::Error::from_raw_os_error,
+    )
+}
+
+impl Journal for AuditLog {
+    fn write(&self, intents: &[Intent<'_>]) -> Result<(), Failure> {
+        let Some(first) = intents.first() else { return Ok(()) };
+        let time = units::rfc3339_exact((self.clock)());
+        let mut lines = Vec::with_capacity(intents.len() * 512);
+        let written = intents
+            .iter()
+            .try_for_each(|intent| {
+                json::write_line(&mut lines, &remove_line(intent, &time, &self.run))
+            })
+            .and_then(|()| self.append(&lines))
+            .and_then(|file| file.sync().inspect_err(|error| self.lose(error)));
+        written.map_err(|error| {
+            let hint = "what cannot be written down is not removed: make room for the audit log, or let \
+                        this user write it";
+            let (action, hint) = (Action::WriteAuditLog, Some(hint.to_owned()));
+            Failure::new(first.zone, action, self.path.clone(), error, hint)
+        })
+    }
+
+    fn withdraw(&self, zone: &ZoneName, path: &Path, reason: &str) {
+        let time = units::rfc3339_exact((self.clock)());
+        let line = StaysLine {
+            event: "not_removed",
+            time: &time,
+            run: &self.run,
+            zone: zone.as_str(),
+            path: Pathname::new(path),
+            reason,
+        };
+        let mut text = Vec::new();
+        let written = json::write_line(&mut text, &line).and_then(|()| self.append(&text));
+        if let Err(error) = written {
+            tracing::warn!(
+                "cannot write to {:?} that {path:?} was not removed: {}",
+                self.path,
+                units::error(&error)
+            );
+        }
+    }
+}
+
+fn remove_line<'a>(intent: &'a Intent<'_>, time: &'a str, run: &'a str) -> RemoveLine<'a> {
+    let metadata = intent.metadata;
+    RemoveLine {
+        event: "remove",
+        time,
+        run,
+        zone: intent.zone.as_str(),
+        path: Pathname::new(&intent.path),
+        kind: match metadata.kind {
+            FileKind::File => "file",
+            FileKind::Dir => "directory",
+            FileKind::Symlink => "link",
+            FileKind::Special => "special",
+        },
+        device: json::device_number(metadata.id.dev),
+        inode: metadata.id.ino,
+        links: metadata.links,
+        size: metadata.size.0,
+        allocated_bytes: intent.size.0,
+        atime: units::rfc3339_exact(metadata.atime),
+        mtime: units::rfc3339_exact(metadata.mtime),
+        ctime: units::rfc3339_exact(metadata.ctime),
+        rule: rule_object(intent.rule, intent.rule.last_use.read(metadata, intent.now)),
+    }
+}
+
+fn rule_object(rule: Rule, used: Moment) -> RuleObject {
+    RuleObject {
+        last_use: match rule.last_use {
+            LastUse::Mtime => "mtime",
+            LastUse::Atime => "atime",
+            LastUse::Tree => "tree",
+            LastUse::Entry => "entry",
+        },
+        used: units::rfc3339_exact(used),
+        ttl_s: rule.expiry.ttl().map(Ttl::as_secs),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Guards: a pass that would remove too much removes nothing, and says by how much.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::paused::{Moment, Paused};
+use crate::start::Start;
+use crate::world::{DAY, HOUR, Run, Stat, World, assert_counts, export_name, zone};
+
+/// `old` exports and one temporary tree that have expired, and two entries that have not.
+fn world(old: u32) -> World {
+    let world = World::new();
+    for number in 0..old {
+        world.file(Path::new("cache/export").join(export_name(number)), 2 * DAY);
+    }
+    world.file(Path::new("cache/export").join(export_name(1000)), HOUR);
+    world.file_of("tmp/tree/sub/file", 20 * DAY, &vec![b'x'; 20_000]);
+    world.file("tmp/fresh-inside/sub/file", HOUR);
+    world.age_dirs("tmp", 20 * DAY);
+    world
+}
+
+/// All notes of a report.
+fn notes(report: &Value) -> String {
+    let zones = report["zones"].as_array().unwrap();
+    zones.iter().map(|zone| zone["notes"].to_string()).collect()
+}
+
+/// The space of everything that a pass removes from [`world`].
+fn space(world: &World, old: u32) -> u64 {
+    let exports = (0..old).map(|number| Path::new("cache/export").join(export_name(number)));
+    let tree = ["tmp/tree", "tmp/tree/sub", "tmp/tree/sub/file"].map(Into::into);
+    exports.chain(tree).map(|path| Stat::of(&world.path(path)).allocated()).sum()
+}
+
+#[test]
+fn a_pass_that_would_exceed_a_guard_removes_nothing_and_says_by_how_much() {
+    let world = world(9);
+    let bytes = space(&world, 9);
+    let before = world.snapshot();
+    for (guard, limit, words) in [
+        ("max_removals", "9".to_owned(), "remove 10 entries in all, 1 more than --max-removals 9"),
+        ("max_removals", "0".to_owned(), "10 more than --max-removals 0"),
+        ("max_bytes", format!("{}B", bytes - 1), " in all, 1 B more than --max-bytes "),
+        ("max_share", "89.9%".to_owned(), "9 of the 10 entries of this zone, 1 more than"),
+        ("max_share", "49%".to_owned(), "remove 1 of the 2 entries of this zone, 1 more than"),
+    ] {
+        let flag = format!("--{}", guard.replace('_', "-"));
+        for jobs in ["1", "4"] {
+            let args = ["run", "--format", "json", "--jobs", jobs, &flag, &limit];
+            let report = world.run(&args).exits(3).json();
+            assert_eq!(report["stopped"], guard, "{report:#}");
+            assert!(notes(&report).contains(words), "{words}: {report:#}");
+            assert!(notes(&report).contains("nothing was removed"), "{report:#}");
+            assert_counts(&report, "export", &[("seen", 0), ("removed", 0)]);
+            assert_eq!(world.snapshot(), before, "{guard} {limit}");
+        }
+        // A dry run says the same beforehand, and shows what it is about.
+        let args = ["run", "--format", "json", "--dry-run", &flag, &limit];
+        let report = world.run(&args).exits(3).json();
+        assert_eq!(report["stopped"], guard, "{report:#}");
+        assert!(notes(&report).contains(words), "{words}: {report:#}");
+        assert!(notes(&report).contains("a run would stop before it removes anything"));
+        assert_counts(&report, "export", &[("removed", 9), ("kept", 1)]);
+        let text = world.run(&["run", "--dry-run", &flag, &limit]).exits(3).stdout.clone();
+        assert!(text.contains("a run would be stopped by a guard"), "{text}");
+    }
+    let text = world.run(&["run", "--max-removals", "9"]).exits(3).stdout.clone();
+    assert!(text.contains("stopped by a guard"), "{text}");
+}
+
+#[test]
+fn a_pass_that_meets_its_guards_exactly_removes_everything() {
+    let world = world(9);
+    let bytes = format!("{}B", space(&world, 9));
+    let guards = ["--max-removals", "10", "--max-bytes", &bytes, "--max-share", "90%"];
+    let dry = world.run(&[&["run", "--format", "json", "--dry-run"], &guards[..]].concat());
+    assert_counts(&dry.exits(0).json(), "export", &[("removed", 9)]);
+    let run = world.run(&[&["run", "--format", "json"], &guards[..]].concat());
+    let report = run.exits(0).json();
+    assert_eq!(report["stopped"], Value::Null);
+    assert_counts(&report, "export", &[("removed", 9), ("kept", 1), ("seen", 10)]);
+    // A tree that has expired by its own times and holds something fresh does not count.
+    assert_counts(&report, "tmp", &[("removed", 1), ("skipped_by.used", 1)]);
+    assert_eq!(notes(&dry.json()), notes(&report), "no note is given twice");
+}
+
+#[test]
+fn what_expires_after_the_count_ends_the_pass_at_the_guard() {
+    for (guard, limit, of_tmp) in [("max_removals", "3", 1), ("max_share", "70%", 2)] {
+        let world = world(2);
+        world.file("tmp/file", HOUR);
+        let args = [&*format!("--{}", guard.replace('_', "-")), limit];
+        // After the first removal, so the pass was counted and has begun with the exports.
+        let paused = Paused::at(&world, &args, 4096, &Moment { calls: "unlinkat", count: 1 });
+        let paused = paused.unwrap_or_else(|run| panic!("it ended: {}{}", run.stdout, run.stderr));
+        for number in 0..20 {
+            world.file(format!("tmp/late-{number}"), 20 * DAY);
+        }
+        let report = paused.finish().exits(3).json();
+        assert_eq!(report["stopped"], guard, "{report:#}");
+        assert_counts(&report, "export", &[("removed", 2)]);
+        assert_counts(&report, "tmp", &[("removed", of_tmp)]);
+        assert!(notes(&report).contains("more has expired than when the pass began"), "{report:#}");
+        let entries = std::fs::read_dir(world.path("tmp")).unwrap();
+        assert_eq!(entries.count() as u64, 23 - of_tmp, "no more than were counted may go");
+    }
+}
+
+#[test]
+fn a_signal_during_the_count_ends_the_pass() {
+    let world = world(5);
+    // Two zones are locked for this sweeper, and then entries by the count.
+    let args = ["--max-removals", "100"];
+    let paused = Paused::at(&world, &args, 4096, &Moment { calls: "flock", count: 4 });
+    let paused = paused.unwrap_or_else(|run| panic!("it ended: {}{}", run.stdout, run.stderr));
+    paused.send(rustix::process::Signal::TERM);
+    let report = paused.finish().exits(3).json();
+    assert_eq!(report["stopped"], "signal");
+    assert_eq!(report["totals"]["removed"], 0);
+    assert!(world.path("cache/export").join(export_name(0)).exists());
+}
+
+#[test]
+fn a_list_from_a_pipe_is_guarded_like_one_from_a_file() {
+    let world = world(9);
+    let run = |limit: &str| {
+        let mut find = Command::new("find");
+        find.arg(world.path("cache/export")).args(["-type", "f", "-print0"]);
+        let mut find = find.stdout(Stdio::piped()).start().unwrap();
+        let args = ["run", "--format", "json", "--from0", "-", "--max-removals", limit];
+        let mut command = world.command(&args);
+        command.stdin(find.stdout.take().unwrap());
+        let run = Run::of(command);
+        assert!(find.wait().unwrap().success());
+        run
+    };
+    let report = run("8").exits(3).json();
+    assert!(notes(&report).contains("1 more than --max-removals 8"), "{report:#}");
+    let report = run("9").exits(0).json();
+    assert_eq!(zone(&report, "export")["removed"], 9);
+    let refused = world.run(&["run", "--from0", "-", "--max-share", "50%"]);
+    assert!(refused.exits(2).stderr.contains("max_removals"), "{}", refused.stderr);
+}

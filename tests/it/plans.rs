@@ -1,0 +1,199 @@
+//! Plans: what `sweeper plan` writes down, `sweeper apply` removes, unless it has changed.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::world::{DAY, HOUR, Run, World, assert_counts, export_name, set_age};
+
+fn export(number: u32) -> PathBuf {
+    Path::new("cache/export").join(export_name(number))
+}
+
+/// Files and trees that have expired, and one file that has not.
+fn world() -> World {
+    let world = World::new();
+    for number in 0..10 {
+        world.file(export(number), 2 * DAY);
+        world.file(format!("tmp/tree-{number}/sub/file"), 20 * DAY);
+    }
+    world.file(export(100), HOUR);
+    world.age_dirs("tmp", 20 * DAY);
+    world
+}
+
+fn plan_of(world: &World) -> PathBuf {
+    world.root.parent().unwrap().join("plan")
+}
+
+/// Makes a plan, which changes nothing.
+fn plan(world: &World, args: &[&str]) -> Vec<String> {
+    let before = world.snapshot();
+    let path = plan_of(world);
+    let args = [&["plan", "-o", path.to_str().unwrap(), "--format", "json"], args].concat();
+    let report = world.run(&args).exits(0).json();
+    assert_eq!(world.snapshot(), before);
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    assert_eq!(report["totals"]["removed"], lines.len() - 1, "a header, and a line for each entry");
+    lines
+}
+
+fn apply(world: &World, args: &[&str]) -> Run {
+    let path = plan_of(world);
+    world.run(&[&["apply", path.to_str().unwrap(), "--format", "json"], args].concat())
+}
+
+fn write(world: &World, lines: &[String]) {
+    fs::write(plan_of(world), lines.join("\n") + "\n").unwrap();
+}
+
+#[test]
+fn a_plan_removes_exactly_the_entries_that_have_not_changed() {
+    for jobs in ["1", "4"] {
+        let world = world();
+        let lines = plan(&world, &["--jobs", jobs]);
+        assert_eq!(lines.len(), 21);
+        let first: Value = serde_json::from_str(&lines[1]).unwrap();
+        assert!(world.has(first["path"].as_str().unwrap()), "{first}");
+        // All of these have still expired, and a run would remove them.
+        world.file_of(export(1), 2 * DAY, b"longer than before");
+        set_age(&world.path(export(2)), 3 * DAY);
+        fs::rename(world.path(export(3)), world.path(export(4))).unwrap();
+        world.file("tmp/tree-1/sub/another", 20 * DAY);
+        world.age_dirs("tmp/tree-1", 20 * DAY);
+        world.file("tmp/tree-2/sub/file", 21 * DAY);
+        world.age_dirs("tmp/tree-2", 20 * DAY);
+        // New since then.
+        world.file(export(50), 2 * DAY);
+        let dry = apply(&world, &["--jobs", jobs, "--dry-run"]).exits(0).json();
+        let report = apply(&world, &["--jobs", jobs]).exits(0).json();
+        assert_eq!(dry["totals"], report["totals"]);
+        assert_counts(&report, "export", &[("removed", 6), ("skipped", 4), ("skipped_by.gone", 1)]);
+        assert_counts(&report, "tmp", &[("removed", 8), ("skipped_by.used", 2)]);
+        for left in [1, 2, 4, 50, 100] {
+            assert!(world.has(export(left)), "{left}");
+        }
+        assert!(world.has("tmp/tree-1/sub/another") && world.has("tmp/tree-2/sub/file"));
+        let again = apply(&world, &[]).exits(0).json();
+        assert_eq!(again["totals"]["removed"], 0, "{again:#}");
+    }
+}
+
+#[test]
+fn a_line_says_what_stat_says_and_the_header_what_was_asked_for() {
+    let world = world();
+    fs::hard_link(world.path(export(1)), world.root.parent().unwrap().join("link")).unwrap();
+    world.age_dirs("tmp", 20 * DAY);
+    let lines = plan(&world, &["--zones", "export,tmp", "--retention", "10d"]);
+    let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let root = fs::metadata(&world.root).unwrap();
+    let header = &lines[0];
+    assert_eq!((&header["plan"], &header["device"]), (&1.into(), &root.dev().into()), "{header}");
+    assert_eq!(
+        (&header["inode"], &header["data_root"]),
+        (&root.ino().into(), &world.root.to_str().into())
+    );
+    assert_eq!(
+        (&header["settings"]["zones"], &header["settings"]["retention"]),
+        (&"export,tmp".into(), &"10d".into())
+    );
+    assert!(header["run"].is_string() && header["digest"].is_string());
+    for line in &lines[1..] {
+        let stat = world.path(line["path"].as_str().unwrap()).symlink_metadata().unwrap();
+        let number = |key: &str| line[key].as_u64().unwrap();
+        assert_eq!((number("device"), number("inode")), (stat.dev(), stat.ino()), "{line}");
+        assert_eq!(number("size"), stat.len(), "{line}");
+        let is_dir = line["kind"] == "directory";
+        assert_eq!((is_dir, line["zone"] == "tmp"), (stat.is_dir(), stat.is_dir()), "{line}");
+        assert_eq!(line["ttl_s"], if is_dir { 10 * DAY } else { DAY }, "{line}");
+        let of_tmp = ("2025-12-13T03:04:05.", "2025-12-13T03:04:05.");
+        let of_export = ("2025-12-31T03:04:05.", "2025-12-31T03:04:05.");
+        let (mtime, used) = if is_dir { of_tmp } else { of_export };
+        assert!(line["mtime"].as_str().unwrap().starts_with(mtime), "{line}");
+        assert!(line["used"].as_str().unwrap().starts_with(used), "{line}");
+        assert_eq!(line["ctime"].is_null(), !is_dir && stat.nlink() > 1, "{line}");
+        if !is_dir {
+            assert_eq!(number("allocated_bytes"), stat.blocks() * 512, "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_planned_is_locked_and_looked_at_again_like_anything_else() {
+    let world = world();
+    plan(&world, &[]);
+    let held = fs::File::open(world.path(export(1))).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let open = fs::OpenOptions::new().append(true).open(world.path("tmp/tree-1/sub/file")).unwrap();
+    let report = apply(&world, &["--lock-wait", "0"]).exits(0).json();
+    assert_counts(&report, "export", &[("removed", 9), ("skipped_by.locked", 1)]);
+    assert_counts(&report, "tmp", &[("removed", 9), ("skipped_by.in_use", 1)]);
+    drop((held, open));
+    // The same plan removes the rest.
+    let report = apply(&world, &[]).exits(0).json();
+    assert_eq!(report["totals"]["removed"], 2, "{report:#}");
+}
+
+#[test]
+fn lines_can_be_cut_out_and_a_changed_line_is_lost_alone() {
+    let world = world();
+    let mut lines = plan(&world, &[]);
+    lines.retain(|line| !line.contains("tree-3") && !line.contains(&export_name(3)));
+    let changed = lines.iter().position(|line| line.contains("tree-4")).unwrap();
+    lines[changed] = lines[changed].replace("tree-4", "tree-3");
+    write(&world, &lines);
+    let run = apply(&world, &[]);
+    assert!(run.exits(1).stderr.contains(&format!("line {}", changed + 1)), "{}", run.stderr);
+    assert_eq!(run.json()["totals"]["removed"], 17);
+    for left in ["tmp/tree-3/sub/file", "tmp/tree-4/sub/file"] {
+        assert!(world.has(left), "{left}");
+    }
+    assert!(world.has(export(3)) && !world.has(export(4)));
+}
+
+#[test]
+fn a_plan_that_is_old_or_of_another_volume_or_without_its_header_is_refused() {
+    let world = world();
+    let lines = plan(&world, &[]);
+    let before = world.snapshot();
+    let refused = |args: &[&str], words: &str| {
+        let run = apply(&world, args);
+        assert!(run.exits(2).stderr.contains(words), "{words}: {}", run.stderr);
+        assert_eq!(world.snapshot(), before, "{words}");
+    };
+    refused(&["--max-plan-age", "0"], "--max-plan-age");
+    refused(&["--ttl", "1h"], "it was made with ttl = \"1d\", and here it is \"1h\"");
+    refused(&["--zones", "tmp"], "zones");
+    write(&world, &lines[1..]);
+    refused(&[], "not the header of a plan");
+    write(&world, &[lines[0].replace("\"1d\"", "\"2d\"")]);
+    refused(&[], "not the header of a plan");
+    let other = self::world();
+    plan(&other, &[]);
+    fs::copy(plan_of(&other), plan_of(&world)).unwrap();
+    refused(&[], "it is of another data root");
+    // Lines of one plan are none of another.
+    let mixed = [&plan(&world, &[])[..1], &lines[1..]].concat();
+    write(&world, &mixed);
+    let run = apply(&world, &[]);
+    assert_eq!(run.exits(1).json()["totals"]["removed"], 0);
+    assert_eq!(world.snapshot(), before);
+}
+
+#[test]
+fn a_guard_and_the_audit_log_apply_to_a_plan() {
+    let world = world();
+    plan(&world, &[]);
+    let report = apply(&world, &["--max-removals", "19"]).exits(3).json();
+    assert_eq!(
+        (&report["stopped"], &report["totals"]["removed"]),
+        (&"max_removals".into(), &0.into())
+    );
+    let log = world.root.parent().unwrap().join("audit.log");
+    let args = ["--max-removals", "20", "--audit-log", log.to_str().unwrap()];
+    assert_eq!(apply(&world, &args).exits(0).json()["totals"]["removed"], 20);
+    assert_eq!(fs::read_to_string(log).unwrap().lines().count(), 20);
+}
