@@ -3,19 +3,22 @@
 //! It must not check values or read the environment: settings come out as text by their key, and `config`
 //! does the rest. Flags are made from the table of settings. It is the only user of `clap`.
 
+mod clearml;
 mod man;
+mod options;
 mod texts;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::{Arg, ArgMatches, value_parser};
 
-use crate::config::settings::{SETTINGS, Setting, Takes, Use};
+use crate::config::settings::{Setting, Use};
 use crate::config::{Flags, Verbosity};
 use crate::cvat;
+pub use clearml::{Clearml, JournalAction};
+use options::{Look, flags, sweep, verbosity, with_settings};
 
 /// The command line, read.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub enum Command {
         /// The command and its arguments.
         command: Vec<OsString>,
     },
+    /// ClearML's cleanup.
+    Clearml(Clearml),
     /// Completions for a shell.
     Completions(clap_complete::Shell),
     /// The manual page.
@@ -77,8 +82,21 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
         let (flags, verbosity) = (flags(&matches), verbosity(&matches));
         return Ok(Args { command: Command::Legacy, flags, verbosity });
     }
+    if name == Some(clearml::SCRIPT) {
+        let matches = clearml::script(Look::Help).try_get_matches_from(args)?;
+        let mut flags = flags(&matches);
+        // The script prints its own lines.
+        flags.insert(clearml::COMPAT, vec![String::new()]);
+        let command = Command::Clearml(Clearml::Serve);
+        return Ok(Args { command, flags, verbosity: verbosity(&matches) });
+    }
     let matches = sweeper(Look::Help).try_get_matches_from(args)?;
     let (name, matches) = matches.subcommand().unwrap_or(("", &matches));
+    if name == "clearml" {
+        let (command, matches) = clearml::read(matches);
+        let (flags, verbosity) = (flags(matches), verbosity(matches));
+        return Ok(Args { command: Command::Clearml(command), flags, verbosity });
+    }
     let command = command_of(name, matches);
     Ok(Args { command, flags: flags(matches), verbosity: verbosity(matches) })
 }
@@ -107,40 +125,6 @@ fn command_of(name: &str, matches: &ArgMatches) -> Command {
         "man" => Command::Man,
         _ => Command::Run,
     }
-}
-
-fn flags(matches: &ArgMatches) -> Flags {
-    let mut flags = Flags::new();
-    for setting in &SETTINGS {
-        if setting.is_switch() {
-            if let Ok(Some(true)) = matches.try_get_one::<bool>(setting.key) {
-                flags.insert(setting.key, vec![String::new()]);
-            }
-        } else if let Ok(Some(texts)) = matches.try_get_many::<String>(setting.key) {
-            flags.insert(setting.key, texts.cloned().collect());
-        }
-    }
-    flags
-}
-
-fn verbosity(matches: &ArgMatches) -> Verbosity {
-    let is_set = |id| matches!(matches.try_get_one::<bool>(id), Ok(Some(true)));
-    if is_set("quiet") {
-        Verbosity::Quiet
-    } else if is_set("verbose") {
-        Verbosity::Verbose
-    } else {
-        Verbosity::Normal
-    }
-}
-
-/// What the definition of the command line is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
-    /// To read arguments, and for the help.
-    Help,
-    /// For the manual page: options are not grouped, and their choices are part of the text.
-    Manual,
 }
 
 /// The whole command line.
@@ -174,9 +158,10 @@ fn sweeper(look: Look) -> clap::Command {
                 .arg(path("PATH").num_args(1..).help("The paths to explain")),
         )
         .subcommand(
-            with_settings("config", texts::CONFIG, look, |_| true).after_help(texts::DURATIONS),
+            with_settings("config", texts::CONFIG, look, has_own_flag).after_help(texts::DURATIONS),
         )
         .subcommand(hold(look))
+        .subcommand(clearml::command(look))
         .subcommand(
             with_settings("merge", texts::MERGE, look, |setting| setting.applies_to(Use::Merge))
                 .arg(
@@ -216,6 +201,11 @@ fn apply(look: Look) -> clap::Command {
         .after_help(texts::EXIT_CODES)
 }
 
+/// Whether a flag of `config` can only mean this setting. Those of ClearML come second.
+fn has_own_flag(setting: &Setting) -> bool {
+    setting.key_in_table().is_none() || !setting.shares_flag()
+}
+
 fn hold(look: Look) -> clap::Command {
     with_settings("hold", texts::HOLD, look, |setting| setting.applies_to(Use::Hold))
         .arg(path("PATH").help("An existing file or directory"))
@@ -229,64 +219,6 @@ fn hold(look: Look) -> clap::Command {
                 .required(true),
         )
         .after_help(texts::HOLD_CODES)
-}
-
-/// A command that sweeps.
-fn sweep(name: &'static str, about: &'static str, command: Use, look: Look) -> clap::Command {
-    let verbose = Arg::new("verbose")
-        .short('v')
-        .long("verbose")
-        .action(ArgAction::SetTrue)
-        .conflicts_with("quiet")
-        .help("Print what happens to every entry, also to those that are kept");
-    with_settings(name, about, look, |setting| setting.applies_to(command))
-        .arg(verbose)
-        .mut_arg("quiet", |quiet| quiet.help("Print nothing unless something fails"))
-}
-
-/// A command with the flags of some settings.
-fn with_settings(
-    name: &'static str,
-    about: &'static str,
-    look: Look,
-    has: impl Fn(&Setting) -> bool,
-) -> clap::Command {
-    let sweeps = ["run", "serve", "plan", "apply"].contains(&name) || about == texts::LEGACY;
-    let flags = SETTINGS.iter().filter(|setting| has(setting));
-    let flags = flags.map(|setting| flag(setting, sweeps, look));
-    let quiet = Arg::new("quiet")
-        .short('q')
-        .long("quiet")
-        .action(ArgAction::SetTrue)
-        .help("Do not print warnings");
-    clap::Command::new(name).about(about).args(flags).arg(quiet)
-}
-
-fn flag(setting: &'static Setting, sweeps: bool, look: Look) -> Arg {
-    // Only a sweep has entries to print as they happen.
-    let choices = setting.choices.iter().filter(|choice| sweeps || **choice != "jsonl");
-    let choices: Vec<&str> = choices.copied().collect();
-    let mut help = setting.help.to_owned();
-    if look == Look::Manual && !choices.is_empty() {
-        help = format!("{help} [one of: {}]", choices.join(", "));
-    }
-    if let Some(default) = setting.default {
-        help = format!("{help} [default: {default}]");
-    }
-    let arg = Arg::new(setting.key)
-        .long(setting.key.replace('_', "-"))
-        .hide(setting.is_hidden())
-        .help(help);
-    let arg = if look == Look::Help { arg.help_heading(setting.group) } else { arg };
-    let arg = match setting.takes {
-        Takes::Nothing => return arg.action(ArgAction::SetTrue),
-        Takes::One(name) => arg.value_name(name).action(ArgAction::Set),
-        Takes::Many(name) => arg.value_name(name).action(ArgAction::Append),
-    };
-    if choices.is_empty() {
-        return arg;
-    }
-    arg.value_parser(PossibleValuesParser::new(choices)).hide_possible_values(look == Look::Manual)
 }
 
 fn path(name: &'static str) -> Arg {

@@ -4,6 +4,8 @@
 //! [`pass`], and nowhere else.
 
 mod apply;
+mod around;
+mod clearml;
 mod config;
 mod data_root;
 mod demo;

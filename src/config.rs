@@ -8,8 +8,9 @@
 //! - `file`: the settings file as values with lines.
 //! - `values`: which source wins.
 //! - `zones`, `user_zones`, `overlap`: which zones there are.
-//! - `guards`, `locks`, [`service`]: the settings of these parts.
+//! - `guards`, `locks`, [`service`], [`clearml`]: the settings of these parts.
 
+pub mod clearml;
 mod closest;
 mod file;
 mod guards;
@@ -33,6 +34,7 @@ use crate::cvat;
 use crate::report::Format;
 use crate::rules::{Exclude, Moment, Shard, Zone, ZoneName};
 use crate::units;
+pub use clearml::ClearmlConfig;
 use file::FileSettings;
 pub use guards::GuardSettings;
 pub use locks::{ApplicationLock, LockPlan};
@@ -116,6 +118,8 @@ pub struct Config {
     pub unknown: Option<String>,
     /// The settings of `sweeper serve`; an error matters to that command and to `config`.
     pub service: Result<ServiceConfig, ConfigError>,
+    /// The settings of `sweeper clearml`; an error matters to those commands and to `config`.
+    pub clearml: Result<ClearmlConfig, ConfigError>,
     /// Every setting and zone of the settings file, with its origin.
     pub settings: Vec<EffectiveSetting>,
     /// What the user should know about the settings.
@@ -147,6 +151,7 @@ impl Config {
         let all_zones = zones.all();
         let exclude = zones::exclude(&values, &all_zones)?;
         let service = ServiceConfig::resolve(&mut values, &zones);
+        let clearml = ClearmlConfig::resolve(&mut values, &file);
         let mut config = Self {
             profile: values.profile,
             data,
@@ -178,6 +183,7 @@ impl Config {
             program: raw.program.clone(),
             unknown: raw.unknown.clone(),
             service,
+            clearml,
             settings: Vec::new(),
             warnings,
             zones: zones.swept,

@@ -37,6 +37,7 @@
 //! - [`usage`]: what takes the space of a data root, and what expires when.
 //!
 //! Applications as data:
+//! - [`clearml`]: a client of ClearML's servers, and the parts of its cleanup.
 //! - [`cvat`]: CVAT's zones, names, variables and schedule. No other room knows them.
 //!
 //! Around it:
@@ -79,6 +80,7 @@ pub mod inspect;
 pub mod lock;
 pub mod source;
 
+pub mod clearml;
 pub mod cvat;
 
 pub mod cli;

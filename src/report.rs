@@ -132,7 +132,7 @@ impl<'a, W: Write + Send> Report<'a, W> {
 
     /// The line about an outcome for the log.
     fn log_line(&self, outcome: &Outcome<'_>) -> String {
-        let zone = &outcome.directory.zone.name;
+        let zone = outcome.zone;
         let path = units::shown(&outcome.path());
         let used = last_used(outcome);
         match &outcome.kind {
@@ -235,7 +235,8 @@ mod tests {
             [OutcomeKind::Removed, OutcomeKind::Kept(kept), OutcomeKind::Skipped(Skipped::Locked)]
         {
             let (directory, name) = (&directory, Some(c"a"));
-            let outcome = Outcome { directory, name, kind, age: None, ttl: None, freed: Bytes(0) };
+            let (zone, dir) = (&directory.zone.name, directory.path.as_path());
+            let outcome = Outcome { zone, dir, name, kind, age: None, ttl: None, freed: Bytes(0) };
             report.on_outcome(&outcome);
         }
         report.on_progress(&directory, 3, &Tally::default());

@@ -77,6 +77,18 @@ impl PassEnd {
         Self { code, at, zones, postponed, is_stopped }
     }
 
+    /// The end of two passes, one after the other.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        Self {
+            code: self.code.max(later.code),
+            at: later.at,
+            zones: self.zones.into_iter().chain(later.zones).collect(),
+            postponed: self.postponed.into_iter().chain(later.postponed).collect(),
+            is_stopped: self.is_stopped || later.is_stopped,
+        }
+    }
+
     /// The end of a pass over `zones` that could not start.
     pub fn not_started(zones: &[ZoneName], why: &str, at: Moment) -> Self {
         let problem =

@@ -6,6 +6,7 @@
 mod context;
 mod directory;
 mod enter;
+mod find;
 mod instances;
 mod list;
 mod path_list;
@@ -23,6 +24,7 @@ use crate::rules::{Shard, Ttl, Zone};
 use context::ScanContext;
 use directory::Directories;
 pub use enter::{entry_at, open_directory, zone_root as open_root};
+pub use find::find_trees;
 pub use path_list::PathList;
 use path_list::Round;
 

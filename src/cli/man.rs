@@ -26,18 +26,23 @@ pub(super) fn page(mut root: clap::Command) -> io::Result<String> {
     text += texts::MAN_DESCRIPTION;
     text += ".SH COMMANDS\n";
     for command in root.get_subcommands_mut() {
-        text += &of_command(command)?;
+        let name = command.get_name().to_owned();
+        text += &of_command(command, &name)?;
+        for inner in command.get_subcommands_mut() {
+            let name = format!("{name} {}", inner.get_name());
+            text += &of_command(inner, &name)?;
+        }
     }
     text += texts::MAN_SECTIONS;
     Ok(text.lines().map(fold).collect())
 }
 
 /// One command as a subsection.
-fn of_command(command: &mut clap::Command) -> io::Result<String> {
+fn of_command(command: &mut clap::Command, name: &str) -> io::Result<String> {
     let usage = command.render_usage().to_string();
     let usage = usage.trim().trim_start_matches("Usage: ").replace('-', "\\-");
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    let mut text = format!(".SS \"sweeper {}\"\n.B {usage}\n.PP\n{about}.\n", command.get_name());
+    let mut text = format!(".SS \"sweeper {name}\"\n.B {usage}\n.PP\n{about}.\n");
     let mut options = Vec::new();
     clap_mangen::Man::new(command.clone()).render_options_section(&mut options)?;
     text += &without_preamble(&options, false);

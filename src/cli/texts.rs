@@ -30,6 +30,40 @@ pub(super) const DEMO: &str = "Sweep a small sample data root in a temporary dir
 pub(super) const HOLD: &str =
     "Run a command while holding the lock that protects a path from a sweep";
 
+/// About `sweeper clearml`.
+pub(super) const CLEARML: &str =
+    "Clean up a ClearML server: archived tasks, their models, artifacts and debug samples";
+
+/// About `sweeper clearml run`.
+pub(super) const CLEARML_RUN: &str = "Delete old archived tasks and their files once";
+
+/// About `sweeper clearml serve`.
+pub(super) const CLEARML_SERVE: &str =
+    "Delete old archived tasks and their files, again and again until told to stop";
+
+/// About `sweeper clearml orphans`.
+pub(super) const CLEARML_ORPHANS: &str =
+    "Remove folders of the file server whose task is gone from the server";
+
+/// About `sweeper clearml journal`.
+pub(super) const CLEARML_JOURNAL: &str = "Show or finish what earlier cleanups could not delete";
+
+/// About `sweeper clearml why`.
+pub(super) const CLEARML_WHY: &str = "Explain what a cleanup would do with each task";
+
+/// After the help of commands of `sweeper clearml`.
+pub(super) const CLEARML_CODES: &str = "\
+The server and the keys are those of ClearML's own clients: CLEARML_API_HOST, CLEARML_API_ACCESS_KEY, \
+CLEARML_API_SECRET_KEY, or ~/clearml.conf.
+DUR is a duration with a unit, such as 36h, 14d or 1h30m.
+
+Exit codes (the highest applies):
+  0  it completed and nothing failed
+  1  it completed and some tasks or files failed
+  2  the usage or the settings are wrong, or no server is named; nothing was done
+  3  it was stopped before its end, or more would have been deleted than is allowed
+  4  the server or the journal could not be used, or another sweeper is at work";
+
 /// How durations are written.
 pub(super) const DURATIONS: &str = "DUR is a duration with a unit, such as 36h, 14d or 1h30m.";
 

@@ -7,9 +7,10 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode as ProcessCode;
 
 use super::{
-    Refusal, apply, config, demo, hold, merge, plan, printed, run, serve, settings, usage, why,
+    Refusal, apply, clearml, config, demo, hold, merge, plan, printed, run, serve, settings, usage,
+    why,
 };
-use crate::cli::{self, Args, Command};
+use crate::cli::{self, Args, Clearml, Command};
 use crate::config::{LogFormat, RawSettings, ServiceConfig, Verbosity};
 use crate::os::{clock, logging};
 use crate::protocol::ExitCode;
@@ -40,10 +41,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
         LogFormat::Json => logging::LineFormat::Json,
     };
     // What a service says is read later.
-    let clock = matches!(args.command, Command::Serve).then(|| -> logging::Clock {
-        let zone = ServiceConfig::log_time(&raw);
-        Box::new(move || zone.shown(clock::now()))
-    });
+    let clock = matches!(args.command, Command::Serve | Command::Clearml(Clearml::Serve)).then(
+        || -> logging::Clock {
+            let zone = ServiceConfig::log_time(&raw);
+            Box::new(move || zone.shown(clock::now()))
+        },
+    );
     logging::to_stderr(detail, format, clock);
     execute(&args, &raw).unwrap_or_else(|refusal| {
         tracing::error!("{refusal}");
@@ -65,6 +68,7 @@ fn execute(args: &Args, raw: &RawSettings) -> Result<ProcessCode, Refusal> {
         Command::Why(paths) => why::why(&settings(raw)?, paths, &mut out)?,
         Command::Merge(paths) => merge::merge(&settings(raw)?, paths, args.verbosity, &mut out)?,
         Command::Config => config::config(&settings(raw)?, &mut out)?,
+        Command::Clearml(command) => clearml::clearml(command, raw, args.verbosity, &mut out)?,
         Command::Completions(shell) => printed(cli::completions(*shell, &mut out), ExitCode::Done),
         Command::Man => printed(cli::man(&mut out), ExitCode::Done),
     };

@@ -43,7 +43,7 @@ use crate::units;
 pub(super) use audited::open as open_audit_log;
 use lists::Lists;
 pub(super) use locks::{application_locks, locks};
-pub(super) use output::progress_style;
+pub(super) use output::{detail, progress_style};
 use planned::{ByPlan, Planning};
 pub use planned::{PlanWriter, Planned};
 use sum::Sum;

@@ -8,25 +8,24 @@ use std::cell::RefCell;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use super::around::{Front, calls, notify, reading, show};
+use super::clearml::serve;
 use super::pass::turns::{WhenHeld, sharing, takes_exclusive_lock};
-use super::pass::{PassRequest, PassResult, locks, open_audit_log, open_root, sweep};
+use super::pass::{PassRequest, locks, open_audit_log, open_root, sweep};
 use super::{Refusal, settings};
-use crate::config::{Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
+use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, Space};
 use crate::lock::exclusive::{ExclusiveLock, Sharing};
 use crate::os::{clock, signals};
 use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Zone, ZoneName};
 use crate::service::health::Health;
-use crate::service::http::{self, Site};
 use crate::service::metrics::Metrics;
 use crate::service::notify::Notify;
-use crate::service::scheduler::{Reading, Schedule, Scheduler};
-use crate::service::{self, Call, PassEnd, Service};
-use crate::units;
+use crate::service::scheduler::{Schedule, Scheduler};
+use crate::service::{PassEnd, Service, log};
 use overview::Overview;
 
 /// How long a service that stands by waits before it tries again.
@@ -36,7 +35,12 @@ const STANDBY_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
     let config = Arc::new(settings(raw)?);
     let options = config.service.clone()?;
-    let schedule = options.schedule()?;
+    let mut schedule = options.schedule()?;
+    let clearml = clearml_of(&config)?;
+    let start = clock::now();
+    if let Some(clearml) = &clearml {
+        schedule.zones.extend(serve::schedule(clearml, start)?.zones);
+    }
     let stop = Arc::<AtomicBool>::default();
     signals::end_on_signals(&stop).map_err(Refusal::Start)?;
     let hangup = Arc::<AtomicBool>::default();
@@ -48,7 +52,8 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let seed = clock::seed();
     let begin = || Scheduler::new(schedule.clone(), seed, reading(), options.first);
     let health = Arc::new(Health::new(&begin()));
-    let names: Vec<ZoneName> = config.zones.iter().map(|zone| zone.name.clone()).collect();
+    let names = config.zones.iter().map(|zone| zone.name.clone());
+    let names: Vec<ZoneName> = names.chain(clearml.iter().flat_map(serve::zones)).collect();
     let metrics = Arc::new(Metrics::new(&names).map_err(Refusal::Start)?);
     let overview = listen(&options, &config, &metrics, &health, &root)?;
     let notify = notify(&options, &health)?;
@@ -56,7 +61,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         Ok(Some(exclusive)) => exclusive,
         Ok(None) => {
             notify.stopping();
-            service::log("stopped while standing by: this service made no pass");
+            log("stopped while standing by: this service made no pass");
             return Ok(ExitCode::Done);
         }
         Err(holder) => {
@@ -68,14 +73,18 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let scheduler = begin();
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
-    let shown = overview.clone();
     let passes = Passes { verbosity, stop, hangup, metrics, overview, swept: RefCell::default() };
-    let pass = |zones: &[ZoneName]| passes.run(&config.borrow(), zones);
+    let pass = |due: &[ZoneName]| passes.quietly(&config.borrow(), due);
     let reload = || {
-        let (new, schedule) = reload(raw, &options, &root).map_err(|error| error.to_string())?;
+        let (new, mut schedule) =
+            reload(raw, &options, &root).map_err(|error| error.to_string())?;
+        if let Some(clearml) = clearml_of(&new).map_err(|error| error.to_string())? {
+            let cleanup = serve::schedule(&clearml, start).map_err(|error| error.to_string())?;
+            schedule.zones.extend(cleanup.zones);
+        }
         let new = Arc::new(new);
-        if let Some(shown) = &shown {
-            shown.on_settings(&new);
+        if let Some(overview) = &passes.overview {
+            overview.on_settings(&new);
         }
         config.replace(new);
         Ok(schedule)
@@ -100,29 +109,51 @@ struct Passes {
 }
 
 impl Passes {
-    /// One pass over the zones that are due, which is counted and remembered.
-    fn run(&self, config: &Config, due: &[ZoneName]) -> PassEnd {
-        let pass = || self.sweep(config, due);
-        let overview = self.overview.as_deref();
-        match overview.map_or_else(pass, |overview| overview.during(pass)) {
-            Ok(result) => {
-                result.count(&self.metrics);
-                if let Some(overview) = overview {
-                    overview.on_pass(&result);
-                }
-                PassEnd::new(&result.summary, result.code, result.at, result.postponed)
-            }
-            Err(refusal) => {
+    /// The passes that are due; nothing is measured meanwhile.
+    fn quietly(&self, config: &Config, due: &[ZoneName]) -> PassEnd {
+        let both = || self.both(config, due);
+        self.overview.as_ref().map_or_else(both, |overview| overview.during(both))
+    }
+
+    /// A pass over the zones that are due, and then the cleanup of ClearML, if that is due.
+    fn both(&self, config: &Config, due: &[ZoneName]) -> PassEnd {
+        let (cleanup, zones): (Vec<ZoneName>, Vec<ZoneName>) =
+            due.iter().cloned().partition(|zone| *zone == serve::task_zone());
+        let sweep = || {
+            self.run(config, &zones).unwrap_or_else(|refusal| {
                 tracing::error!("the pass did not start: {refusal}");
-                if let Some(overview) = overview {
-                    overview.on_no_pass(due, &refusal.to_string());
+                if let Some(overview) = &self.overview {
+                    overview.on_no_pass(&zones, &refusal.to_string());
                 }
-                PassEnd::not_started(due, &refusal.to_string(), clock::now())
+                PassEnd::not_started(&zones, &refusal.to_string(), clock::now())
+            })
+        };
+        let swept = (!zones.is_empty()).then(sweep);
+        let is_stopped = swept.as_ref().is_some_and(|end| end.is_stopped);
+        let clearml = config.clearml.as_ref().ok().filter(|_| !cleanup.is_empty() && !is_stopped);
+        let cleaned = clearml.map(|options| {
+            let result = serve::one(config, options, self.verbosity, &self.stop);
+            if let Some(overview) = &self.overview {
+                match &result {
+                    Ok(done) => {
+                        let took = [(serve::task_zone(), done.duration)];
+                        overview.on_pass(&done.summary, &took, done.at);
+                    }
+                    Err(refusal) => overview.on_no_pass(&cleanup, &refusal.to_string()),
+                }
             }
+            serve::end_of(result, options, &self.metrics)
+        });
+        match (swept, cleaned) {
+            (Some(swept), Some(cleaned)) => swept.and(cleaned),
+            (swept, cleaned) => swept
+                .or(cleaned)
+                .unwrap_or_else(|| PassEnd::not_started(&[], "nothing is due", clock::now())),
         }
     }
 
-    fn sweep(&self, config: &Config, due: &[ZoneName]) -> Result<PassResult, Refusal> {
+    /// One pass over the zones that are due.
+    fn run(&self, config: &Config, due: &[ZoneName]) -> Result<PassEnd, Refusal> {
         let zones: Vec<Arc<Zone>> =
             config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
         let mut swept = self.swept.borrow_mut();
@@ -146,7 +177,20 @@ impl Passes {
         };
         let result = sweep(&request, BufWriter::new(io::stdout()))?;
         swept.extend(first.into_iter().filter(|zone| had_pass(zone, &result.summary)));
-        Ok(result)
+        result.count(&self.metrics);
+        if let Some(overview) = &self.overview {
+            overview.on_pass(&result.summary, &result.durations, result.at);
+        }
+        Ok(PassEnd::new(&result.summary, result.code, result.at, result.postponed))
+    }
+}
+
+/// The settings of ClearML's cleanup, if the settings file has a table for it.
+fn clearml_of(config: &Config) -> Result<Option<ClearmlConfig>, Refusal> {
+    match &config.clearml {
+        Ok(clearml) if clearml.is_in_file => Ok(Some(clearml.clone())),
+        Ok(_) => Ok(None),
+        Err(error) => Err(error.clone().into()),
     }
 }
 
@@ -185,41 +229,19 @@ fn listen(
     health: &Arc<Health>,
     root: &DataRoot,
 ) -> Result<Option<Arc<Overview>>, Refusal> {
-    let Some(address) = options.listen else { return Ok(None) };
-    let overview = Arc::new(Overview::start(config).map_err(Refusal::Start)?);
-    let shown = Arc::clone(&overview);
-    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
-    let (measured, path) = (Arc::clone(&metrics), root.path().to_owned());
+    let overview = options.listen.map(|_| Overview::start(config));
+    let overview = overview.transpose().map_err(Refusal::Start)?.map(Arc::new);
+    let front = overview
+        .clone()
+        .map(|overview| -> Front { Box::new(move |health: &Health| overview.page(health)) });
+    let (measured, path) = (Arc::clone(metrics), root.path().to_owned());
     let measure = move || {
         if let Ok(space) = Space::of(&path) {
             measured.set_space(&space);
         }
     };
-    let page = move |path: &str| match path {
-        "/" => Some(shown.page(&health)),
-        path => service::page(path, &metrics, &health, clock::now()),
-    };
-    let site = Site { measure, measured: service::MEASURED, page };
-    let address = http::listen(address, site).map_err(Refusal::Start)?;
-    service::log(&format!(
-        "listening on http://{address}/, http://{address}/metrics and http://{address}/healthz"
-    ));
-    Ok(Some(overview))
-}
-
-/// The connection to systemd.
-fn notify(options: &ServiceConfig, health: &Arc<Health>) -> Result<Notify, Refusal> {
-    let connect = || Notify::connect(options.notify_socket.as_deref());
-    let notify = connect().unwrap_or_else(|error| {
-        let error = units::error(&error);
-        tracing::warn!("NOTIFY_SOCKET cannot be used, so systemd is not notified: {error}");
-        Notify::default()
-    });
-    if let (Some(limit), Ok(watchdog)) = (options.watchdog, connect()) {
-        let health = Arc::clone(health);
-        watchdog.feed_watchdog(limit, move || health.is_alive()).map_err(Refusal::Start)?;
-    }
-    Ok(notify)
+    show(options, metrics, health, front, measure)?;
+    Ok(overview)
 }
 
 /// The lock of the one service of a data root. Another one stands by until it ends, or exits, as its settings
@@ -286,25 +308,6 @@ fn stand_by(
 
 fn standing_by(holder: &str) -> String {
     format!("standing by: {holder} serves this data root")
-}
-
-/// Both clocks of a service.
-fn reading() -> Reading {
-    Reading { wall: clock::now(), steady: clock::steady() }
-}
-
-/// What signals ask of the service. The flag that stops a pass is set beside this.
-fn calls() -> Result<Receiver<Call>, Refusal> {
-    let (call, calls) = mpsc::channel();
-    let pass_on = move |signal| {
-        // No one listens once the service has ended.
-        let _ = call.send(match signal {
-            signals::Signal::Hangup => Call::Reload,
-            signals::Signal::Terminate => Call::Stop,
-        });
-    };
-    signals::listen(pass_on).map_err(Refusal::Start)?;
-    Ok(calls)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::closest::closest;
 use super::origin::ConfigError;
 use super::raw::SettingsFile;
-use super::settings::{SETTINGS, Setting};
+use super::settings::{self, Setting};
 
 /// What a settings file says.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub(super) struct FileSettings {
     pub(super) zones: Vec<ZoneTable>,
     /// Where zones of the profile are, if not below the data root: `[zones.NAME]`.
     pub(super) places: Vec<Place>,
+    /// Whether there is a table `[clearml]`.
+    pub(super) has_clearml: bool,
 }
 
 /// A `[zones.NAME]` table.
@@ -80,9 +82,16 @@ impl FileSettings {
                 reader.places(table, &mut settings)?;
                 continue;
             }
-            let in_file = SETTINGS.iter().filter(|setting| setting.is_in_file());
+            if name == "clearml"
+                && let Some(table) = value.get_ref().as_table()
+            {
+                reader.clearml(table, &mut settings)?;
+                continue;
+            }
+            let in_file = settings::all().filter(|setting| setting.is_in_file());
+            let in_file = in_file.filter(|setting| setting.key_in_table().is_none());
             let Some(setting) = in_file.clone().find(|setting| setting.key == name) else {
-                let known = in_file.map(|setting| setting.key).chain(["zone"]);
+                let known = in_file.map(|setting| setting.key).chain(["zone", "clearml"]);
                 let closest = closest(name, known);
                 let why = format!("there is no setting {name:?}; did you mean {closest}?");
                 return Err(fail(&file.path, Some(line), why));
@@ -136,6 +145,30 @@ impl Reader<'_> {
             fail(self.path, Some(line), why)
         };
         Ok(Field { line, texts: texts.ok_or_else(wrong)? })
+    }
+
+    /// Reads the table `[clearml]`. Its numbers may be fractions, and keys may have the section before them
+    /// under which ClearML itself shows them.
+    fn clearml(&self, table: &DeTable<'_>, settings: &mut FileSettings) -> Result<(), ConfigError> {
+        settings.has_clearml = true;
+        for (key, value) in table {
+            let (name, line) = (key.get_ref().to_string(), self.line(key.span().start));
+            let plain_name = name.strip_prefix("General/").unwrap_or(&name);
+            let in_table =
+                settings::all().filter_map(|setting| Some((setting.key_in_table()?, setting)));
+            let Some((_, setting)) = in_table.clone().find(|(own, _)| *own == plain_name) else {
+                let closest = closest(&name, in_table.map(|(own, _)| own));
+                let why = format!("clearml has no setting {name:?}; did you mean {closest}?");
+                return Err(fail(self.path, Some(line), why));
+            };
+            let field = if let DeValue::Float(number) = value.get_ref() {
+                Field { line, texts: vec![number.as_str().replace('_', "")] }
+            } else {
+                self.field(setting, line, value.get_ref())?
+            };
+            settings.values.insert(setting.key, field);
+        }
+        Ok(())
     }
 
     /// Reads `[zones.NAME]` tables. Beside them the zones to sweep are `sweep = [...]` under `[zones]`,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::closest::closest;
 use super::origin::ConfigError;
-use super::settings::{PREFIX, SETTINGS, Setting};
+use super::settings::{self, PREFIX, Setting};
 use crate::units;
 
 /// Flags by the key of their setting; a switch has an empty value.
@@ -106,7 +106,7 @@ impl RawSettings {
 
     /// Refuses variables with our prefix that are no settings.
     pub(super) fn check_variables(&self) -> Result<(), ConfigError> {
-        let known: Vec<String> = SETTINGS.iter().filter_map(Setting::variable).collect();
+        let known: Vec<String> = settings::all().filter_map(Setting::variable).collect();
         let unknown = self.env.iter().find(|(name, value)| {
             name.starts_with(PREFIX)
                 && !known.contains(name)

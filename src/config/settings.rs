@@ -3,9 +3,12 @@
 //!
 //! It must not read or check a value.
 
+mod all;
+mod clearml;
 mod table;
+mod uses;
 
-pub use table::SETTINGS;
+pub use all::all;
 
 /// What a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum Takes {
     One(&'static str),
     /// A list: one value each time the flag is given.
     Many(&'static str),
+    /// Nothing, which means on, or `=true` or `=false`.
+    OnOff,
 }
 
 /// The commands that take settings.
@@ -39,6 +44,16 @@ pub enum Use {
     Hold,
     /// `sweeper merge`
     Merge,
+    /// `sweeper clearml run`
+    ClearmlRun,
+    /// `sweeper clearml serve`
+    ClearmlServe,
+    /// `sweeper clearml orphans`
+    ClearmlOrphans,
+    /// `sweeper clearml journal`
+    ClearmlJournal,
+    /// `sweeper clearml why`
+    ClearmlWhy,
 }
 
 /// One setting. `sweeper config` takes all of them.
@@ -61,19 +76,29 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The setting with this key.
-    pub fn find(key: &str) -> Option<&'static Self> {
-        SETTINGS.iter().find(|setting| setting.key == key)
+    /// The name of its flag, without the dashes before it.
+    pub fn long(&self) -> String {
+        self.key_in_table().unwrap_or(self.key).replace('_', "-")
     }
 
     /// Its flag.
     pub fn flag(&self) -> String {
-        format!("--{}", self.key.replace('_', "-"))
+        format!("--{}", self.long())
+    }
+
+    /// Its key in the table `[clearml]` of the settings file, if it stands there.
+    pub fn key_in_table(&self) -> Option<&'static str> {
+        self.key.strip_prefix(TABLE)
     }
 
     /// Its variable, if it has one.
     pub fn variable(&self) -> Option<String> {
         (!self.is_hidden()).then(|| format!("{PREFIX}{}", self.key.to_ascii_uppercase()))
+    }
+
+    /// Whether another setting, of other commands, has the same flag.
+    pub fn shares_flag(&self) -> bool {
+        all().any(|other| other.key != self.key && other.long() == self.long())
     }
 
     /// Whether the settings file may have it.
@@ -102,6 +127,9 @@ impl Setting {
     }
 }
 
+/// What the keys of settings in the table `[clearml]` begin with.
+const TABLE: &str = "clearml_";
+
 /// What the name of every variable of ours begins with.
 pub const PREFIX: &str = "SWEEPER_";
 
@@ -111,8 +139,13 @@ mod tests {
 
     #[test]
     fn every_setting_has_one_name_and_a_sentence() {
-        for (at, setting) in SETTINGS.iter().enumerate() {
-            assert!(SETTINGS[..at].iter().all(|other| other.key != setting.key), "{}", setting.key);
+        for (at, setting) in all().enumerate() {
+            let mut before = all().take(at);
+            let are_apart = |other: &Setting| {
+                let is_shared = setting.used_by.iter().any(|by| other.applies_to(*by));
+                other.key != setting.key && (other.flag() != setting.flag() || !is_shared)
+            };
+            assert!(before.all(are_apart), "{}", setting.key);
             assert!(!setting.help.is_empty() && !setting.used_by.is_empty(), "{}", setting.key);
             assert!(!setting.help.ends_with('.'), "{}", setting.key);
             if let (Some(default), [_, ..]) = (setting.default, setting.choices) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::file::FileSettings;
 use super::origin::{ConfigError, EffectiveSetting, Origin};
 use super::raw::RawSettings;
-use super::settings::{SETTINGS, Setting};
+use super::settings::{self, Setting};
 use super::words::Profile;
 use crate::cvat::variables::{self, Variable};
 use crate::rules::Ttl;
@@ -34,7 +34,7 @@ struct Value {
 impl<'a> Values<'a> {
     pub(super) fn gather(raw: &'a RawSettings, file: &FileSettings) -> Result<Self, ConfigError> {
         let mut values = Self { raw, profile: Profile::None, by_key: BTreeMap::new() };
-        for setting in &SETTINGS {
+        for setting in settings::all() {
             if let Some(value) = values.pick(setting, file) {
                 values.by_key.insert(setting.key, value);
             }
@@ -217,7 +217,7 @@ impl<'a> Values<'a> {
                 origin: self.origin(setting.key),
             }
         };
-        SETTINGS.iter().filter(|setting| setting.is_in_file()).map(row).collect()
+        settings::all().filter(|setting| setting.is_in_file()).map(row).collect()
     }
 }
 

@@ -94,6 +94,12 @@ pub(super) enum Returned {
 }
 
 impl Quarantines {
+    /// Removes the private directories that are empty. Whether there were any.
+    pub(super) fn release(&self) -> bool {
+        let all = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        !all.is_empty()
+    }
+
     /// None yet.
     pub(super) fn new() -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);

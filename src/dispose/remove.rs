@@ -9,6 +9,7 @@ use super::ledger::Ledger;
 use super::quarantine::Quarantines;
 use super::server_clock::ServerClocks;
 use super::tree::Trees;
+use super::unlink::remove_empty_directory;
 use super::written::Written;
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
@@ -81,6 +82,12 @@ impl<C: Control> Disposer for Unlink<'_, C> {
 
     fn on_rejected(&self, expired: &Expired, why: &Rejection) {
         self.trees.written.on_rejected(expired, why);
+    }
+
+    fn prune(&self, directory: &Directory, name: &CStr) -> bool {
+        // The system refuses a directory that is not empty. One of ours may be what is left in it.
+        let remove = || remove_empty_directory(&directory.handle, name).is_ok();
+        remove() || (self.trees.quarantines.release() && remove())
     }
 
     fn recover(

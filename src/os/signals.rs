@@ -4,9 +4,11 @@
 //! that thread alone: a thread that waits for an unreachable server runs none.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal as Number};
+use rustix::event::pause;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, iterator};
 
@@ -21,20 +23,32 @@ pub enum Signal {
     Terminate,
 }
 
-/// Raises `flag` at the first SIGINT or SIGTERM. A second one ends the process at once. To be called before other
-/// threads are started: they inherit that these signals are not for them.
+/// How long after the first signal a second one means the same. `timeout` and others send each signal twice.
+const SAME: Duration = Duration::from_secs(1);
+
+/// Raises `flag` at the first SIGINT or SIGTERM. One that comes more than a second later ends the process at once.
+/// To be called before other threads are started: they inherit that these signals are not for them.
 ///
 /// # Errors
 /// The system refused the handlers, for people.
 pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
+    let is_impatient = Arc::<AtomicBool>::default();
     for signal in [SIGINT, SIGTERM] {
-        // The order matters: at the first signal the first handler finds the flag down, and the second
-        // one raises it.
-        flag::register_conditional_default(signal, Arc::clone(flag))
+        flag::register_conditional_default(signal, Arc::clone(&is_impatient))
             .and_then(|_| flag::register(signal, Arc::clone(flag)))
             .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
     }
-    receive_in_own_thread(&[Number::SIGINT, Number::SIGTERM]);
+    let (told, then) = (Arc::clone(flag), Arc::clone(&is_impatient));
+    let wait = move || {
+        while !told.load(Ordering::Relaxed) {
+            pause();
+        }
+        std::thread::sleep(SAME);
+        then.store(true, Ordering::Relaxed);
+    };
+    if !receive_in_own_thread(&[Number::SIGINT, Number::SIGTERM], wait) {
+        is_impatient.store(true, Ordering::Relaxed);
+    }
     Ok(())
 }
 
@@ -46,28 +60,30 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
 pub fn note_hangups(flag: &Arc<AtomicBool>) -> Result<(), String> {
     flag::register(SIGHUP, Arc::clone(flag))
         .map_err(|error| format!("signal handlers: {error}"))?;
-    receive_in_own_thread(&[Number::SIGHUP]);
+    receive_in_own_thread(&[Number::SIGHUP], || {});
     Ok(())
 }
 
-/// Starts a thread that handles these signals, and no others do from now on. Where no thread can be started, this
-/// one goes on handling them.
-fn receive_in_own_thread(signals: &[Number]) {
+/// Starts a thread that handles these signals, and no others do from now on. It calls `wait` first. `false`: no
+/// thread can be started, and this one goes on handling them.
+fn receive_in_own_thread(signals: &[Number], wait: impl FnOnce() + Send + 'static) -> bool {
     let signals: SigSet = signals.iter().copied().collect();
     // Before the thread is started, so that there is no moment at which a signal could come here.
     if signals.thread_block().is_err() {
-        return;
+        return false;
     }
-    let wait = move || {
+    let receive = move || {
         let _ = signals.thread_unblock();
+        wait();
         loop {
-            std::thread::park();
+            pause();
         }
     };
-    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(receive);
     if thread.is_err() {
         let _ = signals.thread_unblock();
     }
+    thread.is_ok()
 }
 
 /// Calls `on_signal` at every SIGHUP, SIGINT and SIGTERM, from a thread that lives as long as the process.
@@ -95,9 +111,7 @@ pub fn listen(on_signal: impl Fn(Signal) + Send + 'static) -> Result<(), String>
 mod tests {
     use super::*;
     use rustix::process::{Signal as Number, getpid, kill_process};
-    use std::sync::atomic::Ordering;
     use std::sync::mpsc;
-    use std::time::Duration;
 
     // The only test of this process that raises SIGTERM: a second one would end the process.
     #[test]

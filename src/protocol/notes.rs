@@ -1,15 +1,28 @@
 //! What the user should know about a zone besides the counts.
 //!
-//! It must not decide what is worth a note; each note is kept once.
+//! It must not decide what is worth a note; each note is kept once. Others can make what some notes are about, so
+//! there is a most.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use crate::rules::ZoneName;
 
+/// How many notes a zone may have. The others are counted.
+const MOST: usize = 100;
+
 /// The notes of a pass, by zone, in the order in which they came up.
 #[derive(Debug, Default)]
-pub struct Notes(Mutex<Vec<(ZoneName, Cow<'static, str>)>>);
+pub struct Notes(Mutex<Vec<OfZone>>);
+
+/// The notes of a zone.
+#[derive(Debug)]
+struct OfZone {
+    zone: ZoneName,
+    notes: Vec<Cow<'static, str>>,
+    /// How many more there were.
+    more: usize,
+}
 
 impl Notes {
     /// The note on directories whose reading cannot be hidden.
@@ -33,19 +46,48 @@ impl Notes {
     /// Adds a note, unless the zone has it already.
     pub fn add(&self, zone: &ZoneName, note: impl Into<Cow<'static, str>>) {
         let note = note.into();
-        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !notes.iter().any(|(of, known)| of == zone && *known == note) {
-            notes.push((zone.clone(), note));
+        let mut zones = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = zones.iter().position(|of| of.zone == *zone).unwrap_or_else(|| {
+            zones.push(OfZone { zone: zone.clone(), notes: Vec::new(), more: 0 });
+            zones.len() - 1
+        });
+        let of = &mut zones[at];
+        if of.notes.contains(&note) {
+            return;
+        }
+        if of.notes.len() < MOST {
+            of.notes.push(note);
+        } else {
+            of.more += 1;
         }
     }
 
     /// The notes of a zone.
     pub fn of(&self, zone: &ZoneName) -> Vec<String> {
-        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        notes
-            .iter()
-            .filter(|(of, _)| of == zone)
-            .map(|(_, note)| note.clone().into_owned())
-            .collect()
+        let zones = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(of) = zones.iter().find(|of| of.zone == *zone) else { return Vec::new() };
+        let notes = of.notes.iter().map(|note| note.clone().into_owned());
+        let more = (of.more > 0).then(|| format!("{} more notes are not listed", of.more));
+        notes.chain(more).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_kept_once_and_a_flood_is_counted() {
+        let (notes, zone, other) =
+            (Notes::default(), ZoneName::new("tmp"), ZoneName::new("export"));
+        for number in 0..20_000 {
+            notes.add(&zone, format!("note {number}"));
+            notes.add(&zone, "note 7");
+        }
+        notes.add(&other, Notes::MOVES_ATIME);
+        let listed = notes.of(&zone);
+        assert_eq!(listed.len(), MOST + 1);
+        assert_eq!(listed[MOST], "19900 more notes are not listed");
+        assert_eq!(notes.of(&other), [Notes::MOVES_ATIME]);
     }
 }

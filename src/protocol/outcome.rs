@@ -2,17 +2,20 @@
 //!
 //! It must not count: [`super::Tally`] counts outcomes, and nothing else does.
 
-use std::ffi::CStr;
-use std::path::PathBuf;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use super::{Directory, Failure, Skipped};
-use crate::rules::{Age, Bytes, Kept, Ttl};
+use super::{Failure, Skipped};
+use crate::rules::{Age, Bytes, Kept, Ttl, ZoneName};
 
 /// What happened to one entry.
 #[derive(Debug)]
 pub struct Outcome<'a> {
-    /// The directory that holds it.
-    pub directory: &'a Directory,
+    /// Its zone.
+    pub zone: &'a ZoneName,
+    /// The path of the directory that holds it, as people see it; empty for what is in none.
+    pub dir: &'a Path,
     /// Its name there; `None` when the directory itself could not be read.
     pub name: Option<&'a CStr>,
     /// What happened.
@@ -28,7 +31,9 @@ pub struct Outcome<'a> {
 impl Outcome<'_> {
     /// The path of the entry, as people see it.
     pub fn path(&self) -> PathBuf {
-        self.name.map_or_else(|| self.directory.path.clone(), |name| self.directory.path_of(name))
+        let dir = self.dir;
+        self.name
+            .map_or_else(|| dir.to_owned(), |name| dir.join(OsStr::from_bytes(name.to_bytes())))
     }
 }
 

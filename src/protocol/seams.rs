@@ -115,6 +115,12 @@ pub trait Disposer: Sync {
     /// An entry stays that may have been written down.
     fn on_rejected(&self, _expired: &Expired, _why: &Rejection) {}
 
+    /// Removes the directory `name` in `directory` if it is empty: its last entry was removed. Whether it is
+    /// gone now.
+    fn prune(&self, _directory: &Directory, _name: &CStr) -> bool {
+        false
+    }
+
     /// Completes what an interrupted removal left in the private directory `name` in `directory`, and hands
     /// each entry of it to `each`.
     fn recover(

@@ -181,17 +181,20 @@ pub enum StopReason {
     MaxShare,
     /// The audit log cannot be written.
     AuditLog,
+    /// More would have been removed than the user allows, so nothing was.
+    TooMany,
 }
 
 impl StopReason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Signal,
         Self::Deadline,
         Self::MaxRemovals,
         Self::MaxBytes,
         Self::MaxShare,
         Self::AuditLog,
+        Self::TooMany,
     ];
 
     /// The name of the reason in reports.
@@ -203,6 +206,7 @@ impl StopReason {
             Self::MaxBytes => "max_bytes",
             Self::MaxShare => "max_share",
             Self::AuditLog => "audit_log",
+            Self::TooMany => "too_many",
         }
     }
 }

@@ -143,8 +143,15 @@ fn counts_are_made_of_outcomes_and_balance() {
     for kind in kinds {
         tally.seen += 1;
         let freed = Bytes(5);
-        let outcome =
-            Outcome { directory: &directory, name: None, kind, age: None, ttl: None, freed };
+        let outcome = Outcome {
+            zone: &directory.zone.name,
+            dir: &directory.path,
+            name: None,
+            kind,
+            age: None,
+            ttl: None,
+            freed,
+        };
         tally.count(&outcome);
     }
     assert!(tally.is_conserved() && tally.reported() == 4);

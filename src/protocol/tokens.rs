@@ -124,7 +124,14 @@ impl Claimed {
 fn evaluate_again(expired: Expired, metadata: Metadata, now: Moment) -> Result<Expired, Rejected> {
     expired.evaluate_again(metadata, now).map_err(|(expired, why)| {
         let why = match why {
-            KeptReason::Fresh | KeptReason::Excluded => Skipped::Used,
+            KeptReason::Fresh
+            | KeptReason::Excluded
+            | KeptReason::Published
+            | KeptReason::Referenced
+            | KeptReason::Newest
+            | KeptReason::Refused
+            | KeptReason::NotOurs
+            | KeptReason::LeftToServer => Skipped::Used,
             KeptReason::NotAFile | KeptReason::Unrecognized => Skipped::Replaced,
             KeptReason::MountPoint => Skipped::MountPoint,
         };

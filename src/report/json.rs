@@ -47,18 +47,18 @@ struct ZoneObject<'a> {
     kept: u64,
     skipped: u64,
     failed: u64,
-    kept_by: Reasons<{ KeptReason::ALL.len() }>,
-    skipped_by: Reasons<{ Skipped::ALL.len() }>,
+    kept_by: Reasons,
+    skipped_by: Reasons,
     freed_bytes: u64,
     notes: &'a [String],
 }
 
 /// Reasons with their counts, in the order of the report.
-struct Reasons<const N: usize>([(&'static str, u64); N]);
+struct Reasons(Vec<(&'static str, u64)>);
 
-impl<const N: usize> Serialize for Reasons<N> {
+impl Serialize for Reasons {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(self.0)
+        to.collect_map(self.0.iter().copied())
     }
 }
 
@@ -180,7 +180,7 @@ pub fn outcome(out: &mut impl Write, outcome: &Outcome<'_>, mode: RunMode) -> io
         }
     };
     let line = Line {
-        zone: outcome.directory.zone.name.as_str(),
+        zone: outcome.zone.as_str(),
         path: Pathname::new(&path),
         outcome: kind,
         reason,
@@ -266,8 +266,17 @@ fn of_zone(zone: &ZoneSummary) -> ZoneObject<'_> {
         kept: tally.kept(),
         skipped: tally.skipped(),
         failed: tally.failed,
-        kept_by: Reasons(KeptReason::ALL.map(|why| (why.key(), tally.kept_by[why as usize]))),
-        skipped_by: Reasons(Skipped::ALL.map(|why| (why.key(), tally.skipped_by[why as usize]))),
+        kept_by: Reasons(
+            KeptReason::ALL
+                .into_iter()
+                .map(|why| (why, tally.kept_by[why as usize]))
+                .filter(|(why, count)| why.is_common() || *count > 0)
+                .map(|(why, count)| (why.key(), count))
+                .collect(),
+        ),
+        skipped_by: Reasons(
+            Skipped::ALL.map(|why| (why.key(), tally.skipped_by[why as usize])).to_vec(),
+        ),
         freed_bytes: tally.freed.0,
         notes: &zone.notes,
     }

@@ -33,7 +33,7 @@ pub(super) fn summary() -> Summary {
     let export = Tally {
         seen: 11,
         removed: 4,
-        kept_by: [3, 1, 1, 0, 0],
+        kept_by: [3, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
         skipped_by: [0, 1, 0, 0, 0, 0],
         failed: 1,
         unreached: 0,

@@ -228,6 +228,7 @@ fn closing(
         Some(StopReason::Signal) => "stopped by a signal after",
         Some(StopReason::Deadline) => "stopped at the deadline after",
         Some(StopReason::AuditLog) => "stopped because the audit log cannot be written, after",
+        Some(StopReason::TooMany) => "stopped because more would be removed than is allowed, after",
         Some(StopReason::MaxRemovals | StopReason::MaxBytes | StopReason::MaxShare) => {
             match info.mode {
                 RunMode::Real => "stopped by a guard after",

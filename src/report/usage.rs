@@ -71,14 +71,9 @@ fn remarks(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
         writeln!(out, "usage: note: {note}")?;
     }
     if let Some(why) = usage.stopped {
-        let why = match why {
-            StopReason::Deadline => "the deadline",
-            StopReason::Signal
-            | StopReason::MaxRemovals
-            | StopReason::MaxBytes
-            | StopReason::MaxShare
-            | StopReason::AuditLog => "a signal",
-        };
+        // Every other reason is about removals.
+        let is_deadline = why == StopReason::Deadline;
+        let why = if is_deadline { "the deadline" } else { "a signal" };
         writeln!(out, "usage: stopped by {why}: these numbers are not complete")?;
     }
     Ok(())

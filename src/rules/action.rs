@@ -29,11 +29,13 @@ pub enum Action {
     ReadList,
     /// Writing down what is removed (`--audit-log`).
     WriteAuditLog,
+    /// Deleting through a server.
+    Delete,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Open,
         Self::List,
         Self::Stat,
@@ -45,6 +47,7 @@ impl Action {
         Self::OpenParent,
         Self::ReadList,
         Self::WriteAuditLog,
+        Self::Delete,
     ];
 
     /// Its name in reports.
@@ -61,6 +64,7 @@ impl Action {
             Self::OpenParent => "open_parent",
             Self::ReadList => "read_list",
             Self::WriteAuditLog => "write_audit_log",
+            Self::Delete => "delete",
         }
     }
 
@@ -83,7 +87,8 @@ impl fmt::Display for Action {
             | Self::Lock
             | Self::Unlink
             | Self::Rmdir
-            | Self::Rename => self.key(),
+            | Self::Rename
+            | Self::Delete => self.key(),
         })
     }
 }

@@ -92,12 +92,44 @@ pub enum KeptReason {
     Excluded,
     /// It is a mount point.
     MountPoint,
+    /// It is published: people rely on it.
+    Published,
+    /// Something that stays names it, or is made from it.
+    Referenced,
+    /// It is one of the newest, which the user asked to keep.
+    Newest,
+    /// The server that it is on refuses to delete it.
+    Refused,
+    /// It is not ours to delete.
+    NotOurs,
+    /// The server that it is on deletes it later, by itself.
+    LeftToServer,
 }
 
 impl KeptReason {
     /// Every reason, in the order of the report.
-    pub const ALL: [Self; 5] =
-        [Self::Fresh, Self::Unrecognized, Self::NotAFile, Self::Excluded, Self::MountPoint];
+    pub const ALL: [Self; 11] = [
+        Self::Fresh,
+        Self::Unrecognized,
+        Self::NotAFile,
+        Self::Excluded,
+        Self::MountPoint,
+        Self::Published,
+        Self::Referenced,
+        Self::Newest,
+        Self::Refused,
+        Self::NotOurs,
+        Self::LeftToServer,
+    ];
+
+    /// Whether every zone can have it. The others are reported only where they occur: entries that are not
+    /// in a file system have them.
+    pub const fn is_common(self) -> bool {
+        matches!(
+            self,
+            Self::Fresh | Self::Unrecognized | Self::NotAFile | Self::Excluded | Self::MountPoint
+        )
+    }
 
     /// The name of the reason in reports.
     pub const fn key(self) -> &'static str {
@@ -107,6 +139,12 @@ impl KeptReason {
             Self::NotAFile => "not_a_file",
             Self::Excluded => "excluded",
             Self::MountPoint => "mount_point",
+            Self::Published => "published",
+            Self::Referenced => "referenced",
+            Self::Newest => "newest",
+            Self::Refused => "refused",
+            Self::NotOurs => "not_ours",
+            Self::LeftToServer => "left_to_server",
         }
     }
 }

@@ -111,7 +111,8 @@ impl Metrics {
         self.removed.with_label_values(&[zone]).inc_by(tally.removed);
         self.failed.with_label_values(&[zone]).inc_by(tally.failed);
         self.freed.with_label_values(&[zone]).inc_by(tally.freed.0);
-        for (why, count) in KeptReason::ALL.iter().zip(tally.kept_by) {
+        let kept = KeptReason::ALL.into_iter().zip(tally.kept_by);
+        for (why, count) in kept.filter(|(why, count)| why.is_common() || *count > 0) {
             self.kept.with_label_values(&[zone, why.key()]).inc_by(count);
         }
         for (why, count) in Skipped::ALL.iter().zip(tally.skipped_by) {

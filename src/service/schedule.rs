@@ -57,6 +57,8 @@ enum Timing {
     /// At every multiple of this many seconds since 1970, so that a restart of the service neither skips
     /// nor moves a pass.
     Every(i64),
+    /// At this moment and at every multiple of this many seconds after it.
+    EveryFrom(i64, Moment),
     /// At the moments of a cron expression in a time zone.
     Cron(Box<Cron>, LocalTime),
 }
@@ -72,6 +74,20 @@ impl Rule {
                 Ok(Self { text: format!("every {secs} s"), timing: Timing::Every(secs) })
             }
             _ => Err("not a whole number of seconds from 1 second to 366 days".to_owned()),
+        }
+    }
+
+    /// Once every `period`, counted from `start`.
+    ///
+    /// # Errors
+    /// It is less than a second or more than the longest time.
+    pub fn every_from(period: Duration, start: Moment) -> Result<Self, String> {
+        match i64::try_from(period.as_secs()) {
+            Ok(secs @ 1..=3_200_000_000) => {
+                let (text, timing) = (format!("every {secs} s"), Timing::EveryFrom(secs, start));
+                Ok(Self { text, timing })
+            }
+            _ => Err("not a period from 1 second to 36500 days".to_owned()),
         }
     }
 
@@ -103,6 +119,15 @@ impl Rule {
                 let steps = at.unix_secs().div_euclid(*secs).saturating_add(1);
                 Some(Moment::from_unix(steps.saturating_mul(*secs), 0))
             }
+            Timing::EveryFrom(secs, start) => {
+                let since = at.unix_secs().saturating_sub(start.unix_secs());
+                // Within its second, the moment itself is over only with its fraction.
+                let is_before = at.subsec_nanos() < start.subsec_nanos();
+                let steps = since.saturating_sub(i64::from(is_before)).div_euclid(*secs);
+                let next = steps.saturating_add(1).saturating_mul(*secs);
+                let next = start.unix_secs().saturating_add(next);
+                Some(Moment::from_unix(next, start.subsec_nanos()))
+            }
             Timing::Cron(cron, zone) => {
                 let next = cron.find_next_occurrence(&zoned(at, zone)?, false).ok()?;
                 Some(moment(&next))
@@ -117,6 +142,9 @@ impl Rule {
                 let at = at.unix_secs().saturating_add(i64::from(at.subsec_nanos() > 0));
                 let steps = at.saturating_sub(1).div_euclid(*secs);
                 Some(Moment::from_unix(steps.saturating_mul(*secs), 0))
+            }
+            Timing::EveryFrom(secs, _) => {
+                Some(at.minus(crate::rules::Ttl::from_secs(secs.unsigned_abs())))
             }
             Timing::Cron(cron, zone) => {
                 let last = cron.find_previous_occurrence(&zoned(at, zone)?, false).ok()?;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_docs_in_private_items, unreachable_pub)]
 
 mod audit;
+mod clearml;
 mod cli;
 mod company;
 mod deploy;

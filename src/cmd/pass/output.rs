@@ -20,7 +20,7 @@ pub(super) fn report<'a, W: Write + Send>(
     Report::new(info, config.format, detail(verbosity), progress, out)
 }
 
-const fn detail(verbosity: Verbosity) -> Detail {
+pub(in crate::cmd) const fn detail(verbosity: Verbosity) -> Detail {
     match verbosity {
         Verbosity::Quiet => Detail::Problems,
         Verbosity::Normal => Detail::Expired,

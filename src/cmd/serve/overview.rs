@@ -8,11 +8,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cmd::pass::{PassResult, open_root};
+use crate::cmd::pass::open_root;
 use crate::cmd::usage::{removed_by, subject};
 use crate::config::Config;
 use crate::engine::{Limits, PassControl, Workers};
 use crate::os::{clock, priority};
+use crate::protocol::Summary;
 use crate::report::usage::page::{self, Live, PassLine};
 use crate::rules::{Bytes, Moment, Zone, ZoneName};
 use crate::service::background::Background;
@@ -75,11 +76,16 @@ impl Overview {
     }
 
     /// A pass has ended.
-    pub(super) fn on_pass(&self, result: &PassResult) {
-        let lines = result.summary.zones.iter().map(|zone| {
-            let took = result.durations.iter().find(|(name, _)| *name == zone.zone);
+    pub(super) fn on_pass(
+        &self,
+        summary: &Summary,
+        durations: &[(ZoneName, Duration)],
+        end: Moment,
+    ) {
+        let lines = summary.zones.iter().map(|zone| {
+            let took = durations.iter().find(|(name, _)| *name == zone.zone);
             PassLine {
-                end: result.at,
+                end,
                 zone: zone.zone.to_string(),
                 took: took.map(|(_, took)| *took),
                 seen: zone.tally.reported(),
@@ -88,7 +94,7 @@ impl Overview {
                 skipped: zone.tally.skipped(),
                 failed: zone.tally.failed,
                 freed: zone.tally.freed,
-                problem: zone.problem(result.summary.stopped),
+                problem: zone.problem(summary.stopped),
             }
         });
         self.remember(lines.collect());

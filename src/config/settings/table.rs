@@ -2,27 +2,11 @@
 //!
 //! It must not say anything about a setting but its row: there is no code here.
 
+use super::uses::{
+    ANY, DRY, ENDS, FORMATS, JUDGES, KEEPS, LOCKED, ONCE, PATHS, REDIS, RULES, SCANS, SERVE,
+    SWEEPS, WAITS, WALKS, ZONES,
+};
 use super::{Setting, Takes, Use};
-
-const RUN: &[Use] = &[Use::Run];
-const FORMATS: &[Use] =
-    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Usage, Use::Merge];
-const SERVE: &[Use] = &[Use::Serve];
-const ONCE: &[Use] = &[Use::Run, Use::Legacy];
-const SWEEPS: &[Use] = &[Use::Run, Use::Apply, Use::Serve, Use::Legacy];
-const SCANS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy];
-const ZONES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why];
-const JUDGES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why];
-const RULES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Usage];
-const KEEPS: &[Use] =
-    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Usage];
-const WALKS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Usage];
-const LOCKED: &[Use] =
-    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Hold];
-const PATHS: &[Use] =
-    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Hold, Use::Usage];
-const REDIS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Hold];
-const WAITS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Hold];
 
 const WHAT: &str = "What to sweep";
 const LOCKS: &str = "Locks";
@@ -36,13 +20,13 @@ const BASE: Setting = Setting {
     default: None,
     takes: Takes::One("DUR"),
     choices: &[],
-    used_by: RUN,
+    used_by: &[Use::Run],
     group: WHAT,
     help: "",
 };
 
 /// Every setting, in the order of the help.
-pub static SETTINGS: [Setting; 44] = [
+pub(super) static SETTINGS: [Setting; 44] = [
     Setting {
         key: "data",
         takes: Takes::One("DIR"),
@@ -53,7 +37,7 @@ pub static SETTINGS: [Setting; 44] = [
     Setting {
         key: "config",
         takes: Takes::One("FILE"),
-        used_by: PATHS,
+        used_by: ANY,
         help: "Read settings from this TOML file; its keys are the names of the flags with underscores",
         ..BASE
     },
@@ -69,7 +53,7 @@ pub static SETTINGS: [Setting; 44] = [
     Setting {
         key: "dry_run",
         takes: Takes::Nothing,
-        used_by: SWEEPS,
+        used_by: DRY,
         help: "Report what would be removed, and remove nothing",
         ..BASE
     },
@@ -232,7 +216,7 @@ pub static SETTINGS: [Setting; 44] = [
     },
     Setting {
         key: "deadline",
-        used_by: WALKS,
+        used_by: ENDS,
         group: LIMITS,
         help: "Stop a pass after this time; the current entry is finished first",
         ..BASE
@@ -320,7 +304,7 @@ pub static SETTINGS: [Setting; 44] = [
         default: Some("text"),
         takes: Takes::One("FORMAT"),
         choices: &["text", "json"],
-        used_by: PATHS,
+        used_by: ANY,
         group: OUTPUT,
         help: "The format of log lines on stderr",
     },
@@ -335,7 +319,7 @@ pub static SETTINGS: [Setting; 44] = [
     Setting {
         key: "metrics_file",
         takes: Takes::One("FILE"),
-        used_by: ONCE,
+        used_by: &[Use::Run, Use::Legacy, Use::ClearmlRun, Use::ClearmlOrphans],
         group: OUTPUT,
         help: "Write metrics to this file after the pass, for node_exporter's textfile collector",
         ..BASE
@@ -384,7 +368,7 @@ pub static SETTINGS: [Setting; 44] = [
     Setting {
         key: "listen",
         takes: Takes::One("ADDR"),
-        used_by: SERVE,
+        used_by: &[Use::Serve, Use::ClearmlServe],
         group: SCHEDULE,
         help: "Serve a page, /metrics and /healthz at this address, or at this port of the loopback \
                interface [default: do not listen]",
@@ -393,7 +377,20 @@ pub static SETTINGS: [Setting; 44] = [
     Setting {
         key: "now",
         takes: Takes::One("RFC3339"),
-        used_by: KEEPS,
+        used_by: &[
+            Use::Run,
+            Use::Plan,
+            Use::Apply,
+            Use::Serve,
+            Use::Legacy,
+            Use::Why,
+            Use::Usage,
+            Use::ClearmlRun,
+            Use::ClearmlServe,
+            Use::ClearmlOrphans,
+            Use::ClearmlJournal,
+            Use::ClearmlWhy,
+        ],
         help: "Judge as if it were this moment",
         ..BASE
     },

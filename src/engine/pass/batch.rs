@@ -73,7 +73,8 @@ impl<'a, O: Observer> Batch<'a, O> {
     /// The outcome of an entry that the rules keep.
     pub(super) fn kept(&mut self, entry: &Entry<'_>, kept: Kept) {
         self.told(&Outcome {
-            directory: entry.directory,
+            zone: &entry.zone.name,
+            dir: &entry.directory.path,
             name: Some(entry.name),
             kind: OutcomeKind::Kept(kept),
             age: kept.age,
@@ -85,7 +86,8 @@ impl<'a, O: Observer> Batch<'a, O> {
     /// The outcome of an expired entry.
     pub(super) fn of(&mut self, expired: &Expired, kind: OutcomeKind<'_>, freed: Bytes) {
         self.told(&Outcome {
-            directory: expired.directory(),
+            zone: &expired.directory().zone.name,
+            dir: &expired.directory().path,
             name: Some(expired.name()),
             kind,
             age: Some(expired.age()),
@@ -102,7 +104,8 @@ impl<'a, O: Observer> Batch<'a, O> {
         kind: OutcomeKind<'_>,
         freed: Bytes,
     ) {
-        self.told(&Outcome { directory, name, kind, age: None, ttl: None, freed });
+        let (zone, dir) = (&directory.zone.name, directory.path.as_path());
+        self.told(&Outcome { zone, dir, name, kind, age: None, ttl: None, freed });
     }
 
     /// No lock is held now.

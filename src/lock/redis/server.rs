@@ -32,8 +32,8 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// From a URL: `redis://[[user]:password@]host[:port][/db]`, `unix:///path[?db=&user=&pass=]`, and
-    /// `rediss://` in builds with TLS.
+    /// From a URL: `redis://[[user]:password@]host[:port][/db]`, the same with `rediss` for TLS, or
+    /// `unix:///path[?db=&user=&pass=]`.
     ///
     /// # Errors
     /// Why it is refused, without the password.
@@ -44,8 +44,7 @@ impl Server {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| refused("it has no scheme"))?;
         match scheme {
             "redis" | "valkey" => tcp(rest, false),
-            "rediss" | "valkeys" if cfg!(feature = "tls") => tcp(rest, true),
-            "rediss" | "valkeys" => return Err("this build does not support TLS".to_owned()),
+            "rediss" | "valkeys" => tcp(rest, true),
             "unix" | "redis+unix" | "valkey+unix" => unix(rest),
             _ => Err("its scheme is unknown"),
         }
@@ -233,8 +232,7 @@ mod tests {
             let error = read(url).unwrap_err();
             assert!(error.contains("not a Redis URL: ") && !error.contains("s3"), "{url}: {error}");
         }
-        #[cfg(not(feature = "tls"))]
-        assert!(read("rediss://r").unwrap_err().contains("does not support TLS"));
+        assert!(read("rediss://r").is_ok());
         assert!(Server::at("redis://r", 1).is_err() && Server::at("r", 1).is_ok());
     }
 }

@@ -38,7 +38,6 @@ pub(super) struct Stopped;
 /// A connection to the server, encrypted or not.
 pub(super) enum Stream {
     Plain(Socket),
-    #[cfg(feature = "tls")]
     Encrypted(Box<rustls::StreamOwned<rustls::ClientConnection, Socket>>),
 }
 
@@ -100,7 +99,6 @@ impl Stream {
         let wait = Wait::new(timing.clone());
         match address {
             Address::Unix(path) => Ok(Self::Plain(Socket::unix(path, wait)?)),
-            #[cfg(feature = "tls")]
             Address::Tcp { host, port, is_encrypted: true } => {
                 Self::encrypted(host, Socket::tcp(host, *port, wait)?)
             }
@@ -108,7 +106,6 @@ impl Stream {
         }
     }
 
-    #[cfg(feature = "tls")]
     fn encrypted(host: &str, socket: Socket) -> io::Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -128,7 +125,6 @@ impl Stream {
     pub(super) fn start_wait(&mut self) {
         let socket = match self {
             Self::Plain(socket) => socket,
-            #[cfg(feature = "tls")]
             Self::Encrypted(stream) => &mut stream.sock,
         };
         socket.wait.deadline = Instant::now() + TIMEOUT;
@@ -141,7 +137,6 @@ impl Stream {
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.write_all(bytes),
-            #[cfg(feature = "tls")]
             Self::Encrypted(stream) => {
                 stream.write_all(bytes).and_then(|()| stream.flush()).map_err(encryption)
             }
@@ -156,7 +151,6 @@ impl Stream {
         let mut bytes = [0; 16 << 10];
         let count = match self {
             Self::Plain(socket) => socket.read(&mut bytes),
-            #[cfg(feature = "tls")]
             Self::Encrypted(stream) => stream.read(&mut bytes).map_err(encryption),
         }?;
         if count == 0 {
@@ -169,7 +163,6 @@ impl Stream {
 }
 
 /// A certificate that is not trusted, say, is no answer of a server.
-#[cfg(feature = "tls")]
 fn encryption(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::InvalidData {
         io::Error::other(error.to_string())

@@ -127,7 +127,8 @@ fn line_of(name: Option<&CStr>, kind: OutcomeKind<'_>, mode: RunMode) -> String 
     let directory = sample::directory();
     let (now, used) = (Moment::from_unix(100, 0), Moment::from_unix(30, 0));
     let entry = Outcome {
-        directory: &directory,
+        zone: &directory.zone.name,
+        dir: &directory.path,
         name,
         kind,
         age: Some(used.age_at(now)),

@@ -8,7 +8,7 @@ fn summary(stopped: Option<StopReason>) -> Summary {
     let tally = Tally {
         seen: 13,
         removed: 4,
-        kept_by: [3, 1, 0, 0, 0],
+        kept_by: [3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         skipped_by: [2, 0, 0, 0, 0, 0],
         failed: 0,
         unreached: 3,

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the current entry is finished and the report printed; a second signal kills.
+//! SIGINT and SIGTERM: the current entry is finished and the report printed; a later second signal kills.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -139,6 +139,26 @@ fn is_pending(child: &Child, signal: Signal) -> bool {
     pending & (1 << (signal.as_raw() - 1)) != 0
 }
 
+/// As `timeout` does: it signals the program, and then its process group.
+#[test]
+fn a_signal_that_is_sent_twice_at_once_is_one_signal() {
+    let world = World::new();
+    for number in 0..200 {
+        export(&world, number, 2 * DAY);
+    }
+    let left = || count(world.path("cache/export"));
+    let mut command = world.command(&["run", "--format", "json", "--max-rate", "20/s"]);
+    let child = command.stdout(Stdio::piped()).start().unwrap();
+    wait_until("something is removed", || left() < 200);
+    send(&child, Signal::TERM);
+    send(&child, Signal::INT);
+    wait_until("the signals arrive", || !is_pending(&child, Signal::INT));
+    send(&child, Signal::TERM);
+    let run = Run::from(child.wait_with_output().unwrap());
+    let report = run.exits(3).json();
+    assert_eq!(report["totals"]["removed"].as_u64().unwrap() + left() as u64, 200, "{report:#}");
+}
+
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     let world = World::new();
@@ -154,7 +174,11 @@ fn a_second_signal_ends_the_process_at_once() {
     send(&child, Signal::TERM);
     wait_until("the first signal arrives", || !is_pending(&child, Signal::TERM));
     assert!(child.try_wait().unwrap().is_none(), "the first one asks it to end");
-    send(&child, Signal::TERM);
+    // One that comes at once is the same signal.
+    wait_until("a later one ends it", || {
+        send(&child, Signal::TERM);
+        child.try_wait().unwrap().is_some()
+    });
     assert_eq!(child.wait().unwrap().signal(), Some(15));
     drop(reader);
 }

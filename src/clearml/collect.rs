@@ -1,0 +1,294 @@
+//! The files of tasks: artifacts, models, debug samples and images of plots.
+//!
+//! It must not delete anything. Everything is collected before a task is deleted, because the server forgets it
+//! then.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::{Client, Tries};
+use super::error::{ApiError, CycleError};
+use super::journal::{Kind, TaskFile};
+use super::options::Options;
+use super::rows::{Events, Id, ModelRow, Models, TaskRow, Tasks};
+use super::tools::{MOST_PAGES, PAGE, Tools};
+
+/// How many events are asked for at once. Plots are long.
+const SAMPLES: usize = 1000;
+const PLOTS: usize = 100;
+
+/// From here on a server does not say how many events there really are.
+const COUNTED: u64 = 10_000;
+
+/// A task that is about to be deleted.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The task.
+    pub task: Id,
+    /// When it was changed last, as the server writes it.
+    pub last_update: Option<String>,
+    /// Its files.
+    pub files: Vec<TaskFile>,
+    /// Its models that the server deletes with it.
+    pub models: Vec<String>,
+    /// Its published models that nothing else uses, if they are to be deleted, too.
+    pub published_models: Vec<String>,
+    /// Whether it has models that stay.
+    pub keeps_models: bool,
+    /// Whether the server is told to delete its files, too.
+    pub is_told: bool,
+}
+
+/// Collects the files of these tasks.
+///
+/// # Errors
+/// The server cannot be used or trusted. Nothing is deleted then.
+pub(super) fn collect(
+    tools: &Tools,
+    options: &Options,
+    rows: &HashMap<Id, TaskRow>,
+) -> Result<Vec<Plan>, CycleError> {
+    let mut plans: HashMap<Id, Plan> = rows.values().map(|row| (row.id, plan(row))).collect();
+    let mut named: HashMap<String, Id> = HashMap::new();
+    for row in rows.values() {
+        let models = row.models.iter().flat_map(|models| models.output.iter().flatten());
+        named.extend(models.filter_map(|model| Some((model.model.clone()?, row.id))));
+    }
+    add_models(tools, options, &mut plans, &named)?;
+    let client = Arc::clone(&tools.client);
+    let ids: Vec<Id> = plans.keys().copied().collect();
+    let mut failed = None;
+    let work = move |task| (task, debug_urls(&client, task));
+    tools.crew.each(ids, work, |(task, urls)| match (urls, plans.get_mut(&task)) {
+        (Ok(urls), Some(plan)) => {
+            plan.files.extend(urls.into_iter().map(|url| TaskFile { url, kind: Kind::Event }));
+        }
+        (Err(error), _) => failed = Some(error),
+        (Ok(_), None) => {}
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let mut plans: Vec<Plan> = plans.into_values().collect();
+    plans.sort_unstable_by_key(|plan| plan.task);
+    for plan in &mut plans {
+        let mut known = HashSet::new();
+        plan.files.retain(|file| known.insert(file.url.clone()));
+    }
+    Ok(plans)
+}
+
+/// A task with its artifacts.
+fn plan(row: &TaskRow) -> Plan {
+    let is_output = |mode: &Option<String>| mode.as_deref() == Some("output");
+    let outputs = row.artifacts().filter(|artifact| is_output(&artifact.mode));
+    let urls = outputs.filter_map(|artifact| artifact.uri.clone()).filter(|url| !url.is_empty());
+    Plan {
+        task: row.id,
+        last_update: row.last_update.clone(),
+        files: urls.map(|url| TaskFile { url, kind: Kind::Artifact }).collect(),
+        models: Vec::new(),
+        published_models: Vec::new(),
+        keeps_models: false,
+        is_told: false,
+    }
+}
+
+/// Adds the models that only these tasks have: drafts, and published ones if the user says so.
+fn add_models(
+    tools: &Tools,
+    options: &Options,
+    plans: &mut HashMap<Id, Plan>,
+    named: &HashMap<String, Id>,
+) -> Result<(), CycleError> {
+    let ids: Vec<Id> = plans.keys().copied().collect();
+    let mut models = Models { rows: Vec::new() };
+    read_models(tools, &mut models, "task", &json!(ids))?;
+    let is_unread = |id: &&String| models.rows.iter().all(|model| model.id != **id);
+    let unread: Vec<String> = named.keys().filter(is_unread).cloned().collect();
+    for part in unread.chunks(PAGE) {
+        read_models(tools, &mut models, "id", &json!(part))?;
+    }
+    let models = models.rows;
+    let used = used_models(tools, &models)?;
+    for model in models {
+        let own = model.task.as_deref().and_then(Id::parse).filter(|task| plans.contains_key(task));
+        let task = own.or_else(|| named.get(&model.id).copied());
+        let Some(plan) = task.and_then(|task| plans.get_mut(&task)) else { continue };
+        // What does not say that it is a draft is not one.
+        let is_draft = model.ready == Some(false);
+        if used.contains(&model.id) || (!is_draft && !options.overrides.published_models) {
+            plan.keeps_models = true;
+            continue;
+        }
+        if is_draft {
+            plan.models.push(model.id);
+        } else {
+            plan.published_models.push(model.id);
+        }
+        if let Some(url) = model.uri.filter(|url| !url.is_empty()) {
+            plan.files.push(TaskFile { url, kind: Kind::Model });
+        }
+    }
+    Ok(())
+}
+
+/// Reads the models that a field selects.
+fn read_models(
+    tools: &Tools,
+    models: &mut Models,
+    field: &str,
+    values: &serde_json::Value,
+) -> Result<(), CycleError> {
+    let mut query = json!({"only_fields": ["id", "uri", "task", "ready"], "order_by": ["id"]});
+    query[field] = values.clone();
+    let mut known = HashSet::new();
+    tools.pages("models.get_all", &query, PAGE, |page: Models| {
+        let rows = page.rows.len();
+        let new = page.rows.into_iter().filter(|model| known.insert(model.id.clone()));
+        let before = models.rows.len();
+        models.rows.extend(new);
+        Ok((rows, models.rows.len() - before))
+    })
+}
+
+/// Those of these models that some task has as its input.
+fn used_models(tools: &Tools, models: &[ModelRow]) -> Result<HashSet<String>, CycleError> {
+    let ids: Vec<&String> = models.iter().map(|model| &model.id).collect();
+    let mut used = HashSet::new();
+    for part in ids.chunks(PAGE) {
+        let query = json!({
+            "models.input.model": part, "only_fields": ["id", "models.input"],
+            "search_hidden": true, "order_by": ["id"],
+        });
+        let mut known = HashSet::new();
+        tools.pages("tasks.get_all", &query, PAGE, |page: Tasks| {
+            let rows = page.tasks.len();
+            let new = page.tasks.iter().filter(|row| known.insert(row.id)).count();
+            let inputs = page.tasks.into_iter().filter_map(|row| row.models?.input).flatten();
+            used.extend(inputs.filter_map(|input| input.model));
+            Ok((rows, new))
+        })?;
+    }
+    Ok(used)
+}
+
+/// The addresses of all debug samples and of all images in plots of a task.
+fn debug_urls(client: &Client, task: Id) -> Result<HashSet<String>, CycleError> {
+    let mut urls = HashSet::new();
+    for (event_type, size) in [("training_debug_image", SAMPLES), ("plot", PLOTS)] {
+        events(client, task, event_type, size, &mut urls)?;
+    }
+    Ok(urls)
+}
+
+fn events(
+    client: &Client,
+    task: Id,
+    event_type: &str,
+    size: usize,
+    urls: &mut HashSet<String>,
+) -> Result<(), CycleError> {
+    let endless =
+        || CycleError::Untrusted(format!("the events ({event_type}) of task {task} do not end"));
+    let mut scroll: Option<String> = None;
+    let mut received = 0;
+    for _ in 0..MOST_PAGES {
+        let mut body = json!({
+            "task": task, "event_type": event_type, "order": "asc", "batch_size": size,
+            "model_events": false,
+        });
+        if let Some(scroll) = &scroll {
+            body["scroll_id"] = json!(scroll);
+        }
+        let page: Events = client.call("events.get_task_events", &body, Tries::Several)?;
+        if page.rows.is_empty() {
+            return Ok(());
+        }
+        received += page.rows.len() as u64;
+        if let Some(total) = page.total.filter(|total| *total < COUNTED)
+            && received > total.saturating_add(size as u64)
+        {
+            return Err(endless());
+        }
+        for event in page.rows {
+            let images = event.source_urls.filter(|images| !images.is_empty());
+            let images = images.unwrap_or_else(|| images_of(event.plot_str.as_deref()));
+            urls.extend(event.url.into_iter().chain(images).filter(|url| is_address(url)));
+        }
+        let is_all = page.total.is_some_and(|total| total < COUNTED && received >= total);
+        match page.scroll_id.filter(|id| !id.is_empty()) {
+            Some(next) => scroll = Some(next),
+            None if is_all => return Ok(()),
+            None => {
+                let why = format!("the events of task {task} have no scroll_id");
+                return Err(CycleError::Untrusted(why));
+            }
+        }
+    }
+    Err(endless())
+}
+
+/// Images can be part of a plot itself.
+fn is_address(url: &str) -> bool {
+    !url.is_empty() && !url.starts_with("data:")
+}
+
+/// The images of a plot, from its own text.
+fn images_of(plot: Option<&str>) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Plot {
+        #[serde(default)]
+        layout: Option<Layout>,
+    }
+    #[derive(Deserialize)]
+    struct Layout {
+        #[serde(default)]
+        images: Option<Vec<Image>>,
+    }
+    #[derive(Deserialize)]
+    struct Image {
+        #[serde(default)]
+        source: Option<String>,
+    }
+    let plot: Option<Plot> = plot.and_then(|text| serde_json::from_str(text).ok());
+    let images = plot.and_then(|plot| plot.layout?.images).unwrap_or_default();
+    images.into_iter().filter_map(|image| image.source).collect()
+}
+
+impl From<&ApiError> for CycleError {
+    fn from(error: &ApiError) -> Self {
+        Self::Api(error.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_images_of_a_plot_are_found_and_a_plot_that_is_no_json_has_none() {
+        let plot =
+            json!({"layout": {"images": [{"source": "http://a"}, {}, {"source": "http://b"}]}});
+        assert_eq!(images_of(Some(&plot.to_string())), ["http://a", "http://b"]);
+        for odd in [None, Some("not json"), Some("[]"), Some("{\"layout\":null}")] {
+            assert!(images_of(odd).is_empty(), "{odd:?}");
+        }
+        assert!(is_address("http://a") && !is_address("data:image/png;base64,xx"));
+    }
+
+    #[test]
+    fn only_output_artifacts_belong_to_a_task() {
+        let id = "0".repeat(32);
+        let row: TaskRow = serde_json::from_value(json!({"id": id, "execution": {"artifacts": [
+            {"mode": "output", "uri": "a"}, {"mode": "input", "uri": "b"}, {"uri": "c"},
+            {"mode": "output"}, {"mode": "output", "uri": ""},
+        ]}}))
+        .unwrap();
+        let urls: Vec<String> = plan(&row).files.into_iter().map(|file| file.url).collect();
+        assert_eq!(urls, ["a"]);
+    }
+}

@@ -1,0 +1,340 @@
+//! One cleanup: select, collect, write down, delete, remove files.
+//!
+//! It must not choose between a real cleanup and a dry run: it is handed an [`Executor`] and a [`Remover`] that
+//! make the difference. Tasks go in batches, so what is held in memory does not grow with their number.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Instant;
+
+use super::collect::{Plan, collect};
+use super::delete::{Manner, TaskEnd};
+use super::error::{ApiError, CycleError};
+use super::files::{Remover, Settled, Surroundings};
+use super::journal::{Ending, FileEnd, TaskFile};
+use super::ledger::{End, Ledger};
+use super::options::{FilesMode, Options};
+use super::references::References;
+use super::rows::{Id, TaskRow};
+use super::select::{Conditions, select, still_selected};
+use super::selected::Selected;
+use super::tools::Tools;
+use crate::protocol::{Observer, Skipped, StopReason};
+use crate::rules::{KeptReason, Moment, Ttl};
+
+/// How many tasks are deleted at once. The script that this replaces reads pages of this size.
+pub const BATCH: usize = 100;
+
+/// Carries out a cleanup, or only goes through it.
+pub trait Executor {
+    /// Writes down what is about to be deleted.
+    ///
+    /// # Errors
+    /// It is not on disk: nothing may be deleted.
+    fn begin(&mut self, plans: &[Plan]) -> Result<(), CycleError>;
+
+    /// Deletes tasks.
+    ///
+    /// # Errors
+    /// The run was told to stop, or the journal cannot be written.
+    fn delete(
+        &mut self,
+        tools: &Tools,
+        ids: &[Id],
+        manner: Manner,
+    ) -> Result<HashMap<Id, TaskEnd>, CycleError>;
+
+    /// Deletes published models.
+    ///
+    /// # Errors
+    /// The run was told to stop.
+    fn delete_models(&mut self, tools: &Tools, ids: Vec<String>) -> Result<(), CycleError>;
+
+    /// Writes down that these tasks are not deleted after all.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    fn kept(&mut self, tasks: &[Id]) -> Result<(), CycleError>;
+
+    /// Writes down what became of files.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    fn settled(&mut self, ends: BTreeMap<Id, Vec<FileEnd>>) -> Result<(), CycleError>;
+
+    /// Whether the models of a deleted task are still on the server.
+    fn models_are_left(&self) -> bool;
+}
+
+/// What a cleanup is made of.
+pub struct Cycle<'a> {
+    /// The client.
+    pub tools: &'a Tools,
+    /// What the user asks for.
+    pub options: &'a Options,
+    /// The moment that everything is judged at.
+    pub now: Moment,
+    /// When to end early.
+    pub deadline: Option<Instant>,
+    /// Is told what happens.
+    pub observer: &'a dyn Observer,
+    /// Is told how many tasks are about to be deleted.
+    pub on_batch: &'a dyn Fn(usize),
+    /// Is told of the folder of a task.
+    pub on_folder: &'a dyn Fn(&super::files::FolderEnd),
+}
+
+impl Cycle<'_> {
+    /// Cleans up once. Says why it ended early, if it did.
+    ///
+    /// # Errors
+    /// The server or the journal cannot be used, or a guard stands in the way. The ledger has what was done
+    /// until then.
+    pub fn run(
+        &self,
+        executor: &mut dyn Executor,
+        remover: &mut dyn Remover,
+        ledger: &mut Ledger,
+    ) -> Result<Option<StopReason>, CycleError> {
+        let conditions = Conditions::new(self.tools, self.options, self.now)?;
+        let selected =
+            select(self.tools, self.options, &conditions, &mut ledger.tasks, self.observer)?;
+        self.observer.on_unlocked();
+        if selected.is_empty() {
+            return Ok(None);
+        }
+        let ids: HashSet<Id> = selected.iter().map(|task| task.id).collect();
+        let references = if self.options.overrides.shared_files {
+            References::default()
+        } else {
+            References::read(self.tools, &ids, self.options)?
+        };
+        let mut surroundings = Surroundings {
+            tools: self.tools,
+            options: self.options,
+            references: &references,
+            selected: &ids,
+            doomed: HashSet::new(),
+            version: self.tools.version()?,
+        };
+        for batch in selected.chunks(BATCH) {
+            if self.tools.crew.is_stopped() {
+                return Err(ApiError::Stopped.into());
+            }
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(Some(StopReason::Deadline));
+            }
+            let mut batch = Batch {
+                cycle: self,
+                conditions: &conditions,
+                tasks: batch,
+                ends: HashMap::new(),
+                hands: Hands {
+                    executor: &mut *executor,
+                    remover: &mut *remover,
+                    ledger: &mut *ledger,
+                },
+            };
+            batch.run(&mut surroundings)?;
+            self.observer.on_unlocked();
+        }
+        Ok(None)
+    }
+}
+
+/// Those who carry out a cleanup and count it.
+pub(super) struct Hands<'a> {
+    pub(super) executor: &'a mut dyn Executor,
+    pub(super) remover: &'a mut dyn Remover,
+    pub(super) ledger: &'a mut Ledger,
+}
+
+/// Some tasks of a cleanup.
+struct Batch<'a> {
+    cycle: &'a Cycle<'a>,
+    conditions: &'a Conditions,
+    tasks: &'a [Selected],
+    /// What happened to tasks and was not told yet.
+    ends: HashMap<Id, End>,
+    hands: Hands<'a>,
+}
+
+impl Batch<'_> {
+    fn run(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), CycleError> {
+        let Cycle { tools, options, .. } = *self.cycle;
+        let ids: Vec<Id> = self.tasks.iter().map(|task| task.id).collect();
+        let fields = ["last_update", "execution.artifacts", "models.output"];
+        let rows = self.still_selected(&ids, &fields)?;
+        let mut plans = collect(tools, options, &rows)?;
+        drop(rows);
+        (self.cycle.on_batch)(plans.len());
+        surroundings.doomed = if self.hands.executor.models_are_left() {
+            let models =
+                |plan: &Plan| [plan.models.clone(), plan.published_models.clone()].concat();
+            plans.iter().flat_map(models).collect()
+        } else {
+            HashSet::new()
+        };
+        for plan in &mut plans {
+            plan.is_told = surroundings.tells_server(plan.task, &plan.files)?;
+        }
+        self.hands.executor.begin(&plans)?;
+        let plans = self.without_changed(plans)?;
+        let mut unknown = None;
+        for external in [false, true] {
+            let part: Vec<&Plan> = plans.iter().filter(|plan| plan.is_told == external).collect();
+            if !part.is_empty() {
+                let error = self.delete(&part, external, surroundings)?;
+                unknown = unknown.or(error);
+            }
+        }
+        self.report();
+        unknown.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Looks at the tasks once more, right before they are deleted. What has changed is skipped.
+    fn without_changed(&mut self, plans: Vec<Plan>) -> Result<Vec<Plan>, CycleError> {
+        let planned: Vec<Id> = plans.iter().map(|plan| plan.task).collect();
+        let now = self.still_selected(&planned, &["last_update"])?;
+        let is_same = |plan: &Plan| {
+            now.get(&plan.task).is_some_and(|row| row.last_update == plan.last_update)
+        };
+        let (same, changed): (Vec<Plan>, Vec<Plan>) = plans.into_iter().partition(is_same);
+        let changed: Vec<Id> = changed.into_iter().map(|plan| plan.task).collect();
+        self.ends.extend(changed.iter().map(|id| (*id, End::Skipped(Skipped::Used))));
+        self.hands.executor.kept(&changed)?;
+        Ok(same)
+    }
+
+    /// Deletes tasks and then their files. Gives the error that leaves a task's end unknown.
+    fn delete(
+        &mut self,
+        plans: &[&Plan],
+        external: bool,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<Option<ApiError>, CycleError> {
+        let Cycle { tools, options, .. } = *self.cycle;
+        let ids: Vec<Id> = plans.iter().map(|plan| plan.task).collect();
+        let manner = Manner { force: options.force, external };
+        let (mut unknown, mut rest) = (None, Rest { is_told: external, ..Rest::default() });
+        let mut published = Vec::new();
+        let mut ends = self.hands.executor.delete(tools, &ids, manner)?;
+        for plan in plans {
+            let Some(end) = ends.remove(&plan.task) else { continue };
+            if let TaskEnd::Unknown(error) = &end {
+                unknown = Some(error.clone());
+            }
+            if let TaskEnd::Deleted(more) = &end {
+                let mut files = plan.files.clone();
+                let is_new = |more: &&TaskFile| plan.files.iter().all(|old| old.url != more.url);
+                files.extend(more.iter().filter(is_new).cloned());
+                rest.files.push((plan.task, files));
+                published.extend(plan.published_models.iter().cloned());
+                if !plan.keeps_models {
+                    rest.may_go_whole.insert(plan.task);
+                }
+            }
+            self.ends.insert(plan.task, in_report(end));
+        }
+        if !published.is_empty() {
+            self.hands.executor.delete_models(tools, published)?;
+        }
+        self.report();
+        settle(self.cycle, surroundings, &mut self.hands, rest)?;
+        Ok(unknown)
+    }
+
+    /// The rows of these tasks as they are now. What is not selected any more is skipped.
+    fn still_selected(
+        &mut self,
+        ids: &[Id],
+        fields: &[&str],
+    ) -> Result<HashMap<Id, TaskRow>, CycleError> {
+        let Cycle { tools, options, .. } = *self.cycle;
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = still_selected(tools, options, self.conditions, ids, fields)?;
+        for id in ids.iter().filter(|id| !rows.contains_key(id)) {
+            self.ends.insert(*id, End::Skipped(Skipped::Used));
+        }
+        Ok(rows)
+    }
+
+    /// Tells what happened to tasks.
+    fn report(&mut self) {
+        let ttl = Some(Ttl::from_duration(self.cycle.options.threshold));
+        let tasks = &mut self.hands.ledger.tasks;
+        for task in self.tasks {
+            let Some(end) = self.ends.remove(&task.id) else { continue };
+            let age = Some(self.conditions.age(task.changed));
+            tasks.add(&task.id.to_string(), &end, age, ttl, self.cycle.observer);
+            if let End::Kept(KeptReason::Refused) = &end {
+                tasks.note("the server keeps some tasks by its rules; see the warnings");
+            }
+        }
+    }
+}
+
+/// The end of a task as the report tells it.
+fn in_report(end: TaskEnd) -> End {
+    match end {
+        TaskEnd::Deleted(_) => End::Removed(crate::rules::Bytes(0)),
+        TaskEnd::Refused(why) => {
+            tracing::warn!("a task is kept, because the server refuses to delete it: {why}");
+            End::Kept(KeptReason::Refused)
+        }
+        TaskEnd::Public => End::Kept(KeptReason::NotOurs),
+        TaskEnd::Failed(why) => End::Failed(why),
+        TaskEnd::Unknown(error) => {
+            End::Failed(format!("it is not known whether it is deleted: {error}"))
+        }
+    }
+}
+
+/// What is left to do for deleted tasks.
+#[derive(Default)]
+pub(super) struct Rest {
+    /// Their files.
+    pub(super) files: Vec<(Id, Vec<TaskFile>)>,
+    /// Whether the server was told to delete them, too.
+    pub(super) is_told: bool,
+    /// Tasks whose folder may go as a whole.
+    pub(super) may_go_whole: HashSet<Id>,
+}
+
+/// Removes the files of deleted tasks, and writes down what became of them.
+///
+/// # Errors
+/// The server or the journal cannot be used, or the run was told to stop.
+pub(super) fn settle(
+    cycle: &Cycle<'_>,
+    surroundings: &Surroundings<'_>,
+    hands: &mut Hands<'_>,
+    rest: Rest,
+) -> Result<(), CycleError> {
+    let Rest { files, is_told, may_go_whole } = rest;
+    let mut by_task: BTreeMap<Id, Vec<FileEnd>> =
+        files.iter().map(|(task, _)| (*task, Vec::new())).collect();
+    let flat =
+        files.into_iter().flat_map(|(task, files)| files.into_iter().map(move |it| (task, it)));
+    let settled: Vec<Settled> = surroundings.settle(hands.remover, flat.collect(), is_told)?;
+    for (task, file, end) in settled {
+        hands.ledger.files.add(&file.url, &end, None, None, cycle.observer);
+        by_task.entry(task).or_default().push(file);
+    }
+    // A folder goes as a whole if nothing in it stays, and nothing outside names it.
+    let stays = |end: &FileEnd| !matches!(end.outcome, Ending::Removed | Ending::Gone);
+    let is_whole = |task: &Id, ends: &[FileEnd]| {
+        may_go_whole.contains(task)
+            && !surroundings.references.name_folder_of(*task)
+            && !ends.iter().any(stays)
+    };
+    let whole = by_task.iter().filter(|(task, ends)| is_whole(task, ends));
+    let whole: Vec<Id> = whole.map(|(task, _)| *task).collect();
+    if cycle.options.files == FilesMode::Mount && !whole.is_empty() {
+        for folder in hands.remover.remove_folders(&whole)? {
+            (cycle.on_folder)(&folder);
+        }
+    }
+    hands.executor.settled(by_task)
+}

@@ -1,0 +1,146 @@
+//! Versions of datasets that others are made from.
+//!
+//! It must not delete anything. A version names the versions that it needs in its configuration, and nowhere
+//! else: deleting one of those makes it useless.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::error::CycleError;
+use super::rows::Id;
+use super::selected::Selected;
+use super::tools::Tools;
+
+/// Configurations are long, so pages of them are short.
+const PAGE: usize = 50;
+
+#[derive(Deserialize)]
+struct Datasets {
+    tasks: Vec<Dataset>,
+}
+
+#[derive(Deserialize)]
+struct Dataset {
+    id: Id,
+    #[serde(default)]
+    configuration: Option<BTreeMap<String, Option<Item>>>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    #[serde(default)]
+    value: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    #[serde(default)]
+    job_id: Option<String>,
+    #[serde(default)]
+    parents: Option<Vec<String>>,
+}
+
+/// Those of the selected tasks that a dataset version needs which is not selected, or which stays for this
+/// very reason.
+///
+/// # Errors
+/// The server cannot be used or trusted.
+pub(super) fn needed(tools: &Tools, selected: &[Selected]) -> Result<HashSet<Id>, CycleError> {
+    let mut needed = HashSet::new();
+    if !selected.iter().any(|task| task.is_dataset) {
+        return Ok(needed);
+    }
+    let goes: HashSet<Id> = selected.iter().map(|task| task.id).collect();
+    // Of datasets that go: what they need.
+    let mut inside: HashMap<Id, Vec<Id>> = HashMap::new();
+    let mut known = HashSet::new();
+    each(tools, |dataset| {
+        let parents = dataset.needs();
+        if goes.contains(&dataset.id) {
+            inside.insert(dataset.id, parents);
+        } else {
+            needed.extend(parents.into_iter().filter(|id| goes.contains(id)));
+        }
+        known.insert(dataset.id)
+    })?;
+    // What stays needs its own parents.
+    let mut queue: Vec<Id> = needed.iter().copied().collect();
+    while let Some(id) = queue.pop() {
+        for parent in inside.get(&id).into_iter().flatten() {
+            if goes.contains(parent) && needed.insert(*parent) {
+                queue.push(*parent);
+            }
+        }
+    }
+    Ok(needed)
+}
+
+/// Every version that some version of a dataset needs.
+///
+/// # Errors
+/// The server cannot be used or trusted.
+pub(super) fn named(tools: &Tools) -> Result<HashSet<Id>, CycleError> {
+    let (mut named, mut known) = (HashSet::new(), HashSet::new());
+    each(tools, |dataset| {
+        named.extend(dataset.needs());
+        known.insert(dataset.id)
+    })?;
+    Ok(named)
+}
+
+/// Hands every version of every dataset to `take`, which says whether it is new.
+fn each(tools: &Tools, mut take: impl FnMut(&Dataset) -> bool) -> Result<(), CycleError> {
+    let query = json!({
+        "system_tags": ["dataset"], "search_hidden": true, "order_by": ["id"],
+        "only_fields": ["id", "configuration"],
+    });
+    tools.pages("tasks.get_all", &query, PAGE, |page: Datasets| {
+        let new = page.tasks.iter().filter(|dataset| take(dataset)).count();
+        Ok((page.tasks.len(), new))
+    })
+}
+
+impl Dataset {
+    /// The versions that this one needs.
+    fn needs(&self) -> Vec<Id> {
+        let items = self.configuration.iter().flatten();
+        let text = items
+            .filter(|(name, _)| name.as_str() == "Dataset Struct")
+            .find_map(|(_, item)| item.as_ref()?.value.as_deref());
+        let versions: BTreeMap<String, Version> =
+            text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let ids = versions.into_values().flat_map(|version| {
+            version.job_id.into_iter().chain(version.parents.into_iter().flatten())
+        });
+        ids.filter_map(|id| Id::parse(&id)).filter(|id| *id != self.id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_names_what_it_needs_in_its_configuration() {
+        let (own, parent, other) =
+            ("0".repeat(31) + "1", "0".repeat(31) + "2", "0".repeat(31) + "3");
+        let value = json!({
+            "0": {"job_id": parent, "parents": []},
+            "1": {"job_id": own, "parents": [parent, other]},
+        });
+        let row = json!({
+            "id": own,
+            "configuration": {"Dataset Struct": {"value": value.to_string()}, "Dataset Content": null},
+        });
+        let dataset: Dataset = serde_json::from_value(row).unwrap();
+        let needs: HashSet<String> = dataset.needs().iter().map(Id::to_string).collect();
+        assert_eq!(needs, HashSet::from([parent, other]));
+        let odd: Dataset = serde_json::from_value(
+            json!({"id": own, "configuration": {"Dataset Struct": {"value": "["}}}),
+        )
+        .unwrap();
+        assert!(odd.needs().is_empty());
+    }
+}

@@ -1,0 +1,190 @@
+//! Deletes tasks on the server, and finds out what happened when it does not say.
+//!
+//! It must not be called before the journal is on disk. An answer that cannot be used proves nothing: each task
+//! is then asked for, and only "there is no such task" means that it is deleted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::de::IgnoredAny;
+use serde_json::json;
+
+use super::client::{Client, Tries};
+use super::error::{ApiError, refused};
+use super::journal::{Kind, TaskFile};
+use super::rows::{Deleted, DeletedUrls, Deletion, Id, NotDeleted};
+use super::tools::Tools;
+
+/// "Invalid task id": the only proof that a task is gone.
+const NO_SUCH_TASK: (u16, u32) = (400, 101);
+
+/// What happened to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// It is deleted. The server knew of these files.
+    Deleted(Vec<TaskFile>),
+    /// The server keeps it, by its rules.
+    Refused(String),
+    /// It belongs to everyone.
+    Public,
+    /// It is still there.
+    Failed(String),
+    /// Nobody knows. The journal keeps it.
+    Unknown(ApiError),
+}
+
+/// How the server deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// What it would refuse, too.
+    pub force: bool,
+    /// It also deletes the files, some time later.
+    pub external: bool,
+}
+
+/// Deletes these tasks.
+///
+/// # Errors
+/// The run was told to stop. The journal has what was begun.
+pub fn delete_many(
+    tools: &Tools,
+    ids: &[Id],
+    manner: Manner,
+) -> Result<HashMap<Id, TaskEnd>, ApiError> {
+    let body = json!({
+        "ids": ids, "force": manner.force, "return_file_urls": true, "delete_output_models": true,
+        "delete_external_artifacts": manner.external,
+    });
+    let answer: Result<Deletion, _> = tools.ask_with("tasks.delete_many", body, Tries::Once);
+    match answer {
+        Ok(Deletion { succeeded, failed }) => {
+            let mut ends = HashMap::new();
+            for task in succeeded.into_iter().filter(|task| task.is_done != Some(false)) {
+                ends.insert(task.id, TaskEnd::Deleted(files_of(task)));
+            }
+            for task in failed {
+                ends.insert(task.id, of_failure(task));
+            }
+            ends.retain(|id, _| ids.contains(id));
+            let untold: Vec<Id> = ids.iter().copied().filter(|id| !ends.contains_key(id)).collect();
+            let silent = "the server does not say what it did with it".to_owned();
+            ends.extend(probe(tools, &untold, &silent)?);
+            Ok(ends)
+        }
+        Err(ApiError::Stopped) => Err(ApiError::Stopped),
+        // Servers before 1.0 have no such endpoint.
+        Err(ApiError::Refused { code: 404, .. }) => one_by_one(tools, ids, manner),
+        Err(ApiError::Refused { code, subcode, message, .. }) if code < 500 => {
+            let why = refused(code, subcode, &message);
+            Ok(ids.iter().map(|id| (*id, of_codes(code, subcode, why.clone()))).collect())
+        }
+        Err(error) => probe(tools, ids, &error.to_string()),
+    }
+}
+
+/// The files that the server tells of.
+fn files_of(task: Deleted) -> Vec<TaskFile> {
+    let DeletedUrls { models, artifacts, events } = task.urls.unwrap_or_default();
+    let of = |urls: Option<Vec<String>>, kind| {
+        let urls = urls.unwrap_or_default().into_iter().filter(|url| !url.is_empty());
+        urls.map(move |url| TaskFile { url, kind })
+    };
+    of(artifacts, Kind::Artifact)
+        .chain(of(models, Kind::Model))
+        .chain(of(events, Kind::Event))
+        .collect()
+}
+
+fn of_failure(task: NotDeleted) -> TaskEnd {
+    let error = task.error.unwrap_or_default();
+    let code = error.codes.first().and_then(|code| u16::try_from(*code).ok()).unwrap_or(0);
+    let subcode = error.codes.get(1).copied().unwrap_or(0);
+    of_codes(code, subcode, refused(code, subcode, &error.msg.unwrap_or_default()))
+}
+
+fn of_codes(code: u16, subcode: u32, why: String) -> TaskEnd {
+    match (code, subcode) {
+        NO_SUCH_TASK => TaskEnd::Deleted(Vec::new()),
+        (400, 123) => TaskEnd::Refused(why),
+        (403, 21) => TaskEnd::Public,
+        _ => TaskEnd::Failed(why),
+    }
+}
+
+/// Deletes tasks on a server that deletes one at a time.
+fn one_by_one(tools: &Tools, ids: &[Id], manner: Manner) -> Result<HashMap<Id, TaskEnd>, ApiError> {
+    let client = Arc::clone(&tools.client);
+    let mut ends = HashMap::new();
+    let mut uncertain = Vec::new();
+    let delete = move |id: Id| {
+        let body = json!({
+            "task": id, "force": manner.force, "delete_external_artifacts": manner.external,
+        });
+        (id, client.call::<IgnoredAny>("tasks.delete", &body, Tries::Once).map(drop))
+    };
+    tools.crew.each(ids.to_vec(), delete, |(id, answer)| match answer {
+        Ok(()) => {
+            ends.insert(id, TaskEnd::Deleted(Vec::new()));
+        }
+        Err(ApiError::Refused { code, subcode, message, .. }) if code < 500 => {
+            ends.insert(id, of_codes(code, subcode, refused(code, subcode, &message)));
+        }
+        Err(error) => uncertain.push((id, error.to_string())),
+    })?;
+    for (id, why) in uncertain {
+        ends.extend(probe(tools, &[id], &why)?);
+    }
+    Ok(ends)
+}
+
+/// Asks for each of these tasks. `why` says why that is not known.
+///
+/// # Errors
+/// The run was told to stop.
+pub fn probe(tools: &Tools, ids: &[Id], why: &str) -> Result<HashMap<Id, TaskEnd>, ApiError> {
+    let client = Arc::clone(&tools.client);
+    let why = why.to_owned();
+    let mut ends = HashMap::new();
+    tools.crew.each(
+        ids.to_vec(),
+        move |id| (id, exists(&client, id)),
+        |(id, exists)| {
+            let end = match exists {
+                Ok(true) => TaskEnd::Failed(why.clone()),
+                Ok(false) => TaskEnd::Deleted(Vec::new()),
+                Err(error) => TaskEnd::Unknown(error),
+            };
+            ends.insert(id, end);
+        },
+    )?;
+    Ok(ends)
+}
+
+/// Whether the server has this task.
+fn exists(client: &Client, id: Id) -> Result<bool, ApiError> {
+    let body = json!({"task": id, "only_fields": ["id"]});
+    let answer = client.call::<IgnoredAny>("tasks.get_by_id", &body, Tries::Several);
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) if error.is(NO_SUCH_TASK.0, NO_SUCH_TASK.1) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes published models, and says which of them are gone.
+///
+/// # Errors
+/// The run was told to stop.
+pub(super) fn delete_models(tools: &Tools, ids: Vec<String>) -> Result<(), ApiError> {
+    let client = Arc::clone(&tools.client);
+    let delete = move |id: String| {
+        let body = json!({"model": id, "force": true, "delete_external_artifacts": false});
+        client.call::<IgnoredAny>("models.delete", &body, Tries::Once).map(drop)
+    };
+    // A model that is still there keeps its file: the look for other owners finds it.
+    tools.crew.each(ids, delete, |answer| {
+        if let Err(error) = answer {
+            tracing::warn!("a published model is kept: {error}");
+        }
+    })
+}

@@ -1,0 +1,187 @@
+//! Finds the servers and the keys, in the order in which ClearML's own clients look for them.
+//!
+//! It must not read the environment or a file: both are arguments. It never falls back to the service that
+//! ClearML's company runs.
+
+use std::path::{Path, PathBuf};
+
+use super::hocon::Conf;
+use super::server::{Credentials, HOSTED, Server, address, files_of_api};
+
+/// What to look at.
+pub struct Surroundings<'a> {
+    /// Looks up a variable of the environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Reads a file; `None` if there is none.
+    pub read: &'a dyn Fn(&Path) -> Result<Option<String>, String>,
+    /// The home directory.
+    pub home: Option<&'a Path>,
+}
+
+impl Surroundings<'_> {
+    /// A variable under its new or its old name. An empty one counts as not set.
+    fn env(&self, name: &str) -> Option<(String, String)> {
+        let old = (name != "CLEARML_AUTH_TOKEN").then(|| name.replace("CLEARML_", "TRAINS_"));
+        [name.to_owned()].into_iter().chain(old).find_map(|name| {
+            let value = (self.env)(&name).filter(|value| !value.trim().is_empty())?;
+            Some((value.trim().to_owned(), name))
+        })
+    }
+
+    /// The configuration file, and what it is called.
+    fn conf(&self) -> Result<(Conf, String), String> {
+        let named = self.env("CLEARML_CONFIG_FILE");
+        let mut conf = Conf::default();
+        let mut found = Vec::new();
+        let in_home = ["trains.conf", "clearml.conf"];
+        let paths: Vec<PathBuf> = if let Some((path, _)) = &named {
+            vec![self.expanded(path)]
+        } else {
+            self.home.iter().flat_map(|home| in_home.map(|name| home.join(name))).collect()
+        };
+        for path in paths {
+            match (self.read)(&path)? {
+                Some(text) => {
+                    let one = Conf::parse(&text).map_err(|why| format!("{path:?}, {why}"))?;
+                    conf.merge(one);
+                    found.push(format!("{path:?}"));
+                }
+                None if named.is_some() => {
+                    // The clients do without the file, so that other sources are enough.
+                    tracing::debug!("CLEARML_CONFIG_FILE names {path:?}, which does not exist");
+                }
+                None => {}
+            }
+        }
+        Ok((conf, found.join(" and ")))
+    }
+
+    fn expanded(&self, path: &str) -> PathBuf {
+        match (path.strip_prefix("~/"), self.home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => PathBuf::from(path),
+        }
+    }
+}
+
+/// Finds the servers and the keys.
+///
+/// # Errors
+/// What is missing or wrong, and what to do. No key is shown.
+pub fn find(around: &Surroundings<'_>) -> Result<Server, String> {
+    let (conf, conf_name) = around.conf()?;
+    let in_conf = |path: &str| -> Result<Option<(String, String)>, String> {
+        let value =
+            conf.text(path, around.env).map_err(|why| format!("{conf_name}: {path}: {why}"))?;
+        let value = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        Ok(value.map(|value| (value, format!("{path} in {conf_name}"))))
+    };
+    let of = |name: &str, paths: &[&str]| -> Result<Option<(String, String)>, String> {
+        if let Some(found) = around.env(name) {
+            return Ok(Some(found));
+        }
+        for path in paths {
+            if let Some(found) = in_conf(path)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    };
+    let used =
+        |(text, origin): &(String, String)| address(text).map_err(|why| format!("{origin}: {why}"));
+    let api = of("CLEARML_API_HOST", &["api.api_server", "api.host"])?.ok_or_else(|| {
+        "no ClearML server is named: set CLEARML_API_HOST, or api.api_server in ~/clearml.conf. \
+         It is never guessed"
+            .to_owned()
+    })?;
+    let origin = api.1.clone();
+    let api = used(&api)?;
+    let access = of("CLEARML_API_ACCESS_KEY", &["api.credentials.access_key"])?;
+    let secret = of("CLEARML_API_SECRET_KEY", &["api.credentials.secret_key"])?;
+    let token = of("CLEARML_AUTH_TOKEN", &[])?;
+    let credentials = match (access, secret, token) {
+        (_, _, Some((token, _))) => Credentials::Token(token),
+        (Some((access, _)), Some((secret, _)), _) => Credentials::Keys { access, secret },
+        _ => {
+            return Err(format!(
+                "there are no keys for {api}: set CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY, or \
+                 api.credentials in ~/clearml.conf"
+            ));
+        }
+    };
+    let files = match of("CLEARML_FILES_HOST", &["api.files_server"])? {
+        Some(files) => used(&files)?,
+        None => files_of_api(&api),
+    };
+    let old = conf.texts("sdk.storage.http.legacy_fileservers", around.env)?;
+    let old = old.iter().filter_map(|text| address(text).ok());
+    let files: Vec<String> =
+        [files].into_iter().chain(old).filter(|files| !files.is_empty()).take(8).collect();
+    let verify = of("CLEARML_API_HOST_VERIFY_CERT", &["api.verify_certificate"])?;
+    let verify = !verify.is_some_and(|(text, _)| {
+        matches!(text.to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off")
+    });
+    let is_hosted = HOSTED.iter().any(|host| api.contains(host));
+    if is_hosted {
+        tracing::warn!("{api} is the service that ClearML's company runs, named by {origin}");
+    }
+    Ok(Server { api, files, credentials, verify, origin })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn server(env: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Server, String> {
+        let env: BTreeMap<&str, &str> = env.iter().copied().collect();
+        let files: BTreeMap<PathBuf, &str> =
+            files.iter().map(|(path, text)| (PathBuf::from(path), *text)).collect();
+        find(&Surroundings {
+            env: &|name| env.get(name).map(|value| (*value).to_owned()),
+            read: &|path| Ok(files.get(path).map(|text| (*text).to_owned())),
+            home: Some(Path::new("/home/u")),
+        })
+    }
+
+    const KEYS: [(&str, &str); 2] =
+        [("CLEARML_API_ACCESS_KEY", "AK"), ("TRAINS_API_SECRET_KEY", "s3cret")];
+
+    #[test]
+    fn variables_come_before_files_and_new_names_before_old_ones() {
+        let file = "api { host: http://file:8008/, files_server: \"http://file:1/\"\n\
+                    credentials { access_key: ${AK}, secret_key: b } }";
+        let env = [("AK", "x"), ("CLEARML_API_HOST", ""), ("TRAINS_FILES_HOST", "http://env:2")];
+        let found = server(&env, &[("/home/u/clearml.conf", file)]).unwrap();
+        assert_eq!(
+            (found.api.as_str(), &found.files[..]),
+            ("http://file:8008", &["http://env:2".to_owned()][..])
+        );
+        assert_eq!(found.credentials, Credentials::Keys { access: "x".into(), secret: "b".into() });
+        let old = "api { host = http://old, credentials { access_key = a, secret_key = b } }";
+        let new = "api.api_server = http://new:8008";
+        let both = [("/home/u/trains.conf", old), ("/home/u/clearml.conf", new)];
+        assert_eq!(server(&[], &both).unwrap().api, "http://new:8008");
+        let named = [("CLEARML_CONFIG_FILE", "~/trains.conf")];
+        assert_eq!(server(&named, &both).unwrap().api, "http://old");
+    }
+
+    #[test]
+    fn nothing_is_guessed_and_no_key_is_shown() {
+        assert!(server(&KEYS, &[]).unwrap_err().contains("CLEARML_API_HOST"));
+        let host = ("CLEARML_API_HOST", "http://h:8008");
+        assert!(server(&[host, KEYS[1]], &[]).unwrap_err().contains("CLEARML_API_ACCESS_KEY"));
+        let found = server(&[host, KEYS[0], KEYS[1]], &[]).unwrap();
+        assert_eq!(found.files, ["http://h:8081"]);
+        assert!(!format!("{found:?}").contains("s3cret"));
+        let odd = ("CLEARML_API_HOST", "http://u:s3cret@h");
+        let error = server(&[odd, KEYS[0], KEYS[1]], &[]).unwrap_err();
+        assert!(error.contains("CLEARML_API_HOST: it must not hold") && !error.contains("s3cret"));
+    }
+
+    #[test]
+    fn a_wrong_file_is_named_with_its_line() {
+        let error = server(&[], &[("/home/u/clearml.conf", "api {\n")]).unwrap_err();
+        assert!(error.contains("\"/home/u/clearml.conf\", line 2"), "{error}");
+    }
+}

@@ -1,0 +1,77 @@
+//! What can go wrong between this program and a ClearML server.
+//!
+//! It must not hold a token or a key: every message can be shown.
+
+use crate::units;
+
+/// Why a request has no usable answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The run was told to stop.
+    #[error("stopped by a signal")]
+    Stopped,
+    /// There is no answer: no connection, or no answer in time.
+    #[error("{url} cannot be reached: {why}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// The answer is not one that this server gives.
+    #[error("{url} does not answer like {server}: {why}")]
+    Foreign {
+        /// The address.
+        url: String,
+        /// What it should be.
+        server: &'static str,
+        /// What is odd about the answer.
+        why: String,
+    },
+    /// The server refused the request.
+    #[error("the server refused {endpoint}: {}", refused(*.code, *.subcode, .message))]
+    Refused {
+        /// What was asked.
+        endpoint: String,
+        /// The result code, which is also the HTTP status.
+        code: u16,
+        /// The result subcode.
+        subcode: u32,
+        /// What the server says.
+        message: String,
+    },
+}
+
+impl ApiError {
+    /// Whether the server gave this very code.
+    pub fn is(&self, wanted_code: u16, wanted_subcode: u32) -> bool {
+        matches!(self, Self::Refused { code, subcode, .. }
+            if (*code, *subcode) == (wanted_code, wanted_subcode))
+    }
+}
+
+/// A refusal as people read it: the code, the subcode and the message.
+pub fn refused(code: u16, subcode: u32, message: &str) -> String {
+    let message: String = message.chars().take(300).collect();
+    format!("{code}/{subcode} {}", units::quoted(message.as_ref()))
+}
+
+/// The server gave an answer that contradicts the question, so nothing may be deleted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CycleError {
+    /// A request failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The answers cannot be trusted.
+    #[error("the server's answer cannot be right, so nothing is deleted: {0}")]
+    Untrusted(String),
+    /// The journal cannot be used.
+    #[error("the journal cannot be used, so nothing more is deleted: {0}")]
+    Journal(String),
+    /// The settings do not fit the server.
+    #[error("{0}")]
+    Usage(String),
+    /// Too much would be deleted.
+    #[error("nothing is deleted: {0}")]
+    Guard(String),
+}

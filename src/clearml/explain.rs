@@ -1,0 +1,132 @@
+//! What a cleanup would do with one task, and why.
+//!
+//! It must not judge by rules of its own, or delete anything.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::json;
+
+use super::collect::collect;
+use super::error::CycleError;
+use super::files::Surroundings;
+use super::journal::TaskFile;
+use super::options::Options;
+use super::references::References;
+use super::rows::{Id, TaskRow, Tasks};
+use super::select::{Conditions, FIELDS, Verdict};
+use super::tools::{PAGE, Tools};
+use crate::rules::Moment;
+
+/// What is known about a task.
+#[derive(Debug)]
+pub struct Explanation {
+    /// The task, as it was asked for.
+    pub task: String,
+    /// Its status.
+    pub status: Option<String>,
+    /// When that changed.
+    pub changed: Option<Moment>,
+    /// Whether a cleanup would delete it.
+    pub would_delete: bool,
+    /// What would happen to it.
+    pub verdict: String,
+    /// Its files, each with why it would stay, if it would.
+    pub files: Vec<(TaskFile, Option<String>)>,
+}
+
+/// Explains these tasks.
+///
+/// # Errors
+/// The server cannot be used or trusted.
+pub fn explain(
+    tools: &Tools,
+    options: &Options,
+    conditions: &Conditions,
+    tasks: &[String],
+) -> Result<Vec<Explanation>, CycleError> {
+    let ids: Vec<Id> = tasks.iter().filter_map(|task| Id::parse(task)).collect();
+    let mut fields = FIELDS.to_vec();
+    fields.extend(["last_update", "execution.artifacts", "models.output"]);
+    let mut rows: HashMap<Id, TaskRow> = HashMap::new();
+    for part in ids.chunks(PAGE) {
+        let query = json!({
+            "id": part, "only_fields": fields, "search_hidden": true, "page": 0, "page_size": PAGE,
+        });
+        let answer: Tasks = tools.ask("tasks.get_all", query)?;
+        rows.extend(answer.tasks.into_iter().map(|row| (row.id, row)));
+    }
+    tasks.iter().map(|task| explain_one(tools, options, conditions, task, &rows)).collect()
+}
+
+fn explain_one(
+    tools: &Tools,
+    options: &Options,
+    conditions: &Conditions,
+    task: &str,
+    rows: &HashMap<Id, TaskRow>,
+) -> Result<Explanation, CycleError> {
+    let stays = |row: Option<&TaskRow>, verdict: String| Explanation {
+        task: task.to_owned(),
+        status: row.and_then(|row| row.status.clone()),
+        changed: row.and_then(|row| super::time::parse(row.status_changed.as_deref()?)),
+        would_delete: false,
+        verdict,
+        files: Vec::new(),
+    };
+    let Some(id) = Id::parse(task) else {
+        let why = "never touched: an id of a task has 32 hexadecimal digits";
+        return Ok(stays(None, why.to_owned()));
+    };
+    let Some(row) = rows.get(&id) else {
+        return Ok(stays(None, "the server has no such task".to_owned()));
+    };
+    let kept = |why: &str| Ok(stays(Some(row), format!("a cleanup would keep it: {why}")));
+    let selected = match conditions.judge(row, options) {
+        Err(CycleError::Untrusted(_)) => {
+            return kept(&conditions.why_not(row));
+        }
+        Err(error) => return Err(error),
+        Ok(Verdict::Ends(end, _)) => {
+            return kept(&super::ledger::in_words(&end));
+        }
+        Ok(Verdict::Selected(selected)) => selected,
+    };
+    let needed = super::datasets::needed(tools, &[selected])?;
+    if needed.contains(&id) && !options.overrides.dataset_parents {
+        return kept("another version of the dataset is made from it");
+    }
+    Ok(Explanation {
+        would_delete: true,
+        files: files(tools, options, id, row)?,
+        ..stays(Some(row), "a cleanup would delete it".to_owned())
+    })
+}
+
+/// The files of a task, and which of them would stay.
+fn files(
+    tools: &Tools,
+    options: &Options,
+    id: Id,
+    row: &TaskRow,
+) -> Result<Vec<(TaskFile, Option<String>)>, CycleError> {
+    let plans = collect(tools, options, &HashMap::from([(id, row.clone())]))?;
+    let selected = HashSet::from([id]);
+    let references = References::read(tools, &selected, options)?;
+    let mut found = Vec::new();
+    for plan in plans {
+        let surroundings = Surroundings {
+            tools,
+            options,
+            references: &references,
+            selected: &selected,
+            doomed: plan.models.iter().chain(&plan.published_models).cloned().collect(),
+            version: tools.version()?,
+        };
+        let shared = surroundings.shared(plan.files.iter().map(|it| (id, it.url.as_str())))?;
+        found.extend(plan.files.into_iter().map(|file| {
+            let is_shared = shared.contains(&file.url);
+            (file, is_shared.then(|| "something that stays names it".to_owned()))
+        }));
+    }
+    Ok(found)
+}

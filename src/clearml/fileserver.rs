@@ -1,0 +1,258 @@
+//! Removes files through a file server.
+//!
+//! It must not send it a path that could be a directory in a batch: `/delete_many` removes directories with all
+//! that is in them. Such a path goes alone, with DELETE, which refuses directories.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::Client;
+use super::error::{ApiError, CycleError};
+use super::files::{At, Removal, Remover, Target};
+use super::http::Method;
+use super::tools::Tools;
+use super::urls::{encoded, folders_of};
+use crate::rules::Bytes;
+
+/// How many files are deleted by one request.
+const BATCH: usize = 500;
+
+/// How many steps below the folder of its task a file is at least.
+const STEPS: usize = 2;
+
+/// Why a file of this machine stays.
+const NO_ROOT: &str = "it is a path on a machine, and no --local-root allows it";
+
+/// Deletes through a file server.
+#[derive(Debug, Default)]
+pub struct HttpRemover {
+    /// Servers that have no `/delete_many`.
+    single: Arc<[AtomicBool; 8]>,
+}
+
+/// The answer of `/delete_many`.
+#[derive(Deserialize)]
+struct Answer {
+    deleted: HashMap<String, serde_json::Value>,
+    #[serde(default)]
+    errors: HashMap<String, Vec<String>>,
+}
+
+impl Remover for HttpRemover {
+    fn remove(
+        &mut self,
+        tools: &Tools,
+        targets: Vec<Target>,
+        kept: &HashSet<String>,
+    ) -> Result<Vec<(Target, Removal)>, CycleError> {
+        let mut done = Vec::new();
+        let mut batches: HashMap<usize, Vec<(Target, String)>> = HashMap::new();
+        let mut jobs = Vec::new();
+        for target in targets {
+            match &target.at {
+                At::Local(_) => done.push((target, Removal::Left(NO_ROOT.to_owned()))),
+                At::Fileserver(server, path) => {
+                    let (server, given) = (*server, encoded(path));
+                    if is_surely_a_file(&target, path, kept) && !self.is_single(server) {
+                        batches.entry(server).or_default().push((target, given));
+                    } else {
+                        jobs.push((server, vec![(target, given)], false));
+                    }
+                }
+            }
+        }
+        for (server, mut files) in batches {
+            while !files.is_empty() {
+                let rest = files.split_off(files.len().min(BATCH));
+                jobs.push((server, files, true));
+                files = rest;
+            }
+        }
+        let (client, single) = (Arc::clone(&tools.client), Arc::clone(&self.single));
+        let work = move |(server, files, is_batch)| {
+            if is_batch {
+                delete_many(&client, &single, server, files)
+            } else {
+                one_by_one(&client, server, files)
+            }
+        };
+        tools.crew.each(jobs, work, |results| done.extend(results))?;
+        Ok(done)
+    }
+}
+
+impl HttpRemover {
+    fn is_single(&self, server: usize) -> bool {
+        self.single.get(server).is_none_or(|it| it.load(Ordering::Relaxed))
+    }
+}
+
+/// Whether a path is below the folder of its own task, as deep as files are, and nothing that stays is below
+/// it.
+fn is_surely_a_file(target: &Target, path: &[u8], kept: &HashSet<String>) -> bool {
+    let (folders, below) = folders_of(path);
+    let is_inside = |url: &String| url.starts_with(&format!("{}/", target.file.url));
+    folders == [target.task] && below >= STEPS && !kept.iter().any(is_inside)
+}
+
+type Results = Vec<(Target, Removal)>;
+
+fn delete_many(
+    client: &Client,
+    single: &[AtomicBool; 8],
+    server: usize,
+    files: Vec<(Target, String)>,
+) -> Results {
+    let base = &client.server().files[server];
+    let paths: Vec<&String> = files.iter().map(|(_, given)| given).collect();
+    let body = json!({"files": paths}).to_string();
+    let url = format!("{base}/delete_many");
+    let reply = match client.file(Method::Post, &url, body.as_bytes()) {
+        Ok(reply) => reply,
+        Err(error) => return all_failed(files, &error.to_string()),
+    };
+    if matches!(reply.status, 404 | 405) {
+        if let Some(single) = single.get(server) {
+            single.store(true, Ordering::Relaxed);
+        }
+        return one_by_one(client, server, files);
+    }
+    let status = reply.status;
+    if status != 200 {
+        return all_failed(files, &odd(&url, status));
+    }
+    let Ok(answer) =
+        serde_json::from_reader::<_, Answer>(std::io::BufReader::new(reply.into_reader()))
+    else {
+        return all_failed(files, &odd(&url, status));
+    };
+    let mut errors: HashMap<&str, &str> = HashMap::new();
+    for (reason, paths) in &answer.errors {
+        errors.extend(paths.iter().map(|path| (path.as_str(), reason.as_str())));
+    }
+    let end = |(target, given): (Target, String)| {
+        let removal = match errors.get(given.as_str()) {
+            _ if answer.deleted.contains_key(&given) => Removal::Removed(Bytes(0)),
+            Some(reason) if reason.to_ascii_lowercase().contains("not found") => Removal::Gone,
+            Some(reason) => Removal::Failed(format!("the file server says {reason:?}")),
+            None => Removal::Failed("the file server does not say what it did".to_owned()),
+        };
+        (target, removal)
+    };
+    files.into_iter().map(end).collect()
+}
+
+fn one_by_one(client: &Client, server: usize, files: Vec<(Target, String)>) -> Results {
+    let base = &client.server().files[server];
+    let delete = |(target, given): (Target, String)| {
+        let url = format!("{base}/{given}");
+        let removal = match client.file(Method::Delete, &url, b"") {
+            Ok(reply) => match reply.status {
+                200 | 204 => Removal::Removed(Bytes(0)),
+                404 => is_gone(reply.into_reader(), &url),
+                405 | 501 => Removal::Failed(
+                    "the file server cannot delete: use --files mount on its machine".to_owned(),
+                ),
+                status => Removal::Failed(odd(&url, status)),
+            },
+            Err(error) => Removal::Failed(error.to_string()),
+        };
+        (target, removal)
+    };
+    files.into_iter().map(delete).collect()
+}
+
+/// A file server says which file it has not found. Another server's 404 says nothing about the file.
+fn is_gone(body: impl Read, url: &str) -> Removal {
+    let mut text = String::new();
+    let _ = body.take(4096).read_to_string(&mut text);
+    let text = text.to_ascii_lowercase();
+    if text.contains("not found") && !text.contains("<html") {
+        Removal::Gone
+    } else {
+        Removal::Failed(odd(url, 404))
+    }
+}
+
+fn odd(url: &str, status: u16) -> String {
+    let (url, server, why) = (url.to_owned(), "a ClearML file server", format!("status {status}"));
+    ApiError::Foreign { url, server, why }.to_string()
+}
+
+fn all_failed(files: Vec<(Target, String)>, why: &str) -> Results {
+    files.into_iter().map(|(target, _)| (target, Removal::Failed(why.to_owned()))).collect()
+}
+
+/// Says what would be removed, and asks the file server how long each file is.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct HttpLook;
+
+impl Remover for HttpLook {
+    fn remove(
+        &mut self,
+        tools: &Tools,
+        targets: Vec<Target>,
+        _kept: &HashSet<String>,
+    ) -> Result<Vec<(Target, Removal)>, CycleError> {
+        let client = Arc::clone(&tools.client);
+        let mut done = Vec::new();
+        let look = move |target: Target| {
+            let removal = match &target.at {
+                At::Local(_) => Removal::Left(NO_ROOT.to_owned()),
+                At::Fileserver(server, path) => {
+                    let url = format!("{}/{}", client.server().files[*server], encoded(path));
+                    match client.file(Method::Head, &url, b"") {
+                        Ok(reply) if reply.status == 200 => {
+                            Removal::Removed(Bytes(reply.length.unwrap_or(0)))
+                        }
+                        Ok(reply) if reply.status == 404 => Removal::Gone,
+                        Ok(reply) => Removal::Failed(odd(&url, reply.status)),
+                        Err(error) => Removal::Failed(error.to_string()),
+                    }
+                }
+            };
+            (target, removal)
+        };
+        tools.crew.each(targets, look, |result| done.push(result))?;
+        Ok(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::{Kind, TaskFile};
+    use super::super::rows::Id;
+    use super::*;
+
+    #[test]
+    fn only_what_is_surely_a_file_of_the_task_goes_into_a_batch() {
+        let task = Id::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let other = "f".repeat(32);
+        let is_file = |path: &str, kept: &[&str]| {
+            let url = format!("http://f/{path}");
+            let at = At::Fileserver(0, path.as_bytes().to_vec());
+            let file = TaskFile { url, kind: Kind::Artifact };
+            let kept = kept.iter().map(|path| format!("http://f/{path}")).collect();
+            is_surely_a_file(&Target { task, file, at }, path.as_bytes(), &kept)
+        };
+        let folder = format!("p/q/t.{task}");
+        assert!(is_file(&format!("{folder}/artifacts/x/y"), &[]));
+        assert!(is_file(&format!("{folder}/models/y"), &[]));
+        for path in [
+            "p".to_owned(),
+            folder.clone(),
+            format!("{folder}/models"),
+            format!("p/t.{other}/artifacts/x/y"),
+            format!("p/t.{other}/{folder}/artifacts/x"),
+        ] {
+            assert!(!is_file(&path, &[]), "{path}");
+        }
+        let kept = format!("{folder}/models/m/best.pt");
+        assert!(!is_file(&format!("{folder}/models/m"), &[&kept]));
+    }
+}

@@ -1,0 +1,340 @@
+//! What was about to be deleted, on disk before it is: so no crash loses the address of a file.
+//!
+//! It must not delete or ask anything. Each line is one record; a line without an end was never finished and
+//! does not count. Of a finished task nothing stays but the files that could not be deleted.
+
+mod record;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::rows::Id;
+use crate::units;
+pub use record::{Ending, FileEnd, Kind, Left, Record, TaskFile};
+
+/// How far a task in the journal has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It was about to be deleted at this time.
+    Planned(i64),
+    /// It is deleted, and not all of its files were tried.
+    Deleted,
+    /// All of its files were tried, and some of them failed.
+    Failed,
+    /// All of its files were tried, and nobody deletes the rest.
+    Left,
+}
+
+/// A task in the journal that is not finished.
+#[derive(Debug, Clone)]
+struct Open {
+    stage: Stage,
+    /// Where its records are.
+    lines: Vec<u64>,
+}
+
+/// The journal of one state directory.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    server: Option<(String, String)>,
+    open: BTreeMap<Id, Open>,
+    /// Whether lines of finished tasks are in it.
+    has_finished: bool,
+}
+
+/// The name of the journal in the state directory.
+pub const NAME: &str = "journal.jsonl";
+
+/// No line is longer than this.
+const LONGEST_LINE: u64 = 64 << 20;
+
+impl Journal {
+    /// Opens the journal in `dir` to go on with it. The caller is the only one who does so.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no journal.
+    pub fn open(dir: &Path) -> Result<Self, String> {
+        let cannot = |path: &Path, error: &io::Error| format!("{path:?}: {}", units::error(error));
+        let path = dir.join(NAME);
+        let opened = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| cannot(&path, &error))?;
+        sync_directory(dir).map_err(|error| cannot(dir, &error))?;
+        let mut journal = Self::with(path, opened);
+        journal.replay()?;
+        // A line that was never finished is cut off.
+        journal.file.set_len(journal.length).map_err(|error| journal.cannot(&error))?;
+        Ok(journal)
+    }
+
+    /// Reads the journal in `dir`, if there is one, which another process may be writing. Nothing is changed.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no journal.
+    pub fn read(dir: &Path) -> Result<Option<Self>, String> {
+        let path = dir.join(NAME);
+        let opened = match File::open(&path) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{path:?}: {}", units::error(&error))),
+        };
+        let mut journal = Self::with(path, opened);
+        journal.replay()?;
+        Ok(Some(journal))
+    }
+
+    const fn with(path: PathBuf, file: File) -> Self {
+        let open = BTreeMap::new();
+        Self { path, file, length: 0, server: None, open, has_finished: false }
+    }
+
+    /// Reads all lines but one that was never finished.
+    fn replay(&mut self) -> Result<(), String> {
+        let mut reader = BufReader::new(&self.file);
+        let mut seen = Vec::new();
+        let mut at = 0;
+        for number in 1_u64.. {
+            let (line, length) = read_line(&mut reader).map_err(|error| self.cannot(&error))?;
+            let Some(line) = line else { break };
+            let record: Record = serde_json::from_slice(&line)
+                .map_err(|error| format!("{:?}, line {number}: {error}", self.path))?;
+            seen.push((at, record));
+            at += length;
+            for (at, record) in seen.drain(..) {
+                note(&mut self.open, &mut self.server, &mut self.has_finished, at, &record);
+            }
+        }
+        self.length = at;
+        Ok(())
+    }
+
+    fn cannot(&self, error: &io::Error) -> String {
+        format!("{:?}: {}", self.path, units::error(error))
+    }
+
+    /// Says which server this is about.
+    ///
+    /// # Errors
+    /// The journal is about another one, and not finished; or it cannot be written.
+    pub fn begin(&mut self, api: &str, company: &str) -> Result<(), String> {
+        match &self.server {
+            Some((old, of)) if (old.as_str(), of.as_str()) != (api, company) => {
+                if self.open.is_empty() {
+                    return self.start_over(api, company);
+                }
+                Err(format!(
+                    "{:?} has unfinished work on {old} (company {of:?}): finish it there, or use another \
+                     --state directory",
+                    self.path
+                ))
+            }
+            Some(_) => Ok(()),
+            None => self.start_over(api, company),
+        }
+    }
+
+    fn start_over(&mut self, api: &str, company: &str) -> Result<(), String> {
+        self.server = Some((api.to_owned(), company.to_owned()));
+        self.compact()?;
+        self.append(&[Record::Server { api: api.to_owned(), company: company.to_owned() }])
+    }
+
+    /// Adds records. They are on disk when this returns.
+    ///
+    /// # Errors
+    /// They are not; none of them counts then.
+    pub fn append(&mut self, records: &[Record]) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        let mut starts = Vec::with_capacity(records.len());
+        for record in records {
+            starts.push(self.length + bytes.len() as u64);
+            serde_json::to_writer(&mut bytes, record).map_err(|error| error.to_string())?;
+            bytes.push(b'\n');
+        }
+        if let Err(error) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
+            // Part of it may be there. Nothing is done on the strength of it.
+            let _ = self.file.set_len(self.length);
+            return Err(self.cannot(&error));
+        }
+        self.length += bytes.len() as u64;
+        for (at, record) in starts.into_iter().zip(records) {
+            note(&mut self.open, &mut self.server, &mut self.has_finished, at, record);
+        }
+        Ok(())
+    }
+
+    /// The tasks that are not finished.
+    pub fn unfinished(&self) -> Vec<(Id, Stage)> {
+        self.open.iter().map(|(id, open)| (*id, open.stage)).collect()
+    }
+
+    /// What is left of an unfinished task.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn files_of(&self, task: Id) -> Result<Left, String> {
+        let mut left = Left::default();
+        let Some(open) = self.open.get(&task) else { return Ok(left) };
+        let Left { files, tried, is_told } = &mut left;
+        for at in &open.lines {
+            match self.record_at(*at)? {
+                Record::Plan { files: planned, told, .. } => {
+                    files.extend(planned);
+                    *is_told = told;
+                }
+                Record::Deleted { more, .. } => files.extend(more),
+                Record::Files { outcomes, .. } => {
+                    files.retain(|file| outcomes.iter().all(|end| end.url != file.url));
+                    tried.retain(|old| outcomes.iter().all(|end| end.url != old.url));
+                    tried.extend(outcomes);
+                }
+                Record::Server { .. } | Record::Kept { .. } => {}
+            }
+        }
+        let mut known = std::collections::HashSet::new();
+        files.retain(|file| known.insert(file.url.clone()));
+        Ok(left)
+    }
+
+    fn line_at(&self, at: u64) -> Result<Vec<u8>, String> {
+        let read = || {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(at))?;
+            read_line(&mut BufReader::new(file)).map(|(line, _)| line.unwrap_or_default())
+        };
+        read().map_err(|error| self.cannot(&error))
+    }
+
+    fn record_at(&self, at: u64) -> Result<Record, String> {
+        serde_json::from_slice(&self.line_at(at)?)
+            .map_err(|error| format!("{:?}, byte {at}: {error}", self.path))
+    }
+
+    /// Forgets tasks of these stages for good.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn forget(&mut self, is_forgotten: impl Fn(Stage) -> bool) -> Result<usize, String> {
+        let before = self.open.len();
+        self.open.retain(|_, open| !is_forgotten(open.stage));
+        let count = before - self.open.len();
+        if count > 0 {
+            self.has_finished = true;
+            self.compact()?;
+        }
+        Ok(count)
+    }
+
+    /// Writes the journal again without what is finished. It takes the place of the old one at once or not
+    /// at all.
+    ///
+    /// # Errors
+    /// It cannot be written; the old one stays.
+    pub fn compact(&mut self) -> Result<(), String> {
+        if !self.has_finished {
+            return Ok(());
+        }
+        let new_path = self.path.with_extension("new");
+        let mut new = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new_path)
+            .map_err(|error| self.cannot(&error))?;
+        let mut length = 0;
+        let mut write = |bytes: &[u8]| -> Result<(), String> {
+            new.write_all(bytes).and_then(|()| new.write_all(b"\n")).map_err(|it| units::error(&it))
+        };
+        if let Some((api, company)) = self.server.clone() {
+            let line = serde_json::to_vec(&Record::Server { api, company });
+            let line = line.map_err(|error| error.to_string())?;
+            write(&line)?;
+            length += line.len() as u64 + 1;
+        }
+        let mut moved = BTreeMap::new();
+        for (id, open) in &self.open {
+            let mut lines = Vec::new();
+            for at in &open.lines {
+                let line = self.line_at(*at)?;
+                write(&line)?;
+                lines.push(length);
+                length += line.len() as u64 + 1;
+            }
+            moved.insert(*id, Open { stage: open.stage, lines });
+        }
+        let dir = self.path.parent().unwrap_or(Path::new("/")).to_owned();
+        let replaced = new
+            .sync_data()
+            .and_then(|()| fs::rename(&new_path, &self.path))
+            .and_then(|()| sync_directory(&dir))
+            .and_then(|()| OpenOptions::new().read(true).append(true).open(&self.path));
+        self.file = replaced.map_err(|error| self.cannot(&error))?;
+        (self.length, self.open, self.has_finished) = (length, moved, false);
+        Ok(())
+    }
+}
+
+/// Takes a record into account.
+fn note(
+    open: &mut BTreeMap<Id, Open>,
+    server: &mut Option<(String, String)>,
+    has_finished: &mut bool,
+    at: u64,
+    record: &Record,
+) {
+    if let Record::Server { api, company } = record {
+        *server = Some((api.clone(), company.clone()));
+        return;
+    }
+    let Some(task) = record.task() else { return };
+    let stage = match record {
+        Record::Plan { at, .. } => Stage::Planned(*at),
+        Record::Deleted { .. } | Record::Files { complete: false, .. } => Stage::Deleted,
+        Record::Files { complete: true, outcomes, .. } => {
+            let has = |wanted| outcomes.iter().any(|end| end.outcome == wanted);
+            if has(Ending::Failed) {
+                Stage::Failed
+            } else if has(Ending::Left) {
+                Stage::Left
+            } else {
+                *has_finished = true;
+                open.remove(&task);
+                return;
+            }
+        }
+        Record::Kept { .. } | Record::Server { .. } => {
+            *has_finished = true;
+            open.remove(&task);
+            return;
+        }
+    };
+    let entry = open.entry(task).or_insert_with(|| Open { stage, lines: Vec::new() });
+    entry.stage = stage;
+    entry.lines.push(at);
+}
+
+/// Reads a line without its end, and its length with it. `None`: there is no further line with an end.
+fn read_line(reader: &mut impl BufRead) -> io::Result<(Option<Vec<u8>>, u64)> {
+    let mut line = Vec::new();
+    io::Read::take(&mut *reader, LONGEST_LINE).read_until(b'\n', &mut line)?;
+    let length = line.len() as u64;
+    if line.pop() == Some(b'\n') { Ok((Some(line), length)) } else { Ok((None, 0)) }
+}
+
+fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

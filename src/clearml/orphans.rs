@@ -1,0 +1,59 @@
+//! Which folders belong to no task.
+//!
+//! It must not look at a disk or remove anything. A server that knows none of many tasks is the wrong one, and a
+//! folder that a model, a live artifact or a dataset names stays.
+
+use std::collections::HashSet;
+
+use super::error::CycleError;
+use super::options::Options;
+use super::references::{References, existing};
+use super::rows::Id;
+use super::tools::Tools;
+
+/// How many folders are asked for again at once, right before they are removed.
+pub const BATCH: usize = 100;
+
+/// What the server says about the tasks of folders.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    /// Their task is gone, and nothing names them.
+    pub gone: HashSet<Id>,
+    /// Their task is gone, and something names them.
+    pub named: HashSet<Id>,
+    /// How many tasks are there.
+    pub existing: usize,
+}
+
+/// Asks which of these tasks are gone.
+///
+/// # Errors
+/// The server cannot be used, or it is the wrong one.
+pub fn find(tools: &Tools, options: &Options, ids: &[Id]) -> Result<Orphans, CycleError> {
+    let found = existing(tools, ids)?;
+    if found.is_empty() && !ids.is_empty() {
+        return Err(CycleError::Untrusted(format!(
+            "the server knows none of the {} tasks that have folders here: is it another server?",
+            ids.len()
+        )));
+    }
+    let gone: HashSet<Id> = ids.iter().copied().filter(|id| !found.contains(id)).collect();
+    if gone.is_empty() {
+        return Ok(Orphans { existing: found.len(), ..Orphans::default() });
+    }
+    let mut references = References::read(tools, &HashSet::new(), options)?;
+    references.add_models(tools, &HashSet::new())?;
+    let needed = super::datasets::named(tools)?;
+    let is_named = |id: &Id| references.name_folder_of(*id) || needed.contains(id);
+    let (named, gone) = gone.into_iter().partition(is_named);
+    Ok(Orphans { gone, named, existing: found.len() })
+}
+
+/// Those of these tasks that are gone still.
+///
+/// # Errors
+/// The server cannot be used.
+pub fn still_gone(tools: &Tools, ids: &[Id]) -> Result<HashSet<Id>, CycleError> {
+    let found = existing(tools, ids)?;
+    Ok(ids.iter().copied().filter(|id| !found.contains(id)).collect())
+}

@@ -1,0 +1,124 @@
+//! Finishes what the journal has from earlier runs, before anything new is begun.
+//!
+//! It must not delete a task: a task that is still there is left to the next selection. Only "there is no such
+//! task" lets its files go.
+
+use std::collections::HashSet;
+
+use super::cycle::{BATCH, Cycle, Executor, Hands, Rest, settle};
+use super::delete::{TaskEnd, probe};
+use super::error::{ApiError, CycleError};
+use super::executor::Real;
+use super::files::{Remover, Surroundings};
+use super::journal::{Ending, Record, Stage, TaskFile};
+use super::ledger::Ledger;
+use super::references::References;
+use super::rows::Id;
+
+/// A deletion that was begun this long ago is not under way any more.
+const FORGOTTEN_AFTER: i64 = 3600;
+
+impl Cycle<'_> {
+    /// Finishes the journal. Failed files are tried again.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn resume(
+        &self,
+        real: &mut Real<'_>,
+        remover: &mut dyn Remover,
+        ledger: &mut Ledger,
+    ) -> Result<(), CycleError> {
+        let unfinished = real.journal.unfinished();
+        let open: Vec<(Id, Stage)> =
+            unfinished.into_iter().filter(|(_, stage)| *stage != Stage::Left).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        tracing::info!("{} tasks of an earlier run are finished first", open.len());
+        let ids: HashSet<Id> = open.iter().map(|(id, _)| *id).collect();
+        let references = if self.options.overrides.shared_files {
+            References::default()
+        } else {
+            References::read(self.tools, &ids, self.options)?
+        };
+        let surroundings = Surroundings {
+            tools: self.tools,
+            options: self.options,
+            references: &references,
+            selected: &ids,
+            doomed: HashSet::new(),
+            version: self.tools.version()?,
+        };
+        for batch in open.chunks(BATCH) {
+            if self.tools.crew.is_stopped() {
+                return Err(ApiError::Stopped.into());
+            }
+            self.resume_batch(batch, &surroundings, real, remover, ledger)?;
+            self.observer.on_unlocked();
+        }
+        Ok(())
+    }
+
+    fn resume_batch(
+        &self,
+        batch: &[(Id, Stage)],
+        surroundings: &Surroundings<'_>,
+        real: &mut Real<'_>,
+        remover: &mut dyn Remover,
+        ledger: &mut Ledger,
+    ) -> Result<(), CycleError> {
+        let gone = self.find_gone(batch, real)?;
+        // Which models of them stay is not known any more, so no folder goes as a whole.
+        let mut rests = [false, true].map(|is_told| Rest { is_told, ..Rest::default() });
+        for (task, stage) in batch.iter().filter(|(task, _)| gone.contains(task)) {
+            let left = real.journal.files_of(*task).map_err(CycleError::Journal)?;
+            let failed = left.tried.into_iter().filter(|end| end.outcome == Ending::Failed);
+            let failed = failed.map(|end| TaskFile { url: end.url, kind: end.kind });
+            let files: Vec<TaskFile> = match stage {
+                Stage::Failed => failed.collect(),
+                Stage::Planned(_) | Stage::Deleted | Stage::Left => {
+                    left.files.into_iter().chain(failed).collect()
+                }
+            };
+            rests[usize::from(left.is_told)].files.push((*task, files));
+        }
+        for rest in rests.into_iter().filter(|rest| !rest.files.is_empty()) {
+            let mut hands =
+                Hands { executor: &mut *real, remover: &mut *remover, ledger: &mut *ledger };
+            settle(self, surroundings, &mut hands, rest)?;
+        }
+        Ok(())
+    }
+
+    /// Those of these tasks that are deleted.
+    fn find_gone(
+        &self,
+        batch: &[(Id, Stage)],
+        real: &mut Real<'_>,
+    ) -> Result<HashSet<Id>, CycleError> {
+        let is_planned = |stage: &Stage| matches!(stage, Stage::Planned(_));
+        let uncertain: Vec<Id> =
+            batch.iter().filter(|(_, stage)| is_planned(stage)).map(|(id, _)| *id).collect();
+        let ends = probe(self.tools, &uncertain, "")?;
+        let mut gone: HashSet<Id> =
+            batch.iter().filter(|(_, stage)| !is_planned(stage)).map(|(id, _)| *id).collect();
+        let (mut records, mut kept) = (Vec::new(), Vec::new());
+        for (task, stage) in batch {
+            match (ends.get(task), stage) {
+                (Some(TaskEnd::Deleted(_)), _) => {
+                    gone.insert(*task);
+                    records.push(Record::Deleted { task: *task, more: Vec::new() });
+                }
+                (Some(TaskEnd::Unknown(error)), _) => return Err(error.into()),
+                (Some(_), Stage::Planned(at)) if real.now.unix_secs() - at > FORGOTTEN_AFTER => {
+                    kept.push(*task);
+                }
+                _ => {}
+            }
+        }
+        real.journal.append(&records).map_err(CycleError::Journal)?;
+        real.kept(&kept)?;
+        Ok(gone)
+    }
+}

@@ -1,0 +1,366 @@
+//! Which tasks a cleanup is about: the query, and the same conditions checked again on every row.
+//!
+//! It must not delete anything. A server drops a condition that it cannot read, so one row that breaks a
+//! condition means that the others cannot be trusted either. All ids are collected before the first task is
+//! deleted, so no page moves.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::{Value, json};
+
+use super::error::CycleError;
+use super::ledger::{End, ZoneLedger};
+use super::options::Options;
+use super::rows::{Id, TaskRow, Tasks};
+use super::selected::{Selected, hash};
+use super::time;
+use super::token::ApiVersion;
+use super::tools::{PAGE, Tools};
+use crate::protocol::{Observer, Skipped};
+use crate::rules::{Age, KeptReason, Moment, Ttl};
+
+/// The tag of archived tasks.
+const ARCHIVED: &str = "archived";
+
+/// How many tasks one cleanup takes at most; the next one takes the rest.
+const MOST_TASKS: usize = 200_000;
+
+/// The conditions of a cleanup.
+#[derive(Debug, Clone)]
+pub struct Conditions {
+    /// The status has not changed since this moment.
+    pub cutoff: Moment,
+    /// The moment that everything is judged at.
+    pub now: Moment,
+    query: Value,
+    filters: super::options::Filters,
+}
+
+/// What a row says about a task.
+pub(super) enum Verdict {
+    Selected(Selected),
+    Ends(End, Moment),
+}
+
+impl Conditions {
+    /// Of a cleanup at `now`. Names of projects are looked up.
+    ///
+    /// # Errors
+    /// The threshold reaches too far back, or a project is not known.
+    pub fn new(tools: &Tools, options: &Options, now: Moment) -> Result<Self, CycleError> {
+        let cutoff = time::in_millis(now.minus(Ttl::from_duration(options.threshold)));
+        let text = time::text(cutoff).map_err(|why| {
+            CycleError::Usage(format!("delete_threshold_days is too long: {why}"))
+        })?;
+        let mut query = json!({
+            "system_tags": [ARCHIVED],
+            "status_changed": [format!("<{text}")],
+            "order_by": ["-last_update"],
+            "search_hidden": options.filters.hidden,
+        });
+        let filters = &options.filters;
+        let lists = [
+            ("tags", &filters.tags),
+            ("type", &filters.types),
+            ("user", &filters.users),
+            ("status", &filters.statuses),
+        ];
+        for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+            let mut wanted = list.clone();
+            if key == "tags" && list.len() > 1 {
+                wanted.insert(0, "__$all".to_owned());
+            }
+            query[key] = json!(wanted);
+        }
+        if let Some(name) = &filters.name {
+            query["name"] = json!(name);
+        }
+        if !filters.projects.is_empty() {
+            query["project"] = json!(projects(tools, &filters.projects)?);
+            if tools.version()? >= ApiVersion(2, 26) {
+                query["include_subprojects"] = json!(true);
+            }
+        }
+        Ok(Self { cutoff, now, query, filters: filters.clone() })
+    }
+
+    /// The query, for certain fields.
+    fn query(&self, fields: &[&str]) -> Value {
+        let mut query = self.query.clone();
+        query["only_fields"] = json!(fields);
+        query
+    }
+
+    /// The age of a task at the moment of the cleanup.
+    pub fn age(&self, changed: Moment) -> Age {
+        changed.age_at(self.now)
+    }
+
+    /// Whether a row meets the conditions that were asked for.
+    ///
+    /// # Errors
+    /// It does not, so the server has dropped a condition.
+    fn check(&self, row: &TaskRow) -> Result<Moment, CycleError> {
+        let wrong = |what: &str| {
+            let why = format!("task {} is {what}, though only others were asked for", row.id);
+            Err(CycleError::Untrusted(why))
+        };
+        if !row.has_system_tag(ARCHIVED) {
+            return wrong("not archived");
+        }
+        let Some(changed) = row.status_changed.as_deref().and_then(time::parse) else {
+            return wrong("without a time at which its status changed");
+        };
+        if changed >= self.cutoff {
+            return wrong("too young");
+        }
+        let filters = &self.filters;
+        let is_one = |of: &[String], own: &Option<String>| {
+            of.is_empty() || own.as_ref().is_some_and(|own| of.contains(own))
+        };
+        if !is_one(&filters.types, &row.kind) {
+            return wrong("of another type");
+        }
+        if !is_one(&filters.users, &row.user) {
+            return wrong("of another user");
+        }
+        if !is_one(&filters.statuses, &row.status) {
+            return wrong("of another status");
+        }
+        let tags = row.tags.as_deref().unwrap_or_default();
+        if !filters.tags.iter().all(|tag| tags.contains(tag)) {
+            return wrong("without the tag");
+        }
+        Ok(changed)
+    }
+
+    /// Why a row does not meet the conditions, for people.
+    pub(super) fn why_not(&self, row: &TaskRow) -> String {
+        if !row.has_system_tag(ARCHIVED) {
+            return "it is not archived".to_owned();
+        }
+        match row.status_changed.as_deref().and_then(time::parse) {
+            None => "it does not say when its status changed".to_owned(),
+            Some(changed) if changed >= self.cutoff => "it is not old enough".to_owned(),
+            Some(_) => "a filter leaves it out".to_owned(),
+        }
+    }
+
+    /// What the guards of single tasks say.
+    pub(super) fn judge(&self, row: &TaskRow, options: &Options) -> Result<Verdict, CycleError> {
+        let changed = self.check(row)?;
+        let overrides = &options.overrides;
+        let end = match row.status.as_deref() {
+            Some("published") if !overrides.published_tasks => {
+                Some(End::Kept(KeptReason::Published))
+            }
+            Some("queued" | "in_progress" | "publishing") if !overrides.running => {
+                Some(End::Skipped(Skipped::InUse))
+            }
+            None => Some(End::Kept(KeptReason::Unrecognized)),
+            Some(_) => None,
+        };
+        Ok(match end {
+            Some(end) => Verdict::Ends(end, changed),
+            None => Verdict::Selected(Selected {
+                id: row.id,
+                changed,
+                is_dataset: row.has_system_tag("dataset"),
+                is_pipeline: row.has_system_tag("pipeline"),
+                project: hash(row.project.as_deref().unwrap_or_default()),
+            }),
+        })
+    }
+}
+
+/// What rows are read for a selection.
+pub(super) const FIELDS: [&str; 8] =
+    ["id", "status", "status_changed", "system_tags", "tags", "type", "user", "project"];
+
+/// Collects the tasks to delete. Those that a guard keeps get their outcome here.
+///
+/// # Errors
+/// The server cannot be used or trusted, or more would be deleted than the user allows.
+pub fn select(
+    tools: &Tools,
+    options: &Options,
+    conditions: &Conditions,
+    ledger: &mut ZoneLedger,
+    observer: &dyn Observer,
+) -> Result<Vec<Selected>, CycleError> {
+    let ttl = Some(Ttl::from_duration(options.threshold));
+    let mut found = Collected::default();
+    let query = conditions.query(&FIELDS);
+    tools.pages("tasks.get_all", &query, PAGE, |page: Tasks| {
+        let new = found.take(&page.tasks, options, conditions)?;
+        Ok(if found.is_cut { (0, 0) } else { (page.tasks.len(), new) })
+    })?;
+    for steps in pipeline_steps(tools, conditions, &found.selected)? {
+        found.take(&steps, options, conditions)?;
+    }
+    let Collected { mut selected, ends, is_cut, .. } = found;
+    if is_cut {
+        ledger
+            .note(format!("only {MOST_TASKS} tasks are deleted at once: the next cleanup goes on"));
+    }
+    for (id, end, changed) in ends {
+        ledger.add(&id.to_string(), &end, Some(conditions.age(changed)), ttl, observer);
+    }
+    let mut keep = |selected: &mut Vec<Selected>, stays: &HashSet<Id>, why| {
+        for task in selected.extract_if(.., |task| stays.contains(&task.id)) {
+            let age = Some(conditions.age(task.changed));
+            ledger.add(&task.id.to_string(), &End::Kept(why), age, ttl, observer);
+        }
+    };
+    let newest = newest(&selected, options.keep_last);
+    keep(&mut selected, &newest, KeptReason::Newest);
+    if !options.overrides.dataset_parents {
+        let needed = super::datasets::needed(tools, &selected)?;
+        keep(&mut selected, &needed, KeptReason::Referenced);
+    }
+    super::limits::check(tools, options, selected.len())?;
+    Ok(selected)
+}
+
+/// What pages of tasks come to.
+#[derive(Default)]
+struct Collected {
+    known: HashSet<Id>,
+    selected: Vec<Selected>,
+    ends: Vec<(Id, End, Moment)>,
+    /// There are more than one cleanup takes.
+    is_cut: bool,
+}
+
+impl Collected {
+    /// Takes the rows of a page, and says how many of them are new.
+    fn take(
+        &mut self,
+        rows: &[TaskRow],
+        options: &Options,
+        conditions: &Conditions,
+    ) -> Result<usize, CycleError> {
+        let mut new = 0;
+        for row in rows {
+            let verdict = conditions.judge(row, options)?;
+            if self.known.len() >= MOST_TASKS {
+                self.is_cut = true;
+                break;
+            }
+            if !self.known.insert(row.id) {
+                continue;
+            }
+            new += 1;
+            match verdict {
+                Verdict::Selected(task) => self.selected.push(task),
+                Verdict::Ends(end, changed) => self.ends.push((row.id, end, changed)),
+            }
+        }
+        Ok(new)
+    }
+}
+
+/// Steps of selected pipelines that are archived and old enough themselves. They are hidden, and the server
+/// would forget their files if it deleted them with the pipeline.
+fn pipeline_steps(
+    tools: &Tools,
+    conditions: &Conditions,
+    selected: &[Selected],
+) -> Result<Vec<Vec<TaskRow>>, CycleError> {
+    let pipelines: Vec<Id> =
+        selected.iter().filter(|task| task.is_pipeline).map(|task| task.id).collect();
+    let mut steps = Vec::new();
+    for part in pipelines.chunks(PAGE) {
+        let mut query = conditions.query(&FIELDS);
+        query["search_hidden"] = json!(true);
+        query["parent"] = json!(part);
+        let mut known = HashSet::new();
+        tools.pages("tasks.get_all", &query, PAGE, |page: Tasks| {
+            let new = page.tasks.iter().filter(|row| known.insert(row.id)).count();
+            let rows = page.tasks.len();
+            steps.push(page.tasks);
+            Ok((rows, new))
+        })?;
+    }
+    Ok(steps)
+}
+
+/// The newest `count` of each project.
+fn newest(selected: &[Selected], count: u64) -> HashSet<Id> {
+    let mut by_project: BTreeMap<u64, Vec<(Moment, Id)>> = BTreeMap::new();
+    for task in selected.iter().filter(|_| count > 0) {
+        by_project.entry(task.project).or_default().push((task.changed, task.id));
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let newest = by_project.into_values().flat_map(|mut tasks| {
+        tasks.sort_unstable_by(|a, b| b.cmp(a));
+        tasks.into_iter().take(count)
+    });
+    newest.map(|(_, id)| id).collect()
+}
+
+/// A batch of selected tasks as they are now.
+pub(super) fn still_selected(
+    tools: &Tools,
+    options: &Options,
+    conditions: &Conditions,
+    ids: &[Id],
+    fields: &[&str],
+) -> Result<HashMap<Id, TaskRow>, CycleError> {
+    let mut fields = fields.to_vec();
+    fields.extend(FIELDS);
+    let mut query = conditions.query(&fields);
+    query["search_hidden"] = json!(true);
+    query["id"] = json!(ids);
+    query["page"] = json!(0);
+    query["page_size"] = json!(PAGE);
+    let answer: Tasks = tools.ask("tasks.get_all", query)?;
+    let mut rows = HashMap::new();
+    for row in answer.tasks {
+        if !ids.contains(&row.id) {
+            return Err(CycleError::Untrusted(format!("task {} was not asked for", row.id)));
+        }
+        if let Verdict::Selected(_) = conditions.judge(&row, options)? {
+            rows.insert(row.id, row);
+        }
+    }
+    Ok(rows)
+}
+
+/// The ids of projects, of which some are given by name.
+fn projects(tools: &Tools, wanted: &[String]) -> Result<Vec<String>, CycleError> {
+    #[derive(serde::Deserialize)]
+    struct Projects {
+        projects: Vec<Project>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Project {
+        id: String,
+        #[serde(default)]
+        name: String,
+    }
+    let mut ids = Vec::new();
+    for wanted in wanted {
+        if Id::parse(wanted).is_some() {
+            ids.push(wanted.clone());
+            continue;
+        }
+        let is_plain = |c: char| c.is_alphanumeric() || "/_ -".contains(c);
+        let pattern: String = wanted
+            .chars()
+            .map(|c| if is_plain(c) { c.to_string() } else { format!("\\{c}") })
+            .collect();
+        let body = json!({
+            "name": format!("^{pattern}$"), "only_fields": ["id", "name"], "search_hidden": true,
+            "page": 0, "page_size": PAGE,
+        });
+        let found: Projects = tools.ask("projects.get_all", body)?;
+        let found: Vec<Project> =
+            found.projects.into_iter().filter(|project| project.name == *wanted).collect();
+        if found.is_empty() {
+            return Err(CycleError::Usage(format!("there is no project {wanted:?}")));
+        }
+        ids.extend(found.into_iter().map(|project| project.id));
+    }
+    Ok(ids)
+}

@@ -1,0 +1,182 @@
+//! What the address of a file says about where the file is.
+//!
+//! It must not look for the file. A path is compared as bytes after `%XX` is read, which is how it lies on the
+//! file server's disk.
+
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::rows::Id;
+
+/// Where a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// On a file server: the number of the server, and the path below its root as on its disk.
+    Fileserver(usize, Vec<u8>),
+    /// On the disk of some machine.
+    Local(PathBuf),
+    /// In S3, GCS or Azure.
+    Store,
+    /// Nowhere that we delete, for this reason.
+    Elsewhere(&'static str),
+}
+
+/// Where the file with this address is. `files` are the addresses of file servers.
+pub fn place_of(url: &str, files: &[String]) -> Place {
+    for (number, base) in files.iter().enumerate() {
+        let rest = url.strip_prefix(base.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        if let Some(rest) = rest {
+            let path = decoded(rest);
+            return if is_plain(&path) {
+                Place::Fileserver(number, path)
+            } else {
+                Place::Elsewhere("its path is not a plain one, so it is not touched")
+            };
+        }
+    }
+    match url.split_once("://") {
+        Some(("http" | "https", _)) => {
+            Place::Elsewhere("it is on a host that is not the file server, so it is not touched")
+        }
+        Some(("s3" | "gs" | "azure", _)) => Place::Store,
+        Some(("file", path)) => local(&decoded(path.strip_prefix("localhost").unwrap_or(path))),
+        Some(_) => Place::Elsewhere("nobody knows how to delete such an address"),
+        None => local(url.as_bytes()),
+    }
+}
+
+fn local(path: &[u8]) -> Place {
+    if path.starts_with(b"/") && is_plain(&path[1..]) {
+        Place::Local(PathBuf::from(OsStr::from_bytes(path)))
+    } else {
+        Place::Elsewhere("it is not an absolute path, so it is not touched")
+    }
+}
+
+/// Whether each step of a path is the name of something.
+fn is_plain(path: &[u8]) -> bool {
+    let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
+    path.split(|byte| *byte == b'/').all(is_name)
+}
+
+/// Reads `%XX`. What is no such sequence stays as it is.
+fn decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let (mut path, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        let code = bytes.get(at + 1..at + 3).and_then(|two| std::str::from_utf8(two).ok());
+        let code = code.filter(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match code.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(byte) if bytes[at] == b'%' => {
+                path.push(byte);
+                at += 3;
+            }
+            _ => {
+                path.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    path
+}
+
+/// Writes a path for an address, or for `/delete_many`, which reads `+` as a space: all but letters, digits
+/// and `-._~/` is written as `%XX`.
+pub fn encoded(path: &[u8]) -> String {
+    let mut text = String::with_capacity(path.len());
+    for byte in path {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+/// The ids of the task folders that a path goes through, and how many steps are below the last one.
+pub fn folders_of(path: &[u8]) -> (Vec<Id>, usize) {
+    let (mut ids, mut below) = (Vec::new(), 0);
+    for name in path.split(|byte| *byte == b'/') {
+        below += 1;
+        if let Some(id) = Id::of_folder(name) {
+            ids.push(id);
+            below = 0;
+        }
+    }
+    (ids, below)
+}
+
+/// One spelling of an address: two that mean the same file are equal.
+pub fn normal(url: &str, files: &[String]) -> Vec<u8> {
+    match place_of(url, files) {
+        Place::Fileserver(_, path) => [b"files:", &path[..]].concat(),
+        Place::Local(path) => [b"local:", path.as_os_str().as_bytes()].concat(),
+        Place::Store | Place::Elsewhere(_) => url.as_bytes().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    fn at(url: &str) -> Place {
+        place_of(url, &["http://f:8081".to_owned(), "https://old".to_owned()])
+    }
+
+    #[test]
+    fn only_addresses_of_the_file_servers_are_theirs() {
+        let file = |number, path: &str| Place::Fileserver(number, path.as_bytes().to_vec());
+        assert_eq!(at("http://f:8081/a/b.bin"), file(0, "a/b.bin"));
+        assert_eq!(at("https://old/a%20b%2Bc%23.bin"), file(1, "a b+c#.bin"));
+        assert_eq!(at("http://f:8081/e%2520f"), file(0, "e%20f"));
+        for other in ["http://f:80810/a", "http://f:8081.evil/a", "https://f:8081/a", "ftp://x/a"] {
+            assert!(matches!(at(other), Place::Elsewhere(_)), "{other}");
+        }
+        for odd in ["", "a/../b", "a//b", "./a", "%2e%2e/a", "a/%2E%2E", "a%00", "a/"] {
+            assert!(matches!(at(&format!("http://f:8081/{odd}")), Place::Elsewhere(_)), "{odd}");
+        }
+        for store in ["s3://b/k", "s3://h:9000/b/k", "gs://b/k", "azure://a.blob/c/k"] {
+            assert_eq!(at(store), Place::Store);
+        }
+    }
+
+    #[test]
+    fn local_files_have_an_absolute_path() {
+        for url in ["file:///data/a b", "file://localhost/data/a%20b", "/data/a b"] {
+            assert_eq!(at(url), Place::Local("/data/a b".into()), "{url}");
+        }
+        for odd in ["data/a", "file://host/a", "/a/../b", "", "file://"] {
+            assert!(matches!(at(odd), Place::Elsewhere(_)), "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_written_so_that_both_ways_to_read_it_agree() {
+        for (path, text) in [
+            ("a b+c", "a%20b%2Bc"),
+            ("e%20f.bin", "e%2520f.bin"),
+            ("k#1?", "k%231%3F"),
+            ("ä/~x", "%C3%A4/~x"),
+        ] {
+            assert_eq!(encoded(path.as_bytes()), text);
+            assert_eq!(decoded(text), path.as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_folder_of_a_task_is_found_at_any_depth() {
+        let path = format!("a/b/t.{ID}/artifacts/x/y.bin");
+        let id = Id::parse(ID).unwrap();
+        assert_eq!(folders_of(path.as_bytes()), (vec![id], 3));
+        assert_eq!(folders_of(b"a/b"), (vec![], 2));
+        let spelled =
+            [format!("http://f:8081/{path}"), format!("http://f:8081/{path}").replace('x', "%78")];
+        let files = ["http://f:8081".to_owned()];
+        assert_eq!(normal(&spelled[0], &files), normal(&spelled[1], &files));
+    }
+}

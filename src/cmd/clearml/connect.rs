@@ -1,0 +1,55 @@
+//! Finds the servers, and makes a client for them.
+//!
+//! It must not connect: the first request does.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::clearml::client::{Client, ClientOptions};
+use crate::clearml::crew::Crew;
+use crate::clearml::discover;
+use crate::clearml::tools::Tools;
+use crate::cmd::Refusal;
+use crate::config::{ClearmlConfig, Config};
+use crate::os::{clock, signals};
+
+/// A flag that a signal raises.
+pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Refusal> {
+    let stop = Arc::<AtomicBool>::default();
+    signals::end_on_signals(&stop).map_err(Refusal::Start)?;
+    Ok(stop)
+}
+
+/// A client for the server that the environment and `clearml.conf` name. It has not connected yet.
+pub(super) fn tools(options: &ClearmlConfig, stop: &Arc<AtomicBool>) -> Result<Tools, Refusal> {
+    let home = options.home();
+    let around = discover::Surroundings {
+        env: &|name| options.environment.get(name).map(str::to_owned),
+        read: &read,
+        home: home.as_deref(),
+    };
+    let server = discover::find(&around).map_err(Refusal::Start)?;
+    let crew = Crew::start(options.connections, Arc::clone(stop)).map_err(Refusal::Start)?;
+    let client = ClientOptions {
+        timeout: options.request_timeout,
+        connections: options.connections,
+        stop: Arc::clone(stop),
+        clock: clock::now,
+    };
+    Ok(Tools { client: Arc::new(Client::new(server, client)), crew })
+}
+
+/// Reads a configuration file, if there is one.
+fn read(path: &Path) -> Result<Option<String>, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{path:?} cannot be read: {}", crate::units::error(&error))),
+    }
+}
+
+/// The moment to judge at.
+pub(super) fn now(config: &Config) -> crate::rules::Moment {
+    config.now.unwrap_or_else(clock::now)
+}

@@ -1,0 +1,140 @@
+//! Removes files of deleted tasks: from mounted directories here, and the others through the file server.
+//!
+//! It must not decide what goes.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::place::{Place, Seams};
+use crate::clearml::error::{ApiError, CycleError};
+use crate::clearml::files::{At, FolderEnd, Removal, Remover, Target};
+use crate::clearml::ledger::FILES;
+use crate::clearml::options::FilesMode;
+use crate::clearml::rows::Id;
+use crate::clearml::tools::Tools;
+use crate::cmd::Refusal;
+use crate::config::{ClearmlConfig, Config};
+use crate::protocol::{Disposer, Found};
+use crate::source::find_trees;
+
+/// The directories that are mounted here.
+pub(super) struct Mounts {
+    /// That of the file server, if files are removed from it.
+    fileserver: Option<Place>,
+    /// Others, which the user names.
+    local: Vec<(PathBuf, Place)>,
+}
+
+impl Mounts {
+    /// Opens them.
+    pub(super) fn open(config: &Config, clearml: &ClearmlConfig) -> Result<Self, Refusal> {
+        let fileserver = match (clearml.options.files, &clearml.fileserver_root) {
+            (FilesMode::Mount, Some(root)) => Some(Place::open(config, root, FILES)?),
+            _ => None,
+        };
+        let local = clearml.local_roots.iter().map(|root| {
+            let place = Place::open(config, root, FILES)?;
+            let absolute = std::path::absolute(root).unwrap_or_else(|_| root.clone());
+            Ok((absolute, place))
+        });
+        let local: Result<Vec<(PathBuf, Place)>, Refusal> = local.collect();
+        Ok(Self { fileserver, local: local? })
+    }
+}
+
+/// Removes from mounted directories what is in them, and the rest otherwise.
+pub(super) struct Removers<'a, D> {
+    pub(super) mounts: &'a Mounts,
+    pub(super) seams: Seams<'a, D>,
+    pub(super) rest: &'a mut dyn Remover,
+}
+
+impl<D: Disposer> Remover for Removers<'_, D> {
+    fn remove(
+        &mut self,
+        tools: &Tools,
+        targets: Vec<Target>,
+        kept: &HashSet<String>,
+    ) -> Result<Vec<(Target, Removal)>, CycleError> {
+        let (mut done, mut rest) = (Vec::new(), Vec::new());
+        for target in targets {
+            let place = match (&target.at, &self.mounts.fileserver) {
+                (At::Fileserver(_, path), Some(place)) => Some((place, path.clone())),
+                (At::Local(path), _) => self.local(path),
+                (At::Fileserver(..), None) => None,
+            };
+            let Some((place, path)) = place else {
+                rest.push(target);
+                continue;
+            };
+            if tools.crew.is_stopped() {
+                return Err(ApiError::Stopped.into());
+            }
+            let removal = self.seams.remove_file(place, &path);
+            done.push((target, removal));
+        }
+        if !rest.is_empty() {
+            done.extend(self.rest.remove(tools, rest, kept)?);
+        }
+        Ok(done)
+    }
+
+    fn remove_folders(&mut self, tasks: &[Id]) -> Result<Vec<FolderEnd>, CycleError> {
+        let Some(place) = &self.mounts.fileserver else { return Ok(Vec::new()) };
+        let wanted: HashSet<Id> = tasks.iter().copied().collect();
+        let (mut ends, mut emptied) = (Vec::new(), BTreeSet::new());
+        for (task, path) in self.find(place, &wanted) {
+            let removal = self.seams.remove(&place.root, place.folders(), &path);
+            if matches!(removal, Removal::Removed(_)) {
+                emptied.extend(path.parent().map(Path::to_owned));
+            }
+            ends.push(FolderEnd { task, path: place.root.path().join(path), removal });
+        }
+        for dir in emptied.iter().rev() {
+            self.seams.prune(&place.root, place.folders(), Some(dir));
+        }
+        Ok(ends)
+    }
+}
+
+impl<D: Disposer> Removers<'_, D> {
+    /// The place that a path of this machine is in, and the path below it.
+    fn local(&self, path: &Path) -> Option<(&Place, Vec<u8>)> {
+        self.mounts.local.iter().find_map(|(root, place)| {
+            let below =
+                path.strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty())?;
+            Some((place, below.as_os_str().as_bytes().to_vec()))
+        })
+    }
+
+    /// The folders of these tasks, at any depth.
+    fn find(&self, place: &Place, wanted: &HashSet<Id>) -> Vec<(Id, PathBuf)> {
+        let mut found: HashMap<PathBuf, Id> = HashMap::new();
+        let seams = &self.seams;
+        let is_folder = |name: &std::ffi::CStr| Id::of_folder(name.to_bytes()).is_some();
+        let mut each = |entry: Found<'_>| match entry {
+            Found::Entry(entry) => {
+                let id = Id::of_folder(entry.name.to_bytes());
+                if let Some(id) = id.filter(|id| wanted.contains(id)) {
+                    found.insert(entry.dir.join(OsStr::from_bytes(entry.name.to_bytes())), id);
+                }
+            }
+            Found::Leftover(directory, name) => {
+                let name = CString::from(name);
+                seams.disposer.recover(directory, &name, seams.now, &mut |_| {});
+            }
+            Found::Gone(..) | Found::Failed(..) => {}
+        };
+        let mut failed = |failure: crate::protocol::Failure| {
+            tracing::warn!("folders may be left: {failure}");
+        };
+        let (root, zone) = (&place.root, place.folders());
+        find_trees(root, zone, seams.control, seams.notes, &is_folder, &mut each, &mut failed);
+        let mut found: Vec<(Id, PathBuf)> =
+            found.into_iter().map(|(path, id)| (id, path)).collect();
+        found.sort();
+        found
+    }
+}

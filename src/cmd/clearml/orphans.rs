@@ -1,0 +1,217 @@
+//! `sweeper clearml orphans`: removes folders of the file server whose task is gone.
+//!
+//! It must not remove a folder by itself, or on the strength of an old answer of the server.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::{CStr, CString, OsStr};
+use std::io::{self, BufWriter};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use super::connect::{now, stop_flag, tools};
+use super::pass::{Work, reason, with_seams};
+use super::place::{Place, Seams, at_once};
+use crate::clearml::error::{ApiError, CycleError};
+use crate::clearml::files::Removal;
+use crate::clearml::ledger::{End, ORPHANS, ZoneLedger};
+use crate::clearml::orphans::{self, BATCH, Orphans};
+use crate::clearml::rows::Id;
+use crate::clearml::tools::Tools;
+use crate::cmd::Refusal;
+use crate::cmd::pass::detail;
+use crate::config::{ClearmlConfig, Config, ConfigError, Verbosity};
+use crate::protocol::{
+    Disposer, ExitCode, Failure, Found, Observer, RunInfo, RunMode, StopReason, Summary,
+    ZoneSummary,
+};
+use crate::report::Report;
+use crate::report::progress::{Progress, Style};
+use crate::rules::{EntryKind, Expiry, KeptReason, Zone};
+use crate::source::find_trees;
+use crate::units;
+
+/// Removes them once, and prints a report.
+pub(super) fn orphans(
+    config: &Config,
+    options: &ClearmlConfig,
+    verbosity: Verbosity,
+) -> Result<ExitCode, Refusal> {
+    let stop = stop_flag()?;
+    let start = Instant::now();
+    let tools = tools(options, &stop)?;
+    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
+    let root = root(options)?;
+    let info = RunInfo {
+        command: "clearml orphans",
+        mode,
+        now: now(config),
+        data_root: root,
+        shard: None,
+    };
+    let progress = Progress::new(Style::Silent, mode);
+    let out = BufWriter::new(io::stdout());
+    let report = Report::new(info, config.format, detail(verbosity), progress, out);
+    let (zone, stopped) = sweep(config, options, &tools, &stop, &report)?;
+    let summary = Summary { zones: vec![zone], stopped };
+    Ok(report.finish(&summary, start.elapsed()))
+}
+
+fn root(options: &ClearmlConfig) -> Result<&Path, Refusal> {
+    options.fileserver_root.as_deref().ok_or_else(|| {
+        let why = "name the directory of the file server with --fileserver-root".to_owned();
+        ConfigError::Missing { key: "clearml_fileserver_root", why }.into()
+    })
+}
+
+/// Removes folders whose task is gone, and says what became of them.
+pub(super) fn sweep(
+    config: &Config,
+    options: &ClearmlConfig,
+    tools: &Tools,
+    stop: &Arc<AtomicBool>,
+    observer: &dyn Observer,
+) -> Result<(ZoneSummary, Option<StopReason>), Refusal> {
+    let path = root(options)?;
+    let place = Place::open(config, path, ORPHANS)?;
+    let zone = Arc::new(at_once(ORPHANS, EntryKind::Tree, Expiry::After(options.grace)));
+    let mut ledger = ZoneLedger::new(ORPHANS, &path.to_string_lossy());
+    let work = Search { tools, options, place: &place, zone: &zone, observer, ledger: &mut ledger };
+    let end = with_seams(config, stop, now(config), work);
+    let stopped = reason(end, &mut ledger)?;
+    Ok((ledger.into_summary(), stopped))
+}
+
+/// What is searched, and who is told.
+struct Search<'a> {
+    tools: &'a Tools,
+    options: &'a ClearmlConfig,
+    place: &'a Place,
+    zone: &'a Arc<Zone>,
+    observer: &'a dyn Observer,
+    ledger: &'a mut ZoneLedger,
+}
+
+impl Work for Search<'_> {
+    fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError> {
+        let Search { tools, options, place, zone, observer, ledger } = self;
+        Sweep { tools, options, place, zone, observer, seams }.run(ledger)
+    }
+}
+
+/// The search with the means to remove.
+struct Sweep<'a, D> {
+    tools: &'a Tools,
+    options: &'a ClearmlConfig,
+    place: &'a Place,
+    zone: &'a Arc<Zone>,
+    observer: &'a dyn Observer,
+    seams: Seams<'a, D>,
+}
+
+impl<D: Disposer> Sweep<'_, D> {
+    fn run(&self, ledger: &mut ZoneLedger) -> Result<Option<StopReason>, CycleError> {
+        let mut ids = HashSet::new();
+        let mut take = |id, _| {
+            ids.insert(id);
+        };
+        self.each(&mut take, &mut |_| {});
+        let mut ids: Vec<Id> = ids.into_iter().collect();
+        ids.sort_unstable();
+        let orphans = orphans::find(self.tools, &self.options.options, &ids)?;
+        let Orphans { gone, named, existing } = orphans;
+        ledger.note(format!("{existing} folders belong to tasks that exist"));
+        let mut batch: Vec<(Id, PathBuf)> = Vec::new();
+        let mut result = Ok(());
+        let shared = RefCell::new(ledger);
+        let mut take = |id, path: PathBuf| {
+            if result.is_err() {
+                return;
+            }
+            let ledger = &mut shared.borrow_mut();
+            if named.contains(&id) {
+                self.tell(ledger, &path, &End::Kept(KeptReason::Referenced));
+            } else if gone.contains(&id) {
+                batch.push((id, path));
+                if batch.len() >= BATCH {
+                    result = self.remove(&std::mem::take(&mut batch), ledger);
+                }
+            }
+        };
+        // What cannot be read is told once.
+        self.each(&mut take, &mut |failure| {
+            let why = units::error(&failure.error);
+            self.tell(&mut shared.borrow_mut(), &failure.path, &End::Failed(why));
+        });
+        result?;
+        self.remove(&batch, shared.into_inner())?;
+        if self.tools.crew.is_stopped() { Err(ApiError::Stopped.into()) } else { Ok(None) }
+    }
+
+    /// Removes folders of tasks that are gone, after one more question.
+    fn remove(&self, batch: &[(Id, PathBuf)], ledger: &mut ZoneLedger) -> Result<(), CycleError> {
+        let ids: Vec<Id> = batch.iter().map(|(id, _)| *id).collect();
+        let gone = orphans::still_gone(self.tools, &ids)?;
+        let mut emptied = BTreeSet::new();
+        for (id, path) in batch {
+            if self.tools.crew.is_stopped() {
+                return Err(ApiError::Stopped.into());
+            }
+            if !gone.contains(id) {
+                self.tell(ledger, path, &End::Kept(KeptReason::Referenced));
+                continue;
+            }
+            let removal = self.seams.remove(&self.place.root, self.zone, path);
+            if matches!(removal, Removal::Removed(_)) {
+                emptied.extend(path.parent().map(Path::to_owned));
+            }
+            self.tell(ledger, path, &end_of(removal));
+        }
+        for dir in emptied.iter().rev() {
+            self.seams.prune(&self.place.root, self.zone, Some(dir));
+        }
+        self.observer.on_unlocked();
+        Ok(())
+    }
+
+    fn tell(&self, ledger: &mut ZoneLedger, path: &Path, end: &End) {
+        let path = self.place.root.path().join(path);
+        ledger.add(&path.to_string_lossy(), end, None, Some(self.options.grace), self.observer);
+    }
+
+    /// Hands every folder of a task to `each`.
+    fn each(&self, each: &mut dyn FnMut(Id, PathBuf), failed: &mut dyn FnMut(Failure)) {
+        let seams = &self.seams;
+        let is_folder = |name: &CStr| Id::of_folder(name.to_bytes()).is_some();
+        let mut take = |found: Found<'_>| match found {
+            Found::Entry(entry) => {
+                if let Some(id) = Id::of_folder(entry.name.to_bytes()) {
+                    each(id, entry.dir.join(OsStr::from_bytes(entry.name.to_bytes())));
+                }
+            }
+            Found::Leftover(directory, name) => {
+                let name = CString::from(name);
+                seams.disposer.recover(directory, &name, seams.now, &mut |_| {});
+            }
+            Found::Gone(..) | Found::Failed(..) => {}
+        };
+        let (root, notes) = (&self.place.root, seams.notes);
+        find_trees(root, self.zone, seams.control, notes, &is_folder, &mut take, failed);
+    }
+}
+
+fn end_of(removal: Removal) -> End {
+    use crate::protocol::Skipped;
+    match removal {
+        Removal::Removed(bytes) => End::Removed(bytes),
+        Removal::Gone => End::Skipped(Skipped::Gone),
+        Removal::Kept(why) => End::Kept(why),
+        // Something in it is younger than the grace period.
+        Removal::Skipped(Skipped::Used) => End::Kept(KeptReason::Fresh),
+        Removal::Skipped(why) => End::Skipped(why),
+        Removal::Failed(why) | Removal::Left(why) => End::Failed(why),
+    }
+}

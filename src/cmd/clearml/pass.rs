@@ -1,0 +1,296 @@
+//! One cleanup, or its dry run, as the settings say, with its report.
+//!
+//! It must not know who asked for it. The only choice between deleting and a dry run is made here.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use super::connect::{now, tools};
+use super::mount::{Mounts, Removers};
+use super::place::Seams;
+use crate::clearml::cycle::Cycle;
+use crate::clearml::error::{ApiError, CycleError};
+use crate::clearml::executor::{Look, Real};
+use crate::clearml::files::{FolderEnd, Removal};
+use crate::clearml::fileserver::{HttpLook, HttpRemover};
+use crate::clearml::journal::Journal;
+use crate::clearml::ledger::{Ledger, ZoneLedger};
+use crate::clearml::tools::Tools;
+use crate::cmd::Refusal;
+use crate::cmd::pass::{detail, probe};
+use crate::config::{ClearmlConfig, Config, Verbosity};
+use crate::dispose::{DryRun, Unlink};
+use crate::engine::{Limits, PassControl, Workers};
+use crate::inspect::FileInspector;
+use crate::lock::{Backend, flock};
+use crate::os::clock;
+use crate::protocol::{
+    Disposer, ExitCode, Notes, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary,
+};
+use crate::report::Report;
+use crate::report::progress::{Progress, Style};
+use crate::rules::{Moment, ZoneName};
+
+/// What to clean up, and how to tell it.
+pub(in crate::cmd) struct CleanupRequest<'a> {
+    /// The command, for the report.
+    pub(in crate::cmd) command: &'static str,
+    /// All settings.
+    pub(in crate::cmd) config: &'a Config,
+    /// Those of ClearML.
+    pub(in crate::cmd) options: &'a ClearmlConfig,
+    /// How much to say.
+    pub(in crate::cmd) verbosity: Verbosity,
+    /// Set by a signal.
+    pub(in crate::cmd) stop: &'a Arc<AtomicBool>,
+    /// Whether to finish the journal, and nothing else.
+    pub(in crate::cmd) is_retry: bool,
+}
+
+/// What a cleanup did.
+#[derive(Debug)]
+pub(in crate::cmd) struct Cleanup {
+    /// Whether it was real.
+    pub(in crate::cmd) mode: RunMode,
+    /// The exit code.
+    pub(in crate::cmd) code: ExitCode,
+    /// The counts.
+    pub(in crate::cmd) summary: Summary,
+    /// How long it took.
+    pub(in crate::cmd) duration: Duration,
+    /// When it ended.
+    pub(in crate::cmd) at: Moment,
+}
+
+/// Cleans up once, and writes the report to `out`, or the lines of the script that this replaces.
+///
+/// # Errors
+/// Why it cannot start.
+pub(in crate::cmd) fn cleanup(
+    request: &CleanupRequest<'_>,
+    out: impl Write + Send,
+) -> Result<Cleanup, Refusal> {
+    let CleanupRequest { command, config, options, stop, .. } = *request;
+    let start = Instant::now();
+    let tools = tools(options, stop)?;
+    let mounts = Mounts::open(config, options)?;
+    let now = now(config);
+    let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
+    let server = tools.client.server();
+    let info = RunInfo { command, mode, now, data_root: Path::new(&server.api), shard: None };
+    let out: Box<dyn Write + Send + '_> =
+        if options.compat_output { Box::new(std::io::sink()) } else { Box::new(out) };
+    let progress = Progress::new(Style::Silent, mode);
+    let report = Report::new(info, config.format, detail(request.verbosity), progress, out);
+    let files = server.files.first().map_or("", String::as_str);
+    let mut ledger = Ledger::new(&server.api, files);
+    let part = Part { request, tools: &tools, mounts: &mounts, now, observer: &report };
+    let end = match mode {
+        RunMode::Real => part.real(&mut ledger),
+        RunMode::DryRun => part.dry_run(&mut ledger),
+    };
+    let stopped = reason(end, &mut ledger.tasks)?;
+    let zones = vec![ledger.tasks.into_summary(), ledger.files.into_summary()];
+    let summary = Summary { zones, stopped };
+    let duration = start.elapsed();
+    let code = report.finish(&summary, duration);
+    if options.compat_output {
+        log_problems(&summary);
+    }
+    Ok(Cleanup { mode, code, summary, duration, at: clock::now() })
+}
+
+/// Why it was stopped, if it was. What went wrong otherwise is noted in the zone.
+pub(super) fn reason(
+    end: Result<Option<StopReason>, CycleError>,
+    zone: &mut ZoneLedger,
+) -> Result<Option<StopReason>, Refusal> {
+    match end {
+        Ok(stopped) => Ok(stopped),
+        Err(CycleError::Api(ApiError::Stopped)) => Ok(Some(StopReason::Signal)),
+        Err(error @ CycleError::Usage(_)) => Err(Refusal::Start(error.to_string())),
+        Err(error @ CycleError::Guard(_)) => {
+            tracing::error!("{error}");
+            zone.note(error.to_string());
+            Ok(Some(StopReason::TooMany))
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            zone.left_alone = Some(error.to_string());
+            Ok(None)
+        }
+    }
+}
+
+/// Makes the state directory, and locks it against other runs.
+pub(super) fn alone(state: &Path) -> Result<File, String> {
+    let cannot = |error: &std::io::Error| format!("{state:?}: {}", crate::units::error(error));
+    std::fs::create_dir_all(state).map_err(|error| cannot(&error))?;
+    flock::wait_for(state, Duration::ZERO).map_err(|why| match why {
+        flock::NotHeld::Locked => format!("another sweeper is at work with {state:?}"),
+        flock::NotHeld::OpenFailed(error) | flock::NotHeld::LockFailed(error) => cannot(&error),
+    })
+}
+
+/// The script has no report, so problems are logged.
+fn log_problems(summary: &Summary) {
+    for zone in &summary.zones {
+        let ZoneSummary { zone, tally, .. } = zone;
+        for failure in &tally.failures {
+            tracing::warn!("{zone}: cannot delete {}: {}", failure.path.display(), failure.message);
+        }
+        tracing::info!(
+            "{zone}: removed {} of {}, kept {}, skipped {}, failed {}",
+            tally.removed,
+            tally.reported(),
+            tally.kept(),
+            tally.skipped(),
+            tally.failed
+        );
+    }
+}
+
+/// What both ways through a cleanup need.
+struct Part<'a, O> {
+    request: &'a CleanupRequest<'a>,
+    tools: &'a Tools,
+    mounts: &'a Mounts,
+    now: Moment,
+    observer: &'a O,
+}
+
+impl<O: Observer> Part<'_, O> {
+    fn real(&self, ledger: &mut Ledger) -> Result<Option<StopReason>, CycleError> {
+        let CleanupRequest { options, is_retry, .. } = *self.request;
+        let state = options.state.as_ref().map_err(|error| CycleError::Usage(error.to_string()))?;
+        let _alone = alone(state).map_err(CycleError::Journal)?;
+        let mut journal = Journal::open(state).map_err(CycleError::Journal)?;
+        let company = self.tools.company()?;
+        journal.begin(&self.tools.client.server().api, &company).map_err(CycleError::Journal)?;
+        let work = Cleaning { part: self, journal: Some(&mut journal), is_retry, ledger };
+        let end = self.carry_out(work);
+        let compacted = journal.compact().map_err(CycleError::Journal);
+        let stopped = end?;
+        compacted.map(|()| stopped)
+    }
+
+    fn dry_run(&self, ledger: &mut Ledger) -> Result<Option<StopReason>, CycleError> {
+        self.carry_out(Cleaning { part: self, journal: None, is_retry: false, ledger })
+    }
+
+    fn carry_out(&self, work: impl Work) -> Result<Option<StopReason>, CycleError> {
+        let CleanupRequest { config, stop, .. } = *self.request;
+        with_seams(config, stop, self.now, work)
+    }
+
+    fn with_cycle<R>(&self, run: &mut dyn FnMut(&Cycle<'_>) -> R) -> R {
+        let CleanupRequest { config, options, .. } = *self.request;
+        let is_compat = options.compat_output;
+        let on_batch = |count: usize| {
+            if is_compat && count > 0 {
+                say(&format!("Deleting {count} tasks"));
+            }
+        };
+        let on_folder = |folder: &FolderEnd| tell_folder(folder, is_compat);
+        run(&Cycle {
+            tools: self.tools,
+            options: &options.options,
+            now: self.now,
+            deadline: config.deadline.map(|deadline| Instant::now() + deadline),
+            observer: self.observer,
+            on_batch: &on_batch,
+            on_folder: &on_folder,
+        })
+    }
+}
+
+/// A cleanup with a journal, or without one a dry run.
+struct Cleaning<'a, O> {
+    part: &'a Part<'a, O>,
+    journal: Option<&'a mut Journal>,
+    is_retry: bool,
+    ledger: &'a mut Ledger,
+}
+
+impl<O: Observer> Work for Cleaning<'_, O> {
+    fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError> {
+        let Cleaning { part, journal, is_retry, ledger } = self;
+        let Some(journal) = journal else {
+            let mut removers = Removers { mounts: part.mounts, seams, rest: &mut HttpLook };
+            return part.with_cycle(&mut |cycle| cycle.run(&mut Look, &mut removers, ledger));
+        };
+        let mut http = HttpRemover::default();
+        let mut removers = Removers { mounts: part.mounts, seams, rest: &mut http };
+        let mut real = Real { journal, now: part.now };
+        part.with_cycle(&mut |cycle| {
+            cycle.resume(&mut real, &mut removers, ledger)?;
+            if is_retry { Ok(None) } else { cycle.run(&mut real, &mut removers, ledger) }
+        })
+    }
+}
+
+/// What is done with the means to remove from mounted directories.
+pub(super) trait Work {
+    /// Does it.
+    ///
+    /// # Errors
+    /// As a cleanup.
+    fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError>;
+}
+
+/// Does something with what removals from mounted directories need. Here it is decided whether they are real.
+pub(super) fn with_seams(
+    config: &Config,
+    stop: &Arc<AtomicBool>,
+    now: Moment,
+    work: impl Work,
+) -> Result<Option<StopReason>, CycleError> {
+    let limits = Limits::new(Arc::clone(stop), u64::MAX, None);
+    let (workers, notes, locks) = (Workers::one(), Notes::default(), Backend::flock());
+    let control = &PassControl { limits: &limits, workers: &workers };
+    let (notes, locks, probe) = (&notes, &locks, probe(config.in_use));
+    let inspector = &FileInspector::new(control, notes, probe);
+    if config.dry_run {
+        let disposer = &DryRun::new(control);
+        work.run(Seams { control, notes, disposer, inspector, locks, now })
+    } else {
+        let disposer = &Unlink::new(control, notes, probe);
+        work.run(Seams { control, notes, disposer, inspector, locks, now })
+    }
+}
+
+/// Prints a line of the script.
+pub(super) fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // A closed pipe is no reason to stop.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn tell_folder(folder: &FolderEnd, is_compat: bool) {
+    let FolderEnd { task, path, removal } = folder;
+    match removal {
+        Removal::Removed(_) if is_compat => {
+            say(&format!("Deleting Task id={task} data folder {}", path.display()));
+        }
+        Removal::Removed(_) => tracing::info!("removed the folder of task {task}: {path:?}"),
+        Removal::Gone => {}
+        Removal::Kept(why) => {
+            tracing::warn!("Failed removing folder {}: {}", path.display(), why.key());
+        }
+        Removal::Skipped(why) => {
+            tracing::warn!("Failed removing folder {}: {}", path.display(), why.key());
+        }
+        Removal::Failed(why) | Removal::Left(why) => {
+            tracing::warn!("Failed removing folder {}: {why}", path.display());
+        }
+    }
+}
+
+/// The name of the zone of tasks, for schedules.
+pub(in crate::cmd) fn task_zone() -> ZoneName {
+    ZoneName::new(crate::clearml::ledger::TASKS)
+}

@@ -1,0 +1,159 @@
+//! Removes files and folders from a mounted directory, by the same steps as a pass removes an entry.
+//!
+//! It must not decide which: it is handed paths below the directory. It does not know whether the removal is real.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clearml::files::Removal;
+use crate::cmd::Refusal;
+use crate::config::Config;
+use crate::engine::PassControl;
+use crate::fs::{DataRoot, Forbidden};
+use crate::inspect::FileInspector;
+use crate::lock::Backend;
+use crate::protocol::{Disposer, Inspector, Locks, Notes, Rejection, Skipped};
+use crate::rules::verdict::evaluate;
+use crate::rules::{
+    EntryKind, Exclude, Expiry, LastUse, Location, LockKind, Moment, Names, Zone, ZoneName,
+};
+use crate::source::{entry_at, open_directory};
+use crate::units;
+
+/// What every removal needs.
+pub(super) struct Seams<'a, D> {
+    pub(super) control: &'a PassControl<'a>,
+    pub(super) notes: &'a Notes,
+    pub(super) disposer: &'a D,
+    pub(super) inspector: &'a FileInspector<'a, PassControl<'a>>,
+    pub(super) locks: &'a Backend,
+    pub(super) now: Moment,
+}
+
+/// A directory that files are removed from.
+pub(super) struct Place {
+    pub(super) root: DataRoot,
+    files: Arc<Zone>,
+    folders: Arc<Zone>,
+}
+
+impl Place {
+    /// Opens the directory.
+    pub(super) fn open(config: &Config, path: &Path, zone: &str) -> Result<Self, Refusal> {
+        let forbidden = Forbidden {
+            homes: config.homes.clone(),
+            program: config.program.clone(),
+            unknown: config.unknown.clone(),
+        };
+        let root = DataRoot::open(path, &[], &forbidden)?;
+        let of = |entry| Arc::new(at_once(zone, entry, Expiry::AtOnce));
+        Ok(Self { root, files: of(EntryKind::File), folders: of(EntryKind::Tree) })
+    }
+
+    /// The zone of its folders.
+    pub(super) const fn folders(&self) -> &Arc<Zone> {
+        &self.folders
+    }
+}
+
+/// A zone of entries that are named one by one.
+pub(super) fn at_once(name: &str, entry: EntryKind, expiry: Expiry) -> Zone {
+    Zone {
+        name: ZoneName::new(name),
+        location: Location { roots: Vec::new(), shape: crate::rules::Shape::Flat },
+        entry,
+        names: Names::Any,
+        last_use: LastUse::Mtime,
+        ttls: vec![expiry],
+        lock: LockKind::Flock,
+        describe_name: |_| None,
+    }
+}
+
+impl<D: Disposer> Seams<'_, D> {
+    /// Removes a file, and the directories that are empty then.
+    pub(super) fn remove_file(&self, place: &Place, path: &[u8]) -> Removal {
+        let path = PathBuf::from(OsStr::from_bytes(path));
+        let removal = self.remove(&place.root, &place.files, &path);
+        if matches!(removal, Removal::Removed(_) | Removal::Gone) {
+            self.prune(&place.root, &place.files, path.parent());
+        }
+        removal
+    }
+
+    /// Removes the entry at `path` below `root`, if the rule of `zone` lets it go.
+    pub(super) fn remove(&self, root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Removal {
+        let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else {
+            return Removal::Left("it is no path of a file".to_owned());
+        };
+        let Ok(name) = CString::new(name.as_bytes()) else {
+            return Removal::Left("it is no path of a file".to_owned());
+        };
+        let directory = match open_directory(root, zone, dir, self.notes) {
+            Ok(directory) => directory,
+            Err(failure) => return failed(&failure),
+        };
+        let entry = match entry_at(&directory, &name) {
+            Ok(entry) => entry,
+            Err(failure) => return failed(&failure),
+        };
+        let expired = match evaluate(&entry, &Exclude::default(), self.now) {
+            Ok(expired) => expired,
+            Err(kept) => return Removal::Kept(kept.why),
+        };
+        let mut removal = Removal::Skipped(Skipped::Locked);
+        self.locks.claim(vec![expired], &mut |claimed| {
+            let removed = claimed
+                .and_then(|claimed| self.inspector.inspect(claimed, self.now))
+                .and_then(|verified| self.disposer.dispose(verified, self.now));
+            removal = match removed {
+                Ok(removed) => Removal::Removed(removed.freed),
+                Err(rejected) => of_rejection(rejected.why),
+            };
+        });
+        removal
+    }
+
+    /// Removes directories that are empty, from `dir` up to the root, which stays.
+    pub(super) fn prune(&self, root: &DataRoot, zone: &Arc<Zone>, dir: Option<&Path>) {
+        let mut dir = dir;
+        while let Some(path) = dir.filter(|path| !path.as_os_str().is_empty()) {
+            let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return };
+            let Ok(name) = CString::new(name.as_bytes()) else { return };
+            // One that is gone may have left an empty one above.
+            if let Ok(directory) = open_directory(root, zone, parent, self.notes)
+                && !self.disposer.prune(&directory, &name)
+                && is_there(&directory, &name)
+            {
+                return;
+            }
+            dir = Some(parent);
+        }
+    }
+}
+
+fn is_there(directory: &Arc<crate::protocol::Directory>, name: &CStr) -> bool {
+    entry_at(directory, name).is_ok()
+}
+
+fn failed(failure: &crate::protocol::Failure) -> Removal {
+    if failure.error.kind() == std::io::ErrorKind::NotFound {
+        Removal::Gone
+    } else {
+        Removal::Failed(units::without_numbers(&failure.to_string()))
+    }
+}
+
+fn of_rejection(why: Rejection) -> Removal {
+    match why {
+        Rejection::Skipped(Skipped::Gone) => Removal::Gone,
+        Rejection::Skipped(why) => Removal::Skipped(why),
+        Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
+            Removal::Failed(units::without_numbers(&failure.to_string()))
+        }
+        Rejection::Unreached => Removal::Failed("the run was stopped first".to_owned()),
+        Rejection::NoLock(why) => Removal::Failed(why),
+    }
+}

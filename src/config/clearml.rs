@@ -1,0 +1,306 @@
+//! The settings of `sweeper clearml`: what to delete, and where its state is.
+//!
+//! It must not connect or read `clearml.conf`: the environment is handed on for that.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::file::FileSettings;
+use super::origin::{ConfigError, Origin};
+use super::raw::RawSettings;
+use super::values::Values;
+use crate::clearml::options::{FilesMode, Filters, Options, Overrides, Stores};
+use crate::rules::Ttl;
+
+/// The settings of `sweeper clearml`.
+#[derive(Debug, Clone)]
+pub struct ClearmlConfig {
+    /// What a cleanup does.
+    pub options: Options,
+    /// The time between two cleanups of the service.
+    pub period: Duration,
+    /// Whether to be a service, if that is set.
+    pub run_as_service: Option<bool>,
+    /// Whether to print the lines of the script that this replaces.
+    pub compat_output: bool,
+    /// The directory of the journal.
+    pub state: Result<PathBuf, ConfigError>,
+    /// The directory of the file server.
+    pub fileserver_root: Option<PathBuf>,
+    /// Where files of this machine may be deleted.
+    pub local_roots: Vec<PathBuf>,
+    /// How long a folder without a task is kept.
+    pub grace: Ttl,
+    /// Whether a cleanup also removes folders without a task.
+    pub orphans: bool,
+    /// How many requests are made at once.
+    pub connections: usize,
+    /// The longest time for a request.
+    pub request_timeout: Duration,
+    /// Whether the settings file has a table for it.
+    pub is_in_file: bool,
+    /// The environment, for the addresses and keys of ClearML.
+    pub environment: Environment,
+}
+
+/// Variables of the environment, some of which are keys: its `Debug` shows none.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment(not shown)")
+    }
+}
+
+const THRESHOLD: &str = "clearml_delete_threshold_days";
+const OLD_THRESHOLD: &str = "clearml_archived_age_cleanup_in_days";
+
+impl ClearmlConfig {
+    pub(super) fn resolve(
+        values: &mut Values<'_>,
+        file: &FileSettings,
+    ) -> Result<Self, ConfigError> {
+        let root = values.optional("clearml_fileserver_root", path)?;
+        let files = match values.choice("clearml_files")? {
+            "mount" if root.is_none() => {
+                let why = "name the directory of the file server with fileserver_root";
+                return Err(values.wrong("clearml_files", why));
+            }
+            "mount" => FilesMode::Mount,
+            "none" => FilesMode::Server,
+            _ => FilesMode::Http,
+        };
+        let stores = match values.choice("clearml_object_stores")? {
+            "nobody" => Stores::Nobody,
+            _ => Stores::Server,
+        };
+        let options = Options {
+            threshold: threshold(values)?,
+            force: values.switch("clearml_force_delete")?,
+            filters: filters(values)?,
+            keep_last: values.optional("clearml_keep_last", whole)?.unwrap_or(0),
+            overrides: overrides(values)?,
+            max_tasks: values.optional("clearml_max_tasks", whole)?,
+            max_share: values.optional("clearml_max_share", percent)?,
+            files,
+            stores,
+        };
+        let period = days(values, "clearml_cleanup_period_in_days")?;
+        if period < Duration::from_secs(1) {
+            return Err(values.wrong("clearml_cleanup_period_in_days", "it is less than a second"));
+        }
+        let run_as_service = match values.text("clearml_run_as_service") {
+            Some(_) => Some(values.switch("clearml_run_as_service")?),
+            None => None,
+        };
+        let connections = values.optional("clearml_connections", |text| match text.parse() {
+            Ok(count @ 1..=64) => Ok(count),
+            _ => Err("it is not a number from 1 to 64".to_owned()),
+        })?;
+        let request_timeout = values.duration("clearml_request_timeout")?;
+        if request_timeout.is_zero() {
+            return Err(values.wrong("clearml_request_timeout", "it is zero"));
+        }
+        let local_roots = values.texts("clearml_local_root").iter().map(|text| path(text));
+        let local_roots: Result<Vec<PathBuf>, String> = local_roots.collect();
+        Ok(Self {
+            options,
+            period,
+            run_as_service,
+            compat_output: values.switch("clearml_compat_output")?,
+            state: state(values),
+            local_roots: local_roots.map_err(|why| values.wrong("clearml_local_root", why))?,
+            grace: values.ttl("clearml_grace")?,
+            orphans: orphans(values, root.is_some())?,
+            fileserver_root: root,
+            connections: connections.unwrap_or(8),
+            request_timeout,
+            is_in_file: file.has_clearml,
+            environment: Environment(values.raw.env.clone()),
+        })
+    }
+
+    /// The directory of the user, if it is known.
+    pub fn home(&self) -> Option<PathBuf> {
+        self.environment.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+    }
+}
+
+/// The script has two names for it, of which the new one wins if both come from the same place.
+fn threshold(values: &mut Values<'_>) -> Result<Duration, ConfigError> {
+    let old_wins = values.text(OLD_THRESHOLD).is_some()
+        && values.origin(OLD_THRESHOLD).strength() > values.origin(THRESHOLD).strength();
+    let threshold = days(values, if old_wins { OLD_THRESHOLD } else { THRESHOLD })?;
+    if old_wins {
+        let (text, origin) =
+            (values.text(OLD_THRESHOLD).unwrap_or_default(), values.origin(OLD_THRESHOLD));
+        values.show_from(THRESHOLD, text.to_owned(), origin);
+    }
+    Ok(threshold)
+}
+
+/// A number of days, which need not be whole.
+fn days(values: &Values<'_>, key: &'static str) -> Result<Duration, ConfigError> {
+    let read = |text: &str| {
+        let days: f64 = text
+            .trim()
+            .parse()
+            .map_err(|_| "write a number of days, such as 30 or 0.5".to_owned())?;
+        if !(0.0..=36_500.0).contains(&days) {
+            return Err("it is not a number of days from 0 to 36500".to_owned());
+        }
+        Duration::try_from_secs_f64(days * 86_400.0).map_err(|error| error.to_string())
+    };
+    values.optional(key, read)?.ok_or_else(|| values.wrong(key, "it is not set"))
+}
+
+fn filters(values: &mut Values<'_>) -> Result<Filters, ConfigError> {
+    let list = |key| values.texts(key).to_vec();
+    let mut filters = Filters {
+        projects: list("clearml_project"),
+        tags: list("clearml_tag"),
+        types: list("clearml_type"),
+        users: list("clearml_user"),
+        name: values.text("clearml_name").map(str::to_owned),
+        statuses: list("clearml_status"),
+        hidden: false,
+    };
+    filters.hidden = values.switch("clearml_hidden")?;
+    if values.switch("clearml_draft_only")? {
+        if !filters.statuses.is_empty() && filters.statuses != ["created"] {
+            let why = "draft_only selects the status created, and no other";
+            return Err(values.wrong("clearml_status", why));
+        }
+        filters.statuses = vec!["created".to_owned()];
+    }
+    for key in ["clearml_project", "clearml_tag", "clearml_type", "clearml_user", "clearml_status"]
+    {
+        let texts = values.texts(key);
+        if let Some(odd) = texts.iter().find(|text| text.is_empty() || text.starts_with(['-', '_']))
+        {
+            // The server reads these as the opposite, or as operators.
+            return Err(values.wrong_text(key, odd, "it must not be empty or begin with - or _"));
+        }
+    }
+    Ok(filters)
+}
+
+fn overrides(values: &mut Values<'_>) -> Result<Overrides, ConfigError> {
+    Ok(Overrides {
+        published_tasks: values.switch("clearml_delete_published")?,
+        published_models: values.switch("clearml_delete_published_models")?,
+        running: values.switch("clearml_delete_running")?,
+        dataset_parents: values.switch("clearml_delete_dataset_parents")?,
+        shared_files: values.switch("clearml_delete_shared_files")?,
+    })
+}
+
+fn orphans(values: &mut Values<'_>, has_root: bool) -> Result<bool, ConfigError> {
+    let orphans = values.switch("clearml_orphans")?;
+    if orphans && !has_root {
+        let why = "name the directory of the file server with fileserver_root";
+        return Err(values.wrong("clearml_orphans", why));
+    }
+    Ok(orphans)
+}
+
+fn state(values: &mut Values<'_>) -> Result<PathBuf, ConfigError> {
+    if let Some(state) = values.optional("clearml_state", path)? {
+        return Ok(state);
+    }
+    let raw: &RawSettings = values.raw;
+    let base = raw.env("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base =
+        base.or_else(|| raw.env("HOME").map(|home| PathBuf::from(home).join(".local/state")));
+    let state = base.map(|base| base.join("sweeper/clearml")).ok_or(ConfigError::Missing {
+        key: "clearml_state",
+        why: "there is no home directory, so name a directory for the journal with --state"
+            .to_owned(),
+    })?;
+    values.show_from("clearml_state", state.to_string_lossy().into_owned(), Origin::Default);
+    Ok(state)
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it is not a whole number".to_owned())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim_end();
+    match number.parse() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("it is not a percentage from 0 to 100".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{config, raw};
+    use super::*;
+
+    fn resolve(
+        flags: &[(&'static str, &str)],
+        env: &[(&str, &str)],
+    ) -> Result<ClearmlConfig, String> {
+        let config = config(&raw(flags, env)).map_err(|error| error.to_string())?;
+        config.clearml.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn days_may_be_fractions_and_the_old_name_is_known() {
+        let threshold = |flags: &[(&'static str, &str)], env: &[(&str, &str)]| {
+            resolve(flags, env).unwrap().options.threshold.as_secs()
+        };
+        assert_eq!(threshold(&[], &[]), 30 * 86_400);
+        assert_eq!(threshold(&[(THRESHOLD, "0.5")], &[]), 43_200);
+        assert_eq!(threshold(&[], &[("SWEEPER_CLEARML_DELETE_THRESHOLD_DAYS", "7.0")]), 604_800);
+        assert_eq!(threshold(&[(OLD_THRESHOLD, "2")], &[]), 172_800);
+        assert_eq!(threshold(&[(OLD_THRESHOLD, "2"), (THRESHOLD, "3")], &[]), 259_200);
+        for wrong in ["-1", "soon", "nan", "inf", "1d", ""] {
+            let error = resolve(&[(THRESHOLD, wrong)], &[]).unwrap_err();
+            assert!(error.contains("flag --delete-threshold-days"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (key, value, words) in [
+            ("clearml_files", "mount", "fileserver_root"),
+            ("clearml_orphans", "", "fileserver_root"),
+            ("clearml_tag", "-x", "must not be empty or begin"),
+            ("clearml_project", "", "must not be empty"),
+            ("clearml_max_share", "120", "percentage"),
+            ("clearml_connections", "0", "from 1 to 64"),
+            ("clearml_cleanup_period_in_days", "0", "less than a second"),
+            ("clearml_run_as_service", "maybe", "true or false"),
+        ] {
+            let error = resolve(&[(key, value)], &[]).unwrap_err();
+            assert!(error.contains(words), "{key}={value}: {error}");
+        }
+        let both = [("clearml_draft_only", ""), ("clearml_status", "failed")];
+        assert!(resolve(&both, &[]).unwrap_err().contains("draft_only"));
+    }
+
+    #[test]
+    fn the_journal_has_a_place_without_a_setting() {
+        let state = |env| resolve(&[], env).unwrap().state;
+        assert_eq!(state(&[("HOME", "/h")]), Ok("/h/.local/state/sweeper/clearml".into()));
+        let env = [("HOME", "/h"), ("XDG_STATE_HOME", "/s")];
+        assert_eq!(state(&env), Ok("/s/sweeper/clearml".into()));
+        assert!(state(&[]).unwrap_err().to_string().contains("--state"));
+    }
+}

@@ -1,0 +1,19 @@
+//! Every setting: those of sweeps, and those of `sweeper clearml`.
+//!
+//! It must not say anything about a setting.
+
+use super::Setting;
+use super::clearml::CLEARML;
+use super::table::SETTINGS;
+
+/// Every setting, in the order of the help.
+pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
+    SETTINGS.iter().chain(&CLEARML)
+}
+
+impl Setting {
+    /// The setting with this key.
+    pub fn find(key: &str) -> Option<&'static Self> {
+        all().find(|setting| setting.key == key)
+    }
+}

@@ -1,0 +1,253 @@
+//! The settings of `sweeper clearml`. Their keys begin with `clearml_`, their flags do not, and in the settings
+//! file they stand in the table `[clearml]`.
+//!
+//! It must not say anything about a setting but its row: there is no code here.
+
+use super::{Setting, Takes, Use};
+
+const CLEANS: &[Use] = &[Use::ClearmlRun, Use::ClearmlServe];
+const SELECTS: &[Use] = &[Use::ClearmlRun, Use::ClearmlServe, Use::ClearmlWhy];
+const WRITES: &[Use] = &[Use::ClearmlRun, Use::ClearmlServe, Use::ClearmlJournal];
+const REMOVES: &[Use] = &[
+    Use::ClearmlRun,
+    Use::ClearmlServe,
+    Use::ClearmlJournal,
+    Use::ClearmlOrphans,
+    Use::ClearmlWhy,
+];
+
+const TASKS: &str = "Which tasks";
+const GUARDS: &str = "What is protected";
+const FILES: &str = "Files";
+const SERVICE: &str = "Schedule and requests";
+
+const BASE: Setting = Setting {
+    key: "",
+    default: None,
+    takes: Takes::Nothing,
+    choices: &[],
+    used_by: SELECTS,
+    group: TASKS,
+    help: "",
+};
+
+/// Every setting of `sweeper clearml`, in the order of the help.
+pub(super) static CLEARML: [Setting; 31] = [
+    Setting {
+        key: "clearml_delete_threshold_days",
+        default: Some("30.0"),
+        takes: Takes::One("DAYS"),
+        help: "Delete archived tasks whose status has not changed for this many days; fractions are \
+               allowed",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_archived_age_cleanup_in_days",
+        takes: Takes::One("DAYS"),
+        help: "The old name of --delete-threshold-days",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_force_delete",
+        default: Some("false"),
+        takes: Takes::OnOff,
+        help: "Also delete tasks with published children or published models",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_draft_only",
+        help: "Delete only tasks that never ran (what force_delete=false once meant)",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_project",
+        takes: Takes::Many("PROJECT"),
+        help: "Only tasks of this project and its subprojects, by name or id; repeat the flag for more",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_tag",
+        takes: Takes::Many("TAG"),
+        help: "Only tasks with this tag; with several, tasks with all of them",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_type",
+        takes: Takes::Many("TYPE"),
+        help: "Only tasks of this type, such as training",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_user",
+        takes: Takes::Many("ID"),
+        help: "Only tasks of the user with this id",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_name",
+        takes: Takes::One("REGEX"),
+        help: "Only tasks whose name this regular expression finds",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_status",
+        takes: Takes::Many("STATUS"),
+        help: "Only tasks with this status, such as failed",
+        ..BASE
+    },
+    Setting { key: "clearml_hidden", help: "Hidden tasks, too", ..BASE },
+    Setting {
+        key: "clearml_keep_last",
+        default: Some("0"),
+        takes: Takes::One("N"),
+        help: "Of the tasks that would go, keep the N newest of each project",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_delete_published",
+        group: GUARDS,
+        help: "Delete published tasks, too",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_delete_published_models",
+        group: GUARDS,
+        help: "Delete published models of deleted tasks, too",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_delete_running",
+        group: GUARDS,
+        help: "Delete archived tasks that are queued or running, too",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_delete_dataset_parents",
+        group: GUARDS,
+        help: "Delete versions of datasets, too, that other versions are made from",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_delete_shared_files",
+        group: GUARDS,
+        help: "Delete files, too, that another task or model names",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_max_tasks",
+        takes: Takes::One("N"),
+        group: GUARDS,
+        help: "Delete nothing if more than N tasks would go",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_max_share",
+        takes: Takes::One("PCT"),
+        group: GUARDS,
+        help: "Delete nothing if more than this percentage of all archived tasks would go",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_files",
+        default: Some("http"),
+        takes: Takes::One("HOW"),
+        choices: &["http", "mount", "none"],
+        used_by: WRITES,
+        group: FILES,
+        help: "Delete files through the file server, from its directory (--fileserver-root), or leave \
+               them to the server",
+    },
+    Setting {
+        key: "clearml_fileserver_root",
+        takes: Takes::One("DIR"),
+        used_by: REMOVES,
+        group: FILES,
+        help: "The directory of the file server, mounted here",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_local_root",
+        takes: Takes::Many("DIR"),
+        used_by: WRITES,
+        group: FILES,
+        help: "Delete files with a path on this machine (file:///...) below this directory; repeat the \
+               flag for more [default: none]",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_object_stores",
+        default: Some("server"),
+        takes: Takes::One("WHO"),
+        choices: &["server", "nobody"],
+        used_by: WRITES,
+        group: FILES,
+        help: "Who deletes files in S3, GCS and Azure: the server's own queue, or nobody",
+    },
+    Setting {
+        key: "clearml_state",
+        takes: Takes::One("DIR"),
+        used_by: WRITES,
+        group: FILES,
+        help: "The directory of the journal [default: sweeper/clearml in $XDG_STATE_HOME or \
+               ~/.local/state]",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_grace",
+        default: Some("7d"),
+        takes: Takes::One("DUR"),
+        used_by: &[Use::ClearmlOrphans],
+        group: FILES,
+        help: "Keep folders in which something was written more recently",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_orphans",
+        used_by: CLEANS,
+        group: FILES,
+        help: "After each cleanup, also remove the folders of tasks that are gone",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_cleanup_period_in_days",
+        default: Some("1.0"),
+        takes: Takes::One("DAYS"),
+        used_by: CLEANS,
+        group: SERVICE,
+        help: "The time from the start of one cleanup of the service to the next",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_run_as_service",
+        takes: Takes::OnOff,
+        used_by: CLEANS,
+        group: SERVICE,
+        help: "Go on until told to stop, or clean up once [default: as the command says]",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_compat_output",
+        used_by: CLEANS,
+        group: SERVICE,
+        help: "Print the lines of ClearML's cleanup_service.py instead of the report",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_connections",
+        default: Some("8"),
+        takes: Takes::One("N"),
+        used_by: REMOVES,
+        group: SERVICE,
+        help: "How many requests are made at the same time, from 1 to 64",
+        ..BASE
+    },
+    Setting {
+        key: "clearml_request_timeout",
+        default: Some("60s"),
+        takes: Takes::One("DUR"),
+        used_by: REMOVES,
+        group: SERVICE,
+        help: "The longest time for one request, from the connection to the last byte",
+        ..BASE
+    },
+];

@@ -1,0 +1,17 @@
+//! The cleanup of ClearML, with the built binary against a double of ClearML's servers.
+
+mod deletion;
+mod deployed;
+mod double;
+mod files;
+mod guards;
+mod journal;
+mod mount;
+mod orphans;
+mod protocol;
+mod seeds;
+mod selection;
+mod service;
+mod size;
+mod tls;
+mod wrong_answers;

@@ -1,0 +1,150 @@
+//! What is protected although its task is old and archived, and how that is overridden.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::double::{Double, removed};
+use super::seeds::{DAY, id, model, path, task, task_of, url, with};
+use crate::world::{NOW, Run, assert_counts};
+
+#[test]
+fn a_file_that_a_live_task_or_another_model_names_stays() {
+    let own = path("a", "artifacts/own/own.bin");
+    let (by_task, by_model) = (path("a", "artifacts/t/t.bin"), path("a", "artifacts/m/m.bin"));
+    let in_live = path("live", "artifacts/l/l.bin");
+    let mut live = with(task("live", &[]), json!({"system_tags": []}));
+    // Another way to write the same address.
+    let odd = url(&by_task).replace("t.bin", "%74.bin");
+    live["execution"]["artifacts"] = json!([{"key": "in", "mode": "input", "uri": odd}]);
+    let urls = [url(&own), url(&by_task), url(&by_model), url(&in_live)];
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let state = json!({
+        "tasks": [task("a", &urls), live],
+        "models": [model("m", "other", &url(&by_model), false)],
+    });
+    for (args, kept) in [(&[][..], 3), (&["--delete-shared-files"], 0)] {
+        let double = Double::new(state.clone());
+        for file in [&own, &by_task, &by_model, &in_live] {
+            double.file(file);
+        }
+        let report = double.run(args).exits(0).json();
+        let counts = [("removed", 4 - kept), ("kept", kept)];
+        assert_counts(&report, "clearml-files", &counts);
+        assert_eq!(double.files_left().len() as u64, kept);
+        assert!(!double.files_left().contains(&own));
+    }
+}
+
+/// A version of a dataset that is made from others.
+fn version(name: &str, fields: Value, parents: &[&str]) -> Value {
+    let ids: Vec<String> = parents.iter().map(|name| id(name)).collect();
+    let mut graph = json!({"0": {"job_id": id(name), "parents": ids}});
+    for (n, parent) in ids.iter().enumerate() {
+        graph[(n + 1).to_string()] = json!({"job_id": parent, "parents": []});
+    }
+    let configuration = json!({"Dataset Struct": {
+        "name": "Dataset Struct", "type": "json", "value": graph.to_string(),
+    }});
+    let tags = json!({"system_tags": ["archived", "dataset"], "configuration": configuration});
+    with(with(task(name, &[]), tags), fields)
+}
+
+#[test]
+fn a_dataset_version_that_others_are_made_from_stays_with_all_that_it_needs() {
+    let live = json!({"system_tags": ["dataset"]});
+    let tasks = [
+        version("root", json!({}), &[]),
+        version("middle", json!({}), &["root"]),
+        version("live", live, &["middle"]),
+        version("alone", json!({}), &[]),
+        version("gone parent", json!({}), &[]),
+        version("gone child", json!({}), &["gone parent"]),
+    ];
+    let double = Double::with_tasks(&tasks);
+    let report = double.run(&[]).exits(0).json();
+    assert_counts(&report, "clearml-tasks", &[("removed", 3), ("kept_by.referenced", 2)]);
+    let stay: BTreeSet<String> = ["root", "middle", "live"].iter().map(|name| id(name)).collect();
+    assert_eq!(double.left("tasks"), stay);
+    let all = Double::with_tasks(&tasks);
+    assert_eq!(removed(&all.run(&["--delete-dataset-parents"]).exits(0).json()).0, 5);
+}
+
+#[test]
+fn the_steps_of_a_pipeline_go_one_by_one_with_their_files() {
+    let file = path("step", "artifacts/x/x.bin");
+    let hidden = json!({"system_tags": ["archived", "hidden"], "parent": id("pipe")});
+    let young = with(task_of("young", DAY, &[]), hidden.clone());
+    let live = json!({"system_tags": ["hidden"], "parent": id("pipe")});
+    let double = Double::with_tasks(&[
+        with(
+            task("pipe", &[]),
+            json!({"system_tags": ["archived", "pipeline"], "type": "controller"}),
+        ),
+        with(task("step", &[&url(&file)]), hidden),
+        young,
+        with(task("live", &[]), live),
+    ]);
+    double.file(&file);
+    assert_eq!(removed(&double.run(&[]).exits(0).json()), (2, 1));
+    assert_eq!(double.left("tasks"), BTreeSet::from([id("young"), id("live")]));
+    assert!(double.files_left().is_empty());
+    for body in double.bodies("tasks.delete_many") {
+        assert_ne!(body["include_pipeline_steps"], json!(true));
+    }
+}
+
+#[test]
+fn more_than_is_allowed_is_not_begun() {
+    let tasks: Vec<Value> = (0..10).map(|n| task(&format!("t{n}"), &[])).collect();
+    let young = (0..10).map(|n| task_of(&format!("y{n}"), DAY, &[]));
+    let tasks: Vec<Value> = tasks.into_iter().chain(young).collect();
+    let double = Double::with_tasks(&tasks);
+    let (before, files) = (double.state(), double.files_left());
+    for (args, words) in
+        [(["--max-tasks", "9"], "--max-tasks allows 9"), (["--max-share", "49"], "50.0 %")]
+    {
+        let run = double.run(&args);
+        assert!(run.exits(3).stderr.contains(words), "{}", run.stderr);
+        assert_eq!(run.json()["stopped"], "too_many");
+        double.asserts_untouched(&before, &files);
+    }
+    assert_eq!(
+        removed(&double.run(&["--max-tasks", "10", "--max-share", "50"]).exits(0).json()).0,
+        10
+    );
+}
+
+#[test]
+fn why_explains_what_a_cleanup_does_with_a_task() {
+    let file = path("old", "artifacts/x/x.bin");
+    let live = with(task("live", &[&url(&file)]), json!({"system_tags": []}));
+    let double = Double::with_tasks(&[
+        task("old", &[&url(&file)]),
+        task_of("young", DAY, &[]),
+        with(task("published", &[]), json!({"status": "published"})),
+        live,
+    ]);
+    for (name, words) in [
+        ("old", "a cleanup would delete it"),
+        ("young", "it is not old enough"),
+        ("published", "it is published (--delete-published)"),
+        ("live", "it is not archived"),
+        ("unknown", "the server has no such task"),
+    ] {
+        let run = Run::of(double.command(&["why", "--now", NOW, &id(name)]));
+        assert!(run.exits(0).stdout.contains(words), "{name}: {}", run.stdout);
+        if name == "old" {
+            assert!(
+                run.stdout.contains("(stays: something that stays names it)"),
+                "{}",
+                run.stdout
+            );
+        }
+    }
+    let run = Run::of(double.command(&["why", "--now", NOW, "--format", "json", &id("old"), "x"]));
+    let answers = run.exits(0).json();
+    assert_eq!(answers[0]["would_delete"], true);
+    assert!(answers[1]["verdict"].as_str().unwrap().contains("32 hexadecimal digits"));
+    assert!(double.bodies("tasks.delete_many").is_empty());
+}

@@ -1,0 +1,145 @@
+//! Files of deleted tasks in the mounted directory of the file server.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+
+use super::double::{Double, removed};
+use super::seeds::{id, model, path, task, url, with};
+use crate::world::{NOW, Run, assert_counts, zone};
+
+/// Runs with the directory of the file server.
+fn mount(double: &Double, args: &[&str]) -> Run {
+    let root = double.path("files");
+    let mount = ["--files", "mount", "--fileserver-root", root.to_str().unwrap()];
+    double.run(&[&mount[..], args].concat())
+}
+
+#[test]
+fn the_folders_of_deleted_tasks_go_at_any_depth_and_are_named() {
+    let deep = format!("p/q/r/deep.{}/artifacts/x/x.bin", id("deep"));
+    let unknown = format!("p/q/r/deep.{}/something/else.txt", id("deep"));
+    let live = path("live", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[
+        task("deep", &[&url(&deep)]),
+        with(task("live", &[&url(&live)]), json!({"system_tags": []})),
+    ]);
+    for file in [&deep, &unknown, &live] {
+        double.file(file);
+    }
+    let run = mount(&double, &["--compat-output"]);
+    let folder = double.path("files").join(format!("p/q/r/deep.{}", id("deep")));
+    let expected = format!("Deleting Task id={} data folder {}", id("deep"), folder.display());
+    assert!(run.exits(0).stdout.lines().any(|it| it == expected), "{}\n{}", run.stdout, run.stderr);
+    assert_eq!(double.files_left(), BTreeSet::from([live]));
+    assert!(!double.path("files/p").exists(), "emptied folders go, up to the root");
+    assert!(double.requests().iter().all(|request| request["host"] != "files"));
+}
+
+#[test]
+fn a_folder_with_a_model_that_stays_keeps_that_model() {
+    let (own, used) = (path("a", "artifacts/x/x.bin"), path("a", "models/m.pt"));
+    let consumer = with(
+        task("consumer", &[]),
+        json!({"system_tags": [], "models": {"input": [{"name": "m", "model": id("m")}]}}),
+    );
+    let named = path("b", "artifacts/x/x.bin");
+    let double = Double::new(json!({
+        "tasks": [task("a", &[&url(&own)]), task("b", &[]), consumer],
+        // One is used, and the other only lies in the folder of another task.
+        "models": [model("m", "a", &url(&used), false), model("n", "consumer", &url(&named), false)],
+    }));
+    for file in [&own, &used, &named] {
+        double.file(file);
+    }
+    mount(&double, &[]).exits(0);
+    assert_eq!(double.files_left(), BTreeSet::from([used, named]));
+}
+
+#[test]
+fn nothing_outside_the_root_goes_and_no_link_is_followed() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("x.bin"), "x").unwrap();
+    fs::create_dir(outside.path().join("dir")).unwrap();
+    fs::write(outside.path().join("dir/x.bin"), "x").unwrap();
+    let folder = format!("project/a.{}", id("a"));
+    let links = [format!("{folder}/artifacts/l/x.bin"), format!("{folder}/artifacts/d/x.bin")];
+    let double = Double::with_tasks(&[task(
+        "a",
+        &[&url(&links[0]), &url(&links[1]), "{files}/%2e%2e/x.bin", "{files}/../x.bin"],
+    )]);
+    let at = |path: &str| double.path("files").join(path);
+    fs::create_dir_all(at(&format!("{folder}/artifacts/l"))).unwrap();
+    symlink(outside.path().join("x.bin"), at(&links[0])).unwrap();
+    symlink(outside.path().join("dir"), at(&format!("{folder}/artifacts/d"))).unwrap();
+    fs::write(double.path("x.bin"), "x").unwrap();
+    // The folder of a task that is a link itself.
+    let second = format!("project/b.{}", id("a"));
+    symlink(outside.path(), at(&second)).unwrap();
+    mount(&double, &[]).exits(1);
+    for path in ["x.bin", "dir/x.bin"] {
+        assert!(outside.path().join(path).exists(), "{path}");
+    }
+    assert!(double.path("x.bin").exists());
+}
+
+#[test]
+fn a_folder_goes_only_after_the_server_has_confirmed_the_deletion() {
+    let file = path("a", "artifacts/x/x.bin");
+    for fault in [
+        json!({"do": "status", "status": 500}),
+        json!({"do": "close"}),
+        json!({"do": "refuse", "codes": [400, 123]}),
+        json!({"do": "refuse", "codes": [403, 21]}),
+    ] {
+        let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+        double.file(&file);
+        double.faults(json!([with(fault, json!({"match": "tasks.delete_many"}))]));
+        mount(&double, &[]);
+        assert_eq!(double.files_left().len(), 1);
+    }
+}
+
+#[test]
+fn a_root_that_is_a_system_directory_is_refused() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    for root in ["/", "/etc", "/usr"] {
+        let run = double.run(&["--files", "mount", "--fileserver-root", root]);
+        assert!(run.exits(2).stderr.contains("is refused"), "{}", run.stderr);
+    }
+    assert!(!double.left("tasks").is_empty());
+}
+
+#[test]
+fn a_dry_run_counts_the_same_and_knows_the_bytes() {
+    let (own, gone) = (path("a", "artifacts/x/x.bin"), path("a", "artifacts/y/y.bin"));
+    let double = Double::with_tasks(&[task("a", &[&url(&own), &url(&gone)])]);
+    double.file(&own);
+    let (before, files) = (double.state(), double.files_left());
+    let dry = mount(&double, &["--dry-run"]).exits(0).json();
+    double.asserts_untouched(&before, &files);
+    let real = mount(&double, &[]).exits(0).json();
+    for key in ["seen", "removed", "skipped", "freed_bytes"] {
+        assert_eq!(zone(&dry, "clearml-files")[key], zone(&real, "clearml-files")[key], "{key}");
+    }
+    assert_counts(&real, "clearml-files", &[("removed", 1), ("skipped_by.gone", 1)]);
+    assert!(zone(&real, "clearml-files")["freed_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(removed(&real), (1, 1));
+}
+
+#[test]
+fn a_file_that_another_process_has_open_stays_until_the_next_run() {
+    let file = path("a", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+    let open = fs::File::open(double.file(&file)).unwrap();
+    let report = mount(&double, &[]).json();
+    assert_counts(&report, "clearml-files", &[("skipped_by.in_use", 1)]);
+    assert_eq!(double.files_left().len(), 1);
+    drop(open);
+    mount(&double, &[]).exits(0);
+    assert!(double.files_left().is_empty());
+    let text: Vec<Value> = double.requests();
+    assert!(!text.is_empty() && !NOW.is_empty());
+}

@@ -1,0 +1,149 @@
+//! Folders of the file server whose task is gone.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::double::Double;
+use super::seeds::{DAY, id, model, path, task, url, with};
+use crate::world::{NOW, Run, World, assert_counts, set_age};
+
+/// A file of a task, and everything above it, of this age.
+fn old_file(double: &Double, file: &str, age: i64) {
+    let at = double.file(file);
+    set_age(&at, age);
+    let root = double.path("files");
+    for dir in at.ancestors().skip(1).take_while(|dir| *dir != root) {
+        set_age(dir, age);
+    }
+}
+
+fn orphans(double: &Double, args: &[&str]) -> Run {
+    let root = double.path("files");
+    let flags = ["orphans", "--now", NOW, "--format", "json", "--fileserver-root"];
+    Run::of(double.command(&[&flags[..], &[root.to_str().unwrap()], args].concat()))
+}
+
+/// A server with one live task.
+fn double(more: Value) -> Double {
+    let live = with(task("live", &[]), json!({"system_tags": []}));
+    let state = with(json!({"tasks": [live], "models": []}), more);
+    let double = Double::new(state);
+    old_file(&double, &path("live", "artifacts/x/x.bin"), 30 * DAY);
+    double
+}
+
+#[test]
+fn folders_of_tasks_that_are_gone_go_at_any_depth_and_all_others_stay() {
+    let double = double(json!({}));
+    let gone = |n: usize| format!("a/b/c/gone {n}.{}/artifacts/x/x.bin", id(&format!("gone {n}")));
+    for n in 0..3 {
+        old_file(&double, &gone(n), 30 * DAY);
+    }
+    let stay = [
+        format!("young.{}/artifacts/x/x.bin", id("young")),
+        "uploads/by hand/x.bin".to_owned(),
+        format!("short.{}/x.bin", &id("short")[1..]),
+        format!("{}/x.bin", id("plain")),
+        path("live", "artifacts/x/x.bin"),
+    ];
+    old_file(&double, &stay[0], DAY);
+    for file in &stay[1..4] {
+        old_file(&double, file, 30 * DAY);
+    }
+    let dry = orphans(&double, &["--dry-run"]).exits(0).json();
+    assert_counts(&dry, "clearml-orphans", &[("removed", 3), ("kept_by.fresh", 1)]);
+    let report = orphans(&double, &[]).exits(0).json();
+    assert_counts(&report, "clearml-orphans", &[("removed", 3), ("kept_by.fresh", 1)]);
+    assert_eq!(double.files_left(), stay.into_iter().collect::<BTreeSet<_>>());
+    assert!(!double.path("files/a").exists());
+    let again = orphans(&double, &["--grace", "12h"]).exits(0).json();
+    assert_counts(&again, "clearml-orphans", &[("removed", 1)]);
+}
+
+#[test]
+fn a_folder_that_a_model_an_artifact_or_a_dataset_names_stays() {
+    let file = |name: &str| format!("p/{name}.{}/artifacts/x/x.bin", id(name));
+    let graph = json!({"0": {"job_id": id("in dataset"), "parents": []}}).to_string();
+    let named = url(&file("named"));
+    let mut user = with(task("user", &[]), json!({"system_tags": []}));
+    user["execution"]["artifacts"] =
+        json!([{"key": "i", "mode": "input", "uri": named, "type": "x"}]);
+    let dataset = with(
+        task("dataset", &[]),
+        json!({"system_tags": ["dataset"], "configuration": {"Dataset Struct": {"value": graph}}}),
+    );
+    let double = double(json!({
+        "tasks": [with(task("live", &[]), json!({"system_tags": []})), user, dataset],
+        "models": [model("m", "x", &url(&file("model")), true)],
+    }));
+    for name in ["named", "model", "in dataset", "gone"] {
+        old_file(&double, &file(name), 30 * DAY);
+    }
+    let report = orphans(&double, &[]).exits(0).json();
+    assert_counts(&report, "clearml-orphans", &[("removed", 1), ("kept_by.referenced", 3)]);
+    assert!(!double.files_left().contains(&file("gone")));
+}
+
+#[test]
+fn a_server_that_knows_none_of_the_tasks_is_the_wrong_one_and_nothing_goes() {
+    let double = Double::with_tasks(&[task("other", &[])]);
+    for n in 0..3 {
+        old_file(&double, &path(&format!("t{n}"), "artifacts/x/x.bin"), 30 * DAY);
+    }
+    let run = orphans(&double, &[]);
+    assert!(run.exits(4).stderr.contains("knows none of the 3 tasks"), "{}", run.stderr);
+    assert_eq!(double.files_left().len(), 3);
+}
+
+#[test]
+fn a_wrong_answer_removes_no_folder() {
+    for (endpoint, fault) in [
+        ("tasks.get_all", json!({"do": "not_json"})),
+        ("tasks.get_all", json!({"do": "status", "status": 500})),
+        ("tasks.get_all", json!({"do": "wrong_envelope", "body": []})),
+        ("models.get_all", json!({"do": "not_json"})),
+        ("auth.login", json!({"do": "status", "status": 401})),
+    ] {
+        let double = double(json!({}));
+        old_file(&double, &path("gone", "artifacts/x/x.bin"), 30 * DAY);
+        double.faults(json!([with(fault, json!({"match": endpoint}))]));
+        orphans(&double, &[]).exits(4);
+        assert_eq!(double.files_left().len(), 2, "{endpoint}");
+    }
+}
+
+#[test]
+fn tasks_are_asked_for_in_batches_of_500_and_hidden_ones_count() {
+    let hidden = with(task("hidden", &[]), json!({"system_tags": ["hidden"]}));
+    let double = double(json!({
+        "tasks": [with(task("live", &[]), json!({"system_tags": []})), hidden],
+    }));
+    old_file(&double, &path("hidden", "artifacts/x/x.bin"), 30 * DAY);
+    for n in 0..700 {
+        old_file(&double, &path(&format!("g{n}"), "x/x.bin"), 30 * DAY);
+    }
+    let report = orphans(&double, &[]).exits(0).json();
+    assert_counts(&report, "clearml-orphans", &[("removed", 700)]);
+    assert_eq!(double.files_left().len(), 2);
+    for body in double.bodies("tasks.get_all") {
+        assert!(body["id"].as_array().map_or(0, Vec::len) <= 500);
+    }
+}
+
+#[test]
+fn orphans_needs_the_directory_and_can_follow_a_cleanup() {
+    let double = double(json!({}));
+    let run = Run::of(double.command(&["orphans"]));
+    assert!(run.exits(2).stderr.contains("--fileserver-root"), "{}", run.stderr);
+    old_file(&double, &path("gone", "artifacts/x/x.bin"), 30 * DAY);
+    let root = double.path("files");
+    double.run(&["--orphans", "--fileserver-root", root.to_str().unwrap()]).exits(0);
+    assert_eq!(double.files_left().len(), 1);
+    // It is a directory like any other: a link in its place is followed by nobody.
+    let world = World::new();
+    let link = world.root.join("link");
+    std::os::unix::fs::symlink(&root, &link).unwrap();
+    assert!(fs::read_link(link).is_ok());
+}

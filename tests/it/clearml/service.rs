@@ -1,0 +1,199 @@
+//! The service: when it cleans up, what it prints, and how it ends.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use super::double::Double;
+use super::seeds::{id, path, task, url};
+use crate::start::Start;
+use crate::world::{NOW, Run};
+
+/// Starts a command whose output is read.
+fn start(command: &mut Command) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    (child, out)
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// The next line.
+fn line(out: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
+#[test]
+fn run_cleans_up_once_and_ends() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    double.run(&[]).exits(0);
+    assert!(double.left("tasks").is_empty());
+}
+
+#[test]
+fn the_service_sleeps_for_a_day_or_for_the_period_between_two_cleanups() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    for (args, words) in [
+        (&[][..], "going to sleep for 1.0 days"),
+        (&["--cleanup-period-in-days", "0.5"], "going to sleep for 0.5 days"),
+        (&["--cleanup_period_in_days=2"], "going to sleep for 2.0 days"),
+    ] {
+        let mut command =
+            double.command(&[&["serve", "--compat-output", "--now", NOW], args].concat());
+        let (child, mut out) = start(&mut command);
+        while line(&mut out) != words {}
+        signal(&child, Signal::TERM);
+        let run = Run::from(child.wait_with_output().unwrap());
+        run.exits(0);
+    }
+    // 2 seconds, in days. What was added meanwhile is deleted by the next cleanup.
+    let short =
+        ["serve", "--compat-output", "--now", NOW, "--cleanup-period-in-days", "0.0000231482"];
+    let (child, mut out) = start(&mut double.command(&short));
+    while !line(&mut out).starts_with("going to sleep") {}
+    double.load(&json!({
+        "tasks": [task("b", &[])], "models": [], "events": {}, "projects": [],
+        "credentials": {"key": "key", "secret": "s3cret"},
+    }));
+    while line(&mut out) != "Deleting 1 tasks" {}
+    signal(&child, Signal::INT);
+    drop(out);
+    child.wait_with_output().unwrap();
+}
+
+/// The lines of the script, under its name.
+fn as_script(double: &Double, args: &[&str]) -> Command {
+    let link = double.path("cleanup_service");
+    if !link.exists() {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sweeper"), &link).unwrap();
+    }
+    let mut command = Command::new(link);
+    command.args(args).env_clear().stdin(Stdio::null());
+    for (name, value) in double.command(&[]).get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command
+}
+
+#[test]
+fn called_as_cleanup_service_it_prints_the_lines_of_the_script() {
+    let tasks: Vec<_> = (0..150).map(|n| task(&format!("t{n}"), &[])).collect();
+    let double = Double::with_tasks(&tasks);
+    let (child, mut out) = start(&mut as_script(&double, &["--now", NOW]));
+    for expected in [
+        "Cleanup service started",
+        "Starting cleanup",
+        "Deleting 100 tasks",
+        "Deleting 50 tasks",
+        "going to sleep for 1.0 days",
+    ] {
+        assert_eq!(line(&mut out), expected);
+    }
+    signal(&child, Signal::TERM);
+    assert_eq!(line(&mut out), "");
+    child.wait_with_output().unwrap();
+    assert!(double.left("tasks").is_empty());
+}
+
+#[test]
+fn run_as_service_false_cleans_up_once_also_under_the_name_of_the_script() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    let run = Run::of(as_script(&double, &["--now", NOW, "--run_as_service=false"]));
+    assert_eq!(run.exits(0).stdout, "Starting cleanup\nDeleting 1 tasks\n");
+    assert!(double.left("tasks").is_empty());
+}
+
+#[test]
+fn a_signal_ends_it_while_a_server_hangs_with_a_summary() {
+    for (endpoint, code) in [
+        ("auth.login", 3),
+        ("tasks.get_all", 3),
+        ("events.get_task_events", 3),
+        ("tasks.delete_many", 3),
+        ("files:*", 3),
+    ] {
+        for command in ["run", "serve"] {
+            let file = path("a", "artifacts/x/x.bin");
+            let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+            double.file(&file);
+            double.faults(json!([{"match": endpoint, "do": "hang", "times": 1}]));
+            let mut child = double.command(&[command, "--now", NOW]);
+            let (mut child, out) = start(&mut child);
+            while double.hits() == 0 {
+                std::thread::yield_now();
+            }
+            signal(&child, Signal::TERM);
+            // The request itself would take a minute: if it was waited for, the test would end then.
+            let ended = std::time::Instant::now();
+            let status = child.wait().unwrap();
+            assert!(ended.elapsed() < Duration::from_secs(30), "{endpoint}");
+            assert_eq!(status.code(), Some(code), "{endpoint}");
+            let text: Vec<String> = out.lines().map(Result::unwrap).collect();
+            assert!(text.last().unwrap().contains("stopped by a signal"), "{text:?}");
+            // Nothing is lost.
+            double.faults(json!([]));
+            double.run(&[]).exits(0);
+            assert!(
+                double.left("tasks").is_empty() && double.files_left().is_empty(),
+                "{endpoint}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_service_beside_cvats_zones_cleans_up_as_its_table_says() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    let settings = double.path("settings.toml");
+    std::fs::write(&settings, "every = '1d'\n[clearml]\ndelete_threshold_days = 30.0\n").unwrap();
+    let world = crate::world::World::new();
+    let mut command = crate::world::sweeper(&["serve", "--at-start", "--now", NOW, "--config"]);
+    command.arg(&settings).arg("--data").arg(&world.root);
+    for (name, value) in double.command(&[]).get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let (child, mut out) = start(&mut command);
+    let mut seen = Vec::new();
+    while !["export", "clearml-tasks"]
+        .iter()
+        .all(|zone| seen.iter().any(|it: &String| it.starts_with(zone)))
+    {
+        let line = line(&mut out);
+        assert!(!line.is_empty(), "{seen:?}");
+        seen.push(line);
+    }
+    signal(&child, Signal::TERM);
+    drop(out);
+    child.wait_with_output().unwrap();
+    assert!(!double.left("tasks").contains(&id("a")));
+}
+
+#[test]
+fn a_deadline_ends_it_between_two_batches() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    let run = double.run(&["--deadline", "0s"]);
+    assert_eq!(run.exits(3).json()["stopped"], "deadline");
+    assert!(!double.left("tasks").is_empty());
+}
+
+#[test]
+fn a_metrics_file_has_the_zones() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    let file = double.path("sweeper.prom");
+    double.run(&["--metrics-file", file.to_str().unwrap()]).exits(0);
+    let text = std::fs::read_to_string(file).unwrap();
+    for line in [
+        "sweeper_removed_total{zone=\"clearml-tasks\"} 1",
+        "sweeper_removed_total{zone=\"clearml-files\"} 0",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}
