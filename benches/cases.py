@@ -230,4 +230,27 @@ def cases_of(sizes, commands):
         removes=False,
         counted=2000,
     )
-    return dict(scan=scan, few=few, sweep=sweep, trees=trees, everything=everything, instances=instances)
+    # With this limit each file is looked at: none is so new that it decides for its tree.
+    every_file = ("--deep", "--ttl", "1")
+    usage = Case(
+        "Trees of 100 files: what takes the space",
+        Recipe("trees", sizes.trees, ("--expired", "50")),
+        [
+            commands.floor("trees", *every_file),
+            commands.floor("trees", *every_file, "--threads", "2"),
+            commands.sweeper("usage --jobs 1", "--jobs", "1", command="usage"),
+            commands.sweeper("usage --jobs 2", "--jobs", "2", command="usage"),
+            commands.of_tool("du -s", ["du"], lambda volume: ["-s", volume.data], counted=True),
+            commands.of_tool("dua", ["dua"], lambda volume: ["aggregate", volume.data]),
+            commands.of_tool("gdu", ["gdu"], lambda volume: ["-npc", volume.data]),
+            commands.of_tool(
+                "agedu -s", ["agedu"], lambda volume: ["-s", volume.data, "-f", commands.scratch / "agedu.dat"]
+            ),
+        ],
+        removes=False,
+        counted=20,
+        rounds=MANY_ROUNDS,
+    )
+    return dict(
+        scan=scan, few=few, sweep=sweep, trees=trees, everything=everything, instances=instances, usage=usage
+    )

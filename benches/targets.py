@@ -80,6 +80,17 @@ def judge_instances(measured):
     return [at_most("P7", f"{what}, {measured.where}", measured.ratios(ours, floor), 1.08)]
 
 
+def judge_usage(measured):
+    ours, floor = "sweeper usage --jobs 2", "floor --deep --ttl 1 --threads 2"
+    what = f"usage of {measured.case.recipe.count} trees, two threads"
+    to_floor = f"{what}, to a floor that looks at every file, {measured.where}"
+    found = [at_most("P15", to_floor, measured.ratios(ours, floor), 1.2)]
+    for label in ("du -s", "dua", "gdu", "agedu -s"):
+        program = label.split()[0]
+        found.append(faster(measured, "P15", f"{what}, to `{program}`, {measured.where}", ours, label, program))
+    return found
+
+
 def judge_peak(many, few_peaks):
     """Peak memory of a large scan, and how it compares with that of a small one."""
     found = []

@@ -44,6 +44,8 @@ pub enum Command {
     Serve,
     /// The removal of old export caches.
     Legacy,
+    /// What takes the space of a data root.
+    Usage,
     /// Which rule applies to each of these paths.
     Why(Vec<PathBuf>),
     /// The sum of these reports.
@@ -107,6 +109,7 @@ fn command_of(name: &str, matches: &ArgMatches) -> Command {
         "apply" => Command::Apply(one_path()),
         "serve" => Command::Serve,
         "legacy" => Command::Legacy,
+        "usage" => Command::Usage,
         "why" => Command::Why(paths()),
         "merge" => Command::Merge(paths()),
         "config" => Command::Config,
@@ -146,6 +149,10 @@ fn sweeper(look: Look) -> clap::Command {
         .subcommand(plan(look))
         .subcommand(apply(look))
         .subcommand(legacy("legacy", look).visible_aliases(cvat::COMMANDS))
+        .subcommand(
+            with_settings("usage", texts::USAGE, look, |setting| setting.applies_to(Use::Usage))
+                .after_help(texts::USAGE_CODES),
+        )
         .subcommand(
             with_settings("why", texts::WHY, look, |setting| setting.applies_to(Use::Why))
                 .arg(path("PATH").num_args(1..).help("The paths to explain")),

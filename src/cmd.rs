@@ -17,6 +17,7 @@ mod path_list;
 mod plan;
 mod run;
 mod serve;
+mod usage;
 mod why;
 
 use std::io;

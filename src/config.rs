@@ -42,7 +42,9 @@ pub use origin::{ConfigError, EffectiveSetting, Origin};
 pub use raw::{Flags, RawSettings, SettingsFile};
 pub use service::ServiceConfig;
 use values::Values;
-pub use words::{FileLocks, IfRunning, InUse, LogFormat, Profile, ProgressWhen, Verbosity};
+pub use words::{
+    ColorWhen, FileLocks, IfRunning, InUse, LogFormat, Profile, ProgressWhen, Verbosity,
+};
 use zones::Zones;
 
 /// The settings of a command, all of them checked.
@@ -84,6 +86,8 @@ pub struct Config {
     pub format: Format,
     /// When to show progress.
     pub progress: ProgressWhen,
+    /// When to use color.
+    pub color: ColorWhen,
     /// The format of log lines.
     pub log_format: LogFormat,
     /// Whether to remove nothing.
@@ -104,6 +108,8 @@ pub struct Config {
     pub if_running: Option<IfRunning>,
     /// Where to write metrics after a pass.
     pub metrics_file: Option<PathBuf>,
+    /// Where to write the page of a usage.
+    pub html: Option<PathBuf>,
     /// Home directories, which are never a data root.
     pub homes: Vec<PathBuf>,
     /// The running program: no data root contains it.
@@ -161,6 +167,7 @@ impl Config {
             max_plan_age: values.duration("max_plan_age")?,
             format: format(&values)?,
             progress: progress(&values)?,
+            color: color(&values)?,
             log_format: log_format(&values)?,
             dry_run: values.switch("dry_run")?,
             now: values.optional("now", units::moment)?,
@@ -171,6 +178,7 @@ impl Config {
             audit_log: values.optional("audit_log", |path| Ok(PathBuf::from(path)))?,
             if_running: if_running(&values)?,
             metrics_file: values.optional("metrics_file", |path| Ok(PathBuf::from(path)))?,
+            html: values.optional("html", |path| Ok(PathBuf::from(path)))?,
             homes: raw.homes.clone(),
             program: raw.program.clone(),
             unknown: raw.unknown.clone(),
@@ -273,6 +281,17 @@ fn progress(values: &Values<'_>) -> Result<ProgressWhen, ConfigError> {
         "always" => ProgressWhen::Always,
         "never" => ProgressWhen::Never,
         _ => ProgressWhen::Auto,
+    })
+}
+
+/// By default on terminals that know color, unless the user does not want any (<https://no-color.org>).
+fn color(values: &Values<'_>) -> Result<ColorWhen, ConfigError> {
+    let is_unwanted =
+        values.raw.env("NO_COLOR").is_some() || values.raw.env("TERM") == Some("dumb");
+    Ok(match values.choice("color")? {
+        "always" => ColorWhen::Always,
+        "auto" if !is_unwanted => ColorWhen::Auto,
+        _ => ColorWhen::Never,
     })
 }
 

@@ -3,11 +3,15 @@
 //! It must not read settings, the environment or the file system: what others need is a table or a
 //! function here. The facts are those of CVAT 1.0 to 2.73.
 //!
+//! - [`areas`]: what is in a data root besides the zones.
 //! - [`names`]: the names that CVAT gives to exports.
+//! - [`uploads`]: the names of uploads, and zones that nothing reads any more.
 //! - [`variables`]: CVAT's environment variables.
 //! - [`zones`]: CVAT's zones, and what is never touched.
 
+pub mod areas;
 pub mod names;
+pub mod uploads;
 pub mod variables;
 pub mod zones;
 

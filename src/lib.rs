@@ -33,6 +33,9 @@
 //! - [`dispose`]: the removal, or the dry run.
 //! - [`fs`]: the system calls below them.
 //!
+//! Measuring:
+//! - [`usage`]: what takes the space of a data root, and what expires when.
+//!
 //! Applications as data:
 //! - [`clearml`]: a client of ClearML's servers, and the parts of its cleanup.
 //! - [`cvat`]: CVAT's zones, names, variables and schedule. No other room knows them.
@@ -86,3 +89,4 @@ pub mod config;
 pub mod os;
 pub mod report;
 pub mod service;
+pub mod usage;

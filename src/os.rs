@@ -6,8 +6,10 @@
 //! - [`logging`]: where log lines go and which are written.
 //! - [`priority`]: lets every other process go first.
 //! - [`signals`]: how the program is asked to end or to reload.
+//! - [`terminal`]: how wide the terminal is.
 
 pub mod clock;
 pub mod logging;
 pub mod priority;
 pub mod signals;
+pub mod terminal;

@@ -10,6 +10,7 @@ pub mod merge;
 pub mod plan;
 pub mod progress;
 pub mod text;
+pub mod usage;
 
 #[cfg(test)]
 mod sample;

@@ -5,6 +5,7 @@
 //!
 //! - [`action`]: what was being done when an error occurred.
 //! - [`age`]: moments, ages and times to live.
+//! - [`label`]: what a name says about an entry.
 //! - [`metadata`]: what one `statx` says about an entry.
 //! - [`names`]: which names a zone recognizes.
 //! - [`zone`]: a zone as data.
@@ -17,6 +18,7 @@
 pub mod action;
 pub mod age;
 pub mod exclude;
+pub mod label;
 pub mod metadata;
 pub mod names;
 pub mod select;
@@ -28,6 +30,7 @@ pub mod zone;
 pub use action::Action;
 pub use age::{Age, Moment, Ttl};
 pub use exclude::Exclude;
+pub use label::{Area, Label, Labels, Owner, Upload};
 pub use metadata::{Bytes, FileId, FileKind, FileSystem, Metadata};
 pub use names::{Class, Names};
 pub use shard::Shard;

@@ -8,9 +8,11 @@
 //! - [`scheduler`]: which zones are due now.
 //! - [`health`]: whether the service works.
 //! - [`metrics`]: what it has done.
-//! - [`http`]: shows both.
+//! - [`background`]: makes what takes long, and not during a pass.
+//! - [`http`]: shows all of these.
 //! - [`notify`]: tells systemd.
 
+pub mod background;
 pub mod health;
 pub mod http;
 pub mod metrics;
@@ -245,7 +247,8 @@ impl Service<'_> {
 pub fn page(path: &str, metrics: &Metrics, health: &Health, now: Moment) -> Option<Page> {
     match path {
         METRICS_PAGE => {
-            Some(Page { status: 200, content_type: metrics::CONTENT_TYPE, text: metrics.text() })
+            let text = metrics.text();
+            Some(Page { content_type: metrics::CONTENT_TYPE, ..Page::plain(200, text) })
         }
         "/healthz" => Some(match health.report(now) {
             Ok(text) => Page::plain(200, text),

@@ -139,7 +139,9 @@ fn system_calls(data: &Path, args: &[&str]) -> usize {
         .arg(&counts)
         .arg(env!("CARGO_BIN_EXE_sweeper"))
         .args(args)
-        .args(["--now", "2026-01-02T03:04:05Z", "--jobs", "1", "--lock", "flock", "--data"])
+        // Measuring takes no lock.
+        .args(["--lock", "flock"].iter().filter(|_| args != ["usage"]))
+        .args(["--now", "2026-01-02T03:04:05Z", "--jobs", "1", "--data"])
         .arg(data)
         .env_clear()
         .stdout(Stdio::null())
@@ -175,6 +177,8 @@ fn an_entry_costs_as_many_system_calls_as_recorded() {
                 cost(Kind::Trees { age: old }, &["run", "--in-use", "ignore"]),
             ),
             ("instance_without_cache", cost(Kind::Instances, &["legacy"])),
+            ("export_measured", cost(Kind::Exports { age: old }, &["usage"])),
+            ("tree_measured", cost(Kind::Trees { age: old }, &["usage"])),
         ],
     );
 }

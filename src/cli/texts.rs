@@ -10,6 +10,10 @@ pub(super) const HINT: &str = "Try `sweeper demo` first, then `sweeper run --dry
 pub(super) const LEGACY: &str =
     "Remove the export caches that CVAT before 2.26 kept for each project, task and job";
 
+/// About `sweeper usage`.
+pub(super) const USAGE: &str =
+    "Show what takes the space of a data root, what can be removed, and what expires when";
+
 /// About `sweeper why`.
 pub(super) const WHY: &str = "Explain which rule applies to each path and what a pass would do now";
 
@@ -73,6 +77,14 @@ Exit codes (the highest applies):
   2  the usage, the settings or the data root are wrong; nothing was done
   3  the pass was stopped before its end
   4  a lock backend could not be used, or another sweeper is at work; that zone was left alone";
+
+/// After the help of `sweeper usage`.
+pub(super) const USAGE_CODES: &str = "\
+DUR is a duration with a unit, such as 36h, 14d or 1h30m.
+
+Nothing is changed. The exit code is 0 if everything was counted, 1 if some directories or files could \
+not be looked at or the page could not be written, 2 if the usage, the settings or the data root are wrong, and 3 if the command was \
+stopped before its end.";
 
 /// After the help of `sweeper merge`.
 pub(super) const MERGE_CODES: &str = "\

@@ -9,26 +9,37 @@ use super::Refusal;
 use crate::config::ServiceConfig;
 use crate::os::{clock, signals};
 use crate::service::health::Health;
-use crate::service::http::{self, Site};
+use crate::service::http::{self, Page, Site};
 use crate::service::metrics::Metrics;
 use crate::service::notify::Notify;
 use crate::service::scheduler::Reading;
 use crate::service::{self, Call};
 use crate::units;
 
-/// Serves the metrics and the health of a service, if it is to listen. `measure` is called before they are shown.
+/// Makes the page at `/`.
+pub(super) type Front = Box<dyn Fn(&Health) -> Page + Send + Sync>;
+
+/// Serves the metrics, the health and the front page of a service, if it is to listen. `measure` is called before they are shown.
 pub(super) fn show(
     options: &ServiceConfig,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
+    front: Option<Front>,
     measure: impl Fn() + Send + Sync + 'static,
 ) -> Result<(), Refusal> {
     let Some(address) = options.listen else { return Ok(()) };
     let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
-    let page = move |path: &str| service::page(path, &metrics, &health, clock::now());
+    let has_front = front.is_some();
+    let page = move |path: &str| match (path, &front) {
+        ("/", Some(front)) => Some(front(&health)),
+        _ => service::page(path, &metrics, &health, clock::now()),
+    };
     let site = Site { measure, measured: service::MEASURED, page };
     let address = http::listen(address, site).map_err(Refusal::Start)?;
-    service::log(&format!("listening on http://{address}/metrics and http://{address}/healthz"));
+    let first = if has_front { format!("http://{address}/, ") } else { String::new() };
+    service::log(&format!(
+        "listening on {first}http://{address}/metrics and http://{address}/healthz"
+    ));
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode as ProcessCode;
 
 use super::{
-    Refusal, apply, clearml, config, demo, hold, merge, plan, printed, run, serve, settings, why,
+    Refusal, apply, clearml, config, demo, hold, merge, plan, printed, run, serve, settings, usage,
+    why,
 };
 use crate::cli::{self, Args, Clearml, Command};
 use crate::config::{LogFormat, RawSettings, ServiceConfig, Verbosity};
@@ -63,6 +64,7 @@ fn execute(args: &Args, raw: &RawSettings) -> Result<ProcessCode, Refusal> {
         Command::Serve => serve::serve(raw, args.verbosity)?,
         Command::Hold { path, command } => return hold::hold(&settings(raw)?, path, command),
         Command::Demo => demo::demo(&mut out)?,
+        Command::Usage => usage::usage(&settings(raw)?, args.verbosity, &mut out)?,
         Command::Why(paths) => why::why(&settings(raw)?, paths, &mut out)?,
         Command::Merge(paths) => merge::merge(&settings(raw)?, paths, args.verbosity, &mut out)?,
         Command::Config => config::config(&settings(raw)?, &mut out)?,

@@ -43,7 +43,7 @@ use crate::units;
 pub(super) use audited::open as open_audit_log;
 use lists::Lists;
 pub(super) use locks::{application_locks, locks};
-pub(super) use output::detail;
+pub(super) use output::{detail, progress_style};
 use planned::{ByPlan, Planning};
 pub use planned::{PlanWriter, Planned};
 use sum::Sum;
@@ -350,7 +350,7 @@ fn member_leases(config: &Config) -> usize {
     if config.max_rate.is_some() { 0 } else { lease::affordable(config.jobs) }
 }
 
-fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
+pub(super) fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
     // A dry run removes nothing, so nothing in it has to wait.
     let rate = config.max_rate.filter(|_| !config.dry_run);
     let limits = Limits::new(signal, u64::MAX, rate);
@@ -361,7 +361,7 @@ fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
 }
 
 /// The threads of a pass, at low priority if that is asked for.
-fn workers(config: &Config) -> Workers {
+pub(super) fn workers(config: &Config) -> Workers {
     if config.nice
         && let Err(refused) = priority::lower()
     {

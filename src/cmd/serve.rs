@@ -2,13 +2,15 @@
 //!
 //! It must not decide when to run, which is [`crate::service`]'s part, nor sweep: that is [`super::pass`].
 
+mod overview;
+
 use std::cell::RefCell;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::around::{calls, notify, reading, show};
+use super::around::{Front, calls, notify, reading, show};
 use super::clearml::serve;
 use super::pass::turns::{WhenHeld, sharing, takes_exclusive_lock};
 use super::pass::{PassRequest, locks, open_audit_log, open_root, sweep};
@@ -24,13 +26,14 @@ use crate::service::metrics::Metrics;
 use crate::service::notify::Notify;
 use crate::service::scheduler::{Schedule, Scheduler};
 use crate::service::{PassEnd, Service, log};
+use overview::Overview;
 
 /// How long a service that stands by waits before it tries again.
 const STANDBY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
-    let config = settings(raw)?;
+    let config = Arc::new(settings(raw)?);
     let options = config.service.clone()?;
     let mut schedule = options.schedule()?;
     let clearml = clearml_of(&config)?;
@@ -52,7 +55,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let names = config.zones.iter().map(|zone| zone.name.clone());
     let names: Vec<ZoneName> = names.chain(clearml.iter().flat_map(serve::zones)).collect();
     let metrics = Arc::new(Metrics::new(&names).map_err(Refusal::Start)?);
-    listen(&options, &metrics, &health, &root)?;
+    let overview = listen(&options, &config, &metrics, &health, &root)?;
     let notify = notify(&options, &health)?;
     let exclusive = match exclusive(&config, &root, &notify, &health, &stop) {
         Ok(Some(exclusive)) => exclusive,
@@ -70,14 +73,18 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let scheduler = begin();
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
-    let passes = Passes { verbosity, stop, hangup, metrics, swept: RefCell::default() };
-    let pass = |due: &[ZoneName]| passes.both(&config.borrow(), due);
+    let passes = Passes { verbosity, stop, hangup, metrics, overview, swept: RefCell::default() };
+    let pass = |due: &[ZoneName]| passes.quietly(&config.borrow(), due);
     let reload = || {
         let (new, mut schedule) =
             reload(raw, &options, &root).map_err(|error| error.to_string())?;
         if let Some(clearml) = clearml_of(&new).map_err(|error| error.to_string())? {
             let cleanup = serve::schedule(&clearml, start).map_err(|error| error.to_string())?;
             schedule.zones.extend(cleanup.zones);
+        }
+        let new = Arc::new(new);
+        if let Some(overview) = &passes.overview {
+            overview.on_settings(&new);
         }
         config.replace(new);
         Ok(schedule)
@@ -95,11 +102,19 @@ struct Passes {
     stop: Arc<AtomicBool>,
     hangup: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
+    /// The page, if there is one.
+    overview: Option<Arc<Overview>>,
     /// The zones that this service has swept, or has refused to sweep once because of a guard.
     swept: RefCell<Vec<ZoneName>>,
 }
 
 impl Passes {
+    /// The passes that are due; nothing is measured meanwhile.
+    fn quietly(&self, config: &Config, due: &[ZoneName]) -> PassEnd {
+        let both = || self.both(config, due);
+        self.overview.as_ref().map_or_else(both, |overview| overview.during(both))
+    }
+
     /// A pass over the zones that are due, and then the cleanup of ClearML, if that is due.
     fn both(&self, config: &Config, due: &[ZoneName]) -> PassEnd {
         let (cleanup, zones): (Vec<ZoneName>, Vec<ZoneName>) =
@@ -107,6 +122,9 @@ impl Passes {
         let sweep = || {
             self.run(config, &zones).unwrap_or_else(|refusal| {
                 tracing::error!("the pass did not start: {refusal}");
+                if let Some(overview) = &self.overview {
+                    overview.on_no_pass(&zones, &refusal.to_string());
+                }
                 PassEnd::not_started(&zones, &refusal.to_string(), clock::now())
             })
         };
@@ -115,6 +133,15 @@ impl Passes {
         let clearml = config.clearml.as_ref().ok().filter(|_| !cleanup.is_empty() && !is_stopped);
         let cleaned = clearml.map(|options| {
             let result = serve::one(config, options, self.verbosity, &self.stop);
+            if let Some(overview) = &self.overview {
+                match &result {
+                    Ok(done) => {
+                        let took = [(serve::task_zone(), done.duration)];
+                        overview.on_pass(&done.summary, &took, done.at);
+                    }
+                    Err(refusal) => overview.on_no_pass(&cleanup, &refusal.to_string()),
+                }
+            }
             serve::end_of(result, options, &self.metrics)
         });
         match (swept, cleaned) {
@@ -151,6 +178,9 @@ impl Passes {
         let result = sweep(&request, BufWriter::new(io::stdout()))?;
         swept.extend(first.into_iter().filter(|zone| had_pass(zone, &result.summary)));
         result.count(&self.metrics);
+        if let Some(overview) = &self.overview {
+            overview.on_pass(&result.summary, &result.durations, result.at);
+        }
         Ok(PassEnd::new(&result.summary, result.code, result.at, result.postponed))
     }
 }
@@ -191,18 +221,27 @@ fn reload(
     Ok((new, new_options.schedule()?))
 }
 
+/// Serves the pages, if there is an address for them.
 fn listen(
     options: &ServiceConfig,
+    config: &Arc<Config>,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
     root: &DataRoot,
-) -> Result<(), Refusal> {
+) -> Result<Option<Arc<Overview>>, Refusal> {
+    let overview = options.listen.map(|_| Overview::start(config));
+    let overview = overview.transpose().map_err(Refusal::Start)?.map(Arc::new);
+    let front = overview
+        .clone()
+        .map(|overview| -> Front { Box::new(move |health: &Health| overview.page(health)) });
     let (measured, path) = (Arc::clone(metrics), root.path().to_owned());
-    show(options, metrics, health, move || {
+    let measure = move || {
         if let Ok(space) = Space::of(&path) {
             measured.set_space(&space);
         }
-    })
+    };
+    show(options, metrics, health, front, measure)?;
+    Ok(overview)
 }
 
 /// The lock of the one service of a data root. Another one stands by until it ends, or exits, as its settings

@@ -36,6 +36,8 @@ pub enum Use {
     Serve,
     /// `sweeper legacy`
     Legacy,
+    /// `sweeper usage`
+    Usage,
     /// `sweeper why`
     Why,
     /// `sweeper hold`

@@ -265,6 +265,13 @@ impl std::fmt::Display for ExportName<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Text<'a>(&'a [u8]);
 
+impl<'a> Text<'a> {
+    /// As it was written.
+    pub const fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
 impl std::fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.escape_ascii().fmt(f)

@@ -64,6 +64,28 @@ impl Workers {
         }
     }
 
+    /// Gives each of `tasks` to `run` on a thread that is free, and returns when all are done. Threads that
+    /// have no task help those that have one.
+    pub fn each<T: Send>(&self, tasks: Vec<T>, run: impl Fn(T) + Sync) {
+        let unfinished = AtomicUsize::new(tasks.len());
+        let tasks = Mutex::new(tasks);
+        self.all(|| {
+            loop {
+                let ticket = self.ticket();
+                let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                if let Some(task) = task {
+                    run(task);
+                    unfinished.fetch_sub(1, Ordering::SeqCst);
+                    self.notify();
+                } else if unfinished.load(Ordering::SeqCst) == 0 {
+                    return;
+                } else {
+                    self.wait(ticket);
+                }
+            }
+        });
+    }
+
     /// To be taken before looking for work, and given to [`Self::wait`] when there was none.
     pub fn ticket(&self) -> Ticket {
         Ticket(self.changes.load(Ordering::SeqCst))
@@ -155,6 +177,19 @@ mod tests {
             let workers = Workers::start(jobs).unwrap();
             for tasks in [0, 1, 3, 1000] {
                 assert_eq!(run(&workers, tasks, |task, _| task), tasks * (tasks + 1) / 2);
+            }
+        }
+    }
+
+    #[test]
+    fn each_task_of_a_list_is_done_once() {
+        for jobs in [1, 2, 8] {
+            let (workers, sum) = (Workers::start(jobs).unwrap(), AtomicU64::new(0));
+            for tasks in [0, 1, 100] {
+                workers.each((1..=tasks).collect(), |task: u64| {
+                    sum.fetch_add(task, Ordering::SeqCst);
+                });
+                assert_eq!(sum.swap(0, Ordering::SeqCst), tasks * (tasks + 1) / 2);
             }
         }
     }

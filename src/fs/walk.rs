@@ -147,6 +147,7 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
         handle: Arc<OwnedFd>,
         moves_atime: bool,
     ) -> Flow {
+        self.visitor.named(&name, self.frames.len());
         self.visitor.enter(&handle, &metadata, self.frames.len(), moves_atime)?;
         if self.frames.len() > KEPT_OPEN
             && let Some(above) = self.frames.last_mut()
@@ -264,7 +265,11 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
 
     /// Leaves the last frame for the one above it.
     fn ascend(&mut self) -> Flow {
+        let level = self.frames.len();
         self.reach_above()?;
+        if self.frames.len() < level {
+            return ControlFlow::Continue(());
+        }
         if V::REMOVES {
             // Whether the last one is in the one above it is checked by `leave`.
             self.stay_inside(self.frames.len().saturating_sub(1))?;
@@ -306,7 +311,7 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
     /// Opens the directory above the last one again, if it was closed, and makes sure that it is the same:
     /// a tree that is moved during the walk must not lead elsewhere.
     fn reach_above(&mut self) -> Flow {
-        let Self { shared: Shared { tree, .. }, frames, trail, .. } = self;
+        let Self { shared: Shared { tree, .. }, frames, trail, visitor, .. } = self;
         let [.., above, frame] = frames.as_mut_slice() else { return ControlFlow::Continue(()) };
         let (None, Some(child)) = (&above.handle, &frame.handle) else {
             return ControlFlow::Continue(());
@@ -326,17 +331,28 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
             }
             Ok(handle)
         };
-        match reopen() {
-            Ok(handle) => above.handle = Some(Arc::new(handle)),
-            // Another process removed it, and a removed directory has no parent.
-            Err(error) if is_gone(&error) => self.visitor.lost()?,
-            Err(error) => {
-                let trail = &trail[..trail.len().saturating_sub(1)];
-                let at = EntryRef { dir: child.as_fd(), name: c"", trail, base: tree.path };
-                return ControlFlow::Break(Break::Failed(at.error(Action::OpenParent, error)));
+        let error = match reopen() {
+            Ok(handle) => {
+                above.handle = Some(Arc::new(handle));
+                return ControlFlow::Continue(());
             }
+            Err(error) => error,
+        };
+        let is_removed = is_gone(&error);
+        let above = &trail[..trail.len().saturating_sub(1)];
+        let at = EntryRef { dir: child.as_fd(), name: c"", trail: above, base: tree.path };
+        let error = at.error(Action::OpenParent, error);
+        // Another process removed it, and a removed directory has no parent.
+        if is_removed {
+            visitor.lost()?;
         }
-        ControlFlow::Continue(())
+        // The ones near the top stay open.
+        frames.pop();
+        while frames.len() > 1 && frames.last().is_some_and(|frame| frame.handle.is_none()) {
+            frames.pop();
+        }
+        trail.truncate(frames.len());
+        visitor.cut_off(error, frames.len().saturating_sub(1))
     }
 }
 

@@ -162,6 +162,46 @@ fn title(zone: &Zone, dir: &Path) -> String {
     }
 }
 
+/// Shows how far long work has come that is not a pass.
+#[derive(Debug)]
+pub struct Meter {
+    style: Style,
+    bar: ProgressBar,
+    last_line: Mutex<Instant>,
+}
+
+impl Meter {
+    /// A meter in a style.
+    pub fn new(style: Style) -> Self {
+        let Progress { bar, .. } = Progress::new(style, RunMode::Real);
+        Self { style, bar, last_line: Mutex::new(Instant::now()) }
+    }
+
+    /// Shows how much was done so far.
+    pub fn show(&self, text: impl FnOnce() -> String) {
+        match self.style {
+            Style::Drawn => {
+                self.bar.set_message(text());
+                self.bar.tick();
+            }
+            Style::Lines => {
+                // A worker does not wait for another one that is printing.
+                let Ok(mut last_line) = self.last_line.try_lock() else { return };
+                if last_line.elapsed() >= LINE_PAUSE {
+                    *last_line = Instant::now();
+                    print_line(&text());
+                }
+            }
+            Style::Silent => {}
+        }
+    }
+
+    /// Takes it off the screen.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Prints a line to stderr. An error is ignored, because stderr is where it would be reported.
 fn print_line(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");

@@ -117,8 +117,18 @@ struct Group<'a> {
 
 /// Writes the failures of a zone, a line for each kind.
 fn failures(out: &mut impl Write, zone: &ZoneSummary) -> io::Result<()> {
-    let groups = groups(&zone.tally.failures);
-    let mut rest = zone.tally.failed;
+    list_failures(out, zone.zone.as_str(), &zone.tally.failures, zone.tally.failed)
+}
+
+/// Writes failures, a line for each kind. Each line begins with `name`; `failed` is the number of all.
+pub(super) fn list_failures(
+    out: &mut impl Write,
+    name: &str,
+    listed: &[ListedFailure],
+    failed: u64,
+) -> io::Result<()> {
+    let groups = groups(listed);
+    let mut rest = failed;
     for Group { example, count } in groups.iter().take(FAILURE_KINDS) {
         let path = shown_short(&example.path);
         let others = match count {
@@ -127,11 +137,11 @@ fn failures(out: &mut impl Write, zone: &ZoneSummary) -> io::Result<()> {
             _ => format!(" and {} others", grouped(count - 1)),
         };
         let message = message(example);
-        writeln!(out, "{}: failed: {} {path}{others}: {message}", zone.zone, example.action)?;
+        writeln!(out, "{name}: failed: {} {path}{others}: {message}", example.action)?;
         rest = rest.saturating_sub(*count);
     }
     if rest > 0 {
-        writeln!(out, "{}: failed: {} more, not listed", zone.zone, grouped(rest))?;
+        writeln!(out, "{name}: failed: {} more, not listed", grouped(rest))?;
     }
     Ok(())
 }
@@ -169,7 +179,7 @@ fn message(failure: &ListedFailure) -> String {
 }
 
 /// A path, quoted and escaped. Long names in it are cut, and so is the whole.
-fn shown_short(path: &Path) -> String {
+pub(super) fn shown_short(path: &Path) -> String {
     let quoted = shown(path);
     let plain = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     // Escaped characters have no `/`.
@@ -178,7 +188,7 @@ fn shown_short(path: &Path) -> String {
 }
 
 /// Text of at most `longest` characters: the middle of longer text is replaced by an ellipsis.
-fn cut(text: &str, longest: usize) -> String {
+pub(super) fn cut(text: &str, longest: usize) -> String {
     let length = text.chars().count();
     if length <= longest {
         return text.to_owned();

@@ -16,7 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -61,12 +64,23 @@ pub struct Page {
     pub content_type: &'static str,
     /// The text.
     pub text: String,
+    /// What a browser lets the page do; by default nothing.
+    pub policy: &'static str,
 }
+
+/// A page of plain text needs nothing.
+const NOTHING: &str = "default-src 'none'";
 
 impl Page {
     /// A page of plain text.
     pub fn plain(status: u16, text: impl Into<String>) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", text: text.into() }
+        let content_type = "text/plain; charset=utf-8";
+        Self { status, content_type, text: text.into(), policy: NOTHING }
+    }
+
+    /// A page for a browser, which may do what `policy` says.
+    pub fn html(text: String, policy: &'static str) -> Self {
+        Self { content_type: "text/html; charset=utf-8", policy, ..Self::plain(200, text) }
     }
 }
 
@@ -221,6 +235,14 @@ where
         StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+    // No page may be shown in another one, kept, or taken for something else.
+    let policy = format!("{}; frame-ancestors 'none'", page.policy);
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if !is_allowed {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }

@@ -25,6 +25,7 @@ mod shards;
 mod start;
 mod tidy;
 mod trees;
+mod usage;
 mod world;
 mod written;
 mod zones;

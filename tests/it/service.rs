@@ -7,6 +7,7 @@ mod http;
 mod logs;
 mod metrics;
 mod metrics_file;
+mod page;
 mod turns;
 mod waiting;
 

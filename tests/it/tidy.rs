@@ -26,7 +26,7 @@ use graph::{Crate, Source};
 /// - `service` reads how full the disk is (`fs`), for its metrics.
 /// - `units` has the words for an error of the system, so rooms with such errors use it.
 /// - `cvat` is data and uses `rules` alone. `clearml` asks servers and knows no file system. The rooms that may know it are those at the end.
-const ROOMS: [Row; 20] = [
+const ROOMS: [Row; 21] = [
     ("rules", &[]),
     ("control", &[]),
     ("units", &["rules"]),
@@ -37,7 +37,8 @@ const ROOMS: [Row; 20] = [
     ("inspect", &["protocol", "fs", "rules", "control"]),
     ("dispose", &["protocol", "fs", "rules", "control", "units"]),
     ("lock", &["protocol", "fs", "rules", "units"]),
-    ("report", &["protocol", "fs", "rules", "units"]),
+    ("usage", &["protocol", "fs", "rules", "control", "units"]),
+    ("report", &["protocol", "fs", "rules", "units", "usage"]),
     ("service", &["protocol", "fs", "rules", "units"]),
     ("os", &["rules", "units"]),
     ("cvat", &["rules"]),
@@ -100,6 +101,7 @@ const DOORS: [Row; 29] = [
         "rustix",
         &[
             "cmd/hold.rs",
+            "cmd/usage/html_file.rs",
             "dispose/quarantine.rs",
             "dispose/quarantine/adopt.rs",
             "dispose/quarantine/errors.rs",
@@ -135,6 +137,7 @@ const DOORS: [Row; 29] = [
             "os/clock.rs",
             "os/priority.rs",
             "os/signals.rs",
+            "os/terminal.rs",
             "service/metrics/file.rs",
             "service/notify.rs",
             "source.rs",
@@ -167,7 +170,16 @@ const DOORS: [Row; 29] = [
     ),
     ("nix", &["os/signals.rs"]),
     ("signal_hook", &["cmd/hold.rs", "os/signals.rs"]),
-    ("tempfile", &["cmd/apply.rs", "cmd/demo.rs", "cmd/pass/lists.rs", "service/metrics/file.rs"]),
+    (
+        "tempfile",
+        &[
+            "cmd/apply.rs",
+            "cmd/demo.rs",
+            "cmd/pass/lists.rs",
+            "cmd/usage/html_file.rs",
+            "service/metrics/file.rs",
+        ],
+    ),
     ("tokio", &["service/http.rs", "service/http/measure.rs"]),
     ("toml", &["config/file.rs"]),
     ("tracing_subscriber", &["os/logging.rs"]),

@@ -104,7 +104,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let scheduler = Scheduler::new(schedule, clock::seed(), reading(), First::AtStart);
     let health = Arc::new(Health::new(&scheduler));
     let metrics = Arc::new(Metrics::new(&zones(&options)).map_err(Refusal::Start)?);
-    show(&service, &metrics, &health, || {})?;
+    show(&service, &metrics, &health, None, || {})?;
     let notify = notify(&service, &health)?;
     if options.compat_output {
         say("Cleanup service started");

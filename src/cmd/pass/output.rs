@@ -28,7 +28,11 @@ pub(in crate::cmd) const fn detail(verbosity: Verbosity) -> Detail {
     }
 }
 
-fn progress_style(config: &Config, command: &str, verbosity: Verbosity) -> Style {
+pub(in crate::cmd) fn progress_style(
+    config: &Config,
+    command: &str,
+    verbosity: Verbosity,
+) -> Style {
     let is_terminal = std::io::stderr().is_terminal();
     match config.progress {
         ProgressWhen::Auto if verbosity != Verbosity::Normal => Style::Silent,

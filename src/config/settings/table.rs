@@ -3,8 +3,8 @@
 //! It must not say anything about a setting but its row: there is no code here.
 
 use super::uses::{
-    ANY, DRY, ENDS, FORMATS, JUDGES, ONCE, PATHS, REDIS, SCANS, SERVE, SWEEPS, WAITS, WRITTEN,
-    ZONES,
+    ANY, DRY, ENDS, FORMATS, JUDGES, KEEPS, LOCKED, ONCE, PATHS, REDIS, RULES, SCANS, SERVE,
+    SWEEPS, WAITS, WALKS, WRITTEN, ZONES,
 };
 use super::{Setting, Takes, Use};
 
@@ -26,7 +26,7 @@ const BASE: Setting = Setting {
 };
 
 /// Every setting, in the order of the help.
-pub(super) static SETTINGS: [Setting; 42] = [
+pub(super) static SETTINGS: [Setting; 44] = [
     Setting {
         key: "data",
         takes: Takes::One("DIR"),
@@ -46,7 +46,7 @@ pub(super) static SETTINGS: [Setting; 42] = [
         default: Some("cvat"),
         takes: Takes::One("NAME"),
         choices: &["cvat", "none"],
-        used_by: REDIS,
+        used_by: &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Hold, Use::Usage],
         help: "Sweep the zones of CVAT and those of the settings file, or only the latter (none)",
         ..BASE
     },
@@ -68,38 +68,38 @@ pub(super) static SETTINGS: [Setting; 42] = [
     Setting {
         key: "ttl",
         default: Some("24h"),
-        used_by: ZONES,
+        used_by: RULES,
         help: "Remove exports that have not been used for this long",
         ..BASE
     },
     Setting {
         key: "ttl_project",
-        used_by: ZONES,
+        used_by: RULES,
         help: "The same, for exports of projects [default: --ttl]",
         ..BASE
     },
     Setting {
         key: "ttl_task",
-        used_by: ZONES,
+        used_by: RULES,
         help: "The same, for exports of tasks [default: --ttl]",
         ..BASE
     },
     Setting {
         key: "ttl_job",
-        used_by: ZONES,
+        used_by: RULES,
         help: "The same, for exports of jobs [default: --ttl]",
         ..BASE
     },
     Setting {
         key: "ttl_events",
-        used_by: ZONES,
+        used_by: RULES,
         help: "The same, for tables of audit events [default: --ttl]",
         ..BASE
     },
     Setting {
         key: "retention",
         default: Some("14d"),
-        used_by: ZONES,
+        used_by: RULES,
         help: "Remove temporary entries that have not been used for this long",
         ..BASE
     },
@@ -108,7 +108,7 @@ pub(super) static SETTINGS: [Setting; 42] = [
         default: Some("tree"),
         takes: Takes::One("HOW"),
         choices: &["tree", "write", "entry"],
-        used_by: ZONES,
+        used_by: RULES,
         help: "The last use of a temporary entry: the newest access or change in its tree (tree), \
                the newest change (write), or its own access time as in CVAT (entry; of a link \
                its own, where CVAT takes that of its target)",
@@ -116,14 +116,14 @@ pub(super) static SETTINGS: [Setting; 42] = [
     },
     Setting {
         key: "older_than",
-        used_by: &[Use::Legacy, Use::Why],
+        used_by: &[Use::Legacy, Use::Why, Use::Usage],
         help: "Keep old export caches that were used more recently [default: remove all]",
         ..BASE
     },
     Setting {
         key: "exclude",
         takes: Takes::Many("GLOB"),
-        used_by: JUDGES,
+        used_by: KEEPS,
         help: "Keep entries with such a name, or with such a path below the data root if the glob \
                has a /; repeat the flag for more",
         ..BASE
@@ -142,7 +142,7 @@ pub(super) static SETTINGS: [Setting; 42] = [
         default: Some("auto"),
         takes: Takes::One("BACKEND"),
         choices: &["auto", "redis", "flock", "none"],
-        used_by: PATHS,
+        used_by: LOCKED,
         group: LOCKS,
         help: "The lock to take before a removal; auto: flock, and for exports also CVAT's lock in \
                Redis if a server is set",
@@ -193,7 +193,7 @@ pub(super) static SETTINGS: [Setting; 42] = [
     Setting {
         key: "jobs",
         takes: Takes::One("N"),
-        used_by: SCANS,
+        used_by: WALKS,
         group: LIMITS,
         help: "The number of workers [default: the number of available processors]",
         ..BASE
@@ -201,7 +201,7 @@ pub(super) static SETTINGS: [Setting; 42] = [
     Setting {
         key: "nice",
         takes: Takes::Nothing,
-        used_by: SCANS,
+        used_by: WALKS,
         group: LIMITS,
         help: "Run at the lowest CPU priority and in the idle I/O class",
         ..BASE
@@ -286,9 +286,18 @@ pub(super) static SETTINGS: [Setting; 42] = [
         default: Some("auto"),
         takes: Takes::One("WHEN"),
         choices: &["auto", "always", "never"],
-        used_by: SCANS,
+        used_by: WALKS,
         group: OUTPUT,
         help: "When to show progress on stderr; auto: if it is a terminal",
+    },
+    Setting {
+        key: "color",
+        default: Some("auto"),
+        takes: Takes::One("WHEN"),
+        choices: &["auto", "always", "never"],
+        used_by: &[Use::Usage],
+        group: OUTPUT,
+        help: "When to use color; auto: on a terminal, unless NO_COLOR is set",
     },
     Setting {
         key: "log_format",
@@ -298,6 +307,14 @@ pub(super) static SETTINGS: [Setting; 42] = [
         used_by: ANY,
         group: OUTPUT,
         help: "The format of log lines on stderr",
+    },
+    Setting {
+        key: "html",
+        takes: Takes::One("FILE"),
+        used_by: &[Use::Usage],
+        group: OUTPUT,
+        help: "Also write a page for a browser to this file",
+        ..BASE
     },
     Setting {
         key: "metrics_file",
@@ -353,7 +370,7 @@ pub(super) static SETTINGS: [Setting; 42] = [
         takes: Takes::One("ADDR"),
         used_by: &[Use::Serve, Use::ClearmlServe],
         group: SCHEDULE,
-        help: "Serve /metrics and /healthz at this address, or at this port of the loopback \
+        help: "Serve a page, /metrics and /healthz at this address, or at this port of the loopback \
                interface [default: do not listen]",
         ..BASE
     },
@@ -367,6 +384,7 @@ pub(super) static SETTINGS: [Setting; 42] = [
             Use::Serve,
             Use::Legacy,
             Use::Why,
+            Use::Usage,
             Use::ClearmlRun,
             Use::ClearmlServe,
             Use::ClearmlOrphans,

@@ -11,6 +11,7 @@ pub(super) const FORMATS: &[Use] = &[
     Use::Serve,
     Use::Legacy,
     Use::Why,
+    Use::Usage,
     Use::Merge,
     Use::ClearmlRun,
     Use::ClearmlServe,
@@ -28,6 +29,7 @@ pub(super) const ANY: &[Use] = &[
     Use::Legacy,
     Use::Why,
     Use::Hold,
+    Use::Usage,
     Use::ClearmlRun,
     Use::ClearmlServe,
     Use::ClearmlOrphans,
@@ -43,8 +45,16 @@ pub(super) const DRY: &[Use] = &[
     Use::ClearmlServe,
     Use::ClearmlOrphans,
 ];
-pub(super) const ENDS: &[Use] =
-    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::ClearmlRun, Use::ClearmlServe];
+pub(super) const ENDS: &[Use] = &[
+    Use::Usage,
+    Use::Run,
+    Use::Plan,
+    Use::Apply,
+    Use::Serve,
+    Use::Legacy,
+    Use::ClearmlRun,
+    Use::ClearmlServe,
+];
 pub(super) const SWEEPS: &[Use] = &[Use::Run, Use::Apply, Use::Serve, Use::Legacy];
 pub(super) const WRITTEN: &[Use] = &[
     Use::Run,
@@ -60,8 +70,16 @@ pub(super) const SCANS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, 
 pub(super) const ZONES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why];
 pub(super) const JUDGES: &[Use] =
     &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why];
-pub(super) const PATHS: &[Use] =
+pub(super) const RULES: &[Use] =
+    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Usage];
+pub(super) const KEEPS: &[Use] =
+    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Usage];
+pub(super) const WALKS: &[Use] =
+    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Usage];
+pub(super) const LOCKED: &[Use] =
     &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Hold];
+pub(super) const PATHS: &[Use] =
+    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Hold, Use::Usage];
 pub(super) const REDIS: &[Use] =
     &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Hold];
 pub(super) const WAITS: &[Use] =

@@ -152,11 +152,16 @@ fn visit_one<V: Visit, C: Control>(
 ) -> Flow {
     let at = &names.entry;
     let opens = is_file && visitor.opens_files();
-    let looked =
-        if opens { look_opened(shared, names) } else { look(shared, at).map(Looked::closed) };
+    let looked = if opens {
+        look_opened::<V, C>(shared, names)
+    } else {
+        look::<V, C>(shared, at).map(Looked::closed)
+    };
     // A server that does not know the file any more is asked by its name.
     let looked = looked.or_else(|error| match Errno::from_io_error(&error) {
-        Some(Errno::STALE) if stat::exists(at.dir, at.name) => look(shared, at).map(Looked::closed),
+        Some(Errno::STALE) if stat::exists(at.dir, at.name) => {
+            look::<V, C>(shared, at).map(Looked::closed)
+        }
         Some(Errno::STALE) => Err(Errno::NOENT.into()),
         _ => Err(error),
     });
@@ -188,10 +193,10 @@ impl Looked {
 }
 
 /// Looks at a name. A server that is mounted there is not asked: it may never answer.
-fn look<C: Control>(shared: &Shared<'_, C>, at: &EntryRef<'_>) -> io::Result<Metadata> {
+fn look<V: Visit, C: Control>(shared: &Shared<'_, C>, at: &EntryRef<'_>) -> io::Result<Metadata> {
     let mount = shared.tree.mount;
     let known = stat::at(at.dir, at.name, mount, Freshness::Cached)?;
-    if !shared.tree.file_system.is_served() || known.is_mount_point {
+    if V::LOOKS_IN_CACHE || !shared.tree.file_system.is_served() || known.is_mount_point {
         return Ok(known);
     }
     stat::at(at.dir, at.name, mount, Freshness::Synced)
@@ -199,12 +204,15 @@ fn look<C: Control>(shared: &Shared<'_, C>, at: &EntryRef<'_>) -> io::Result<Met
 
 /// Looks at what a listing says is a regular file through a handle. The file is open afterwards, if that is
 /// possible and it has no other name.
-fn look_opened<C: Control>(shared: &Shared<'_, C>, at: &NamesAt<'_>) -> io::Result<Looked> {
+fn look_opened<V: Visit, C: Control>(
+    shared: &Shared<'_, C>,
+    at: &NamesAt<'_>,
+) -> io::Result<Looked> {
     let _unknown = turn::before_links_are_known();
     let handle = match open::listed(at.entry.dir, at.entry.name, at.is_private) {
         // It may be looked at though it may not be opened, and a lease of another process does not matter here.
         Err(Errno::ACCESS | Errno::PERM | Errno::LOOP | Errno::NXIO | Errno::WOULDBLOCK) => {
-            return look(shared, &at.entry).map(Looked::closed);
+            return look::<V, C>(shared, &at.entry).map(Looked::closed);
         }
         handle => handle?,
     };

@@ -272,3 +272,81 @@ fn a_directory_that_is_moved_out_of_the_tree_ends_a_removal() {
     assert_eq!(error.action, Action::OpenParent);
     assert!(moved.exists(), "it is not part of the tree any more");
 }
+
+/// Goes on where it can when a directory is moved away, and counts how often that happened.
+#[derive(Default)]
+struct Persistent<'a> {
+    files: Vec<Vec<u8>>,
+    cut_off: Vec<(PathBuf, usize)>,
+    at_bottom: Option<&'a (dyn Fn() + Sync)>,
+}
+
+impl Visit for Persistent<'_> {
+    fn fork(&self) -> Self {
+        Self { at_bottom: self.at_bottom, ..Self::default() }
+    }
+    fn join(&mut self, other: Self) {
+        self.files.extend(other.files);
+        self.cut_off.extend(other.cut_off);
+    }
+    fn enter(&mut self, _dir: &OwnedFd, _m: &Metadata, _depth: usize, _moves_atime: bool) -> Flow {
+        ControlFlow::Continue(())
+    }
+    fn file(&mut self, at: &EntryRef<'_>, _m: &Metadata, _opened: Option<OwnedFd>) -> Flow {
+        self.files.push(at.name.to_bytes().to_owned());
+        if let (b"bottom", Some(act)) = (at.name.to_bytes(), self.at_bottom) {
+            act();
+        }
+        ControlFlow::Continue(())
+    }
+    fn leave(&mut self, _at: &EntryRef<'_>, _dir: &Leaving<'_>) -> ControlFlow<Break, Next> {
+        ControlFlow::Continue(Next::Up)
+    }
+    fn mount_point(&mut self, at: &EntryRef<'_>) -> Flow {
+        panic!("{:?} is no mount point", path_of(at))
+    }
+    fn lost(&mut self) -> Flow {
+        ControlFlow::Continue(())
+    }
+    fn cut_off(&mut self, error: PathError, depth: usize) -> Flow {
+        self.cut_off.push((error.path, depth));
+        ControlFlow::Continue(())
+    }
+    fn failed(&mut self, _at: &EntryRef<'_>, error: PathError) -> Flow {
+        panic!("{error:?}")
+    }
+}
+
+#[test]
+fn a_walk_that_only_looks_can_go_on_when_a_deep_directory_is_moved_or_removed() {
+    for is_removed in [false, true] {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |levels: usize| {
+            (0..levels)
+                .fold(scratch.path().join("top"), |path, level| path.join(format!("{level}")))
+        };
+        fs::create_dir_all(path(14)).unwrap();
+        fs::write(path(14).join("bottom"), "x").unwrap();
+        for level in [0, 5] {
+            fs::create_dir_all(path(level).join("0-beside")).unwrap();
+            fs::write(path(level).join("0-beside/file"), "x").unwrap();
+        }
+        let act = || {
+            if is_removed {
+                unlinkat(rustix::fs::CWD, path(14).join("bottom"), AtFlags::empty()).unwrap();
+                for level in [14, 13, 12] {
+                    unlinkat(rustix::fs::CWD, path(level), AtFlags::REMOVEDIR).unwrap();
+                }
+            } else {
+                fs::rename(path(12), scratch.path().join("moved")).unwrap();
+            }
+        };
+        let mut visitor = Persistent { at_bottom: Some(&act), ..Persistent::default() };
+        assert!(walked(scratch.path(), &Unlimited, &mut visitor).is_continue());
+        visitor.files.sort();
+        assert_eq!(visitor.files, [&b"bottom"[..], b"file", b"file"], "removed: {is_removed}");
+        // The walk goes on in the deepest directory that is still open.
+        assert_eq!(visitor.cut_off.len(), 1, "{:?}", visitor.cut_off);
+        assert_eq!(visitor.cut_off[0].1, KEPT_OPEN - 1);
+    }
+}

@@ -7,7 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::error::{self, PathError};
 use crate::rules::{Action, Metadata};
@@ -46,6 +46,10 @@ pub trait Visit: Send + Sized {
     /// where they were found.
     const REMOVES: bool = false;
 
+    /// Whether a look at a file may come from a cache of this machine. It must not if something is removed, or judged
+    /// for the last time, because of it.
+    const LOOKS_IN_CACHE: bool = false;
+
     /// A new visitor for another part of the walk.
     #[must_use]
     fn fork(&self) -> Self;
@@ -58,6 +62,8 @@ pub trait Visit: Send + Sized {
         true
     }
 
+    /// The name of the directory that is entered next, at this depth.
+    fn named(&mut self, _name: &CStr, _depth: usize) {}
     /// A directory was opened and not read yet. The top has depth 0.
     fn enter(
         &mut self,
@@ -92,8 +98,15 @@ pub trait Visit: Send + Sized {
     /// A mount point.
     fn mount_point(&mut self, at: &EntryRef<'_>) -> Flow;
 
-    /// Another process has removed the directory that the walk is in, deep in the tree.
+    /// Another process has removed the directory that the walk is in, deep in the tree. A visitor that
+    /// continues hears more from [`Self::cut_off`].
     fn lost(&mut self) -> Flow;
+    /// The walk cannot go back to the directory above, deep in the tree: another process has moved it or
+    /// removed it. If the visitor continues, so does the walk, in the directory at `depth`; what is left of
+    /// those below it is not visited, and they are not left.
+    fn cut_off(&mut self, error: PathError, _depth: usize) -> Flow {
+        ControlFlow::Break(Break::Failed(error))
+    }
 
     /// An operation failed at this entry.
     fn failed(&mut self, at: &EntryRef<'_>, error: PathError) -> Flow;
@@ -141,15 +154,21 @@ impl EntryRef<'_> {
         self.trail.len()
     }
 
+    /// The path of this name, or of the directory if the name is empty, as people see it.
+    pub fn path(&self) -> PathBuf {
+        let mut path = self.base.to_owned();
+        let name = Some(self.name).filter(|name| !name.is_empty());
+        for step in self.trail.iter().map(CString::as_c_str).chain(name) {
+            path.push(OsStr::from_bytes(step.to_bytes()));
+        }
+        path
+    }
+
     /// The error of an operation at this name, or at the directory if the name is empty.
     pub fn error(&self, action: Action, error: impl Into<io::Error>) -> PathError {
         let error = error.into();
         let name = Some(self.name).filter(|name| !name.is_empty());
-        let mut path = self.base.to_owned();
-        for step in self.trail.iter().map(CString::as_c_str).chain(name) {
-            path.push(OsStr::from_bytes(step.to_bytes()));
-        }
         let hint = error::hint(self.dir, name, action, &error);
-        PathError { action, path, error, hint }
+        PathError { action, path: self.path(), error, hint }
     }
 }

@@ -7,12 +7,13 @@ use crate::company::has_tool;
 use crate::start::Start;
 use crate::world::{DAY, Run, World, sweeper};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "run",
     "plan",
     "apply",
     "serve",
     "legacy",
+    "usage",
     "why",
     "config",
     "demo",

@@ -201,9 +201,13 @@ fn a_thread_that_cannot_be_started_ends_the_service_with_a_message() {
     let _systemd = UnixDatagram::bind(&notify).unwrap();
     std::os::unix::fs::chown(&notify, Some(uid), None).unwrap();
     // The program itself is one, and the thread in which signals arrive another.
-    for (threads, word) in
-        [(2, "a thread for signals"), (3, "measures"), (4, "listens on"), (5, "feeds the watchdog")]
-    {
+    for (threads, word) in [
+        (2, "a thread for signals"),
+        (3, "measures the data root"),
+        (4, "measures: "),
+        (5, "listens on"),
+        (6, "feeds the watchdog"),
+    ] {
         let command = serve(&world, &["--listen", "0"]);
         let mut command = as_user(uid, &limited(&command, &format!("--nproc={threads}")));
         command.env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", "60000000");

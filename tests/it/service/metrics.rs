@@ -114,7 +114,7 @@ fn the_page_agrees_with_the_reports() {
 
     assert_eq!(get(&address, "GET /metrics?x=1").0, 200);
     assert_eq!(get(&address, "HEAD /metrics"), (200, String::new()));
-    assert_eq!(get(&address, "GET /").0, 404);
+    assert_eq!(get(&address, "GET /other").0, 404);
     assert_eq!(get(&address, "POST /metrics").0, 405);
     let (_, last) = get(&address, "GET /metrics");
     let known = samples(&last);

@@ -1,0 +1,103 @@
+//! `sweeper usage`: what takes the space of a data root, what can be removed, and what expires when.
+//!
+//! It must not change anything, and takes no lock.
+
+mod html_file;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::pass::{limits, open_root, progress_style, workers};
+use super::{Refusal, printed};
+use crate::config::{ColorWhen, Config, Profile, Verbosity};
+use crate::cvat::areas;
+use crate::engine::PassControl;
+use crate::fs::DataRoot;
+use crate::os::{clock, signals, terminal};
+use crate::protocol::ExitCode;
+use crate::report::progress::Meter;
+use crate::report::usage::{self, Canvas};
+use crate::rules::{Bytes, Labels, Zone, ZoneName};
+use crate::units::grouped;
+use crate::usage::{Measurement, RemovedBy, Subject};
+use html_file::HtmlFile;
+
+/// The width of a picture that is not drawn on a terminal.
+const USUAL_WIDTH: usize = 80;
+
+/// Measures the data root and writes what was found.
+pub(super) fn usage(
+    config: &Config,
+    verbosity: Verbosity,
+    out: &mut impl Write,
+) -> Result<ExitCode, Refusal> {
+    let root = open_root(config, &config.all_zones)?;
+    let html = config.html.as_deref().map(|path| HtmlFile::at(path, &root)).transpose()?;
+    let signal = Arc::<AtomicBool>::default();
+    signals::end_on_signals(&signal).map_err(Refusal::Start)?;
+    let limits = limits(config, signal)?;
+    let workers = workers(config);
+    let control = PassControl { limits: &limits, workers: &workers };
+    let meter = Meter::new(progress_style(config, "usage", verbosity));
+    let removed_by = |zone: &Zone| removed_by(config, zone);
+    let subject = subject(config, &root, &removed_by);
+    let tell = |inodes: u64, bytes: u64| {
+        meter.show(|| format!("usage: {} counted, {} inodes", Bytes(bytes), grouped(inodes)));
+    };
+    let measurement = Measurement::new(&subject, &tell);
+    workers.each(measurement.tops()?, |top| measurement.walk(&top, &control));
+    meter.finish();
+    let found = measurement.into_usage(limits.reason());
+    let written = usage::write(out, &found, config.format, canvas(config));
+    let code = printed(written, usage::exit_code(&found));
+    Ok(match html.map_or(Ok(()), |html| html.write(&found)) {
+        Ok(()) => code,
+        Err(error) => {
+            tracing::error!("{error}");
+            code.max(ExitCode::SomeFailed)
+        }
+    })
+}
+
+/// What is measured.
+pub(super) fn subject<'a>(
+    config: &'a Config,
+    root: &'a DataRoot,
+    removed_by: &'a (dyn Fn(&Zone) -> RemovedBy + Sync),
+) -> Subject<'a> {
+    let is_cvat = config.profile == Profile::Cvat;
+    Subject {
+        root,
+        zones: &config.all_zones,
+        areas: if is_cvat { &areas::AREAS } else { &[] },
+        labels: if is_cvat { areas::LABELS } else { Labels::NONE },
+        exclude: &config.exclude,
+        now: config.now.unwrap_or_else(clock::now),
+        removed_by,
+    }
+}
+
+/// A picture is drawn on a terminal, and wherever color is asked for.
+fn canvas(config: &Config) -> Option<Canvas> {
+    let width = terminal::width();
+    let has_color = match config.color {
+        ColorWhen::Auto => width.is_some(),
+        ColorWhen::Always => true,
+        ColorWhen::Never => false,
+    };
+    let width = width.or_else(|| has_color.then_some(USUAL_WIDTH))?;
+    Some(Canvas { width, has_color })
+}
+
+/// The command that removes what has expired in a zone.
+pub(super) fn removed_by(config: &Config, zone: &Zone) -> RemovedBy {
+    let is = |name: &ZoneName| *name == zone.name;
+    if config.legacy.as_ref().is_some_and(|legacy| is(&legacy.name)) {
+        RemovedBy::OnRequest("sweeper legacy".to_owned())
+    } else if config.zones.iter().any(|swept| is(&swept.name)) {
+        RemovedBy::Run("sweeper run".to_owned())
+    } else {
+        RemovedBy::OnRequest(format!("sweeper run --zones {}", zone.name))
+    }
+}

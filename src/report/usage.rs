@@ -1,0 +1,83 @@
+//! Tells what takes the space of a data root: a picture on a terminal, tables in a pipe, JSON for programs.
+//!
+//! It must not measure or count: every number comes from the [`Usage`] that it is given.
+//!
+//! - `canvas`: the width and the colors of a picture.
+//! - `charts`: which numbers are shown together.
+//! - `picture`: charts with bars, in the width of a terminal.
+//! - `tables`: the same numbers as plain lines.
+//! - [`page`]: a page for a browser.
+//! - `json`: all of them, for programs.
+
+mod canvas;
+mod charts;
+mod json;
+pub mod page;
+mod picture;
+mod tables;
+
+use std::io::{self, Write};
+
+use super::Format;
+use super::text::{list_failures, shown_short};
+use crate::protocol::{ExitCode, StopReason};
+use crate::units::grouped;
+use crate::usage::Usage;
+pub use canvas::Canvas;
+
+/// Writes a usage in a format; as text a picture if there is a canvas, and tables if there is none.
+///
+/// # Errors
+/// `out` cannot be written.
+pub fn write(
+    out: &mut impl Write,
+    usage: &Usage,
+    format: Format,
+    canvas: Option<Canvas>,
+) -> io::Result<()> {
+    match (format, canvas) {
+        (Format::Json | Format::Jsonl, _) => return json::write(out, usage, exit_code(usage)),
+        (Format::Text, Some(canvas)) => picture::write(out, usage, canvas)?,
+        (Format::Text, None) => tables::write(out, usage)?,
+    }
+    remarks(out, usage)
+}
+
+/// The exit code of the command.
+pub fn exit_code(usage: &Usage) -> ExitCode {
+    if usage.stopped.is_some() {
+        ExitCode::Stopped
+    } else if usage.failed > 0 {
+        ExitCode::SomeFailed
+    } else {
+        ExitCode::Done
+    }
+}
+
+/// What could not be counted, and why.
+fn remarks(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
+    list_failures(out, "usage", &usage.failures, usage.failed)?;
+    if usage.failed > 0 {
+        writeln!(out, "usage: note: what could not be looked at is not counted")?;
+    }
+    for path in &usage.mounts {
+        writeln!(out, "usage: note: not counted, another mount: {}", shown_short(path))?;
+    }
+    let more = usage.mount_points.saturating_sub(usage.mounts.len() as u64);
+    if more > 0 {
+        writeln!(out, "usage: note: not counted, other mounts: {} more", grouped(more))?;
+    }
+    for note in &usage.notes {
+        writeln!(out, "usage: note: {note}")?;
+    }
+    if let Some(why) = usage.stopped {
+        // Every other reason is about removals.
+        let is_deadline = why == StopReason::Deadline;
+        let why = if is_deadline { "the deadline" } else { "a signal" };
+        writeln!(out, "usage: stopped by {why}: these numbers are not complete")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! What was found in an entry.
+//!
+//! It must not judge: it only adds up.
+
+use crate::rules::{Bytes, FileId, Moment};
+
+/// What was found in an entry.
+#[derive(Default)]
+pub(super) struct Sum {
+    pub(super) files: u64,
+    pub(super) allocated: Bytes,
+    pub(super) newest: Option<Moment>,
+    /// Something in it keeps it: a use that is too new, a mount point, or something that cannot be looked at.
+    pub(super) is_protected: bool,
+    /// The names in it of files that have several.
+    pub(super) linked: Vec<FileId>,
+    /// What its files hold, where their names say so and the entry holds several things.
+    pub(super) contents: Vec<(&'static str, u64, Bytes)>,
+}
+
+impl Sum {
+    /// Counts files by what they hold.
+    pub(super) fn content(&mut self, content: &'static str, files: u64, allocated: Bytes) {
+        match self.contents.iter_mut().find(|(known, ..)| *known == content) {
+            Some((_, sum, bytes)) => {
+                *sum += files;
+                *bytes += allocated;
+            }
+            None => self.contents.push((content, files, allocated)),
+        }
+    }
+
+    /// Adds what another part of the walk has found in the same tree.
+    pub(super) fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.allocated += other.allocated;
+        self.newest = self.newest.max(other.newest);
+        self.is_protected |= other.is_protected;
+        self.linked.extend(other.linked);
+        for (content, files, allocated) in other.contents {
+            self.content(content, files, allocated);
+        }
+    }
+}
