@@ -112,7 +112,10 @@ impl<'a, C: Control> FileInspector<'a, C> {
         now: Moment,
     ) -> Result<Content, Rejection> {
         let zone = &expired.directory().zone.name;
-        let began = self.clock.map_or(Moment::LAST, |clock| clock());
+        // The times on a server are those of its own clock.
+        let is_served = expired.directory().storage.file_system.is_served();
+        let clock = self.clock.filter(|_| !is_served);
+        let began = clock.map_or(Moment::LAST, |clock| clock());
         let survey = Survey::of(expired, top, (now, began), self.probe, self.control);
         let survey = survey.map_err(|ended| match ended {
             // Another machine has removed it meanwhile.

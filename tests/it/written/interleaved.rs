@@ -149,7 +149,9 @@ fn try_at(name: &str, act: Act, moment: &Moment<'_>, is_killed: bool) -> Option<
     }
     let next = scene.world.run(&["run", "--format", "json"]);
     let printed = format!("{about}, then:\n{}\n{}", next.stdout, next.stderr);
-    assert_eq!(next.code, Some(0), "{printed}");
+    // A part of the tree may be gone, which its owner has to know.
+    let says_so = is_killed && next.code == Some(1) && printed.contains("by an interrupted run");
+    assert!(next.code == Some(0) || says_so, "{printed}");
     assert!(has(&scene.world, content), "lost: {printed}");
     drop(open);
     // What was kept open may have kept the rest of its tree where it was.
