@@ -28,6 +28,7 @@ pub struct FileInspector<'a, C> {
     control: &'a C,
     notes: &'a Notes,
     probe: InUseProbe,
+    clock: Option<fn() -> Moment>,
 }
 
 /// Whether a file is in use, and whether a lease on it is held now.
@@ -42,7 +43,14 @@ impl<'a, C: Control> FileInspector<'a, C> {
         if probe == InUseProbe::On {
             lease::ignore_lease_breaks();
         }
-        Self { control, notes, probe }
+        Self { control, notes, probe, clock: None }
+    }
+
+    /// Compares the times of changes in a tree with a clock: one that lies ahead of it was not made by a change.
+    #[must_use]
+    pub const fn with_clock(mut self, now: fn() -> Moment) -> Self {
+        self.clock = Some(now);
+        self
     }
 
     /// What the content of the entry says: the newest use, what its removal frees, and whether it must stay.
@@ -104,8 +112,13 @@ impl<'a, C: Control> FileInspector<'a, C> {
         now: Moment,
     ) -> Result<Content, Rejection> {
         let zone = &expired.directory().zone.name;
-        let survey = Survey::of(expired, top, now, self.probe, self.control);
+        let began = self.clock.map_or(Moment::LAST, |clock| clock());
+        let survey = Survey::of(expired, top, (now, began), self.probe, self.control);
         let survey = survey.map_err(|ended| match ended {
+            // Another machine has removed it meanwhile.
+            Break::Failed(error) if is_gone(&error.error) && !is_there(expired) => {
+                Rejection::Skipped(Skipped::Gone)
+            }
             Break::Failed(error) => Rejection::Failed(Failure::new(
                 zone,
                 error.action,
@@ -156,6 +169,11 @@ impl<C: Control> Inspector for FileInspector<'_, C> {
             Err(why) => Err(rechecked.reject(why)),
         }
     }
+}
+
+/// Whether there may be anything under the name of the entry.
+fn is_there(expired: &Expired) -> bool {
+    stat::exists(&expired.directory().handle, expired.name())
 }
 
 /// The current metadata of a name.

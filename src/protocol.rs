@@ -65,7 +65,7 @@ pub use members::MemberLeases;
 pub use notes::Notes;
 pub use observer::Observer;
 pub use outcome::{Outcome, OutcomeKind};
-pub use seams::{Disposer, Found, Inspector, Locks, Recovered, ScanBatch, Source};
+pub use seams::{Disposer, Found, Inspector, Locks, Recovered, Recovery, ScanBatch, Source};
 pub use storage::Storage;
 pub use summary::{
     ExitCode, LISTED_FAILURES, ListedFailure, RunInfo, RunMode, StopReason, Summary, Tally,

@@ -9,13 +9,27 @@ use super::cycle::Executor;
 use super::delete::{self, Manner, TaskEnd};
 use super::error::CycleError;
 use super::journal::{FileEnd, Journal, Record};
+use super::ledger::TASKS;
 use super::rows::Id;
 use super::tools::Tools;
 use crate::rules::Moment;
 
+/// Keeps a record for people of what is about to be deleted.
+pub trait Audit {
+    /// Writes down that these entries are about to be deleted.
+    ///
+    /// # Errors
+    /// They are not on disk: nothing may be deleted.
+    fn write(&self, zone: &str, names: &[&str]) -> Result<(), String>;
+
+    /// Writes down that this one stays after all.
+    fn withdraw(&self, zone: &str, name: &str, why: &str);
+}
+
 /// Deletes, and writes everything down first.
-#[derive(Debug)]
 pub struct Real<'a> {
+    /// The record for people.
+    pub audit: &'a dyn Audit,
     /// The journal.
     pub journal: &'a mut Journal,
     /// The moment of the cleanup.
@@ -46,7 +60,17 @@ impl Executor for Real<'_> {
         ids: &[Id],
         manner: Manner,
     ) -> Result<HashMap<Id, TaskEnd>, CycleError> {
+        let names: Vec<String> = ids.iter().map(Id::to_string).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.audit.write(TASKS, &names).map_err(CycleError::Journal)?;
         let ends = delete::delete_many(tools, ids, manner)?;
+        for (id, end) in &ends {
+            if let TaskEnd::Refused(why) | TaskEnd::Failed(why) = end {
+                self.audit.withdraw(TASKS, &id.to_string(), why);
+            } else if *end == TaskEnd::Public {
+                self.audit.withdraw(TASKS, &id.to_string(), "it belongs to everyone");
+            }
+        }
         let record = |(id, end): (&Id, &TaskEnd)| match end {
             TaskEnd::Deleted(more) => Some(Record::Deleted { task: *id, more: more.clone() }),
             TaskEnd::Refused(_) | TaskEnd::Public => Some(Record::Kept { task: *id }),

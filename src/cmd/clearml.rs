@@ -3,6 +3,7 @@
 //! It must not delete anything itself: it connects what is in [`crate::clearml`] with the settings, the report and
 //! the mounted directories.
 
+mod audit;
 mod connect;
 mod explain;
 mod journal;

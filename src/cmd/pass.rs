@@ -258,7 +258,13 @@ impl Parts<'_> {
         let control = &self.control(&limits);
         // What is only counted is not among the counts of the pass.
         let execution = Execution { control, live: &Live::default(), lock_wait: Duration::ZERO };
-        self.run(zones, &execution, list, &DryRun::new(control), &())
+        self.run(
+            zones,
+            &execution,
+            list,
+            &DryRun::new(control, probe(self.request.config.in_use)),
+            &(),
+        )
     }
 
     /// A dry run, which may write a plan.
@@ -272,7 +278,7 @@ impl Parts<'_> {
         let control = &self.control(limits);
         // It tries each lock once: a wait would take time, and tell nothing.
         let execution = Execution { control, live: self.live, lock_wait: Duration::ZERO };
-        let inner = DryRun::new(control);
+        let inner = DryRun::new(control, probe(self.request.config.in_use));
         match self.request.plan {
             None => self.run(zones, &execution, list, &inner, observer),
             Some(writer) => {
@@ -313,7 +319,8 @@ impl Parts<'_> {
             source: &DirectorySource { root, control, notes, shard, paths },
             locks: &self.locks,
             inspector: &ByPlan {
-                inner: FileInspector::new(control, notes, probe(config.in_use)),
+                inner: FileInspector::new(control, notes, probe(config.in_use))
+                    .with_clock(clock::now),
                 plan: planned,
             },
             disposer,

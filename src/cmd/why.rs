@@ -5,6 +5,7 @@
 //! which is not made. No lock is held while a line is printed.
 
 mod answer;
+mod interrupted;
 mod words;
 
 use std::ffi::OsStr;
@@ -27,6 +28,7 @@ use crate::protocol::{
     Disposer, ExitCode, Expired, Freed, Inspector, Locks, Notes, Rejection, Skipped,
 };
 use crate::report::Format;
+use crate::rules::names::is_quarantine;
 use crate::rules::verdict::evaluate;
 use crate::rules::zone::EntryPath;
 use crate::rules::{LockKind, Metadata, Moment, Rule, Ttl, Zone};
@@ -140,6 +142,16 @@ impl Question<'_> {
                 return answer.verdict(Verdict::Unknown, None, format!("cannot {failure}"));
             }
         };
+        if is_quarantine(entry.name.to_bytes()) {
+            return interrupted::explain(
+                answer,
+                self.config,
+                &directory,
+                entry,
+                relative,
+                self.now,
+            );
+        }
         let found = match entry_at(&directory, &entry.name) {
             Ok(found) => found,
             Err(failure) => {
@@ -217,7 +229,7 @@ impl Question<'_> {
     fn follow(&self, expired: Expired) -> End {
         let notes = Notes::default();
         let inspector = FileInspector::new(&Unlimited, &notes, probe(self.config.in_use));
-        let disposer = DryRun::new(&Unlimited);
+        let disposer = DryRun::new(&Unlimited, probe(self.config.in_use));
         let mut end = None;
         self.locks.claim(vec![expired], &mut |claimed| {
             let looked = claimed.and_then(|claimed| inspector.inspect(claimed, self.now));

@@ -10,9 +10,9 @@ use crate::fs::PathError;
 use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::stat;
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
-use crate::protocol::{MemberLeases, Skipped};
+use crate::protocol::{Freed, MemberLeases, Skipped};
 use crate::rules::names::is_removed_in_use;
-use crate::rules::{Action, FileId, FileKind, FileSystem, Metadata, Moment, Rule};
+use crate::rules::{Action, Bytes, FileId, FileKind, FileSystem, Metadata, Moment, Rule};
 
 /// A tree, and what the look before said about it.
 #[derive(Clone, Copy)]
@@ -30,6 +30,8 @@ pub(super) struct Known<'a> {
     pub(super) members: &'a MemberLeases,
     /// The newest ctime.
     pub(super) newest: Option<Moment>,
+    /// A ctime that lies further in the future is not that of a change now.
+    pub(super) latest: Moment,
     /// Its files that have other links, in order. A removal of one of those elsewhere moves their ctime.
     pub(super) linked: &'a [FileId],
     /// The removal that was interrupted, if it is completed now.
@@ -85,6 +87,24 @@ impl Interrupted {
         self.began.is_some_and(|began| changed >= began) && !self.was_idle(changed)
     }
 
+    /// Whether the removal has taken something out of a directory with this metadata, as far as is known.
+    pub(super) fn has_emptied(&self, metadata: &Metadata) -> bool {
+        self.began.is_none_or(|began| metadata.mtime >= began) && !self.is_written(metadata)
+    }
+
+    /// Whether something was added to a directory or removed from it while no process of ours was at work.
+    fn is_written(&self, metadata: &Metadata) -> bool {
+        self.idle.is_some_and(|(ended, _)| metadata.mtime > ended) && self.was_idle(metadata.mtime)
+    }
+
+    /// The metadata of a directory, without an mtime that the removal itself has moved. What is in it tells its
+    /// last use then.
+    pub(super) fn unmoved(&self, metadata: &Metadata) -> Metadata {
+        let is_moved = self.began.is_some() && self.has_emptied(metadata);
+        let mtime = if is_moved { Moment::from_unix(0, 0) } else { metadata.mtime };
+        Metadata { mtime, ..*metadata }
+    }
+
     fn was_idle(&self, changed: Moment) -> bool {
         self.idle.is_some_and(|(from, to)| from <= changed && changed <= to)
     }
@@ -97,9 +117,7 @@ impl Interrupted {
         // of the directory itself, as that of the top when it was taken out of reach.
         let is_moved =
             depth > 0 && metadata.ctime != metadata.mtime && self.was_at_work(metadata.ctime);
-        let is_written = self.idle.is_some_and(|(ended, _)| metadata.mtime > ended)
-            && self.was_idle(metadata.mtime);
-        is_new || is_moved || is_written
+        is_new || is_moved || self.is_written(metadata)
     }
 }
 
@@ -108,7 +126,8 @@ impl Known<'_> {
     /// whose ctime the rename has moved.
     pub(super) fn is_changed_dir(&self, dir: &OwnedFd, metadata: &Metadata, depth: usize) -> bool {
         if let Some(interrupted) = &self.interrupted {
-            return interrupted.is_changed(metadata, stat::birth(dir), depth);
+            return interrupted.is_changed(metadata, stat::birth(dir), depth)
+                || self.rule.is_protected_by(&interrupted.unmoved(metadata), self.now);
         }
         // Another process that removes the same tree moves the times of its directories, too. What it adds has
         // a newer ctime itself, unless the ctimes of some files do not count.
@@ -122,8 +141,19 @@ impl Known<'_> {
             _ => Some(metadata.ctime),
         };
         // Without a link, another process is removing it right now.
-        let is_newer = metadata.links > 0 && self.newest.is_some() && changed > self.newest;
+        let is_newer = metadata.links > 0 && self.is_newer(changed);
         is_newer || self.rule.is_protected_by(metadata, self.now)
+    }
+
+    /// Whether a change at this moment came after the look before.
+    fn is_newer(&self, changed: Option<Moment>) -> bool {
+        self.newest.is_some() && changed > self.newest && changed <= Some(self.latest)
+    }
+
+    /// Whether another process has locked this directory. If not, it is locked while it is open.
+    pub(super) fn is_locked_dir(&self, dir: &OwnedFd) -> bool {
+        // An error counts as a lock: the next pass asks again.
+        self.probe == InUseProbe::On && lease::is_locked(dir) != Ok(false)
     }
 
     /// Whether a member that is not a directory was added or used since.
@@ -135,7 +165,7 @@ impl Known<'_> {
         // Without a link, another process is removing it right now.
         let is_newer = metadata.links > 0
             && self.linked.binary_search(&metadata.id).is_err()
-            && self.newest.is_some_and(|newest| metadata.ctime > newest);
+            && self.is_newer(Some(metadata.ctime));
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 
@@ -170,16 +200,25 @@ pub(super) struct TreeCheck<'a> {
     known: Known<'a>,
     pub(super) skipped: Option<Skipped>,
     pub(super) dirs: Dirs,
+    /// What a removal frees that completes an interrupted one.
+    pub(super) freed: Freed,
 }
 
 impl<'a> TreeCheck<'a> {
     pub(super) const fn new(known: Known<'a>) -> Self {
-        Self { known, skipped: None, dirs: Dirs(Vec::new()) }
+        let freed = Freed { bytes: Bytes(0), linked: Vec::new() };
+        Self { known, skipped: None, dirs: Dirs(Vec::new()), freed }
     }
 
     /// Whether another process has opened a file that was free.
     pub(super) fn is_opened(&self) -> bool {
         self.known.members.handles().any(|handle| !lease::is_kept(handle).unwrap_or(false))
+    }
+
+    fn count(&mut self, metadata: &Metadata) {
+        if self.known.interrupted.is_some() {
+            self.freed.add(metadata);
+        }
     }
 
     fn skip(&mut self, why: Skipped) -> Flow {
@@ -196,6 +235,7 @@ impl Visit for TreeCheck<'_> {
     fn join(&mut self, other: Self) {
         self.skipped = self.skipped.or(other.skipped);
         self.dirs.append(other.dirs);
+        self.freed.append(other.freed);
     }
 
     fn enter(
@@ -209,9 +249,8 @@ impl Visit for TreeCheck<'_> {
             return self.skip(Skipped::Used);
         }
         self.dirs.add(metadata.id);
-        // An error means no: the next pass asks again.
-        let is_locked = || lease::is_locked(dir) != Ok(false);
-        if depth > 0 && self.known.probe == InUseProbe::On && is_locked() {
+        self.count(metadata);
+        if depth > 0 && self.known.is_locked_dir(dir) {
             return self.skip(Skipped::Locked);
         }
         ControlFlow::Continue(())
@@ -237,6 +276,7 @@ impl Visit for TreeCheck<'_> {
         if self.known.is_changed(metadata) {
             return self.skip(Skipped::Used);
         }
+        self.count(metadata);
         match self.known.in_use(at, metadata) {
             Ok(None) => ControlFlow::Continue(()),
             Ok(Some(why)) => self.skip(why),

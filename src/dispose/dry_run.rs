@@ -3,19 +3,22 @@
 //! It must not change anything. It fails where the system says beforehand that a removal would: in a tree it
 //! looks at the rights of every directory and member.
 
+use std::ffi::CStr;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::failure::{failed_in_tree, failure};
 use super::kept::Kept;
 use super::ledger::Ledger;
+use super::recover::foresee;
 use crate::control::Control;
 use crate::fs::PathError;
+use crate::fs::lease::InUseProbe;
 use crate::fs::rights::DirRights;
 use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{
-    Directory, Disposer, Expired, Freed, Rejected, Rejection, Removed, Verified,
+    Directory, Disposer, Expired, Freed, Recovery, Rejected, Rejection, Removed, Verified,
 };
 use crate::rules::{Action, Bytes, FileId, FileKind, Metadata, Moment};
 
@@ -24,14 +27,15 @@ use crate::rules::{Action, Bytes, FileId, FileKind, Metadata, Moment};
 pub struct DryRun<'a, C> {
     control: &'a C,
     ledger: Ledger,
+    probe: InUseProbe,
     /// The rights in the directory of the last entry: usually that of the next one, too.
     last: Mutex<Option<(FileId, DirRights)>>,
 }
 
 impl<'a, C: Control> DryRun<'a, C> {
     /// Walks through trees end early when `control` says so, and are shared with idle workers.
-    pub fn new(control: &'a C) -> Self {
-        Self { control, ledger: Ledger::default(), last: Mutex::default() }
+    pub fn new(control: &'a C, probe: InUseProbe) -> Self {
+        Self { control, ledger: Ledger::default(), probe, last: Mutex::default() }
     }
 
     fn rights_in(&self, directory: &Directory) -> DirRights {
@@ -99,6 +103,16 @@ impl<C: Control> Disposer for DryRun<'_, C> {
         }
         let freed = self.ledger.charge(verified.freed());
         Ok(verified.removed(freed))
+    }
+
+    fn recover(
+        &self,
+        directory: &Arc<Directory>,
+        name: &CStr,
+        now: Moment,
+        recovery: &mut Recovery<'_>,
+    ) {
+        foresee(self.control, self.probe, directory, name, now, recovery);
     }
 }
 

@@ -39,7 +39,7 @@ use super::unlink::remove_empty_directory;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
 use crate::protocol::Directory;
-use crate::rules::{FileId, FileSystem, KeptReason, Metadata, Moment, Rule, Zone};
+use crate::rules::{FileId, FileSystem, Moment, Zone};
 
 /// The quarantines of a pass, by the directory that they are in. The one that was used last comes last.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub(super) struct Quarantine {
     check: OwnedFd,
     pub(super) remove: OwnedFd,
     pub(super) remove_id: FileId,
+    /// It stays as it is at the end.
+    is_only_seen: bool,
 }
 
 /// An entry in quarantine.
@@ -183,7 +185,7 @@ impl Quarantine {
             }
         };
         let (parent, name) = (Arc::clone(parent), name.to_owned());
-        Ok(Self { parent, name, top, server_lock, check, remove, remove_id })
+        Ok(Self { parent, name, top, server_lock, check, remove, remove_id, is_only_seen: false })
     }
 
     pub(super) const fn handle(&self, stage: Stage) -> &OwnedFd {
@@ -193,10 +195,9 @@ impl Quarantine {
         }
     }
 
-    /// The rule for an entry that another process left, by its name in a stage.
-    pub(super) fn rule_of(&self, inner: &CStr, metadata: &Metadata) -> Result<Rule, KeptReason> {
-        let name = names::steps(self.zone(), inner).ok().and_then(|mut steps| steps.pop());
-        Rule::of(self.zone(), &name.unwrap_or_default(), metadata)
+    /// The directory that it is in.
+    pub(super) const fn parent(&self) -> &Arc<Directory> {
+        &self.parent
     }
 
     /// The zone that its entries are in.
@@ -233,6 +234,9 @@ impl Quarantine {
 
 impl Drop for Quarantine {
     fn drop(&mut self) {
+        if self.is_only_seen {
+            return;
+        }
         let _change = self.parent.change();
         if let Some(lock) = self.server_lock.take() {
             lock.release(&self.top);

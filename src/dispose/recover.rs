@@ -2,50 +2,38 @@
 //!
 //! It must not touch one whose process is still at work, which its lock says, nor one that belongs to another
 //! user. A tree in `check` returns to its name and is judged like any other. A tree in `remove` was verified
-//! and its removal had begun, so the rest of it is removed. If another process has something in it open or
+//! and its removal had begun, so the rest of it is removed, if the rules and guards of this pass say so, too. If
+//! another process has something in it open or
 //! locked, it stays for the next pass; if something was added or used, it returns to its name. So does whatever
 //! is not a tree.
 
-use std::ffi::{CStr, CString};
+mod foresee;
+mod rest;
+mod tree;
+
+use std::ffi::CStr;
 use std::io;
-use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, RawDir, flock};
 use rustix::io::Errno;
 
-use super::check::{Interrupted, Known, TreeCheck};
-use super::quarantine::{Adopted, Detached, NotDetached, Quarantine, Returned, Stage};
+pub(super) use self::foresee::foresee;
+use self::rest::{Found, Rest, failed, failure};
+use self::tree::{Tree, check_leftover, leftover, names, open_tree};
+use super::check::TreeCheck;
+use super::quarantine::{Adopted, Detached, NotDetached, Quarantine, Stage};
 use super::tree::Trees;
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::error::{hint, is_gone};
-use crate::fs::list::is_dot;
-use crate::fs::open::{self, Across};
-use crate::fs::stat;
-use crate::fs::walk::{self, Break, WalkContext};
-use crate::protocol::{Directory, Failure, Intent, MemberLeases, OutcomeKind, Recovered, Skipped};
-use crate::rules::{Action, Bytes, LockKind, Metadata, Moment, Rule};
+use crate::fs::walk;
+use crate::protocol::{
+    Directory, Failure, Intent, MemberLeases, OutcomeKind, Recovered, Recovery, Skipped,
+};
+use crate::rules::{Action, Bytes, Moment, Rule};
 use crate::units;
-
-/// The private directory of a process that is gone.
-struct Found {
-    quarantine: Arc<Quarantine>,
-    interrupted: Interrupted,
-    now: Moment,
-}
-
-/// A tree in `remove`, open.
-struct Tree<'a> {
-    name: &'a CStr,
-    top: OwnedFd,
-    metadata: Metadata,
-    /// The path of `remove`.
-    path: PathBuf,
-}
 
 impl<C: Control> Trees<'_, C> {
     /// Completes what an interrupted removal left in the private directory `name`.
@@ -54,7 +42,7 @@ impl<C: Control> Trees<'_, C> {
         directory: &Arc<Directory>,
         name: &CStr,
         now: Moment,
-        each: &mut dyn FnMut(Recovered<'_>),
+        recovery: &mut Recovery<'_>,
     ) {
         let found = match self.adopt(directory, name) {
             Ok(Adopted::Yes(quarantine, interrupted)) => {
@@ -71,7 +59,7 @@ impl<C: Control> Trees<'_, C> {
                 let hint = hint(&directory.handle, Some(name), Action::Open, &error);
                 let path = directory.path_of(name);
                 let failure = Failure::new(&directory.zone.name, Action::Open, path, error, hint);
-                return each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
+                return (recovery.each)(failed(directory, name, &failure));
             }
         };
         for stage in [Stage::Check, Stage::Remove] {
@@ -81,14 +69,14 @@ impl<C: Control> Trees<'_, C> {
                     let path = found.quarantine.path(stage);
                     let zone = &directory.zone.name;
                     let failure = Failure::new(zone, Action::List, path, error.into(), None);
-                    each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
+                    (recovery.each)(failed(directory, name, &failure));
                     continue;
                 }
             };
             for name in names {
                 match stage {
-                    Stage::Check => self.put_leftover_back(&found, Stage::Check, &name, each),
-                    Stage::Remove => self.complete(&found, &name, each),
+                    Stage::Check => self.put_leftover_back(&found, Stage::Check, &name, recovery),
+                    Stage::Remove => self.complete(&found, &name, recovery),
                 }
             }
         }
@@ -103,49 +91,26 @@ impl<C: Control> Trees<'_, C> {
         Quarantine::adopt(directory, name, Some(&ours))
     }
 
-    /// Returns a tree whose removal must not be completed.
-    fn put_leftover_back(
-        &self,
-        found: &Found,
-        stage: Stage,
-        name: &CStr,
-        each: &mut dyn FnMut(Recovered<'_>),
-    ) {
-        let zone = &found.quarantine.zone().name;
-        let put_back = || -> io::Result<_> {
-            let mut detached = found.quarantine.leftover(stage, name)?;
-            detached.withdraw()?;
-            Ok((detached.put_back()?, detached))
-        };
-        match put_back() {
-            Ok((Returned::Yes, detached)) => {
-                let (directory, name) = detached.into_home();
-                each(Recovered::Returned(directory, name));
-            }
-            Ok((Returned::Beside(beside), _)) => self.notes.add(
-                zone,
-                format!("an interrupted removal left an entry, which is now {beside:?}"),
-            ),
-            // Another process has removed it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let failure = failure(found, stage, name, Action::Rename, error);
-                each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
-            }
-        }
-    }
-
     /// Completes the removal of one tree.
-    fn complete(&self, found: &Found, name: &CStr, each: &mut dyn FnMut(Recovered<'_>)) {
+    fn complete(&self, found: &Found, name: &CStr, recovery: &mut Recovery<'_>) {
         let tree = match open_tree(found, name) {
             Ok(tree) => tree,
-            Err((action, error)) => return self.not_opened(found, name, action, error, each),
+            Err((action, error)) => return self.not_opened(found, name, action, error, recovery),
         };
-        // What is not recognized any more is kept.
-        let Ok(rule) = found.quarantine.rule_of(name, &tree.metadata) else {
-            return self.put_leftover_back(found, Stage::Remove, name, each);
+        let rest = match Rest::of(found, name, &tree.metadata) {
+            Ok(rest) => rest,
+            Err(error) => {
+                let failure = failure(found, Stage::Remove, name, Action::Open, error);
+                return (recovery.each)(failed(found.quarantine.parent(), name, &failure));
+            }
         };
-        self.complete_tree(found, tree, rule, each);
+        match (recovery.judge)(&rest.entry(found.interrupted.unmoved(&tree.metadata))) {
+            Ok(expired) => self.complete_tree(found, tree, &rest, expired.rule(), recovery),
+            Err(kept) => {
+                drop(tree);
+                self.put_rest_back(found, &rest, kept.why.key(), recovery);
+            }
+        }
     }
 
     /// Completes the removal of one tree, if it may be.
@@ -153,46 +118,50 @@ impl<C: Control> Trees<'_, C> {
         &self,
         found: &Found,
         tree: Tree<'_>,
+        rest: &Rest,
         rule: Rule,
-        each: &mut dyn FnMut(Recovered<'_>),
+        recovery: &mut Recovery<'_>,
     ) {
         let name = tree.name;
         let fail = |action, error: io::Error| failure(found, Stage::Remove, name, action, error);
         let mut members = MemberLeases::default();
         members.leave_out();
-        let known = Known {
-            id: tree.metadata.id,
-            mount: found.quarantine.mount(),
-            file_system: found.quarantine.file_system(),
-            rule,
-            now: found.now,
-            probe: self.probe,
-            members: &members,
-            newest: None,
-            linked: &[],
-            interrupted: Some(found.interrupted),
-            dirs: None,
-        };
+        let known = found.known(&tree, rule, self.probe, &members);
+        let zone = &rest.home.zone.name;
         let mut remover = TreeRemover::new(known);
-        let why = self.check_leftover(found, &tree, known).or_else(|| {
-            if let Some(stays) = self.write_leftover(found, &tree, rule) {
-                return Some(stays);
+        let mut check = TreeCheck::new(known);
+        let why = check_leftover(self.control, found, &tree, &mut check).or_else(|| {
+            if !(recovery.allow)(zone, check.freed.bytes) {
+                return Some(Stays::Unreached);
             }
-            let walked =
-                walk::walk(&self.leftover(found, &tree), &tree.top, known.id, &mut remover);
-            let why = remover.result(walked);
-            self.withdraw_leftover(found, name, why.as_ref());
+            let why = self.write_leftover(found, &tree, rule).or_else(|| {
+                let walked = walk::walk(
+                    &leftover(self.control, found, &tree),
+                    &tree.top,
+                    known.id,
+                    &mut remover,
+                );
+                let why = remover.result(walked);
+                self.withdraw_leftover(found, name, why.as_ref());
+                why
+            });
+            if why.is_some() {
+                (recovery.give_back)(zone, check.freed.bytes);
+            }
             why
         });
         let freed = self.ledger.charge(&remover.freed);
         let failure = match why {
-            None => return each(settled(name, OutcomeKind::Removed, freed)),
+            None => return (recovery.each)(rest.settled(OutcomeKind::Removed, freed)),
             Some(Stays::Skipped(Skipped::Used)) if remover.removed == 0 => {
                 drop(tree);
-                return self.put_leftover_back(found, Stage::Remove, name, each);
+                return self.put_rest_back(found, rest, Skipped::Used.key(), recovery);
             }
             Some(Stays::Skipped(why)) if remover.removed == 0 => {
-                return each(settled(name, OutcomeKind::Skipped(why), freed));
+                return (recovery.each)(rest.settled(OutcomeKind::Skipped(why), freed));
+            }
+            Some(Stays::Unreached) if remover.removed == 0 => {
+                return (recovery.each)(Recovered::Unreached);
             }
             Some(Stays::Skipped(why)) => Failure {
                 hint: Some(format!(
@@ -203,11 +172,11 @@ impl<C: Control> Trees<'_, C> {
                 ..fail(Action::RemoveTree, Errno::BUSY.into())
             },
             Some(Stays::Failed(PathError { action, path, error, hint })) => {
-                Failure::new(&found.quarantine.zone().name, action, path, error, hint)
+                Failure::new(zone, action, path, error, hint)
             }
             Some(Stays::Unreached) => fail(Action::RemoveTree, Errno::INTR.into()),
         };
-        each(settled(name, OutcomeKind::Failed(&failure), freed));
+        (recovery.each)(rest.settled(OutcomeKind::Failed(&failure), freed));
     }
 
     /// Writes down the removal of what is left of a tree. Why it stays, if that is not possible.
@@ -240,48 +209,23 @@ impl<C: Control> Trees<'_, C> {
         name: &CStr,
         action: Action,
         error: Errno,
-        each: &mut dyn FnMut(Recovered<'_>),
+        recovery: &mut Recovery<'_>,
     ) {
         match (action, error) {
             // Only trees are renamed to here, so it is not one of ours.
             (Action::Open, Errno::NOTDIR | Errno::LOOP) => {
-                self.put_leftover_back(found, Stage::Remove, name, each);
+                self.put_leftover_back(found, Stage::Remove, name, recovery);
             }
             (Action::Open, Errno::NOENT) => {}
             (Action::Lock, Errno::WOULDBLOCK) => {
-                each(settled(name, OutcomeKind::Skipped(Skipped::Locked), Bytes(0)));
+                let kind = OutcomeKind::Skipped(Skipped::Locked);
+                let home = found.quarantine.parent();
+                (recovery.each)(Recovered::Settled(home, name, kind, Bytes(0)));
             }
             _ => {
                 let failure = failure(found, Stage::Remove, name, action, error.into());
-                each(settled(name, OutcomeKind::Failed(&failure), Bytes(0)));
+                (recovery.each)(failed(found.quarantine.parent(), name, &failure));
             }
-        }
-    }
-
-    /// Looks at what is left of a tree as a whole. Why it must not be removed, if so.
-    fn check_leftover(&self, found: &Found, tree: &Tree<'_>, known: Known<'_>) -> Option<Stays> {
-        let mut check = TreeCheck::new(known);
-        let walked = walk::walk(&self.leftover(found, tree), &tree.top, known.id, &mut check);
-        match walked {
-            ControlFlow::Continue(()) => None,
-            // What cannot be looked at now may be what the removal failed at before.
-            ControlFlow::Break(Break::Failed(error)) => Some(Stays::Failed(error)),
-            ControlFlow::Break(Break::Stopped | Break::Elsewhere | Break::Enough) => {
-                Some(check.skipped.map_or(Stays::Unreached, Stays::Skipped))
-            }
-        }
-    }
-
-    /// The walk through what is left of a tree.
-    fn leftover<'t>(&'t self, found: &'t Found, tree: &'t Tree<'_>) -> WalkContext<'t, C> {
-        WalkContext {
-            control: self.control,
-            parent: found.quarantine.remove.as_fd(),
-            parent_id: found.quarantine.remove_id,
-            path: &tree.path,
-            name: tree.name,
-            mount: found.quarantine.mount(),
-            file_system: found.quarantine.file_system(),
         }
     }
 }
@@ -292,44 +236,4 @@ fn original_path(found: &Found, name: &CStr) -> PathBuf {
         Ok((directory, name)) => directory.path_of(&name),
         Err(_) => found.quarantine.path_of(Stage::Remove, name),
     }
-}
-
-/// Opens a tree in `remove`, and locks it as its removal had.
-fn open_tree<'a>(found: &Found, name: &'a CStr) -> Result<Tree<'a>, (Action, Errno)> {
-    let Found { quarantine, .. } = found;
-    let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-    let top = open::dir(&quarantine.remove, name, Across::SameMount)
-        .map_err(|error| (Action::Open, errno(error)))?
-        .handle;
-    if quarantine.zone().lock != LockKind::Unlocked {
-        flock(&top, FlockOperation::NonBlockingLockExclusive).map_err(|e| (Action::Lock, e))?;
-    }
-    let metadata = stat::handle(&top, quarantine.mount());
-    let metadata = metadata.map_err(|error| (Action::Stat, errno(error)))?;
-    Ok(Tree { name, top, metadata, path: quarantine.path(Stage::Remove) })
-}
-
-/// The failure of an operation on an entry in a stage.
-fn failure(found: &Found, stage: Stage, name: &CStr, action: Action, error: io::Error) -> Failure {
-    let quarantine = &found.quarantine;
-    let hint = hint(quarantine.handle(stage), Some(name), action, &error);
-    Failure::new(&quarantine.zone().name, action, quarantine.path_of(stage, name), error, hint)
-}
-
-const fn settled<'a>(name: &'a CStr, kind: OutcomeKind<'a>, freed: Bytes) -> Recovered<'a> {
-    Recovered::Settled(name, kind, freed)
-}
-
-/// The names in an open directory.
-fn names(dir: impl AsFd) -> rustix::io::Result<Vec<CString>> {
-    let mut buffer = Vec::with_capacity(16 * 1024);
-    let mut listing = RawDir::new(dir, buffer.spare_capacity_mut());
-    let mut names = Vec::new();
-    while let Some(entry) = listing.next() {
-        let entry = entry?;
-        if !is_dot(entry.file_name()) {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    Ok(names)
 }

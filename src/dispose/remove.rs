@@ -14,7 +14,7 @@ use super::written::Written;
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
 use crate::protocol::{
-    Directory, Disposer, Expired, Failure, Journal, Notes, Recovered, Rejected, Rejection, Removed,
+    Directory, Disposer, Expired, Failure, Journal, Notes, Recovery, Rejected, Rejection, Removed,
     Verified,
 };
 use crate::rules::{Bytes, FileKind, Moment};
@@ -95,9 +95,9 @@ impl<C: Control> Disposer for Unlink<'_, C> {
         directory: &Arc<Directory>,
         name: &CStr,
         now: Moment,
-        each: &mut dyn FnMut(Recovered<'_>),
+        recovery: &mut Recovery<'_>,
     ) {
-        self.trees.recover(directory, name, now, each);
+        self.trees.recover(directory, name, now, recovery);
     }
 }
 

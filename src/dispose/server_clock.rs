@@ -55,6 +55,11 @@ impl ServerClocks {
         Self { now: Some(now), known: Mutex::default() }
     }
 
+    /// The time by our clock.
+    pub(super) fn now(&self) -> Option<Moment> {
+        self.now.map(|now| now())
+    }
+
     /// Compares the clock of the server that keeps a directory with ours, once for each mount.
     ///
     /// # Errors

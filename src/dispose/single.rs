@@ -79,7 +79,7 @@ impl<C: Control> Trees<'_, C> {
         let mount = expired.directory().mount;
         let found = match stat::at(check, &detached.name, mount, Freshness::Synced) {
             Ok(found) => found,
-            Err(error) if is_gone(&error) => {
+            Err(error) if is_gone(&error) && !stat::exists(check, &detached.name) => {
                 return Some(Rejection::Skipped(Skipped::Gone));
             }
             Err(error) => return Some(Rejection::Failed(failure(expired, Action::Stat, error))),

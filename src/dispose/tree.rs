@@ -25,6 +25,7 @@ use crate::fs::lease::InUseProbe;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
+use crate::rules::zone::MOST_AHEAD;
 use crate::rules::{Action, Bytes, FileId, Moment};
 use crate::units;
 
@@ -56,6 +57,7 @@ impl<C: Control> Trees<'_, C> {
             probe: self.probe,
             members: &members,
             newest: verified.changed(),
+            latest: self.clocks.now().map_or(Moment::LAST, |now| now.plus(MOST_AHEAD)),
             linked: &linked,
             interrupted: None,
             dirs: None,
@@ -71,10 +73,7 @@ impl<C: Control> Trees<'_, C> {
         let directory = Arc::clone(expired.directory());
         let (freed, why) = match self.quarantines.detach(&directory, expired.name()) {
             Ok(detached) => self.remove_detached(expired, known, top, detached),
-            Err(NotDetached::Refused(error)) => {
-                self.note_in_place(expired, &error);
-                self.remove_in_place(expired, known, top)
-            }
+            Err(NotDetached::Refused(error)) => self.remove_in_place(expired, known, top, &error),
             Err(NotDetached::Failed(error)) => (Bytes(0), Some(not_detached(expired, error))),
         };
         match why {
@@ -178,7 +177,7 @@ impl<C: Control> Trees<'_, C> {
         match stat::at(check, &detached.name, known.mount, Freshness::Synced) {
             Ok(metadata) if metadata.id == known.id => {}
             Ok(_) => return Err(Rejection::Skipped(Skipped::Replaced)),
-            Err(error) if is_gone(&error) => {
+            Err(error) if is_gone(&error) && !stat::exists(check, &detached.name) => {
                 return Err(Rejection::Skipped(Skipped::Gone));
             }
             Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),
@@ -241,11 +240,15 @@ impl<C: Control> Trees<'_, C> {
         expired: &Expired,
         known: Known<'_>,
         top: &std::fs::File,
+        refused: &io::Error,
     ) -> (Bytes, Option<Rejection>) {
         let _change = expired.directory().change();
         let mut remover = TreeRemover::new(known);
         let tree = self.context(expired, expired.name());
         let walked = walk::walk(&tree, top, known.id, &mut remover);
+        if remover.removed > 0 {
+            self.note_in_place(expired, refused);
+        }
         let why = remover.result(walked).map(|why| {
             let why = rejection(expired, expired.name(), why);
             let is_gone = has_vanished(&why, expired.directory().handle.as_fd(), expired.name());

@@ -127,6 +127,10 @@ impl Visit for TreeRemover<'_> {
         if self.known.is_changed_dir(dir, metadata, depth) {
             return self.skip(Skipped::Used);
         }
+        // A process that works in it can lock it at any time: `sweeper hold`. From here on it cannot.
+        if depth > 0 && self.known.is_locked_dir(dir) {
+            return self.skip(Skipped::Locked);
+        }
         ControlFlow::Continue(())
     }
 

@@ -23,7 +23,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, getrlimit};
 
-use super::open;
+use super::{open, stat};
 use crate::rules::{FileSystem, Metadata};
 use turn::Turn;
 
@@ -111,7 +111,8 @@ pub fn probe(file: impl AsFd, file_system: FileSystem, links: u64) -> InUse {
         (Answer::Refused, FileSystem::Smb) | (Answer::Granted | Answer::Unsupported, _) => {
             unless_locked(file)
         }
-        (Answer::Refused, _) => open_or_locked(file),
+        // As if it were open: what is not known to be free stays.
+        (Answer::Refused | Answer::Unclear, _) => open_or_locked(file),
     }
 }
 
@@ -126,10 +127,11 @@ pub fn probe_at(
     metadata: &Metadata,
 ) -> rustix::io::Result<InUse> {
     let _turn = (metadata.links > 1).then(|| Turn::of(metadata.id));
-    match open::file(dir, name) {
+    match open::file(&dir, name) {
         Ok(handle) => Ok(probe(&handle, file_system, metadata.links)),
         // Gone, or something else by now: the removal looks at it again.
-        Err(Errno::NOENT | Errno::STALE | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
+        Err(Errno::STALE) if !stat::exists(&dir, name) => Ok(InUse::Free),
         // A lease of another process, or a program that is being written or run.
         Err(Errno::WOULDBLOCK | Errno::TXTBSY) => Ok(InUse::Open),
         Err(Errno::ACCESS | Errno::PERM) => Ok(InUse::Unknown),
@@ -197,13 +199,29 @@ enum Answer {
     Granted,
     Refused,
     Unsupported,
+    /// Neither, and not for good: the kernel could not say.
+    Unclear,
 }
 
+/// Asks for a lease, once more if the kernel could not say.
 fn take(file: impl AsFd) -> Answer {
-    match set_lease(file, libc::F_WRLCK) {
-        Ok(()) => Answer::Granted,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Answer::Refused,
-        Err(_) => Answer::Unsupported,
+    let answer = try_take(&file);
+    if answer == Answer::Unclear { try_take(&file) } else { answer }
+}
+
+fn try_take(file: impl AsFd) -> Answer {
+    let Err(error) = set_lease(file, libc::F_WRLCK) else { return Answer::Granted };
+    match Errno::from_io_error(&error) {
+        Some(Errno::WOULDBLOCK) => Answer::Refused,
+        Some(
+            Errno::INVAL
+            | Errno::OPNOTSUPP
+            | Errno::NOSYS
+            | Errno::NOTTY
+            | Errno::ACCESS
+            | Errno::PERM,
+        ) => Answer::Unsupported,
+        _ => Answer::Unclear,
     }
 }
 
@@ -233,6 +251,17 @@ enum Lock {
     Unsupported,
 }
 
+impl Lock {
+    /// What an error of a question about a lock says: what the kernel could not say for the moment counts as a
+    /// lock, and the next pass asks again.
+    const fn of(error: Errno) -> Self {
+        match error {
+            Errno::NOMEM | Errno::IO | Errno::INTR => Self::Held,
+            _ => Self::Unsupported,
+        }
+    }
+}
+
 /// `flock` and `fcntl` locks do not see each other on a local file system, so both are asked.
 fn lock(file: impl AsFd) -> Lock {
     match record_lock(&file) {
@@ -252,7 +281,7 @@ fn lock(file: impl AsFd) -> Lock {
     match locked {
         Ok(()) => Lock::Free,
         Err(Errno::WOULDBLOCK) => Lock::Held,
-        Err(_) => Lock::Unsupported,
+        Err(error) => Lock::of(error),
     }
 }
 
@@ -269,7 +298,7 @@ fn record_lock(file: impl AsFd) -> Lock {
         libc::fcntl(file.as_fd().as_raw_fd(), libc::F_OFD_GETLK, std::ptr::from_mut(&mut wanted))
     };
     if result == -1 {
-        Lock::Unsupported
+        Lock::of(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
     } else if libc::c_int::from(wanted.l_type) == libc::F_UNLCK {
         Lock::Free
     } else {

@@ -13,6 +13,7 @@
 //! when both are done. So one huge tree keeps every worker busy.
 
 mod frame;
+mod gone;
 mod inside;
 mod names;
 mod parts;
@@ -28,6 +29,7 @@ use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, fcntl_getfl, seek};
 use rustix::io::Errno;
 
 use self::frame::{Frame, another};
+use self::gone::{has_no_name, is_removed};
 use self::names::Names;
 pub use self::parts::WalkContext;
 use self::parts::{NamesAt, Shared, visit as visit_names};
@@ -187,7 +189,9 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
         let size = if self.frames.len() > KEPT_OPEN { DEEP_BUFFER } else { BUFFER };
         let Self { shared, frames, trail, buffer, names, visitor, .. } = self;
         names.clear();
-        let Some(frame) = frames.last_mut() else { return ControlFlow::Continue(()) };
+        let Some((frame, above)) = frames.split_last_mut() else {
+            return ControlFlow::Continue(());
+        };
         let Some(dir) = frame.handle.as_ref().map(AsFd::as_fd) else {
             return ControlFlow::Continue(());
         };
@@ -199,13 +203,20 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
             first = false;
             let entry = match listing.next() {
                 Some(Ok(entry)) => entry,
-                // NOENT: another process removed the directory itself.
-                None | Some(Err(Errno::NOENT | Errno::STALE)) => {
+                None => {
                     frame.at_end = true;
                     return ControlFlow::Continue(());
                 }
                 Some(Err(error)) => {
                     frame.at_end = true;
+                    let above = match above.last() {
+                        None => Some(shared.tree.parent),
+                        Some(above) => above.handle.as_ref().map(AsFd::as_fd),
+                    };
+                    let entry = above.zip(trail.last().map(CString::as_c_str));
+                    if is_removed(shared.tree, dir, entry, error) {
+                        return ControlFlow::Continue(());
+                    }
                     let at = EntryRef { dir, name: c"", trail, base: shared.tree.path };
                     return visitor.failed(&at, at.error(Action::List, error));
                 }
@@ -243,10 +254,9 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
                 self.enter(name, metadata, Arc::new(opened.handle), opened.moves_atime)
             }
             Err(error) => match Errno::from_io_error(&error) {
-                // Gone, or something else by now: a later look tells what.
-                Some(Errno::NOENT | Errno::STALE | Errno::NOTDIR | Errno::LOOP) => {
-                    ControlFlow::Continue(())
-                }
+                // Something else by now: a later look tells what.
+                Some(Errno::NOTDIR | Errno::LOOP) => ControlFlow::Continue(()),
+                Some(errno) if has_no_name(at.dir, at.name, errno) => ControlFlow::Continue(()),
                 Some(Errno::XDEV) => visitor.mount_point(&at),
                 _ => visitor.failed(&at, at.error(Action::Open, error)),
             },

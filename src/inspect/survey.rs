@@ -20,6 +20,8 @@ use crate::rules::{Action, FileKind, Metadata, Moment};
 pub(super) struct Survey<'a> {
     expired: &'a Expired,
     now: Moment,
+    /// When it began, by the clock. What has a later ctime says nothing about what is added from then on.
+    began: Moment,
     probe: InUseProbe,
     pub(super) content: Content,
     /// The system did not tell whether some file is in use.
@@ -38,11 +40,11 @@ impl<'a> Survey<'a> {
     pub(super) fn of<C: Control>(
         expired: &'a Expired,
         top: &File,
-        now: Moment,
+        (now, began): (Moment, Moment),
         probe: InUseProbe,
         control: &C,
     ) -> Result<Self, Break> {
-        let mut survey = Self::new(expired, now, probe);
+        let mut survey = Self::new(expired, (now, began), probe);
         let directory = expired.directory();
         let tree = WalkContext {
             control,
@@ -59,11 +61,12 @@ impl<'a> Survey<'a> {
         }
     }
 
-    fn new(expired: &'a Expired, now: Moment, probe: InUseProbe) -> Self {
+    fn new(expired: &'a Expired, (now, began): (Moment, Moment), probe: InUseProbe) -> Self {
         let content = Content::default();
         Self {
             expired,
             now,
+            began,
             probe,
             content,
             in_use_unknown: false,
@@ -81,7 +84,12 @@ impl<'a> Survey<'a> {
         self.content.newest = self.content.newest.max(Some(used));
         // The ctime also moves when the last name is removed: that file is not in the tree any more.
         if metadata.links > 0 {
-            self.content.changed = self.content.changed.max(Some(metadata.ctime));
+            // One that lies ahead of the clock must not hide a later addition, and the clock of a file system is
+            // coarse.
+            let is_ahead = metadata.ctime > self.began;
+            let before = || Moment::from_unix(self.began.unix_secs() - 1, 0);
+            let changed = if is_ahead { before() } else { metadata.ctime };
+            self.content.changed = self.content.changed.max(Some(changed));
         }
         self.content.freed.add(metadata);
         if rule.is_protected_by(metadata, self.now) {
@@ -133,8 +141,8 @@ impl<'a> Survey<'a> {
 
 impl Visit for Survey<'_> {
     fn fork(&self) -> Self {
-        let Self { expired, now, probe, .. } = *self;
-        Self::new(expired, now, probe)
+        let Self { expired, now, began, probe, .. } = *self;
+        Self::new(expired, (now, began), probe)
     }
 
     fn join(&mut self, other: Self) {

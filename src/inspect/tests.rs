@@ -151,3 +151,17 @@ fn a_tree_with_an_open_file_or_a_locked_directory_is_skipped() {
     drop(held);
     assert!(setup.inspect(setup.claim(c"tree")).is_ok());
 }
+
+/// The newest change in a tree is what a later addition is compared with.
+#[test]
+fn a_change_that_lies_ahead_of_the_clock_does_not_hide_a_later_one() {
+    const CLOCK: Moment = Moment::from_unix(1_000_000_000, 5);
+    let setup = Setup::new(LastUse::Tree);
+    fs::create_dir_all(setup.path("tree/a")).unwrap();
+    fs::write(setup.path("tree/a/file"), "four").unwrap();
+    let notes = Notes::default();
+    let inspector = FileInspector::new(&Unlimited, &notes, InUseProbe::On).with_clock(|| CLOCK);
+    let verified = inspector.inspect(setup.claim(c"tree"), setup.now).unwrap();
+    let changed = verified.changed().unwrap();
+    assert!(changed < CLOCK, "a change at the clock is later: {changed:?}");
+}

@@ -46,7 +46,7 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
         std::thread::sleep(SAME);
         then.store(true, Ordering::Relaxed);
     };
-    if !receive_in_own_thread(&[Number::SIGINT, Number::SIGTERM], wait) {
+    if !receive_in_own_thread(wait) {
         is_impatient.store(true, Ordering::Relaxed);
     }
     Ok(())
@@ -60,20 +60,31 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
 pub fn note_hangups(flag: &Arc<AtomicBool>) -> Result<(), String> {
     flag::register(SIGHUP, Arc::clone(flag))
         .map_err(|error| format!("signal handlers: {error}"))?;
-    receive_in_own_thread(&[Number::SIGHUP], || {});
+    // The thread of the other signals receives it too.
+    if HAS_THREAD.load(Ordering::Relaxed) {
+        let _ = SigSet::from(Number::SIGHUP).thread_block();
+    }
     Ok(())
 }
 
-/// Starts a thread that handles these signals, and no others do from now on. It calls `wait` first. `false`: no
-/// thread can be started, and this one goes on handling them.
-fn receive_in_own_thread(signals: &[Number], wait: impl FnOnce() + Send + 'static) -> bool {
-    let signals: SigSet = signals.iter().copied().collect();
+/// Whether there is a thread that receives the signals.
+static HAS_THREAD: AtomicBool = AtomicBool::new(false);
+
+/// What it receives.
+fn received() -> SigSet {
+    [Number::SIGINT, Number::SIGTERM, Number::SIGHUP].into_iter().collect()
+}
+
+/// Starts a thread that handles signals. No others handle SIGINT and SIGTERM from now on. It calls `wait` first.
+/// `false`: no thread can be started, and this one goes on handling them.
+fn receive_in_own_thread(wait: impl FnOnce() + Send + 'static) -> bool {
+    let signals: SigSet = [Number::SIGINT, Number::SIGTERM].into_iter().collect();
     // Before the thread is started, so that there is no moment at which a signal could come here.
     if signals.thread_block().is_err() {
         return false;
     }
     let receive = move || {
-        let _ = signals.thread_unblock();
+        let _ = received().thread_unblock();
         wait();
         loop {
             pause();
@@ -83,6 +94,7 @@ fn receive_in_own_thread(signals: &[Number], wait: impl FnOnce() + Send + 'stati
     if thread.is_err() {
         let _ = signals.thread_unblock();
     }
+    HAS_THREAD.store(thread.is_ok(), Ordering::Relaxed);
     thread.is_ok()
 }
 
@@ -95,10 +107,7 @@ pub fn listen(on_signal: impl Fn(Signal) + Send + 'static) -> Result<(), String>
         .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
     let pass_on = move || {
         // The handlers may run here: this thread waits for them.
-        let _ = [Number::SIGHUP, Number::SIGINT, Number::SIGTERM]
-            .into_iter()
-            .collect::<SigSet>()
-            .thread_unblock();
+        let _ = received().thread_unblock();
         for signal in signals.forever() {
             on_signal(if signal == SIGHUP { Signal::Hangup } else { Signal::Terminate });
         }

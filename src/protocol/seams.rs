@@ -10,7 +10,7 @@ use super::{
     Claimed, Directory, Entry, Expired, Failure, OutcomeKind, Rejected, Rejection, Removed,
     Verified,
 };
-use crate::rules::{Bytes, Moment, Zone};
+use crate::rules::{Bytes, Kept, Moment, Zone, ZoneName};
 
 /// What the first look at a name gives.
 #[derive(Debug)]
@@ -121,24 +121,47 @@ pub trait Disposer: Sync {
         false
     }
 
-    /// Completes what an interrupted removal left in the private directory `name` in `directory`, and hands
-    /// each entry of it to `each`.
+    /// Completes what an interrupted removal left in the private directory `name` in `directory`, as far as
+    /// `recovery` allows it.
     fn recover(
         &self,
         _directory: &Arc<Directory>,
         _name: &CStr,
         _now: Moment,
-        _each: &mut dyn FnMut(Recovered<'_>),
+        _recovery: &mut Recovery<'_>,
     ) {
+    }
+}
+
+/// What a pass says about what interrupted removals have left: the rules of this pass and its guards decide,
+/// not those of the one that was interrupted.
+pub struct Recovery<'a> {
+    /// The verdict on the rest of a tree, with the times that its removal has not moved.
+    pub judge: &'a dyn Fn(&Entry<'_>) -> Result<Expired, Kept>,
+    /// Whether one more removal, which frees this much, is allowed.
+    pub allow: &'a dyn Fn(&ZoneName, Bytes) -> bool,
+    /// A removal that was allowed was not made.
+    pub give_back: &'a dyn Fn(&ZoneName, Bytes),
+    /// Takes each entry that was found.
+    pub each: &'a mut dyn FnMut(Recovered<'_>),
+}
+
+impl std::fmt::Debug for Recovery<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recovery").finish_non_exhaustive()
     }
 }
 
 /// An entry that an interrupted removal had left.
 #[derive(Debug)]
 pub enum Recovered<'a> {
-    /// Its removal had not begun, or something in it was added or used: it has its name again, in this
-    /// directory.
+    /// Its removal had not begun: it has its name again, in this directory.
     Returned(Arc<Directory>, CString),
-    /// Its removal had begun, and came to this now; with its name and the space that was freed.
-    Settled(&'a CStr, OutcomeKind<'a>, Bytes),
+    /// Its removal had begun and must not be completed: the rest has this name again, in this directory.
+    ReturnedInPart(Arc<Directory>, CString, Failure),
+    /// Its removal had begun, and came to this now; with the directory that it came from, its name there, and
+    /// the space that was freed.
+    Settled(&'a Directory, &'a CStr, OutcomeKind<'a>, Bytes),
+    /// Its removal had begun, and the pass was stopped first.
+    Unreached,
 }

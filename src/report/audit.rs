@@ -79,6 +79,17 @@ struct RuleObject {
     ttl_s: Option<i64>,
 }
 
+/// A deletion that is about to be made, of what is not a file here or is named by another program.
+#[derive(Serialize)]
+struct DeleteLine<'a> {
+    event: &'static str,
+    time: &'a str,
+    run: &'a str,
+    zone: &'a str,
+    #[serde(flatten)]
+    path: Pathname<'a>,
+}
+
 /// A removal that was not made after all.
 #[derive(Serialize)]
 struct StaysLine<'a> {
@@ -119,6 +130,28 @@ impl AuditLog {
             Ok(file)
         };
         append().inspect_err(|error: &io::Error| *state = Err(copy(error).into()))
+    }
+
+    /// Says that entries are about to be deleted that are on a server, or are named one by one. The lines are on
+    /// disk when this returns.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_names(&self, zone: &ZoneName, names: &[&str]) -> io::Result<()> {
+        let time = units::rfc3339_exact((self.clock)());
+        let mut lines = Vec::with_capacity(names.len() * 256);
+        for name in names {
+            let line = DeleteLine {
+                event: "delete",
+                time: &time,
+                run: &self.run,
+                zone: zone.as_str(),
+                path: Pathname::new(Path::new(name)),
+            };
+            json::write_line(&mut lines, &line)?;
+        }
+        let file = self.append(&lines)?;
+        file.sync().inspect_err(|error| self.lose(error))
     }
 
     /// From now on every line is refused with this error.

@@ -13,6 +13,9 @@ const NANOS_PER_SEC: i64 = 1_000_000_000;
 pub struct Moment(i64);
 
 impl Moment {
+    /// No moment is later.
+    pub const LAST: Self = Self(i64::MAX);
+
     /// From seconds and nanoseconds since the Unix epoch, as file systems give them.
     pub const fn from_unix(secs: i64, nanos: u32) -> Self {
         Self(secs.saturating_mul(NANOS_PER_SEC).saturating_add(nanos as i64))

@@ -15,6 +15,7 @@ mod removals;
 mod rights;
 mod servers;
 mod special;
+mod stale;
 mod swapped;
 
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::company::has_tool;
 use crate::start::Start;
-use crate::world::{DAY, NOW, World};
+use crate::world::{DAY, NOW, World, assert_counts, can_be_root, tool};
 
 fn world() -> World {
     let world = World::new();
@@ -94,6 +94,25 @@ fn a_tree_that_cannot_be_renamed_is_removed_in_place_with_a_note() {
         assert!(report.contains("removed in place"), "{call} {errno}: {report}");
         assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{call} {errno}");
     }
+}
+
+#[test]
+fn a_tree_of_which_nothing_could_be_removed_is_not_said_to_be_removed_in_place() {
+    if !can_be_root("an immutable directory") {
+        return;
+    }
+    let world = World::new();
+    for file in ["a", "b"] {
+        world.file(format!("tmp/tree/{file}"), 40 * DAY);
+    }
+    world.age_dirs("tmp/tree", 40 * DAY);
+    let tree = world.path("tmp/tree");
+    tool("chattr", &["+i".as_ref(), tree.as_ref()]);
+    let run = world.run(&["run", "--format", "json"]);
+    tool("chattr", &["-i".as_ref(), tree.as_ref()]);
+    assert_counts(&run.exits(1).json(), "tmp", &[("removed", 0), ("failed", 1)]);
+    assert!(!run.stdout.contains("in place"), "{}", run.stdout);
+    assert!(world.has("tmp/tree/a") && world.has("tmp/tree/b"));
 }
 
 #[test]

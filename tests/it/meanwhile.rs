@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 
+mod held;
 mod next_pass;
+mod resumed;
 
 use crate::paused::{Moment, Paused, is_waited_for};
 use crate::start::Start;

@@ -234,7 +234,7 @@ fn a_stopped_pass_removes_nothing_more() {
     }
     let (control, notes) = (PassControl { limits: &limits, workers: &ONE }, Notes::default());
     let inspector = FileInspector::new(&control, &notes, InUseProbe::On);
-    let (locks, dry_run) = (Backend::flock(), DryRun::new(&Unlimited));
+    let (locks, dry_run) = (Backend::flock(), DryRun::new(&Unlimited, InUseProbe::On));
     let (outcomes, _) = pass(&world, export(), &limits, &locks, &inspector, &dry_run);
     assert!(outcomes.is_empty() && path.exists());
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::place::{Place, Seams};
 use crate::clearml::error::{ApiError, CycleError};
+use crate::clearml::executor::Audit;
 use crate::clearml::files::{At, FolderEnd, Removal, Remover, Target};
 use crate::clearml::ledger::FILES;
 use crate::clearml::options::FilesMode;
@@ -49,6 +50,7 @@ pub(super) struct Removers<'a, D> {
     pub(super) mounts: &'a Mounts,
     pub(super) seams: Seams<'a, D>,
     pub(super) rest: &'a mut dyn Remover,
+    pub(super) audit: &'a dyn Audit,
 }
 
 impl<D: Disposer> Remover for Removers<'_, D> {
@@ -58,6 +60,8 @@ impl<D: Disposer> Remover for Removers<'_, D> {
         targets: Vec<Target>,
         kept: &HashSet<String>,
     ) -> Result<Vec<(Target, Removal)>, CycleError> {
+        let urls: Vec<&str> = targets.iter().map(|target| target.file.url.as_str()).collect();
+        self.audit.write(FILES, &urls).map_err(CycleError::Journal)?;
         let (mut done, mut rest) = (Vec::new(), Vec::new());
         for target in targets {
             let place = match (&target.at, &self.mounts.fileserver) {
@@ -78,6 +82,11 @@ impl<D: Disposer> Remover for Removers<'_, D> {
         if !rest.is_empty() {
             done.extend(self.rest.remove(tools, rest, kept)?);
         }
+        for (target, removal) in &done {
+            if !matches!(removal, Removal::Removed(_)) {
+                self.audit.withdraw(FILES, &target.file.url, in_words(removal));
+            }
+        }
         Ok(done)
     }
 
@@ -86,9 +95,14 @@ impl<D: Disposer> Remover for Removers<'_, D> {
         let wanted: HashSet<Id> = tasks.iter().copied().collect();
         let (mut ends, mut emptied) = (Vec::new(), BTreeSet::new());
         for (task, path) in self.find(place, &wanted) {
+            let name = place.root.path().join(&path);
+            let name = name.to_string_lossy();
+            self.audit.write(FILES, &[&*name]).map_err(CycleError::Journal)?;
             let removal = self.seams.remove(&place.root, place.folders(), &path);
             if matches!(removal, Removal::Removed(_)) {
                 emptied.extend(path.parent().map(Path::to_owned));
+            } else {
+                self.audit.withdraw(FILES, &name, in_words(&removal));
             }
             ends.push(FolderEnd { task, path: place.root.path().join(path), removal });
         }
@@ -122,8 +136,7 @@ impl<D: Disposer> Removers<'_, D> {
                 }
             }
             Found::Leftover(directory, name) => {
-                let name = CString::from(name);
-                seams.disposer.recover(directory, &name, seams.now, &mut |_| {});
+                seams.recover(directory, &CString::from(name));
             }
             Found::Gone(..) | Found::Failed(..) => {}
         };
@@ -136,5 +149,16 @@ impl<D: Disposer> Removers<'_, D> {
             found.into_iter().map(|(path, id)| (id, path)).collect();
         found.sort();
         found
+    }
+}
+
+/// Why a file stays.
+pub(super) fn in_words(removal: &Removal) -> &str {
+    match removal {
+        Removal::Removed(_) => "it is removed",
+        Removal::Gone => "gone",
+        Removal::Kept(why) => why.key(),
+        Removal::Skipped(why) => why.key(),
+        Removal::Failed(why) | Removal::Left(why) => why,
     }
 }

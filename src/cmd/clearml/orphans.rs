@@ -12,10 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::audit::Log;
 use super::connect::{now, stop_flag, tools};
+use super::mount::in_words;
 use super::pass::{Work, reason, with_seams};
 use super::place::{Place, Seams, at_once};
 use crate::clearml::error::{ApiError, CycleError};
+use crate::clearml::executor::Audit;
 use crate::clearml::files::Removal;
 use crate::clearml::ledger::{End, ORPHANS, ZoneLedger};
 use crate::clearml::orphans::{self, BATCH, Orphans};
@@ -77,9 +80,18 @@ pub(super) fn sweep(
 ) -> Result<(ZoneSummary, Option<StopReason>), Refusal> {
     let path = root(options)?;
     let place = Place::open(config, path, ORPHANS)?;
+    let audit = Log::open(config)?;
     let zone = Arc::new(at_once(ORPHANS, EntryKind::Tree, Expiry::After(options.grace)));
     let mut ledger = ZoneLedger::new(ORPHANS, &path.to_string_lossy());
-    let work = Search { tools, options, place: &place, zone: &zone, observer, ledger: &mut ledger };
+    let work = Search {
+        tools,
+        options,
+        place: &place,
+        zone: &zone,
+        observer,
+        audit: &audit,
+        ledger: &mut ledger,
+    };
     let end = with_seams(config, stop, now(config), work);
     let stopped = reason(end, &mut ledger)?;
     Ok((ledger.into_summary(), stopped))
@@ -92,13 +104,14 @@ struct Search<'a> {
     place: &'a Place,
     zone: &'a Arc<Zone>,
     observer: &'a dyn Observer,
+    audit: &'a Log,
     ledger: &'a mut ZoneLedger,
 }
 
 impl Work for Search<'_> {
     fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError> {
-        let Search { tools, options, place, zone, observer, ledger } = self;
-        Sweep { tools, options, place, zone, observer, seams }.run(ledger)
+        let Search { tools, options, place, zone, observer, audit, ledger } = self;
+        Sweep { tools, options, place, zone, observer, audit, seams }.run(ledger)
     }
 }
 
@@ -109,6 +122,7 @@ struct Sweep<'a, D> {
     place: &'a Place,
     zone: &'a Arc<Zone>,
     observer: &'a dyn Observer,
+    audit: &'a Log,
     seams: Seams<'a, D>,
 }
 
@@ -164,9 +178,14 @@ impl<D: Disposer> Sweep<'_, D> {
                 self.tell(ledger, path, &End::Kept(KeptReason::Referenced));
                 continue;
             }
+            let name = self.place.root.path().join(path);
+            let name = name.to_string_lossy();
+            self.audit.write(ORPHANS, &[&*name]).map_err(CycleError::Journal)?;
             let removal = self.seams.remove(&self.place.root, self.zone, path);
             if matches!(removal, Removal::Removed(_)) {
                 emptied.extend(path.parent().map(Path::to_owned));
+            } else {
+                self.audit.withdraw(ORPHANS, &name, in_words(&removal));
             }
             self.tell(ledger, path, &end_of(removal));
         }
@@ -193,8 +212,7 @@ impl<D: Disposer> Sweep<'_, D> {
                 }
             }
             Found::Leftover(directory, name) => {
-                let name = CString::from(name);
-                seams.disposer.recover(directory, &name, seams.now, &mut |_| {});
+                seams.recover(directory, &CString::from(name));
             }
             Found::Gone(..) | Found::Failed(..) => {}
         };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::audit::Log;
 use super::connect::{now, tools};
 use super::mount::{Mounts, Removers};
 use super::place::Seams;
@@ -78,6 +79,7 @@ pub(in crate::cmd) fn cleanup(
     let start = Instant::now();
     let tools = tools(options, stop)?;
     let mounts = Mounts::open(config, options)?;
+    let audit = Log::open(config)?;
     let now = now(config);
     let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
     let server = tools.client.server();
@@ -88,7 +90,8 @@ pub(in crate::cmd) fn cleanup(
     let report = Report::new(info, config.format, detail(request.verbosity), progress, out);
     let files = server.files.first().map_or("", String::as_str);
     let mut ledger = Ledger::new(&server.api, files);
-    let part = Part { request, tools: &tools, mounts: &mounts, now, observer: &report };
+    let part =
+        Part { request, tools: &tools, mounts: &mounts, now, observer: &report, audit: &audit };
     let end = match mode {
         RunMode::Real => part.real(&mut ledger),
         RunMode::DryRun => part.dry_run(&mut ledger),
@@ -161,6 +164,7 @@ struct Part<'a, O> {
     mounts: &'a Mounts,
     now: Moment,
     observer: &'a O,
+    audit: &'a Log,
 }
 
 impl<O: Observer> Part<'_, O> {
@@ -219,13 +223,14 @@ struct Cleaning<'a, O> {
 impl<O: Observer> Work for Cleaning<'_, O> {
     fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError> {
         let Cleaning { part, journal, is_retry, ledger } = self;
+        let audit = part.audit;
         let Some(journal) = journal else {
-            let mut removers = Removers { mounts: part.mounts, seams, rest: &mut HttpLook };
+            let mut removers = Removers { mounts: part.mounts, seams, rest: &mut HttpLook, audit };
             return part.with_cycle(&mut |cycle| cycle.run(&mut Look, &mut removers, ledger));
         };
         let mut http = HttpRemover::default();
-        let mut removers = Removers { mounts: part.mounts, seams, rest: &mut http };
-        let mut real = Real { journal, now: part.now };
+        let mut removers = Removers { mounts: part.mounts, seams, rest: &mut http, audit };
+        let mut real = Real { journal, audit, now: part.now };
         part.with_cycle(&mut |cycle| {
             cycle.resume(&mut real, &mut removers, ledger)?;
             if is_retry { Ok(None) } else { cycle.run(&mut real, &mut removers, ledger) }
@@ -255,7 +260,7 @@ pub(super) fn with_seams(
     let (notes, locks, probe) = (&notes, &locks, probe(config.in_use));
     let inspector = &FileInspector::new(control, notes, probe);
     if config.dry_run {
-        let disposer = &DryRun::new(control);
+        let disposer = &DryRun::new(control, probe);
         work.run(Seams { control, notes, disposer, inspector, locks, now })
     } else {
         let disposer = &Unlink::new(control, notes, probe);

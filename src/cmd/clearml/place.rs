@@ -14,7 +14,7 @@ use crate::engine::PassControl;
 use crate::fs::{DataRoot, Forbidden};
 use crate::inspect::FileInspector;
 use crate::lock::Backend;
-use crate::protocol::{Disposer, Inspector, Locks, Notes, Rejection, Skipped};
+use crate::protocol::{Disposer, Inspector, Locks, Notes, Recovery, Rejection, Skipped};
 use crate::rules::verdict::evaluate;
 use crate::rules::{
     EntryKind, Exclude, Expiry, LastUse, Location, LockKind, Moment, Names, Zone, ZoneName,
@@ -114,6 +114,17 @@ impl<D: Disposer> Seams<'_, D> {
             };
         });
         removal
+    }
+
+    /// Completes or returns what an interrupted removal has left in the private directory `name`.
+    pub(super) fn recover(&self, directory: &Arc<crate::protocol::Directory>, name: &CStr) {
+        let mut recovery = Recovery {
+            judge: &|entry| evaluate(entry, &Exclude::default(), self.now),
+            allow: &|_, _| true,
+            give_back: &|_, _| {},
+            each: &mut |_| {},
+        };
+        self.disposer.recover(directory, name, self.now, &mut recovery);
     }
 
     /// Removes directories that are empty, from `dir` up to the root, which stays.

@@ -4,7 +4,7 @@
 
 use super::uses::{
     ANY, DRY, ENDS, FORMATS, JUDGES, KEEPS, LOCKED, ONCE, PATHS, REDIS, RULES, SCANS, SERVE,
-    SWEEPS, WAITS, WALKS, ZONES,
+    SWEEPS, WAITS, WALKS, WRITTEN, ZONES,
 };
 use super::{Setting, Takes, Use};
 
@@ -327,7 +327,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
     Setting {
         key: "audit_log",
         takes: Takes::One("FILE"),
-        used_by: SWEEPS,
+        used_by: WRITTEN,
         group: OUTPUT,
         help: "Append a line to this file before each removal; what cannot be written down is not \
                removed; SIGHUP opens the file anew",

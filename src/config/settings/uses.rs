@@ -56,6 +56,16 @@ pub(super) const ENDS: &[Use] = &[
     Use::ClearmlServe,
 ];
 pub(super) const SWEEPS: &[Use] = &[Use::Run, Use::Apply, Use::Serve, Use::Legacy];
+pub(super) const WRITTEN: &[Use] = &[
+    Use::Run,
+    Use::Apply,
+    Use::Serve,
+    Use::Legacy,
+    Use::ClearmlRun,
+    Use::ClearmlServe,
+    Use::ClearmlOrphans,
+    Use::ClearmlJournal,
+];
 pub(super) const SCANS: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy];
 pub(super) const ZONES: &[Use] = &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why];
 pub(super) const JUDGES: &[Use] =

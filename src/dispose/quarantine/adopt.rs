@@ -73,8 +73,53 @@ impl Quarantine {
         let interrupted = Interrupted { began: began(&top, parent.mount), idle };
         let (remove_id, _) = stat::id_and_mount(&remove)?;
         let (parent, name) = (Arc::clone(parent), name.to_owned());
-        let found = Self { parent, name, top, server_lock, check, remove, remove_id };
+        let is_only_seen = false;
+        let found = Self { parent, name, top, server_lock, check, remove, remove_id, is_only_seen };
         Ok(Adopted::Yes(found, interrupted))
+    }
+
+    /// Looks at one that another process left behind and changes nothing, with the stages that it has. `None` if
+    /// it cannot be taken over.
+    pub(in super::super) fn look_at(
+        parent: &Arc<Directory>,
+        name: &CStr,
+    ) -> io::Result<Option<(Self, Interrupted, [bool; 2])>> {
+        let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
+        let is_served = parent.storage.file_system.is_served();
+        // What a server says about its owner can only be compared with one of ours.
+        if !is_served && not_ours(&look(&top, c"", AtFlags::EMPTY_PATH)?, None)?.is_some() {
+            return Ok(None);
+        }
+        match flock(&top, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            locked => locked?,
+        }
+        if is_served && ServerLock::is_held(&top) {
+            return Ok(None);
+        }
+        let (check, remove) = (existing_stage(&top, CHECK)?, existing_stage(&top, REMOVE)?);
+        let stages = [check.is_some(), remove.is_some()];
+        let ended = stat::handle(&top, parent.mount)?.mtime;
+        // A process that ends removes `check`; one that is killed does not.
+        let idle = (!stages[0]).then_some((ended, Moment::LAST));
+        let interrupted = Interrupted { began: began(&top, parent.mount), idle };
+        let or_top = |stage: Option<OwnedFd>| stage.map_or_else(|| top.try_clone(), Ok);
+        let (check, remove) = (or_top(check)?, or_top(remove)?);
+        let (remove_id, _) = stat::id_and_mount(&remove)?;
+        let (parent, name, server_lock) = (Arc::clone(parent), name.to_owned(), None);
+        let is_only_seen = true;
+        let found = Self { parent, name, top, server_lock, check, remove, remove_id, is_only_seen };
+        Ok(Some((found, interrupted, stages)))
+    }
+
+    /// `check`, as if its entries had their own names again.
+    pub(in super::super) fn as_home(self: &Arc<Self>) -> io::Result<Directory> {
+        let parent = &self.parent;
+        let handle = self.check.try_clone()?;
+        let (id, mount) = stat::id_and_mount(&handle)?;
+        let (zone, path, dir) = (Arc::clone(&parent.zone), parent.path.clone(), parent.dir.clone());
+        let (listed, storage) = (Some(Arc::clone(parent)), Storage::on(parent.storage.file_system));
+        Ok(Directory { zone, path, dir, handle, id, mount, listed, storage })
     }
 
     /// An entry that another process left in a stage, by its name there, on its way back to its own name. If
@@ -148,6 +193,15 @@ fn stage(top: &OwnedFd, name: &CStr) -> io::Result<(OwnedFd, bool)> {
         Err(error) => return Err(error.into()),
     };
     Ok((open::dir(top, name, Across::SameMount)?.handle, is_new))
+}
+
+/// Opens a stage, if there is one.
+fn existing_stage(top: &OwnedFd, name: &CStr) -> io::Result<Option<OwnedFd>> {
+    match open::dir(top, name, Across::SameMount) {
+        Ok(opened) => Ok(Some(opened.handle)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// When a quarantine was made.

@@ -38,6 +38,13 @@ impl ServerLock {
         }
     }
 
+    /// Whether another process holds the lock in the private directory `top`, as far as is known.
+    pub(super) fn is_held(top: impl AsFd) -> bool {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(handle) = openat(top, LOCK, flags, Mode::empty()) else { return false };
+        flock(&handle, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+    }
+
     /// The server's time when the lock was made.
     pub(super) fn made(&self) -> io::Result<Moment> {
         Ok(stat::handle(&self.handle, 0)?.mtime)

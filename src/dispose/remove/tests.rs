@@ -52,7 +52,10 @@ fn a_file_and_a_tree_are_removed_and_their_space_is_counted() {
 #[test]
 fn a_dry_run_removes_nothing_and_frees_as_much() {
     let setup = Setup::new(LastUse::Tree);
-    let would = DryRun::new(&Unlimited).dispose(verified(&setup, 10), setup.now).unwrap().freed;
+    let would = DryRun::new(&Unlimited, InUseProbe::On)
+        .dispose(verified(&setup, 10), setup.now)
+        .unwrap()
+        .freed;
     assert!(setup.path("tree/sub/0009").exists());
     assert_eq!(dispose(&setup, verified(&setup, 10)).unwrap().freed, would);
 }

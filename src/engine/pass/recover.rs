@@ -7,8 +7,13 @@ use std::sync::Arc;
 
 use super::Pass;
 use super::batch::{Batch, ExpiredBatch};
+use super::judge::judge;
 use super::zone_run::ZoneRun;
-use crate::protocol::{Directory, Disposer, Found, Inspector, Locks, Observer, Recovered, Source};
+use crate::protocol::{
+    Directory, Disposer, Found, Inspector, Locks, Observer, OutcomeKind, Recovered, Recovery,
+    Source,
+};
+use crate::rules::Bytes;
 use crate::rules::select::Select;
 
 impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I, D, Q> {
@@ -22,15 +27,36 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         batch: &mut Batch<'_, impl Observer>,
         expired: &mut ExpiredBatch,
     ) {
-        let mut returned = Vec::new();
-        self.disposer.recover(directory, name, self.now, &mut |recovered| match recovered {
+        let (mut returned, mut in_part) = (Vec::new(), Vec::new());
+        let mut each = |recovered: Recovered<'_>| match recovered {
             Recovered::Returned(directory, name) => returned.push((directory, name)),
-            Recovered::Settled(name, kind, freed) => {
+            Recovered::ReturnedInPart(directory, name, failure) => {
+                in_part.push((directory, name, failure));
+            }
+            Recovered::Settled(directory, name, kind, freed) => {
                 self.note_lost_log(&kind);
                 batch.tally.seen += 1;
                 batch.bare(directory, Some(name), kind, freed);
             }
-        });
+            Recovered::Unreached => {
+                batch.tally.seen += 1;
+                batch.tally.unreached += 1;
+            }
+        };
+        let mut recovery = Recovery {
+            judge: &|entry| judge(entry, self.exclude, self.now, self.notes),
+            allow: &|zone, bytes| {
+                !self.limits.is_stopped() && self.limits.allow_removal(zone, bytes)
+            },
+            give_back: &|zone, bytes| self.limits.return_removal(zone, bytes),
+            each: &mut each,
+        };
+        self.disposer.recover(directory, name, self.now, &mut recovery);
+        for (directory, name, failure) in in_part {
+            run.remember_returned(directory.id, &name);
+            batch.tally.seen += 1;
+            batch.bare(&directory, Some(&name), OutcomeKind::Failed(&failure), Bytes(0));
+        }
         for (directory, name) in returned {
             run.remember_returned(directory.id, &name);
             let mut judge = |found: Found<'_>| self.judge(found, run, batch, expired);

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::super::error::is_gone;
 use super::super::lease::turn;
 use super::super::open;
 use super::super::stat::{self, Freshness};
@@ -158,6 +157,14 @@ fn visit_one<V: Visit, C: Control>(
     } else {
         look::<V, C>(shared, at).map(Looked::closed)
     };
+    // A server that does not know the file any more is asked by its name.
+    let looked = looked.or_else(|error| match Errno::from_io_error(&error) {
+        Some(Errno::STALE) if stat::exists(at.dir, at.name) => {
+            look::<V, C>(shared, at).map(Looked::closed)
+        }
+        Some(Errno::STALE) => Err(Errno::NOENT.into()),
+        _ => Err(error),
+    });
     match looked {
         Ok(Looked { metadata, .. }) if metadata.is_mount_point => visitor.mount_point(at),
         Ok(Looked { metadata, .. }) if metadata.kind == FileKind::Dir => {
@@ -165,9 +172,11 @@ fn visit_one<V: Visit, C: Control>(
             ControlFlow::Continue(())
         }
         Ok(Looked { metadata, opened }) => visitor.file(at, &metadata, opened),
-        Err(error) if is_gone(&error) => ControlFlow::Continue(()),
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::XDEV) => visitor.mount_point(at),
-        Err(error) => visitor.failed(at, at.error(Action::Stat, error)),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT) => ControlFlow::Continue(()),
+            Some(Errno::XDEV) => visitor.mount_point(at),
+            _ => visitor.failed(at, at.error(Action::Stat, error)),
+        },
     }
 }
 

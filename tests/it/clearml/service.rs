@@ -184,6 +184,44 @@ fn a_deadline_ends_it_between_two_batches() {
     assert!(!double.left("tasks").is_empty());
 }
 
+/// The lines of an audit log: the event, the zone and the path.
+fn audited(path: &std::path::Path) -> Vec<(String, String, String)> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap().to_owned();
+    lines.map(|it| (text(&it, "event"), text(&it, "zone"), text(&it, "path"))).collect()
+}
+
+#[test]
+fn the_audit_log_names_what_is_deleted_before_it_is_and_without_it_nothing_is() {
+    let file = path("a", "artifacts/x/x.bin");
+    for mode in ["http", "mount"] {
+        let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+        double.file(&file);
+        let (log, root) = (double.path("audit.log"), double.path("files"));
+        let root = ["--files", mode, "--fileserver-root", root.to_str().unwrap()];
+        // Every write to it fails.
+        let plain = double.command(&[&["run", "--now", NOW], &root[..]].concat());
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(&log);
+        command.args(["-e", "trace=write", "-e", "inject=write:error=ENOSPC"]);
+        command.arg(plain.get_program()).args(plain.get_args()).arg("--audit-log").arg(&log);
+        command.env_clear().envs(plain.get_envs().map(|(name, value)| (name, value.unwrap())));
+        command.env("PATH", std::env::var_os("PATH").unwrap());
+        let run = Run::of(command);
+        assert!(run.exits(4).stderr.contains("the audit log: No space left"), "{}", run.stderr);
+        assert!(double.bodies("tasks.delete_many").is_empty());
+        assert_eq!(double.files_left().len(), 1);
+        double.run(&[&root[..], &["--audit-log", log.to_str().unwrap()]].concat()).exits(0);
+        let found = audited(&log);
+        let line = |zone: &str, path: String| ("delete".to_owned(), zone.to_owned(), path);
+        assert!(found.contains(&line("clearml-tasks", id("a"))), "{found:?}");
+        let address = url(&file).replace("{files}", &double.files);
+        assert!(found.contains(&line("clearml-files", address)), "{found:?}");
+        assert!(double.files_left().is_empty());
+    }
+}
+
 #[test]
 fn a_metrics_file_has_the_zones() {
     let double = Double::with_tasks(&[task("a", &[])]);

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::{Other, export, outcome_of, wait_until};
-use crate::world::{DAY, World, can_be_root};
+use crate::world::{DAY, Run, World, can_be_root};
 
 #[test]
 fn a_file_that_another_process_uses_in_any_way_is_skipped() {
@@ -99,4 +99,43 @@ fn a_growing_events_table_is_skipped_even_when_its_mtime_is_old() {
     let other = Other::python("f = open(path, 'a')", &path);
     assert_eq!(outcome_of(&world, &path, &[]), "in_use");
     drop(other);
+}
+
+/// A pass over exports under strace, with these options of it.
+fn traced(world: &World, options: &[&str]) -> Run {
+    let inner = world.command(&["run", "--zones", "export", "--jobs", "1", "--lock", "flock"]);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(world.root.with_file_name("calls")).args(options);
+    command.arg(inner.get_program()).args(inner.get_args());
+    Run::of(command)
+}
+
+/// The number of the call that asks for a lease first, among those of its thread.
+fn first_question() -> usize {
+    let world = World::new();
+    export(&world, 1, 2 * DAY);
+    traced(&world, &["-e", "trace=fcntl"]).exits(0);
+    let log = std::fs::read_to_string(world.root.with_file_name("calls")).unwrap();
+    let asks = log.lines().position(|line| line.contains("F_SETLEASE, F_WRLCK")).unwrap();
+    let thread = |line: &str| line.split(' ').next().unwrap().to_owned();
+    let asking = thread(log.lines().nth(asks).unwrap());
+    log.lines().take(asks + 1).filter(|line| thread(line) == asking).count()
+}
+
+/// The kernel may be short of memory when it is asked. That is not the answer of a file system without leases.
+#[test]
+fn a_file_of_which_the_kernel_cannot_say_for_the_moment_whether_it_is_in_use_is_not_removed() {
+    if !crate::interrupted::has_strace() {
+        return;
+    }
+    let first = first_question();
+    let errors = [("ENOMEM", false), ("EIO", false), ("EINTR", false), ("EINVAL", true)];
+    for (error, is_removed) in errors {
+        let world = World::new();
+        let path = export(&world, 1, 2 * DAY);
+        let _reader = std::fs::File::open(&path).unwrap();
+        let run = traced(&world, &["-e", &format!("inject=fcntl:error={error}:when={first}+")]);
+        run.exits(0);
+        assert_eq!(!path.exists(), is_removed, "{error}: {}{}", run.stdout, run.stderr);
+    }
 }

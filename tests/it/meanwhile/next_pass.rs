@@ -9,7 +9,7 @@ use rustix::fs::{
 
 use super::{count, paused, quarantined, tree};
 use crate::paused::{Moment, Paused};
-use crate::world::{DAY, World, assert_counts, can_be_root, tool};
+use crate::world::{DAY, Run, World, assert_counts, can_be_root, tool};
 
 /// What a process does that has had a directory of the tree open since before its removal: it adds a file,
 /// and moves in one that is as old as the tree.
@@ -21,11 +21,28 @@ fn add_through(sub: &File, world: &World) {
     renameat(CWD, thesis, sub, "thesis").unwrap();
 }
 
+/// Asserts that a pass says that a part of the tree is gone, which has its name again, and why.
+#[track_caller]
+pub(super) fn is_reported_as_returned(run: &Run, world: &World, why: &str, about: &str) {
+    let report = run.exits(1).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 0), ("failed", 1)]);
+    let failure = &report["failures"][0];
+    assert_eq!(failure["path"].as_str(), world.path("tmp/tree").to_str(), "{about}");
+    let message = failure["message"].as_str().unwrap();
+    for part in [why, "some of its entries", "removed by an interrupted run"] {
+        assert!(message.contains(part), "{about}: {part}: {message}");
+    }
+}
+
 /// After the pass that was disturbed, the next one loses none of what was added, and what it leaves has the
 /// name of the tree again.
-fn is_kept_by_the_next_pass(world: &World, about: &str) {
+fn is_kept_by_the_next_pass(world: &World, is_killed: bool, about: &str) {
     let run = world.run(&["run", "--format", "json"]);
-    assert_counts(&run.exits(0).json(), "tmp", &[("seen", 1), ("skipped_by.used", 1)]);
+    if is_killed {
+        is_reported_as_returned(&run, world, "used", about);
+    } else {
+        assert_counts(&run.exits(0).json(), "tmp", &[("seen", 1), ("skipped_by.used", 1)]);
+    }
     let sub = world.path("tmp/tree/sub");
     assert_eq!(std::fs::read(sub.join("new")).unwrap(), b"just now", "{about}");
     assert!(sub.join("thesis").exists(), "{about}");
@@ -48,7 +65,7 @@ fn what_is_added_through_an_open_directory_survives_this_pass_and_the_next() {
                 let report = pass.finish().exits(1).json();
                 assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
             }
-            is_kept_by_the_next_pass(&world, &about);
+            is_kept_by_the_next_pass(&world, is_killed, &about);
         }
     }
 }
@@ -100,7 +117,7 @@ fn in_rest(about: &str, change: impl Fn(&World, &File), survivor: &str) {
         }
         let run = world.run(&["run", "--format", "json"]);
         let about = format!("{about}, killed: {is_killed}");
-        assert_counts(&run.exits(0).json(), "tmp", &[("removed", 0), ("skipped_by.used", 1)]);
+        is_reported_as_returned(&run, &world, "used", &about);
         assert!(world.has(format!("tmp/tree/sub/{survivor}")), "{about}");
         assert_eq!(count(&world.path("tmp")), 1, "{about}: the private directory is left");
         drop(old);

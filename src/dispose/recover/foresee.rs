@@ -1,0 +1,109 @@
+//! What a pass would do with what an interrupted removal has left, for a dry run.
+//!
+//! It must not change anything.
+
+use std::ffi::CStr;
+use std::io;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::super::check::TreeCheck;
+use super::super::quarantine::{Quarantine, Stage};
+use super::super::tree_remover::Stays;
+use super::rest::{Found, Rest, failed, failure};
+use super::tree::{check_leftover, names, open_tree};
+use crate::control::Control;
+use crate::fs::PathError;
+use crate::fs::lease::InUseProbe;
+use crate::protocol::{
+    Directory, Failure, MemberLeases, OutcomeKind, Recovered, Recovery, Skipped,
+};
+use crate::rules::{Action, Bytes, Moment};
+
+/// Says what a pass would do with the private directory `name` in `directory`. What is in `check` is handed over as
+/// if it had its name again.
+pub(in super::super) fn foresee<C: Control>(
+    control: &C,
+    probe: InUseProbe,
+    directory: &Arc<Directory>,
+    name: &CStr,
+    now: Moment,
+    recovery: &mut Recovery<'_>,
+) {
+    let seen = || -> io::Result<_> {
+        let Some((quarantine, interrupted, stages)) = Quarantine::look_at(directory, name)? else {
+            return Ok(None);
+        };
+        let found = Found { quarantine: Arc::new(quarantine), interrupted, now };
+        let in_stage = |stage: Stage, is_there: bool| {
+            if is_there { names(found.quarantine.handle(stage)) } else { Ok(Vec::new()) }
+        };
+        let in_check = in_stage(Stage::Check, stages[0])?;
+        let in_remove = in_stage(Stage::Remove, stages[1])?;
+        Ok(Some((found, in_check, in_remove)))
+    };
+    // What cannot be looked at is a failure, or a note, of a run.
+    let Ok(Some((found, in_check, in_remove))) = seen() else { return };
+    if let Ok(home) = found.quarantine.as_home().map(Arc::new) {
+        for name in in_check {
+            (recovery.each)(Recovered::Returned(Arc::clone(&home), name));
+        }
+    }
+    for name in in_remove {
+        foresee_rest(control, probe, &found, &name, recovery);
+    }
+}
+
+/// The same for one tree in `remove`.
+fn foresee_rest<C: Control>(
+    control: &C,
+    probe: InUseProbe,
+    found: &Found,
+    name: &CStr,
+    recovery: &mut Recovery<'_>,
+) {
+    let opened = open_tree(found, name).and_then(|tree| {
+        let rest = Rest::of(found, name, &tree.metadata);
+        let errno = |error| (Action::Open, Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        Ok((rest.map_err(errno)?, tree))
+    });
+    let (rest, tree) = match opened {
+        Ok(opened) => opened,
+        Err((Action::Open, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => return,
+        Err((Action::Lock, Errno::WOULDBLOCK)) => {
+            let kind = OutcomeKind::Skipped(Skipped::Locked);
+            let home = found.quarantine.parent();
+            return (recovery.each)(Recovered::Settled(home, name, kind, Bytes(0)));
+        }
+        Err((action, error)) => {
+            let failure = failure(found, Stage::Remove, name, action, error.into());
+            return (recovery.each)(failed(found.quarantine.parent(), name, &failure));
+        }
+    };
+    let path = rest.home.path_of(&rest.original);
+    let zone = &rest.home.zone.name;
+    let failure = match (recovery.judge)(&rest.entry(found.interrupted.unmoved(&tree.metadata))) {
+        Err(kept) => rest.returned(path, kept.why.key()),
+        Ok(expired) => {
+            let mut members = MemberLeases::default();
+            members.leave_out();
+            let mut check = TreeCheck::new(found.known(&tree, expired.rule(), probe, &members));
+            match check_leftover(control, found, &tree, &mut check) {
+                None if (recovery.allow)(zone, check.freed.bytes) => {
+                    let kind = OutcomeKind::Removed;
+                    return (recovery.each)(rest.settled(kind, check.freed.bytes));
+                }
+                None | Some(Stays::Unreached) => return (recovery.each)(Recovered::Unreached),
+                Some(Stays::Skipped(Skipped::Used)) => rest.returned(path, Skipped::Used.key()),
+                Some(Stays::Skipped(why)) => {
+                    return (recovery.each)(rest.settled(OutcomeKind::Skipped(why), Bytes(0)));
+                }
+                Some(Stays::Failed(PathError { action, path, error, hint })) => {
+                    Failure::new(zone, action, path, error, hint)
+                }
+            }
+        }
+    };
+    (recovery.each)(rest.settled(OutcomeKind::Failed(&failure), Bytes(0)));
+}

@@ -1,0 +1,157 @@
+//! Gives back their names to entries that an interrupted removal had taken out of reach.
+//!
+//! It must not remove anything, nor decide what returns. A tree of which a part may be gone is a failure: its owner
+//! has to know.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::super::check::Interrupted;
+use super::super::quarantine::{Quarantine, Returned, Stage};
+use super::super::tree::Trees;
+use crate::control::Control;
+use crate::fs::error::hint;
+use crate::protocol::{Directory, Entry, Failure, OutcomeKind, Recovered, Recovery};
+use crate::rules::{Action, Bytes, Metadata, Moment};
+
+/// The private directory of a process that is gone.
+pub(super) struct Found {
+    pub(super) quarantine: Arc<Quarantine>,
+    pub(super) interrupted: Interrupted,
+    pub(super) now: Moment,
+}
+
+/// Where a tree in `remove` comes from.
+pub(super) struct Rest {
+    /// Its name in `remove`.
+    pub(super) inner: CString,
+    pub(super) home: Arc<Directory>,
+    pub(super) original: CString,
+    /// The interrupted removal has taken something out of its top.
+    pub(super) is_emptied: bool,
+}
+
+impl Rest {
+    pub(super) fn entry(&self, metadata: Metadata) -> Entry<'_> {
+        let (directory, name) = (&self.home, &*self.original);
+        Entry { zone: &directory.zone, directory, dir: &directory.dir, name, metadata }
+    }
+
+    /// Where it comes from, by its name in `remove` and its metadata there.
+    pub(super) fn of(found: &Found, inner: &CStr, metadata: &Metadata) -> io::Result<Self> {
+        let (home, original) = found.quarantine.leftover(Stage::Remove, inner)?.into_home();
+        let is_emptied = found.interrupted.has_emptied(metadata);
+        Ok(Self { inner: inner.to_owned(), home, original, is_emptied })
+    }
+
+    /// The failure of a part that has a name again, at this path, because its removal must not be completed.
+    pub(super) fn returned(&self, at: PathBuf, why: &str) -> Failure {
+        let were = if self.is_emptied { "were" } else { "may have been" };
+        let (zone, error) = (&self.home.zone.name, Errno::BUSY.into());
+        let hint = format!(
+            "{}; some of its entries {were} removed by an interrupted run, and the rest gets its name back",
+            why.replace('_', " ")
+        );
+        Failure::new(zone, Action::RemoveTree, at, error, Some(hint))
+    }
+
+    pub(super) fn settled<'a>(&'a self, kind: OutcomeKind<'a>, freed: Bytes) -> Recovered<'a> {
+        Recovered::Settled(&self.home, &self.original, kind, freed)
+    }
+}
+
+impl<C: Control> Trees<'_, C> {
+    /// Returns what was taken out of reach and is whole.
+    pub(super) fn put_leftover_back(
+        &self,
+        found: &Found,
+        stage: Stage,
+        name: &CStr,
+        recovery: &mut Recovery<'_>,
+    ) {
+        if let Some((directory, name, _)) = self.give_name_back(found, stage, name, recovery) {
+            (recovery.each)(Recovered::Returned(directory, name));
+        }
+    }
+
+    /// Returns what is left of a tree whose removal must not be completed, and says why.
+    pub(super) fn put_rest_back(
+        &self,
+        found: &Found,
+        rest: &Rest,
+        why: &str,
+        recovery: &mut Recovery<'_>,
+    ) {
+        let back = self.give_name_back(found, Stage::Remove, &rest.inner, recovery);
+        let Some((home, name, at)) = back else { return };
+        let failure = rest.returned(at, why);
+        (recovery.each)(Recovered::ReturnedInPart(home, name, failure));
+    }
+
+    /// Gives an entry its name again, or one beside it: its directory, its name, and its path.
+    fn give_name_back(
+        &self,
+        found: &Found,
+        stage: Stage,
+        name: &CStr,
+        recovery: &mut Recovery<'_>,
+    ) -> Option<(Arc<Directory>, CString, PathBuf)> {
+        let zone = &found.quarantine.zone().name;
+        let put_back = || -> io::Result<_> {
+            let mut detached = found.quarantine.leftover(stage, name)?;
+            detached.withdraw()?;
+            Ok((detached.put_back()?, detached))
+        };
+        match put_back() {
+            Ok((returned, detached)) => {
+                let (directory, mut name) = detached.into_home();
+                if let Returned::Beside(beside) = returned {
+                    name = beside;
+                    let at = directory.path_of(&name);
+                    self.notes.add(
+                        zone,
+                        format!("an interrupted removal left an entry, which is now {at:?}"),
+                    );
+                    if stage == Stage::Check {
+                        return None;
+                    }
+                }
+                let at = directory.path_of(&name);
+                Some((directory, name, at))
+            }
+            // Another process has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                let failure = failure(found, stage, name, Action::Rename, error);
+                (recovery.each)(failed(found.quarantine.parent(), name, &failure));
+                None
+            }
+        }
+    }
+}
+
+/// The failure of an operation on an entry in a stage.
+pub(super) fn failure(
+    found: &Found,
+    stage: Stage,
+    name: &CStr,
+    action: Action,
+    error: io::Error,
+) -> Failure {
+    let quarantine = &found.quarantine;
+    let hint = hint(quarantine.handle(stage), Some(name), action, &error);
+    Failure::new(&quarantine.zone().name, action, quarantine.path_of(stage, name), error, hint)
+}
+
+/// The outcome of an entry that failed before anything in it was removed.
+pub(super) const fn failed<'a>(
+    directory: &'a Directory,
+    name: &'a CStr,
+    failure: &'a Failure,
+) -> Recovered<'a> {
+    Recovered::Settled(directory, name, OutcomeKind::Failed(failure), Bytes(0))
+}

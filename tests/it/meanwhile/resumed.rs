@@ -1,0 +1,135 @@
+//! The removal of a tree was interrupted, and the next pass has other settings: its rules, its globs and its guards
+//! decide about what is left.
+
+use super::next_pass::is_reported_as_returned;
+use super::{count, paused, quarantined, tree};
+use crate::paused::{Moment, Paused};
+use crate::world::{DAY, World, assert_counts, zone};
+
+/// What a killed pass with these settings has left of a tree, and the number of files in that.
+fn interrupted(world: &World, args: &[&str]) -> usize {
+    tree(world, 800);
+    drop(paused(world, args, 120));
+    let left = count(&quarantined(world).join("sub"));
+    assert!(left > 600, "{left}");
+    left
+}
+
+/// Asserts that the tree has its name again, with all that was left of it.
+#[track_caller]
+fn is_returned(world: &World, left: usize) {
+    assert_eq!(count(&world.path("tmp/tree/sub")), left);
+    assert_eq!(count(&world.path("tmp")), 1, "the private directory is left");
+}
+
+#[test]
+fn what_is_left_of_a_tree_that_is_excluded_now_is_not_removed() {
+    for exclude in ["tree", "tmp/tree"] {
+        let world = World::new();
+        let left = interrupted(&world, &[]);
+        let run = world.run(&["run", "--format", "json", "--exclude", exclude]);
+        is_reported_as_returned(&run, &world, "excluded", exclude);
+        is_returned(&world, left);
+    }
+}
+
+#[test]
+fn what_is_left_of_a_tree_that_has_not_expired_now_is_not_removed() {
+    for age in ["entry", "tree"] {
+        let world = World::new();
+        let age = ["--tmp-age", age, "--retention"];
+        let left = interrupted(&world, &[&age[..], &["1d"]].concat());
+        let longer = ["run", "--format", "json", "--tmp-age", age[1], "--retention", "30d"];
+        is_reported_as_returned(&world.run(&longer), &world, "fresh", age[1]);
+        is_returned(&world, left);
+    }
+}
+
+/// The removal moves the times of directories itself, so they do not make the rest fresh.
+#[test]
+fn what_is_left_of_an_expired_tree_is_removed_by_the_same_settings() {
+    for age in ["entry", "tree"] {
+        let world = World::new();
+        let settings = ["--tmp-age", age, "--retention", "15d"];
+        interrupted(&world, &settings);
+        let run = world.run(&[&["run", "--format", "json"], &settings[..]].concat());
+        let report = run.exits(0).json();
+        assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+        assert_eq!(count(&world.path("tmp")), 0);
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_a_run_does_with_an_interrupted_removal_and_changes_nothing() {
+    let cases: [(&[&str], i32); 3] =
+        [(&[], 0), (&["--exclude", "tree"], 1), (&["--tmp-age", "entry", "--retention", "30d"], 1)];
+    for (settings, code) in cases {
+        let world = World::new();
+        interrupted(&world, &[]);
+        let before = world.snapshot();
+        let with = |more: &[&str]| {
+            let run = world.run(&[&["run", "--format", "json"], settings, more].concat());
+            run.exits(code).json()
+        };
+        let foreseen = with(&["--dry-run"]);
+        assert_eq!(world.snapshot(), before, "{settings:?}: the dry run has changed something");
+        let done = with(&[]);
+        for key in ["seen", "removed", "failed", "kept", "skipped", "freed_bytes"] {
+            assert_eq!(zone(&foreseen, "tmp")[key], zone(&done, "tmp")[key], "{settings:?}: {key}");
+        }
+        assert_eq!(foreseen["failures"], done["failures"], "{settings:?}");
+    }
+}
+
+/// A guard counts the rest of an interrupted removal like any entry.
+#[test]
+fn a_guard_that_the_rest_of_an_interrupted_removal_exceeds_lets_nothing_go() {
+    let world = World::new();
+    let left = interrupted(&world, &[]);
+    world.file("tmp/other", 20 * DAY);
+    let rest = quarantined(&world);
+    let run = |most: &str| world.run(&["run", "--format", "json", "--max-removals", most]);
+    run("1").exits(3);
+    assert_eq!(count(&rest.join("sub")), left);
+    assert!(world.has("tmp/other"));
+    run("2").exits(0);
+    assert_eq!(count(&world.path("tmp")), 0);
+}
+
+/// What was out of reach and still whole when the pass was killed is foreseen as the entry that it was.
+#[test]
+fn a_dry_run_counts_a_tree_that_was_killed_before_its_removal_began() {
+    let world = World::new();
+    tree(&world, 3);
+    let moment = Moment { calls: "renameat2", count: 1 };
+    drop(Paused::at(&world, &[], 4096, &moment).unwrap_or_else(|run| panic!("{}", run.stdout)));
+    let before = world.snapshot();
+    let report = world.run(&["run", "--format", "json", "--dry-run"]).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+    assert_eq!(world.snapshot(), before);
+    let report = world.run(&["run", "--format", "json"]).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+}
+
+#[test]
+fn why_says_what_a_run_does_with_an_interrupted_removal() {
+    for (settings, verdict) in [(&[][..], "would_remove"), (&["--exclude", "tree"], "failed")] {
+        let world = World::new();
+        interrupted(&world, &[]);
+        let rest = quarantined(&world);
+        let before = world.snapshot();
+        let ask = |path: &std::path::Path| {
+            let path = path.to_str().unwrap();
+            let run = world.run(&[&["why", "--format", "json"], settings, &[path]].concat());
+            run.json()["paths"][0].clone()
+        };
+        for path in [rest.clone(), rest.join("sub")] {
+            assert_eq!(ask(&path)["verdict"], verdict, "{settings:?} {path:?}: {}", ask(&path));
+        }
+        assert_eq!(ask(rest.parent().unwrap().parent().unwrap())["verdict"], "never_touched");
+        assert_eq!(world.snapshot(), before);
+        let report = world.run(&[&["run", "--format", "json"], settings].concat()).json();
+        let removed = u64::from(verdict == "would_remove");
+        assert_counts(&report, "tmp", &[("removed", removed), ("failed", 1 - removed)]);
+    }
+}
