@@ -4,8 +4,14 @@
 //! to do waits on a condition variable, and is woken when there is more work or when another thread offers
 //! half of its task.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+
+thread_local! {
+    /// Whether this thread has done its half of a task, and counts as idle.
+    static RESTS: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Threads, and how many of them are idle.
 #[derive(Debug)]
@@ -133,9 +139,37 @@ impl Workers {
         let offer_then_left = || {
             // The other half is in this thread's queue by now.
             self.notify();
-            left()
+            let done = left();
+            self.rest();
+            done
         };
-        rayon::join(offer_then_left, right)
+        let right = || {
+            let was_resting = self.end_rest();
+            let done = right();
+            if was_resting {
+                self.rest();
+            }
+            done
+        };
+        let halves = rayon::join(offer_then_left, right);
+        self.end_rest();
+        halves
+    }
+
+    /// This thread has done its half and waits for the other one: until that is done, it takes what others offer.
+    fn rest(&self) {
+        if !RESTS.replace(true) {
+            self.idle.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// This thread has something to do again. Whether it had nothing.
+    fn end_rest(&self) -> bool {
+        let was_resting = RESTS.replace(false);
+        if was_resting {
+            self.idle.fetch_sub(1, Ordering::SeqCst);
+        }
+        was_resting
     }
 }
 
@@ -143,6 +177,8 @@ impl Workers {
 mod tests {
     use super::*;
     use std::collections::VecDeque;
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
 
     /// The loop of a pass: take a task, or wait until there is one or all is done.
     fn run(workers: &Workers, tasks: u64, split: impl Fn(u64, &Workers) -> u64 + Sync) -> u64 {
@@ -192,6 +228,29 @@ mod tests {
                 assert_eq!(sum.swap(0, Ordering::SeqCst), tasks * (tasks + 1) / 2);
             }
         }
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_the_other_half_of_its_task_counts_as_idle() {
+        let is_soon = |start: Instant| assert!(start.elapsed() < Duration::from_secs(60));
+        let workers = Workers::start(2).unwrap();
+        workers.each(vec![()], |()| {
+            let (start, is_taken) = (Instant::now(), AtomicBool::new(false));
+            let wait_until = |is_true: &dyn Fn() -> bool| {
+                while !is_true() {
+                    is_soon(start);
+                    std::thread::yield_now();
+                }
+            };
+            wait_until(&|| workers.are_idle());
+            let left = || wait_until(&|| is_taken.load(Ordering::SeqCst));
+            let right = || {
+                is_taken.store(true, Ordering::SeqCst);
+                wait_until(&|| workers.are_idle());
+            };
+            workers.join(left, right);
+        });
+        assert!(!workers.are_idle(), "all have ended");
     }
 
     #[test]
