@@ -135,7 +135,9 @@ fn compare(section: &str, figures: &[(&str, f64)]) {
 fn system_calls(data: &Path, args: &[&str]) -> usize {
     let counts = data.with_file_name("counts");
     let status = Command::new("strace")
-        .args(["-f", "-c", "-o"])
+        // The main thread alone: it is the one worker, and the others make a few calls each, of which the last may
+        // come too late to be made.
+        .args(["-c", "-o"])
         .arg(&counts)
         .arg(env!("CARGO_BIN_EXE_sweeper"))
         .args(args)
