@@ -232,24 +232,25 @@ mod tests {
 
     #[test]
     fn a_worker_that_waits_for_the_other_half_of_its_task_counts_as_idle() {
-        let is_soon = |start: Instant| assert!(start.elapsed() < Duration::from_secs(60));
-        let workers = Workers::start(2).unwrap();
+        let (workers, is_helped) = (Workers::start(2).unwrap(), AtomicBool::new(false));
         workers.each(vec![()], |()| {
             let (start, is_taken) = (Instant::now(), AtomicBool::new(false));
-            let wait_until = |is_true: &dyn Fn() -> bool| {
-                while !is_true() {
-                    is_soon(start);
+            // A worker that panics would leave the other one waiting.
+            let comes_true = |is_true: &dyn Fn() -> bool| {
+                while !is_true() && start.elapsed() < Duration::from_secs(60) {
                     std::thread::yield_now();
                 }
+                is_true()
             };
-            wait_until(&|| workers.are_idle());
-            let left = || wait_until(&|| is_taken.load(Ordering::SeqCst));
+            comes_true(&|| workers.are_idle());
+            let left = || comes_true(&|| is_taken.load(Ordering::SeqCst));
             let right = || {
                 is_taken.store(true, Ordering::SeqCst);
-                wait_until(&|| workers.are_idle());
+                is_helped.store(comes_true(&|| workers.are_idle()), Ordering::SeqCst);
             };
             workers.join(left, right);
         });
+        assert!(is_helped.into_inner(), "the worker that has done its half counts as busy");
         assert!(!workers.are_idle(), "all have ended");
     }
 
