@@ -18,33 +18,45 @@ fn waiting(world: &World, args: &[&str]) -> (Child, fs::File) {
     (child, held)
 }
 
-/// The niceness of every thread of a process, by `/proc/<pid>/task/<tid>/stat`.
+/// The threads of a process that do the work. Those that wait for signals and for the end do none.
+fn threads(pid: u32) -> Vec<std::path::PathBuf> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|at| at.unwrap().path());
+    let works = |at: &std::path::PathBuf| {
+        let name = fs::read_to_string(at.join("comm")).unwrap_or_default();
+        !["signals", "watchdog"].contains(&name.trim())
+    };
+    threads.filter(works).collect()
+}
+
+/// The niceness of each of them, by `/proc/<pid>/task/<tid>/stat`.
 fn niceness(pid: u32) -> Vec<String> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let of = |stat: String| {
         // The name, in parentheses, may contain spaces. The niceness is the 17th field after it.
         stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().to_owned()
     };
-    threads
-        .map(|thread| of(fs::read_to_string(thread.unwrap().path().join("stat")).unwrap()))
-        .collect()
+    let stats = threads(pid).into_iter().map(|at| fs::read_to_string(at.join("stat")).unwrap());
+    stats.map(of).collect()
 }
 
 #[test]
-fn nice_gives_every_thread_the_lowest_priority_and_the_idle_class() {
+fn nice_gives_every_thread_that_works_the_lowest_priority_and_the_idle_class() {
     let world = World::new();
     for (args, nice, class) in
         [(&["--jobs", "2", "--nice"][..], "19", "idle"), (&["--jobs", "2"][..], "0", "none")]
     {
         let (mut child, held) = waiting(&world, args);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while niceness(child.id()).len() < 3 {
-            assert!(Instant::now() < deadline, "the two workers did not start");
+        // A new thread has the name of the program for a moment.
+        while niceness(child.id()) != [nice; 3] {
+            assert!(
+                Instant::now() < deadline,
+                "the two workers did not start: {:?}",
+                niceness(child.id())
+            );
             thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(niceness(child.id()), [nice; 3]);
-        for thread in fs::read_dir(format!("/proc/{}/task", child.id())).unwrap() {
-            let name = thread.unwrap().file_name();
+        for thread in threads(child.id()) {
+            let name = thread.file_name().unwrap();
             let output = std::process::Command::new("ionice").arg("-p").arg(name).finish().unwrap();
             let output = String::from_utf8(output.stdout).unwrap();
             assert!(output.starts_with(class), "{output}");
