@@ -23,6 +23,8 @@ pub(super) fn failed_in_tree(expired: &Expired, name: &CStr, error: PathError) -
     let directory = expired.directory();
     let path = match path.strip_prefix(directory.path_of(name)) {
         Ok(inside) => directory.path_of(expired.name()).join(inside),
+        // A look at an open directory does not know its path.
+        Err(_) if path.as_os_str().is_empty() => directory.path_of(expired.name()),
         Err(_) => path,
     };
     Rejection::Failed(Failure::new(&directory.zone.name, action, path, error, hint))

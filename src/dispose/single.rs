@@ -5,6 +5,8 @@
 //! that writes the entries has a lock of its own, the entry is removed where it is: that lock excludes its
 //! writers, if it is taken. It must still be held then.
 
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -99,7 +101,7 @@ impl<C: Control> Trees<'_, C> {
         if is_written || !rule.is_expired(rule.last_use.read(&found, now), now) {
             return Some(Rejection::Skipped(Skipped::Used));
         }
-        removed(expired, remove_file(check, &detached.name))
+        removed(expired, check, &detached.name)
     }
 
     /// Whether another process has opened the file since it was looked at; `None` if not.
@@ -126,14 +128,15 @@ impl<C: Control> Trees<'_, C> {
 /// Removes the entry where it is. Why it is not gone, if it is not.
 fn in_place(expired: &Expired) -> Option<Rejection> {
     let _change = expired.directory().change();
-    removed(expired, remove_file(&expired.directory().handle, expired.name()))
+    removed(expired, &expired.directory().handle, expired.name())
 }
 
-/// What the removal of a name came to.
-fn removed(expired: &Expired, result: rustix::io::Result<()>) -> Option<Rejection> {
-    match result {
+/// Removes the name that an entry has now. Why it is not gone, if it is not.
+fn removed(expired: &Expired, dir: &OwnedFd, name: &CStr) -> Option<Rejection> {
+    match remove_file(dir, name) {
         Ok(()) => None,
-        Err(Errno::NOENT | Errno::STALE) => Some(Rejection::Skipped(Skipped::Gone)),
+        Err(Errno::NOENT) => Some(Rejection::Skipped(Skipped::Gone)),
+        Err(Errno::STALE) if !stat::exists(dir, name) => Some(Rejection::Skipped(Skipped::Gone)),
         // A directory has its name now.
         Err(Errno::ISDIR) => Some(Rejection::Skipped(Skipped::Replaced)),
         Err(error) => Some(Rejection::Failed(failure(expired, Action::Unlink, error.into()))),

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 
@@ -16,6 +17,7 @@ use super::unlink::{remove_empty_directory, remove_file};
 use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::error::is_gone;
+use crate::fs::lease::{self, InUseProbe};
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{Freed, Skipped};
@@ -128,8 +130,17 @@ impl Visit for TreeRemover<'_> {
             return self.skip(Skipped::Used);
         }
         // A process that works in it can lock it at any time: `sweeper hold`. From here on it cannot.
-        if depth > 0 && self.known.is_locked_dir(dir) {
-            return self.skip(Skipped::Locked);
+        if depth > 0 && self.known.probe == InUseProbe::On {
+            match lease::is_locked(dir) {
+                Ok(false) => {}
+                Ok(true) => return self.skip(Skipped::Locked),
+                // The rest stays where it is, and the next pass asks again.
+                Err(error) => {
+                    let (action, path, hint) = (Action::Lock, PathBuf::new(), None);
+                    let error = PathError { action, path, error: error.into(), hint };
+                    return ControlFlow::Break(Break::Failed(error));
+                }
+            }
         }
         ControlFlow::Continue(())
     }
