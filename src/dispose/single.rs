@@ -13,12 +13,11 @@ use rustix::io::Errno;
 
 use super::failure::failure;
 use super::quarantine::{Detached, NotDetached, Stage};
-use super::tree::{Trees, not_detached};
+use super::tree::{Trees, arrived, not_detached};
 use super::unlink::remove_file;
 use crate::control::Control;
-use crate::fs::error::is_gone;
 use crate::fs::lease::{self, InUse, InUseProbe};
-use crate::fs::stat::{self, Freshness};
+use crate::fs::stat;
 use crate::protocol::{Expired, Rejected, Rejection, Removed, Skipped, Verified};
 use crate::rules::{Action, Bytes, FileKind, LockKind, Metadata, Moment};
 
@@ -77,31 +76,18 @@ impl<C: Control> Trees<'_, C> {
             return Some(Rejection::Skipped(why));
         }
         let expired = verified.expired();
-        let check = detached.quarantine.handle(Stage::Check);
-        let mount = expired.directory().mount;
-        let found = match stat::at(check, &detached.name, mount, Freshness::Synced) {
+        let found = match arrived(expired, detached) {
             Ok(found) => found,
-            Err(error) if is_gone(&error) && !stat::exists(check, &detached.name) => {
-                return Some(Rejection::Skipped(Skipped::Gone));
-            }
-            Err(error) => return Some(Rejection::Failed(failure(expired, Action::Stat, error))),
+            Err(why) => return Some(why),
         };
         let (before, rule) = (expired.metadata(), expired.rule());
-        if (found.id, found.kind) != (before.id, before.kind) {
-            return Some(Rejection::Skipped(Skipped::Replaced));
-        }
-        match detached.may_be(before.id) {
-            Ok(true) => {}
-            Ok(false) => return Some(Rejection::Skipped(Skipped::Replaced)),
-            Err(error) => return Some(Rejection::Failed(failure(expired, Action::List, error))),
-        }
         let is_written = found.mtime != before.mtime;
         // The rename has moved the ctime.
         let found = Metadata { ctime: before.ctime, ..found };
         if is_written || !rule.is_expired(rule.last_use.read(&found, now), now) {
             return Some(Rejection::Skipped(Skipped::Used));
         }
-        removed(expired, check, &detached.name)
+        removed(expired, detached.quarantine.handle(Stage::Check), &detached.name)
     }
 
     /// Whether another process has opened the file since it was looked at; `None` if not.

@@ -26,7 +26,7 @@ use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
 use crate::rules::zone::MOST_AHEAD;
-use crate::rules::{Action, Bytes, FileId, Moment};
+use crate::rules::{Action, Bytes, FileId, Metadata, Moment};
 use crate::units;
 
 /// Removes trees.
@@ -173,20 +173,8 @@ impl<C: Control> Trees<'_, C> {
         top: &std::fs::File,
         detached: &Detached,
     ) -> Result<Dirs, Rejection> {
+        arrived(expired, detached)?;
         let check = detached.quarantine.handle(Stage::Check);
-        match stat::at(check, &detached.name, known.mount, Freshness::Synced) {
-            Ok(metadata) if metadata.id == known.id => {}
-            Ok(_) => return Err(Rejection::Skipped(Skipped::Replaced)),
-            Err(error) if is_gone(&error) && !stat::exists(check, &detached.name) => {
-                return Err(Rejection::Skipped(Skipped::Gone));
-            }
-            Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),
-        }
-        match detached.may_be(known.id) {
-            Ok(true) => {}
-            Ok(false) => return Err(Rejection::Skipped(Skipped::Replaced)),
-            Err(error) => return Err(Rejection::Failed(failure(expired, Action::List, error))),
-        }
         let mut visitor = TreeCheck::new(known);
         if visitor.is_opened() {
             return Err(Rejection::Skipped(Skipped::InUse));
@@ -278,6 +266,30 @@ impl<C: Control> Trees<'_, C> {
             mount: directory.mount,
             file_system: directory.storage.file_system,
         }
+    }
+}
+
+/// The entry as it has arrived out of reach.
+///
+/// # Errors
+/// It is gone or another one, or cannot be looked at.
+pub(super) fn arrived(expired: &Expired, detached: &Detached) -> Result<Metadata, Rejection> {
+    let check = detached.quarantine.handle(Stage::Check);
+    let (before, mount) = (expired.metadata(), expired.directory().mount);
+    let found = match stat::at(check, &detached.name, mount, Freshness::Synced) {
+        Ok(found) => found,
+        Err(error) if is_gone(&error) && !stat::exists(check, &detached.name) => {
+            return Err(Rejection::Skipped(Skipped::Gone));
+        }
+        Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),
+    };
+    if (found.id, found.kind) != (before.id, before.kind) {
+        return Err(Rejection::Skipped(Skipped::Replaced));
+    }
+    match detached.may_be(before.id) {
+        Ok(true) => Ok(found),
+        Ok(false) => Err(Rejection::Skipped(Skipped::Replaced)),
+        Err(error) => Err(Rejection::Failed(failure(expired, Action::List, error))),
     }
 }
 
