@@ -150,10 +150,12 @@ impl Known<'_> {
         self.newest.is_some() && changed > self.newest && changed <= Some(self.latest)
     }
 
-    /// Whether another process has locked this directory. If not, it is locked while it is open.
-    pub(super) fn is_locked_dir(&self, dir: &OwnedFd) -> bool {
-        // An error counts as a lock: the next pass asks again.
-        self.probe == InUseProbe::On && lease::is_locked(dir) != Ok(false)
+    /// Whether another process has locked this directory, below the top. If not, it is locked while it is open.
+    pub(super) fn is_locked_dir(&self, dir: &OwnedFd, depth: usize) -> rustix::io::Result<bool> {
+        if depth == 0 || self.probe == InUseProbe::Off {
+            return Ok(false);
+        }
+        lease::is_locked(dir)
     }
 
     /// Whether a member that is not a directory was added or used since.
@@ -250,7 +252,8 @@ impl Visit for TreeCheck<'_> {
         }
         self.dirs.add(metadata.id);
         self.count(metadata);
-        if depth > 0 && self.known.is_locked_dir(dir) {
+        // An error counts as a lock: the next pass asks again.
+        if self.known.is_locked_dir(dir, depth) != Ok(false) {
             return self.skip(Skipped::Locked);
         }
         ControlFlow::Continue(())

@@ -17,7 +17,6 @@ use super::unlink::{remove_empty_directory, remove_file};
 use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::error::is_gone;
-use crate::fs::lease::{self, InUseProbe};
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{Freed, Skipped};
@@ -130,19 +129,16 @@ impl Visit for TreeRemover<'_> {
             return self.skip(Skipped::Used);
         }
         // A process that works in it can lock it at any time: `sweeper hold`. From here on it cannot.
-        if depth > 0 && self.known.probe == InUseProbe::On {
-            match lease::is_locked(dir) {
-                Ok(false) => {}
-                Ok(true) => return self.skip(Skipped::Locked),
-                // The rest stays where it is, and the next pass asks again.
-                Err(error) => {
-                    let (action, path, hint) = (Action::Lock, PathBuf::new(), None);
-                    let error = PathError { action, path, error: error.into(), hint };
-                    return ControlFlow::Break(Break::Failed(error));
-                }
+        match self.known.is_locked_dir(dir, depth) {
+            Ok(false) => ControlFlow::Continue(()),
+            Ok(true) => self.skip(Skipped::Locked),
+            // The rest stays where it is, and the next pass asks again.
+            Err(error) => {
+                let (action, path, hint) = (Action::Lock, PathBuf::new(), None);
+                let error = PathError { action, path, error: error.into(), hint };
+                ControlFlow::Break(Break::Failed(error))
             }
         }
-        ControlFlow::Continue(())
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {
