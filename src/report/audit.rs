@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::json::{self, Pathname};
 use crate::fs::append::AppendFile;
 use crate::protocol::{Failure, Intent, Journal};
-use crate::rules::{Action, FileKind, LastUse, Moment, Rule, Ttl, ZoneName};
+use crate::rules::{Action, LastUse, Moment, Rule, Ttl, ZoneName};
 use crate::units;
 
 /// An open audit log.
@@ -217,12 +217,7 @@ fn remove_line<'a>(intent: &'a Intent<'_>, time: &'a str, run: &'a str) -> Remov
         run,
         zone: intent.zone.as_str(),
         path: Pathname::new(&intent.path),
-        kind: match metadata.kind {
-            FileKind::File => "file",
-            FileKind::Dir => "directory",
-            FileKind::Symlink => "link",
-            FileKind::Special => "special",
-        },
+        kind: metadata.kind.key(),
         device: json::device_number(metadata.id.dev),
         inode: metadata.id.ino,
         links: metadata.links,

@@ -128,12 +128,7 @@ pub fn entry(seed: u64, entry: &Expired, size: Bytes, now: Moment) -> io::Result
     let line = Line {
         zone: directory.zone.name.as_str(),
         path: Pathname::new(&path),
-        kind: match metadata.kind {
-            FileKind::File => "file",
-            FileKind::Dir => "directory",
-            FileKind::Symlink => "link",
-            FileKind::Special => "special",
-        },
+        kind: metadata.kind.key(),
         device: json::device_number(metadata.id.dev),
         inode: metadata.id.ino,
         size: metadata.size.0,

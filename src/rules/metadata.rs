@@ -20,6 +20,18 @@ pub enum FileKind {
     Special,
 }
 
+impl FileKind {
+    /// Its name in plans and in the audit log.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Dir => "directory",
+            Self::Symlink => "link",
+            Self::Special => "special",
+        }
+    }
+}
+
 /// Who keeps the files of a file system. It decides what this kernel knows about them by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum FileSystem {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::rules::{Bytes, Expiry, FileId, Metadata};
+use crate::rules::{Bytes, Expiry, FileId, FileKind, Metadata};
 
 const AT: Moment = Moment::from_unix(1_767_323_045, 5);
 
