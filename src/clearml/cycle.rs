@@ -103,19 +103,8 @@ impl Cycle<'_> {
             return Ok(None);
         }
         let ids: HashSet<Id> = selected.iter().map(|task| task.id).collect();
-        let references = if self.options.overrides.shared_files {
-            References::default()
-        } else {
-            References::read(self.tools, &ids, self.options)?
-        };
-        let mut surroundings = Surroundings {
-            tools: self.tools,
-            options: self.options,
-            references: &references,
-            selected: &ids,
-            doomed: HashSet::new(),
-            version: self.tools.version()?,
-        };
+        let references = References::protecting(self.tools, &ids, self.options)?;
+        let mut surroundings = Surroundings::new(self.tools, self.options, &references, &ids)?;
         for batch in selected.chunks(BATCH) {
             if self.tools.crew.is_stopped() {
                 return Err(ApiError::Stopped.into());

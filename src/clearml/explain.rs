@@ -115,12 +115,8 @@ fn files(
     let mut found = Vec::new();
     for plan in plans {
         let surroundings = Surroundings {
-            tools,
-            options,
-            references: &references,
-            selected: &selected,
             doomed: plan.models.iter().chain(&plan.published_models).cloned().collect(),
-            version: tools.version()?,
+            ..Surroundings::new(tools, options, &references, &selected)?
         };
         let shared = surroundings.shared(plan.files.iter().map(|it| (id, it.url.as_str())))?;
         found.extend(plan.files.into_iter().map(|file| {

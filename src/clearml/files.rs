@@ -112,7 +112,21 @@ pub type Settled = (Id, FileEnd, End);
 /// Since this version the server deletes files in object stores, if it is told to.
 pub const STORES: ApiVersion = ApiVersion(2, 23);
 
-impl Surroundings<'_> {
+impl<'a> Surroundings<'a> {
+    /// Of files whose tasks are `selected`, when no model is about to be deleted.
+    ///
+    /// # Errors
+    /// The server cannot be used.
+    pub fn new(
+        tools: &'a Tools,
+        options: &'a Options,
+        references: &'a References,
+        selected: &'a HashSet<Id>,
+    ) -> Result<Self, CycleError> {
+        let (doomed, version) = (HashSet::new(), tools.version()?);
+        Ok(Self { tools, options, references, selected, doomed, version })
+    }
+
     /// Removes files of deleted tasks. `is_told` says whether the server was told to delete them, too.
     ///
     /// # Errors

@@ -32,6 +32,21 @@ pub struct Suspect {
 }
 
 impl References {
+    /// What other tasks than those that are `selected` name; nothing if the user lets shared files go.
+    ///
+    /// # Errors
+    /// The server cannot be used or trusted.
+    pub fn protecting(
+        tools: &Tools,
+        selected: &HashSet<Id>,
+        options: &Options,
+    ) -> Result<Self, CycleError> {
+        if options.overrides.shared_files {
+            return Ok(Self::default());
+        }
+        Self::read(tools, selected, options)
+    }
+
     /// Reads the artifacts of all tasks but those that are `selected`, and if files are removed from a
     /// mounted directory, the addresses of all models.
     ///

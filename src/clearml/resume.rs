@@ -37,19 +37,8 @@ impl Cycle<'_> {
         }
         tracing::info!("{} tasks of an earlier run are finished first", open.len());
         let ids: HashSet<Id> = open.iter().map(|(id, _)| *id).collect();
-        let references = if self.options.overrides.shared_files {
-            References::default()
-        } else {
-            References::read(self.tools, &ids, self.options)?
-        };
-        let surroundings = Surroundings {
-            tools: self.tools,
-            options: self.options,
-            references: &references,
-            selected: &ids,
-            doomed: HashSet::new(),
-            version: self.tools.version()?,
-        };
+        let references = References::protecting(self.tools, &ids, self.options)?;
+        let surroundings = Surroundings::new(self.tools, self.options, &references, &ids)?;
         for batch in open.chunks(BATCH) {
             if self.tools.crew.is_stopped() {
                 return Err(ApiError::Stopped.into());
