@@ -28,7 +28,7 @@ pub mod verdict;
 pub mod zone;
 
 pub use action::Action;
-pub use age::{Age, Moment, Ttl};
+pub use age::{Age, CLOCK_NOTED, CLOCK_REFUSED, Moment, Ttl};
 pub use exclude::Exclude;
 pub use label::{Area, Label, Labels, Owner, Upload};
 pub use metadata::{Bytes, FileId, FileKind, FileSystem, Metadata};

@@ -7,14 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::quarantine::Quarantines;
 use crate::protocol::{Directory, Notes};
-use crate::rules::Moment;
+use crate::rules::{CLOCK_NOTED, CLOCK_REFUSED, Moment};
 use crate::units;
-
-/// A difference that is noted, in seconds.
-const NOTED: u64 = 60;
-
-/// A difference with which ages mean nothing, in seconds.
-const REFUSED: u64 = 3600;
 
 /// What a difference between the clocks means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +28,8 @@ impl Clocks {
         let behind = made.age_at(before).as_secs();
         let off = if ahead > 0 { ahead } else { -behind.max(0) };
         match off.unsigned_abs() {
-            REFUSED.. => Self::TooFar(off),
-            NOTED.. => Self::Differ(off),
+            CLOCK_REFUSED.. => Self::TooFar(off),
+            CLOCK_NOTED.. => Self::Differ(off),
             _ => Self::Agree,
         }
     }

@@ -54,13 +54,7 @@ pub use scripts::Grant;
 pub use server::Server;
 pub use timing::Timing;
 
-use crate::rules::Moment;
-
-/// The clocks may differ by this many seconds before there is a note.
-const CLOCK_NOTED: u64 = 60;
-
-/// The clocks may differ by this many seconds before the zone is left alone.
-const CLOCK_REFUSED: u64 = 3600;
+use crate::rules::{CLOCK_NOTED, CLOCK_REFUSED, Moment};
 
 /// CVAT's exporter locks on one server.
 #[derive(Debug)]

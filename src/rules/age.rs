@@ -8,6 +8,12 @@ use std::time::Duration;
 
 const NANOS_PER_SEC: i64 = 1_000_000_000;
 
+/// The clock of a server may differ from ours by this many seconds before there is a note.
+pub const CLOCK_NOTED: u64 = 60;
+
+/// With a difference of this many seconds ages mean nothing.
+pub const CLOCK_REFUSED: u64 = 3600;
+
 /// A point in time: nanoseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(i64);
