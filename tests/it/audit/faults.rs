@@ -45,19 +45,24 @@ fn a_pass_that_is_killed_at_any_call_has_written_down_all_that_it_removed() {
     assert!(killed > 20, "{killed} passes were killed");
 }
 
-#[test]
-fn a_removal_that_is_completed_by_the_next_pass_is_written_down_by_it() {
+/// A tree whose removal was killed between two files, without a log.
+fn killed_between_two_files() -> World {
     let world = World::new();
     for file in ["a", "sub/b", "sub/c"] {
         world.file(format!("tmp/tree/{file}"), 20 * DAY);
     }
     world.age_dirs("tmp", 20 * DAY);
-    // Killed between two files, without a log.
     let inner = world.command(&["run", "--jobs", "1"]);
     let mut pass = std::process::Command::new("strace");
     pass.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:signal=KILL:when=2"]);
     pass.arg(inner.get_program()).args(inner.get_args());
     Run::of(pass);
+    world
+}
+
+#[test]
+fn a_removal_that_is_completed_by_the_next_pass_is_written_down_by_it() {
+    let world = killed_between_two_files();
     assert!(!world.has("tmp/tree"));
     Run::of(command(&world, &[])).exits(0);
     assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
@@ -68,16 +73,7 @@ fn a_removal_that_is_completed_by_the_next_pass_is_written_down_by_it() {
 
 #[test]
 fn a_removal_that_was_begun_is_not_completed_without_its_line() {
-    let world = World::new();
-    for file in ["a", "sub/b", "sub/c"] {
-        world.file(format!("tmp/tree/{file}"), 20 * DAY);
-    }
-    world.age_dirs("tmp", 20 * DAY);
-    let inner = world.command(&["run", "--jobs", "1"]);
-    let mut pass = std::process::Command::new("strace");
-    pass.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:signal=KILL:when=2"]);
-    pass.arg(inner.get_program()).args(inner.get_args());
-    Run::of(pass);
+    let world = killed_between_two_files();
     let files = || {
         let all = world.snapshot().into_keys();
         let names = all.filter_map(|path| path.file_name().map(ToOwned::to_owned));
