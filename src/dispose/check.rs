@@ -3,6 +3,7 @@
 //! It must not change anything. Compared with the look before, nothing may be newer, open or locked: then the
 //! tree returns to its name.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
@@ -151,11 +152,11 @@ impl Known<'_> {
     }
 
     /// Whether another process has locked this directory, below the top. If not, it is locked while it is open.
-    pub(super) fn is_locked_dir(&self, dir: &OwnedFd, depth: usize) -> rustix::io::Result<bool> {
+    pub(super) fn is_locked_dir(&self, dir: &OwnedFd, depth: usize) -> io::Result<bool> {
         if depth == 0 || self.probe == InUseProbe::Off {
             return Ok(false);
         }
-        lease::is_locked(dir)
+        Ok(lease::is_locked(dir)?)
     }
 
     /// Whether a member that is not a directory was added or used since.
@@ -253,7 +254,7 @@ impl Visit for TreeCheck<'_> {
         self.dirs.add(metadata.id);
         self.count(metadata);
         // An error counts as a lock: the next pass asks again.
-        if self.known.is_locked_dir(dir, depth) != Ok(false) {
+        if !matches!(self.known.is_locked_dir(dir, depth), Ok(false)) {
             return self.skip(Skipped::Locked);
         }
         ControlFlow::Continue(())

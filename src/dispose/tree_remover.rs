@@ -135,7 +135,7 @@ impl Visit for TreeRemover<'_> {
             // The rest stays where it is, and the next pass asks again.
             Err(error) => {
                 let (action, path, hint) = (Action::Lock, PathBuf::new(), None);
-                let error = PathError { action, path, error: error.into(), hint };
+                let error = PathError { action, path, error, hint };
                 ControlFlow::Break(Break::Failed(error))
             }
         }
