@@ -194,10 +194,14 @@ fn a_removal_that_was_interrupted_is_completed_although_the_server_has_its_own_i
 }
 
 /// Runs a pass in which one call on the only entry fails as on a server that does not know the file any more.
-fn stale(world: &World, call: &str, when: usize) -> Run {
+/// After `looks` calls of `statx` there is nothing under any name, as there.
+fn stale(world: &World, call: &str, when: usize, looks: Option<usize>) -> Run {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
     command.arg(format!("inject={call}:error=ESTALE:when={when}"));
+    if let Some(looks) = looks {
+        command.args(["-e", &format!("inject=statx:error=ENOENT:when={}+", looks + 1)]);
+    }
     command.arg(env!("CARGO_BIN_EXE_sweeper"));
     command.args(["run", "--zones", "export", "--jobs", "1", "--format", "json"]);
     command.args(["--lock", "flock", "--now", NOW, "--data"]).arg(&world.root).stdin(Stdio::null());
@@ -206,15 +210,28 @@ fn stale(world: &World, call: &str, when: usize) -> Run {
 
 /// Which calls of a pass name the entry, or are about the handle of it, as a count of calls of that kind.
 fn calls_on(world: &World, call: &str, name: &str) -> Vec<usize> {
+    let log = traced(world, call);
+    let named = log.lines().zip(1..).filter(|(line, _)| line.contains(name));
+    named.map(|(_, at)| at).collect()
+}
+
+/// How often a pass looks at something before it unlinks the entry.
+fn looks_before_unlink(world: &World, name: &str) -> usize {
+    let log = traced(world, "statx,unlinkat");
+    let before =
+        log.lines().take_while(|line| !(line.contains("unlinkat(") && line.contains(name)));
+    before.filter(|line| line.contains("statx(")).count()
+}
+
+/// The log of these calls of a pass.
+fn traced(world: &World, call: &str) -> String {
     let log = world.root.with_file_name("calls");
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-y", "-e"]).arg(format!("trace={call}")).arg("-o").arg(&log);
     command.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--zones", "export", "--jobs", "1"]);
     command.args(["--lock", "flock", "--now", NOW, "--data"]).arg(&world.root);
     Run::of(command).exits(0);
-    let log = fs::read_to_string(log).unwrap();
-    let named = log.lines().zip(1..).filter(|(line, _)| line.contains(name));
-    named.map(|(_, at)| at).collect()
+    fs::read_to_string(log).unwrap()
 }
 
 #[test]
@@ -225,17 +242,19 @@ fn an_entry_that_its_server_does_not_know_any_more_is_gone() {
         return;
     }
     let name = export_name(1);
-    let world = || {
+    let fresh = || {
         let world = World::new();
         world.file(format!("cache/export/{name}"), 2 * DAY);
         world
     };
     let mut tried = 0;
     for call in ["statx", "openat", "openat2", "flock", "unlinkat"] {
-        for when in calls_on(&world(), call, &name) {
+        for when in calls_on(&fresh(), call, &name) {
             tried += 1;
-            let world = world();
-            let report = stale(&world, call, when);
+            let world = fresh();
+            // Only of an unlink that fails the name is looked at again.
+            let looks = (call == "unlinkat").then(|| looks_before_unlink(&fresh(), &name));
+            let report = stale(&world, call, when, looks);
             let report = report.exits(0).json();
             let counts = [("removed", 0), ("skipped_by.gone", 1), ("failed", 0)];
             assert_counts(&report, "export", &counts);
