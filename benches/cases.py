@@ -23,10 +23,11 @@ class Sizes:
     locked: int
     cleaner: int
     kinds: int
+    cold: int
 
 
-SHORT = Sizes(scan=200_000, sweep=100_000, trees=2_000, instances=30_000, locked=20_000, cleaner=1_000, kinds=50_000)
-FULL = Sizes(scan=1_000_000, sweep=200_000, trees=2_000, instances=100_000, locked=20_000, cleaner=20_000, kinds=200_000)
+SHORT = Sizes(scan=200_000, sweep=100_000, trees=2_000, instances=30_000, locked=20_000, cleaner=1_000, kinds=50_000, cold=200_000)
+FULL = Sizes(scan=1_000_000, sweep=200_000, trees=2_000, instances=100_000, locked=20_000, cleaner=20_000, kinds=200_000, cold=200_000)
 FEW = 10_000
 
 
@@ -254,3 +255,20 @@ def cases_of(sizes, commands):
     return dict(
         scan=scan, few=few, sweep=sweep, trees=trees, everything=everything, instances=instances, usage=usage
     )
+
+
+def cold_cases(sizes, commands):
+    """What a pass costs when nothing of the volume is in memory, as at night."""
+    exports = [commands.exports(1), commands.exports(2)]
+    trees = [commands.trees(1, "skip"), commands.trees(2, "skip")]
+    cases = []
+    for title, recipe, sweepers, days, words in (
+        ("Flat directory", Recipe("flat", sizes.cold), exports, 0, ("-type", "f")),
+        ("Trees of 100 files", Recipe("trees", sizes.trees), trees, 13, ()),
+    ):
+        for work, expired, delete in (("nothing expired: scan", "0", ()), ("half expired: sweep", "50", ("-delete",))):
+            old = commands.find("find -delete" if delete else "find", days, *words, *delete)
+            recipe = dataclasses.replace(recipe, options=("--expired", expired))
+            # A run warms the caches, so the volume is built again for every scan, too.
+            cases.append(Case(f"{title}, {work}", recipe, [old, *sweepers], removes=True))
+    return cases

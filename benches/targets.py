@@ -80,6 +80,16 @@ def judge_instances(measured):
     return [at_most("P7", f"{what}, {measured.where}", measured.ratios(ours, floor), 1.08)]
 
 
+def judge_cold(measured):
+    find, one, two = (command.label for command in measured.commands)
+    what = f"{measured.case.title}, {measured.where}"
+    return [
+        at_most("P14", f"{what}, one worker, to `{find}`", measured.ratios(one, find), 1.0),
+        at_most("P14", f"{what}, two workers, to `{find}`", measured.ratios(two, find), 1.0),
+        at_most("P14", f"{what}, two workers, to one", measured.ratios(two, one), 1.0),
+    ]
+
+
 def judge_usage(measured):
     ours, floor = "sweeper usage --jobs 2", "floor --deep --ttl 1 --threads 2"
     what = f"usage of {measured.case.recipe.count} trees, two threads"
