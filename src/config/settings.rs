@@ -98,7 +98,8 @@ impl Setting {
 
     /// Whether another setting, of other commands, has the same flag.
     pub fn shares_flag(&self) -> bool {
-        all().any(|other| other.key != self.key && other.long() == self.long())
+        let name = |setting: &Self| setting.key_in_table().unwrap_or(setting.key);
+        all().any(|other| other.key != self.key && name(other) == name(self))
     }
 
     /// Whether the settings file may have it.

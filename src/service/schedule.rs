@@ -16,7 +16,14 @@ use crate::units;
 
 /// The time zone that cron expressions are read in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalTime(TimeZone);
+pub struct LocalTime(Place);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// That of the machine. It is looked up when it is needed: the system has a file for each of hundreds.
+    Machine,
+    Named(TimeZone),
+}
 
 impl LocalTime {
     /// The time zone that `TZ` names: `Europe/Berlin`, `:Europe/Berlin`, or a rule like
@@ -28,12 +35,20 @@ impl LocalTime {
         let name = name.strip_prefix(':').unwrap_or(name);
         let name = name.strip_prefix("/usr/share/zoneinfo/").unwrap_or(name);
         let zone = TimeZone::get(name).or_else(|_| TimeZone::posix(name));
-        zone.map(Self).map_err(|_| "there is no such time zone".to_owned())
+        let zone = zone.map_err(|_| "there is no such time zone".to_owned())?;
+        Ok(Self(Place::Named(zone)))
     }
 
     /// The time zone of the machine (`/etc/localtime`), or UTC if it has none.
-    pub fn system() -> Self {
-        Self(TimeZone::try_system().unwrap_or(TimeZone::UTC))
+    pub const fn system() -> Self {
+        Self(Place::Machine)
+    }
+
+    fn zone(&self) -> TimeZone {
+        match &self.0 {
+            Place::Machine => TimeZone::try_system().unwrap_or(TimeZone::UTC),
+            Place::Named(zone) => zone.clone(),
+        }
     }
 
     /// A moment in this time zone as RFC 3339, whole seconds, with the distance to UTC.
@@ -99,13 +114,13 @@ impl Rule {
     pub fn cron(text: &str, zone: &LocalTime) -> Result<Self, String> {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
         let cron = parser.build().parse(text).map_err(|error| format!("{error}"))?;
-        let timing = Timing::Cron(Box::new(cron), zone.clone());
-        let rule = Self { text: text.to_owned(), timing };
-        // From any moment on, this finds out that there is no 30th of February.
-        match rule.next(Moment::from_unix(1_767_225_600, 0)) {
-            Some(_) => Ok(rule),
-            None => Err("no date ever matches it".to_owned()),
+        // From any moment on and in any time zone, this finds out that there is no 30th of February.
+        let from = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+        if cron.find_next_occurrence(&from, false).is_err() {
+            return Err("no date ever matches it".to_owned());
         }
+        let timing = Timing::Cron(Box::new(cron), zone.clone());
+        Ok(Self { text: text.to_owned(), timing })
     }
 
     /// The first moment after `at` at which a pass is due; the end of time if there is none.
@@ -162,7 +177,7 @@ impl fmt::Display for Rule {
 
 fn zoned(at: Moment, zone: &LocalTime) -> Option<Zoned> {
     let nanos = i32::try_from(at.subsec_nanos()).ok()?;
-    Some(Timestamp::new(at.unix_secs(), nanos).ok()?.to_zoned(zone.0.clone()))
+    Some(Timestamp::new(at.unix_secs(), nanos).ok()?.to_zoned(zone.zone()))
 }
 
 fn moment(zoned: &Zoned) -> Moment {
