@@ -127,7 +127,7 @@ pub fn probe_at(
     metadata: &Metadata,
 ) -> rustix::io::Result<InUse> {
     let _turn = (metadata.links > 1).then(|| Turn::of(metadata.id));
-    match open::file(&dir, name) {
+    match open::file(&dir, name, open::is_private(&dir)) {
         Ok(handle) => Ok(probe(&handle, file_system, metadata.links)),
         // Gone, or something else by now: the removal looks at it again.
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),

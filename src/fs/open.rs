@@ -114,21 +114,30 @@ pub fn is_private(dir: impl AsFd) -> bool {
 ///
 /// # Errors
 /// What the system says; `ELOOP` for a link, `ENXIO` for anything else that is not a regular file, `EXDEV` for a
-/// mount point, `EOPNOTSUPP` without `/proc` in a directory that is not private.
-pub fn file(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    file_with(dir, name, OFlags::RDONLY)
+/// mount point, `EOPNOTSUPP` without `/proc` in a directory that is not private ([`is_private`]).
+pub fn file(dir: impl AsFd, name: &CStr, is_private: bool) -> rustix::io::Result<OwnedFd> {
+    file_with(dir, name, is_private, OFlags::RDONLY)
 }
 
 /// The same with the right to write, which is never done: see [`for_writing`].
 ///
 /// # Errors
 /// Those of [`file()`].
-pub fn file_for_writing(dir: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    file_with(dir, name, OFlags::RDWR)
+pub fn file_for_writing(
+    dir: impl AsFd,
+    name: &CStr,
+    is_private: bool,
+) -> rustix::io::Result<OwnedFd> {
+    file_with(dir, name, is_private, OFlags::RDWR)
 }
 
-fn file_with(dir: impl AsFd, name: &CStr, access: OFlags) -> rustix::io::Result<OwnedFd> {
-    if is_private(&dir) {
+fn file_with(
+    dir: impl AsFd,
+    name: &CStr,
+    is_private: bool,
+    access: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    if is_private {
         return on_mount(dir, name, FILE | access);
     }
     let seen = on_mount(dir, name, SEEN)?;
@@ -234,9 +243,10 @@ mod tests {
         }
         let top = File::open(scratch.path()).unwrap();
         assert!(
-            file(&top, c"file").is_ok() && reopen(listed(&top, c"file", false).unwrap()).is_ok()
+            file(&top, c"file", false).is_ok()
+                && reopen(listed(&top, c"file", false).unwrap()).is_ok()
         );
-        assert_eq!(file(&top, c"link-to-file").unwrap_err(), Errno::LOOP);
+        assert_eq!(file(&top, c"link-to-file", false).unwrap_err(), Errno::LOOP);
         let opened = dir(&top, c"dir", Across::SameMount).unwrap();
         assert!(dir(&top, c"link-to-dir", Across::SameMount).is_err());
         assert!(dir(&top, c"link-to-dir", Across::AnyMount).is_err());

@@ -99,11 +99,13 @@ fn open_object(expired: &Expired, files: FileLocks) -> Result<Option<File>, Reje
     // There the lock needs it, and to open the file twice costs several calls of the server.
     let locks_on_nfs =
         files == FileLocks::Flock && expired.directory().storage.file_system == FileSystem::Nfs;
+    let is_private = || expired.directory().storage.is_private(|| open::is_private(dir));
+    let open_file = || open::file(dir, expired.name(), is_private());
     let opened = match expired.metadata().kind {
         FileKind::File if locks_on_nfs => {
-            open::file_for_writing(dir, expired.name()).or_else(|_| open::file(dir, expired.name()))
+            open::file_for_writing(dir, expired.name(), is_private()).or_else(|_| open_file())
         }
-        FileKind::File => open::file(dir, expired.name()),
+        FileKind::File => open_file(),
         FileKind::Dir => open::dir(dir, expired.name(), Across::SameMount)
             .map(|opened| opened.handle)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)),

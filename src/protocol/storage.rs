@@ -2,15 +2,17 @@
 //!
 //! It must not ask the system: `source` fills it in.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::rules::FileSystem;
 
-/// The file system of a directory, and which names are being taken from the directory.
+/// The file system of a directory, who can change the directory, and which names are being taken from it.
 #[derive(Debug, Default)]
 pub struct Storage {
     /// Who keeps its files.
     pub file_system: FileSystem,
+    is_private: OnceLock<bool>,
     begun: AtomicU64,
     ended: AtomicU64,
 }
@@ -23,6 +25,11 @@ impl Storage {
     /// Of a directory on this file system, from which nothing was taken yet.
     pub fn on(file_system: FileSystem) -> Self {
         Self { file_system, ..Self::default() }
+    }
+
+    /// Whether no other user can change the directory, root aside; `ask` finds it out, once in a pass.
+    pub fn is_private(&self, ask: impl FnOnce() -> bool) -> bool {
+        *self.is_private.get_or_init(ask)
     }
 
     /// Says that a name is being taken from the directory: a listing that is read meanwhile may shift.
