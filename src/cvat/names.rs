@@ -174,7 +174,7 @@ impl<'a> ExportName<'a> {
         if class != Class::Job && rest.skip(b"-backup-instance") {
             let stamp = rest.stamp()?;
             let lightweight = rest.skip(b"-lightweight");
-            let ext = rest.extension(&[*b"zip"])?;
+            let ext = extension(rest.0.try_into().map_err(|_| NameError)?, &[*b"zip"])?;
             return Ok(Self::Backup { class, id, stamp, lightweight, ext });
         }
         let kind = if rest.skip(b"-dataset-instance") {
@@ -188,8 +188,8 @@ impl<'a> ExportName<'a> {
         if !rest.skip(b"-") {
             return Err(NameError);
         }
-        let tag = rest.run(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))?;
-        let ext = rest.extension(&[*b"zip", *b"tsv"])?;
+        let in_tag = |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        let (tag, ext) = rest.all_but_extension(in_tag, &[*b"zip", *b"tsv"])?;
         Ok(Self::Data { class, id, kind, stamp, tag, ext })
     }
 
@@ -229,21 +229,35 @@ impl<'a> Rest<'a> {
         Ok(Text(&whole[..whole.len() - self.0.len()]))
     }
 
-    /// The end of the name, in any case.
-    fn extension(&mut self, known: &[[u8; 3]]) -> Result<Text<'a>, NameError> {
-        let [b'.', ext @ ..] = self.0 else { return Err(NameError) };
-        let [a, b, c] = ext else { return Err(NameError) };
-        let lower = [a, b, c].map(u8::to_ascii_lowercase);
-        if known.contains(&lower) { Ok(Text(ext)) } else { Err(NameError) }
+    /// One or more bytes of a kind, and the extension of the name.
+    fn all_but_extension(
+        &self,
+        is_one: impl Fn(u8) -> bool,
+        known: &[[u8; 3]],
+    ) -> Result<(Text<'a>, Text<'a>), NameError> {
+        let (run, end) = self.0.split_last_chunk().ok_or(NameError)?;
+        // It does not end at the first other byte, so that many are checked at once.
+        if run.is_empty() || !run.iter().fold(true, |all, byte| all & is_one(*byte)) {
+            return Err(NameError);
+        }
+        Ok((Text(run), extension(end, known)?))
     }
 
     fn events(&mut self) -> Result<ExportName<'a>, NameError> {
         if !self.skip(b"events-") || !self.0.first().is_some_and(u8::is_ascii_alphanumeric) {
             return Err(NameError);
         }
-        let id = self.run(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))?;
-        Ok(ExportName::Events { id, ext: self.extension(&[*b"csv"])? })
+        let in_id = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        let (id, ext) = self.all_but_extension(in_id, &[*b"csv"])?;
+        Ok(ExportName::Events { id, ext })
     }
+}
+
+/// The end of a name, in any case.
+fn extension<'a>(end: &'a [u8; 4], known: &[[u8; 3]]) -> Result<Text<'a>, NameError> {
+    let [b'.', ext @ ..] = end else { return Err(NameError) };
+    let lower = ext.map(|byte| byte.to_ascii_lowercase());
+    if known.contains(&lower) { Ok(Text(ext)) } else { Err(NameError) }
 }
 
 impl std::fmt::Display for ExportName<'_> {
