@@ -25,9 +25,10 @@ use crate::protocol::{
     Rejection, Removed, Skipped, Source, Summary, ZoneSummary,
 };
 use crate::rules::select::Select;
+use crate::rules::verdict::evaluate;
 use crate::rules::{Bytes, Exclude, FileKind, Moment, Zone};
 use batch::{Batch, ExpiredBatch};
-use judge::judge;
+use judge::note_wrong_time;
 use zone_run::{ZoneRun, lock};
 
 /// How many locked entries are tried again at the end, and how many directories they may be in. Beyond that
@@ -164,7 +165,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
             Found::Leftover(directory, name) => {
                 leftovers.push((Arc::clone(directory), name.to_owned()));
             }
-            Found::Entry(entry) if run.is_returned(&entry) => {}
+            Found::Entry(entry) if run.is_returned(entry) => {}
             Found::Entry(_) | Found::Gone(..) | Found::Failed(..) => {
                 self.judge(found, run, &mut batch, &mut expired);
             }
@@ -191,22 +192,26 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     ) {
         batch.tally.seen += 1;
         match found {
-            Found::Entry(entry) => match judge(&entry, self.exclude, self.now, self.notes) {
-                Ok(tree) if tree.metadata().kind == FileKind::Dir => {
-                    match self.queue(tree, run) {
-                        // Counted where it is settled.
-                        None => batch.tally.seen -= 1,
-                        Some(tree) => self.settle(vec![tree], run, batch, WhenLocked::Retry),
+            Found::Entry(entry) => {
+                let verdict = evaluate(entry, self.exclude, self.now);
+                note_wrong_time(&verdict, entry, self.now, self.notes);
+                match verdict {
+                    Ok(tree) if tree.metadata().kind == FileKind::Dir => {
+                        match self.queue(tree, run) {
+                            // Counted where it is settled.
+                            None => batch.tally.seen -= 1,
+                            Some(tree) => self.settle(vec![tree], run, batch, WhenLocked::Retry),
+                        }
                     }
-                }
-                Ok(file) => {
-                    expired.push(file);
-                    if expired.is_full() {
-                        self.settle(expired.take(), run, batch, WhenLocked::Retry);
+                    Ok(file) => {
+                        expired.push(file);
+                        if expired.is_full() {
+                            self.settle(expired.take(), run, batch, WhenLocked::Retry);
+                        }
                     }
+                    Err(kept) => batch.kept(entry, kept),
                 }
-                Err(kept) => batch.kept(&entry, kept),
-            },
+            }
             Found::Gone(directory, name) => {
                 let kind = OutcomeKind::Skipped(Skipped::Gone);
                 batch.bare(directory, Some(name), kind, Bytes(0));

@@ -16,7 +16,7 @@ use crate::rules::{Bytes, Kept, Moment, Zone, ZoneName};
 #[derive(Debug)]
 pub enum Found<'a> {
     /// An entry.
-    Entry(Entry<'a>),
+    Entry(&'a Entry<'a>),
     /// A private directory that an interrupted removal may have left.
     Leftover(&'a Arc<Directory>, &'a CStr),
     /// The name was listed, but was gone when it was looked at.

@@ -47,12 +47,14 @@ pub fn is_removed_in_use(name: &[u8]) -> bool {
 impl Names {
     /// The class of `name`, or `None` when the zone does not recognize it.
     pub fn class_of(&self, name: &[u8]) -> Option<Class> {
-        if is_quarantine(name) {
-            return None;
-        }
-        // In every zone, so that it is reported as what it is. It is skipped when it has expired.
-        if is_removed_in_use(name) {
-            return Some(Class(0));
+        if name.starts_with(b".") {
+            if is_quarantine(name) {
+                return None;
+            }
+            // In every zone, so that it is reported as what it is. It is skipped when it has expired.
+            if is_removed_in_use(name) {
+                return Some(Class(0));
+            }
         }
         match self {
             Self::Any => (!RESERVED.contains(&name)).then_some(Class(0)),

@@ -91,11 +91,16 @@ impl LastUse {
     /// it looks at does, the newest of all that the entry has decides. The ctime cannot be set by hand: if it
     /// lies ahead too, the clocks differ, and every time counts.
     pub fn read(self, metadata: &Metadata, now: Moment) -> Moment {
-        let Metadata { atime, mtime, ctime, .. } = *metadata;
-        let latest = latest_that_counts(metadata, now);
-        let newest = |times: &[Moment]| times.iter().copied().filter(|time| *time <= latest).max();
-        let own = newest(&self.times(metadata)).or_else(|| newest(&[atime, mtime, ctime]));
-        let own = own.unwrap_or(mtime);
+        let [one, other] = self.times(metadata);
+        let own = if self.may_ignore_a_time(metadata, now) {
+            let Metadata { atime, mtime, ctime, .. } = *metadata;
+            let latest = latest_that_counts(metadata, now);
+            let newest =
+                |times: &[Moment]| times.iter().copied().filter(|time| *time <= latest).max();
+            newest(&[one, other]).or_else(|| newest(&[atime, mtime, ctime])).unwrap_or(mtime)
+        } else {
+            one.max(other)
+        };
         match metadata.newest_inside {
             Some(inside) if self != Self::Entry => own.max(inside),
             _ => own,
@@ -104,8 +109,16 @@ impl LastUse {
 
     /// Whether a time that it looks at lies so far in the future that it does not count.
     pub fn ignores_a_time(self, metadata: &Metadata, now: Moment) -> bool {
-        let latest = latest_that_counts(metadata, now);
-        self.times(metadata).iter().any(|time| *time > latest)
+        self.may_ignore_a_time(metadata, now) && {
+            let latest = latest_that_counts(metadata, now);
+            self.times(metadata).iter().any(|time| *time > latest)
+        }
+    }
+
+    /// Whether it has to be found out which times count. For nearly every entry all do.
+    fn may_ignore_a_time(self, metadata: &Metadata, now: Moment) -> bool {
+        let [one, other] = self.times(metadata);
+        one.max(other) > now.plus(MOST_AHEAD)
     }
 
     /// The times that it looks at.

@@ -167,18 +167,18 @@ pub(super) fn look<C: Control>(
     if is_quarantine(name.to_bytes()) {
         return each(Found::Leftover(directory, name));
     }
-    each(match stat::at(&directory.handle, name, directory.mount, Freshness::Cached) {
+    match stat::at(&directory.handle, name, directory.mount, Freshness::Cached) {
         Ok(metadata) => {
             let (zone, dir) = (&*directory.zone, directory.dir.as_path());
-            Found::Entry(Entry { zone, directory, dir, name, metadata })
+            each(Found::Entry(&Entry { zone, directory, dir, name, metadata }));
         }
-        Err(error) if is_gone(&error) => Found::Gone(directory, name),
-        Err(error) => Found::Failed(
+        Err(error) if is_gone(&error) => each(Found::Gone(directory, name)),
+        Err(error) => each(Found::Failed(
             directory,
             Some(name),
             failure(directory, Action::Stat, Some(name), error),
-        ),
-    });
+        )),
+    }
 }
 
 /// Opens the directory `dir`, which is where an entry of `zone` is: relative to the data root, or absolute

@@ -14,7 +14,18 @@ pub(super) fn judge(
     notes: &Notes,
 ) -> Result<Expired, Kept> {
     let verdict = evaluate(entry, exclude, now);
-    let rule = match &verdict {
+    note_wrong_time(&verdict, entry, now, notes);
+    verdict
+}
+
+/// Notes that a time of an entry does not count, if so. A verdict is large, and each entry has one: it is not moved.
+pub(super) fn note_wrong_time(
+    verdict: &Result<Expired, Kept>,
+    entry: &Entry<'_>,
+    now: Moment,
+    notes: &Notes,
+) {
+    let rule = match verdict {
         Ok(expired) => Some(expired.rule()),
         Err(kept) => kept.rule,
     };
@@ -22,5 +33,4 @@ pub(super) fn judge(
     if rule.is_some_and(|rule| rule.last_use.ignores_a_time(&entry.metadata, now)) {
         notes.add(&entry.zone.name, Notes::WRONG_TIMES);
     }
-    verdict
 }

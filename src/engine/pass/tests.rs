@@ -97,7 +97,7 @@ impl Source for FakeSource {
             };
             let (zone, dir) = (&*self.directory.zone, self.directory.dir.as_path());
             let directory = &self.directory;
-            each(Found::Entry(Entry { zone, directory, dir, name: &name_c, metadata }));
+            each(Found::Entry(&Entry { zone, directory, dir, name: &name_c, metadata }));
         }
         ScanBatch { has_more: true, root: None, names: 1 }
     }
