@@ -76,6 +76,52 @@ fn a_pass_that_is_killed_at_any_call_is_completed_by_the_next() {
     assert!(killed > 20, "{killed} passes were killed");
 }
 
+/// A tree so deep that not all directories on the way down stay open: they are reached again through `..`.
+fn deep_world() -> World {
+    let world = World::new();
+    let mut dir = "tmp/old".to_owned();
+    for level in 0..14 {
+        world.file(format!("{dir}/file-{level}"), 40 * DAY);
+        dir.push_str("/sub");
+    }
+    world.age_dirs("tmp/old", 40 * DAY);
+    world.file("tmp/fresh/file", 0);
+    world
+}
+
+/// The numbers of the first and the last call among those of `openat` that opens `..`.
+fn ways_up() -> (usize, usize) {
+    let world = deep_world();
+    let log = world.root.parent().unwrap().join("openat.log");
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-e", "trace=openat", "-o"]).arg(&log);
+    command.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--jobs", "1", "--now", NOW, "--data"]);
+    assert!(command.arg(&world.root).stdin(Stdio::null()).finish().unwrap().status.success());
+    let calls = fs::read_to_string(log).unwrap();
+    let up = || calls.lines().enumerate().filter(|(_, call)| call.contains("\"..\""));
+    (up().next().unwrap().0 + 1, up().last().unwrap().0 + 1)
+}
+
+#[test]
+fn a_removal_that_does_not_find_its_way_up_again_is_completed_by_the_next_pass() {
+    if !has_strace() {
+        return;
+    }
+    let (first, last) = ways_up();
+    let mut halves = 0;
+    for when in first..=last {
+        let world = deep_world();
+        let output = tampered(&world, "openat", &format!("error=EIO:when={when}"));
+        assert_eq!(output.status.code(), Some(1), "{when}: {output:?}");
+        halves += usize::from(!world.has("tmp/old"));
+        let run = world.run(&["run"]);
+        assert_eq!(run.code, Some(0), "{when}: {}", run.stdout);
+        assert_eq!(tmp(&world), ["fresh"], "{when}");
+        assert!(world.has("tmp/fresh/file"), "{when}");
+    }
+    assert!(halves > 2, "in {halves} of {first} to {last} a part of the tree was removed");
+}
+
 #[test]
 fn a_tree_that_cannot_be_renamed_is_removed_in_place_with_a_note() {
     if !has_strace() {
