@@ -247,6 +247,7 @@ impl Service<'_> {
 pub fn page(path: &str, metrics: &Metrics, health: &Health, now: Moment) -> Option<Page> {
     match path {
         METRICS_PAGE => {
+            metrics.set_health(&health.zones(now));
             let text = metrics.text();
             Some(Page { content_type: metrics::CONTENT_TYPE, ..Page::plain(200, text) })
         }

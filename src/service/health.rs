@@ -160,6 +160,13 @@ impl Health {
         if is_good { Ok(text) } else { Err(text) }
     }
 
+    /// Whether each zone is healthy.
+    pub fn zones(&self, now: Moment) -> Vec<(ZoneName, bool)> {
+        let state = self.state();
+        let is_good = |zone: &ZoneHealth| zone.line(now, state.grace, state.is_busy).is_ok();
+        state.zones.iter().map(|zone| (zone.zone.clone(), is_good(zone))).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

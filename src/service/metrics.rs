@@ -31,6 +31,8 @@ pub struct Metrics {
     duration: GaugeVec,
     success: GaugeVec,
     end: GaugeVec,
+    left_alone: GaugeVec,
+    healthy: GaugeVec,
     bytes: IntGaugeVec,
     inodes: IntGaugeVec,
 }
@@ -72,6 +74,12 @@ impl Metrics {
                 "When the last pass over the whole zone without failures ended.",
             )?,
             end: gauge(all, "sweeper_last_end_timestamp_seconds", "When the last pass ended.")?,
+            left_alone: gauge(
+                all,
+                "sweeper_left_alone",
+                "1 if the last pass left the zone alone: it could not be locked. 0 if not.",
+            )?,
+            healthy: gauge(all, "sweeper_healthy", "1 if the zone is healthy, as /healthz says.")?,
             bytes: whole(all, "sweeper_volume_bytes", "Bytes of the file system.", STATE)?,
             inodes: whole(
                 all,
@@ -96,6 +104,8 @@ impl Metrics {
             }
             let name = &[zone.zone.as_str()];
             self.end.with_label_values(name).set(seconds(end));
+            let is_left_alone = zone.no_lock.is_some();
+            self.left_alone.with_label_values(name).set(f64::from(u8::from(is_left_alone)));
             if zone.problem(summary.stopped).is_none() {
                 self.success.with_label_values(name).set(seconds(end));
             }
@@ -129,6 +139,15 @@ impl Metrics {
         self.inodes.with_label_values(&["used"]).set(whole(space.inodes_used));
     }
 
+    /// Sets whether each zone is healthy. A zone that is not named has no such metric.
+    pub fn set_health(&self, zones: &[(ZoneName, bool)]) {
+        self.healthy.reset();
+        for (zone, is_healthy) in zones {
+            let value = f64::from(u8::from(*is_healthy));
+            self.healthy.with_label_values(&[zone.as_str()]).set(value);
+        }
+    }
+
     /// The metrics as text.
     pub fn text(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
@@ -137,7 +156,7 @@ impl Metrics {
     /// Starts with what an earlier run wrote: its counts, and the times of each zone until a pass over that
     /// zone is counted. Lines that this program does not write are ignored.
     fn start_with(&self, old: &str) {
-        let gauges = [&self.duration, &self.success, &self.end];
+        let gauges = [&self.duration, &self.success, &self.end, &self.left_alone];
         let counters = [&self.seen, &self.removed, &self.failed, &self.freed];
         let by_reason = [&self.kept, &self.skipped];
         for line in old.lines().filter(|line| !line.starts_with('#')) {

@@ -185,5 +185,11 @@ fn there_are_two_pages_and_health_has_a_status() {
     assert!(MEASURED.iter().all(|path| page(path, 0).is_some()));
     assert_eq!(page("/healthz", 0).unwrap().status, 200);
     assert_eq!(page("/healthz", 2).unwrap().status, 503, "the first pass was missed");
+    for (hours, line) in
+        [(0, "sweeper_healthy{zone=\"tmp\"} 1\n"), (2, "sweeper_healthy{zone=\"tmp\"} 0\n")]
+    {
+        let text = page("/metrics", hours).unwrap().text;
+        assert!(text.contains(line), "{text}");
+    }
     assert!(page("/", 0).is_none());
 }

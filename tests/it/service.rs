@@ -5,7 +5,7 @@ mod exclusive;
 mod guards;
 mod http;
 mod logs;
-mod metrics;
+pub mod metrics;
 mod metrics_file;
 mod page;
 mod turns;
@@ -27,7 +27,7 @@ use crate::world::{DAY, HOUR, Run, World, export_name, sweeper, zone};
 const SOON: Duration = Duration::from_secs(20);
 
 /// A running service.
-struct Serving {
+pub struct Serving {
     child: Child,
     stderr: BufReader<ChildStderr>,
     said: String,
@@ -42,13 +42,13 @@ impl Serving {
     }
 
     /// A service on a data root.
-    fn on(world: &World, args: &[&str]) -> Self {
+    pub fn on(world: &World, args: &[&str]) -> Self {
         Self::start(serve(world, args))
     }
 
     /// Reads stderr up to a line with `word` in it.
     #[track_caller]
-    fn says(&mut self, word: &str) -> String {
+    pub fn says(&mut self, word: &str) -> String {
         loop {
             let mut line = String::new();
             assert!(self.stderr.read_line(&mut line).unwrap() > 0, "{word}:\n{}", self.said);
@@ -104,7 +104,7 @@ fn serve(world: &World, args: &[&str]) -> Command {
     command
 }
 
-fn export(world: &World, number: u32, age: i64) {
+pub fn export(world: &World, number: u32, age: i64) {
     world.file(Path::new("cache/export").join(export_name(number)), age);
 }
 
@@ -115,7 +115,7 @@ fn reports(run: &Run) -> Vec<Value> {
 }
 
 #[track_caller]
-fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_true() {
         assert!(start.elapsed() < SOON, "{what}");

@@ -39,6 +39,7 @@ fn the_names_are_those_that_dashboards_and_alerts_use() {
     metrics.set_space(&space);
     let durations = [(ZoneName::new("own"), Duration::from_millis(1500))];
     metrics.count(RunMode::Real, &summary(None), &durations, end());
+    metrics.set_health(&[(ZoneName::new("own"), true)]);
     let text = metrics.text();
     let mut names: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
@@ -49,9 +50,11 @@ fn the_names_are_those_that_dashboards_and_alerts_use() {
             "sweeper_build_info gauge",
             "sweeper_failed_total counter",
             "sweeper_freed_bytes_total counter",
+            "sweeper_healthy gauge",
             "sweeper_kept_total counter",
             "sweeper_last_end_timestamp_seconds gauge",
             "sweeper_last_success_timestamp_seconds gauge",
+            "sweeper_left_alone gauge",
             "sweeper_pass_duration_seconds gauge",
             "sweeper_removed_total counter",
             "sweeper_seen_total counter",
@@ -71,6 +74,8 @@ fn the_names_are_those_that_dashboards_and_alerts_use() {
             "sweeper_skipped_total{reason=\"mount_point\",zone=\"own\"} 0",
             "sweeper_failed_total{zone=\"own\"} 0",
             "sweeper_freed_bytes_total{zone=\"own\"} 4096",
+            "sweeper_left_alone{zone=\"own\"} 0",
+            "sweeper_healthy{zone=\"own\"} 1",
             "sweeper_pass_duration_seconds{zone=\"own\"} 1.5",
             "sweeper_last_end_timestamp_seconds{zone=\"own\"} 1767323045.5",
             "sweeper_last_success_timestamp_seconds{zone=\"own\"} 1767323045.5",
@@ -92,6 +97,18 @@ fn a_dry_run_counts_nothing_and_a_stopped_pass_is_no_success() {
         ],
     );
     assert!(!metrics.text().contains("sweeper_last_success_timestamp_seconds{"));
+}
+
+#[test]
+fn a_zone_that_was_left_alone_is_no_success_until_the_next_pass() {
+    let metrics = Metrics::new(&[ZoneName::new("own")]).unwrap();
+    let mut left_alone = summary(None);
+    left_alone.zones[0].no_lock = Some("the server does not answer".to_owned());
+    metrics.count(RunMode::Real, &left_alone, &[], end());
+    assert_lines(&metrics, &["sweeper_left_alone{zone=\"own\"} 1"]);
+    assert!(!metrics.text().contains("sweeper_last_success_timestamp_seconds{"));
+    metrics.count(RunMode::Real, &summary(None), &[], end());
+    assert_lines(&metrics, &["sweeper_left_alone{zone=\"own\"} 0"]);
 }
 
 #[test]

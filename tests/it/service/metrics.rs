@@ -31,14 +31,14 @@ pub(super) fn assert_valid(text: &str) {
 }
 
 /// Samples by name and labels.
-pub(super) fn samples(text: &str) -> BTreeMap<String, f64> {
+pub fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let samples = lines.map(|line| line.rsplit_once(' ').unwrap());
     samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
 }
 
 /// A page: its status and its text.
-pub(super) fn get(address: &str, request: &str) -> (u16, String) {
+pub fn get(address: &str, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(super::SOON)).unwrap();
     write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
