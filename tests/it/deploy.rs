@@ -6,7 +6,9 @@ mod alone;
 mod booted;
 mod commands;
 mod container;
+mod helm;
 mod image;
+mod kubectl;
 mod kubernetes;
 mod sidecar;
 mod systemd;
@@ -99,8 +101,22 @@ fn every_file_is_exercised_or_checked() {
         "docker/Dockerfile",
         "docker/Dockerfile.dockerignore",
         "docker/compose.override.yml",
+        "helm/sweeper/Chart.yaml",
+        "helm/sweeper/templates/_helpers.tpl",
+        "helm/sweeper/templates/cronjob.yaml",
+        "helm/sweeper/templates/deployment.yaml",
+        "helm/sweeper/templates/indexed-job.yaml",
+        "helm/sweeper/templates/podmonitor.yaml",
+        "helm/sweeper/values.schema.json",
+        "helm/sweeper/values.yaml",
         "kubernetes/cronjob.yaml",
-        "kubernetes/indexed-job.yaml",
+        "kubernetes/kustomization.yaml",
+        "kubernetes/serve/deployment.yaml",
+        "kubernetes/serve/kustomization.yaml",
+        "kubernetes/serve/podmonitor.yaml",
+        "kubernetes/settings/kustomization.yaml",
+        "kubernetes/shards/indexed-job.yaml",
+        "kubernetes/shards/kustomization.yaml",
         "names-built-in.c",
         "systemd/sweeper-serve.service",
         "systemd/sweeper.service",

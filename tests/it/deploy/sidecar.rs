@@ -68,7 +68,7 @@ fn sidecar_beside(redis: &Redis, command: &str) -> Option<Container> {
 
 /// Reads the next report of a service from its stdout.
 #[track_caller]
-fn next_report(child: &mut Child) -> Value {
+pub fn next_report(child: &mut Child) -> Value {
     let mut reports = serde_json::Deserializer::from_reader(child.stdout.as_mut().unwrap());
     Value::deserialize(&mut reports).unwrap()
 }
