@@ -10,6 +10,7 @@ mod helm;
 mod image;
 mod kubectl;
 mod kubernetes;
+mod monitoring;
 mod sidecar;
 mod systemd;
 
@@ -117,6 +118,9 @@ fn every_file_is_exercised_or_checked() {
         "kubernetes/settings/kustomization.yaml",
         "kubernetes/shards/indexed-job.yaml",
         "kubernetes/shards/kustomization.yaml",
+        "monitoring/alerts.test.yml",
+        "monitoring/alerts.yml",
+        "monitoring/dashboard.json",
         "names-built-in.c",
         "systemd/sweeper-serve.service",
         "systemd/sweeper.service",
