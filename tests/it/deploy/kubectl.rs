@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::python_tool;
 use crate::start::Start;
-use crate::world::Run;
+use crate::world::{DAY, Run, World, export_name};
 
 /// The files that have such lines.
 const FILES: [&str; 3] = ["README.md", "docs/deployment.md", "docs/troubleshooting.md"];
@@ -80,43 +80,74 @@ fn kubectl_and_helm_know_every_word_of_the_documented_lines() {
     }
 }
 
-/// Plays a cluster in which a job gets its container at the third look, and names are taken once.
-const CLUSTER: &str = "#!/bin/bash
+/// Plays a cluster that refuses what a real one does: a name that is taken, a change of a job, the log of a container
+/// that has not started, a pod picked from a list, where it may be one that is ending.
+const CLUSTER: &str = r#"#!/bin/bash
 set -euo pipefail
-[ \"$1\" = -n ] && shift 2
-case \"$1 ${2-}\" in
-  'create job')
-    mkdir \"$STATE/${@: -1}\" || { echo 'AlreadyExists' >&2; exit 1; } ;;
-  'logs -f')
-    job=$STATE/${3#job/}
-    [ -d \"$job\" ] || { echo 'NotFound' >&2; exit 1; }
-    echo >> \"$job/looks\"
-    [ $(wc -l < \"$job/looks\") -ge 3 ] || {
-      echo 'Error from server (BadRequest): container \"sweeper\" is waiting to start' >&2; exit 1; }
-    echo 'the report' ;;
-  *) echo \"not played: $*\" >&2; exit 3 ;;
+refuse() { echo "kubectl: $1" | tee -a "$STATE/refused" >&2; exit 1; }
+# The container of a job runs at the third look.
+look() {
+  [ -e "$STATE/$1" ] || refuse "NotFound: $1"
+  echo >> "$STATE/looks"
+  [ "$(wc -l < "$STATE/looks")" -gt 2 ] || return 1
+  rm "$STATE/looks"
+}
+[ "$1" != -n ] || { [ "$2" = cvat ] || refuse "namespace $2"; shift 2; }
+case "$1" in
+  exec)
+    [ "$2" != -i ] || shift
+    [ "$2 $3 $4 $5" = "deploy/cvat-backend-worker-utils -c cvat-backend --" ] || refuse "exec $2"
+    shift 5
+    exec "${@//\/tmp\//$STATE/}" ;;
+  apply)
+    [ "$2" = -k ] && [ -e "$3/kustomization.yaml" ] || refuse "$*"
+    [ "$3" != deploy/kubernetes/shards ] || refuse "a job cannot be changed"
+    [ "$3" != deploy/kubernetes ] || touch "$STATE/cronjob" ;;
+  replace)
+    [ "$2 $3" = "--force -k" ] && [ -e "$4/kustomization.yaml" ] || refuse "$*"
+    touch "$STATE/cvat-sweeper-shards" ;;
+  create)
+    [ "$2 $3" = "job --from=cronjob/cvat-sweeper" ] && [ -e "$STATE/cronjob" ] || refuse "$*"
+    [ ! -e "$STATE/$4" ] || refuse "AlreadyExists: $4"
+    touch "$STATE/$4" ;;
+  get)
+    [ "$2" = job/cvat-sweeper-shards ] || refuse "$*"
+    look "${2#job/}" || { echo SuccessCriteriaMet; exit; }
+    echo SuccessCriteriaMet Complete ;;
+  logs)
+    case "$2 ${3-}" in
+      "-f job/"*) look "${3#job/}" || { echo "ContainerCreating" >&2; exit 1; } ;;
+      "-l job-name="*) [ -e "$STATE/${3#job-name=}" ] || refuse "NotFound: $*" ;;
+      "deploy/cvat-sweeper ") ;;
+      *) refuse "$*" ;;
+    esac
+    echo report >> "$STATE/reports" ;;
+  *) refuse "$*" ;;
 esac
-";
+"#;
 
 #[test]
-fn the_lines_that_run_the_cron_job_now_print_its_report_each_time() {
+fn what_the_documentation_runs_in_a_cluster_works_when_it_is_pasted_twice() {
+    let world = World::new();
+    world.file(Path::new("cache/export").join(export_name(1)), 400 * DAY);
     let dir = tempfile::tempdir().unwrap();
     put_program(dir.path(), "kubectl", CLUSTER);
     put_program(dir.path(), "sleep", "#!/bin/bash\n");
-    // A second later each time.
-    put_program(
-        dir.path(),
-        "date",
-        "#!/bin/bash\necho >> \"$STATE/clock\"; wc -l < \"$STATE/clock\"\n",
-    );
+    super::put(Path::new(env!("CARGO_BIN_EXE_sweeper")), &dir.path().join("sweeper"));
     let state = dir.path().join("state");
     fs::create_dir(&state).unwrap();
-    let blocks = blocks_with(&["kubectl "]);
-    let block = blocks.iter().find(|block| block.contains("create job")).unwrap();
-    for _ in 0..2 {
-        let mut shell = shell(&format!("set -e\n{block}"), dir.path());
-        let run = Run::from(shell.env("STATE", &state).finish().unwrap());
-        assert_eq!(run.exits(0).stdout, "the report\n", "{}", run.stderr);
-        assert_eq!(run.stderr.matches("waiting to start").count(), 2);
+    // Variables that one block sets are used by later ones, as in one terminal.
+    let pasted = blocks_with(&["kubectl "]).concat().replace("< sweeper", "< \"$HOME/sweeper\"");
+    for time in 1..=2 {
+        // The name of a job has the second in it; the next paste is later.
+        let mut shell = shell(&format!("set -e\ndate() {{ echo {time}; }}\n{pasted}"), dir.path());
+        shell.env("STATE", &state).env("SWEEPER_DATA", &world.root);
+        let run = Run::from(shell.finish().unwrap());
+        run.exits(0);
+        assert!(run.stdout.contains("would remove 1 of 1") || time == 2, "{}", run.stdout);
     }
+    assert!(!state.join("refused").exists(), "{:?}", fs::read_to_string(state.join("refused")));
+    let reports = fs::read_to_string(state.join("reports")).unwrap();
+    assert_eq!(reports.lines().count(), 6, "each report is read, though its container starts late");
+    assert!(!world.path("cache/export").join(export_name(1)).exists(), "one of them removes");
 }
