@@ -2,14 +2,14 @@
 
 mod deletion;
 mod deployed;
-mod double;
+pub mod double;
 mod files;
 mod guards;
 mod journal;
 mod mount;
 mod orphans;
 mod protocol;
-mod seeds;
+pub mod seeds;
 mod selection;
 mod service;
 mod size;

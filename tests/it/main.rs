@@ -18,6 +18,7 @@ mod oracle;
 mod paused;
 mod plans;
 mod priority;
+mod schemas;
 mod seams;
 mod served;
 mod service;

@@ -13,11 +13,11 @@ use crate::start::{Start, written};
 use crate::world::{NOW, Run, sweeper};
 
 /// Both servers over one state.
-pub(super) struct Double {
+pub struct Double {
     dir: tempfile::TempDir,
     child: Child,
-    pub(super) api: String,
-    pub(super) files: String,
+    pub api: String,
+    pub files: String,
 }
 
 impl Drop for Double {
@@ -29,12 +29,12 @@ impl Drop for Double {
 
 impl Double {
     /// With these tasks alone.
-    pub(super) fn with_tasks(tasks: &[Value]) -> Self {
+    pub fn with_tasks(tasks: &[Value]) -> Self {
         Self::new(json!({"tasks": tasks}))
     }
 
     /// With this state. What is missing of it is empty.
-    pub(super) fn new(mut state: Value) -> Self {
+    pub fn new(mut state: Value) -> Self {
         let empty = json!({
             "tasks": [], "models": [], "events": {}, "projects": [],
             "credentials": {"key": "key", "secret": "s3cret"},
@@ -71,12 +71,12 @@ impl Double {
     }
 
     /// A path in the directory of this test.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file below the root of the file server.
-    pub(super) fn file(&self, path: &str) -> PathBuf {
+    pub fn file(&self, path: &str) -> PathBuf {
         let file = self.path("files").join(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         written(|| fs::write(&file, "x")).unwrap();
@@ -84,7 +84,7 @@ impl Double {
     }
 
     /// The files that are left below the root of the file server.
-    pub(super) fn files_left(&self) -> BTreeSet<String> {
+    pub fn files_left(&self) -> BTreeSet<String> {
         let root = self.path("files");
         let entries = walkdir::WalkDir::new(&root).into_iter().map(Result::unwrap);
         let files = entries.filter(|entry| !entry.file_type().is_dir());
@@ -112,17 +112,17 @@ impl Double {
     }
 
     /// The present state.
-    pub(super) fn state(&self) -> Value {
+    pub fn state(&self) -> Value {
         self.control("GET", "state", "")
     }
 
     /// Replaces the state.
-    pub(super) fn load(&self, state: &Value) {
+    pub fn load(&self, state: &Value) {
         self.control("POST", "state", &state.to_string());
     }
 
     /// The ids of the tasks or models that are left.
-    pub(super) fn left(&self, kind: &str) -> BTreeSet<String> {
+    pub fn left(&self, kind: &str) -> BTreeSet<String> {
         let state = self.state();
         let records = state[kind].as_array().unwrap().iter();
         records.map(|record| record["id"].as_str().unwrap().to_owned()).collect()
@@ -130,31 +130,31 @@ impl Double {
 
     /// Sets faults.
     #[expect(clippy::needless_pass_by_value, reason = "it is made for this")]
-    pub(super) fn faults(&self, faults: Value) {
+    pub fn faults(&self, faults: Value) {
         self.control("POST", "faults", &faults.to_string());
     }
 
     /// How many requests have met the faults that are set.
-    pub(super) fn hits(&self) -> u64 {
+    pub fn hits(&self) -> u64 {
         let faults = self.control("GET", "faults", "");
         faults.as_array().unwrap().iter().map(|fault| fault["hits"].as_u64().unwrap()).sum()
     }
 
     /// All requests so far.
-    pub(super) fn requests(&self) -> Vec<Value> {
+    pub fn requests(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.path("log")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The bodies of the requests to an endpoint.
-    pub(super) fn bodies(&self, endpoint: &str) -> Vec<Value> {
+    pub fn bodies(&self, endpoint: &str) -> Vec<Value> {
         let path = format!("/{endpoint}");
         let requests = self.requests().into_iter();
         requests.filter(|it| it["path"] == path.as_str()).map(|it| it["body"].clone()).collect()
     }
 
     /// The program with the servers and keys in its environment.
-    pub(super) fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = sweeper(&[&["clearml"], args].concat());
         command.env("HOME", self.path("home"));
         command.env("CLEARML_API_HOST", &self.api).env("CLEARML_FILES_HOST", &self.files);
@@ -163,13 +163,13 @@ impl Double {
     }
 
     /// Runs `sweeper clearml run` at [`NOW`] with these flags, and reads its report.
-    pub(super) fn run(&self, args: &[&str]) -> Run {
+    pub fn run(&self, args: &[&str]) -> Run {
         Run::of(self.command(&[&["run", "--now", NOW, "--format", "json"], args].concat()))
     }
 
     /// Asserts that nothing was deleted: no task, no model, no file, and no request for that.
     #[track_caller]
-    pub(super) fn asserts_untouched(&self, before: &Value, files: &BTreeSet<String>) {
+    pub fn asserts_untouched(&self, before: &Value, files: &BTreeSet<String>) {
         let now = self.state();
         for kind in ["tasks", "models"] {
             assert_eq!(now[kind], before[kind]);
@@ -179,12 +179,12 @@ impl Double {
 }
 
 /// The Python of the tests.
-pub(super) fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     std::env::var_os("SWEEPER_TESTS_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
 }
 
 /// How many tasks and files a report says are removed.
-pub(super) fn removed(report: &Value) -> (u64, u64) {
+pub fn removed(report: &Value) -> (u64, u64) {
     let count = |name| crate::world::zone(report, name)["removed"].as_u64().unwrap();
     (count("clearml-tasks"), count("clearml-files"))
 }

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::world::NOW_SECS;
 
 /// A day in seconds.
-pub(super) const DAY: i64 = 86_400;
+pub const DAY: i64 = 86_400;
 
 /// An id: 32 hexadecimal digits, always the same for a name.
-pub(super) fn id(name: &str) -> String {
+pub fn id(name: &str) -> String {
     // FNV-1a, on 128 bits.
     let hash = name.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
         (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
@@ -19,19 +19,19 @@ pub(super) fn id(name: &str) -> String {
 }
 
 /// A time as the API writes it.
-pub(super) fn ago(seconds: i64) -> String {
+pub fn ago(seconds: i64) -> String {
     let at = std::time::UNIX_EPOCH
         + std::time::Duration::from_secs(u64::try_from(NOW_SECS - seconds).unwrap());
     humantime::format_rfc3339_micros(at).to_string().replace('Z', "+00:00")
 }
 
 /// An archived task that completed 40 days ago, with output artifacts at these addresses.
-pub(super) fn task(name: &str, artifacts: &[&str]) -> Value {
+pub fn task(name: &str, artifacts: &[&str]) -> Value {
     task_of(name, 40 * DAY, artifacts)
 }
 
 /// The same, `age` seconds ago.
-pub(super) fn task_of(name: &str, age: i64, artifacts: &[&str]) -> Value {
+pub fn task_of(name: &str, age: i64, artifacts: &[&str]) -> Value {
     let records: Vec<Value> = artifacts
         .iter()
         .enumerate()
@@ -47,7 +47,7 @@ pub(super) fn task_of(name: &str, age: i64, artifacts: &[&str]) -> Value {
 
 /// A record with other values in some fields.
 #[expect(clippy::needless_pass_by_value, reason = "it is made for this")]
-pub(super) fn with(mut record: Value, fields: Value) -> Value {
+pub fn with(mut record: Value, fields: Value) -> Value {
     for (key, value) in fields.as_object().unwrap() {
         record[key] = value.clone();
     }
@@ -55,29 +55,29 @@ pub(super) fn with(mut record: Value, fields: Value) -> Value {
 }
 
 /// A model of a task.
-pub(super) fn model(name: &str, task: &str, uri: &str, ready: bool) -> Value {
+pub fn model(name: &str, task: &str, uri: &str, ready: bool) -> Value {
     json!({"id": id(name), "name": name, "task": id(task), "uri": uri, "ready": ready})
 }
 
 /// The event of a debug sample.
-pub(super) fn sample(url: &str) -> Value {
+pub fn sample(url: &str) -> Value {
     json!({"type": "training_debug_image", "url": url})
 }
 
 /// The event of a plot with images.
-pub(super) fn plot(images: &[&str]) -> Value {
+pub fn plot(images: &[&str]) -> Value {
     let images: Vec<Value> = images.iter().map(|url| json!({"source": url})).collect();
     let text = json!({"data": [], "layout": {"images": images}}).to_string();
     json!({"type": "plot", "plot_str": text})
 }
 
 /// The path of a file in the folder of a task, below the root of the file server.
-pub(super) fn path(task: &str, rest: &str) -> String {
+pub fn path(task: &str, rest: &str) -> String {
     format!("project/{task}.{}/{rest}", id(task))
 }
 
 /// The address of a file at this path. `{files}` is the file server.
-pub(super) fn url(path: &str) -> String {
+pub fn url(path: &str) -> String {
     let mut text = "{files}/".to_owned();
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
