@@ -46,6 +46,16 @@ fn helm_finds_no_fault_in_the_chart() {
     }
 }
 
+#[test]
+fn the_image_is_that_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let read = |path: &str| std::fs::read_to_string(file(path)).unwrap();
+    let chart = read("helm/sweeper/Chart.yaml");
+    assert!(chart.contains(&format!("\nversion: {version}\nappVersion: {version}\n")), "{chart}");
+    let settings = read("kubernetes/settings/kustomization.yaml");
+    assert!(settings.contains(&format!("newTag: {version}\n")), "{settings}");
+}
+
 /// An object without what only Helm adds: its labels, and the number of the revision in the name of a job.
 fn without_helm(mut object: Value) -> Value {
     let labels = object["metadata"]["labels"].as_object_mut().unwrap();
