@@ -14,14 +14,14 @@ use crate::exporter::server::Redis;
 use crate::start::Start;
 use crate::world::{NOW, Run, can_be_root};
 
-/// Makes the root directory in a mount namespace of its own, and runs the container in it.
+/// Makes the root directory in a mount namespace of its own, on top of another, and runs the container in it.
 const BOOT: &str = r#"
 set -eu
 cd "$1"
 mkdir layers rootfs
 mount -t tmpfs layers layers
 mkdir layers/upper layers/work
-mount -t overlay root rootfs -o lowerdir=/,upperdir=layers/upper,workdir=layers/work
+mount -t overlay root rootfs -o lowerdir="$3",upperdir=layers/upper,workdir=layers/work
 # None of the services of this machine.
 rm -rf rootfs/etc/systemd/system rootfs/etc/sweeper.env
 mkdir -p rootfs/etc/systemd/system rootfs/usr/local/bin rootfs/out
@@ -34,6 +34,19 @@ grep -q '^[^:]*:[^:]*:1000:' rootfs/etc/passwd ||
 grep -q '^[^:]*:[^:]*:1000:' rootfs/etc/group || echo 'sweeper:x:1000:' >> rootfs/etc/group
 exec timeout 100 runc --root "$1/state" run --bundle . "$2"
 "#;
+
+/// Runs what is run inside, and ends the container.
+pub const CHECK_SERVICE: &str = "[Unit]\nSuccessAction=exit-force\nFailureAction=exit-force\n[Service]\n\
+                                 Type=oneshot\nExecStart=/bin/sh /out/check\n\
+                                 StandardOutput=file:/out/checked\n";
+
+/// The command that starts systemd on a copy-on-write view of the root directory `below`.
+pub fn boot(scratch: &Path, below: &Path) -> Command {
+    let mut boot = Command::new("unshare");
+    boot.args(["-m", "sh", "-c", BOOT, "sh"]).arg(scratch);
+    boot.arg(scratch.file_name().unwrap()).arg(below);
+    boot
+}
 
 /// What is run inside.
 const CHECK: &str = r#"
@@ -88,9 +101,7 @@ fn prepare(binary: &Path, put_there: &Path, out: &Path) {
          StandardOutput=append:/out/said\nStandardError=append:/out/complained\n"
     );
     fs::write(changes.join("test.conf"), change).unwrap();
-    let check = "[Unit]\nSuccessAction=exit-force\nFailureAction=exit-force\n[Service]\n\
-                 Type=oneshot\nExecStart=/bin/sh /out/check\nStandardOutput=file:/out/checked\n";
-    fs::write(units.join("check.service"), check).unwrap();
+    fs::write(units.join("check.service"), CHECK_SERVICE).unwrap();
     fs::write(out.join("check"), CHECK).unwrap();
 }
 
@@ -108,9 +119,7 @@ fn systemd_itself_runs_the_service_in_its_sandbox() {
     let config = description(&out, &world.root);
     fs::write(scratch.path().join("config.json"), config.to_string()).unwrap();
 
-    let mut boot = Command::new("unshare");
-    boot.args(["-m", "sh", "-c", BOOT, "sh"]).arg(scratch.path());
-    boot.arg(scratch.path().file_name().unwrap());
+    let mut boot = boot(scratch.path(), Path::new("/"));
     let booted = Run::from(boot.stdin(std::process::Stdio::null()).finish().unwrap());
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap_or_default();
     let (said, complained, checked) = (read("said"), read("complained"), read("checked"));
@@ -161,7 +170,7 @@ fn assert_served(checked: &str, all: &str) {
 }
 
 /// A container that systemd can run in, without privileges on this machine.
-fn description(out: &Path, data: &Path) -> serde_json::Value {
+pub fn description(out: &Path, data: &Path) -> serde_json::Value {
     let capabilities: Vec<String> = [
         "CHOWN",
         "DAC_OVERRIDE",
