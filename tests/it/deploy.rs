@@ -129,6 +129,7 @@ fn every_file_is_exercised_or_checked() {
         "kubernetes/settings/kustomization.yaml",
         "kubernetes/shards/indexed-job.yaml",
         "kubernetes/shards/kustomization.yaml",
+        "licenses",
         "monitoring/alerts.test.yml",
         "monitoring/alerts.yml",
         "monitoring/dashboard.json",

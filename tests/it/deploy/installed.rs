@@ -108,7 +108,7 @@ fn on_bare_debian(world: &World, script: &str) -> Option<Run> {
 
 /// Asserts that a dry run was the last thing that happened, and that it would remove the expired export only.
 #[track_caller]
-fn assert_rehearsal(world: &World, run: &Run) {
+fn assert_dry_run(world: &World, run: &Run) {
     run.exits(0);
     let last = run.stdout.trim_end().lines().last().unwrap_or_default();
     let is = last.contains("would remove 1 of 2 entries") && last.contains("nothing was removed");
@@ -123,7 +123,7 @@ fn the_first_lines_of_the_readme_lead_from_a_release_to_a_dry_run() {
     // The lines for the files of a release come first, then those for the sources.
     let lines = script.split("\ncargo run").next().unwrap();
     let Some(run) = on_bare_debian(&world, lines) else { return };
-    assert_rehearsal(&world, &run);
+    assert_dry_run(&world, &run);
     let archive = format!("sweeper-{}-x86_64-linux.tar.gz: OK", env!("CARGO_PKG_VERSION"));
     assert!(run.stdout.contains(&archive), "{}", run.stdout);
 }
@@ -136,7 +136,7 @@ fn the_binary_and_the_wheel_get_from_nothing_to_a_dry_run_by_the_lines_of_the_do
         // What follows in that section needs a Django project.
         let lines = script.split("\npython manage.py").next().unwrap();
         let Some(run) = on_bare_debian(&world, lines) else { return };
-        assert_rehearsal(&world, &run);
+        assert_dry_run(&world, &run);
     }
 }
 
@@ -148,5 +148,5 @@ fn the_same_sources_make_the_same_bytes() {
     let mut check = Command::new("sha256sum");
     check.arg("--check").arg(released.join("SHA256SUMS")).current_dir(again.path());
     let run = checked(&mut check);
-    assert_eq!(run.stdout.matches(": OK\n").count(), 5, "{}", run.stdout);
+    assert_eq!(run.stdout.matches(": OK\n").count(), 6, "{}", run.stdout);
 }

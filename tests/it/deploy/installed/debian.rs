@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{
-    assert_rehearsal, checked, data_root, debian, has, lines_below, on_bare_debian, released_file,
+    assert_dry_run, checked, data_root, debian, has, lines_below, on_bare_debian, released_file,
 };
 use crate::deploy::{booted, put};
 use crate::start::Start;
@@ -44,13 +44,13 @@ fn checkers_of_debian_packages_find_nothing() {
 fn the_package_gets_from_nothing_to_a_dry_run_by_the_lines_of_the_documentation() {
     let world = data_root();
     let Some(run) = on_bare_debian(&world, &documented().0) else { return };
-    assert_rehearsal(&world, &run);
+    assert_dry_run(&world, &run);
 }
 
 #[test]
 fn a_package_that_is_purged_leaves_nothing_but_the_user() {
     let script = format!(
-        r#"
+        r"
 all() {{ find / -xdev -path /var/lib/dpkg -prune -o -path /var/lib/apt -prune -o -path /var/log -prune -o \
   -path /var/cache -prune -o -path /root -prune -o -print | sort; }}
 all > /root/before
@@ -63,7 +63,7 @@ echo ---
 comm -3 /root/before /root/purged
 echo ---
 getent passwd 1000
-"#,
+",
         documented().0.replace("sweeper run", "sweeper run --quiet")
     );
     let Some(run) = on_bare_debian(&data_root(), &script) else { return };
@@ -108,23 +108,10 @@ ls /etc/sweeper.toml || echo purged
     assert_eq!(lines[lines.len() - 2..], ["ttl = \"49h\"", "purged"]);
 }
 
-#[test]
-fn systemd_runs_what_the_package_installs_until_it_is_removed() {
-    let (Some(package), Some(debian)) = (released_file(".deb"), debian()) else { return };
-    if !["runc", "unshare"].into_iter().all(has) {
-        return;
-    }
-    let world = data_root();
-    // The units run as this user.
-    world.chown(1000);
-    let scratch = tempfile::tempdir().unwrap();
-    let out = scratch.path().join("out");
-    let units = scratch.path().join("put/etc/systemd/system");
-    fs::create_dir_all(&units).unwrap();
-    fs::create_dir_all(&out).unwrap();
-    put(&package, &out.join(package.file_name().unwrap()));
+/// What is run under systemd.
+fn check() -> String {
     let (install, systemd) = documented();
-    let check = format!(
+    format!(
         r#"set -eux
 export HOME=/root DEBIAN_FRONTEND=noninteractive
 cd /out
@@ -148,8 +135,25 @@ apt-get purge -y retention-sweeper
 find /etc/systemd/system -name '*sweeper*'
 echo done
 "#
-    );
-    fs::write(out.join("check"), check).unwrap();
+    )
+}
+
+#[test]
+fn systemd_runs_what_the_package_installs_until_it_is_removed() {
+    let (Some(package), Some(debian)) = (released_file(".deb"), debian()) else { return };
+    if !["runc", "unshare"].into_iter().all(has) {
+        return;
+    }
+    let world = data_root();
+    // The units run as this user.
+    world.chown(1000);
+    let scratch = tempfile::tempdir().unwrap();
+    let out = scratch.path().join("out");
+    let units = scratch.path().join("put/etc/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    fs::create_dir_all(&out).unwrap();
+    put(&package, &out.join(package.file_name().unwrap()));
+    fs::write(out.join("check"), check()).unwrap();
     fs::write(units.join("check.service"), booted::CHECK_SERVICE).unwrap();
     let config = booted::description(&out, &world.root);
     fs::write(scratch.path().join("config.json"), config.to_string()).unwrap();

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use super::{checked, lines_below, released_file, settings};
-use crate::deploy::python_tool;
+use crate::deploy::{file, python_tool};
 use crate::start::{Start, written};
-use crate::world::{DAY, Run, World, set_age};
+use crate::world::{DAY, Run, World, is_present, set_age};
 
 /// A project made by `django-admin startproject`, with CVAT's settings and the settings module of the sweeper.
 struct Project {
@@ -18,6 +18,8 @@ struct Project {
     /// Where the wheel is unpacked.
     wheel: PathBuf,
     python: PathBuf,
+    /// Where another Django than that of `python` is.
+    django: Option<PathBuf>,
 }
 
 /// Unpacks the wheel as the documentation does, once for all tests.
@@ -36,11 +38,16 @@ fn wheel() -> Option<&'static Path> {
 
 impl Project {
     fn new() -> Option<Self> {
+        Self::with_django(None)
+    }
+
+    fn with_django(django: Option<PathBuf>) -> Option<Self> {
         let (wheel, python) = (wheel()?, python_tool("python")?);
         let scratch = tempfile::tempdir().unwrap();
         let root = scratch.path().join("project");
         fs::create_dir(&root).unwrap();
         let mut start = Command::new(&python);
+        start.env("PYTHONPATH", django.as_deref().unwrap_or(Path::new("")));
         start.args(["-m", "django", "startproject", "cvat"]).arg(&root);
         checked(&mut start);
         let made = fs::read_to_string(root.join("cvat/settings.py")).unwrap();
@@ -50,7 +57,7 @@ impl Project {
                    DATA_ROOT = BASE_DIR / 'data'";
         settings::write(&root, &format!("{made}\n{own}"));
         World::at(&root.join("data"));
-        Some(Self { _scratch: scratch, root, wheel: wheel.to_owned(), python })
+        Some(Self { _scratch: scratch, root, wheel: wheel.to_owned(), python, django })
     }
 
     /// What `manage.py` says, started in another directory than that of the project.
@@ -64,7 +71,9 @@ impl Project {
         let mut shell = Command::new("sh");
         shell.args(["-euc", line, "sh"]).args(args).env_clear().current_dir("/");
         shell.env("PATH", format!("{bin}:/usr/bin:/bin")).env("PYTHONDONTWRITEBYTECODE", "1");
-        shell.env("PYTHONPATH", &self.wheel).env("DJANGO_SETTINGS_MODULE", "cvat.settings.swept");
+        let django = self.django.iter().map(PathBuf::as_path);
+        let modules = std::env::join_paths(django.chain([self.wheel.as_path()])).unwrap();
+        shell.env("PYTHONPATH", modules).env("DJANGO_SETTINGS_MODULE", "cvat.settings.swept");
         Run::from(shell.finish().unwrap())
     }
 
@@ -118,7 +127,24 @@ fn the_lines_of_the_documentation_remove_old_export_caches() {
 
 #[test]
 fn the_command_is_that_of_the_binary_with_its_reports_errors_and_codes() {
-    let Some(project) = Project::new() else { return };
+    if let Some(project) = Project::new() {
+        assert_that_of_the_binary(&project);
+    }
+}
+
+#[test]
+fn it_is_so_with_the_django_of_older_versions_of_cvat_too() {
+    let django = std::env::var_os("SWEEPER_TESTS_DJANGO").map(PathBuf::from);
+    if !is_present(django.is_some(), "SWEEPER_TESTS_DJANGO, a directory with Django 4.2") {
+        return;
+    }
+    let Some(project) = Project::with_django(django) else { return };
+    assert!(project.manage(&["version"]).exits(0).stdout.starts_with("4.2."));
+    assert_that_of_the_binary(&project);
+}
+
+/// Asserts that `manage.py exportcachecleanup` is `sweeper legacy`, and that other commands are what they were.
+fn assert_that_of_the_binary(project: &Project) {
     let cache = project.cache(1);
     // The data root comes from Django's settings.
     let run = project.manage(&["exportcachecleanup", "--dry-run", "--format", "json"]);
@@ -220,4 +246,19 @@ fn a_binary_that_cannot_start_is_named_with_what_to_do() {
         assert!(run.stderr.contains(advice) && !run.stderr.contains("Traceback"), "{}", run.stderr);
         assert!(run.stderr.contains(binary.to_str().unwrap()), "{}", run.stderr);
     }
+}
+
+#[test]
+fn the_modules_are_written_in_the_oldest_python_that_the_wheel_asks_for() {
+    let Some(python) = python_tool("python") else { return };
+    let script = "
+import ast, pathlib, sys
+for path in pathlib.Path(sys.argv[1]).rglob('*.py'):
+    ast.parse(path.read_text(), feature_version=(3, 7))
+    print(path.name)
+";
+    let run = checked(Command::new(python).args(["-c", script]).arg(file("wheel/sweeper_django")));
+    assert!(run.stdout.lines().any(|name| name == "exportcachecleanup.py"), "{}", run.stdout);
+    let build = fs::read_to_string(file("wheel/build")).unwrap();
+    assert!(build.contains("\nRequires-Python: >=3.7\n"));
 }

@@ -52,11 +52,11 @@ fn it_names_what_the_binary_was_made_of() {
     let missing: Vec<_> = found.difference(&linked).collect();
     assert!(missing.is_empty(), "{missing:?}");
     // What only the tests use is in no part of it.
-    let named = |name: &str| text_of("Cargo.toml").contains(&format!("\n{name} = "));
+    let is_known = |name: &str| text_of("Cargo.toml").contains(&format!("\n{name} = "));
     for name in ["criterion", "proptest", "stateright", "stats_alloc"] {
         let is_in =
             list["components"].as_array().unwrap().iter().any(|entry| entry["name"] == name);
-        assert!(named(name) && !is_in, "{name}");
+        assert!(is_known(name) && !is_in, "{name}");
     }
     let names: Vec<&Value> =
         list["components"].as_array().unwrap().iter().map(|entry| &entry["name"]).collect();
@@ -64,6 +64,21 @@ fn it_names_what_the_binary_was_made_of() {
     let of_binary = list["metadata"]["component"]["hashes"][0]["content"].as_str().unwrap();
     let sum = checked(Command::new("sha256sum").arg(&binary));
     assert_eq!(sum.stdout.split(' ').next(), Some(of_binary));
+}
+
+#[test]
+fn the_license_of_each_component_goes_along() {
+    let (Some(list), Some(texts)) = (list(), released_file(".licenses.txt")) else { return };
+    let texts = fs::read_to_string(texts).unwrap();
+    let (without, with) = texts.split_once("=====").unwrap();
+    let all = list["components"].as_array().unwrap().iter();
+    for part in all.filter(|part| part["scope"] == "required") {
+        let (name, version) = (part["name"].as_str().unwrap(), part["version"].as_str().unwrap());
+        assert!(with.contains(&format!("\n{name} {version} (")), "{part}");
+    }
+    let without: Vec<&str> = without.lines().filter(|line| line.ends_with(')')).collect();
+    assert!(without.len() == 2 && without[0].starts_with("rust-std"), "{without:?}");
+    assert!(texts.matches("Permission is hereby granted").count() > 30);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{assert_rehearsal, checked, data_root, lines_below, released_file, text_of};
+use super::{assert_dry_run, checked, data_root, lines_below, released_file, text_of};
 use crate::start::Start;
 use crate::world::{Run, is_present};
 
@@ -46,7 +46,7 @@ cargo() {
     shell.env("PATH", format!("{}:{path}", installed.join("bin").display()));
     shell.env("INSTALLED", &installed).env("CARGO_TARGET_DIR", &target);
     shell.env("CARGO_INCREMENTAL", "0").env_remove("RUSTFLAGS");
-    assert_rehearsal(&world, &Run::from(shell.finish().unwrap()));
+    assert_dry_run(&world, &Run::from(shell.finish().unwrap()));
 }
 
 #[test]
