@@ -141,6 +141,28 @@ fn the_binary_and_the_wheel_get_from_nothing_to_a_dry_run_by_the_lines_of_the_do
 }
 
 #[test]
+fn what_a_release_cannot_do_is_refused_before_it_begins() {
+    // A machine with no tools but these.
+    let tools = tempfile::tempdir().unwrap();
+    for tool in ["dirname", "realpath"] {
+        std::os::unix::fs::symlink(Path::new("/usr/bin").join(tool), tools.path().join(tool))
+            .unwrap();
+    }
+    let cases: [(&[&str], i32, &str); 3] = [
+        (&["--binray", "x"], 2, "unknown option --binray; usage:"),
+        (&["--binary", "/nowhere"], 2, "/nowhere: No such file"),
+        (&[], 1, "cargo is missing: install a Rust toolchain"),
+    ];
+    for (args, code, message) in cases {
+        let mut command = Command::new("/bin/bash");
+        command.arg(file("release")).args(args).env("PATH", tools.path());
+        let run = Run::from(command.finish().unwrap());
+        run.exits(code);
+        assert!(run.stderr.contains(message), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn the_same_sources_make_the_same_bytes() {
     let (Some(released), Some(binary)) = (released(), static_binary()) else { return };
     let again = tempfile::tempdir().unwrap();
