@@ -24,8 +24,9 @@ fn the_packaged_sources_get_to_a_dry_run_by_the_lines_of_the_documentation() {
     let target = scratch.path().join("target");
     fs::create_dir_all(target.join("debug")).unwrap();
     let debug = deps.parent().unwrap();
-    let built = ["deps", "build", ".fingerprint"].map(|name| debug.join(name));
-    checked(Command::new("cp").arg("-al").args(built).arg(target.join("debug")));
+    for (how, name) in [("-al", "deps"), ("-a", "build"), ("-a", ".fingerprint")] {
+        checked(Command::new("cp").arg(how).arg(debug.join(name)).arg(target.join("debug")));
+    }
     let script = r#"
 cargo() {
   command cargo "$@" --debug --offline --quiet --root "$INSTALLED" --config "profile.dev.package.retention-sweeper.debug=false"
@@ -43,9 +44,16 @@ cargo() {
     shell.args(["-euc", &format!("{script}{lines}")]).current_dir(&unpacked);
     let installed = scratch.path().join("installed");
     let path = std::env::var("PATH").unwrap();
+    // The variables of this process are those of a test: build scripts would run again for them.
+    for name in std::env::vars_os().map(|(name, _)| name) {
+        let is_of_cargo = name.to_str().is_some_and(|name| name.starts_with("CARGO_"));
+        if is_of_cargo && name != "CARGO_HOME" {
+            shell.env_remove(name);
+        }
+    }
     shell.env("PATH", format!("{}:{path}", installed.join("bin").display()));
-    shell.env("INSTALLED", &installed).env("CARGO_TARGET_DIR", &target);
-    shell.env("CARGO_INCREMENTAL", "0").env_remove("RUSTFLAGS");
+    shell.env("INSTALLED", &installed).env("CARGO_TARGET_DIR", &target).env_remove("RUSTFLAGS");
+    shell.env("CARGO_INCREMENTAL", "0");
     assert_dry_run(&world, &Run::from(shell.finish().unwrap()));
 }
 
