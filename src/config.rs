@@ -8,7 +8,7 @@
 //! - `file`: the settings file as values with lines.
 //! - `values`: which source wins.
 //! - `zones`, `user_zones`, `overlap`: which zones there are.
-//! - `guards`, `locks`, [`service`], [`clearml`]: the settings of these parts.
+//! - `guards`, `pressure`, `locks`, [`service`], [`clearml`]: the settings of these parts.
 
 pub mod clearml;
 mod closest;
@@ -17,6 +17,7 @@ mod guards;
 mod locks;
 mod origin;
 mod overlap;
+mod pressure;
 mod raw;
 pub mod service;
 pub mod settings;
@@ -39,6 +40,7 @@ use file::FileSettings;
 pub use guards::GuardSettings;
 pub use locks::{ApplicationLock, LockPlan};
 pub use origin::{ConfigError, EffectiveSetting, Origin};
+pub use pressure::PressureSettings;
 pub use raw::{Flags, RawSettings, SettingsFile};
 pub use service::ServiceConfig;
 use values::Values;
@@ -102,6 +104,8 @@ pub struct Config {
     pub deadline: Option<Duration>,
     /// How much a pass may remove.
     pub guards: GuardSettings,
+    /// When entries go before they expire; an error matters to `run`, `serve` and `config`.
+    pub pressure: Result<Option<PressureSettings>, ConfigError>,
     /// Where to write down each removal before it is made.
     pub audit_log: Option<PathBuf>,
     /// What to do if another sweeper is at work; the default depends on the command.
@@ -152,6 +156,7 @@ impl Config {
         let exclude = zones::exclude(&values, &all_zones)?;
         let service = ServiceConfig::resolve(&mut values, &zones);
         let clearml = ClearmlConfig::resolve(&mut values, &file);
+        let pressure = PressureSettings::resolve(&mut values, &zones);
         let mut config = Self {
             profile: values.profile,
             data,
@@ -175,6 +180,7 @@ impl Config {
             max_rate: values.optional("max_rate", units::rate)?,
             deadline: values.optional_duration("deadline")?,
             guards: GuardSettings::resolve(&mut values)?,
+            pressure,
             audit_log: values.optional("audit_log", |path| Ok(PathBuf::from(path)))?,
             if_running: if_running(&values)?,
             metrics_file: values.optional("metrics_file", |path| Ok(PathBuf::from(path)))?,

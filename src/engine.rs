@@ -21,5 +21,5 @@ pub use budget::Budget;
 pub use control::PassControl;
 pub use limits::Limits;
 pub use live::Live;
-pub use pass::Pass;
+pub use pass::{Pass, ReliefPlan, ReliefZone};
 pub use workers::Workers;

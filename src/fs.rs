@@ -25,6 +25,6 @@ pub mod space;
 pub mod stat;
 pub mod walk;
 
+pub use crate::rules::Space;
 pub use error::PathError;
 pub use root::{DataRoot, Forbidden, RootError};
-pub use space::Space;

@@ -53,6 +53,7 @@ mod members;
 mod notes;
 mod observer;
 mod outcome;
+mod relief;
 mod seams;
 mod storage;
 mod summary;
@@ -65,6 +66,7 @@ pub use members::MemberLeases;
 pub use notes::Notes;
 pub use observer::Observer;
 pub use outcome::{Outcome, OutcomeKind};
+pub use relief::{InTheWay, Relief, ReliefEnd, Volume};
 pub use seams::{Disposer, Found, Inspector, Locks, Recovered, Recovery, ScanBatch, Source};
 pub use storage::Storage;
 pub use summary::{

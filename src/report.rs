@@ -9,6 +9,7 @@ pub mod json;
 pub mod merge;
 pub mod plan;
 pub mod progress;
+mod relief;
 pub mod text;
 pub mod usage;
 
@@ -134,7 +135,10 @@ impl<'a, W: Write + Send> Report<'a, W> {
     fn log_line(&self, outcome: &Outcome<'_>) -> String {
         let zone = outcome.zone;
         let path = units::shown(&outcome.path());
-        let used = last_used(outcome);
+        let mut used = last_used(outcome);
+        if outcome.is_early {
+            used.push_str("the disk is too full, ");
+        }
         match &outcome.kind {
             OutcomeKind::Removed => {
                 let freed = outcome.freed;
@@ -236,7 +240,8 @@ mod tests {
         {
             let (directory, name) = (&directory, Some(c"a"));
             let (zone, dir) = (&directory.zone.name, directory.path.as_path());
-            let outcome = Outcome { zone, dir, name, kind, age: None, ttl: None, freed: Bytes(0) };
+            let (age, ttl, freed, is_early) = (None, None, Bytes(0), false);
+            let outcome = Outcome { zone, dir, name, kind, age, ttl, freed, is_early };
             report.on_outcome(&outcome);
         }
         report.on_progress(&directory, 3, &Tally::default());

@@ -10,9 +10,11 @@
 //! - [`names`]: which names a zone recognizes.
 //! - [`zone`]: a zone as data.
 //! - [`exclude`]: what the user asked to keep.
-//! - [`verdict`]: [`verdict::evaluate`], the only maker of an [`Expired`].
+//! - [`verdict`]: [`verdict::evaluate`] and [`verdict::evaluate_early`], the only makers of an [`Expired`].
 //! - [`select`]: which of the expired entries are removed now.
 //! - [`share`]: a share in percent.
+//! - [`space`]: how full a file system is.
+//! - [`pressure`]: when it is so full that entries go before they expire.
 //! - [`shard`]: which of several sweepers an entry belongs to.
 
 pub mod action;
@@ -21,19 +23,23 @@ pub mod exclude;
 pub mod label;
 pub mod metadata;
 pub mod names;
+pub mod pressure;
 pub mod select;
 pub mod shard;
 pub mod share;
+pub mod space;
 pub mod verdict;
 pub mod zone;
 
 pub use action::Action;
-pub use age::{Age, CLOCK_NOTED, CLOCK_REFUSED, Moment, Ttl};
+pub use age::{Age, CLOCK_NOTED, CLOCK_REFUSED, MinAge, Moment, Ttl};
 pub use exclude::Exclude;
 pub use label::{Area, Label, Labels, Owner, Upload};
 pub use metadata::{Bytes, FileId, FileKind, FileSystem, Metadata};
 pub use names::{Class, Names};
+pub use pressure::Pressure;
 pub use shard::Shard;
 pub use share::Share;
+pub use space::{Amount, Space};
 pub use verdict::{Entry, Expired, Kept, KeptReason, Rule};
 pub use zone::{EntryKind, Expiry, LastUse, Location, LockKind, Shape, Zone, ZoneName};

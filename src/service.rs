@@ -99,7 +99,6 @@ impl PassEnd {
 }
 
 /// A service that is ready to run.
-#[derive(Debug)]
 pub struct Service<'a> {
     /// Which zones are due when.
     pub scheduler: Scheduler,
@@ -111,6 +110,14 @@ pub struct Service<'a> {
     pub notify: &'a Notify,
     /// Zones that are due and cannot be swept, each with the reason.
     pub waiting: Vec<(ZoneName, String)>,
+    /// Zones that are swept now, whether they are due or not: their file system is too full.
+    pub pressed: &'a dyn Fn(Reading) -> Vec<ZoneName>,
+}
+
+impl std::fmt::Debug for Service<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("scheduler", &self.scheduler).finish_non_exhaustive()
+    }
 }
 
 impl Service<'_> {
@@ -130,7 +137,15 @@ impl Service<'_> {
         tracing::info!("serving; {outlook}");
         loop {
             self.health.on_check();
-            let wait = match self.scheduler.check(clock()) {
+            let now = clock();
+            let due = match self.scheduler.check(now) {
+                Next::Wait(wait) => match (self.pressed)(now) {
+                    none if none.is_empty() => Next::Wait(wait),
+                    zones => Next::Due(zones),
+                },
+                due @ Next::Due(_) => due,
+            };
+            let wait = match due {
                 Next::Wait(wait) => wait.min(health::TICK),
                 Next::Due(zones) => {
                     let end = self.sweep(&zones, &mut pass);

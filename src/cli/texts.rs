@@ -73,7 +73,7 @@ DUR is a duration with a unit, such as 36h, 14d or 1h30m.
 
 Exit codes (the highest applies):
   0  the pass completed and nothing failed
-  1  the pass completed and some entries failed
+  1  the pass completed and some entries failed, or the disk is still too full
   2  the usage, the settings or the data root are wrong; nothing was done
   3  the pass was stopped before its end
   4  a lock backend could not be used, or another sweeper is at work; that zone was left alone";
@@ -159,7 +159,7 @@ The highest of these applies:
 The pass completed and nothing failed.
 .TP
 .B 1
-The pass completed and some entries failed.
+The pass completed, and some entries failed or the disk is still too full.
 .TP
 .B 2
 The usage, the settings or the data root are wrong.

@@ -18,6 +18,9 @@ pub(super) fn config(config: &Config, out: &mut impl Write) -> Result<ExitCode, 
     if let Err(error) = &config.service {
         return Err(error.clone().into());
     }
+    if let Err(error) = &config.pressure {
+        return Err(error.clone().into());
+    }
     if let Err(error) = &config.clearml {
         return Err(error.clone().into());
     }

@@ -1,18 +1,21 @@
 //! One pass, or its dry run, as the settings say.
 //!
 //! It must not know who asked for it: `run`, `legacy` and `serve` all call [`sweep`]. The only choice between
-//! removing and a dry run is made here. [`turns`] decides which zones are swept when.
+//! removing and a dry run is made here, and `execute` makes either. [`turns`] decides which zones are swept when.
 
 pub mod turns;
 mod unmatched;
 mod watchdog;
 
 mod audited;
+mod execute;
 mod guarded;
 mod lists;
 mod locks;
 mod output;
 mod planned;
+mod relief;
+mod request;
 mod sum;
 
 use std::io::Write;
@@ -22,57 +25,29 @@ use std::time::{Duration, Instant};
 
 use super::Refusal;
 pub(super) use super::data_root::open_root;
-use super::data_root::place_of;
-use crate::config::{Config, InUse, Verbosity};
-use crate::dispose::{DryRun, Unlink};
-use crate::engine::{Limits, Live, Pass, PassControl, Workers};
-use crate::fs::lease::{self, InUseProbe};
-use crate::fs::{DataRoot, Space};
-use crate::inspect::FileInspector;
-use crate::lock::Backend;
+use crate::config::{Config, InUse};
+use crate::engine::{Limits, Live, Workers};
+use crate::fs::Space;
+use crate::fs::lease;
 use crate::lock::exclusive::ExclusiveLock;
 use crate::os::{clock, priority};
-use crate::protocol::{
-    Disposer, ExitCode, Journal, MemberLeases, Notes, Observer, RunInfo, RunMode, Summary,
-};
-use crate::rules::select::All;
-use crate::rules::{Exclude, Moment, Zone, ZoneName};
+use crate::protocol::{ExitCode, Journal, Notes, Observer, RunInfo, RunMode, Summary};
+use crate::rules::{Moment, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
-use crate::source::{DirectorySource, PathList};
 use crate::units;
 pub(super) use audited::open as open_audit_log;
+pub(super) use execute::probe;
+use execute::{Parts, Work};
 use lists::Lists;
 pub(super) use locks::{application_locks, locks};
 pub(super) use output::{detail, progress_style};
-use planned::{ByPlan, Planning};
 pub use planned::{PlanWriter, Planned};
+pub(super) use relief::is_pressed;
+use relief::{Swept, Way};
+pub use request::PassRequest;
 use sum::Sum;
-use turns::{Turn, Turns, WhenHeld};
+use turns::{Turn, Turns};
 use watchdog::{Watchdog, Watched};
-
-/// What to sweep, and how to report it.
-pub struct PassRequest<'a> {
-    /// The command, for the report.
-    pub command: &'static str,
-    /// The settings.
-    pub config: &'a Config,
-    /// The zones.
-    pub zones: &'a [Arc<Zone>],
-    /// Those that a service sweeps for the first time.
-    pub first: &'a [ZoneName],
-    /// Where to write a plan, of a dry run that makes one.
-    pub plan: Option<&'a PlanWriter>,
-    /// What alone may be removed, of a pass that follows a plan.
-    pub planned: Option<&'a Planned>,
-    /// How much to say.
-    pub verbosity: Verbosity,
-    /// Set by a signal.
-    pub signal: Arc<AtomicBool>,
-    /// Raised by SIGHUP: the audit log was rotated.
-    pub hangup: Arc<AtomicBool>,
-    /// What to do with a zone that another sweeper has locked.
-    pub when_held: WhenHeld,
-}
 
 /// What a pass did.
 #[derive(Debug)]
@@ -116,6 +91,7 @@ impl PassResult {
 /// Why it cannot start.
 pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassResult, Refusal> {
     let PassRequest { config, zones, .. } = *request;
+    let pressure = if request.command == "run" { config.pressure.clone()? } else { None };
     let limits = limits(config, Arc::clone(&request.signal))?;
     let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
     let watchdog = Watchdog::start(watched(request, mode), limits.urgent_flags());
@@ -139,7 +115,7 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     let (notes, exclude) = (Notes::default(), config.exclude.watched());
     let (workers, exclude, live) = (&workers, &exclude, &watchdog.pass().live);
     let mut parts =
-        Parts { request, root: &root, locks, notes: &notes, workers, exclude, live, now };
+        Parts { request, root: &root, locks, notes: &notes, workers, exclude, live, now, pressure };
     let journal = audit_log.as_ref().map(|log| log as &dyn Journal);
     let taken = parts.take_turns(first, &mut turns, &limits, journal, &report)?;
     // No lock is held while the report is printed.
@@ -173,26 +149,6 @@ fn now(config: &Config) -> Moment {
     config.now.unwrap_or_else(clock::now)
 }
 
-/// All that a pass needs besides its limits and three of its seams.
-struct Parts<'a> {
-    request: &'a PassRequest<'a>,
-    root: &'a DataRoot,
-    locks: Backend,
-    notes: &'a Notes,
-    workers: &'a Workers,
-    exclude: &'a Exclude,
-    /// Where its counts can be seen meanwhile.
-    live: &'a Live,
-    now: Moment,
-}
-
-/// How zones are swept.
-struct Execution<'a> {
-    control: &'a PassControl<'a>,
-    live: &'a Live,
-    lock_wait: Duration,
-}
-
 impl Parts<'_> {
     /// Sweeps the zones of each turn, unless a guard stops the pass before the first.
     fn take_turns(
@@ -210,27 +166,31 @@ impl Parts<'_> {
         let mut sum = Sum::default();
         self.locks.exclusive = first.lock;
         if !config.dry_run && !guards.is_empty() {
-            let mut counted = self.count(&first.zones, limits, lists.first()?);
+            let list = lists.first()?;
+            let mut counted = self.count(Work::Sweep(&first.zones), limits, list);
             // Zones that wait are counted as well, without their lock: the guards are those of the whole pass.
             let lock = std::mem::replace(&mut self.locks.exclusive, ExclusiveLock::none());
-            let later = self.count(turns.waiting(), limits, None);
-            self.locks.exclusive = lock;
+            let later = self.count(Work::Sweep(turns.waiting()), limits, None);
             counted.zones.extend(later.zones);
             counted.stopped = counted.stopped.or(later.stopped);
+            let swept = names.iter().map(|name| (name.clone(), self.now)).collect();
+            counted = self.relieve(Way::Count, limits, &swept, counted, observer)?;
+            self.locks.exclusive = lock;
             if let Some(stopped) = guarded::stopped_by(&guards, counted, limits) {
                 sum.add(stopped, Vec::new());
                 return Ok(sum);
             }
         }
-        let mut turn = Some(first.zones);
+        let (mut turn, mut swept) = (Some(first.zones), Swept::new());
         while let Some(zones) = turn {
             let (timed, list) = (Timed::new(observer), lists.last()?);
             let summary = if config.dry_run {
-                self.dry_run(&zones, limits, list, &timed)
+                self.dry_run(Work::Sweep(&zones), limits, list, &timed)
             } else {
-                self.remove(&zones, limits, list, journal, &timed)
+                self.remove(Work::Sweep(&zones), limits, list, journal, &timed)
             };
             sum.add(summary, timed.durations());
+            swept.extend(zones.iter().map(|zone| (zone.name.clone(), self.now)));
             // While another zone is waited for, other sweepers may work here.
             self.locks.exclusive = ExclusiveLock::none();
             turn = turns.next(&|| limits.is_stopped()).map(|Turn { zones, lock }| {
@@ -240,6 +200,8 @@ impl Parts<'_> {
             // What was used during the wait must count as used.
             self.now = now(config);
         }
+        let way = if config.dry_run { Way::DryRun } else { Way::Remove(journal) };
+        sum.summary = self.relieve(way, limits, &swept, sum.take_summary(), observer)?;
         if config.dry_run {
             guarded::foretell(&guards, &mut sum.summary);
         } else {
@@ -247,107 +209,6 @@ impl Parts<'_> {
         }
         Ok(sum)
     }
-
-    const fn control<'l>(&'l self, limits: &'l Limits) -> PassControl<'l> {
-        PassControl { limits, workers: self.workers }
-    }
-
-    /// What a pass would remove now, by a dry run that is reported to no one.
-    fn count(&self, zones: &[Arc<Zone>], limits: &Limits, list: Option<PathList>) -> Summary {
-        let limits = limits.for_count();
-        let control = &self.control(&limits);
-        // What is only counted is not among the counts of the pass.
-        let execution = Execution { control, live: &Live::default(), lock_wait: Duration::ZERO };
-        self.run(
-            zones,
-            &execution,
-            list,
-            &DryRun::new(control, probe(self.request.config.in_use)),
-            &(),
-        )
-    }
-
-    /// A dry run, which may write a plan.
-    fn dry_run(
-        &self,
-        zones: &[Arc<Zone>],
-        limits: &Limits,
-        list: Option<PathList>,
-        observer: &impl Observer,
-    ) -> Summary {
-        let control = &self.control(limits);
-        // It tries each lock once: a wait would take time, and tell nothing.
-        let execution = Execution { control, live: self.live, lock_wait: Duration::ZERO };
-        let inner = DryRun::new(control, probe(self.request.config.in_use));
-        match self.request.plan {
-            None => self.run(zones, &execution, list, &inner, observer),
-            Some(writer) => {
-                self.run(zones, &execution, list, &Planning { inner, writer }, observer)
-            }
-        }
-    }
-
-    /// A pass that removes.
-    fn remove(
-        &self,
-        zones: &[Arc<Zone>],
-        limits: &Limits,
-        list: Option<PathList>,
-        journal: Option<&dyn Journal>,
-        observer: &impl Observer,
-    ) -> Summary {
-        let (control, config) = (&self.control(limits), self.request.config);
-        let execution = Execution { control, live: self.live, lock_wait: config.lock_wait };
-        let unlink = Unlink::new(control, self.notes, probe(config.in_use));
-        let unlink = unlink.with_clock(clock::now).written_in(journal);
-        self.run(zones, &execution, list, &unlink, observer)
-    }
-
-    fn run(
-        &self,
-        zones: &[Arc<Zone>],
-        execution: &Execution<'_>,
-        paths: Option<PathList>,
-        disposer: &impl Disposer,
-        observer: &impl Observer,
-    ) -> Summary {
-        let PassRequest { config, planned, .. } = *self.request;
-        MemberLeases::set_limit(member_leases(config));
-        let (root, notes, shard) = (self.root, self.notes, config.shard);
-        let control = execution.control;
-        let pass = Pass {
-            source: &DirectorySource { root, control, notes, shard, paths },
-            locks: &self.locks,
-            inspector: &ByPlan {
-                inner: FileInspector::new(control, notes, probe(config.in_use))
-                    .with_clock(clock::now),
-                plan: planned,
-            },
-            disposer,
-            select: &All,
-            exclude: self.exclude,
-            data_root: root.path(),
-            notes,
-            now: self.now,
-            limits: execution.control.limits,
-            workers: execution.control.workers,
-            live: execution.live,
-            lock_wait: execution.lock_wait,
-        };
-        let mut summary = pass.run(zones, observer);
-        for zone in &mut summary.zones {
-            if let Some(place) = place_of(config, &zone.zone) {
-                place.clone_into(&mut zone.path);
-            }
-        }
-        summary
-    }
-}
-
-/// How many leases on the files of trees may be held at once. A removal that waits for its rate holds none:
-/// another process that opens such a file would have to wait too.
-fn member_leases(config: &Config) -> usize {
-    if config.max_rate.is_some() { 0 } else { lease::affordable(config.jobs) }
 }
 
 pub(super) fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
@@ -373,11 +234,4 @@ pub(super) fn workers(config: &Config) -> Workers {
         tracing::warn!("the system refused {refused}; one worker does all the work");
         Workers::one()
     })
-}
-
-pub(super) const fn probe(in_use: InUse) -> InUseProbe {
-    match in_use {
-        InUse::Skip => InUseProbe::On,
-        InUse::Ignore => InUseProbe::Off,
-    }
 }

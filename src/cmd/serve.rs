@@ -3,6 +3,7 @@
 //! It must not decide when to run, which is [`crate::service`]'s part, nor sweep: that is [`super::pass`].
 
 mod overview;
+mod pressed;
 
 use std::cell::RefCell;
 use std::io::{self, BufWriter};
@@ -20,13 +21,14 @@ use crate::fs::{DataRoot, Space};
 use crate::lock::exclusive::{ExclusiveLock, Sharing};
 use crate::os::{clock, signals};
 use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
-use crate::rules::{Zone, ZoneName};
+use crate::rules::{Moment, Zone, ZoneName};
 use crate::service::health::Health;
 use crate::service::metrics::Metrics;
 use crate::service::notify::Notify;
-use crate::service::scheduler::{Schedule, Scheduler};
+use crate::service::scheduler::{Reading, Schedule, Scheduler};
 use crate::service::{PassEnd, Service, log};
 use overview::Overview;
+use pressed::Pressed;
 
 /// How long a service that stands by waits before it tries again.
 const STANDBY_INTERVAL: Duration = Duration::from_millis(100);
@@ -34,13 +36,11 @@ const STANDBY_INTERVAL: Duration = Duration::from_millis(100);
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
     let config = Arc::new(settings(raw)?);
+    config.pressure.clone()?;
     let options = config.service.clone()?;
-    let mut schedule = options.schedule()?;
     let clearml = clearml_of(&config)?;
     let start = clock::now();
-    if let Some(clearml) = &clearml {
-        schedule.zones.extend(serve::schedule(clearml, start)?.zones);
-    }
+    let schedule = schedule_of(&config, start)?;
     let stop = Arc::<AtomicBool>::default();
     signals::end_on_signals(&stop).map_err(Refusal::Start)?;
     let hangup = Arc::<AtomicBool>::default();
@@ -73,15 +73,13 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let scheduler = begin();
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
-    let passes = Passes { verbosity, stop, hangup, metrics, overview, swept: RefCell::default() };
+    let (swept, pressed) = (RefCell::default(), Pressed::default());
+    let passes = Passes { verbosity, stop, hangup, metrics, overview, swept, pressed, root: &root };
     let pass = |due: &[ZoneName]| passes.quietly(&config.borrow(), due);
+    let pressed = |now: Reading| passes.pressed.zones(&config.borrow(), &root, now.steady);
     let reload = || {
-        let (new, mut schedule) =
-            reload(raw, &options, &root).map_err(|error| error.to_string())?;
-        if let Some(clearml) = clearml_of(&new).map_err(|error| error.to_string())? {
-            let cleanup = serve::schedule(&clearml, start).map_err(|error| error.to_string())?;
-            schedule.zones.extend(cleanup.zones);
-        }
+        let new = reload(raw, &options, &root).map_err(|error| error.to_string())?;
+        let schedule = schedule_of(&new, start).map_err(|error| error.to_string())?;
         let new = Arc::new(new);
         if let Some(overview) = &passes.overview {
             overview.on_settings(&new);
@@ -90,14 +88,15 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         Ok(schedule)
     };
     let (health, notify, waiting) = (&*health, &notify, Vec::new());
-    let service = Service { scheduler, calls: &calls, health, notify, waiting };
+    let pressed = &pressed;
+    let service = Service { scheduler, calls: &calls, health, notify, waiting, pressed };
     let code = service.run(reading, pass, reload);
     drop(exclusive);
     Ok(code)
 }
 
 /// Makes the passes of a service.
-struct Passes {
+struct Passes<'a> {
     verbosity: Verbosity,
     stop: Arc<AtomicBool>,
     hangup: Arc<AtomicBool>,
@@ -106,9 +105,12 @@ struct Passes {
     overview: Option<Arc<Overview>>,
     /// The zones that this service has swept, or has refused to sweep once because of a guard.
     swept: RefCell<Vec<ZoneName>>,
+    /// Whether a file system is too full.
+    pressed: Pressed,
+    root: &'a DataRoot,
 }
 
-impl Passes {
+impl Passes<'_> {
     /// The passes that are due; nothing is measured meanwhile.
     fn quietly(&self, config: &Config, due: &[ZoneName]) -> PassEnd {
         let both = || self.both(config, due);
@@ -154,11 +156,17 @@ impl Passes {
 
     /// One pass over the zones that are due.
     fn run(&self, config: &Config, due: &[ZoneName]) -> Result<PassEnd, Refusal> {
+        // A file system that is too full is relieved after any pass, so those zones are swept too.
+        let mut due = due.to_vec();
+        due.extend(pressed::zones(config, self.root));
         let zones: Vec<Arc<Zone>> =
             config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
         let mut swept = self.swept.borrow_mut();
-        let first: Vec<ZoneName> =
-            due.iter().filter(|zone| !swept.contains(zone)).cloned().collect();
+        let first: Vec<ZoneName> = zones
+            .iter()
+            .map(|zone| zone.name.clone())
+            .filter(|zone| !swept.contains(zone))
+            .collect();
         let request = PassRequest {
             command: "run",
             config,
@@ -178,6 +186,7 @@ impl Passes {
         let result = sweep(&request, BufWriter::new(io::stdout()))?;
         swept.extend(first.into_iter().filter(|zone| had_pass(zone, &result.summary)));
         result.count(&self.metrics);
+        self.pressed.on_pass(&result.summary, result.mode, clock::steady());
         if let Some(overview) = &self.overview {
             overview.on_pass(&result.summary, &result.durations, result.at);
         }
@@ -194,6 +203,15 @@ fn clearml_of(config: &Config) -> Result<Option<ClearmlConfig>, Refusal> {
     }
 }
 
+/// When to sweep which zone, and when to clean up in ClearML.
+fn schedule_of(config: &Config, start: Moment) -> Result<Schedule, Refusal> {
+    let mut schedule = config.service.clone()?.schedule()?;
+    if let Some(clearml) = clearml_of(config)? {
+        schedule.zones.extend(serve::schedule(&clearml, start)?.zones);
+    }
+    Ok(schedule)
+}
+
 /// Whether a zone has had its pass. One that is locked, or was cut short, is still to have it.
 fn had_pass(name: &ZoneName, summary: &Summary) -> bool {
     let is_cut_short = matches!(
@@ -205,20 +223,17 @@ fn had_pass(name: &ZoneName, summary: &Summary) -> bool {
 }
 
 /// The settings as they are now, if the service can go on with them.
-fn reload(
-    raw: &RawSettings,
-    options: &ServiceConfig,
-    root: &DataRoot,
-) -> Result<(Config, Schedule), Refusal> {
+fn reload(raw: &RawSettings, options: &ServiceConfig, root: &DataRoot) -> Result<Config, Refusal> {
     let new = settings(&raw.read_again())?;
     let new_options = new.service.clone()?;
     let found = open_root(&new, &new.zones)?;
     locks(&new, found.path(), Vec::new())?;
+    new.pressure.clone()?;
     if found.path() != root.path() || new_options.listen != options.listen {
         let why = "data and listen only change when the service is restarted";
         return Err(Refusal::Start(why.to_owned()));
     }
-    Ok((new, new_options.schedule()?))
+    Ok(new)
 }
 
 /// Serves the pages, if there is an address for them.
@@ -325,7 +340,7 @@ mod tests {
             no_lock: no_lock.map(str::to_owned),
         };
         let had = |name: &str, zones: Vec<ZoneSummary>, stopped: Option<StopReason>| {
-            had_pass(&ZoneName::new(name), &Summary { zones, stopped })
+            had_pass(&ZoneName::new(name), &Summary { zones, stopped, relief: Vec::new() })
         };
         assert!(had("tmp", vec![zone(None)], None));
         assert!(had("tmp", vec![zone(None)], Some(StopReason::MaxShare)), "it was said");

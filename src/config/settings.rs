@@ -5,6 +5,7 @@
 
 mod all;
 mod clearml;
+mod pressure;
 mod table;
 mod uses;
 

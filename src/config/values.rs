@@ -53,7 +53,9 @@ impl<'a> Values<'a> {
         if let Some(texts) = self.raw.flags.get(setting.key) {
             let texts = match setting.key {
                 _ if setting.is_switch() => vec!["true".to_owned()],
-                "zones" | "schedule" => texts.iter().flat_map(|text| listed(text)).collect(),
+                "zones" | "pressure_zones" | "schedule" => {
+                    texts.iter().flat_map(|text| listed(text)).collect()
+                }
                 _ => texts.clone(),
             };
             return value(texts, Origin::Flag(setting.flag()));
@@ -72,7 +74,9 @@ impl<'a> Values<'a> {
             && let Some(file) = &self.raw.file
         {
             let texts = match setting.key {
-                "zones" | "schedule" => field.texts.iter().flat_map(|text| listed(text)).collect(),
+                "zones" | "pressure_zones" | "schedule" => {
+                    field.texts.iter().flat_map(|text| listed(text)).collect()
+                }
                 _ => field.texts.clone(),
             };
             return value(texts, Origin::File { path: file.path.clone(), line: field.line });

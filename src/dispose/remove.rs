@@ -84,6 +84,10 @@ impl<C: Control> Disposer for Unlink<'_, C> {
         self.trees.written.on_rejected(expired, why);
     }
 
+    fn release(&self) {
+        self.trees.quarantines.release();
+    }
+
     fn prune(&self, directory: &Directory, name: &CStr) -> bool {
         // The system refuses a directory that is not empty. One of ours may be what is left in it.
         let remove = || remove_empty_directory(&directory.handle, name).is_ok();

@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn each_guard_ends_the_pass_where_nothing_of_it_is_left() {
-        let counted = Summary { zones: vec![zone("a", 4), zone("b", 4)], stopped: None };
+        let counted =
+            Summary { zones: vec![zone("a", 4), zone("b", 4)], stopped: None, relief: Vec::new() };
         let (a, b) = (ZoneName::new("a"), ZoneName::new("b"));
         let half = MaxShare { share: Share::percent(50), from_entries: 0 };
         for (guards, reason) in [

@@ -34,17 +34,20 @@ impl Live {
         let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = begun.last().map(|(name, _)| name).or(zones.first().map(|zone| &zone.name));
         let summary = |zone: &Arc<Zone>| {
-            let mut tally = begun
-                .iter()
-                .find(|(name, _)| *name == zone.name)
-                .map(|(_, counts)| counts.lock().unwrap_or_else(PoisonError::into_inner).clone())
-                .unwrap_or_default();
-            tally.seen = tally.reported() + tally.unreached;
+            let of_zone = begun.iter().filter(|(name, _)| *name == zone.name);
+            let mut counts = of_zone.map(|(_, counts)| {
+                let mut tally = counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                tally.seen = tally.reported() + tally.unreached;
+                tally
+            });
+            let mut tally = counts.next().unwrap_or_default();
+            // What was begun later is the relief of its file system.
+            counts.for_each(|early| tally.take_over(early, 0));
             let notes = if last == Some(&zone.name) { vec![note.to_owned()] } else { Vec::new() };
             let (name, path) = (zone.name.clone(), zone_path(data_root, zone));
             ZoneSummary { zone: name, path, tally, notes, no_lock: None }
         };
-        Summary { zones: zones.iter().map(summary).collect(), stopped }
+        Summary { zones: zones.iter().map(summary).collect(), stopped, relief: Vec::new() }
     }
 }
 

@@ -8,9 +8,11 @@
 //! entries are tried again when everything else is done.
 
 mod batch;
+mod candidates;
 mod journal;
 mod judge;
 mod recover;
+mod relieve;
 mod zone_run;
 
 use std::path::Path;
@@ -29,6 +31,7 @@ use crate::rules::verdict::evaluate;
 use crate::rules::{Bytes, Exclude, FileKind, Moment, Zone};
 use batch::{Batch, ExpiredBatch};
 use judge::note_wrong_time;
+pub use relieve::{ReliefPlan, ReliefZone};
 use zone_run::{ZoneRun, lock};
 
 /// How many locked entries are tried again at the end, and how many directories they may be in. Beyond that
@@ -92,7 +95,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         }
         self.retry_locked(&runs, observer);
         let zones = runs.into_iter().map(|run| self.sum_up(run)).collect();
-        Summary { zones, stopped: self.limits.reason() }
+        Summary { zones, stopped: self.limits.reason(), relief: Vec::new() }
     }
 
     fn begin<'z>(&self, zone: &'z Arc<Zone>, observer: &impl Observer) -> ZoneRun<'z> {

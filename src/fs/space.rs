@@ -1,34 +1,162 @@
-//! How full a file system is.
+//! How full a file system is, and whether the space of what was removed has appeared.
 //!
-//! It must not look at files.
+//! It must not look at files, nor wait without an end. Some file systems free space later: xfs in the background,
+//! btrfs when it commits. What a process holds open or a snapshot has is never freed.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-/// The space of a file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Space {
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// The bytes in use.
-    pub bytes_used: u64,
-    /// The number of inodes that it can have; 0 where there is no limit.
-    pub inodes: u64,
-    /// The number of inodes in use.
-    pub inodes_used: u64,
-}
+use rustix::fs::{StatVfs, fstatvfs, statvfs, syncfs};
+
+use crate::rules::Space;
+use crate::rules::pressure::Arrival;
+
+/// How long to wait for space in all.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When the file system is asked to commit what it has: most free space at once.
+const SOON: Duration = Duration::from_millis(50);
+
+/// Once half of the space is there and nothing more has appeared for this long, it is enough.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How often to ask, at most and at least.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(100);
+
+/// Whether a commit is awaited. One that does not return is not followed by others.
+static IS_FLUSHING: AtomicBool = AtomicBool::new(false);
 
 impl Space {
     /// Of the file system that `path` is on.
     ///
     /// # Errors
     /// What the system says.
-    pub fn of(path: &Path) -> std::io::Result<Self> {
-        let all = rustix::fs::statvfs(path)?;
-        Ok(Self {
-            bytes: all.f_blocks.saturating_mul(all.f_frsize),
-            bytes_used: all.f_blocks.saturating_sub(all.f_bfree).saturating_mul(all.f_frsize),
-            inodes: all.f_files,
-            inodes_used: all.f_files.saturating_sub(all.f_ffree),
-        })
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(read(&statvfs(path)?))
+    }
+
+    /// Of the file system that an open file is on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn at(handle: &OwnedFd) -> io::Result<Self> {
+        Ok(read(&fstatvfs(handle)?))
+    }
+
+    /// Of the file system that an open directory is on, after it has committed what it has; without, if that takes
+    /// 10 s, or when `is_stopped`. Some file systems count what was written only then.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn committed(handle: &OwnedFd, is_stopped: &dyn Fn() -> bool) -> io::Result<Self> {
+        let (start, mut pause, done) = (Instant::now(), SHORTEST, begin_flush(handle));
+        while !done.load(Ordering::Acquire) && start.elapsed() < PATIENCE && !is_stopped() {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST);
+        }
+        Self::at(handle)
+    }
+
+    /// Of the file system that an open directory is on, when the space of what was removed has appeared by what
+    /// `arrival` says. As it is after 10 s, if that has not happened, or when `is_stopped`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn settled(
+        handle: &OwnedFd,
+        arrival: &dyn Fn(&Self) -> Arrival,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> io::Result<Self> {
+        let start = Instant::now();
+        let (mut pause, mut flush) = (SHORTEST, None);
+        let (mut least, mut since) = (Self::at(handle)?, start);
+        loop {
+            let space = Self::at(handle)?;
+            let arrived = arrival(&space);
+            let waited = start.elapsed();
+            if arrived == Arrival::Whole || waited >= PATIENCE || is_stopped() {
+                return Ok(space);
+            }
+            if waited >= SOON && flush.is_none() {
+                flush = Some(begin_flush(handle));
+            }
+            let is_flushed =
+                flush.as_ref().is_some_and(|done: &Arc<AtomicBool>| done.load(Ordering::Acquire));
+            if space.bytes_used < least.bytes_used
+                || space.inodes_used < least.inodes_used
+                || !is_flushed
+            {
+                (least, since) = (space, Instant::now());
+            }
+            if arrived == Arrival::Half && since.elapsed() >= QUIET {
+                return Ok(space);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST);
+        }
+    }
+}
+
+fn read(all: &StatVfs) -> Space {
+    let bytes = |blocks: u64| blocks.saturating_mul(all.f_frsize);
+    Space {
+        bytes: bytes(all.f_blocks),
+        bytes_used: bytes(all.f_blocks.saturating_sub(all.f_bfree)),
+        bytes_available: bytes(all.f_bavail),
+        inodes: all.f_files,
+        inodes_used: all.f_files.saturating_sub(all.f_ffree),
+    }
+}
+
+/// Asks a file system to commit, by a thread of its own: nobody knows how long that takes. The result is raised
+/// when it is done.
+fn begin_flush(handle: &OwnedFd) -> Arc<AtomicBool> {
+    let done = Arc::new(AtomicBool::new(false));
+    let Ok(handle) = handle.try_clone().map(File::from) else { return done };
+    if IS_FLUSHING.swap(true, Ordering::AcqRel) {
+        return done;
+    }
+    let is_done = Arc::clone(&done);
+    let flush = move || {
+        // Whether it could, the space says.
+        let _ = syncfs(&handle);
+        is_done.store(true, Ordering::Release);
+        IS_FLUSHING.store(false, Ordering::Release);
+    };
+    if std::thread::Builder::new().name("flush".to_owned()).spawn(flush).is_err() {
+        IS_FLUSHING.store(false, Ordering::Release);
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handle() -> OwnedFd {
+        File::open(std::env::temp_dir()).unwrap().into()
+    }
+
+    #[test]
+    fn space_that_is_there_is_not_waited_for() {
+        let answers = std::cell::Cell::new(0);
+        let arrival = |_: &Space| {
+            answers.set(answers.get() + 1);
+            if answers.get() < 4 { Arrival::Little } else { Arrival::Whole }
+        };
+        let space = Space::settled(&handle(), &arrival, &|| false).unwrap();
+        assert_eq!(answers.get(), 4);
+        assert!(space.bytes > 0 && space.usable() <= space.bytes);
+    }
+
+    #[test]
+    fn a_wait_ends_when_the_pass_is_stopped() {
+        Space::settled(&handle(), &|_| Arrival::Little, &|| true).unwrap();
     }
 }

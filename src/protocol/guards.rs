@@ -147,7 +147,7 @@ mod tests {
             notes: Vec::new(),
             no_lock: None,
         };
-        Summary { zones: zones.iter().map(zone).collect(), stopped: None }
+        Summary { zones: zones.iter().map(zone).collect(), stopped: None, relief: Vec::new() }
     }
 
     fn share(zone: &str, percent: u16, from_entries: u64) -> (ZoneName, MaxShare) {

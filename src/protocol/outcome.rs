@@ -26,6 +26,8 @@ pub struct Outcome<'a> {
     pub ttl: Option<Ttl>,
     /// The space that was freed, even if only a part of the entry is gone.
     pub freed: Bytes,
+    /// Whether it was to go before it expired, because its file system is too full.
+    pub is_early: bool,
 }
 
 impl Outcome<'_> {

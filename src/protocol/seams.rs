@@ -115,6 +115,9 @@ pub trait Disposer: Sync {
     /// An entry stays that may have been written down.
     fn on_rejected(&self, _expired: &Expired, _why: &Rejection) {}
 
+    /// Removes what it has made for itself: how full the file system is will be asked.
+    fn release(&self) {}
+
     /// Removes the directory `name` in `directory` if it is empty: its last entry was removed. Whether it is
     /// gone now.
     fn prune(&self, _directory: &Directory, _name: &CStr) -> bool {

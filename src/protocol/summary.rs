@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Failure, Outcome, OutcomeKind, Skipped};
+use super::{Failure, Outcome, OutcomeKind, Relief, Skipped};
 use crate::rules::{Action, Bytes, KeptReason, Moment, Shard, ZoneName};
 use crate::units;
 
@@ -94,6 +94,18 @@ impl Tally {
         self.failures.extend(other.failures.into_iter().take(room));
     }
 
+    /// Entries that were kept as fresh have these outcomes now, since their file system is too full. So many of
+    /// them, `used`, were skipped because of what is in them. What was not reached keeps the outcome that it had.
+    pub fn take_over(&mut self, early: Self, used: u64) {
+        let reported = early.reported();
+        let used = used.min(reported).min(self.skipped_by[Skipped::Used as usize]);
+        self.skipped_by[Skipped::Used as usize] -= used;
+        let fresh = (reported - used).min(self.kept_by[KeptReason::Fresh as usize]);
+        self.kept_by[KeptReason::Fresh as usize] -= fresh;
+        // The rest came after the pass.
+        self.add(Self { seen: reported - used - fresh, unreached: 0, ..early });
+    }
+
     /// Nothing was reached: the pass ended before it began.
     pub fn withhold(&mut self) {
         *self = Self { seen: self.seen, unreached: self.seen, ..Self::default() };
@@ -157,6 +169,8 @@ pub struct Summary {
     pub zones: Vec<ZoneSummary>,
     /// Why the pass was stopped before its end, if it was.
     pub stopped: Option<StopReason>,
+    /// The relief of each file system, if that was asked for.
+    pub relief: Vec<Relief>,
 }
 
 impl Summary {
@@ -240,7 +254,7 @@ pub struct RunInfo<'a> {
 pub enum ExitCode {
     /// It completed, and nothing failed.
     Done = 0,
-    /// It completed, and some entries failed.
+    /// It completed, and some entries failed, or a file system is still too full.
     SomeFailed = 1,
     /// Usage, settings or data root are wrong; nothing was done.
     Usage = 2,
@@ -260,6 +274,9 @@ impl ExitCode {
     pub fn of(summary: &Summary) -> Self {
         let mut code = Self::Done;
         if summary.zones.iter().any(|zone| zone.tally.failed > 0) {
+            code = code.max(Self::SomeFailed);
+        }
+        if summary.relief.iter().any(Relief::is_unrelieved) {
             code = code.max(Self::SomeFailed);
         }
         if summary.stopped.is_some() {

@@ -151,6 +151,7 @@ fn counts_are_made_of_outcomes_and_balance() {
             age: None,
             ttl: None,
             freed,
+            is_early: false,
         };
         tally.count(&outcome);
     }
@@ -173,7 +174,7 @@ fn the_highest_exit_code_applies() {
         notes: Vec::new(),
         no_lock: no_lock.map(str::to_owned),
     };
-    let code = |zones, stopped| ExitCode::of(&Summary { zones, stopped });
+    let code = |zones, stopped| ExitCode::of(&Summary { zones, stopped, relief: Vec::new() });
     assert_eq!(code(vec![zone(0, None)], None), ExitCode::Done);
     assert_eq!(code(vec![zone(0, None), zone(1, None)], None), ExitCode::SomeFailed);
     assert_eq!(code(vec![zone(1, None)], Some(StopReason::Deadline)), ExitCode::Stopped);

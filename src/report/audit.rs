@@ -77,6 +77,9 @@ struct RuleObject {
     last_use: &'static str,
     used: String,
     ttl_s: Option<i64>,
+    /// The disk is too full, and what is older than this goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pressure_min_age_s: Option<i64>,
 }
 
 /// A deletion that is about to be made, of what is not a file here or is named by another program.
@@ -240,6 +243,7 @@ fn rule_object(rule: Rule, used: Moment) -> RuleObject {
         },
         used: units::rfc3339_exact(used),
         ttl_s: rule.expiry.ttl().map(Ttl::as_secs),
+        pressure_min_age_s: rule.early.map(|age| age.ttl().as_secs()),
     }
 }
 

@@ -11,9 +11,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
+use super::relief;
 use crate::protocol::{
-    ExitCode, LISTED_FAILURES, ListedFailure, Outcome, OutcomeKind, RunInfo, RunMode, Skipped,
-    StopReason, Summary, Tally, ZoneSummary,
+    ExitCode, LISTED_FAILURES, ListedFailure, Outcome, OutcomeKind, Relief, RunInfo, RunMode,
+    Skipped, StopReason, Summary, Tally, ZoneSummary,
 };
 use crate::rules::{Age, KeptReason, Ttl};
 use crate::units::{self, errno};
@@ -32,8 +33,19 @@ struct Object<'a> {
     stopped: Option<&'static str>,
     zones: Vec<ZoneObject<'a>>,
     totals: Counts,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pressure: Vec<PressureObject<'a>>,
     failures: Vec<Failed<'a>>,
     exit: u8,
+}
+
+/// A file system that entries go from before they expire, when it is too full.
+#[derive(Serialize)]
+struct PressureObject<'a> {
+    #[serde(flatten)]
+    path: Pathname<'a>,
+    #[serde(flatten)]
+    relief: relief::Object<'a>,
 }
 
 /// A zone of the report.
@@ -168,10 +180,13 @@ pub fn outcome(out: &mut impl Write, outcome: &Outcome<'_>, mode: RunMode) -> io
     let path = outcome.path();
     let errno;
     let (kind, reason) = match &outcome.kind {
-        OutcomeKind::Removed => match mode {
-            RunMode::Real => ("removed", "expired"),
-            RunMode::DryRun => ("would_remove", "expired"),
-        },
+        OutcomeKind::Removed => {
+            let reason = if outcome.is_early { "pressure" } else { "expired" };
+            match mode {
+                RunMode::Real => ("removed", reason),
+                RunMode::DryRun => ("would_remove", reason),
+            }
+        }
         OutcomeKind::Kept(kept) => ("kept", kept.why.key()),
         OutcomeKind::Skipped(why) => ("skipped", why.key()),
         OutcomeKind::Failed(failure) => {
@@ -251,9 +266,14 @@ fn object<'a>(
         stopped: summary.stopped.map(StopReason::key),
         zones: summary.zones.iter().map(of_zone).collect(),
         totals,
+        pressure: summary.relief.iter().map(|relief| of_relief(relief, info.mode)).collect(),
         failures: failures.take(LISTED_FAILURES).collect(),
         exit: exit.number(),
     }
+}
+
+fn of_relief(relief: &Relief, mode: RunMode) -> PressureObject<'_> {
+    PressureObject { path: Pathname::new(&relief.path), relief: relief::object(relief, mode) }
 }
 
 fn of_zone(zone: &ZoneSummary) -> ZoneObject<'_> {

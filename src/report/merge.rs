@@ -205,7 +205,7 @@ impl Part {
             shard,
             elapsed: Duration::try_from_secs_f64(report.elapsed_s)
                 .map_err(|error| format!("elapsed_s: {error}"))?,
-            summary: Summary { zones, stopped },
+            summary: Summary { zones, stopped, relief: Vec::new() },
             exit: match report.exit {
                 0 => ExitCode::Done,
                 1 => ExitCode::SomeFailed,

@@ -54,6 +54,7 @@ pub(super) fn summary() -> Summary {
             zone("tmp", "/data/tmp", tmp, &["the probe cannot be used"]),
         ],
         stopped: None,
+        relief: Vec::new(),
     }
 }
 

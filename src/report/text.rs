@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use super::relief;
 use crate::protocol::{
-    ListedFailure, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
+    ListedFailure, ReliefEnd, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
 };
 use crate::rules::{Bytes, KeptReason};
 use crate::units::{self, errno, grouped, shown};
@@ -42,6 +43,10 @@ pub fn summary(
         for note in &zone.notes {
             writeln!(out, "{}: note: {note}", zone.zone)?;
         }
+    }
+    for relief in summary.relief.iter().filter(|relief| relief.end != ReliefEnd::NotNeeded) {
+        let message = relief::message(relief, info.mode);
+        writeln!(out, "pressure: {}: {message}", shown_short(&relief.path))?;
     }
     closing(out, info, summary, elapsed)
 }

@@ -4,6 +4,7 @@
 //! `i64`, which covers 292 years in each direction. Values outside are clamped so that an entry is kept
 //! when in doubt: a file from the year 2500 lies in the future, and no age exceeds an infinite [`Ttl`].
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 const NANOS_PER_SEC: i64 = 1_000_000_000;
@@ -102,6 +103,24 @@ impl Ttl {
     }
 }
 
+/// How old an entry must be to go before it expires: whole seconds, in few bytes, since each entry carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinAge(NonZeroU32);
+
+impl MinAge {
+    /// From a duration: a part of a second counts as a whole one, and more than 136 years as those.
+    pub fn from_duration(duration: Duration) -> Self {
+        let secs = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
+        let secs = u32::try_from(secs).unwrap_or(u32::MAX);
+        Self(NonZeroU32::MIN.saturating_add(secs))
+    }
+
+    /// As the time to live that an entry has under pressure.
+    pub const fn ttl(self) -> Ttl {
+        Ttl::from_secs(self.0.get() as u64 - 1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +160,18 @@ mod tests {
         assert!(!Ttl::from_secs(0).is_exceeded_by(newest.age_at(NOW)));
         assert!(Ttl::from_secs(86_400).is_exceeded_by(oldest.age_at(NOW)));
         assert_eq!(newest.plus(forever), newest);
+    }
+
+    #[test]
+    fn a_least_age_is_rounded_up_and_never_wraps() {
+        for (duration, secs) in [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_secs(3600), 3600),
+            (Duration::MAX, i64::from(u32::MAX) - 1),
+        ] {
+            assert_eq!(MinAge::from_duration(duration).ttl().as_secs(), secs);
+        }
     }
 
     #[test]

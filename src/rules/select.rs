@@ -3,8 +3,13 @@
 //! It must not do I/O or judge again. A pass removes all that has expired; other selections choose fewer,
 //! and none can add an entry, since only [`super::verdict`] makes an [`Expired`].
 
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap};
+use std::ffi::{CStr, CString};
 use std::fmt;
 
+use super::age::Moment;
+use super::metadata::FileId;
 use super::verdict::Expired;
 
 /// Chooses from batches of expired entries. Shared by all workers of a pass.
@@ -20,5 +25,238 @@ pub struct All;
 impl Select for All {
     fn set_aside<D>(&self, _batch: &mut Vec<Expired<D>>) -> Vec<Expired<D>> {
         Vec::new()
+    }
+}
+
+/// How the entries of a zone that go early are ordered. Those of the first kind go before all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// What was used the longest ago goes first.
+    OldestUse,
+    /// What expires the soonest goes first.
+    SoonestExpiry,
+}
+
+/// When an entry goes: the least goes first. Its directory and its name decide between equal moments, so that
+/// the order is the same each time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    order: Order,
+    moment: Moment,
+    directory: FileId,
+    name: CString,
+}
+
+impl Place {
+    /// Of an entry in `directory`. A directory that is not walked yet may turn out to have a later one.
+    pub fn of<D>(expired: &Expired<D>, order: Order, directory: FileId, now: Moment) -> Self {
+        let used = expired.last_used(now);
+        let moment = match (order, expired.rule().expiry.ttl()) {
+            (Order::OldestUse, _) | (Order::SoonestExpiry, None) => used,
+            (Order::SoonestExpiry, Some(ttl)) => used.plus(ttl),
+        };
+        Self { order, moment, directory, name: <CStr>::to_owned(expired.name()) }
+    }
+}
+
+/// How many entries are kept in memory, and how many directories they may be in: each of them is open.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Entries.
+    pub entries: usize,
+    /// Directories.
+    pub directories: usize,
+}
+
+/// The first of the entries that go early, as many as are kept in memory. When they are gone, the next ones are
+/// looked for: from [`First::end`] on.
+#[derive(Debug)]
+pub struct First<D> {
+    most: Most,
+    /// What is before it had its turn.
+    from: Option<Place>,
+    /// The least that was left out. All that are in the heap are before it.
+    end: Option<Place>,
+    heap: BinaryHeap<Placed<D>>,
+    directories: HashMap<FileId, usize>,
+}
+
+#[derive(Debug)]
+struct Placed<D> {
+    place: Place,
+    expired: Expired<D>,
+}
+
+impl<D> PartialEq for Placed<D> {
+    fn eq(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+}
+
+impl<D> Eq for Placed<D> {}
+
+impl<D> PartialOrd for Placed<D> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<D> Ord for Placed<D> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place.cmp(&other.place)
+    }
+}
+
+impl<D> First<D> {
+    /// Of all that are not before `from`.
+    pub fn new(most: Most, from: Option<Place>) -> Self {
+        let (heap, directories) = (BinaryHeap::new(), HashMap::new());
+        Self { most, from, end: None, heap, directories }
+    }
+
+    /// Whether there is a place for it, or for what comes later in the same order and is not walked yet.
+    pub fn has_place(&self, place: &Place) -> bool {
+        self.end.as_ref().is_none_or(|end| place < end)
+    }
+
+    /// Takes an entry, if it is among the first. The last of the others goes if there are too many.
+    pub fn offer(&mut self, place: Place, expired: Expired<D>) {
+        if self.from.as_ref().is_some_and(|from| place < *from) || !self.has_place(&place) {
+            return;
+        }
+        *self.directories.entry(place.directory).or_default() += 1;
+        self.heap.push(Placed { place, expired });
+        while self.heap.len() > self.most.entries || self.directories.len() > self.most.directories
+        {
+            let Some(Placed { place, .. }) = self.heap.pop() else { return };
+            if let Some(count) = self.directories.get_mut(&place.directory) {
+                *count -= 1;
+                if *count == 0 {
+                    self.directories.remove(&place.directory);
+                }
+            }
+            self.end = Some(place);
+        }
+    }
+
+    /// The entries in their order, and from where on to look for the next ones, if there are any.
+    pub fn into_parts(self) -> (Vec<Expired<D>>, Option<Place>) {
+        let sorted = self.heap.into_sorted_vec().into_iter();
+        (sorted.map(|placed| placed.expired).collect(), self.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::verdict::evaluate_early;
+    use super::super::{
+        Bytes, Entry, EntryKind, Exclude, Expiry, FileKind, LastUse, Location, LockKind, Metadata,
+        MinAge, Names, Ttl, Zone, ZoneName,
+    };
+    use super::*;
+
+    const NOW: Moment = Moment::from_unix(1_000_000, 0);
+
+    /// An entry of this age, in this directory, that expires after `ttl` seconds.
+    fn placed(order: Order, age: i64, ttl: u64, dir: u64, name: &CStr) -> (Place, Expired<u64>) {
+        let zone = Zone {
+            name: ZoneName::new("z"),
+            location: Location::flat("z"),
+            entry: EntryKind::Any,
+            names: Names::Any,
+            last_use: LastUse::Mtime,
+            ttls: vec![Expiry::After(Ttl::from_secs(ttl))],
+            lock: LockKind::Flock,
+            describe_name: |_| None,
+        };
+        let moment = Moment::from_unix(1_000_000 - age, 0);
+        let metadata = Metadata {
+            kind: FileKind::File,
+            id: FileId { dev: 1, ino: 1 },
+            is_mount_point: false,
+            atime: moment,
+            mtime: moment,
+            ctime: moment,
+            links: 1,
+            size: Bytes(0),
+            allocated: Bytes(0),
+            newest_inside: None,
+        };
+        let entry = Entry { zone: &zone, directory: &dir, dir: Path::new("z"), name, metadata };
+        let expired = evaluate_early(
+            &entry,
+            &Exclude::default(),
+            MinAge::from_duration(std::time::Duration::ZERO),
+            NOW,
+            NOW,
+        )
+        .unwrap();
+        (Place::of(&expired, order, FileId { dev: 1, ino: dir }, NOW), expired)
+    }
+
+    fn names(entries: &[Expired<u64>]) -> Vec<&str> {
+        entries.iter().map(|entry| entry.name().to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_first_kind_goes_before_the_second_and_each_in_its_own_order() {
+        let mut first = First::new(Most { entries: 9, directories: 9 }, None);
+        for (order, age, ttl, name) in [
+            (Order::SoonestExpiry, 90, 100, c"sooner"),
+            (Order::SoonestExpiry, 95, 200, c"later"),
+            (Order::OldestUse, 5, 10, c"young"),
+            (Order::OldestUse, 9, 1000, c"old"),
+            (Order::OldestUse, 9, 10, c"equal"),
+        ] {
+            let (place, expired) = placed(order, age, ttl, 1, name);
+            first.offer(place, expired);
+        }
+        let (entries, end) = first.into_parts();
+        assert_eq!(names(&entries), ["equal", "old", "young", "sooner", "later"]);
+        assert_eq!(end, None);
+    }
+
+    /// All entries, a few at a time: every one has its turn once, in the order of a plain sort.
+    #[test]
+    fn refills_go_through_all_entries_in_order_whatever_fits_into_memory() {
+        let mut seed = 7_u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        let mut all: Vec<(i64, u64, CString)> = (0..500)
+            .map(|number| {
+                let age = i64::try_from(random(40)).unwrap() + 1;
+                (age, random(12), CString::new(format!("{number:03}")).unwrap())
+            })
+            .collect();
+        for most in [(1, 1), (7, 2), (64, 3), (64, 99), (1000, 99)] {
+            let most = Most { entries: most.0, directories: most.1 };
+            let (mut gone, mut from, mut rounds) = (Vec::new(), None, 0);
+            loop {
+                let mut first = First::new(most, from);
+                for (age, dir, name) in &all {
+                    let (place, expired) = placed(Order::OldestUse, *age, 1000, *dir, name);
+                    first.offer(place, expired);
+                }
+                let (entries, end) = first.into_parts();
+                let mut dirs: Vec<u64> = entries.iter().map(|entry| *entry.directory()).collect();
+                dirs.sort_unstable();
+                dirs.dedup();
+                assert!(entries.len() <= most.entries && dirs.len() <= most.directories);
+                gone.extend(entries.iter().map(|entry| entry.name().to_owned()));
+                from = end;
+                rounds += 1;
+                if from.is_none() {
+                    break;
+                }
+            }
+            all.sort_by_key(|(age, dir, name)| (-age, *dir, name.clone()));
+            let expected: Vec<CString> = all.iter().map(|(_, _, name)| name.clone()).collect();
+            assert_eq!(gone, expected, "{most:?}");
+            assert!(rounds <= 501, "{most:?}: each round has at least one");
+        }
     }
 }

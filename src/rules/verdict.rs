@@ -3,13 +3,16 @@
 //! It must not look at the file system or the clock, and no arm may call an entry expired that it does
 //! not know: **unknown is kept**.
 
+mod early;
+
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
-use super::age::{Age, Moment};
+use super::age::{Age, MinAge, Moment};
 use super::exclude::Exclude;
 use super::metadata::{FileKind, Metadata};
 use super::zone::{EntryKind, Expiry, LastUse, Zone};
+pub use early::{NotEarly, evaluate_early};
 
 /// An entry that was found in a directory of type `D`, which the rules never look into.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +36,8 @@ pub struct Rule {
     pub last_use: LastUse,
     /// When it expires.
     pub expiry: Expiry,
+    /// Its file system is too full: it may go before it expires, when it is older than this.
+    pub early: Option<MinAge>,
 }
 
 impl Rule {
@@ -53,21 +58,24 @@ impl Rule {
         }
         let class = zone.names.class_of(name.to_bytes()).ok_or(KeptReason::Unrecognized)?;
         let expiry = *zone.ttls.get(class.0).ok_or(KeptReason::Unrecognized)?;
-        Ok(Self { last_use: zone.last_use, expiry })
+        Ok(Self { last_use: zone.last_use, expiry, early: None })
     }
 
-    /// Whether an entry last used at `used` has expired at `now`.
+    /// Whether an entry last used at `used` has expired at `now`, or may go early.
     pub fn is_expired(&self, used: Moment, now: Moment) -> bool {
-        match self.expiry {
-            Expiry::AtOnce => true,
-            Expiry::After(ttl) => ttl.is_exceeded_by(used.age_at(now)),
+        let age = used.age_at(now);
+        match (self.early, self.expiry) {
+            (Some(least), _) => least.ttl().is_exceeded_by(age),
+            (None, Expiry::AtOnce) => true,
+            (None, Expiry::After(ttl)) => ttl.is_exceeded_by(age),
         }
     }
 
     /// Whether a member of a tree protects the whole tree. A use after `now` does so even under a rule that
-    /// looks at the top entry alone. Under one that asks for no age, no time matters.
+    /// looks at the top entry alone. Under one that asks for no age, no time matters. What goes early has no
+    /// young member.
     pub fn is_protected_by(&self, member: &Metadata, now: Moment) -> bool {
-        if self.expiry == Expiry::AtOnce {
+        if self.expiry == Expiry::AtOnce && self.early.is_none() {
             return false;
         }
         let last_use = match self.last_use {
@@ -75,7 +83,8 @@ impl Rule {
             other @ (LastUse::Mtime | LastUse::Atime | LastUse::Tree) => other,
         };
         let used = last_use.read(member, now);
-        used > now || (self.last_use != LastUse::Entry && !self.is_expired(used, now))
+        let counts = self.last_use != LastUse::Entry || self.early.is_some();
+        used > now || (counts && !self.is_expired(used, now))
     }
 }
 
@@ -259,9 +268,9 @@ mod tests {
     use super::super::{Bytes, FileId, Ttl};
     use super::*;
 
-    const NOW: Moment = Moment::from_unix(1_000_000, 0);
+    pub(super) const NOW: Moment = Moment::from_unix(1_000_000, 0);
 
-    fn zone(entry: EntryKind, names: Names, last_use: LastUse, expiry: Expiry) -> Zone {
+    pub(super) fn zone(entry: EntryKind, names: Names, last_use: LastUse, expiry: Expiry) -> Zone {
         Zone {
             name: ZoneName::new("z"),
             location: Location::flat("z"),
@@ -274,7 +283,7 @@ mod tests {
         }
     }
 
-    fn metadata(kind: FileKind, age: i64) -> Metadata {
+    pub(super) fn metadata(kind: FileKind, age: i64) -> Metadata {
         let moment = Moment::from_unix(1_000_000 - age, 0);
         Metadata {
             kind,
@@ -300,7 +309,7 @@ mod tests {
         evaluate(&entry, exclude, NOW).map(drop).map_err(|kept| kept.why)
     }
 
-    const TEN: Expiry = Expiry::After(Ttl::from_secs(10));
+    pub(super) const TEN: Expiry = Expiry::After(Ttl::from_secs(10));
 
     #[test]
     fn only_what_the_zone_expects_and_recognizes_expires() {
@@ -370,12 +379,12 @@ mod tests {
         let future = metadata(FileKind::File, -1);
         for last_use in [LastUse::Mtime, LastUse::Atime, LastUse::Tree, LastUse::Entry] {
             for (expiry, protects) in [(Expiry::AtOnce, false), (TEN, true)] {
-                let rule = Rule { last_use, expiry };
+                let rule = Rule { last_use, expiry, early: None };
                 assert_eq!(rule.is_protected_by(&future, NOW), protects, "{rule:?}");
                 assert!(!rule.is_protected_by(&metadata(FileKind::File, 11), NOW), "{rule:?}");
             }
         }
-        let entry = Rule { last_use: LastUse::Entry, expiry: TEN };
+        let entry = Rule { last_use: LastUse::Entry, expiry: TEN, early: None };
         assert!(!entry.is_protected_by(&metadata(FileKind::File, 1), NOW), "the top decides");
     }
 }

@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::fs::Space;
-use crate::protocol::{Directory, Observer, Outcome, RunMode, Skipped, Summary, Tally};
+use crate::protocol::{Directory, Observer, Outcome, Relief, RunMode, Skipped, Summary, Tally};
 use crate::rules::{KeptReason, Moment, ZoneName};
 
 /// The media type of the text.
@@ -35,6 +35,7 @@ pub struct Metrics {
     healthy: GaugeVec,
     bytes: IntGaugeVec,
     inodes: IntGaugeVec,
+    unrelieved: IntGauge,
 }
 
 impl Metrics {
@@ -81,6 +82,12 @@ impl Metrics {
             )?,
             healthy: gauge(all, "sweeper_healthy", "1 if the zone is healthy, as /healthz says.")?,
             bytes: whole(all, "sweeper_volume_bytes", "Bytes of the file system.", STATE)?,
+            unrelieved: {
+                let help = "1 if a file system is still too full after the last pass with --pressure, else 0.";
+                let gauge = IntGauge::new("sweeper_pressure_unrelieved", help)?;
+                all.register(Box::new(gauge.clone()))?;
+                gauge
+            },
             inodes: whole(
                 all,
                 "sweeper_volume_inodes",
@@ -109,6 +116,10 @@ impl Metrics {
             if zone.problem(summary.stopped).is_none() {
                 self.success.with_label_values(name).set(seconds(end));
             }
+        }
+        if mode == RunMode::Real && !summary.relief.is_empty() {
+            let is_unrelieved = summary.relief.iter().any(Relief::is_unrelieved);
+            self.unrelieved.set(i64::from(is_unrelieved));
         }
         for (zone, duration) in durations {
             self.duration.with_label_values(&[zone.as_str()]).set(duration.as_secs_f64());
@@ -161,6 +172,9 @@ impl Metrics {
         let by_reason = [&self.kept, &self.skipped];
         for line in old.lines().filter(|line| !line.starts_with('#')) {
             let Some((sample, value)) = line.rsplit_once(' ') else { continue };
+            if let ("sweeper_pressure_unrelieved", Ok(value)) = (sample, value.parse()) {
+                self.unrelieved.set(value);
+            }
             let Some((name, labels)) = sample.split_once('{') else { continue };
             let label = |wanted: &str| {
                 let mut parts = labels.split('"');

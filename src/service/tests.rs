@@ -43,8 +43,14 @@ fn run(
     let scheduler = Scheduler::new(hourly(&["export", "tmp"]), 0, reading(0), first);
     let health = Health::new(&scheduler);
     let notify = Notify::default();
-    let service =
-        Service { scheduler, calls: &calls, health: &health, notify: &notify, waiting: Vec::new() };
+    let service = Service {
+        scheduler,
+        calls: &calls,
+        health: &health,
+        notify: &notify,
+        waiting: Vec::new(),
+        pressed: &|_| Vec::new(),
+    };
     let hours = Cell::new(0);
     let clock = || {
         let now = reading(hours.get());
@@ -151,8 +157,14 @@ fn a_service_ends_when_nothing_can_call_it_any_more() {
     let scheduler = Scheduler::new(hourly(&["tmp"]), 0, reading(0), First::WhenDue);
     let health = Health::new(&scheduler);
     let notify = Notify::default();
-    let service =
-        Service { scheduler, calls: &calls, health: &health, notify: &notify, waiting: Vec::new() };
+    let service = Service {
+        scheduler,
+        calls: &calls,
+        health: &health,
+        notify: &notify,
+        waiting: Vec::new(),
+        pressed: &|_| Vec::new(),
+    };
     drop(sender);
     assert_eq!(service.run(|| reading(0), end, no_reload), ExitCode::Done);
 }
@@ -163,8 +175,14 @@ fn the_outlook_names_each_zone_and_its_next_pass() {
     let scheduler = Scheduler::new(hourly(&["export", "own"]), 0, reading(0), First::WhenDue);
     let health = Health::new(&scheduler);
     let notify = Notify::default();
-    let mut service =
-        Service { scheduler, calls: &calls, health: &health, notify: &notify, waiting: Vec::new() };
+    let mut service = Service {
+        scheduler,
+        calls: &calls,
+        health: &health,
+        notify: &notify,
+        waiting: Vec::new(),
+        pressed: &|_| Vec::new(),
+    };
     assert_eq!(
         service.outlook(),
         "next pass: export at 2026-01-01T01:00:00Z, own at 2026-01-01T01:00:00Z"

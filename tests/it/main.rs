@@ -17,6 +17,7 @@ mod meanwhile;
 mod oracle;
 mod paused;
 mod plans;
+mod pressure;
 mod priority;
 mod schemas;
 mod seams;

@@ -59,7 +59,7 @@ pub(super) fn orphans(
     let out = BufWriter::new(io::stdout());
     let report = Report::new(info, config.format, detail(verbosity), progress, out);
     let (zone, stopped) = sweep(config, options, &tools, &stop, &report)?;
-    let summary = Summary { zones: vec![zone], stopped };
+    let summary = Summary { zones: vec![zone], stopped, relief: Vec::new() };
     Ok(report.finish(&summary, start.elapsed()))
 }
 

@@ -98,7 +98,7 @@ pub(in crate::cmd) fn cleanup(
     };
     let stopped = reason(end, &mut ledger.tasks)?;
     let zones = vec![ledger.tasks.into_summary(), ledger.files.into_summary()];
-    let summary = Summary { zones, stopped };
+    let summary = Summary { zones, stopped, relief: Vec::new() };
     let duration = start.elapsed();
     let code = report.finish(&summary, duration);
     if options.compat_output {

@@ -68,7 +68,7 @@ pub(in crate::cmd) fn one(
     if options.orphans && !stop.load(Ordering::Relaxed) && result.code < ExitCode::Stopped {
         let tools = tools(options, stop)?;
         let (zone, stopped) = orphans::sweep(config, options, &tools, stop, &Silent)?;
-        let summary = Summary { zones: vec![zone], stopped };
+        let summary = Summary { zones: vec![zone], stopped, relief: Vec::new() };
         result.code = result.code.max(ExitCode::of(&summary));
         result.summary.stopped = result.summary.stopped.or(stopped);
         let zone = &summary.zones[0];
@@ -126,7 +126,8 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         Ok(schedule)
     };
     let (health, notify, waiting) = (&*health, &notify, Vec::new());
-    let service = Service { scheduler, calls: &calls, health, notify, waiting };
+    let service =
+        Service { scheduler, calls: &calls, health, notify, waiting, pressed: &|_| Vec::new() };
     Ok(service.run(reading, pass, reload))
 }
 

@@ -4,7 +4,7 @@
 
 use crate::config::GuardSettings;
 use crate::engine::{Budget, Limits};
-use crate::protocol::{Excess, Guards, MaxShare, RunMode, StopReason, Summary};
+use crate::protocol::{Excess, Guards, MaxShare, Relief, RunMode, StopReason, Summary};
 use crate::rules::{Share, ZoneName};
 
 /// What guards the first pass of a service over a zone, unless another share is set. A zone with few entries
@@ -39,6 +39,7 @@ pub(super) fn stopped_by(
     for zone in &mut counted.zones {
         zone.tally.withhold();
     }
+    counted.relief.iter_mut().for_each(Relief::withhold);
     Some(counted)
 }
 

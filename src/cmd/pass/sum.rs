@@ -16,7 +16,7 @@ pub(super) struct Sum {
 
 impl Default for Sum {
     fn default() -> Self {
-        let summary = Summary { zones: Vec::new(), stopped: None };
+        let summary = Summary { zones: Vec::new(), stopped: None, relief: Vec::new() };
         Self { summary, durations: Vec::new() }
     }
 }
@@ -25,7 +25,13 @@ impl Sum {
     pub(super) fn add(&mut self, turn: Summary, durations: Vec<(ZoneName, Duration)>) {
         self.summary.zones.extend(turn.zones);
         self.summary.stopped = turn.stopped;
+        self.summary.relief.extend(turn.relief);
         self.durations.extend(durations);
+    }
+
+    /// The summary, to be given back with more in it.
+    pub(super) fn take_summary(&mut self) -> Summary {
+        std::mem::replace(&mut self.summary, Self::default().summary)
     }
 
     /// Zones that had to wait are reported in their place.

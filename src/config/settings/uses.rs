@@ -19,6 +19,7 @@ pub(super) const FORMATS: &[Use] = &[
     Use::ClearmlJournal,
     Use::ClearmlWhy,
 ];
+pub(super) const PASSES: &[Use] = &[Use::Run, Use::Serve];
 pub(super) const SERVE: &[Use] = &[Use::Serve];
 pub(super) const ONCE: &[Use] = &[Use::Run, Use::Legacy];
 pub(super) const ANY: &[Use] = &[

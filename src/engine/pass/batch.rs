@@ -80,6 +80,7 @@ impl<'a, O: Observer> Batch<'a, O> {
             age: kept.age,
             ttl: kept.rule.and_then(|rule| rule.expiry.ttl()),
             freed: Bytes(0),
+            is_early: false,
         });
     }
 
@@ -93,6 +94,7 @@ impl<'a, O: Observer> Batch<'a, O> {
             age: Some(expired.age()),
             ttl: expired.rule().expiry.ttl(),
             freed,
+            is_early: expired.rule().early.is_some(),
         });
     }
 
@@ -105,7 +107,8 @@ impl<'a, O: Observer> Batch<'a, O> {
         freed: Bytes,
     ) {
         let (zone, dir) = (&directory.zone.name, directory.path.as_path());
-        self.told(&Outcome { zone, dir, name, kind, age: None, ttl: None, freed });
+        let (age, ttl, is_early) = (None, None, false);
+        self.told(&Outcome { zone, dir, name, kind, age, ttl, freed, is_early });
     }
 
     /// No lock is held now.

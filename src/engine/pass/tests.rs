@@ -1,5 +1,7 @@
 //! Tests of the pass with small fakes: no file is touched.
 
+mod relief;
+
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;

@@ -43,7 +43,11 @@ impl Setup {
 
     fn write(&self, name: &str) -> Result<(), Failure> {
         let zone = ZoneName::new("z");
-        let rule = Rule { last_use: LastUse::Mtime, expiry: Expiry::After(Ttl::from_secs(60)) };
+        let rule = Rule {
+            last_use: LastUse::Mtime,
+            expiry: Expiry::After(Ttl::from_secs(60)),
+            early: None,
+        };
         let (metadata, path) = (metadata(), Path::new("/data/z").join(name));
         let (zone, size) = (&zone, metadata.allocated);
         self.log.write(&[Intent {

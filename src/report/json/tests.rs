@@ -134,6 +134,7 @@ fn line_of(name: Option<&CStr>, kind: OutcomeKind<'_>, mode: RunMode) -> String 
         age: Some(used.age_at(now)),
         ttl: Some(Ttl::from_secs(60)),
         freed: Bytes(4096),
+        is_early: false,
     };
     let mut out = Vec::new();
     outcome(&mut out, &entry, mode).unwrap();

@@ -85,7 +85,8 @@ fn a_shard_and_an_empty_pass_are_told() {
     let mut out = Vec::new();
     let shard = crate::rules::Shard::new(1, 8).ok();
     let info = RunInfo { shard, ..sample::info() };
-    let nothing = Summary { zones: Vec::new(), stopped: Some(StopReason::Signal) };
+    let nothing =
+        Summary { zones: Vec::new(), stopped: Some(StopReason::Signal), relief: Vec::new() };
     summary(&mut out, &info, &nothing, Duration::ZERO).unwrap();
     let text = String::from_utf8(out).unwrap();
     let end: Vec<&str> = text.lines().skip(1).collect();

@@ -34,7 +34,13 @@ pub(super) fn usage() -> Usage {
     Usage {
         data_root: PathBuf::from("/data/\x1b[31m"),
         now: Moment::from_unix(1_767_323_045, 0),
-        space: Some(Space { bytes: 1000 * MIB, bytes_used: 930 * MIB, inodes: 10, inodes_used: 1 }),
+        space: Some(Space {
+            bytes: 1000 * MIB,
+            bytes_used: 930 * MIB,
+            bytes_available: 70 * MIB,
+            inodes: 10,
+            inodes_used: 1,
+        }),
         areas: vec![
             area("files", 300, 100, run),
             area("a-zone-with-a-name-that-has-no-end", 1, 1, RemovedBy::OnRequest("x".to_owned())),

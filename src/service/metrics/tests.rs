@@ -17,7 +17,7 @@ fn summary(stopped: Option<StopReason>) -> Summary {
     };
     let (zone, path) = (ZoneName::new("own"), "/data/own".into());
     let zone = ZoneSummary { zone, path, tally, notes: Vec::new(), no_lock: None };
-    Summary { zones: vec![zone], stopped }
+    Summary { zones: vec![zone], stopped, relief: Vec::new() }
 }
 
 fn end() -> Moment {
@@ -35,7 +35,8 @@ fn assert_lines(metrics: &Metrics, lines: &[&str]) {
 #[test]
 fn the_names_are_those_that_dashboards_and_alerts_use() {
     let metrics = Metrics::new(&[ZoneName::new("own")]).unwrap();
-    let space = Space { bytes: 100, bytes_used: 60, inodes: 10, inodes_used: 6 };
+    let space =
+        Space { bytes: 100, bytes_used: 60, bytes_available: 40, inodes: 10, inodes_used: 6 };
     metrics.set_space(&space);
     let durations = [(ZoneName::new("own"), Duration::from_millis(1500))];
     metrics.count(RunMode::Real, &summary(None), &durations, end());
@@ -56,6 +57,7 @@ fn the_names_are_those_that_dashboards_and_alerts_use() {
             "sweeper_last_success_timestamp_seconds gauge",
             "sweeper_left_alone gauge",
             "sweeper_pass_duration_seconds gauge",
+            "sweeper_pressure_unrelieved gauge",
             "sweeper_removed_total counter",
             "sweeper_seen_total counter",
             "sweeper_skipped_total counter",

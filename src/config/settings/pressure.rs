@@ -1,0 +1,52 @@
+//! The settings of pressure: what goes when the disk is too full.
+//!
+//! It must not say anything about a setting but its row: there is no code here.
+
+use super::uses::PASSES;
+use super::{Setting, Takes};
+
+const BASE: Setting = Setting {
+    key: "",
+    default: None,
+    takes: Takes::One("PCT"),
+    choices: &[],
+    used_by: PASSES,
+    group: "When the disk is full",
+    help: "",
+};
+
+/// The settings of pressure, in the order of the help.
+pub(super) static PRESSURE: [Setting; 5] = [
+    Setting {
+        key: "pressure",
+        help: "When more than this share of the disk is in use after a pass, such as 85%, remove \
+               exports that have not expired, those that were used the longest ago first; also for \
+               inodes",
+        ..BASE
+    },
+    Setting {
+        key: "relieve",
+        help: "Remove them until no more than this share is in use [default: --pressure]",
+        ..BASE
+    },
+    Setting {
+        key: "keep_free",
+        takes: Takes::One("SIZE"),
+        help: "Remove them when less space than this is available, and until it is, such as 50GiB",
+        ..BASE
+    },
+    Setting {
+        key: "min_age",
+        default: Some("1h"),
+        takes: Takes::One("DUR"),
+        help: "Keep what was used more recently, however full the disk is",
+        ..BASE
+    },
+    Setting {
+        key: "pressure_zones",
+        takes: Takes::Many("ZONES"),
+        help: "When all exports are gone, also remove entries of these zones, those that expire the \
+               soonest first",
+        ..BASE
+    },
+];

@@ -1,0 +1,126 @@
+//! What may go early: the first entries of all zones, in the order in which they go.
+//!
+//! It must not remove anything. A directory is as old as what is in it, so it is walked, under its lock. What is
+//! kept in memory is bounded, whatever the number of entries.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::Pass;
+use super::relieve::{MOST, ReliefPlan, ReliefRun, ReliefZone};
+use super::zone_run::lock;
+use crate::protocol::{Disposer, Expired, Found, InTheWay, Inspector, Locks, Rejection, Source};
+use crate::rules::select::{First, Place, Select};
+use crate::rules::verdict::{NotEarly, evaluate_early};
+use crate::rules::{FileKind, LastUse};
+
+/// What is found, by all workers.
+struct Finding {
+    first: First<std::sync::Arc<crate::protocol::Directory>>,
+    in_the_way: InTheWay,
+}
+
+impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I, D, Q> {
+    /// The next entries to go, where to look for more, and what stays.
+    pub(super) fn candidates(
+        &self,
+        plan: &ReliefPlan<'_>,
+        runs: &[ReliefRun<'_>],
+        from: Option<Place>,
+    ) -> (Vec<Expired>, Option<Place>, InTheWay) {
+        let first = First::new(MOST, from);
+        let finding = Mutex::new(Finding { first, in_the_way: InTheWay::default() });
+        for run in runs {
+            if lock(&run.run.no_lock).is_some() || self.limits.is_stopped() {
+                continue;
+            }
+            // A zone that cannot be opened was reported by the pass.
+            if let Ok(Some(scan)) = self.source.open(&run.zone.zone) {
+                self.workers.all(|| self.find(&scan, plan, run.zone, &finding));
+            }
+        }
+        let finding = finding.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (entries, end) = finding.first.into_parts();
+        (entries, end, finding.in_the_way)
+    }
+
+    /// What one worker does: looks at names until there are no more.
+    fn find(
+        &self,
+        scan: &S::Scan,
+        plan: &ReliefPlan<'_>,
+        zone: &ReliefZone,
+        finding: &Mutex<Finding>,
+    ) {
+        let mut buffer = Vec::new();
+        let mut found = Vec::new();
+        loop {
+            let mut in_the_way = InTheWay::default();
+            let scanned = self.source.next_batch(scan, &mut buffer, &mut |name| {
+                let Found::Entry(entry) = name else { return };
+                match evaluate_early(entry, self.exclude, plan.min_age, zone.swept, self.now) {
+                    Ok(expired) => found.push(expired),
+                    Err(why) => count(&mut in_the_way, why),
+                }
+            });
+            for expired in found.drain(..) {
+                self.offer(expired, zone, finding, &mut in_the_way);
+            }
+            lock(finding).in_the_way.add(in_the_way);
+            if !scanned.has_more || self.limits.is_stopped() {
+                return;
+            }
+        }
+    }
+
+    /// Offers an entry for the places that there are.
+    fn offer(
+        &self,
+        expired: Expired,
+        zone: &ReliefZone,
+        finding: &Mutex<Finding>,
+        in_the_way: &mut InTheWay,
+    ) {
+        let place =
+            |expired: &Expired| Place::of(expired, zone.order, expired.directory().id, self.now);
+        let at = place(&expired);
+        let is_walked =
+            expired.metadata().kind == FileKind::Dir && expired.rule().last_use != LastUse::Entry;
+        if !is_walked {
+            return lock(finding).first.offer(at, expired);
+        }
+        if !lock(finding).first.has_place(&at) {
+            return;
+        }
+        let Some(expired) = self.walk(expired, in_the_way) else { return };
+        if expired.is_early(zone.swept) {
+            lock(finding).first.offer(place(&expired), expired);
+        } else {
+            in_the_way.left += 1;
+        }
+    }
+
+    /// Looks into a directory under its lock; what is known of it then.
+    fn walk(&self, expired: Expired, in_the_way: &mut InTheWay) -> Option<Expired> {
+        let mut walked = None;
+        self.locks.claim(vec![expired], &mut |claimed| match claimed
+            .and_then(|claimed| self.inspector.inspect(claimed, self.now))
+        {
+            Ok(verified) => walked = Some(verified.release()),
+            Err(rejected) => match rejected.why {
+                Rejection::Skipped(crate::protocol::Skipped::Used) => in_the_way.young += 1,
+                Rejection::Skipped(why) => in_the_way.skipped_by[why as usize] += 1,
+                Rejection::Failed(_) | Rejection::NotWritten(_) => in_the_way.failed += 1,
+                Rejection::Unreached | Rejection::NoLock(_) => {}
+            },
+        });
+        walked
+    }
+}
+
+fn count(in_the_way: &mut InTheWay, why: NotEarly) {
+    match why {
+        NotEarly::Young => in_the_way.young += 1,
+        NotEarly::Left => in_the_way.left += 1,
+        NotEarly::Kept(why) => in_the_way.kept_by[why as usize] += 1,
+    }
+}

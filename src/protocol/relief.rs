@@ -1,0 +1,121 @@
+//! The relief of a file system that is too full: how full it is asked to be, and what came of it.
+//!
+//! It must not ask the system itself.
+
+use std::fmt::Debug;
+use std::io;
+use std::path::PathBuf;
+
+use super::Skipped;
+use crate::rules::pressure::Arrival;
+use crate::rules::{Amount, Bytes, KeptReason, MinAge, Pressure, Space, ZoneName};
+
+/// A file system that is to be relieved.
+pub trait Volume: Sync + Debug {
+    /// How full it is when the space of what was removed, `freed`, has appeared, by what `arrival` says; or as it
+    /// is when that takes too long.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn space_after(&self, freed: Amount, arrival: &dyn Fn(&Space) -> Arrival) -> io::Result<Space>;
+}
+
+/// The relief of one file system.
+#[derive(Debug, Clone)]
+pub struct Relief {
+    /// A directory on it.
+    pub path: PathBuf,
+    /// When it is to be relieved, and how far.
+    pub pressure: Pressure,
+    /// No entry went that was not older.
+    pub min_age: MinAge,
+    /// How full it was after the ordinary pass; `None` if that is not known.
+    pub before: Option<Space>,
+    /// How full it was at the end.
+    pub after: Option<Space>,
+    /// How many entries went before they expired.
+    pub removed: u64,
+    /// What their removal freed, by their sizes.
+    pub freed: Bytes,
+    /// How it ended.
+    pub end: ReliefEnd,
+}
+
+/// How a relief ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReliefEnd {
+    /// It was not above the mark.
+    NotNeeded,
+    /// The low mark is met.
+    Relieved,
+    /// All that may go is gone, and this is in the way.
+    NothingLeft(InTheWay),
+    /// What was removed is not free, although it was waited for. This much is missing.
+    NotFreed(Amount),
+    /// The pass was stopped.
+    Stopped,
+    /// The system does not say how full it is.
+    Unknown(String),
+}
+
+impl ReliefEnd {
+    /// The name of the end in reports.
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::NotNeeded => "not_needed",
+            Self::Relieved => "relieved",
+            Self::NothingLeft(_) => "nothing_left",
+            Self::NotFreed(_) => "not_freed",
+            Self::Stopped => "stopped",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+impl Relief {
+    /// Nothing was removed: the pass ended before it began.
+    pub fn withhold(&mut self) {
+        if self.end != ReliefEnd::NotNeeded {
+            self.end = ReliefEnd::Stopped;
+        }
+        (self.after, self.removed, self.freed) = (self.before, 0, Bytes(0));
+    }
+
+    /// Whether it was needed, and did not reach the low mark.
+    pub const fn is_unrelieved(&self) -> bool {
+        !matches!(self.end, ReliefEnd::NotNeeded | ReliefEnd::Relieved)
+    }
+}
+
+/// What stayed although more space is needed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InTheWay {
+    /// Entries that were used too recently.
+    pub young: u64,
+    /// Entries that have expired, and that the pass could not remove.
+    pub left: u64,
+    /// Entries that the rules or the user keep, in the order of [`KeptReason::ALL`].
+    pub kept_by: [u64; KeptReason::ALL.len()],
+    /// Entries that could go and that something prevents right now, in the order of [`Skipped::ALL`].
+    pub skipped_by: [u64; Skipped::ALL.len()],
+    /// Entries that could not be removed.
+    pub failed: u64,
+    /// Zones that were left alone, each with the reason.
+    pub zones: Vec<(ZoneName, String)>,
+}
+
+impl InTheWay {
+    /// Adds other counts.
+    pub fn add(&mut self, other: Self) {
+        self.young += other.young;
+        self.left += other.left;
+        self.failed += other.failed;
+        for (sum, part) in self.kept_by.iter_mut().zip(other.kept_by) {
+            *sum += part;
+        }
+        for (sum, part) in self.skipped_by.iter_mut().zip(other.skipped_by) {
+            *sum += part;
+        }
+        self.zones.extend(other.zones);
+    }
+}

@@ -1,0 +1,263 @@
+//! What a report says about file systems that are too full.
+//!
+//! It must not count: the numbers come from the relief.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::protocol::{InTheWay, Relief, ReliefEnd, RunMode, Skipped};
+use crate::rules::{Amount, Bytes, KeptReason, MinAge, Share, Space};
+use crate::units::{self, grouped};
+
+/// A relief, for programs.
+#[derive(Serialize)]
+pub(super) struct Object<'a> {
+    state: &'static str,
+    mark: Option<String>,
+    relieve: Option<String>,
+    keep_free_bytes: Option<u64>,
+    min_age_s: i64,
+    before: Option<SpaceObject>,
+    after: Option<SpaceObject>,
+    removed: u64,
+    freed_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<AmountObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_the_way: Option<WayObject<'a>>,
+    message: String,
+}
+
+/// How full a file system is.
+#[derive(Serialize)]
+struct SpaceObject {
+    bytes: u64,
+    bytes_used: u64,
+    bytes_available: u64,
+    inodes: u64,
+    inodes_used: u64,
+}
+
+#[derive(Serialize)]
+struct AmountObject {
+    bytes: u64,
+    inodes: u64,
+}
+
+/// What stayed.
+#[derive(Serialize)]
+struct WayObject<'a> {
+    young: u64,
+    left: u64,
+    failed: u64,
+    kept_by: BTreeMap<&'static str, u64>,
+    skipped_by: BTreeMap<&'static str, u64>,
+    zones: BTreeMap<&'a str, &'a str>,
+}
+
+/// A relief as an object without its path.
+pub(super) fn object(relief: &Relief, mode: RunMode) -> Object<'_> {
+    let share = |share: Option<Share>| share.map(|share| share.to_string());
+    Object {
+        state: relief.end.key(),
+        mark: share(relief.pressure.mark),
+        relieve: share(relief.pressure.relieve.or(relief.pressure.mark)),
+        keep_free_bytes: relief.pressure.keep_free.map(|bytes| bytes.0),
+        min_age_s: relief.min_age.ttl().as_secs(),
+        before: relief.before.map(space),
+        after: relief.after.map(space),
+        removed: relief.removed,
+        freed_bytes: relief.freed.0,
+        missing: match relief.end {
+            ReliefEnd::NotFreed(Amount { bytes, inodes }) => Some(AmountObject { bytes, inodes }),
+            ReliefEnd::NotNeeded
+            | ReliefEnd::Relieved
+            | ReliefEnd::NothingLeft(_)
+            | ReliefEnd::Stopped
+            | ReliefEnd::Unknown(_) => None,
+        },
+        in_the_way: match &relief.end {
+            ReliefEnd::NothingLeft(way) => Some(in_the_way(way)),
+            ReliefEnd::NotNeeded
+            | ReliefEnd::Relieved
+            | ReliefEnd::NotFreed(_)
+            | ReliefEnd::Stopped
+            | ReliefEnd::Unknown(_) => None,
+        },
+        message: message(relief, mode),
+    }
+}
+
+const fn space(space: Space) -> SpaceObject {
+    let Space { bytes, bytes_used, bytes_available, inodes, inodes_used } = space;
+    SpaceObject { bytes, bytes_used, bytes_available, inodes, inodes_used }
+}
+
+fn in_the_way(way: &InTheWay) -> WayObject<'_> {
+    WayObject {
+        young: way.young,
+        left: way.left,
+        failed: way.failed,
+        kept_by: kept(way).collect(),
+        skipped_by: skipped(way).collect(),
+        zones: way.zones.iter().map(|(zone, why)| (zone.as_str(), why.as_str())).collect(),
+    }
+}
+
+fn kept(way: &InTheWay) -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = KeptReason::ALL.map(KeptReason::key).into_iter().zip(way.kept_by);
+    counts.filter(|(_, count)| *count > 0)
+}
+
+fn skipped(way: &InTheWay) -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = Skipped::ALL.map(Skipped::key).into_iter().zip(way.skipped_by);
+    counts.filter(|(_, count)| *count > 0)
+}
+
+/// What happened, in words.
+pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
+    let is_dry = mode == RunMode::DryRun;
+    let was = relief.before.map(|before| in_use(&before)).unwrap_or_default();
+    let after = relief.after.map(|after| in_use(&after)).unwrap_or_default();
+    let entries = if relief.removed == 1 { "entry" } else { "entries" };
+    let (count, freed) = (grouped(relief.removed), relief.freed);
+    let went = if is_dry {
+        format!(
+            "{count} {entries} would go before they expire, {freed}; {was}, and {after} afterwards"
+        )
+    } else {
+        format!(
+            "{count} {entries} went before they expired, {freed}; {was} before, and {after} now"
+        )
+    };
+    let low = low_mark(relief);
+    match &relief.end {
+        ReliefEnd::NotNeeded => format!("{was}: not above the mark"),
+        ReliefEnd::Relieved if is_dry => format!("would be relieved: {went}"),
+        ReliefEnd::Relieved => format!("relieved: {went}"),
+        ReliefEnd::NothingLeft(way) => format!(
+            "not relieved to {low}: {went}; nothing else may go ({}); `sweeper usage` shows what takes the space",
+            stays(way, relief.min_age)
+        ),
+        ReliefEnd::NotFreed(missing) => format!(
+            "not relieved to {low}: {went}; {} of what was removed is not free after 10 s, so no more is removed: \
+             a process has removed files open, a snapshot has them, or other processes write as fast",
+            amount(*missing)
+        ),
+        ReliefEnd::Stopped => format!("not relieved to {low}: {went}; the pass was stopped"),
+        ReliefEnd::Unknown(why) => {
+            format!("not relieved to {low}: the system does not say how full it is: {why}")
+        }
+    }
+}
+
+/// What is in use, of bytes and inodes.
+fn in_use(space: &Space) -> String {
+    let bytes = percent(space.bytes_used, space.usable());
+    if space.inodes == 0 {
+        return format!("{bytes} in use");
+    }
+    format!("{bytes} (inodes {}) in use", percent(space.inodes_used, space.inodes))
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    let tenths = u128::from(part) * 1000 / u128::from(whole.max(1));
+    format!("{}.{}%", tenths / 10, tenths % 10)
+}
+
+fn low_mark(relief: &Relief) -> String {
+    let share = relief.pressure.relieve.or(relief.pressure.mark);
+    let free = relief.pressure.keep_free.map(|free| format!("{free} free"));
+    let marks: Vec<String> = share.map(|share| share.to_string()).into_iter().chain(free).collect();
+    marks.join(" and ")
+}
+
+fn amount(Amount { bytes, inodes }: Amount) -> String {
+    match (bytes, inodes) {
+        (_, 0) => Bytes(bytes).to_string(),
+        (0, _) => format!("{} inodes", grouped(inodes)),
+        _ => format!("{} and {} inodes", Bytes(bytes), grouped(inodes)),
+    }
+}
+
+/// What is in the way.
+fn stays(way: &InTheWay, min_age: MinAge) -> String {
+    let young = format!("used within {}", units::coarse(min_age.ttl().as_duration()));
+    let own = [
+        (way.young, young.as_str()),
+        (way.left, "expired but not removed"),
+        (way.failed, "failed"),
+    ];
+    let own = own.into_iter().filter(|(count, _)| *count > 0);
+    let own = own.map(|(count, what)| format!("{} {what}", grouped(count)));
+    let reasons = skipped(way).chain(kept(way));
+    let reasons =
+        reasons.map(|(reason, count)| format!("{} {}", grouped(count), reason.replace('_', " ")));
+    let zones = way.zones.iter().map(|(zone, why)| format!("zone {zone}: {why}"));
+    let all: Vec<String> = own.chain(reasons).chain(zones).collect();
+    if all.is_empty() { "there is no other entry".to_owned() } else { all.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Pressure;
+
+    fn relief(end: ReliefEnd) -> Relief {
+        let at = |bytes_used| Space {
+            bytes: 1000,
+            bytes_used,
+            bytes_available: 1000 - bytes_used,
+            inodes: 200,
+            inodes_used: 3,
+        };
+        Relief {
+            path: "/data".into(),
+            pressure: Pressure {
+                mark: Some(Share::percent(85)),
+                relieve: Some(Share::percent(80)),
+                keep_free: None,
+            },
+            min_age: MinAge::from_duration(std::time::Duration::from_secs(3600)),
+            before: Some(at(951)),
+            after: Some(at(900)),
+            removed: 2,
+            freed: Bytes(51),
+            end,
+        }
+    }
+
+    #[test]
+    fn each_end_says_what_happened_and_what_is_in_the_way() {
+        let mut way = InTheWay { young: 1200, left: 1, ..InTheWay::default() };
+        way.skipped_by[Skipped::InUse as usize] = 3;
+        way.kept_by[KeptReason::Excluded as usize] = 1;
+        for (end, words) in [
+            (
+                ReliefEnd::Relieved,
+                "relieved: 2 entries went before they expired, 51 B; 95.1% (inodes 1.5%) in use before, and \
+                 90.0% (inodes 1.5%) in use now",
+            ),
+            (
+                ReliefEnd::NothingLeft(way),
+                "not relieved to 80%: 2 entries went before they expired, 51 B; 95.1% (inodes 1.5%) in use \
+                 before, and 90.0% (inodes 1.5%) in use now; nothing else may go (1,200 used within 1h, 1 \
+                 expired but not removed, 3 in use, 1 excluded)",
+            ),
+            (ReliefEnd::NothingLeft(InTheWay::default()), "(there is no other entry)"),
+            (
+                ReliefEnd::NotFreed(Amount { bytes: 51, inodes: 2 }),
+                "; 51 B and 2 inodes of what was removed is not free",
+            ),
+            (ReliefEnd::Stopped, "the pass was stopped"),
+            (ReliefEnd::Unknown("no".to_owned()), "how full it is: no"),
+        ] {
+            let text = message(&relief(end), RunMode::Real);
+            assert!(text.contains(words), "{text}");
+        }
+        assert!(
+            message(&relief(ReliefEnd::Relieved), RunMode::DryRun).starts_with("would be relieved")
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! How full a file system is: plain data.
+//!
+//! It must not ask the system; `fs` fills it in.
+
+/// The space of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The bytes in use.
+    pub bytes_used: u64,
+    /// The bytes that users other than root can still write. Less than what is free where some is reserved.
+    pub bytes_available: u64,
+    /// The number of inodes that it can have; 0 where there is no limit.
+    pub inodes: u64,
+    /// The number of inodes in use.
+    pub inodes_used: u64,
+}
+
+/// Bytes and inodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Bytes.
+    pub bytes: u64,
+    /// Inodes.
+    pub inodes: u64,
+}
+
+impl Amount {
+    /// Whether there is nothing of either.
+    pub const fn is_zero(self) -> bool {
+        self.bytes == 0 && self.inodes == 0
+    }
+
+    /// Both sums.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        let bytes = self.bytes.saturating_add(other.bytes);
+        Self { bytes, inodes: self.inodes.saturating_add(other.inodes) }
+    }
+
+    /// The lesser of each.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self { bytes: self.bytes.min(other.bytes), inodes: self.inodes.min(other.inodes) }
+    }
+
+    /// Whether neither is less than in `other`.
+    pub const fn covers(self, other: Self) -> bool {
+        self.bytes >= other.bytes && self.inodes >= other.inodes
+    }
+}
+
+impl Space {
+    /// What shares are shares of, as in `df`: the bytes in use and those that can still be written.
+    pub const fn usable(&self) -> u64 {
+        self.bytes_used.saturating_add(self.bytes_available)
+    }
+
+    /// As it is when `freed` is free. What is reserved is not known while none is available; then it counts as
+    /// what is free now.
+    #[must_use]
+    pub fn without(&self, freed: Amount) -> Self {
+        let bytes = freed.bytes.min(self.bytes_used);
+        Self {
+            bytes_used: self.bytes_used - bytes,
+            bytes_available: self.bytes_available.saturating_add(bytes),
+            inodes_used: self.inodes_used.saturating_sub(freed.inodes),
+            ..*self
+        }
+    }
+}

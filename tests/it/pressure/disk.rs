@@ -1,0 +1,93 @@
+//! An image of a file system, filled as far as a test needs it.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
+
+use crate::start::Start;
+use crate::world::{Stat, World, set_age, tool};
+
+/// A mounted image with a data root on it.
+pub struct Disk {
+    scratch: tempfile::TempDir,
+    pub world: World,
+}
+
+impl Disk {
+    pub fn new(mkfs: &str, args: &[&str], megabytes: u64) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let image = scratch.path().join("image");
+        File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        let mut all: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+        all.push(image.as_os_str());
+        tool(mkfs, &all);
+        let at = scratch.path().join("mnt");
+        fs::create_dir(&at).unwrap();
+        tool("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), at.as_ref()]);
+        Self { world: World::at(&at.join("data")), scratch }
+    }
+
+    pub fn mount(&self) -> PathBuf {
+        self.scratch.path().join("mnt")
+    }
+
+    fn stat(&self) -> StatVfs {
+        statvfs(self.mount()).unwrap()
+    }
+
+    /// The bytes in use, and those that `df` calculates its percentage from.
+    pub fn bytes(&self) -> (u64, u64) {
+        let stat = self.stat();
+        let used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
+        (used, used + stat.f_bavail * stat.f_frsize)
+    }
+
+    /// The inodes in use, and all.
+    pub fn inodes(&self) -> (u64, u64) {
+        let stat = self.stat();
+        (stat.f_files - stat.f_ffree, stat.f_files)
+    }
+
+    /// Fills the disk with a file outside the zones, up to this share of its bytes, in percent.
+    pub fn fill(&self, percent: u64) {
+        let (used, all) = self.bytes();
+        let length = (all * percent / 100).saturating_sub(used);
+        allocate(&self.mount().join("other"), length);
+    }
+
+    /// A file in the data root of this size, used `age` seconds ago, all of it allocated.
+    pub fn file(&self, path: impl AsRef<Path>, age: i64, size: u64) -> PathBuf {
+        let path = self.world.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        allocate(&path, size);
+        set_age(&path, age);
+        path
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let mut umount = Command::new("umount");
+        let _ = umount.arg("-l").arg(self.mount()).stderr(Stdio::null()).ended();
+    }
+}
+
+fn allocate(path: &Path, size: u64) {
+    let file = File::create(path).unwrap();
+    if size > 0 {
+        fallocate(&file, FallocateFlags::empty(), 0, size).unwrap();
+    }
+}
+
+/// Whether `used` of `all` is more than a share in percent.
+pub const fn is_above(used: u64, all: u64, percent: u64) -> bool {
+    used * 100 > all * percent
+}
+
+/// What the removal of a file gives back.
+pub fn size(path: &Path) -> u64 {
+    Stat::of(path).allocated()
+}

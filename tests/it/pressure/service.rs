@@ -1,0 +1,38 @@
+//! Relief by a service: it does not wait for the next scheduled pass.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use super::disk::Disk;
+use crate::company::{count, send, wait_until};
+use crate::start::Start;
+use crate::world::{HOUR, can_be_root, export_name};
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_service_relieves_a_full_disk_at_once_and_not_only_on_its_schedule() {
+    if !can_be_root("a loop-mounted ext4") {
+        return;
+    }
+    let disk = Disk::new("mkfs.ext4", &["-q"], 128);
+    for number in 0..20 {
+        let path = Path::new("cache/export").join(export_name(number));
+        disk.file(path, 2 * HOUR + i64::from(number), MIB);
+    }
+    let (used, all) = disk.bytes();
+    let free = format!("{}B", all - used + 5 * MIB);
+    // Its next pass is due in a year.
+    let args = ["serve", "--every", "365d", "--keep-free", &free, "--format", "jsonl"];
+    let mut command = disk.world.command(&args);
+    let mut service = command.stdout(Stdio::piped()).stderr(Stdio::null()).start().unwrap();
+    let lines = BufReader::new(service.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut summary = lines.filter(|line| line.contains("\"pressure\":["));
+    assert!(summary.next().unwrap().contains("\"relieved\""));
+    assert_eq!(count(disk.world.path("cache/export")), 15);
+    send(&service, Signal::TERM);
+    wait_until("the service ends", || service.try_wait().unwrap().is_some());
+}
