@@ -18,13 +18,16 @@ use crate::os::{clock, signals, terminal};
 use crate::protocol::ExitCode;
 use crate::report::progress::Meter;
 use crate::report::usage::{self, Canvas};
-use crate::rules::{Bytes, Labels, Zone, ZoneName};
+use crate::rules::{Bytes, Labels, Pressure, Share, Space, Zone, ZoneName};
 use crate::units::grouped;
 use crate::usage::{Measurement, RemovedBy, Subject};
 use html_file::HtmlFile;
 
 /// The width of a picture that is not drawn on a terminal.
 const USUAL_WIDTH: usize = 80;
+
+/// Above this share in use there is advice. CVAT stops at 90 %.
+const FULL_PERCENT: u16 = 85;
 
 /// Measures the data root and writes what was found.
 pub(super) fn usage(
@@ -48,7 +51,8 @@ pub(super) fn usage(
     let measurement = Measurement::new(&subject, &tell);
     workers.each(measurement.tops()?, |top| measurement.walk(&top, &control));
     meter.finish();
-    let found = measurement.into_usage(limits.reason());
+    let mut found = measurement.into_usage(limits.reason());
+    found.notes.extend(advice(config, found.space.as_ref()));
     let written = usage::write(out, &found, config.format, canvas(config));
     let code = printed(written, usage::exit_code(&found));
     Ok(match html.map_or(Ok(()), |html| html.write(&found)) {
@@ -57,6 +61,20 @@ pub(super) fn usage(
             tracing::error!("{error}");
             code.max(ExitCode::SomeFailed)
         }
+    })
+}
+
+/// What can be done about a file system that is nearly full.
+fn advice(config: &Config, space: Option<&Space>) -> Option<String> {
+    let full = Share::percent(FULL_PERCENT);
+    let pressure = Pressure { mark: Some(full), ..Pressure::default() };
+    let is_full = pressure.is_exceeded_by(space?);
+    let has_exports = config.profile == Profile::Cvat;
+    (is_full && has_exports).then(|| {
+        format!(
+            "more than {full} of the file system is in use: `sweeper run --pressure {full} --dry-run` shows which \
+             exports would go before they expire"
+        )
     })
 }
 

@@ -48,6 +48,9 @@ fn files_that_a_process_holds_open_end_the_relief_and_leave_the_cache() {
     }
     let (disk, paths) = full("mkfs.ext4", 256, 93);
     let held: Vec<File> = paths.iter().map(|path| File::open(path).unwrap()).collect();
+    let usage = disk.world.run(&["usage"]);
+    let advice = "`sweeper run --pressure 85% --dry-run` shows which exports would go";
+    assert!(usage.exits(0).stdout.contains(advice), "{}", usage.stdout);
     // They are skipped as long as that is asked.
     let skipped = disk.world.run(&[&MARKS[..], &["50%"]].concat());
     let report = skipped.exits(1).json();
