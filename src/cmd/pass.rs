@@ -174,7 +174,7 @@ impl Parts<'_> {
             counted.zones.extend(later.zones);
             counted.stopped = counted.stopped.or(later.stopped);
             let swept = names.iter().map(|name| (name.clone(), self.now)).collect();
-            counted = self.relieve(Way::Count, limits, &swept, counted, observer)?;
+            counted = self.relieve(Way::Count, limits, &swept, counted, &Timed::new(observer))?;
             self.locks.exclusive = lock;
             if let Some(stopped) = guarded::stopped_by(&guards, counted, limits) {
                 sum.add(stopped, Vec::new());
@@ -201,7 +201,9 @@ impl Parts<'_> {
             self.now = now(config);
         }
         let way = if config.dry_run { Way::DryRun } else { Way::Remove(journal) };
-        sum.summary = self.relieve(way, limits, &swept, sum.take_summary(), observer)?;
+        // The same kind of observer as before, so that there is one pass in the program for both.
+        let timed = &Timed::new(observer);
+        sum.summary = self.relieve(way, limits, &swept, sum.take_summary(), timed)?;
         if config.dry_run {
             guarded::foretell(&guards, &mut sum.summary);
         } else {

@@ -25,6 +25,15 @@ pub struct Pressure {
     pub keep_free: Option<Bytes>,
 }
 
+/// What a file system has too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Bytes.
+    pub bytes: bool,
+    /// Inodes.
+    pub inodes: bool,
+}
+
 /// Whether the space of what was removed has appeared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arrival {
@@ -37,17 +46,26 @@ pub enum Arrival {
 }
 
 impl Pressure {
-    /// Whether a file system is above the mark.
-    pub fn is_exceeded_by(&self, space: &Space) -> bool {
-        let is_above = |mark: Share| !above(mark, space).is_zero();
-        self.mark.is_some_and(is_above) || self.lacks(space) > 0
+    /// What a file system is above the mark of.
+    pub fn exceeded_by(&self, space: &Space) -> Exceeded {
+        let Amount { bytes, inodes } = self.mark.map(|mark| above(mark, space)).unwrap_or_default();
+        Exceeded { bytes: bytes > 0 || self.lacks(space) > 0, inodes: inodes > 0 }
     }
 
-    /// What is to be freed until it is no longer above the low mark.
-    pub fn excess(&self, space: &Space) -> Amount {
+    /// Whether a file system is above the mark.
+    pub fn is_exceeded_by(&self, space: &Space) -> bool {
+        let Exceeded { bytes, inodes } = self.exceeded_by(space);
+        bytes || inodes
+    }
+
+    /// What is to be freed, of what was above its mark, until that is no longer above the low mark.
+    pub fn excess(&self, space: &Space, of: Exceeded) -> Amount {
         let low = self.relieve.or(self.mark);
         let Amount { bytes, inodes } = low.map(|low| above(low, space)).unwrap_or_default();
-        Amount { bytes: bytes.max(self.lacks(space)), inodes }
+        Amount {
+            bytes: if of.bytes { bytes.max(self.lacks(space)) } else { 0 },
+            inodes: if of.inodes { inodes } else { 0 },
+        }
     }
 
     /// The bytes that are missing to what is to be kept free, as far as they are in use.
@@ -129,6 +147,8 @@ pub fn arrival(before: &Space, now: &Space, freed: Amount, needed: Amount) -> Ar
 mod tests {
     use super::*;
 
+    const ALL: Exceeded = Exceeded { bytes: true, inodes: true };
+
     fn space(bytes_used: u64, bytes_available: u64, inodes_used: u64) -> Space {
         Space { bytes: 1000, bytes_used, bytes_available, inodes: 100, inodes_used }
     }
@@ -142,20 +162,24 @@ mod tests {
     fn a_mark_is_exceeded_by_more_than_it_and_relief_ends_at_the_low_mark() {
         let pressure = shares(85, 80);
         for (space, is_above, bytes, inodes) in [
-            (space(850, 150, 85), false, 50, 5),
+            (space(850, 150, 85), false, 0, 0),
             (space(851, 149, 0), true, 51, 0),
+            // Only what is above its mark is relieved.
+            (space(851, 149, 85), true, 51, 0),
+            (space(820, 180, 86), true, 0, 6),
             (space(0, 1000, 86), true, 0, 6),
             // What is reserved for root is not usable.
             (space(800, 100, 0), true, 80, 0),
             (space(1000, 0, 100), true, 200, 20),
         ] {
             assert_eq!(pressure.is_exceeded_by(&space), is_above, "{space:?}");
-            assert_eq!(pressure.excess(&space), Amount { bytes, inodes }, "{space:?}");
+            let excess = pressure.excess(&space, pressure.exceeded_by(&space));
+            assert_eq!(excess, Amount { bytes, inodes }, "{space:?}");
         }
         let unlimited = Space { inodes: 0, ..space(0, 1000, 50) };
         assert!(!pressure.is_exceeded_by(&unlimited));
         let without_low_mark = Pressure { relieve: None, ..pressure };
-        assert_eq!(without_low_mark.excess(&space(851, 149, 0)).bytes, 1);
+        assert_eq!(without_low_mark.excess(&space(851, 149, 0), ALL).bytes, 1);
     }
 
     #[test]
@@ -163,9 +187,9 @@ mod tests {
         let alone = Pressure { keep_free: Some(Bytes(200)), ..Pressure::default() };
         assert!(!alone.is_exceeded_by(&space(800, 200, 100)));
         assert!(alone.is_exceeded_by(&space(801, 199, 0)));
-        assert_eq!(alone.excess(&space(900, 100, 0)), Amount { bytes: 100, inodes: 0 });
+        assert_eq!(alone.excess(&space(900, 100, 0), ALL), Amount { bytes: 100, inodes: 0 });
         let both = Pressure { keep_free: Some(Bytes(200)), ..shares(85, 84) };
-        assert_eq!(both.excess(&space(900, 100, 0)).bytes, 100, "the greater of both");
+        assert_eq!(both.excess(&space(900, 100, 0), ALL).bytes, 100, "the greater of both");
     }
 
     #[test]

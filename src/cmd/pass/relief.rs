@@ -15,7 +15,7 @@ use crate::config::PressureSettings;
 use crate::engine::{Limits, ReliefPlan, ReliefZone};
 use crate::fs::{DataRoot, stat};
 use crate::lock::exclusive::ExclusiveLock;
-use crate::protocol::{Journal, Notes, Observer, Summary, Volume};
+use crate::protocol::{Journal, Notes, Observer, Relief, ReliefEnd, Summary, Volume};
 use crate::rules::pressure::Arrival;
 use crate::rules::{Amount, Moment, Space, Zone, ZoneName};
 use crate::source;
@@ -58,6 +58,11 @@ impl Parts<'_> {
             return Ok(summary);
         }
         let zones = usable(&settings, swept, &summary);
+        let left_alone = left_alone(&settings, &summary);
+        if zones.is_empty() && left_alone.is_empty() {
+            // None of them is in this pass.
+            return Ok(summary);
+        }
         let names: Vec<Arc<Zone>> = summary
             .zones
             .iter()
@@ -70,35 +75,51 @@ impl Parts<'_> {
             Way::Remove(_) => self.exclusive(&zones),
             Way::Count | Way::DryRun => ExclusiveLock::none(),
         };
-        for (at, Mounted { path, handle, zones: on_it, .. }) in mounted.into_iter().enumerate() {
+        for (at, mounted) in mounted.into_iter().enumerate() {
+            let is_on_it = |name: &ZoneName| mounted.zones.contains(name);
             let zones: Vec<ReliefZone> =
-                zones.iter().filter(|zone| on_it.contains(&zone.zone.name)).cloned().collect();
-            if at > 0 && zones.is_empty() {
+                zones.iter().filter(|zone| is_on_it(&zone.zone.name)).cloned().collect();
+            let left: Vec<(ZoneName, String)> =
+                left_alone.iter().filter(|(name, _)| is_on_it(name)).cloned().collect();
+            if at > 0 && zones.is_empty() && left.is_empty() {
                 continue;
             }
-            let freed = removed_from(&on_it, &summary);
-            let PressureSettings { pressure, min_age, .. } = settings;
-            let (asked, foreseen);
-            let volume: &dyn Volume = match way {
-                Way::Remove(_) => {
-                    asked = Asked { handle, limits };
-                    &asked
-                }
-                Way::Count | Way::DryRun => {
-                    foreseen = Foreseen { handle, freed: Mutex::default() };
-                    &foreseen
-                }
-            };
-            let plan = ReliefPlan { zones: &zones, pressure, min_age, volume, path: &path, freed };
-            let work = Work::Relieve(&plan, summary);
-            summary = match way {
-                Way::Count => self.count(work, limits, None),
-                Way::DryRun => self.dry_run(work, limits, None, observer),
-                Way::Remove(journal) => self.remove(work, limits, None, journal, observer),
-            };
+            summary = self.relieve_one(way, limits, mounted, &zones, summary, observer);
+            if let Some(Relief { end: ReliefEnd::NothingLeft(way), .. }) = summary.relief.last_mut()
+            {
+                way.zones.extend(left);
+            }
         }
         self.locks.exclusive = ExclusiveLock::none();
         Ok(summary)
+    }
+
+    /// Relieves one file system by these zones.
+    fn relieve_one(
+        &self,
+        way: Way<'_>,
+        limits: &Limits,
+        mounted: Mounted,
+        zones: &[ReliefZone],
+        summary: Summary,
+        observer: &impl Observer,
+    ) -> Summary {
+        let Mounted { path, handle, zones: on_it, .. } = mounted;
+        let Some(PressureSettings { pressure, min_age, .. }) = self.pressure else {
+            return summary;
+        };
+        let freed = removed_from(&on_it, &summary);
+        let asked: Box<dyn Volume + '_> = match way {
+            Way::Remove(_) => Box::new(Asked { handle, limits }),
+            Way::Count | Way::DryRun => Box::new(Foreseen { handle, freed: Mutex::default() }),
+        };
+        let plan = ReliefPlan { zones, pressure, min_age, volume: &*asked, path: &path, freed };
+        let work = Work::Relieve(&plan, summary);
+        match way {
+            Way::Count => self.count(work, limits, None),
+            Way::DryRun => self.dry_run(work, limits, None, observer),
+            Way::Remove(journal) => self.remove(work, limits, None, journal, observer),
+        }
     }
 
     /// The lock that keeps other sweepers out of these zones. One that is locked by another sweeper is left alone.
@@ -125,6 +146,13 @@ fn usable(settings: &PressureSettings, swept: &Swept, summary: &Summary) -> Vec<
             Some(ReliefZone { zone: Arc::clone(zone), order: *order, swept: *swept })
         })
         .collect()
+}
+
+/// The zones that may relieve and that the pass has left alone, each with the reason.
+fn left_alone(settings: &PressureSettings, summary: &Summary) -> Vec<(ZoneName, String)> {
+    let of_relief = |name: &ZoneName| settings.zones.iter().any(|(zone, _)| zone.name == *name);
+    let zones = summary.zones.iter().filter(|zone| of_relief(&zone.zone));
+    zones.filter_map(|zone| Some((zone.zone.clone(), zone.no_lock.clone()?))).collect()
 }
 
 /// The file systems that the zones are on; that of the data root is the first.

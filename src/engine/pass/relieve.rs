@@ -16,7 +16,7 @@ use crate::protocol::{
     Disposer, Expired, InTheWay, Inspector, Locks, Observer, Relief, ReliefEnd, Source, Summary,
     Tally, Volume,
 };
-use crate::rules::pressure::{Arrival, Step, arrival};
+use crate::rules::pressure::{Arrival, Exceeded, Step, arrival};
 use crate::rules::select::{Most, Order, Place, Select};
 use crate::rules::{Amount, Bytes, FileKind, MinAge, Moment, Pressure, Space, Zone};
 
@@ -64,6 +64,8 @@ pub(super) struct ReliefRun<'a> {
 
 /// What is known while entries go.
 struct Course {
+    /// What there was too little of.
+    of: Exceeded,
     /// What the system said last.
     space: Space,
     /// What has not appeared yet of what was removed, and certainly will.
@@ -75,13 +77,14 @@ struct Course {
 
 impl Course {
     fn new(space: Space, plan: &ReliefPlan<'_>) -> Self {
-        let step = Step::first(plan.pressure.excess(&space));
-        Self { space, owed: Amount::default(), step, removed: 0, freed: Bytes(0) }
+        let of = plan.pressure.exceeded_by(&space);
+        let step = Step::first(plan.pressure.excess(&space, of));
+        Self { of, space, owed: Amount::default(), step, removed: 0, freed: Bytes(0) }
     }
 
     /// What is still to be freed.
     fn excess(&self, plan: &ReliefPlan<'_>) -> Amount {
-        plan.pressure.excess(&self.space.without(self.owed))
+        plan.pressure.excess(&self.space.without(self.owed), self.of)
     }
 
     /// A step has freed `amount`, when `needed` was to be freed. Why it was the last, if it was.
@@ -101,8 +104,9 @@ impl Course {
         self.step = self.step.after(&before, &self.space, left);
         if left.is_zero() && !self.owed.is_zero() {
             // Others may have written as much meanwhile.
+            let of = self.of;
             let has_ended = |now: &Space| {
-                if plan.pressure.excess(now).is_zero() { Arrival::Whole } else { Arrival::Half }
+                if plan.pressure.excess(now, of).is_zero() { Arrival::Whole } else { Arrival::Half }
             };
             self.space = plan.volume.space_after(self.owed, &has_ended)?;
             self.owed = Amount::default();

@@ -248,3 +248,18 @@ fn only_the_disk_that_is_too_full_is_relieved() {
     let (used, all) = cache.bytes();
     assert!(used * 100 <= all * percent.trim_end_matches('%').parse::<u64>().unwrap());
 }
+
+#[test]
+fn a_zone_that_is_left_alone_is_named_as_in_the_way() {
+    if !can_be_root("a loop-mounted ext4") {
+        return;
+    }
+    let disk = disk();
+    let zone = File::open(disk.world.path("cache/export")).unwrap();
+    flock(&zone, FlockOperation::LockExclusive).unwrap();
+    let run = disk.world.run(&["run", "--format", "json", "--keep-free", "1TiB"]);
+    let report = run.exits(4).json();
+    let why = &report["pressure"][0]["in_the_way"]["zones"]["export"];
+    assert!(why.as_str().is_some_and(|why| why.contains("has locked the directory")), "{report:#}");
+    assert_eq!(exports(&disk), 22);
+}
