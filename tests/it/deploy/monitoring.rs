@@ -17,9 +17,6 @@ use crate::world::{DAY, HOUR, World};
 /// How long a test waits for what should come soon.
 const SOON: Duration = Duration::from_secs(40);
 
-/// What this version does not have yet, and the sweep under pressure adds.
-const ADDED_WITH_PRESSURE: &str = "sweeper_pressure_unrelieved";
-
 #[test]
 fn the_alert_rules_pass_their_own_tests_and_each_has_one() {
     if !has("promtool") {
@@ -252,10 +249,7 @@ fn every_query_of_the_alerts_and_of_the_dashboard_finds_what_a_service_exposes()
     let metrics = get(&address, "GET /metrics").1;
     // Where the file system has no limit, there is no share of it.
     let has_inodes = !metrics.contains("sweeper_volume_inodes{state=\"size\"} 0\n");
-    let is_expected = |text: &str| {
-        (metrics.contains(ADDED_WITH_PRESSURE) || !text.contains(ADDED_WITH_PRESSURE))
-            && (has_inodes || !text.contains("sweeper_volume_inodes"))
-    };
+    let is_expected = |text: &str| has_inodes || !text.contains("sweeper_volume_inodes");
     let dashboard = queries_of_dashboard();
     for query in dashboard.iter().filter(|query| is_expected(&query.expression)) {
         let found = prometheus.waits_for(&query.expression);
