@@ -30,13 +30,13 @@ from web import Answer, Log, Server
 class Double:
     """Both servers over one state."""
 
-    def __init__(self, seed, files, log=None):
+    def __init__(self, seed, files, log=None, ports=(0, 0)):
         self.faults = Faults()
         self.store = Store({})
         self.log = log = Log(log)
         api = Api(self.store)
-        self.api = Server(api, self.faults, log, self._control)
-        self.files = Server(Fileserver(self.store, api.login, files), self.faults, log, self._control)
+        self.api = Server(api, self.faults, log, self._control, ports[0])
+        self.files = Server(Fileserver(self.store, api.login, files), self.faults, log, self._control, ports[1])
         self.load(seed)
         self.api.start()
         self.files.start()

@@ -4,7 +4,6 @@
 
 mod alone;
 mod booted;
-mod commands;
 mod container;
 mod helm;
 mod image;

@@ -7,6 +7,7 @@ mod clearml;
 mod cli;
 mod company;
 mod deploy;
+mod docs;
 mod exporter;
 mod faults;
 mod guards;
