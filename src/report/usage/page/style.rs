@@ -42,7 +42,8 @@ li{overflow-wrap:anywhere}
 .s8{fill:var(--s8);background:var(--s8)}.s9{fill:var(--s9);background:var(--s9)}.s10{fill:var(--s10);background:var(--s10)}.s11{fill:var(--s11);background:var(--s11)}
 .rest{fill:var(--rest);background:var(--rest)}
 @media(min-width:44rem){td:first-child{min-width:11rem}}
-@media(max-width:64rem){.c code{white-space:normal}}
+@media(max-width:64rem){td.b{width:12%}.bar{min-width:3.5rem}}
+@media(max-width:54rem){.c code{white-space:normal}}
 @media(max-width:44rem){.wide{display:none}td.b{width:15%}.bar{min-width:2.2rem}table{font-size:.82rem}.scale{font-size:.66rem}.c code{white-space:normal}th,td{padding-right:.4rem}}
 @media print{body{max-width:none}.swatch,svg{print-color-adjust:exact}}
 ";
