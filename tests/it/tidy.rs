@@ -244,7 +244,9 @@ fn files_below(dir: &str) -> Vec<Source> {
         let entry = entry.unwrap();
         if entry.file_type().is_file() {
             let path = entry.path().strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
-            files.push((path, std::fs::read_to_string(entry.path()).unwrap()));
+            // A picture is no text, and has no words to check.
+            let bytes = std::fs::read(entry.path()).unwrap();
+            files.push((path, String::from_utf8(bytes).unwrap_or_default()));
         }
     }
     files
