@@ -6,6 +6,7 @@
 mod blocks;
 mod book;
 mod commands;
+mod migration;
 mod pictures;
 mod scene;
 mod settings;

@@ -97,12 +97,8 @@ fn blocks_in_lists_lose_their_indentation() {
 fn a_command_may_have_several_lines() {
     let text = "# a comment\na \\\n  b\n\ncat <<'END'\n  x\nEND\necho 'c\nd' # e\nfor x in 1; do\n  y\ndone\n";
     let block = Block { place: String::new(), language: String::new(), text: text.to_owned() };
-    let wanted = [
-        "a \\\n  b",
-        "cat <<'END'\n  x\nEND",
-        "echo 'c\nd' # e",
-        "for x in 1; do\n  y\ndone",
-    ];
+    let wanted =
+        ["a \\\n  b", "cat <<'END'\n  x\nEND", "echo 'c\nd' # e", "for x in 1; do\n  y\ndone"];
     assert_eq!(commands(&block), wanted);
 }
 

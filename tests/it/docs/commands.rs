@@ -9,7 +9,7 @@ use globset::{Glob, GlobMatcher};
 use serde::Deserialize;
 
 use super::blocks::{blocks, commands, inline, plain};
-use super::scene::Session;
+use super::scene::{Session, is_cron};
 use super::{pages, repository};
 use crate::world::{Run, sweeper};
 
@@ -49,14 +49,27 @@ fn listed(command: &str) -> Option<usize> {
     NOT_RUN.iter().position(|entry| entry.matcher().is_match(&command))
 }
 
-/// The commands of all pages that are for a shell: of each page, each block with its commands.
-fn found() -> Vec<(String, Vec<(String, Vec<String>)>)> {
+/// The commands of all pages: of each page, each block for a shell or a crontab with its commands, and at the end the
+/// commands in its text.
+pub(super) fn found() -> Vec<(String, Vec<(String, Vec<String>)>)> {
     let of = |(page, text): (String, String)| {
-        let shell = blocks(&page, &text).into_iter().filter(|block| block.language == "sh");
-        let all = shell.map(|block| (block.place.clone(), commands(&block))).collect();
+        let mut all: Vec<_> = blocks(&page, &text)
+            .into_iter()
+            .filter(|block| ["sh", "crontab"].contains(&&*block.language))
+            .map(|block| (block.place.clone(), commands(&block)))
+            .collect();
+        let inline = inline(&text).into_iter().filter(|(_, code)| is_command(code));
+        all.extend(inline.map(|(line, code)| (format!("{page}:{line}"), vec![code.to_owned()])));
         (page, all)
     };
     pages().into_iter().map(of).collect()
+}
+
+/// Whether code in a text is a whole command, and not only the name of one.
+fn is_command(code: &str) -> bool {
+    let starts =
+        ["docker exec ", "docker run ", "docker compose ", "kubectl ", "systemctl ", "cargo d"];
+    starts.iter().any(|start| code.starts_with(start)) || is_cron(code)
 }
 
 #[test]
@@ -81,16 +94,22 @@ fn every_command_that_is_listed_as_not_run_exists_and_has_a_reason() {
     }
 }
 
+/// All blocks of a page, one after the other.
+pub(super) fn session_of(blocks: &[(String, Vec<String>)]) -> Session {
+    let mut session = Session::default();
+    for (place, commands) in blocks {
+        session.at(place);
+        let pasted = commands.iter().filter(|command| listed(command).is_none());
+        pasted.for_each(|command| session.paste(command));
+    }
+    session
+}
+
 #[test]
 fn every_command_of_the_documentation_runs_when_it_is_pasted() {
     let mut ran = 0;
     for (page, blocks) in found() {
-        let mut session = Session::default();
-        for (place, commands) in &blocks {
-            session.at(place);
-            let pasted = commands.iter().filter(|command| listed(command).is_none());
-            pasted.for_each(|command| session.paste(command));
-        }
+        let session = session_of(&blocks);
         if session.commands == 0 {
             continue;
         }
@@ -110,24 +129,49 @@ fn every_command_of_the_documentation_runs_when_it_is_pasted() {
 }
 
 #[test]
-fn every_flag_that_the_documentation_gives_a_command_exists() {
-    let names = ["run", "serve", "legacy", "usage", "plan", "apply", "why", "hold", "config", "merge"];
-    let help = names.map(|name| (name, Run::of(sweeper(&[name, "--help"])).exits(0).stdout.clone()));
+fn every_flag_that_the_documentation_names_exists() {
+    let commands = [
+        "run",
+        "serve",
+        "legacy",
+        "usage",
+        "plan",
+        "apply",
+        "why",
+        "hold",
+        "config",
+        "merge",
+        "clearml run",
+        "clearml orphans",
+        "",
+    ];
+    let help = commands.map(|name| {
+        let args: Vec<&str> = name.split_whitespace().chain(["--help"]).collect();
+        (name, Run::of(sweeper(&args)).exits(0).stdout.clone())
+    });
+    let has = |help: &str, flag: &str| {
+        let after = |at: usize| help[at + flag.len()..].chars().next();
+        let mut places = help.match_indices(flag).map(|(at, _)| after(at));
+        places.any(|next| next.is_none_or(|next| !next.is_alphanumeric() && next != '-'))
+    };
     let mut checked = 0;
     for (page, text) in pages() {
         for (line, code) in inline(&text) {
-            let mut words = code.split_whitespace();
-            let called = words.next().is_some_and(|word| word.ends_with("sweeper"));
-            let name = words.next().unwrap_or_default();
-            let Some((_, help)) = help.iter().find(|(other, _)| called && *other == name) else {
-                continue;
-            };
-            for flag in words.take_while(|word| *word != "--").filter(|word| word.starts_with("--")) {
+            let (name, rest) = code.strip_prefix("sweeper ").map_or(("", code), |call| {
+                let names =
+                    help.iter().map(|(name, _)| *name).filter(|name| call.starts_with(name));
+                (names.max_by_key(|name| name.len()).unwrap_or(""), call)
+            });
+            let is_flag =
+                |word: &&str| word.starts_with("--") && word.len() > 2 && !word.contains('{');
+            let flags = rest.split_whitespace().take_while(|word| *word != "--").filter(is_flag);
+            for flag in flags.filter(|_| code.starts_with("--") || !name.is_empty()) {
                 let flag = flag.split('=').next().unwrap();
-                assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{page}:{line}: {code}");
+                let mut of = help.iter().filter(|(other, _)| name.is_empty() || *other == name);
+                assert!(of.any(|(_, help)| has(help, flag)), "{page}:{line}: {code}: {flag}");
                 checked += 1;
             }
         }
     }
-    assert!(checked > 10, "only {checked} flags were found");
+    assert!(checked > 100, "only {checked} flags were found");
 }

@@ -27,11 +27,13 @@ impl Session {
         writeln!(self.script, "at {}", quoted(place)).unwrap();
     }
 
-    /// A command of the block. A service runs beside those that follow.
+    /// A command of the block. A service runs beside those that follow, and a line of a crontab runs as cron runs it.
     pub(super) fn paste(&mut self, command: &str) {
         self.commands += 1;
         if is_service(command) {
             writeln!(self.script, "serve {}", quoted(command)).unwrap();
+        } else if is_cron(command) {
+            writeln!(self.script, "cron {}", quoted(command)).unwrap();
         } else {
             writeln!(self.script, "{command}").unwrap();
         }
@@ -65,6 +67,13 @@ impl Session {
     }
 }
 
+/// Whether this is a line of a crontab.
+pub(super) fn is_cron(line: &str) -> bool {
+    let is_field = |field: &str| field.chars().all(|c| c.is_ascii_digit() || "*/,-".contains(c));
+    let fields = line.split_whitespace().take(5).filter(|field| is_field(field)).count();
+    fields == 5
+}
+
 /// Whether a command runs until it is told to end.
 fn is_service(command: &str) -> bool {
     let starts = ["sweeper serve", "sweeper clearml serve"];
@@ -75,4 +84,26 @@ fn is_service(command: &str) -> bool {
 /// As one word of a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[test]
+fn a_command_that_fails_ends_the_session_and_is_named() {
+    let mut session = Session::default();
+    session.at("here");
+    session.paste("sweeper run --no-such-flag | cat");
+    session.paste("echo went on");
+    let Some(run) = session.run() else { return };
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+    assert!(run.stdout.contains("failed: exit code 2 in the block at here"), "{}", run.stdout);
+    assert!(!run.stdout.contains("went on"), "{}", run.stdout);
+}
+
+#[test]
+fn a_service_that_does_not_start_ends_the_session() {
+    let mut session = Session::default();
+    session.at("here");
+    session.paste("sweeper serve --data /nowhere");
+    session.paste("echo went on");
+    let Some(run) = session.run() else { return };
+    assert!(run.code != Some(0) && !run.stdout.contains("went on"), "{}", run.stdout);
 }
