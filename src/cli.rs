@@ -137,13 +137,12 @@ fn sweeper(look: Look) -> clap::Command {
         .subcommand_required(true)
         .subcommand_value_name("COMMAND")
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
         .subcommand(
-            sweep("run", "Make one pass over the zones of a data root", Use::Run, look)
+            sweep("run", "Sweep the zones of a data root once", Use::Run, look)
                 .after_help(texts::EXIT_CODES),
         )
         .subcommand(
-            sweep("serve", "Make passes on a schedule until told to stop", Use::Serve, look)
+            sweep("serve", "Sweep on a schedule until told to stop", Use::Serve, look)
                 .after_help(texts::EXIT_CODES),
         )
         .subcommand(plan(look))

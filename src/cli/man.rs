@@ -25,7 +25,7 @@ pub(super) fn page(mut root: clap::Command) -> io::Result<String> {
     let mut text = without_preamble(&roff, true);
     text += texts::MAN_DESCRIPTION;
     text += ".SH COMMANDS\n";
-    for command in root.get_subcommands_mut() {
+    for command in root.get_subcommands_mut().filter(|command| command.get_name() != "help") {
         let name = command.get_name().to_owned();
         text += &of_command(command, &name)?;
         for inner in command.get_subcommands_mut() {

@@ -17,3 +17,14 @@ use crate::world::{Run, sweeper};
 fn run(args: &[&str]) -> Run {
     Run::of(sweeper(args))
 }
+
+#[test]
+fn help_is_also_a_command() {
+    for (command, flag) in
+        [(&["help"][..], &["--help"][..]), (&["help", "run"], &["run", "--help"])]
+    {
+        let (command, flag) = (run(command), run(flag));
+        assert_eq!(command.exits(0).stdout, flag.exits(0).stdout);
+    }
+    assert!(!run(&["man"]).exits(0).stdout.contains("sweeper help"), "it is no command of its own");
+}
