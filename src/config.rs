@@ -264,7 +264,7 @@ fn shard(values: &mut Values<'_>) -> Result<Option<Shard>, ConfigError> {
         let Some(count) = text.strip_prefix("auto/") else { return Shard::parse(text) };
         let index = values.raw.env(INDEX);
         let index =
-            index.ok_or_else(|| format!("{INDEX} is not set, so this is no Indexed Job"))?;
+            index.ok_or_else(|| format!("{INDEX} is not set, so this is not an Indexed Job"))?;
         Shard::parse(&format!("{index}/{count}"))
             .map_err(|why| format!("{why} ({INDEX} is {index:?})"))
     })?;

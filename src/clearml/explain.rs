@@ -121,7 +121,7 @@ fn files(
         let shared = surroundings.shared(plan.files.iter().map(|it| (id, it.url.as_str())))?;
         found.extend(plan.files.into_iter().map(|file| {
             let is_shared = shared.contains(&file.url);
-            (file, is_shared.then(|| "something that stays names it".to_owned()))
+            (file, is_shared.then(|| "something that is kept refers to it".to_owned()))
         }));
     }
     Ok(found)

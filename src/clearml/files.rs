@@ -156,7 +156,7 @@ impl<'a> Surroundings<'a> {
         }
         let shared = self.shared(targets.iter().map(|it| (it.task, it.file.url.as_str())))?;
         for target in targets.extract_if(.., |target| shared.contains(&target.file.url)) {
-            let why = "something that stays names it".to_owned();
+            let why = "something that is kept refers to it".to_owned();
             let Target { task, file: TaskFile { url, kind }, .. } = target;
             let file = FileEnd { url, kind, outcome: Ending::Kept, why };
             settled.push((task, file, End::Kept(KeptReason::Referenced)));

@@ -63,7 +63,7 @@ impl Conf {
     pub fn text(&self, path: &str, env: &Env<'_>) -> Result<Option<String>, String> {
         match self.find(path) {
             Some(Node::Text(pieces)) => self.resolve(pieces, env, 0),
-            Some(Node::Object(_) | Node::List(_)) => Err(format!("{path} is not a text")),
+            Some(Node::Object(_) | Node::List(_)) => Err(format!("{path} is not text")),
             None => Ok(None),
         }
     }

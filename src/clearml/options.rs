@@ -55,7 +55,7 @@ pub struct Filters {
     pub name: Option<String>,
     /// Statuses.
     pub statuses: Vec<String>,
-    /// Hidden tasks, too.
+    /// Also hidden tasks.
     pub hidden: bool,
 }
 

@@ -39,7 +39,7 @@ pub(super) const CLEARML_RUN: &str = "Delete old archived tasks and their files 
 
 /// About `sweeper clearml serve`.
 pub(super) const CLEARML_SERVE: &str =
-    "Delete old archived tasks and their files, again and again until told to stop";
+    "Delete old archived tasks and their files on a schedule until told to stop";
 
 /// About `sweeper clearml orphans`.
 pub(super) const CLEARML_ORPHANS: &str =

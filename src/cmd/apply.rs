@@ -39,7 +39,7 @@ pub(super) fn apply(
     let first = next_line(&mut lines).map_err(unread)?.unwrap_or_default();
     let (header, seed) = Header::read(&first).map_err(|why| {
         refused(format!(
-            "its first line is not the header of a plan ({why}); keep that line when you cut"
+            "its first line is not the header of a plan ({why}); keep that line when you edit a plan"
         ))
     })?;
     check(&header, &config).map_err(refused)?;

@@ -143,7 +143,7 @@ fn not_ours(path: &Path, grant: Grant) -> String {
              no program holds it"
         ),
         Grant::NotALock => format!(
-            "the key of CVAT's lock of {path} has the wrong type in Redis, so it is no lock: delete it"
+            "the key of CVAT's lock of {path} has the wrong type in Redis, so it is not a lock: delete it"
         ),
     }
 }

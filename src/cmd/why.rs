@@ -258,7 +258,7 @@ impl Question<'_> {
                 let Holder { token, is_lock, remaining } = holder;
                 if !is_lock {
                     return Some(format!(
-                        "held in Redis by a key of the wrong type ({token}), which is no lock: delete the key"
+                        "held in Redis by a key of the wrong type ({token}), which is not a lock: delete the key"
                     ));
                 }
                 // It is escaped already.
@@ -268,7 +268,9 @@ impl Question<'_> {
                         let secs = remaining.as_secs_f32();
                         format!("held by {who} in Redis for another {secs:.1} s (token {token})")
                     }
-                    None => format!("held in Redis without an end (token {token}): delete the key"),
+                    None => {
+                        format!("held in Redis without an expiry (token {token}): delete the key")
+                    }
                 })
             }
             Err(error) => Some(format!("unknown: {error}")),

@@ -171,7 +171,7 @@ impl SettingsFile {
     /// Reads a regular file. A pipe that has its name now would keep a running service waiting.
     fn read_again(path: &Path) -> Self {
         if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            let text = Err("it is no regular file any more".to_owned());
+            let text = Err("it is not a regular file any more".to_owned());
             return Self { path: path.to_owned(), text, is_regular: true };
         }
         Self::read(path)

@@ -165,7 +165,7 @@ impl Reader<'_> {
 fn zone_name(text: &str) -> Result<String, String> {
     let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if text.is_empty() || text.starts_with('-') || !text.bytes().all(is_allowed) {
-        return Err("a name is made of the characters a to z, 0 to 9 and -".to_owned());
+        return Err("a name consists of the characters a to z, 0 to 9 and -".to_owned());
     }
     Ok(text.to_owned())
 }

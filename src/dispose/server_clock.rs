@@ -22,7 +22,7 @@ pub(super) enum Clocks {
 }
 
 impl Clocks {
-    /// From the server's time of a file that was made between two moments of our clock.
+    /// From the server's time of a file that was made between two moments of this machine's clock.
     pub(super) fn compare(made: Moment, before: Moment, after: Moment) -> Self {
         let ahead = -made.age_at(after).as_secs();
         let behind = made.age_at(before).as_secs();
@@ -49,7 +49,7 @@ impl ServerClocks {
         Self { now: Some(now), known: Mutex::default() }
     }
 
-    /// The time by our clock.
+    /// The time by this machine's clock.
     pub(super) fn now(&self) -> Option<Moment> {
         self.now.map(|now| now())
     }

@@ -93,7 +93,7 @@ impl Guards {
             && removals > most
         {
             let amount = format!(
-                "remove {removals} entries in all, {} more than --max-removals {most} allows",
+                "remove {removals} entries in total, {} more than --max-removals {most} allows",
                 removals - most
             );
             all.push(Excess { guard: StopReason::MaxRemovals, zone, amount });
@@ -103,7 +103,7 @@ impl Guards {
         {
             let more = Bytes(bytes.0 - most.0);
             let amount = format!(
-                "free {bytes} in all, {more} more than --max-bytes {} allows",
+                "free {bytes} in total, {more} more than --max-bytes {} allows",
                 most.to_string().replace(' ', "")
             );
             all.push(Excess { guard: StopReason::MaxBytes, zone, amount });

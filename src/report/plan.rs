@@ -163,7 +163,7 @@ fn signed(seed: u64, value: &impl Serialize) -> io::Result<(Vec<u8>, u64)> {
 
 /// The object that a line was made of, and its digest.
 fn checked(seed: u64, line: &[u8]) -> Result<(Vec<u8>, u64), String> {
-    let wrong = || "it was changed, or is no line of this plan".to_owned();
+    let wrong = || "it was changed, or is not a line of this plan".to_owned();
     let line = line.trim_ascii_end();
     let length = BEFORE.len() + 16 + AFTER.len();
     let (body, end) = line.split_at_checked(line.len().saturating_sub(length)).ok_or_else(wrong)?;

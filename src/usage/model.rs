@@ -91,7 +91,7 @@ impl Usage {
 
     /// The note on more uploads than are remembered.
     pub(super) const MORE_UPLOADS: &str =
-        "there are more uploads than are examined: more of them may be given up than is shown";
+        "there are more uploads than are examined: more of them may be stalled than are shown";
 }
 
 /// Inodes and the space that they take.

@@ -86,10 +86,10 @@ impl<D: Disposer> Seams<'_, D> {
     /// Removes the entry at `path` below `root`, if the rule of `zone` lets it go.
     pub(super) fn remove(&self, root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Removal {
         let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else {
-            return Removal::Left("it is no path of a file".to_owned());
+            return Removal::Left("it is not the path of a file".to_owned());
         };
         let Ok(name) = CString::new(name.as_bytes()) else {
-            return Removal::Left("it is no path of a file".to_owned());
+            return Removal::Left("it is not the path of a file".to_owned());
         };
         let directory = match open_directory(root, zone, dir, self.notes) {
             Ok(directory) => directory,

@@ -76,7 +76,7 @@ impl Watched {
     /// Prints the report of what was done, and ends the process.
     fn end(&self, reason: StopReason, elapsed: Duration) -> ! {
         let why = "a call on a file system has not returned for 5 s after the pass was told to end: its server may \
-                   be unreachable. Entries that were at work are not counted; the next run \
+                   be unreachable. Entries in progress are not counted; the next run \
                    completes what was begun";
         let mut code = ExitCode::Stopped;
         match self.data_root.get() {

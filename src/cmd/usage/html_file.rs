@@ -48,7 +48,7 @@ impl<'a> HtmlFile<'a> {
             Ok(_) => {
                 let is_page = is_page(path).map_err(|error| failed("read it", &error))?;
                 if !is_page {
-                    return refused("it is no page of `sweeper usage`: choose another name");
+                    return refused("it is not a page of `sweeper usage`: choose another name");
                 }
             }
         }

@@ -66,7 +66,7 @@ type Settled = (Verdict, Option<String>, String);
 fn settled(recovered: Recovered<'_>) -> Option<(PathBuf, Settled)> {
     let (directory, name, kind) = match recovered {
         Recovered::Returned(directory, name) => {
-            let text = "a run now would give it its name again, and judge it like any other entry";
+            let text = "a run now would give it its name back, and judge it like any other entry";
             return Some((directory.path_of(&name), (Verdict::Kept, None, text.to_owned())));
         }
         Recovered::Settled(directory, name, kind, _) => (directory, name, kind),

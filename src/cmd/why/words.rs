@@ -81,10 +81,10 @@ pub(in crate::cmd) const fn describe_kept(why: KeptReason) -> &'static str {
         KeptReason::Excluded => "it has expired, but --exclude covers it",
         KeptReason::MountPoint => "it is a mount point",
         KeptReason::Published => "it is published",
-        KeptReason::Referenced => "something that stays names it or is made from it",
+        KeptReason::Referenced => "something that is kept refers to it or is made from it",
         KeptReason::Newest => "it is one of the newest, and --keep-last keeps them",
         KeptReason::Refused => "the server refuses to delete it",
-        KeptReason::NotOurs => "it is not ours to delete",
+        KeptReason::NotOurs => "it belongs to everyone, so it is not deleted",
         KeptReason::LeftToServer => "the server deletes it later, by itself",
     }
 }

@@ -95,56 +95,56 @@ pub(super) static CLEARML: [Setting; 31] = [
         help: "Only tasks with this status, such as failed",
         ..BASE
     },
-    Setting { key: "clearml_hidden", help: "Hidden tasks, too", ..BASE },
+    Setting { key: "clearml_hidden", help: "Also hidden tasks", ..BASE },
     Setting {
         key: "clearml_keep_last",
         default: Some("0"),
         takes: Takes::One("N"),
-        help: "Of the tasks that would go, keep the N newest of each project",
+        help: "Keep the N newest of each project among the tasks that would be deleted",
         ..BASE
     },
     Setting {
         key: "clearml_delete_published",
         group: GUARDS,
-        help: "Delete published tasks, too",
+        help: "Also delete published tasks",
         ..BASE
     },
     Setting {
         key: "clearml_delete_published_models",
         group: GUARDS,
-        help: "Delete published models of deleted tasks, too",
+        help: "Also delete published models of deleted tasks",
         ..BASE
     },
     Setting {
         key: "clearml_delete_running",
         group: GUARDS,
-        help: "Delete archived tasks that are queued or running, too",
+        help: "Also delete archived tasks that are queued or running",
         ..BASE
     },
     Setting {
         key: "clearml_delete_dataset_parents",
         group: GUARDS,
-        help: "Delete versions of datasets, too, that other versions are made from",
+        help: "Also delete versions of datasets that other versions are made from",
         ..BASE
     },
     Setting {
         key: "clearml_delete_shared_files",
         group: GUARDS,
-        help: "Delete files, too, that another task or model names",
+        help: "Also delete files that another task or model refers to",
         ..BASE
     },
     Setting {
         key: "clearml_max_tasks",
         takes: Takes::One("N"),
         group: GUARDS,
-        help: "Delete nothing if more than N tasks would go",
+        help: "Delete nothing if more than N tasks would be deleted",
         ..BASE
     },
     Setting {
         key: "clearml_max_share",
         takes: Takes::One("PCT"),
         group: GUARDS,
-        help: "Delete nothing if more than this percentage of all archived tasks would go",
+        help: "Delete nothing if more than this percentage of all archived tasks would be deleted",
         ..BASE
     },
     Setting {
@@ -222,7 +222,7 @@ pub(super) static CLEARML: [Setting; 31] = [
         takes: Takes::OnOff,
         used_by: CLEANS,
         group: SERVICE,
-        help: "Go on until told to stop, or clean up once [default: as the command says]",
+        help: "Keep running until told to stop, or clean up once [default: as the command says]",
         ..BASE
     },
     Setting {

@@ -110,8 +110,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
         choices: &["tree", "write", "entry"],
         used_by: RULES,
         help: "The last use of a temporary entry: the newest access or change in its tree (tree), \
-               the newest change (write), or its own access time as in CVAT (entry; of a link \
-               its own, where CVAT takes that of its target)",
+               the newest change (write), or its own access time as in CVAT (entry; for a link, CVAT uses that of its target)",
         ..BASE
     },
     Setting {
@@ -152,7 +151,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
         default: Some("5s"),
         used_by: WAITS,
         group: LOCKS,
-        help: "Wait for locked entries for this long in all; a pass retries them at the end",
+        help: "Wait for locked entries for this long in total; a pass retries them at the end",
         ..BASE
     },
     Setting {
@@ -329,8 +328,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
         takes: Takes::One("FILE"),
         used_by: WRITTEN,
         group: OUTPUT,
-        help: "Append a line to this file before each removal; what cannot be written down is not \
-               removed; SIGHUP opens the file anew",
+        help: "Append a line to this file before each removal; if that fails, nothing is removed; SIGHUP reopens the file",
         ..BASE
     },
     Setting {

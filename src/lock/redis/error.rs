@@ -30,7 +30,7 @@ pub enum LockError {
     Malformed(String),
     /// This machine's clock is ahead of the server's by this many seconds (behind it, if negative), so
     /// far that every entry would look expired, or none.
-    #[error("our clock is {} s {} the Redis server's; correct the wrong one", .0.unsigned_abs(), if *.0 > 0 { "ahead of" } else { "behind" })]
+    #[error("this machine's clock is {} s {} the Redis server's; correct the wrong one", .0.unsigned_abs(), if *.0 > 0 { "ahead of" } else { "behind" })]
     Clock(i64),
     /// The work was told to end while the server was waited for.
     #[error("the work ended before the Redis server had answered")]

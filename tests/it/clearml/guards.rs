@@ -136,7 +136,7 @@ fn why_explains_what_a_cleanup_does_with_a_task() {
         assert!(run.exits(0).stdout.contains(words), "{name}: {}", run.stdout);
         if name == "old" {
             assert!(
-                run.stdout.contains("(stays: something that stays names it)"),
+                run.stdout.contains("(stays: something that is kept refers to it)"),
                 "{}",
                 run.stdout
             );

@@ -128,5 +128,5 @@ fn a_link_is_judged_by_its_own_time_and_the_help_says_that_cvat_is_different() {
     assert!(target.exists());
     let help = super::run(&["run", "--help"]);
     let words: Vec<&str> = help.stdout.split_whitespace().collect();
-    assert!(words.join(" ").contains("of a link its own, where CVAT takes that of its target"));
+    assert!(words.join(" ").contains("for a link, CVAT uses that of its target"));
 }

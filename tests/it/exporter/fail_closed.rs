@@ -57,7 +57,10 @@ fn a_clock_that_is_off_is_noted_and_one_that_is_far_off_excludes_the_zone() {
         let report = run.exits(code).json();
         let notes = zone(&report, "export")["notes"].to_string();
         let side = if shift > 0 { "behind" } else { "ahead of" };
-        assert!(notes.contains("our clock is") && notes.contains(side), "{shift}: {notes}");
+        assert!(
+            notes.contains("this machine's clock is") && notes.contains(side),
+            "{shift}: {notes}"
+        );
         let removed = if code == 0 { 5 } else { 0 };
         assert_counts(&report, "export", &[("removed", removed)]);
     }

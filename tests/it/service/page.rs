@@ -59,7 +59,7 @@ fn the_page_shows_the_numbers_of_usage_and_of_the_last_passes() {
     let args = ["serve", "--every", "1h", "--at-start", "--zones", "export", "--listen", "0"];
     let mut service = Serving::start(on(&args));
     let address = address(&mut service);
-    wait_until("the pass", || !ask(&address, "GET /").1.contains("There was no pass yet."));
+    wait_until("the pass", || !ask(&address, "GET /").1.contains("There has been no pass yet."));
     let page = page_when(&address, is_measured);
     assert_eq!(number(&page, "passes", "export", "removed"), 5);
     assert_eq!(number(&page, "passes", "export", "wide seen"), 6);

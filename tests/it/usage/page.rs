@@ -113,7 +113,7 @@ fn a_page_replaces_an_earlier_page_and_nothing_else() {
     std::os::unix::fs::symlink(path("new.html"), path("link.html")).unwrap();
     crate::world::fifo(&path("fifo"), 0);
     for (file, said) in [
-        (path("other.html"), "it is no page of `sweeper usage`: choose another name"),
+        (path("other.html"), "it is not a page of `sweeper usage`: choose another name"),
         (path("link.html"), "it is not a regular file"),
         (path("fifo"), "it is not a regular file"),
         (path(""), "it is not a regular file"),

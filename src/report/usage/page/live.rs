@@ -69,7 +69,7 @@ impl Live<'_> {
         let removed = if self.is_dry_run { "Would remove" } else { "Removed" };
         let mut text = "<h2>Last passes</h2>\n".to_owned();
         if self.passes.is_empty() {
-            return text + "<p class=\"dim\" id=\"passes\">There was no pass yet.</p>\n";
+            return text + "<p class=\"dim\" id=\"passes\">There has been no pass yet.</p>\n";
         }
         let _ = writeln!(
             text,
