@@ -73,6 +73,17 @@ fn is_command(code: &str) -> bool {
 }
 
 #[test]
+fn every_block_says_what_it_is_so_that_no_command_is_missed() {
+    let known = ["sh", "crontab", "toml", "json", "yaml", "python", "text"];
+    for (page, text) in pages() {
+        for block in blocks(&page, &text) {
+            let language = &*block.language;
+            assert!(known.contains(&language), "{}: {language:?}: is it a command?", block.place);
+        }
+    }
+}
+
+#[test]
 fn every_command_that_is_listed_as_not_run_exists_and_has_a_reason() {
     let found = found();
     let blocks = found.iter().flat_map(|(_, blocks)| blocks);
