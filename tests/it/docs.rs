@@ -29,9 +29,9 @@ fn pages() -> Vec<(String, String)> {
         .collect();
     names.sort();
     assert!(names.len() > 10, "these are not the docs");
-    let named = |name: String| {
+    let read = |name: String| {
         let text = fs::read_to_string(repository(&name)).unwrap();
         (name, text)
     };
-    beside.into_iter().chain(names).map(named).collect()
+    beside.into_iter().chain(names).map(read).collect()
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{pages, repository};
@@ -11,14 +12,14 @@ use crate::world::{Run, is_present};
 
 /// A program from the tests' own Python environment.
 fn program(name: &str) -> Option<Command> {
-    let python = std::env::var_os("SWEEPER_TESTS_PYTHON").map(std::path::PathBuf::from);
+    let python = std::env::var_os("SWEEPER_TESTS_PYTHON").map(PathBuf::from);
     let path = python.map(|python| python.with_file_name(name)).filter(|path| path.exists());
     is_present(path.is_some(), name).then(|| Command::new(path.unwrap()))
 }
 
 /// Asserts that every link in these files leads to a file and a heading that exist.
 #[track_caller]
-fn assert_links(files: &[String], dir: &std::path::Path) {
+fn assert_links(files: &[String], dir: &Path) {
     let Some(mut lychee) = program("lychee") else { return };
     lychee.args(["--offline", "--include-fragments", "--no-progress"]).args(files);
     let run = Run::from(lychee.current_dir(dir).finish().unwrap());
@@ -46,7 +47,7 @@ fn the_book_has_every_page_and_every_link_in_it_leads_somewhere() {
     let made: BTreeSet<String> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".html"))
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "html"))
         .collect();
     for (page, _) in pages() {
         let name = page.trim_start_matches("docs/").replace(".md", ".html");

@@ -49,9 +49,12 @@ fn listed(command: &str) -> Option<usize> {
     NOT_RUN.iter().position(|entry| entry.matcher().is_match(&command))
 }
 
+/// A block that people paste: its place, and its commands.
+pub(super) type Pasted = (String, Vec<String>);
+
 /// The commands of all pages: of each page, each block for a shell or a crontab with its commands, and at the end the
 /// commands in its text.
-pub(super) fn found() -> Vec<(String, Vec<(String, Vec<String>)>)> {
+pub(super) fn found() -> Vec<(String, Vec<Pasted>)> {
     let of = |(page, text): (String, String)| {
         let mut all: Vec<_> = blocks(&page, &text)
             .into_iter()
@@ -106,7 +109,7 @@ fn every_command_that_is_listed_as_not_run_exists_and_has_a_reason() {
 }
 
 /// All blocks of a page, one after the other.
-pub(super) fn session_of(blocks: &[(String, Vec<String>)]) -> Session {
+pub(super) fn session_of(blocks: &[Pasted]) -> Session {
     let mut session = Session::default();
     for (place, commands) in blocks {
         session.at(place);
