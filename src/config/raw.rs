@@ -290,7 +290,7 @@ mod tests {
         let path = dir.path().join("settings.toml");
         let raw = RawSettings::read(flags(&path));
         std::fs::rename(&pipe, &path).unwrap();
-        assert!(text(&raw.read_again()).unwrap_err().contains("no regular file"));
+        assert!(text(&raw.read_again()).unwrap_err().contains("not a regular file"));
     }
 
     #[test]

@@ -183,12 +183,12 @@ mod tests {
                 (
                     "max_removals",
                     "a",
-                    "remove 7 entries in all, 1 more than --max-removals 6 allows".to_owned()
+                    "remove 7 entries in total, 1 more than --max-removals 6 allows".to_owned()
                 ),
                 (
                     "max_bytes",
                     "b",
-                    "free 5.0 KiB in all, 3.0 KiB more than --max-bytes 2.0KiB allows".to_owned()
+                    "free 5.0 KiB in total, 3.0 KiB more than --max-bytes 2.0KiB allows".to_owned()
                 ),
                 (
                     "max_share",

@@ -69,7 +69,7 @@ fn a_key_without_an_end_and_a_foreign_token_are_left_alone() {
     };
     let said = why();
     assert!(said.contains("another-process"), "{said}");
-    assert!(said.contains("without an end") && said.contains("delete the key"), "{said}");
+    assert!(said.contains("without an expiry") && said.contains("delete the key"), "{said}");
     redis.cli(&["SET", &key(&path), "cvat-uuid", "PX", "3600000"]);
     let said = why();
     assert!(said.contains("held by CVAT in Redis for another 3"), "{said}");

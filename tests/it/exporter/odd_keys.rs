@@ -99,7 +99,7 @@ fn locks_without_an_expiry_are_counted_in_a_note() {
     assert!(!odd.exists());
     let path = world.path("cache/export").join(crate::world::export_name(3));
     let said = why(&redis, &world, &path);
-    assert!(said.contains("without an end (token \"theirs\"): delete the key"), "{said}");
+    assert!(said.contains("without an expiry (token \"theirs\"): delete the key"), "{said}");
     assert_not_held(&redis, &world, &path, "no expiry");
 }
 
