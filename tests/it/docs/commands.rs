@@ -72,7 +72,8 @@ pub(super) fn found() -> Vec<(String, Vec<Pasted>)> {
 fn is_command(code: &str) -> bool {
     let starts =
         ["docker exec ", "docker run ", "docker compose ", "kubectl ", "systemctl ", "cargo d"];
-    starts.iter().any(|start| code.starts_with(start)) || is_cron(code)
+    let has_arguments = code.split_whitespace().count() > 2;
+    (has_arguments && starts.iter().any(|start| code.starts_with(start))) || is_cron(code)
 }
 
 #[test]
