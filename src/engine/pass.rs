@@ -269,6 +269,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     }
 
     /// Claims expired entries together and takes each claim to its end.
+    #[inline(never)]
     fn settle_together(
         &self,
         expired: Vec<Expired>,

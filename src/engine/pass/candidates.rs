@@ -55,13 +55,15 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         let mut found = Vec::new();
         loop {
             let mut in_the_way = InTheWay::default();
-            let scanned = self.source.next_batch(scan, &mut buffer, &mut |name| {
+            // Of one type for every disposer, so that the program has one more copy of the source, not several.
+            let mut each: &mut dyn FnMut(Found<'_>) = &mut |name| {
                 let Found::Entry(entry) = name else { return };
                 match evaluate_early(entry, self.exclude, plan.min_age, zone.swept, self.now) {
                     Ok(expired) => found.push(expired),
                     Err(why) => count(&mut in_the_way, why),
                 }
-            });
+            };
+            let scanned = self.source.next_batch(scan, &mut buffer, &mut each);
             for expired in found.drain(..) {
                 self.offer(expired, zone, finding, &mut in_the_way);
             }
