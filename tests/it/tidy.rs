@@ -183,7 +183,7 @@ const DOORS: [Row; 29] = [
     ("tokio", &["service/http.rs", "service/http/measure.rs"]),
     ("toml", &["config/file.rs"]),
     ("tracing_subscriber", &["os/logging.rs"]),
-    ("ureq", &["clearml/http.rs"]),
+    ("ureq", &["clearml/http.rs", "clearml/names.rs"]),
     ("walkdir", &["cmd/demo.rs"]),
 ];
 
