@@ -3,7 +3,7 @@
 //! It must not print a byte that controls a terminal: besides what JSON demands, everything that is not
 //! plain visible text is escaped as `\uXXXX`, and a path that is not UTF-8 has `path_hex` beside it.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -159,11 +159,17 @@ pub(super) const fn device_number(dev: u64) -> u64 {
         | (minor & 0xFF)
 }
 
-/// Writes any value over several lines, escaped as in a report.
+/// Writes any value for stdout, escaped as in a report: over several lines for a person at a terminal, and on one line
+/// for a program, which may read lines.
 ///
 /// # Errors
 /// `out` cannot be written, or the value has no form in JSON.
-pub fn write_pretty(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+pub fn write_whole(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    if io::stdout().is_terminal() { write_pretty(out, value) } else { write_line(out, value) }
+}
+
+/// Writes any value over several lines, escaped as in a report.
+fn write_pretty(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     write(out, value, PrettyFormatter::new())
 }
 
@@ -220,11 +226,26 @@ pub fn line(
     write(out, &object(info, summary, elapsed, exit), CompactFormatter)
 }
 
+/// Writes the report for stdout, as [`write_whole`] does.
+///
+/// # Errors
+/// `out` cannot be written.
+pub fn whole(
+    out: &mut impl Write,
+    info: &RunInfo<'_>,
+    summary: &Summary,
+    elapsed: Duration,
+    exit: ExitCode,
+) -> io::Result<()> {
+    write_whole(out, &object(info, summary, elapsed, exit))
+}
+
 /// Writes the report as an object over several lines.
 ///
 /// # Errors
 /// `out` cannot be written.
-pub fn pretty(
+#[cfg(test)]
+pub(super) fn pretty(
     out: &mut impl Write,
     info: &RunInfo<'_>,
     summary: &Summary,
