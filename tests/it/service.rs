@@ -7,6 +7,7 @@ mod http;
 mod logs;
 pub mod metrics;
 mod metrics_file;
+mod new_volume;
 mod page;
 mod turns;
 mod waiting;
