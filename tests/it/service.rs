@@ -3,6 +3,7 @@
 
 mod exclusive;
 mod guards;
+mod health;
 mod http;
 mod logs;
 pub mod metrics;
