@@ -166,6 +166,7 @@ const DOORS: [Row; 29] = [
             "clearml/token.rs",
             "clearml/tools.rs",
             "report/json.rs",
+            "report/json/visible.rs",
         ],
     ),
     ("nix", &["os/signals.rs"]),
