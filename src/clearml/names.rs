@@ -29,7 +29,7 @@ impl Resolver for Names {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
         let host = uri.host().ok_or(Error::HostNotFound)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(usual);
         let mut addresses = self.empty();
@@ -42,15 +42,15 @@ impl Resolver for Names {
 
 /// The addresses of a host. In a thread, because the system's resolver can take minutes; in this one where no other
 /// can be started.
-fn look_up(host: String, port: u16, timeout: &NextTimeout) -> Result<Vec<SocketAddr>, Error> {
+fn look_up(host: &str, port: u16, timeout: &NextTimeout) -> Result<Vec<SocketAddr>, Error> {
     let (sender, answer) = mpsc::channel();
-    let name = host.clone();
+    let name = host.to_owned();
     let ask = move || {
         // No one listens any more if it took too long.
         let _ = sender.send(found(&name, port));
     };
     if thread::Builder::new().name("names".to_owned()).spawn(ask).is_err() {
-        return Ok(found(&host, port)?);
+        return Ok(found(host, port)?);
     }
     match answer.recv_timeout(*timeout.after) {
         Ok(found) => Ok(found?),

@@ -232,7 +232,7 @@ pub(super) fn workers(config: &Config) -> Workers {
     }
     let (workers, refused) = Workers::start(config.jobs);
     if let Some(refused) = refused {
-        tracing::warn!("this pass has fewer workers: the system refused {refused}");
+        tracing::warn!("the system refused {refused}; fewer workers do all the work");
     }
     workers
 }

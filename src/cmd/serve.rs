@@ -18,7 +18,8 @@ use super::pass::turns::WhenHeld;
 use super::pass::{PassRequest, locks, open_audit_log, open_root, sweep};
 use super::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
-use crate::fs::{DataRoot, Space};
+use crate::fs::{DataRoot, RootError, Space};
+use crate::lock::exclusive::ExclusiveLock;
 use crate::os::{clock, signals};
 use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Moment, Zone, ZoneName};
@@ -54,25 +55,9 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let overview = listen(&options, &config, &metrics, &health, &path)?;
     let notify = notify(&options, &health)?;
     let waits = Waits { config: &config, notify: &notify, health: &health, stop: &stop };
-    let Some(root) = waits.for_root(first)? else {
-        notify.stopping();
-        log("stopped while waiting for the data root: this service made no pass");
-        return Ok(ExitCode::Done);
-    };
-    let _ = path.set(root.path().to_owned());
-    open_audit_log(&config, &root, &hangup)?;
-    locks(&config, root.path(), Vec::new())?;
-    let exclusive = match waits.for_others(&root) {
-        Ok(Some(exclusive)) => exclusive,
-        Ok(None) => {
-            notify.stopping();
-            log("stopped while standing by: this service made no pass");
-            return Ok(ExitCode::Done);
-        }
-        Err(holder) => {
-            tracing::error!("{holder} already serves {:?}", root.path());
-            return Ok(ExitCode::NoLock);
-        }
+    let (root, exclusive) = match get_ready(&waits, first, &path, &hangup)? {
+        Ok(ready) => ready,
+        Err(code) => return Ok(code),
     };
     // The waits may have been long.
     let scheduler = begin();
@@ -98,6 +83,34 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let code = service.run(reading, pass, reload);
     drop(exclusive);
     Ok(code)
+}
+
+/// The data root, whose path it writes down, and its lock; or the exit code of a service that makes no pass.
+fn get_ready(
+    waits: &Waits<'_>,
+    first: Result<DataRoot, RootError>,
+    path: &OnceLock<PathBuf>,
+    hangup: &Arc<AtomicBool>,
+) -> Result<Result<(DataRoot, ExclusiveLock), ExitCode>, Refusal> {
+    let stopped = |while_doing: &str| {
+        waits.notify.stopping();
+        log(&format!("stopped while {while_doing}: this service made no pass"));
+        Ok(Err(ExitCode::Done))
+    };
+    let Some(root) = waits.for_root(first)? else {
+        return stopped("waiting for the data root");
+    };
+    let _ = path.set(root.path().to_owned());
+    open_audit_log(waits.config, &root, hangup)?;
+    locks(waits.config, root.path(), Vec::new())?;
+    match waits.for_others(&root) {
+        Ok(Some(exclusive)) => Ok(Ok((root, exclusive))),
+        Ok(None) => stopped("standing by"),
+        Err(holder) => {
+            tracing::error!("{holder} already serves {:?}", root.path());
+            Ok(Err(ExitCode::NoLock))
+        }
+    }
 }
 
 /// Makes the passes of a service.

@@ -70,7 +70,8 @@ impl Workers {
                 Err(error) => refused = Some(units::no_thread(&error)),
             }
         }
-        let refused = refused.map(|why| format!("{} of {jobs}: {why}", jobs - started));
+        let refused =
+            refused.map(|why| format!("{} of {jobs} worker threads: {why}", jobs - started));
         if started <= 1 {
             return (Self::one(), refused);
         }
@@ -79,7 +80,7 @@ impl Workers {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(started).spawn_handler(hand_over);
         match pool.build() {
             Ok(pool) => (Self { pool: Some(pool), ..Self::one() }, refused),
-            Err(error) => (Self::one(), Some(format!("{jobs}: {error}"))),
+            Err(error) => (Self::one(), Some(format!("{jobs} worker threads: {error}"))),
         }
     }
 

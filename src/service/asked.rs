@@ -45,12 +45,13 @@ impl HealthPage {
 
     /// The health of a service on this machine that listens at `address`.
     pub fn of(address: SocketAddr) -> Self {
-        let ip = match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        let host = SocketAddr::new(ip, address.port()).to_string();
+        let mut own = address;
+        if own.ip().is_unspecified() {
+            let ip: IpAddr =
+                if own.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            own.set_ip(ip);
+        }
+        let host = own.to_string();
         Self { host, path: "/healthz".to_owned() }
     }
 
@@ -63,11 +64,11 @@ impl HealthPage {
     }
 
     fn ask_within(&self, limit: Duration) -> Result<String, String> {
-        let no_answer = |error: io::Error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                format!("{self} does not answer within {} s", limit.as_secs())
+        let no_answer = |error: io::Error| {
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+                return format!("{self} does not answer within {} s", limit.as_secs());
             }
-            _ => format!("{self} does not answer: {}", units::error(&error)),
+            format!("{self} does not answer: {}", units::error(&error))
         };
         let answer = self.get(Instant::now() + limit).map_err(no_answer)?;
         let answer = String::from_utf8_lossy(&answer);

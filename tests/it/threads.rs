@@ -70,7 +70,8 @@ fn a_pass_is_whole_however_few_threads_it_gets() {
         let report = run.exits(0).json();
         assert_counts(&report, "export", &[("removed", 1), ("kept_by.fresh", 1)]);
         assert_counts(&report, "tmp", &[("removed", 1)]);
-        let is_told = run.stderr.contains("of 4: Resource") && run.stderr.contains("--pids-limit");
+        let is_told = run.stderr.contains("of 4 worker threads: Resource")
+            && run.stderr.contains("--pids-limit");
         assert!(is_told || limit > 4, "{limit}: {}", run.stderr);
     }
 }
@@ -84,15 +85,17 @@ fn other_commands_end_with_a_result_or_a_reason() {
     for limit in LIMITS {
         let world = data_root(user);
         let plan = world.path("plan");
+        let list = world.path("list");
+        std::fs::write(&list, "tmp/tree\0").unwrap();
         let path = world.path("tmp/tree");
-        let (plan, path) = (plan.to_str().unwrap(), path.to_str().unwrap());
+        let [plan, list, path] = [&plan, &list, &path].map(|path| path.to_str().unwrap());
         for args in [
             &["usage", "--deadline", "1h"][..],
             &["why", path],
             &["hold", path, "--", "/bin/true"],
+            &["run", "--dry-run", "--from0", list],
             &["plan", "-o", plan, "--jobs", "4"],
             &["apply", plan, "--jobs", "4"],
-            &["run", "--from0", plan],
         ] {
             let run = Run::of(limited(limit, user, &world.command(args)));
             assert_no_panic(&run, limit);

@@ -59,10 +59,10 @@ impl Lists<'_> {
             return Ok(Some(Box::new(copy.map_err(|error| self.refused(&error))?)));
         }
         let Some(path) = &self.config.from0 else { return Ok(None) };
-        open_list(path, self.limits).map(Some).map_err(|error| match error.kind() {
+        open_list(path, self.limits).map(Some).map_err(|error| {
             // No file says this.
-            io::ErrorKind::WouldBlock => no_thread(&error),
-            _ => self.refused(&error),
+            let has_no_thread = error.kind() == io::ErrorKind::WouldBlock;
+            if has_no_thread { no_thread(&error) } else { self.refused(&error) }
         })
     }
 

@@ -63,7 +63,7 @@ fn judge(text: &str, most: Duration, now: Moment) -> Option<Result<String, Strin
     }
     let said = lines.join("; ");
     let said = if is_good { said } else { format!("{said} (at most {})", units::coarse(most)) };
-    (!lines.is_empty()).then(|| if is_good { Ok(said) } else { Err(said) })
+    (!lines.is_empty()).then_some(if is_good { Ok(said) } else { Err(said) })
 }
 
 #[cfg(test)]
