@@ -86,7 +86,7 @@ mod tests {
         };
         let metrics = Metrics::new(&[ZoneName::new("export"), ZoneName::new("tmp")]).unwrap();
         let zones = vec![zone("export", 0), zone("tmp", 1)];
-        let summary = Summary { zones, stopped: None };
+        let summary = Summary { zones, stopped: None, relief: Vec::new() };
         metrics.count(RunMode::Real, &summary, &[], Moment::from_unix(end, 0));
         metrics.text()
     }
