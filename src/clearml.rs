@@ -20,6 +20,7 @@ pub mod http;
 pub mod journal;
 pub mod ledger;
 mod limits;
+mod names;
 pub mod options;
 pub mod orphans;
 pub mod references;

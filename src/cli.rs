@@ -50,6 +50,13 @@ pub enum Command {
     Why(Vec<PathBuf>),
     /// The sum of these reports.
     Merge(Vec<PathBuf>),
+    /// Whether a service or the passes of a timer are well.
+    Health {
+        /// The page to ask.
+        url: Option<String>,
+        /// How old a success in a metrics file may be.
+        max_age: Option<String>,
+    },
     /// The settings and their origins.
     Config,
     /// What this program does, on sample data.
@@ -103,6 +110,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
 
 fn command_of(name: &str, matches: &ArgMatches) -> Command {
     let paths = || matches.get_many("path").into_iter().flatten().cloned().collect();
+    let text = |id| matches.get_one::<String>(id).cloned();
     let one_path = || matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
     match name {
         "plan" => Command::Plan(one_path()),
@@ -113,6 +121,7 @@ fn command_of(name: &str, matches: &ArgMatches) -> Command {
         "why" => Command::Why(paths()),
         "merge" => Command::Merge(paths()),
         "config" => Command::Config,
+        "health" => Command::Health { url: text("url"), max_age: text("max_age") },
         "demo" => Command::Demo,
         "hold" => Command::Hold {
             path: one_path(),
@@ -159,6 +168,7 @@ fn sweeper(look: Look) -> clap::Command {
         .subcommand(
             with_settings("config", texts::CONFIG, look, has_own_flag).after_help(texts::DURATIONS),
         )
+        .subcommand(health(look))
         .subcommand(hold(look))
         .subcommand(clearml::command(look))
         .subcommand(
@@ -203,6 +213,20 @@ fn apply(look: Look) -> clap::Command {
 /// Whether a flag of `config` can only mean this setting. Those of ClearML come second.
 fn has_own_flag(setting: &Setting) -> bool {
     setting.key_in_table().is_none() || !setting.shares_flag()
+}
+
+fn health(look: Look) -> clap::Command {
+    with_settings("health", texts::HEALTH, look, |setting| setting.applies_to(Use::Health))
+        .arg(Arg::new("url").value_name("URL").conflicts_with("metrics_file").help(
+            "The page to ask, such as http://127.0.0.1:9108/healthz [default: that of --listen]",
+        ))
+        .arg(
+            Arg::new("max_age")
+                .long("max-age")
+                .value_name("DUR")
+                .help("How long ago the last success in a metrics file may be [default: 2d]"),
+        )
+        .after_help(texts::HEALTH_CODES)
 }
 
 fn hold(look: Look) -> clap::Command {

@@ -10,6 +10,7 @@ mod config;
 mod data_root;
 mod demo;
 mod dispatch;
+mod health;
 mod hold;
 mod merge;
 pub mod pass;

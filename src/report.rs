@@ -123,7 +123,7 @@ impl<'a, W: Write + Send> Report<'a, W> {
             match self.format {
                 Format::Text if self.detail == Detail::Problems && code == ExitCode::Done => {}
                 Format::Text => text::summary(out, &self.info, summary, elapsed)?,
-                Format::Json => json::pretty(out, &self.info, summary, elapsed, code)?,
+                Format::Json => json::whole(out, &self.info, summary, elapsed, code)?,
                 Format::Jsonl => json::line(out, &self.info, summary, elapsed, code)?,
             }
             out.flush()

@@ -11,7 +11,9 @@
 //! - [`background`]: makes what takes long, and not during a pass.
 //! - [`http`]: shows all of these.
 //! - [`notify`]: tells systemd.
+//! - [`asked`]: asks a service for its health.
 
+pub mod asked;
 pub mod background;
 pub mod health;
 pub mod http;

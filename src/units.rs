@@ -116,6 +116,14 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// Why the system refuses a thread, and what helps.
+pub fn no_thread(error: &io::Error) -> String {
+    format!(
+        "{}; raise the limit on processes and threads (ulimit -u, or --pids-limit of a container)",
+        self::error(error)
+    )
+}
+
 /// A rate per second: `500/s`, or plain `500`.
 ///
 /// # Errors

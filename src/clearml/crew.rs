@@ -27,19 +27,25 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// Starts `size` threads. They do nothing more once `stop` is set.
+    /// Starts `size` threads, or as many as the system grants. They do nothing more once `stop` is set.
     ///
     /// # Errors
-    /// The system refused a thread.
+    /// The system refused all of them.
     pub fn start(size: usize, stop: Arc<AtomicBool>) -> Result<Self, String> {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..size.max(1) {
+        for started in 0..size.max(1) {
             let queue = Arc::clone(&queue);
-            thread::Builder::new()
-                .name("request".to_owned())
-                .spawn(move || work(&queue))
-                .map_err(|error| format!("a thread: {}", crate::units::error(&error)))?;
+            let thread = thread::Builder::new().name("request".to_owned());
+            match thread.spawn(move || work(&queue)) {
+                Err(error) if started == 0 => {
+                    let why = crate::units::no_thread(&error);
+                    return Err(format!("cannot start a thread that sends requests: {why}"));
+                }
+                // Fewer requests at the same time.
+                Err(_) => break,
+                Ok(_) => {}
+            }
         }
         Ok(Self { jobs, stop })
     }

@@ -1,13 +1,16 @@
 //! HTTP requests: one at a time, each with a time limit from the connection to the last byte.
 //!
-//! It must not follow a redirect, use a proxy, or know ClearML. It is the only user of `ureq`.
+//! It must not follow a redirect, use a proxy, or know ClearML. Only `names` uses `ureq` too.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
+
+use super::names::Names;
 
 /// The longest answer. Nobody waits for a longer one, and nothing of it is kept in memory as a whole.
 const MAX_BYTES: u64 = 64 << 20;
@@ -89,9 +92,8 @@ impl Http {
             .timeout_connect(Some(timeout.min(Duration::from_secs(15))))
             .max_idle_connections(connections)
             .max_idle_connections_per_host(connections)
-            .build()
-            .new_agent();
-        Self { agent }
+            .build();
+        Self { agent: Agent::with_parts(agent, DefaultConnector::default(), Names) }
     }
 
     /// Sends a request.

@@ -20,6 +20,10 @@ pub(super) const WHY: &str = "Explain which rule applies to each path and what a
 /// About `sweeper config`.
 pub(super) const CONFIG: &str = "Show the settings and where each one comes from";
 
+/// About `sweeper health`.
+pub(super) const HEALTH: &str =
+    "Tell whether a service, or the passes of a timer, are well: one line for a health check";
+
 /// About `sweeper merge`.
 pub(super) const MERGE: &str = "Add up the reports of several shards";
 
@@ -90,6 +94,13 @@ stopped before its end.";
 pub(super) const MERGE_CODES: &str = "\
 The exit code is the highest of those in the reports. It is 3 if the report of a shard is missing, and 2 \
 if a report cannot be read or is not part of the same pass.";
+
+/// After the help of `sweeper health`.
+pub(super) const HEALTH_CODES: &str = "\
+DUR is a duration with a unit, such as 36h, 14d or 1h30m.
+
+It asks the page of a service, or looks into the metrics file of single runs. The exit code is 0 if all is \
+well, 1 if not or if there is no answer within 5 s, and 2 if the usage or the settings are wrong.";
 
 /// After the help of `sweeper hold`.
 pub(super) const HOLD_CODES: &str = "\

@@ -53,5 +53,5 @@ fn as_json(settings: &[EffectiveSetting], out: &mut impl Write) -> io::Result<()
             (setting.key.as_str(), value)
         })
         .collect();
-    json::write_pretty(out, &all)
+    json::write_whole(out, &all)
 }

@@ -145,7 +145,7 @@ fn sweep(
         zones::tmp(Ttl::from_secs(14 * DAY), LastUse::Tree),
         zones::legacy(None),
     ];
-    let (limits, workers) = (Limits::default(), Workers::start(2).map_err(io::Error::other)?);
+    let (limits, (workers, _)) = (Limits::default(), Workers::start(2));
     let (control, notes) = (PassControl { limits: &limits, workers: &workers }, Notes::default());
     let (root_path, probe) = (data_root.path(), InUseProbe::On);
     let pass = Pass {

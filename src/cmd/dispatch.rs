@@ -7,11 +7,11 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode as ProcessCode;
 
 use super::{
-    Refusal, apply, clearml, config, demo, hold, merge, plan, printed, run, serve, settings, usage,
-    why,
+    Refusal, apply, clearml, config, demo, health, hold, merge, plan, printed, run, serve,
+    settings, usage, why,
 };
 use crate::cli::{self, Args, Clearml, Command};
-use crate::config::{LogFormat, RawSettings, ServiceConfig, Verbosity};
+use crate::config::{Config, LogFormat, RawSettings, ServiceConfig, Verbosity};
 use crate::os::{clock, logging};
 use crate::protocol::ExitCode;
 
@@ -66,6 +66,10 @@ fn execute(args: &Args, raw: &RawSettings) -> Result<ProcessCode, Refusal> {
         Command::Demo => demo::demo(&mut out)?,
         Command::Usage => usage::usage(&settings(raw)?, args.verbosity, &mut out)?,
         Command::Why(paths) => why::why(&settings(raw)?, paths, &mut out)?,
+        Command::Health { url, max_age } => {
+            let config = Config::resolve(raw)?;
+            health::health(&config, url.as_deref(), max_age.as_deref(), &mut out)?
+        }
         Command::Merge(paths) => merge::merge(&settings(raw)?, paths, args.verbosity, &mut out)?,
         Command::Config => config::config(&settings(raw)?, &mut out)?,
         Command::Clearml(command) => clearml::clearml(command, raw, args.verbosity, &mut out)?,

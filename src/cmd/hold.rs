@@ -77,10 +77,7 @@ fn while_held(
     let heartbeat = match lease.map(Heartbeat::start).transpose() {
         Ok(heartbeat) => heartbeat,
         Err(error) => {
-            return End::not_run(&format!(
-                "CVAT's lock cannot be extended: {}",
-                units::error(&error)
-            ));
+            return End::not_run(&format!("CVAT's lock cannot be extended: {error}"));
         }
     };
     let mut end = match flock::wait_for(path, wait) {
@@ -154,13 +151,16 @@ const LOST: &str = "CVAT's lock was lost: the Redis server is unreachable or has
 /// Extends a lease until it is told to end, so that a long command stays protected.
 struct Heartbeat {
     end: Sender<()>,
-    thread: JoinHandle<Hold>,
+    thread: JoinHandle<Option<Hold>>,
 }
 
 impl Heartbeat {
-    fn start(mut lease: Hold) -> std::io::Result<Self> {
+    /// Starts it, or releases the lease if the system refuses the thread.
+    fn start(lease: Hold) -> Result<Self, String> {
         let (end, ended) = channel();
+        let (give, take) = channel::<Hold>();
         let thread = std::thread::Builder::new().spawn(move || {
+            let mut lease = take.recv().ok()?;
             let mut is_lost = false;
             while ended.recv_timeout(lease.interval()) == Err(RecvTimeoutError::Timeout) {
                 if !lease.extend() && !is_lost {
@@ -169,15 +169,26 @@ impl Heartbeat {
                     let _ = std::thread::Builder::new().spawn(|| tracing::error!("{LOST}"));
                 }
             }
-            lease
-        })?;
-        Ok(Self { end, thread })
+            Some(lease)
+        });
+        match thread {
+            Ok(thread) => {
+                // It waits for this.
+                let _ = give.send(lease);
+                Ok(Self { end, thread })
+            }
+            Err(error) => {
+                // If that fails too, it expires.
+                let _ = lease.release();
+                Err(units::no_thread(&error))
+            }
+        }
     }
 
     /// Releases the lease. What is to be said about that, if it failed.
     fn end(self) -> Option<String> {
         drop(self.end);
-        let lease = self.thread.join().ok()?;
+        let lease = self.thread.join().ok()??;
         let secs = lease.ttl().as_secs();
         let error = lease.release().err()?;
         Some(format!("CVAT's lock was not released: {error}; it expires within {secs} s"))

@@ -92,7 +92,7 @@ impl PassResult {
 pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassResult, Refusal> {
     let PassRequest { config, zones, .. } = *request;
     let pressure = if request.command == "run" { config.pressure.clone()? } else { None };
-    let limits = limits(config, Arc::clone(&request.signal))?;
+    let limits = limits(config, Arc::clone(&request.signal));
     let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
     let watchdog = Watchdog::start(watched(request, mode), limits.urgent_flags());
     let root = open_root(config, zones)?;
@@ -213,14 +213,14 @@ impl Parts<'_> {
     }
 }
 
-pub(super) fn limits(config: &Config, signal: Arc<AtomicBool>) -> Result<Limits, Refusal> {
+pub(super) fn limits(config: &Config, signal: Arc<AtomicBool>) -> Limits {
     // A dry run removes nothing, so nothing in it has to wait.
     let rate = config.max_rate.filter(|_| !config.dry_run);
     let limits = Limits::new(signal, u64::MAX, rate);
     if let Some(deadline) = config.deadline {
-        limits.set_deadline(deadline).map_err(Refusal::Start)?;
+        limits.set_deadline(deadline);
     }
-    Ok(limits)
+    limits
 }
 
 /// The threads of a pass, at low priority if that is asked for.
@@ -230,10 +230,9 @@ pub(super) fn workers(config: &Config) -> Workers {
     {
         tracing::warn!("--nice: the system refused {}", units::without_numbers(&refused));
     }
-    Workers::start(config.jobs).unwrap_or_else(|refused| {
-        // Old container engines refuse threads that are started by a system call they do not know.
-        let refused = units::without_numbers(&refused);
-        tracing::warn!("the system refused {refused}; one worker does all the work");
-        Workers::one()
-    })
+    let (workers, refused) = Workers::start(config.jobs);
+    if let Some(refused) = refused {
+        tracing::warn!("the system refused {refused}; fewer workers do all the work");
+    }
+    workers
 }

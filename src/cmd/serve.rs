@@ -4,34 +4,32 @@
 
 mod overview;
 mod pressed;
+mod waits;
 
 use std::cell::RefCell;
 use std::io::{self, BufWriter};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use super::around::{Front, calls, notify, reading, show};
 use super::clearml::serve;
-use super::pass::turns::{WhenHeld, sharing, takes_exclusive_lock};
+use super::pass::turns::WhenHeld;
 use super::pass::{PassRequest, locks, open_audit_log, open_root, sweep};
 use super::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
-use crate::fs::{DataRoot, Space};
-use crate::lock::exclusive::{ExclusiveLock, Sharing};
+use crate::fs::{DataRoot, RootError, Space};
+use crate::lock::exclusive::ExclusiveLock;
 use crate::os::{clock, signals};
 use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Moment, Zone, ZoneName};
 use crate::service::health::Health;
 use crate::service::metrics::Metrics;
-use crate::service::notify::Notify;
 use crate::service::scheduler::{Reading, Schedule, Scheduler};
 use crate::service::{PassEnd, Service, log};
 use overview::Overview;
 use pressed::Pressed;
-
-/// How long a service that stands by waits before it tries again.
-const STANDBY_INTERVAL: Duration = Duration::from_millis(100);
+use waits::{Waits, try_root};
 
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
@@ -46,30 +44,22 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let hangup = Arc::<AtomicBool>::default();
     signals::note_hangups(&hangup).map_err(Refusal::Start)?;
     let calls = calls()?;
-    let root = open_root(&config, &config.zones)?;
-    open_audit_log(&config, &root, &hangup)?;
-    locks(&config, root.path(), Vec::new())?;
     let seed = clock::seed();
     let begin = || Scheduler::new(schedule.clone(), seed, reading(), options.first);
     let health = Arc::new(Health::new(&begin()));
     let names = config.zones.iter().map(|zone| zone.name.clone());
     let names: Vec<ZoneName> = names.chain(clearml.iter().flat_map(serve::zones)).collect();
     let metrics = Arc::new(Metrics::new(&names).map_err(Refusal::Start)?);
-    let overview = listen(&options, &config, &metrics, &health, &root)?;
+    let first = try_root(&config)?;
+    let path = Arc::<OnceLock<PathBuf>>::default();
+    let overview = listen(&options, &config, &metrics, &health, &path)?;
     let notify = notify(&options, &health)?;
-    let exclusive = match exclusive(&config, &root, &notify, &health, &stop) {
-        Ok(Some(exclusive)) => exclusive,
-        Ok(None) => {
-            notify.stopping();
-            log("stopped while standing by: this service made no pass");
-            return Ok(ExitCode::Done);
-        }
-        Err(holder) => {
-            tracing::error!("{holder} already serves {:?}", root.path());
-            return Ok(ExitCode::NoLock);
-        }
+    let waits = Waits { config: &config, notify: &notify, health: &health, stop: &stop };
+    let (root, exclusive) = match get_ready(&waits, first, &path, &hangup)? {
+        Ok(ready) => ready,
+        Err(code) => return Ok(code),
     };
-    // The wait for another service may have been long.
+    // The waits may have been long.
     let scheduler = begin();
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
@@ -93,6 +83,34 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let code = service.run(reading, pass, reload);
     drop(exclusive);
     Ok(code)
+}
+
+/// The data root, whose path it writes down, and its lock; or the exit code of a service that makes no pass.
+fn get_ready(
+    waits: &Waits<'_>,
+    first: Result<DataRoot, RootError>,
+    path: &OnceLock<PathBuf>,
+    hangup: &Arc<AtomicBool>,
+) -> Result<Result<(DataRoot, ExclusiveLock), ExitCode>, Refusal> {
+    let stopped = |while_doing: &str| {
+        waits.notify.stopping();
+        log(&format!("stopped while {while_doing}: this service made no pass"));
+        Ok(Err(ExitCode::Done))
+    };
+    let Some(root) = waits.for_root(first)? else {
+        return stopped("waiting for the data root");
+    };
+    let _ = path.set(root.path().to_owned());
+    open_audit_log(waits.config, &root, hangup)?;
+    locks(waits.config, root.path(), Vec::new())?;
+    match waits.for_others(&root) {
+        Ok(Some(exclusive)) => Ok(Ok((root, exclusive))),
+        Ok(None) => stopped("standing by"),
+        Err(holder) => {
+            tracing::error!("{holder} already serves {:?}", root.path());
+            Ok(Err(ExitCode::NoLock))
+        }
+    }
 }
 
 /// Makes the passes of a service.
@@ -242,87 +260,21 @@ fn listen(
     config: &Arc<Config>,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
-    root: &DataRoot,
+    root: &Arc<OnceLock<PathBuf>>,
 ) -> Result<Option<Arc<Overview>>, Refusal> {
     let overview = options.listen.map(|_| Overview::start(config));
     let overview = overview.transpose().map_err(Refusal::Start)?.map(Arc::new);
     let front = overview
         .clone()
         .map(|overview| -> Front { Box::new(move |health: &Health| overview.page(health)) });
-    let (measured, path) = (Arc::clone(metrics), root.path().to_owned());
+    let (measured, root) = (Arc::clone(metrics), Arc::clone(root));
     let measure = move || {
-        if let Ok(space) = Space::of(&path) {
+        if let Some(Ok(space)) = root.get().map(|path| Space::of(path)) {
             measured.set_space(&space);
         }
     };
     show(options, metrics, health, front, measure)?;
     Ok(overview)
-}
-
-/// The lock of the one service of a data root. Another one stands by until it ends, or exits, as its settings
-/// say. `None`: it was stopped while it stood by.
-///
-/// # Errors
-/// Who holds the lock.
-fn exclusive(
-    config: &Config,
-    root: &DataRoot,
-    notify: &Notify,
-    health: &Health,
-    stop: &AtomicBool,
-) -> Result<Option<ExclusiveLock>, String> {
-    if !takes_exclusive_lock(config) {
-        return Ok(Some(ExclusiveLock::none()));
-    }
-    let if_running = config.if_running.unwrap_or(IfRunning::Wait);
-    let sharing = match if_running {
-        IfRunning::Share => Sharing::WithAll,
-        IfRunning::Exit | IfRunning::Wait => sharing(config),
-    };
-    let take = || match root.reopen() {
-        Ok(handle) => ExclusiveLock::of_service(handle, sharing),
-        Err(_) => Ok(ExclusiveLock::none()),
-    };
-    match take() {
-        Err(holder) if if_running == IfRunning::Wait => {
-            notify.ready(&standing_by(&holder));
-            Ok(health.while_waiting(|| stand_by(holder, take, root, notify, health, stop)))
-        }
-        taken => taken.map(Some),
-    }
-}
-
-/// Tries to take the lock until it is free, or until the service is stopped.
-fn stand_by(
-    mut holder: String,
-    take: impl Fn() -> Result<ExclusiveLock, String>,
-    root: &DataRoot,
-    notify: &Notify,
-    health: &Health,
-    stop: &AtomicBool,
-) -> Option<ExclusiveLock> {
-    let tell = |holder: &str| {
-        health.on_wait_for_all(clock::now(), &standing_by(holder));
-        tracing::warn!("{holder} already serves {:?}: waiting for it", root.path());
-    };
-    tell(&holder);
-    loop {
-        match take() {
-            Ok(lock) => return Some(lock),
-            Err(_) if stop.load(Ordering::Relaxed) => return None,
-            Err(other) if other != holder => {
-                notify.status(&standing_by(&other));
-                tell(&other);
-                holder = other;
-            }
-            Err(_) => {}
-        }
-        std::thread::sleep(STANDBY_INTERVAL);
-    }
-}
-
-fn standing_by(holder: &str) -> String {
-    format!("standing by: {holder} serves this data root")
 }
 
 #[cfg(test)]

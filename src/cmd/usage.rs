@@ -39,7 +39,7 @@ pub(super) fn usage(
     let html = config.html.as_deref().map(|path| HtmlFile::at(path, &root)).transpose()?;
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal).map_err(Refusal::Start)?;
-    let limits = limits(config, signal)?;
+    let limits = limits(config, signal);
     let workers = workers(config);
     let control = PassControl { limits: &limits, workers: &workers };
     let meter = Meter::new(progress_style(config, "usage", verbosity));

@@ -43,6 +43,8 @@ pub enum Use {
     Why,
     /// `sweeper hold`
     Hold,
+    /// `sweeper health`
+    Health,
     /// `sweeper merge`
     Merge,
     /// `sweeper clearml run`

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use super::Budget;
 use crate::protocol::StopReason;
 use crate::rules::{Bytes, ZoneName};
-use crate::units;
 
 /// How long a wait for the rate lasts before it asks again whether the pass is stopped.
 const NAP: Duration = Duration::from_millis(100);
@@ -25,6 +24,8 @@ pub struct Limits {
     deadline: Arc<AtomicBool>,
     /// Keeps the thread of the deadline alive.
     timer: Mutex<Option<Sender<()>>>,
+    /// When the deadline is, where there is no thread for it.
+    until: OnceLock<Instant>,
     /// What the guards have left; none until they were checked.
     budget: OnceLock<Budget>,
     /// Set when the audit log cannot be written.
@@ -46,6 +47,7 @@ impl Limits {
             signal,
             deadline: Arc::default(),
             timer: Mutex::default(),
+            until: OnceLock::new(),
             budget: match max_removals {
                 u64::MAX => OnceLock::new(),
                 most => Budget::of_removals(most).into(),
@@ -60,7 +62,7 @@ impl Limits {
     #[must_use]
     pub fn for_count(&self) -> Self {
         let (signal, deadline) = (Arc::clone(&self.signal), Arc::clone(&self.deadline));
-        Self { deadline, ..Self::new(signal, u64::MAX, None) }
+        Self { deadline, until: self.until.clone(), ..Self::new(signal, u64::MAX, None) }
     }
 
     /// Sets what the guards allow. To be called once, before the pass.
@@ -68,11 +70,9 @@ impl Limits {
         let _ = self.budget.set(budget);
     }
 
-    /// Starts the clock of a deadline. Its thread ends with this value.
-    ///
-    /// # Errors
-    /// The thread cannot be started.
-    pub fn set_deadline(&self, limit: Duration) -> Result<(), String> {
+    /// Starts the clock of a deadline. Its thread ends with this value. Where the system refuses the thread, the
+    /// clock is read when the pass asks whether to end, which is not in the middle of a call that does not return.
+    pub fn set_deadline(&self, limit: Duration) {
         let flag = Arc::clone(&self.deadline);
         let (timer, ended) = mpsc::channel();
         let wait = move || {
@@ -80,12 +80,26 @@ impl Limits {
                 flag.store(true, Ordering::Relaxed);
             }
         };
-        let thread = std::thread::Builder::new().spawn(wait);
-        thread.map_err(|error| {
-            format!("cannot start the clock of the deadline: {}", units::error(&error))
-        })?;
-        *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(timer);
-        Ok(())
+        if std::thread::Builder::new().spawn(wait).is_ok() {
+            *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(timer);
+        } else {
+            self.set_deadline_without_thread(limit);
+        }
+    }
+
+    fn set_deadline_without_thread(&self, limit: Duration) {
+        if let Some(until) = Instant::now().checked_add(limit) {
+            let _ = self.until.set(until);
+        }
+    }
+
+    /// Whether the time of the pass is over.
+    fn is_late(&self) -> bool {
+        if self.until.get().is_some_and(|until| Instant::now() >= *until) {
+            // For those that only see the flag.
+            self.deadline.store(true, Ordering::Relaxed);
+        }
+        self.deadline.load(Ordering::Relaxed)
     }
 
     /// The flag that a signal handler sets.
@@ -103,7 +117,7 @@ impl Limits {
     pub fn reason(&self) -> Option<StopReason> {
         if self.signal.load(Ordering::Relaxed) {
             Some(StopReason::Signal)
-        } else if self.deadline.load(Ordering::Relaxed) {
+        } else if self.is_late() {
             Some(StopReason::Deadline)
         } else if self.has_no_audit_log.load(Ordering::Relaxed) {
             Some(StopReason::AuditLog)
@@ -235,11 +249,24 @@ mod tests {
     #[test]
     fn a_deadline_ends_the_pass() {
         let limits = Limits::default();
-        limits.set_deadline(Duration::ZERO).unwrap();
+        limits.set_deadline(Duration::ZERO);
         while limits.reason().is_none() {
             std::thread::yield_now();
         }
         assert_eq!(limits.reason(), Some(StopReason::Deadline));
+    }
+
+    #[test]
+    fn a_deadline_without_a_thread_ends_the_pass_and_its_count() {
+        let limits = Limits::default();
+        limits.set_deadline_without_thread(Duration::from_secs(3600));
+        assert!(!limits.is_stopped() && !limits.for_count().is_stopped());
+        let limits = Limits::default();
+        limits.set_deadline_without_thread(Duration::ZERO);
+        let [_, deadline] = limits.urgent_flags();
+        assert!(!deadline.load(Ordering::Relaxed) && limits.for_count().is_stopped());
+        assert_eq!(limits.reason(), Some(StopReason::Deadline));
+        assert!(deadline.load(Ordering::Relaxed), "who holds the flag sees it too");
     }
 
     #[test]

@@ -5,8 +5,11 @@
 //! half of its task.
 
 use std::cell::Cell;
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+
+use crate::units;
 
 thread_local! {
     /// Whether this thread has done its half of a task, and counts as idle.
@@ -42,17 +45,43 @@ impl Workers {
         }
     }
 
-    /// Starts `jobs` threads.
-    ///
-    /// # Errors
-    /// Why they cannot be started.
-    pub fn start(jobs: usize) -> Result<Self, String> {
+    /// Starts `jobs` threads, or as many as the system grants. Why there are fewer, for people, if there are.
+    pub fn start(jobs: usize) -> (Self, Option<String>) {
         if jobs <= 1 {
-            return Ok(Self::one());
+            return (Self::one(), None);
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build();
-        let pool = pool.map_err(|error| format!("{jobs} workers: {error}"))?;
-        Ok(Self { pool: Some(pool), ..Self::one() })
+        // A pool fails as a whole, so it is only made when its threads are there.
+        let (give, take) = mpsc::channel::<rayon::ThreadBuilder>();
+        let take = Arc::new(Mutex::new(take));
+        let mut refused = None;
+        let mut started = 0;
+        while started < jobs && refused.is_none() {
+            let take = Arc::clone(&take);
+            let work = move || {
+                let own = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                // Without a pool this thread has nothing to do.
+                if let Ok(own) = own {
+                    drop(take);
+                    own.run();
+                }
+            };
+            match std::thread::Builder::new().spawn(work) {
+                Ok(_) => started += 1,
+                Err(error) => refused = Some(units::no_thread(&error)),
+            }
+        }
+        let refused =
+            refused.map(|why| format!("{} of {jobs} worker threads: {why}", jobs - started));
+        if started <= 1 {
+            return (Self::one(), refused);
+        }
+        let hand_over =
+            |own| give.send(own).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(started).spawn_handler(hand_over);
+        match pool.build() {
+            Ok(pool) => (Self { pool: Some(pool), ..Self::one() }, refused),
+            Err(error) => (Self::one(), Some(format!("{jobs} worker threads: {error}"))),
+        }
     }
 
     /// Whether there is more than one.
@@ -210,7 +239,7 @@ mod tests {
     #[test]
     fn every_task_is_done_once_and_the_workers_end() {
         for jobs in [1, 2, 8] {
-            let workers = Workers::start(jobs).unwrap();
+            let workers = Workers::start(jobs).0;
             for tasks in [0, 1, 3, 1000] {
                 assert_eq!(run(&workers, tasks, |task, _| task), tasks * (tasks + 1) / 2);
             }
@@ -220,7 +249,7 @@ mod tests {
     #[test]
     fn each_task_of_a_list_is_done_once() {
         for jobs in [1, 2, 8] {
-            let (workers, sum) = (Workers::start(jobs).unwrap(), AtomicU64::new(0));
+            let (workers, sum) = (Workers::start(jobs).0, AtomicU64::new(0));
             for tasks in [0, 1, 100] {
                 workers.each((1..=tasks).collect(), |task: u64| {
                     sum.fetch_add(task, Ordering::SeqCst);
@@ -232,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_waits_for_the_other_half_of_its_task_counts_as_idle() {
-        let (workers, is_helped) = (Workers::start(2).unwrap(), AtomicBool::new(false));
+        let (workers, is_helped) = (Workers::start(2).0, AtomicBool::new(false));
         workers.each(vec![()], |()| {
             let (start, is_taken) = (Instant::now(), AtomicBool::new(false));
             // A worker that panics would leave the other one waiting.
@@ -275,7 +304,7 @@ mod tests {
                 .join(|| halve(from, middle, workers, by), || halve(middle, to, workers, by));
             left + right
         }
-        let workers = Workers::start(3).unwrap();
+        let workers = Workers::start(3).0;
         let by = Mutex::new(Vec::new());
         // Until another worker has taken a half: how soon is up to the machine.
         while by.lock().unwrap().len() < 2 {

@@ -3,6 +3,7 @@
 //! It must not list or change anything. Everything else starts from the directories that are opened here.
 //! What cannot be examined is not taken for something that is not there: the error ends the search.
 
+mod error;
 mod guard;
 
 use std::ffi::CString;
@@ -14,7 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::{file_system, stat};
 use crate::rules::{FileId, FileSystem};
-use crate::units;
+pub use error::RootError;
 pub use guard::Forbidden;
 
 /// An open data root.
@@ -47,75 +48,6 @@ pub struct Outside {
     stands_for: Option<PathBuf>,
 }
 
-/// Why a directory cannot be a data root.
-#[derive(Debug, thiserror::Error)]
-pub enum RootError {
-    /// None of the candidates is one.
-    #[error(
-        "no data root found in {}{}; name it with --data DIR",
-        tried.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", "),
-        near.as_ref().map(|near| format!(" ({near})")).unwrap_or_default()
-    )]
-    NoneFound {
-        /// The candidates.
-        tried: Vec<PathBuf>,
-        /// Why the first one that has a mark is none.
-        near: Option<Box<RootError>>,
-    },
-    /// The directory cannot be opened.
-    #[error("cannot open the data root {path:?}: {}", units::error(error))]
-    Unopened {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// It, or a directory in it, cannot be examined.
-    #[error(
-        "cannot examine {path:?}, so it is not known whether this is the data root: {}; run sweeper as the \
-         owner of the data, or name the data root with --data DIR",
-        units::error(error)
-    )]
-    Unexamined {
-        /// The path.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// It contains too few of the directories that a data root has.
-    #[error(
-        "{path:?} is not a data root: it contains {} of {}{}", has(found), marks.join(", "),
-        meant.as_ref().map(|path| format!("; did you mean {path:?}?")).unwrap_or_default()
-    )]
-    NoMark {
-        /// The directory.
-        path: PathBuf,
-        /// What a data root has at least two of. The first one is enough if the user names the directory.
-        marks: Vec<&'static str>,
-        /// Which of them it has.
-        found: Vec<&'static str>,
-        /// A directory nearby that is one.
-        meant: Option<PathBuf>,
-    },
-    /// Sweeping it would be a mistake.
-    #[error("{path:?} is refused: {why}")]
-    Refused {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-}
-
-/// How many of several directories there are, in words.
-fn has(found: &[&str]) -> String {
-    match found {
-        [] => "none".to_owned(),
-        [one] => format!("only {one}, and a data root has two"),
-        _ => found.join(" and "),
-    }
-}
-
 /// How many marks a directory must have to be a data root.
 const MARKS: usize = 2;
 
@@ -144,20 +76,21 @@ impl DataRoot {
         marks: &[&'static str],
         forbidden: &Forbidden,
     ) -> Result<Self, RootError> {
-        let mut near = None;
+        let (mut near, mut empty) = (None, None);
         for candidate in candidates {
             match Self::open_with(candidate, marks, forbidden, |found| found.len() >= MARKS) {
-                Err(error @ RootError::NoMark { .. }) => {
-                    let has_one =
-                        matches!(&error, RootError::NoMark { found, .. } if !found.is_empty());
-                    near = near.or(has_one.then(|| Box::new(error)));
+                Err(RootError::NoMark { path, marks, found, meant }) => {
+                    let best =
+                        if found.is_empty() && meant.is_none() { &mut empty } else { &mut near };
+                    let error = RootError::NoMark { path, marks, found, meant };
+                    best.get_or_insert_with(|| Box::new(error));
                 }
                 Err(RootError::Unopened { error, .. })
                     if error.kind() == io::ErrorKind::NotFound => {}
                 found => return found,
             }
         }
-        Err(RootError::NoneFound { tried: candidates.to_vec(), near })
+        Err(RootError::NoneFound { tried: candidates.to_vec(), near: near.or(empty) })
     }
 
     fn open_with(
@@ -181,18 +114,19 @@ impl DataRoot {
         }
         if !is_enough(&found) {
             let near = path.ancestors().skip(1).take(3).map(Path::to_owned);
-            let meant = near.chain([path.join("data")]).find(|near| near.join(marks[0]).is_dir());
+            let below = path.join("data");
+            let meant = near.chain([below.clone()]).find(|near| near.join(marks[0]).is_dir());
+            let is_root = |dir: &Path| marks.iter().filter(|mark| dir.join(mark).is_dir()).count();
+            let meant = meant.or_else(|| (is_root(&below) >= MARKS).then_some(below));
             let (path, marks) = (path.to_owned(), marks.to_vec());
             return Err(RootError::NoMark { path, marks, found, meant });
         }
-        Ok(Self {
-            path: path.to_owned(),
-            handle,
-            id,
-            mount,
-            outside: Vec::new(),
-            places: Vec::new(),
-        })
+        // Reports are read elsewhere. Links are not resolved: others know the path as it is given.
+        let path = std::path::absolute(path)
+            .map_err(|error| RootError::Unopened { path: path.to_owned(), error })?;
+        // Without a slash at the end.
+        let path = path.components().as_path().to_owned();
+        Ok(Self { path, handle, id, mount, outside: Vec::new(), places: Vec::new() })
     }
 
     /// Opens the directories outside the data root that zones name. They are held to the same checks. One
@@ -276,7 +210,7 @@ impl DataRoot {
         &self.places
     }
 
-    /// Its path, as it was given.
+    /// Its absolute path, with the links that were given.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -113,7 +113,8 @@ pub fn listen(on_signal: impl Fn(Signal) + Send + 'static) -> Result<(), String>
         }
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(pass_on);
-    thread.map(drop).map_err(|error| format!("a thread for signals: {}", units::error(&error)))
+    let failed = |error| format!("cannot start a thread for signals: {}", units::no_thread(&error));
+    thread.map(drop).map_err(failed)
 }
 
 #[cfg(test)]

@@ -3,13 +3,15 @@
 //! It must not print a byte that controls a terminal: besides what JSON demands, everything that is not
 //! plain visible text is escaped as `\uXXXX`, and a path that is not UTF-8 has `path_hex` beside it.
 
-use std::io::{self, Write};
+mod visible;
+
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{PrettyFormatter, Serializer};
 
 use super::relief;
 use crate::protocol::{
@@ -18,6 +20,7 @@ use crate::protocol::{
 };
 use crate::rules::{Age, KeptReason, Ttl};
 use crate::units::{self, errno};
+use visible::Visible;
 
 /// The report.
 #[derive(Serialize)]
@@ -159,17 +162,18 @@ pub(super) const fn device_number(dev: u64) -> u64 {
         | (minor & 0xFF)
 }
 
-/// Writes any value over several lines, escaped as in a report.
+/// Writes any value for stdout, escaped as in a report: over several lines for a person at a terminal, and on one line
+/// for a program, which may read lines.
 ///
 /// # Errors
 /// `out` cannot be written, or the value has no form in JSON.
-pub fn write_pretty(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    write(out, value, PrettyFormatter::new())
+pub fn write_whole(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    write(out, value, io::stdout().is_terminal().then(PrettyFormatter::new))
 }
 
 /// Writes any value on one line, escaped as in a report.
 pub(super) fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    write(out, value, CompactFormatter)
+    write(out, value, None)
 }
 
 /// Writes what happened to one entry as a line.
@@ -203,7 +207,7 @@ pub fn outcome(out: &mut impl Write, outcome: &Outcome<'_>, mode: RunMode) -> io
         ttl_s: outcome.ttl.map(Ttl::as_secs),
         bytes: outcome.freed.0,
     };
-    write(out, &line, CompactFormatter)
+    write(out, &line, None)
 }
 
 /// Writes the report as one line.
@@ -217,21 +221,36 @@ pub fn line(
     elapsed: Duration,
     exit: ExitCode,
 ) -> io::Result<()> {
-    write(out, &object(info, summary, elapsed, exit), CompactFormatter)
+    write(out, &object(info, summary, elapsed, exit), None)
 }
 
-/// Writes the report as an object over several lines.
+/// Writes the report for stdout, as [`write_whole`] does.
 ///
 /// # Errors
 /// `out` cannot be written.
-pub fn pretty(
+pub fn whole(
     out: &mut impl Write,
     info: &RunInfo<'_>,
     summary: &Summary,
     elapsed: Duration,
     exit: ExitCode,
 ) -> io::Result<()> {
-    write_pretty(out, &object(info, summary, elapsed, exit))
+    write_whole(out, &object(info, summary, elapsed, exit))
+}
+
+/// Writes the report as an object over several lines.
+///
+/// # Errors
+/// `out` cannot be written.
+#[cfg(test)]
+pub(super) fn pretty(
+    out: &mut impl Write,
+    info: &RunInfo<'_>,
+    summary: &Summary,
+    elapsed: Duration,
+    exit: ExitCode,
+) -> io::Result<()> {
+    write(out, &object(info, summary, elapsed, exit), Some(PrettyFormatter::new()))
 }
 
 /// Reads an object, which may be the last of several lines.
@@ -312,61 +331,14 @@ fn of_failure<'a>(zone: &'a str, failure: &'a ListedFailure) -> Failed<'a> {
     }
 }
 
-fn write(out: &mut impl Write, value: &impl Serialize, format: impl Formatter) -> io::Result<()> {
-    value.serialize(&mut Serializer::with_formatter(&mut *out, Visible(format)))?;
+/// Over several lines if there is a formatter for that.
+fn write(
+    out: &mut impl Write,
+    value: &impl Serialize,
+    pretty: Option<PrettyFormatter<'static>>,
+) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(&mut *out, Visible::new(pretty)))?;
     writeln!(out)
-}
-
-/// A formatter that lets through visible text only.
-struct Visible<F>(F);
-
-impl<F: Formatter> Formatter for Visible<F> {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        out: &mut W,
-        text: &str,
-    ) -> io::Result<()> {
-        for c in text.chars() {
-            // `escape_debug` knows what is visible; JSON has already dealt with quotes and backslashes.
-            let visible = matches!(c, '"' | '\'' | '\\') || c.escape_debug().count() == 1;
-            if visible {
-                out.write_all(c.encode_utf8(&mut [0; 4]).as_bytes())?;
-            } else {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    write!(out, "\\u{unit:04x}")?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_array(out)
-    }
-    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array(out)
-    }
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(out, first)
-    }
-    fn end_array_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array_value(out)
-    }
-    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object(out)
-    }
-    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object(out)
-    }
-    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(out, first)
-    }
-    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(out)
-    }
-    fn end_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object_value(out)
-    }
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl Merged {
         let info = RunInfo { command, mode, now, data_root: &self.data_root, shard: None };
         match format {
             Format::Text => text::summary(out, &info, &self.summary, elapsed),
-            Format::Json => json::pretty(out, &info, &self.summary, elapsed, exit),
+            Format::Json => json::whole(out, &info, &self.summary, elapsed, exit),
             Format::Jsonl => json::line(out, &info, &self.summary, elapsed, exit),
         }
     }

@@ -51,7 +51,10 @@ impl<T: Send + Sync + 'static> Background<T> {
         };
         let thread = std::thread::Builder::new().name("usage".to_owned()).spawn(serve);
         thread.map_err(|error| {
-            format!("cannot start a thread that measures the data root: {}", units::error(&error))
+            format!(
+                "cannot start a thread that measures the data root: {}",
+                units::no_thread(&error)
+            )
         })?;
         Ok(background)
     }

@@ -29,6 +29,8 @@ struct State {
     /// A pass is being made, or the service waits for another one.
     is_busy: bool,
     last_check: Instant,
+    /// Why the service cannot make a pass at all.
+    blocked: Option<String>,
 }
 
 /// What is known about one zone.
@@ -63,6 +65,7 @@ impl Health {
             grace: GRACE,
             is_busy: false,
             last_check: Instant::now(),
+            blocked: None,
         }));
         health.on_schedule(scheduler);
         health
@@ -86,7 +89,12 @@ impl Health {
         state.grace = GRACE.saturating_add(scheduler.jitter());
     }
 
-    /// Runs `wait`, which waits until another service ends. Meanwhile this one counts as alive.
+    /// The service cannot make a pass, and why; `None`: now it can. Until then it has a problem.
+    pub fn on_block(&self, why: Option<&str>) {
+        self.state().blocked = why.map(str::to_owned);
+    }
+
+    /// Runs `wait`, which waits for another service or for the data root. Meanwhile this service counts as alive.
     pub fn while_waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.state().is_busy = true;
         let waited = wait();
@@ -149,6 +157,9 @@ impl Health {
     /// The same text, when a zone has a problem.
     pub fn report(&self, now: Moment) -> Result<String, String> {
         let state = self.state();
+        if let Some(why) = &state.blocked {
+            return Err(format!("{why}\n"));
+        }
         let mut is_good = true;
         let mut text = String::new();
         for zone in &state.zones {
@@ -163,7 +174,9 @@ impl Health {
     /// Whether each zone is healthy.
     pub fn zones(&self, now: Moment) -> Vec<(ZoneName, bool)> {
         let state = self.state();
-        let is_good = |zone: &ZoneHealth| zone.line(now, state.grace, state.is_busy).is_ok();
+        let is_good = |zone: &ZoneHealth| {
+            state.blocked.is_none() && zone.line(now, state.grace, state.is_busy).is_ok()
+        };
         state.zones.iter().map(|zone| (zone.zone.clone(), is_good(zone))).collect()
     }
 
@@ -312,6 +325,15 @@ mod tests {
         health.on_pass_end(at("03:01:00"), &[(export, None)]);
         let text = health.report(at("03:02:00")).unwrap();
         assert!(!text.contains("process"), "{text}");
+    }
+
+    #[test]
+    fn a_service_that_can_make_no_pass_at_all_is_unhealthy_at_once() {
+        let health = Health::new(&scheduler());
+        health.on_block(Some("no data root"));
+        assert_eq!(health.report(at("00:31:00")), Err("no data root\n".to_owned()));
+        health.on_block(None);
+        assert!(health.report(at("00:31:00")).is_ok());
     }
 
     #[test]

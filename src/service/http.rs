@@ -145,7 +145,7 @@ where
     let serve = move || runtime.block_on(accept_all(&listener, &Arc::new(pages)));
     let thread = std::thread::Builder::new().name("http".to_owned()).spawn(serve);
     thread.map_err(|error| {
-        format!("cannot start a thread that listens on {bound}: {}", units::error(&error))
+        format!("cannot start a thread that listens on {bound}: {}", units::no_thread(&error))
     })?;
     Ok(bound)
 }

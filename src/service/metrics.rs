@@ -3,6 +3,7 @@
 //! It must not count anything itself: the numbers are those of the report. A dry run counts nothing,
 //! because nothing was removed.
 
+pub mod age;
 pub mod file;
 
 use std::sync::{Mutex, PoisonError};

@@ -85,7 +85,7 @@ impl Notify {
         };
         let thread = std::thread::Builder::new().name("watchdog".to_owned()).spawn(feed);
         let failed = |error: io::Error| {
-            format!("cannot start a thread that feeds the watchdog: {}", units::error(&error))
+            format!("cannot start a thread that feeds the watchdog: {}", units::no_thread(&error))
         };
         thread.map(drop).map_err(failed)
     }

@@ -13,5 +13,6 @@ pub mod seeds;
 mod selection;
 mod service;
 mod size;
+mod threads;
 mod tls;
 mod wrong_answers;

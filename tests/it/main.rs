@@ -26,6 +26,7 @@ mod served;
 mod service;
 mod shards;
 mod start;
+mod threads;
 mod tidy;
 mod trees;
 mod usage;

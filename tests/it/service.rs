@@ -3,10 +3,12 @@
 
 mod exclusive;
 mod guards;
+mod health;
 mod http;
 mod logs;
 pub mod metrics;
 mod metrics_file;
+mod new_volume;
 mod page;
 mod turns;
 mod waiting;

@@ -166,6 +166,7 @@ const DOORS: [Row; 29] = [
             "clearml/token.rs",
             "clearml/tools.rs",
             "report/json.rs",
+            "report/json/visible.rs",
         ],
     ),
     ("nix", &["os/signals.rs"]),
@@ -183,7 +184,7 @@ const DOORS: [Row; 29] = [
     ("tokio", &["service/http.rs", "service/http/measure.rs"]),
     ("toml", &["config/file.rs"]),
     ("tracing_subscriber", &["os/logging.rs"]),
-    ("ureq", &["clearml/http.rs"]),
+    ("ureq", &["clearml/http.rs", "clearml/names.rs"]),
     ("walkdir", &["cmd/demo.rs"]),
 ];
 

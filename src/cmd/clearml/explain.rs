@@ -37,7 +37,7 @@ pub(super) fn why(
     let written = match config.format {
         Format::Text => answers.iter().try_for_each(|answer| text(answer, out)),
         Format::Json | Format::Jsonl => {
-            json::write_pretty(out, &answers.iter().map(Shown::from).collect::<Vec<_>>())
+            json::write_whole(out, &answers.iter().map(Shown::from).collect::<Vec<_>>())
         }
     };
     Ok(printed(written, ExitCode::Done))

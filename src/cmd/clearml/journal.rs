@@ -69,7 +69,7 @@ pub(super) fn journal(
     }
     let written = match config.format {
         Format::Text => text(&tasks, out),
-        Format::Json | Format::Jsonl => json::write_pretty(out, &tasks),
+        Format::Json | Format::Jsonl => json::write_whole(out, &tasks),
     };
     Ok(printed(written, ExitCode::Done))
 }

@@ -59,7 +59,11 @@ impl Lists<'_> {
             return Ok(Some(Box::new(copy.map_err(|error| self.refused(&error))?)));
         }
         let Some(path) = &self.config.from0 else { return Ok(None) };
-        open_list(path, self.limits).map(Some).map_err(|error| self.refused(&error))
+        open_list(path, self.limits).map(Some).map_err(|error| {
+            // No file says this.
+            let has_no_thread = error.kind() == io::ErrorKind::WouldBlock;
+            if has_no_thread { no_thread(&error) } else { self.refused(&error) }
+        })
     }
 
     fn paths(&self, list: impl Read + Send + 'static) -> Result<PathList, Refusal> {
@@ -68,13 +72,21 @@ impl Lists<'_> {
         let others: Vec<Arc<Zone>> =
             config.all_zones.iter().filter(|zone| !is_swept(zone)).cloned().collect();
         let list = PathList::new(list, self.root, zones, &others);
-        list.map_err(|error| self.refused(&error))
+        list.map_err(|error| no_thread(&error))
     }
 
     fn refused(&self, error: &io::Error) -> Refusal {
         let path = self.config.from0.clone().unwrap_or_default();
         Refusal::Start(format!("the list {path:?}: {}", units::error(error)))
     }
+}
+
+/// The system refused a thread that reads a list, or waits for its writer.
+fn no_thread(error: &io::Error) -> Refusal {
+    Refusal::Start(format!(
+        "cannot start a thread that reads the list of paths: {}; or use fewer workers (--jobs 1)",
+        units::no_thread(error)
+    ))
 }
 
 /// A list of which everything that is read is also written to a file.

@@ -95,7 +95,7 @@ impl Watched {
                 // An error here has no one to be told to.
                 let _ = match self.format {
                     Format::Text => text::summary(out, &info, &summary, elapsed),
-                    Format::Json => json::pretty(out, &info, &summary, elapsed, code),
+                    Format::Json => json::whole(out, &info, &summary, elapsed, code),
                     Format::Jsonl => json::line(out, &info, &summary, elapsed, code),
                 };
                 let _ = out.flush();

@@ -138,5 +138,5 @@ pub(super) fn write_json(
 ) -> io::Result<()> {
     let paths = answers.iter().map(|(path, answer)| answer.object(path)).collect();
     let (now, root) = (units::rfc3339(now), json::Lossy(root));
-    json::write_pretty(out, &All { schema: 1, command: "why", now, root, paths })
+    json::write_whole(out, &All { schema: 1, command: "why", now, root, paths })
 }

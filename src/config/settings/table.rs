@@ -318,9 +318,9 @@ pub(super) static SETTINGS: [Setting; 44] = [
     Setting {
         key: "metrics_file",
         takes: Takes::One("FILE"),
-        used_by: &[Use::Run, Use::Legacy, Use::ClearmlRun, Use::ClearmlOrphans],
+        used_by: &[Use::Run, Use::Legacy, Use::ClearmlRun, Use::ClearmlOrphans, Use::Health],
         group: OUTPUT,
-        help: "Write metrics to this file after the pass, for node_exporter's textfile collector",
+        help: "The metrics of single runs, for node_exporter's textfile collector: written after a pass",
         ..BASE
     },
     Setting {
@@ -366,7 +366,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
     Setting {
         key: "listen",
         takes: Takes::One("ADDR"),
-        used_by: &[Use::Serve, Use::ClearmlServe],
+        used_by: &[Use::Serve, Use::ClearmlServe, Use::Health],
         group: SCHEDULE,
         help: "Serve a page, /metrics and /healthz at this address, or at this port of the loopback \
                interface [default: do not listen]",

@@ -203,7 +203,7 @@ impl Setup {
         entries: &[(&'static str, i64, bool)],
     ) -> (Summary, Vec<String>, BTreeMap<String, usize>) {
         let zone = zone("z");
-        let workers = Workers::start(self.jobs).unwrap();
+        let workers = Workers::start(self.jobs).0;
         let (disposer, told) = (FakeDisposer::default(), Told::default());
         let pass = Pass {
             live: &Live::default(),

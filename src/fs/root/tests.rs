@@ -103,6 +103,28 @@ fn a_data_root_has_a_mark_and_a_near_miss_is_named() {
 }
 
 #[test]
+fn a_mount_without_its_sub_path_and_a_new_volume_are_told_from_a_wrong_directory() {
+    let scratch = tempfile::tempdir().unwrap();
+    let none = Forbidden::default();
+    let named = |path: &Path| DataRoot::open(path, &MARKS, &none).unwrap_err();
+    let found = |path: &Path| DataRoot::find(&[path.to_owned()], &MARKS, &none).unwrap_err();
+    for error in [named(scratch.path()), found(scratch.path())] {
+        assert!(error.may_pass() && !error.to_string().contains("subPath"), "{error}");
+    }
+    // As in the claim of a chart, with directories of other programs beside that of the data.
+    for dir in ["keys", "data/tmp", "data/cache/export"] {
+        fs::create_dir_all(scratch.path().join(dir)).unwrap();
+    }
+    for error in [named(scratch.path()), found(scratch.path())] {
+        let said = error.to_string();
+        assert!(error.may_pass() && said.contains("the mount lacks `subPath: data`"), "{said}");
+    }
+    let missing = scratch.path().join("missing");
+    assert!(!named(&missing).may_pass() && !found(&missing).may_pass());
+    assert!(!named(Path::new("/usr")).may_pass());
+}
+
+#[test]
 fn a_directory_outside_must_be_outside() {
     let (scratch, root) = volume();
     let open = || DataRoot::open(&root, &MARKS, &Forbidden::default()).unwrap();

@@ -192,7 +192,12 @@ fn a_name_of_any_bytes_is_one_plain_line_and_can_be_restored() {
 #[test]
 fn any_value_can_be_written_escaped() {
     let mut out = Vec::new();
-    write_pretty(&mut out, &serde_json::json!({"key": "a\u{1b}\u{1f600}\u{202e}"})).unwrap();
+    write(
+        &mut out,
+        &serde_json::json!({"key": "a\u{1b}\u{1f600}\u{202e}"}),
+        Some(PrettyFormatter::new()),
+    )
+    .unwrap();
     let text = String::from_utf8(out).unwrap();
     assert_eq!(text, "{\n  \"key\": \"a\\u001b\u{1f600}\\u202e\"\n}\n");
 }

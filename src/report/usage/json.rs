@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::protocol::{ExitCode, ListedFailure, StopReason};
-use crate::report::json::{Pathname, write_pretty};
+use crate::report::json::{Pathname, write_whole};
 use crate::rules::Bytes;
 use crate::units::{self, errno};
 use crate::usage::model::{AGES_S, ByAge, Forecast, HORIZONS_S};
@@ -152,7 +152,7 @@ pub(super) fn write(out: &mut impl Write, usage: &Usage, exit: ExitCode) -> io::
         stopped: usage.stopped.map(StopReason::key),
         exit: exit.number(),
     };
-    write_pretty(out, &object)
+    write_whole(out, &object)
 }
 
 fn area(area: &AreaUsage) -> Area<'_> {

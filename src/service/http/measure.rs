@@ -38,7 +38,7 @@ impl Measurer {
         };
         let thread = std::thread::Builder::new().name("measure".to_owned()).spawn(serve);
         thread.map_err(|error| {
-            format!("cannot start a thread that measures: {}", units::error(&error))
+            format!("cannot start a thread that measures: {}", units::no_thread(&error))
         })?;
         Ok(Self { wanted, done, limit })
     }

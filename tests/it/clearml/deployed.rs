@@ -83,7 +83,7 @@ fn the_script_makes_the_service_task_connects_four_parameters_and_runs_with_them
 #[test]
 fn the_settings_of_the_sidecar_are_known_and_the_journal_outlives_the_container() {
     let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/clearml/compose.override.yml");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/clearml/sweeper.compose.yml");
     let output = Command::new(python()).args(["-c", script]).arg(file).finish().unwrap();
     let has_yaml =
         output.status.success() || !String::from_utf8_lossy(&output.stderr).contains("No module");
@@ -118,4 +118,6 @@ fn the_settings_of_the_sidecar_are_known_and_the_journal_outlives_the_container(
     );
     assert_eq!(service["command"], serde_json::json!(["clearml", "serve"]));
     assert_eq!(service["cap_drop"], serde_json::json!(["ALL"]));
+    assert!(service.get("depends_on").is_none(), "Compose would create that service anew");
+    assert_eq!(service["healthcheck"]["test"], serde_json::json!(["CMD", "/sweeper", "health"]));
 }

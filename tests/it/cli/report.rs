@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::start::Start;
-use crate::world::{DAY, HOUR, NOW, Run, World, assert_counts, export_name, zone};
+use crate::world::{DAY, HOUR, NOW, Run, World, assert_counts, export_name, sweeper, zone};
 
 #[test]
 fn the_report_has_the_fields_of_schema_1() {
@@ -190,13 +190,51 @@ fn progress_is_drawn_on_a_terminal_only_and_never_on_stdout() {
     // `script` gives it a terminal.
     world.file("projects/1/export_cache/x", DAY);
     let inner = world.command(&["legacy"]);
+    let drawn = at_a_terminal(&inner);
+    assert!(drawn.exits(0).stdout.contains("projects: 1 checked"), "{:?}", drawn.stdout);
+    assert!(drawn.stdout.contains('\x1b') || drawn.stdout.contains('\r'));
+}
+
+/// The command with a terminal to print to.
+fn at_a_terminal(inner: &Command) -> Run {
     let words: Vec<String> = std::iter::once(inner.get_program())
         .chain(inner.get_args())
         .map(|word| format!("'{}'", word.to_str().unwrap()))
         .collect();
     let mut script = Command::new("script");
     script.args(["-qec", &words.join(" "), "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
-    let drawn = Run::from(script.finish().unwrap());
-    assert!(drawn.exits(0).stdout.contains("projects: 1 checked"), "{:?}", drawn.stdout);
-    assert!(drawn.stdout.contains('\x1b') || drawn.stdout.contains('\r'));
+    Run::from(script.finish().unwrap())
+}
+
+#[test]
+fn json_is_one_line_for_a_program_and_several_for_a_person() {
+    let world = World::new();
+    let plan = world.root.with_extension("plan");
+    let report = world.root.with_extension("json");
+    world.run(&["plan", "-o", plan.to_str().unwrap()]).exits(0);
+    std::fs::write(&report, &world.run(&["run", "--format", "json"]).stdout).unwrap();
+    let mut merge = sweeper(&["merge", "--format", "json"]);
+    merge.arg(&report);
+    let mut config = sweeper(&["config", "--format", "json"]);
+    config.arg("--data").arg(&world.root);
+    let mut why = world.command(&["why", "--format", "json"]);
+    why.arg(world.path("tmp"));
+    for command in [
+        world.command(&["run", "--format", "json"]),
+        world.command(&["run", "--dry-run", "--format", "json"]),
+        world.command(&["legacy", "--format", "json"]),
+        world.command(&["apply", plan.to_str().unwrap(), "--format", "json"]),
+        world.command(&["usage", "--format", "json"]),
+        merge,
+        config,
+        why,
+    ] {
+        let shown = format!("{command:?}");
+        let drawn = at_a_terminal(&command);
+        let run = Run::of(command);
+        assert_eq!(run.stdout.lines().count(), 1, "{shown}: {}", run.stdout);
+        assert!(run.stdout.ends_with("}\n") && run.json().is_object(), "{shown}");
+        let text = drawn.exits(0).stdout.replace("\r\n", "\n");
+        assert!(text.contains("{\n  \"") && text.ends_with("\n}\n"), "{shown}: {text}");
+    }
 }

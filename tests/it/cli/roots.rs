@@ -88,3 +88,33 @@ fn a_missing_zone_is_noted_once_and_is_no_error() {
     }
     assert_counts(&report, "export", &[("removed", 1)]);
 }
+
+#[test]
+fn reports_name_the_data_root_by_its_whole_path_wherever_it_was_named_from() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    let base = world.root.parent().unwrap();
+    // As many directories up as it takes, and by a link, which is how others may know it.
+    let link = base.join("link");
+    std::os::unix::fs::symlink(&world.root, &link).unwrap();
+    for (args, expected) in [
+        (&[][..], &world.root),
+        (&["--data", "data"], &world.root),
+        (&["--data", "./data/"], &world.root),
+        (&["--data", "link"], &link),
+    ] {
+        let mut command = sweeper(&["run", "--dry-run", "--format", "jsonl", "--now", NOW]);
+        command.args(args).current_dir(base);
+        let run = Run::of(command);
+        let report = run.exits(0).json();
+        assert_eq!(report["data_root"], expected.to_str().unwrap(), "{args:?}");
+        for path in run.outcomes().keys() {
+            assert!(path.starts_with(expected), "{args:?}: {path:?}");
+        }
+        assert_eq!(run.outcomes().len(), 1);
+        let mut text = sweeper(&["run", "--dry-run", "--now", NOW]);
+        text.args(args).current_dir(base);
+        let text = Run::of(text).stdout;
+        assert!(text.contains(&format!("{expected:?}: would remove 1 of 1 entry")), "{text}");
+    }
+}

@@ -7,7 +7,7 @@ use crate::company::has_tool;
 use crate::start::Start;
 use crate::world::{DAY, Run, World, sweeper};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "plan",
     "apply",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 13] = [
     "legacy",
     "usage",
     "why",
+    "health",
     "config",
     "demo",
     "hold",

@@ -1,5 +1,5 @@
-//! The units as systemd runs them: systemd is started in a container by `runc`, on a copy-on-write view of
-//! this machine's files, with a network of its own.
+//! The units as systemd runs them, installed by the lines of the documentation: systemd is started in a container by
+//! `runc`, on a copy-on-write view of this machine's files, with a network of its own.
 
 use std::fs;
 use std::path::Path;
@@ -24,14 +24,13 @@ mkdir layers/upper layers/work
 mount -t overlay root rootfs -o lowerdir="$3",upperdir=layers/upper,workdir=layers/work
 # None of the services of this machine.
 rm -rf rootfs/etc/systemd/system rootfs/etc/sweeper.env
-mkdir -p rootfs/etc/systemd/system rootfs/usr/local/bin rootfs/out
+mkdir -p rootfs/etc/systemd/system rootfs/out
 mkdir -p rootfs/var/lib/docker/volumes/cvat_cvat_data/_data rootfs/var/lib/prometheus/node-exporter
 # As Docker sets it: only root can enter.
 chmod 710 rootfs/var/lib/docker
 cp -r put/. rootfs/
-grep -q '^[^:]*:[^:]*:1000:' rootfs/etc/passwd ||
-  echo 'sweeper:x:1000:1000::/nonexistent:/usr/sbin/nologin' >> rootfs/etc/passwd
-grep -q '^[^:]*:[^:]*:1000:' rootfs/etc/group || echo 'sweeper:x:1000:' >> rootfs/etc/group
+# A machine without the user and the group of the units.
+sed -i '/^[^:]*:[^:]*:1000:/d' rootfs/etc/passwd rootfs/etc/group
 exec timeout 100 runc --root "$1/state" run --bundle . "$2"
 "#;
 
@@ -50,8 +49,11 @@ pub fn boot(scratch: &Path, below: &Path) -> Command {
 
 /// What is run inside.
 const CHECK: &str = r#"
+cd /clone
+bash -eu /out/install && echo installed
+systemctl is-enabled sweeper.timer
+id 1000
 redis-server --save "" --dir /tmp --bind 127.0.0.1 --port 6379 --daemonize yes --logfile /dev/null
-systemctl start sweeper.timer
 systemctl start sweeper.service
 systemctl show sweeper.service -p Result -p ExecMainStatus -p ExecMainCode
 systemctl show sweeper.timer -p ActiveState -p Unit
@@ -80,19 +82,30 @@ const PROBE: &str = "id -u; grep -E '^(NoNewPrivs|CapBnd|CapEff|Seccomp):' /proc
                      ls /var/lib/docker && echo listed; ls -A /home; \
                      unshare -U true && echo unshared; ionice; nice";
 
-/// Writes what the container needs: the binary and the units below `put_there`, and the script that it runs to `out`.
+/// The lines of the documentation that install the units.
+fn documented() -> String {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/deployment.md");
+    let docs = fs::read_to_string(docs).unwrap();
+    let section = docs.split("\n## systemd timer or service\n").nth(1).unwrap();
+    section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap().to_owned()
+}
+
+/// Writes what the container needs: the binary and the units in a clone of the repository below `put_there`, and what
+/// is run there to `out`.
 fn prepare(binary: &Path, put_there: &Path, out: &Path) {
     let units = put_there.join("etc/systemd/system");
     let changes = units.join("sweeper.service.d");
-    for dir in [&*changes, &put_there.join("usr/local/bin"), out] {
+    let clone = put_there.join("clone");
+    for dir in [&*changes, &clone.join("deploy/systemd"), out] {
         fs::create_dir_all(dir).unwrap();
     }
-    put(binary, &put_there.join("usr/local/bin/sweeper"));
-    for name in ["sweeper.service", "sweeper.timer", "sweeper-serve.service"] {
-        fs::copy(file("systemd").join(name), units.join(name)).unwrap();
+    put(binary, &clone.join("sweeper"));
+    for entry in fs::read_dir(file("systemd")).unwrap() {
+        let name = entry.unwrap().file_name();
+        fs::copy(file("systemd").join(&name), clone.join("deploy/systemd").join(&name)).unwrap();
     }
-    // What an operator writes, and the moment that the files of the test are made for.
-    fs::write(put_there.join("etc/sweeper.env"), "CVAT_REDIS_INMEM_HOST=localhost\n").unwrap();
+    fs::write(out.join("install"), documented()).unwrap();
+    // The moment that the files of the test are made for.
     let start = unit("sweeper.service");
     let start = setting(&start, "ExecStart");
     let change = format!(
@@ -125,8 +138,15 @@ fn systemd_itself_runs_the_service_in_its_sandbox() {
     let (said, complained, checked) = (read("said"), read("complained"), read("checked"));
     let all = format!("{}\n{}\n{said}\n{complained}\n{checked}", booted.stdout, booted.stderr);
 
-    for line in ["Result=success", "ExecMainStatus=0", "ActiveState=active", "cmdstat_set:calls=2"]
-    {
+    for line in [
+        "installed",
+        "enabled",
+        "uid=1000(sweeper) gid=1000(sweeper) groups=1000(sweeper)",
+        "Result=success",
+        "ExecMainStatus=0",
+        "ActiveState=active",
+        "cmdstat_set:calls=2",
+    ] {
         assert!(checked.lines().any(|other| other == line), "{line}: {all}");
     }
     assert_served(&checked, &all);

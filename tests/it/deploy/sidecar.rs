@@ -19,7 +19,7 @@ use crate::world::{Run, assert_counts, export_name};
 
 /// The sidecar, with the defaults of Compose.
 fn sidecar() -> Option<Container> {
-    let whole = yaml("docker/compose.override.yml")?;
+    let whole = yaml("docker/sweeper.compose.yml")?;
     let service = &whole["services"]["cvat_sweeper"];
     let strings = |value: &Value| -> Vec<String> {
         let all = value.as_array().unwrap_or_else(|| panic!("{value}"));
@@ -27,7 +27,12 @@ fn sidecar() -> Option<Container> {
     };
     assert_eq!(strings(&service["cap_drop"]), ["ALL"]);
     assert!(service.get("privileged").is_none() && service.get("cap_add").is_none());
-    assert_eq!(service["depends_on"], json!(["cvat_redis_inmem"]));
+    // Compose creates a service that another one depends on anew when its files differ, without the ports that an
+    // override of the operator gives it.
+    assert!(
+        service.get("depends_on").is_none() && whole["services"].as_object().unwrap().len() == 1
+    );
+    assert_eq!(service["healthcheck"]["test"], json!(["CMD", "/sweeper", "health"]));
     let (user, group) = service["user"].as_str().unwrap().split_once(':').unwrap();
     let mounts = strings(&service["volumes"]);
     let (name, mounted_at) = mounts[0].split_once(':').unwrap();
@@ -193,8 +198,46 @@ fn a_container_that_is_stopped_ends_within_a_second() {
 }
 
 #[test]
-fn the_compose_file_is_valid() {
+fn the_compose_files_are_valid_and_have_names_that_replace_no_file_of_an_operator() {
     let Some(tool) = python_tool("check-jsonschema") else { return };
     let schema = ["--builtin-schema", "vendor.compose-spec"];
-    checked(Command::new(tool).args(schema).arg(file("docker/compose.override.yml")));
+    for folder in ["docker", "clearml"] {
+        let own = file(&format!("{folder}/sweeper.compose.yml"));
+        checked(Command::new(&tool).args(schema).arg(&own));
+        // Compose reads these by itself, in place of those that are there.
+        for entry in fs::read_dir(own.parent().unwrap()).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(
+                !name.contains("override")
+                    && !name.starts_with("compose.")
+                    && !name.starts_with("docker-compose")
+            );
+        }
+    }
+}
+
+#[test]
+fn every_line_with_compose_names_both_files_and_starts_the_sidecar_alone() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut lines = Vec::new();
+    for path in [
+        "README.md",
+        "docs/deployment.md",
+        "docs/clearml.md",
+        "docs/troubleshooting.md",
+        "deploy/docker/sweeper.compose.yml",
+        "deploy/clearml/sweeper.compose.yml",
+    ] {
+        let text = fs::read_to_string(root.join(path)).unwrap();
+        let own = text.lines().map(|line| line.trim_start_matches(['#', ' ']).to_owned());
+        lines.extend(own.filter(|line| line.starts_with("docker compose ")));
+    }
+    assert!(lines.len() >= 4, "{lines:?}");
+    for line in lines {
+        let files: Vec<&str> = line.split(" -f ").skip(1).collect();
+        assert!(files.len() == 2 && files[0] == "docker-compose.yml", "{line}");
+        assert!(files[1].contains("/sweeper.compose.yml"), "{line}");
+        let starts = line.contains(" up ");
+        assert!(!starts || line.contains(" up -d --no-deps "), "{line}");
+    }
 }

@@ -155,8 +155,8 @@ fn reports_that_are_not_parts_of_one_pass_are_not_added() {
         .keep("zones", &run(&world, &["run", "--zones", "tmp", "--shard", "1/2"]))
         .keep("whole", &run(&world, &["run"]))
         .keep("third", &run(&world, &["run", "--shard", "1/3"]))
-        .keep("schema", &report.replace("\"schema\": 1", "\"schema\": 2"))
-        .keep("sum", &report.replacen("\"seen\": 0", "\"seen\": 7", 1))
+        .keep("schema", &report.replace("\"schema\":1", "\"schema\":2"))
+        .keep("sum", &report.replacen("\"seen\":0", "\"seen\":7", 1))
         .keep("text", &world.run(&["run"]).stdout)
         .keep("empty", "");
     for (second, why) in [

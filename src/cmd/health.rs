@@ -1,0 +1,54 @@
+//! `sweeper health`: whether a service, or the last passes of a timer, are well.
+//!
+//! It must not look at the data root.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::{Refusal, printed};
+use crate::config::Config;
+use crate::os::clock;
+use crate::protocol::ExitCode;
+use crate::service::asked::HealthPage;
+use crate::service::metrics::age;
+use crate::units;
+
+/// How old the last success in a metrics file may be by default: the longest that two missed passes of the usual
+/// schedules last.
+const MOST: Duration = Duration::from_secs(2 * 86_400);
+
+/// Asks the page at `url`; or else looks into the metrics file, or asks the page that the settings name. A success in
+/// the metrics file may be as old as `max_age` says.
+pub(super) fn health(
+    config: &Config,
+    url: Option<&str>,
+    max_age: Option<&str>,
+    out: &mut impl Write,
+) -> Result<ExitCode, Refusal> {
+    let refused = |why: String| Refusal::Start(why);
+    let most = max_age.map_or(Ok(MOST), units::duration);
+    let most = most.map_err(|why| refused(format!("--max-age: {why}")))?;
+    let page = match url {
+        Some(url) => {
+            let wrong = |why| refused(format!("{url:?} is no URL that can be asked: {why}"));
+            Some(HealthPage::at(url).map_err(wrong)?)
+        }
+        None => config.service.clone()?.listen.map(HealthPage::of),
+    };
+    let answer = match (&config.metrics_file, page) {
+        (Some(file), _) if url.is_none() => age::of_success(file, most, clock::now()),
+        (_, Some(page)) => page.ask(),
+        (_, None) => {
+            return Err(refused(
+                "there is nothing to ask: name a URL, the --listen address of a service on this machine, or a \
+                 --metrics-file"
+                    .to_owned(),
+            ));
+        }
+    };
+    let (word, said, code) = match answer {
+        Ok(said) => ("healthy", said, ExitCode::Done),
+        Err(said) => ("not healthy", said, ExitCode::SomeFailed),
+    };
+    Ok(printed(writeln!(out, "{word}: {said}"), code))
+}
