@@ -46,7 +46,7 @@ const MAX_QUEUED: usize = 64;
 const LOCKED_PAUSE: Duration = Duration::from_millis(50);
 
 /// One run over some zones at one `now`.
-pub struct Pass<'a, S, L, I, D, Q> {
+pub struct Pass<'a, S, L, I, Q> {
     /// Where entries come from.
     pub source: &'a S,
     /// The locks.
@@ -54,7 +54,7 @@ pub struct Pass<'a, S, L, I, D, Q> {
     /// Who looks again.
     pub inspector: &'a I,
     /// Who removes.
-    pub disposer: &'a D,
+    pub disposer: &'a dyn Disposer,
     /// Which of the expired entries are removed now.
     pub select: &'a Q,
     /// What the user asked to keep.
@@ -84,9 +84,9 @@ enum WhenLocked {
     Skip,
 }
 
-impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I, D, Q> {
+impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     /// Sweeps `zones` one after the other.
-    pub fn run(&self, zones: &[Arc<Zone>], observer: &impl Observer) -> Summary {
+    pub fn run(&self, zones: &[Arc<Zone>], observer: &dyn Observer) -> Summary {
         let runs: Vec<ZoneRun<'_>> = zones.iter().map(|zone| self.begin(zone, observer)).collect();
         while self.source.next_round() {
             for run in &runs {
@@ -98,7 +98,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         Summary { zones, stopped: self.limits.reason(), relief: Vec::new() }
     }
 
-    fn begin<'z>(&self, zone: &'z Arc<Zone>, observer: &impl Observer) -> ZoneRun<'z> {
+    fn begin<'z>(&self, zone: &'z Arc<Zone>, observer: &dyn Observer) -> ZoneRun<'z> {
         let run = ZoneRun::new(zone, self.live.begin(&zone.name));
         observer.on_zone(&zone.name);
         if let Err(why) = self.locks.ready(zone) {
@@ -109,7 +109,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     }
 
     /// Sweeps what one reading of a zone gives.
-    fn sweep(&self, run: &ZoneRun<'_>, observer: &impl Observer) {
+    fn sweep(&self, run: &ZoneRun<'_>, observer: &dyn Observer) {
         if lock(&run.no_lock).is_some() {
             return;
         }
@@ -126,7 +126,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     }
 
     /// What one worker does until there is nothing left to do: queued trees, or else more names.
-    fn work(&self, scan: &S::Scan, run: &ZoneRun<'_>, observer: &impl Observer) {
+    fn work(&self, scan: &S::Scan, run: &ZoneRun<'_>, observer: &dyn Observer) {
         let mut buffer = Vec::new();
         let mut has_more = true;
         loop {
@@ -159,7 +159,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         scan: &S::Scan,
         buffer: &mut Vec<u8>,
         run: &ZoneRun<'_>,
-        observer: &impl Observer,
+        observer: &dyn Observer,
     ) -> bool {
         let mut batch = Batch::new(&run.total, observer);
         let mut expired = ExpiredBatch::default();
@@ -190,7 +190,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         &self,
         found: Found<'_>,
         run: &ZoneRun<'_>,
-        batch: &mut Batch<'_, impl Observer>,
+        batch: &mut Batch<'_>,
         expired: &mut ExpiredBatch,
     ) {
         batch.tally.seen += 1;
@@ -240,7 +240,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     }
 
     /// Takes one tree to its end.
-    fn settle_tree(&self, tree: Expired, run: &ZoneRun<'_>, observer: &impl Observer) {
+    fn settle_tree(&self, tree: Expired, run: &ZoneRun<'_>, observer: &dyn Observer) {
         let mut batch = Batch::new(&run.total, observer);
         batch.tally.seen = 1;
         let directory = Arc::clone(tree.directory());
@@ -254,7 +254,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         &self,
         mut expired: Vec<Expired>,
         run: &ZoneRun<'_>,
-        batch: &mut Batch<'_, impl Observer>,
+        batch: &mut Batch<'_>,
         when_locked: WhenLocked,
     ) {
         let not_now = self.select.set_aside(&mut expired);
@@ -274,7 +274,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         &self,
         expired: Vec<Expired>,
         run: &ZoneRun<'_>,
-        batch: &mut Batch<'_, impl Observer>,
+        batch: &mut Batch<'_>,
         when_locked: WhenLocked,
     ) {
         let expired = self.write_down(expired, run, batch, when_locked);
@@ -322,7 +322,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     fn rejected(
         rejected: Rejected,
         run: &ZoneRun<'_>,
-        batch: &mut Batch<'_, impl Observer>,
+        batch: &mut Batch<'_>,
         when_locked: WhenLocked,
     ) {
         let Rejected { expired, why, freed, .. } = rejected;
@@ -349,7 +349,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
     }
 
     /// Tries locked entries again, round by round, until the time for that is over.
-    fn retry_locked(&self, runs: &[ZoneRun<'_>], observer: &impl Observer) {
+    fn retry_locked(&self, runs: &[ZoneRun<'_>], observer: &dyn Observer) {
         let start = Instant::now();
         loop {
             let is_last = start.elapsed() >= self.lock_wait || self.limits.is_stopped();

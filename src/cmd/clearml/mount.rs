@@ -17,7 +17,7 @@ use crate::clearml::rows::Id;
 use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
 use crate::config::{ClearmlConfig, Config};
-use crate::protocol::{Disposer, Found};
+use crate::protocol::Found;
 use crate::source::find_trees;
 
 /// The directories that are mounted here.
@@ -46,14 +46,14 @@ impl Mounts {
 }
 
 /// Removes from mounted directories what is in them, and the rest otherwise.
-pub(super) struct Removers<'a, D> {
+pub(super) struct Removers<'a> {
     pub(super) mounts: &'a Mounts,
-    pub(super) seams: Seams<'a, D>,
+    pub(super) seams: Seams<'a>,
     pub(super) rest: &'a mut dyn Remover,
     pub(super) audit: &'a dyn Audit,
 }
 
-impl<D: Disposer> Remover for Removers<'_, D> {
+impl Remover for Removers<'_> {
     fn remove(
         &mut self,
         tools: &Tools,
@@ -113,7 +113,7 @@ impl<D: Disposer> Remover for Removers<'_, D> {
     }
 }
 
-impl<D: Disposer> Removers<'_, D> {
+impl Removers<'_> {
     /// The place that a path of this machine is in, and the path below it.
     fn local(&self, path: &Path) -> Option<(&Place, Vec<u8>)> {
         self.mounts.local.iter().find_map(|(root, place)| {

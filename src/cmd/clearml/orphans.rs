@@ -28,8 +28,7 @@ use crate::cmd::Refusal;
 use crate::cmd::pass::detail;
 use crate::config::{ClearmlConfig, Config, ConfigError, Verbosity};
 use crate::protocol::{
-    Disposer, ExitCode, Failure, Found, Observer, RunInfo, RunMode, StopReason, Summary,
-    ZoneSummary,
+    ExitCode, Failure, Found, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary,
 };
 use crate::report::Report;
 use crate::report::progress::{Progress, Style};
@@ -109,24 +108,24 @@ struct Search<'a> {
 }
 
 impl Work for Search<'_> {
-    fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError> {
+    fn run(self, seams: Seams<'_>) -> Result<Option<StopReason>, CycleError> {
         let Search { tools, options, place, zone, observer, audit, ledger } = self;
         Sweep { tools, options, place, zone, observer, audit, seams }.run(ledger)
     }
 }
 
 /// The search with the means to remove.
-struct Sweep<'a, D> {
+struct Sweep<'a> {
     tools: &'a Tools,
     options: &'a ClearmlConfig,
     place: &'a Place,
     zone: &'a Arc<Zone>,
     observer: &'a dyn Observer,
     audit: &'a Log,
-    seams: Seams<'a, D>,
+    seams: Seams<'a>,
 }
 
-impl<D: Disposer> Sweep<'_, D> {
+impl Sweep<'_> {
     fn run(&self, ledger: &mut ZoneLedger) -> Result<Option<StopReason>, CycleError> {
         let mut ids = HashSet::new();
         let mut take = |id, _| {

@@ -30,7 +30,7 @@ use crate::inspect::FileInspector;
 use crate::lock::{Backend, flock};
 use crate::os::clock;
 use crate::protocol::{
-    Disposer, ExitCode, Notes, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary,
+    ExitCode, Notes, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary,
 };
 use crate::report::Report;
 use crate::report::progress::{Progress, Style};
@@ -221,7 +221,7 @@ struct Cleaning<'a, O> {
 }
 
 impl<O: Observer> Work for Cleaning<'_, O> {
-    fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError> {
+    fn run(self, seams: Seams<'_>) -> Result<Option<StopReason>, CycleError> {
         let Cleaning { part, journal, is_retry, ledger } = self;
         let audit = part.audit;
         let Some(journal) = journal else {
@@ -244,7 +244,7 @@ pub(super) trait Work {
     ///
     /// # Errors
     /// As a cleanup.
-    fn run<D: Disposer>(self, seams: Seams<'_, D>) -> Result<Option<StopReason>, CycleError>;
+    fn run(self, seams: Seams<'_>) -> Result<Option<StopReason>, CycleError>;
 }
 
 /// Does something with what removals from mounted directories need. Here it is decided whether they are real.

@@ -23,10 +23,10 @@ use crate::source::{entry_at, open_directory};
 use crate::units;
 
 /// What every removal needs.
-pub(super) struct Seams<'a, D> {
+pub(super) struct Seams<'a> {
     pub(super) control: &'a PassControl<'a>,
     pub(super) notes: &'a Notes,
-    pub(super) disposer: &'a D,
+    pub(super) disposer: &'a dyn Disposer,
     pub(super) inspector: &'a FileInspector<'a, PassControl<'a>>,
     pub(super) locks: &'a Backend,
     pub(super) now: Moment,
@@ -72,7 +72,7 @@ pub(super) fn at_once(name: &str, entry: EntryKind, expiry: Expiry) -> Zone {
     }
 }
 
-impl<D: Disposer> Seams<'_, D> {
+impl Seams<'_> {
     /// Removes a file, and the directories that are empty then.
     pub(super) fn remove_file(&self, place: &Place, path: &[u8]) -> Removal {
         let path = PathBuf::from(OsStr::from_bytes(path));

@@ -77,7 +77,7 @@ impl Parts<'_> {
         work: Work<'_>,
         limits: &Limits,
         list: Option<PathList>,
-        observer: &impl Observer,
+        observer: &dyn Observer,
     ) -> Summary {
         let control = &self.control(limits);
         // It tries each lock once: a wait would take time, and tell nothing.
@@ -96,7 +96,7 @@ impl Parts<'_> {
         limits: &Limits,
         list: Option<PathList>,
         journal: Option<&dyn Journal>,
-        observer: &impl Observer,
+        observer: &dyn Observer,
     ) -> Summary {
         let (control, config) = (&self.control(limits), self.request.config);
         let execution = Execution { control, live: self.live, lock_wait: config.lock_wait };
@@ -110,8 +110,8 @@ impl Parts<'_> {
         work: Work<'_>,
         execution: &Execution<'_>,
         paths: Option<PathList>,
-        disposer: &impl Disposer,
-        observer: &impl Observer,
+        disposer: &dyn Disposer,
+        observer: &dyn Observer,
     ) -> Summary {
         let PassRequest { config, planned, .. } = *self.request;
         MemberLeases::set_limit(member_leases(config));

@@ -51,7 +51,7 @@ impl Parts<'_> {
         limits: &Limits,
         swept: &Swept,
         mut summary: Summary,
-        observer: &impl Observer,
+        observer: &dyn Observer,
     ) -> Result<Summary, Refusal> {
         let Some(settings) = self.pressure.clone() else { return Ok(summary) };
         if summary.stopped.is_some() {
@@ -102,7 +102,7 @@ impl Parts<'_> {
         mounted: Mounted,
         zones: &[ReliefZone],
         summary: Summary,
-        observer: &impl Observer,
+        observer: &dyn Observer,
     ) -> Summary {
         let Mounted { path, handle, zones: on_it, .. } = mounted;
         let Some(PressureSettings { pressure, min_age, .. }) = self.pressure else {

@@ -50,14 +50,14 @@ impl ExpiredBatch {
 }
 
 /// The outcomes of one batch of names. Kept entries are counted without a lock.
-pub(super) struct Batch<'a, O> {
+pub(super) struct Batch<'a> {
     total: &'a Mutex<Tally>,
-    observer: &'a O,
+    observer: &'a dyn Observer,
     pub(super) tally: Tally,
 }
 
-impl<'a, O: Observer> Batch<'a, O> {
-    pub(super) fn new(total: &'a Mutex<Tally>, observer: &'a O) -> Self {
+impl<'a> Batch<'a> {
+    pub(super) fn new(total: &'a Mutex<Tally>, observer: &'a dyn Observer) -> Self {
         Self { total, observer, tally: Tally::default() }
     }
 

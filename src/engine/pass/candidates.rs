@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use super::Pass;
 use super::relieve::{MOST, ReliefPlan, ReliefRun, ReliefZone};
 use super::zone_run::lock;
-use crate::protocol::{Disposer, Expired, Found, InTheWay, Inspector, Locks, Rejection, Source};
+use crate::protocol::{Expired, Found, InTheWay, Inspector, Locks, Rejection, Source};
 use crate::rules::select::{First, Place, Select};
 use crate::rules::verdict::{NotEarly, evaluate_early};
 use crate::rules::{FileKind, LastUse};
@@ -19,7 +19,7 @@ struct Finding {
     in_the_way: InTheWay,
 }
 
-impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I, D, Q> {
+impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     /// The next entries to go, where to look for more, and what stays.
     pub(super) fn candidates(
         &self,

@@ -7,20 +7,18 @@
 use super::batch::Batch;
 use super::zone_run::ZoneRun;
 use super::{Pass, WhenLocked};
-use crate::protocol::{
-    Disposer, Expired, Inspector, Locks, Observer, OutcomeKind, Rejected, Rejection, Source,
-};
+use crate::protocol::{Expired, Inspector, Locks, OutcomeKind, Rejected, Rejection, Source};
 use crate::rules::select::Select;
 use crate::rules::{Action, Bytes, FileKind};
 
-impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I, D, Q> {
+impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     /// Writes down the files of a batch that would be removed now, and returns them, with the trees, which are
     /// written down one by one when they are removed. All others have their outcome.
     pub(super) fn write_down(
         &self,
         expired: Vec<Expired>,
         run: &ZoneRun<'_>,
-        batch: &mut Batch<'_, impl Observer>,
+        batch: &mut Batch<'_>,
         when_locked: WhenLocked,
     ) -> Vec<Expired> {
         if !self.disposer.writes_first() {
@@ -65,7 +63,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         &self,
         rejected: Rejected,
         run: &ZoneRun<'_>,
-        batch: &mut Batch<'_, impl Observer>,
+        batch: &mut Batch<'_>,
         when_locked: WhenLocked,
     ) {
         self.disposer.on_rejected(&rejected.expired, &rejected.why);

@@ -10,13 +10,12 @@ use super::batch::{Batch, ExpiredBatch};
 use super::judge::judge;
 use super::zone_run::ZoneRun;
 use crate::protocol::{
-    Directory, Disposer, Found, Inspector, Locks, Observer, OutcomeKind, Recovered, Recovery,
-    Source,
+    Directory, Found, Inspector, Locks, OutcomeKind, Recovered, Recovery, Source,
 };
 use crate::rules::Bytes;
 use crate::rules::select::Select;
 
-impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I, D, Q> {
+impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     /// Completes an interrupted removal. An entry that has its name again is judged like any other, now:
     /// the listing may have passed it.
     pub(super) fn recover(
@@ -24,7 +23,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         directory: &Arc<Directory>,
         name: &CStr,
         run: &ZoneRun<'_>,
-        batch: &mut Batch<'_, impl Observer>,
+        batch: &mut Batch<'_>,
         expired: &mut ExpiredBatch,
     ) {
         let (mut returned, mut in_part) = (Vec::new(), Vec::new());

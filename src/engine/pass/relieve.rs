@@ -13,8 +13,8 @@ use super::batch::Batch;
 use super::zone_run::{ZoneRun, lock};
 use super::{Pass, WhenLocked};
 use crate::protocol::{
-    Disposer, Expired, InTheWay, Inspector, Locks, Observer, Relief, ReliefEnd, Source, Summary,
-    Tally, Volume,
+    Expired, InTheWay, Inspector, Locks, Observer, Relief, ReliefEnd, Source, Summary, Tally,
+    Volume,
 };
 use crate::rules::pressure::{Arrival, Exceeded, Step, arrival};
 use crate::rules::select::{Most, Order, Place, Select};
@@ -120,13 +120,13 @@ impl Course {
     }
 }
 
-impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I, D, Q> {
+impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     /// Relieves a file system after a pass over `plan.zones`, and adds what that did to the summary of the pass.
     pub fn relieve(
         &self,
         plan: &ReliefPlan<'_>,
         mut summary: Summary,
-        observer: &impl Observer,
+        observer: &dyn Observer,
     ) -> Summary {
         let mut runs: Vec<ReliefRun<'_>> = plan
             .zones
@@ -192,7 +192,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         plan: &ReliefPlan<'_>,
         runs: &mut [ReliefRun<'_>],
         course: &mut Course,
-        observer: &impl Observer,
+        observer: &dyn Observer,
     ) -> ReliefEnd {
         let mut refused = InTheWay::default();
         for run in runs.iter() {
@@ -229,7 +229,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         runs: &mut [ReliefRun<'_>],
         course: &mut Course,
         candidates: &mut VecDeque<Expired>,
-        observer: &impl Observer,
+        observer: &dyn Observer,
     ) -> Option<ReliefEnd> {
         let excess = course.excess(plan);
         let entries = next(candidates, course.step.goal(excess));
@@ -255,7 +255,7 @@ impl<S: Source, L: Locks, I: Inspector, D: Disposer, Q: Select> Pass<'_, S, L, I
         &self,
         mut entries: Vec<Expired>,
         runs: &mut [ReliefRun<'_>],
-        observer: &impl Observer,
+        observer: &dyn Observer,
     ) -> Tally {
         let mut sum = Tally::default();
         let together = TOGETHER.min(self.limits.batch_size());
