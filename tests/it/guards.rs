@@ -115,9 +115,10 @@ fn what_expires_after_the_count_ends_the_pass_at_the_guard() {
 
 #[test]
 fn a_signal_during_the_count_ends_the_pass() {
-    let world = world(5);
+    // So many that the count goes on until the signal has arrived.
+    let world = world(900);
     // Two zones are locked for this sweeper, and then entries by the count.
-    let args = ["--max-removals", "100"];
+    let args = ["--max-removals", "3000"];
     let paused = Paused::at(&world, &args, 4096, &Moment { calls: "flock", count: 4 });
     let paused = paused.unwrap_or_else(|run| panic!("it ended: {}{}", run.stdout, run.stderr));
     paused.send(rustix::process::Signal::TERM);
