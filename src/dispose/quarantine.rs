@@ -167,10 +167,10 @@ impl Quarantine {
     fn fill(parent: &Arc<Directory>, name: &CStr) -> Result<Self, NotDetached> {
         let top = open::dir(&parent.handle, name, Across::SameMount);
         let top = top.map_err(NotDetached::Failed)?.handle;
-        flock(&top, FlockOperation::NonBlockingLockExclusive).map_err(NotDetached::of)?;
+        flock(&top, FlockOperation::NonBlockingLockExclusive).map_err(NotDetached::of_lock)?;
         let server_lock = if parent.storage.file_system.is_served() {
             // Another sweeper has it: then that removes the directory.
-            Some(ServerLock::take(&top)?.ok_or(NotDetached::of(Errno::WOULDBLOCK))?)
+            Some(ServerLock::take(&top)?.ok_or(NotDetached::of_lock(Errno::WOULDBLOCK))?)
         } else {
             None
         };

@@ -123,6 +123,25 @@ fn a_removal_that_does_not_find_its_way_up_again_is_completed_by_the_next_pass()
 }
 
 #[test]
+fn a_tree_whose_directories_cannot_be_locked_any_more_is_not_removed_in_place() {
+    if !has_strace() {
+        return;
+    }
+    for errno in ["EACCES", "EPERM", "ENOSPC", "EROFS", "ENOLCK", "EIO"] {
+        for when in 1.. {
+            let world = world();
+            let output = tampered(&world, "flock", &format!("error={errno}:when={when}+"));
+            if output.status.success() {
+                break;
+            }
+            let run = world.run(&["run"]);
+            assert_eq!(run.code, Some(0), "{errno} {when}: {}", run.stdout);
+            assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{errno} {when}: {output:?}");
+        }
+    }
+}
+
+#[test]
 fn a_tree_that_cannot_be_renamed_is_removed_in_place_with_a_note() {
     if !has_strace() {
         return;

@@ -38,9 +38,19 @@ impl NotDetached {
         error
     }
 
-    /// The error of a rename, or of making or locking a directory.
+    /// The error of a rename, or of making a directory.
     pub(super) fn of(error: Errno) -> Self {
         if Self::REFUSALS.contains(&error) {
+            Self::Refused(error.into())
+        } else {
+            Self::Failed(error.into())
+        }
+    }
+
+    /// The error of locking a directory. Where locks are known and fail, a removal in place would not know who is at
+    /// work in the tree either, and leave half of it.
+    pub(super) fn of_lock(error: Errno) -> Self {
+        if matches!(error, Errno::NOSYS | Errno::OPNOTSUPP) {
             Self::Refused(error.into())
         } else {
             Self::Failed(error.into())

@@ -34,7 +34,9 @@ impl ServerLock {
         match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self { handle })),
             Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(NotDetached::of(error)),
+            // A server without locks says this.
+            Err(error @ Errno::NOLCK) => Err(NotDetached::of(error)),
+            Err(error) => Err(NotDetached::of_lock(error)),
         }
     }
 
