@@ -69,7 +69,7 @@ pub struct Most {
 }
 
 /// The first of the entries that go early, as many as are kept in memory. When they are gone, the next ones are
-/// looked for: from [`First::end`] on.
+/// looked for, from the least that was left out on.
 #[derive(Debug)]
 pub struct First<D> {
     most: Most,
