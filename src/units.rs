@@ -173,6 +173,11 @@ pub fn size(text: &str) -> Result<Bytes, String> {
 /// What is wrong with it. A number without `%` is refused, because 0.5 can mean half or half a percent.
 pub fn share(text: &str) -> Result<Share, String> {
     const HELP: &str = "write a share from 0% to 100%, like 50% or 99.5%";
+    let is_whole =
+        text.len() <= 3 && text.parse::<u8>().is_ok_and(|number| (1..=100).contains(&number));
+    if is_whole {
+        return Err(format!("write {text}%"));
+    }
     let number = text.trim().strip_suffix('%').map(str::trim_end).ok_or(HELP)?;
     let (whole, rest) = number.split_once('.').unwrap_or((number, "0"));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());

@@ -48,7 +48,8 @@ pub(super) fn apply(
     if wrong == 0 {
         return Ok(code);
     }
-    tracing::error!("{wrong} lines of the plan {path:?} were changed and are not applied");
+    let (lines, were) = if wrong == 1 { ("line", "was") } else { ("lines", "were") };
+    tracing::error!("{wrong} {lines} of the plan {path:?} {were} changed, and not applied");
     Ok(code.max(ExitCode::SomeFailed))
 }
 
@@ -56,7 +57,10 @@ pub(super) fn apply(
 fn check(header: &Header, config: &Config) -> Result<(), String> {
     let root = open_root(config, &config.zones).map_err(|refusal| refusal.to_string())?;
     if !header.is_of(root.id()) {
-        return Err(format!("it is of another data root, not of {:?}", root.path()));
+        return Err(format!(
+            "it is of another directory than the one that is {:?} now",
+            root.path()
+        ));
     }
     let created = units::moment(&header.created)?;
     let (now, most) = (clock::now(), config.max_plan_age);

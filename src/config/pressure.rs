@@ -158,7 +158,7 @@ mod tests {
             (&[("pressure", "85%"), ("zones", "tmp")], "--pressure-zones"),
             (&[("pressure", "85%"), ("pressure_zones", "instance-tmp")], "--zones"),
             (&[("pressure", "85%"), ("pressure_zones", "tpm")], "did you mean tmp"),
-            (&[("pressure", "85")], "like 50%"),
+            (&[("pressure", "85")], "write 85%"),
             (&[("keep_free", "50")], "50"),
         ] {
             let error = resolved(flags).unwrap_err();

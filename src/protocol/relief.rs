@@ -52,6 +52,8 @@ pub enum ReliefEnd {
     NothingLeft(InTheWay),
     /// What was removed is not free, although it was waited for. This much is missing.
     NotFreed(Amount),
+    /// More is to be kept free than there can be.
+    TooMuch(Bytes),
     /// The pass was stopped.
     Stopped,
     /// The system does not say how full it is.
@@ -66,6 +68,7 @@ impl ReliefEnd {
             Self::Relieved => "relieved",
             Self::NothingLeft(_) => "nothing_left",
             Self::NotFreed(_) => "not_freed",
+            Self::TooMuch(_) => "too_much",
             Self::Stopped => "stopped",
             Self::Unknown(_) => "unknown",
         }
@@ -94,6 +97,8 @@ pub struct InTheWay {
     pub young: u64,
     /// Entries that have expired, and that the pass could not remove.
     pub left: u64,
+    /// Files that have another name, so that nothing is free when this one is gone.
+    pub linked: u64,
     /// Entries that the rules or the user keep, in the order of [`KeptReason::ALL`].
     pub kept_by: [u64; KeptReason::ALL.len()],
     /// Entries that could go and that something prevents right now, in the order of [`Skipped::ALL`].
@@ -109,6 +114,7 @@ impl InTheWay {
     pub fn add(&mut self, other: Self) {
         self.young += other.young;
         self.left += other.left;
+        self.linked += other.linked;
         self.failed += other.failed;
         for (sum, part) in self.kept_by.iter_mut().zip(other.kept_by) {
             *sum += part;

@@ -110,6 +110,10 @@ impl Claimed {
         if (metadata.id, metadata.kind) != (first.id, first.kind) {
             return Err(self.reject(Rejection::Skipped(Skipped::Replaced)));
         }
+        // What goes early goes because of its age: one that was written since is not the oldest any more.
+        if self.expired.rule().early.is_some() && metadata.mtime > first.mtime {
+            return Err(self.reject(Rejection::Skipped(Skipped::Used)));
+        }
         let expired = evaluate_again(self.expired, metadata, now)?;
         Ok(Rechecked { claimed: Self { expired, guard: self.guard } })
     }

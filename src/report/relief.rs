@@ -50,6 +50,7 @@ struct AmountObject {
 struct WayObject<'a> {
     young: u64,
     left: u64,
+    linked: u64,
     failed: u64,
     kept_by: BTreeMap<&'static str, u64>,
     skipped_by: BTreeMap<&'static str, u64>,
@@ -74,14 +75,16 @@ pub(super) fn object(relief: &Relief, mode: RunMode) -> Object<'_> {
             ReliefEnd::NotNeeded
             | ReliefEnd::Relieved
             | ReliefEnd::NothingLeft(_)
+            | ReliefEnd::TooMuch(_)
             | ReliefEnd::Stopped
             | ReliefEnd::Unknown(_) => None,
         },
         in_the_way: match &relief.end {
-            ReliefEnd::NothingLeft(way) => Some(in_the_way(way)),
+            ReliefEnd::NothingLeft(way) => Some(in_the_way(way, mode)),
             ReliefEnd::NotNeeded
             | ReliefEnd::Relieved
             | ReliefEnd::NotFreed(_)
+            | ReliefEnd::TooMuch(_)
             | ReliefEnd::Stopped
             | ReliefEnd::Unknown(_) => None,
         },
@@ -94,10 +97,11 @@ const fn space(space: Space) -> SpaceObject {
     SpaceObject { bytes, bytes_used, bytes_available, inodes, inodes_used }
 }
 
-fn in_the_way(way: &InTheWay) -> WayObject<'_> {
+fn in_the_way(way: &InTheWay, mode: RunMode) -> WayObject<'_> {
     WayObject {
         young: way.young,
-        left: way.left,
+        left: left(way, mode),
+        linked: way.linked,
         failed: way.failed,
         kept_by: kept(way).collect(),
         skipped_by: skipped(way).collect(),
@@ -133,17 +137,21 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
     };
     let low = low_mark(relief);
     match &relief.end {
-        ReliefEnd::NotNeeded => format!("{was}: not above the mark"),
+        ReliefEnd::NotNeeded => format!("not needed: {was}"),
         ReliefEnd::Relieved if is_dry => format!("would be relieved: {went}"),
         ReliefEnd::Relieved => format!("relieved: {went}"),
         ReliefEnd::NothingLeft(way) => format!(
             "not relieved to {low}: {went}; nothing else may go ({}); `sweeper usage` shows what takes the space",
-            stays(way, relief.min_age)
+            stays(way, relief.min_age, mode)
         ),
         ReliefEnd::NotFreed(missing) => format!(
             "not relieved to {low}: {went}; {} of what was removed is not free after 10 s, so no more is removed: \
              a process has removed files open, a snapshot has them, or other processes write as fast",
             amount(*missing)
+        ),
+        ReliefEnd::TooMuch(usable) => format!(
+            "not relieved to {low}: nothing was removed for that, because this file system has {usable} in total; \
+             use a lower --keep-free"
         ),
         ReliefEnd::Stopped => format!("not relieved to {low}: {went}; the pass was stopped"),
         ReliefEnd::Unknown(why) => {
@@ -181,12 +189,18 @@ fn amount(Amount { bytes, inodes }: Amount) -> String {
     }
 }
 
+/// What has expired and is still there. In a dry run that would have gone before.
+fn left(way: &InTheWay, mode: RunMode) -> u64 {
+    if mode == RunMode::DryRun { 0 } else { way.left }
+}
+
 /// What is in the way.
-fn stays(way: &InTheWay, min_age: MinAge) -> String {
+fn stays(way: &InTheWay, min_age: MinAge, mode: RunMode) -> String {
     let young = format!("used within {}", units::coarse(min_age.ttl().as_duration()));
     let own = [
         (way.young, young.as_str()),
-        (way.left, "expired but not removed"),
+        (left(way, mode), "expired but not removed"),
+        (way.linked, "with another name, which free nothing"),
         (way.failed, "failed"),
     ];
     let own = own.into_iter().filter(|(count, _)| *count > 0);
@@ -256,8 +270,11 @@ mod tests {
             let text = message(&relief(end), RunMode::Real);
             assert!(text.contains(words), "{text}");
         }
-        assert!(
-            message(&relief(ReliefEnd::Relieved), RunMode::DryRun).starts_with("would be relieved")
-        );
+        let dry = |end| message(&relief(end), RunMode::DryRun);
+        assert!(dry(ReliefEnd::Relieved).starts_with("would be relieved"));
+        assert!(dry(ReliefEnd::NotNeeded).starts_with("not needed: 95.1%"));
+        // What has expired would have gone before.
+        let left = InTheWay { left: 5, ..InTheWay::default() };
+        assert!(dry(ReliefEnd::NothingLeft(left)).contains("(there is no other entry)"));
     }
 }

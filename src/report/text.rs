@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::relief;
 use crate::protocol::{
-    ListedFailure, ReliefEnd, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
+    ListedFailure, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
 };
 use crate::rules::{Bytes, KeptReason};
 use crate::units::{self, errno, grouped, shown};
@@ -44,7 +44,7 @@ pub fn summary(
             writeln!(out, "{}: note: {note}", zone.zone)?;
         }
     }
-    for relief in summary.relief.iter().filter(|relief| relief.end != ReliefEnd::NotNeeded) {
+    for relief in &summary.relief {
         let message = relief::message(relief, info.mode);
         writeln!(out, "pressure: {}: {message}", shown_short(&relief.path))?;
     }

@@ -68,7 +68,12 @@ impl Pressure {
         }
     }
 
-    /// The bytes that are missing to what is to be kept free, as far as they are in use.
+    /// Whether more is to be kept free than a file system has. Nothing that is removed can reach that.
+    pub fn is_too_much_for(&self, space: &Space) -> bool {
+        self.keep_free.is_some_and(|free| free.0 >= space.usable())
+    }
+
+    /// The bytes that are missing to what is to be kept free.
     fn lacks(&self, space: &Space) -> u64 {
         self.keep_free.map_or(0, |free| free.0.saturating_sub(space.bytes_available))
     }

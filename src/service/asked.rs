@@ -142,9 +142,13 @@ mod tests {
         std::thread::scope(|scope| {
             let serve = || {
                 let mut stream = listener.accept().unwrap().0;
-                let mut request = [0; 1024];
-                let length = stream.read(&mut request).unwrap();
-                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    request.extend(byte);
+                }
+                let request = String::from_utf8(request).unwrap();
                 assert!(request.starts_with("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:"));
                 if let Some(answer) = answer {
                     stream.write_all(answer).unwrap();

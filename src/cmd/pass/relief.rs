@@ -104,7 +104,7 @@ impl Parts<'_> {
         summary: Summary,
         observer: &dyn Observer,
     ) -> Summary {
-        let Mounted { path, handle, zones: on_it, .. } = mounted;
+        let Mounted { path, handle, device, zones: on_it } = mounted;
         let Some(PressureSettings { pressure, min_age, .. }) = self.pressure else {
             return summary;
         };
@@ -113,7 +113,8 @@ impl Parts<'_> {
             Way::Remove(_) => Box::new(Asked { handle, limits }),
             Way::Count | Way::DryRun => Box::new(Foreseen { handle, freed: Mutex::default() }),
         };
-        let plan = ReliefPlan { zones, pressure, min_age, volume: &*asked, path: &path, freed };
+        let plan =
+            ReliefPlan { zones, pressure, min_age, volume: &*asked, path: &path, device, freed };
         let work = Work::Relieve(&plan, summary);
         match way {
             Way::Count => self.count(work, limits, None),

@@ -11,7 +11,7 @@ use super::zone_run::lock;
 use crate::protocol::{Expired, Found, InTheWay, Inspector, Locks, Rejection, Source};
 use crate::rules::select::{First, Place, Select};
 use crate::rules::verdict::{NotEarly, evaluate_early};
-use crate::rules::{FileKind, LastUse};
+use crate::rules::{FileKind, LastUse, Metadata};
 
 /// What is found, by all workers.
 struct Finding {
@@ -58,7 +58,12 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             // Of one type for every disposer, so that the program has one more copy of the source, not several.
             let mut each: &mut dyn FnMut(Found<'_>) = &mut |name| {
                 let Found::Entry(entry) = name else { return };
+                // A zone can reach into another file system, where nothing is to be gained for this one.
+                if entry.directory.id.dev != plan.device {
+                    return;
+                }
                 match evaluate_early(entry, self.exclude, plan.min_age, zone.swept, self.now) {
+                    Ok(expired) if frees_nothing(expired.metadata()) => in_the_way.linked += 1,
                     Ok(expired) => found.push(expired),
                     Err(why) => count(&mut in_the_way, why),
                 }
@@ -117,6 +122,11 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         });
         walked
     }
+}
+
+/// Whether the space of a file stays in use when this name of it is gone, because it has another one.
+fn frees_nothing(metadata: &Metadata) -> bool {
+    metadata.kind != FileKind::Dir && metadata.links > 1
 }
 
 fn count(in_the_way: &mut InTheWay, why: NotEarly) {

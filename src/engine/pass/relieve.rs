@@ -39,6 +39,8 @@ pub struct ReliefPlan<'a> {
     pub volume: &'a dyn Volume,
     /// A directory on it, for the report.
     pub path: &'a std::path::Path,
+    /// The device number of that directory. What is in directories of another one is left alone.
+    pub device: u64,
     /// What the pass has removed there before.
     pub freed: Amount,
 }
@@ -153,7 +155,9 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             Err(error) => relief.end = unknown(&error),
             Ok(space) => {
                 (relief.before, relief.after) = (Some(space), Some(space));
-                if plan.pressure.is_exceeded_by(&space) {
+                if plan.pressure.is_too_much_for(&space) {
+                    relief.end = ReliefEnd::TooMuch(Bytes(space.usable()));
+                } else if plan.pressure.is_exceeded_by(&space) {
                     let mut course = Course::new(space, plan);
                     relief.end = self.remove_early(plan, &mut runs, &mut course, observer);
                     relief.after = Some(course.space);
@@ -172,12 +176,13 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     /// Adds what happened in a zone to what the pass did there.
     fn take_over(&self, run: ReliefRun<'_>, summary: &mut Summary) {
         let used = run.used;
-        let (zone, tally, _) = run.run.into_parts();
+        let (zone, tally, no_lock) = run.run.into_parts();
         assert!(tally.is_conserved(), "an entry of {} has no outcome: {tally:?}", zone.name);
         let Some(swept) = summary.zones.iter_mut().find(|swept| swept.zone == zone.name) else {
             return;
         };
         swept.tally.take_over(tally, used);
+        swept.no_lock = swept.no_lock.take().or(no_lock);
         assert!(swept.tally.is_conserved(), "an entry of {} has two outcomes", zone.name);
         for note in self.notes.of(&zone.name) {
             if !swept.notes.contains(&note) {

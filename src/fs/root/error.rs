@@ -33,7 +33,7 @@ pub enum RootError {
     /// It, or a directory in it, cannot be examined.
     #[error(
         "cannot examine {path:?}, so it is not known whether this is the data root: {}; run sweeper as the \
-         owner of the data, or name the data root with --data DIR",
+         owner of the data, or name another data root with --data DIR",
         units::error(error)
     )]
     Unexamined {

@@ -40,7 +40,7 @@ fn head(out: &mut impl Write, usage: &Usage, canvas: Canvas) -> io::Result<()> {
     let (allocated, inodes) = (usage.totals.allocated, grouped(usage.totals.inodes));
     writeln!(out, "{allocated} in {inodes} inodes")?;
     let Some(space) = usage.space else { return Ok(()) };
-    let (used, size) = (Bytes(space.bytes_used), Bytes(space.bytes));
+    let (used, size) = (Bytes(space.bytes_used), Bytes(space.usable()));
     let full = format!("file system {} full: {used} of {size}", percent(used, size));
     writeln!(out, "{}", text::cut(&full, canvas.width))?;
     if space.inodes > 0 {

@@ -21,7 +21,7 @@ pub(super) fn write(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
     let root = shown(&usage.data_root);
     write!(out, "{root}: {allocated} in {inodes} inodes")?;
     if let Some(space) = usage.space {
-        let (used, size) = (Bytes(space.bytes_used), Bytes(space.bytes));
+        let (used, size) = (Bytes(space.bytes_used), Bytes(space.usable()));
         write!(out, "; the file system has {used} of {size} in use")?;
     }
     writeln!(out)

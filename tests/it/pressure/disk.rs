@@ -45,6 +45,11 @@ impl Disk {
         (used, used + stat.f_bavail * stat.f_frsize)
     }
 
+    /// So much to keep free that everything must go that may.
+    pub fn nearly_all(&self) -> String {
+        format!("{}B", self.bytes().1 - 1)
+    }
+
     /// The inodes in use, and all.
     pub fn inodes(&self) -> (u64, u64) {
         let stat = self.stat();

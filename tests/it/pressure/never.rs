@@ -90,3 +90,58 @@ fn a_file_system_that_frees_space_when_it_commits_is_waited_for() {
     let left = paths.iter().filter(|path| path.exists()).count();
     assert!(!is_above(used, all, 50) && is_above(used, all, 45), "{used} of {all}, {left} left");
 }
+
+#[test]
+fn files_with_another_name_stay_because_nothing_would_be_free() {
+    if !can_be_root("a loop-mounted ext4 whose files have two names") {
+        return;
+    }
+    let (disk, paths) = full("mkfs.ext4", 128, 93);
+    let other = disk.mount().join("backup");
+    std::fs::create_dir(&other).unwrap();
+    for (number, path) in paths.iter().enumerate() {
+        std::fs::hard_link(path, other.join(number.to_string())).unwrap();
+    }
+    for words in [&["50%"][..], &["50%", "--dry-run"]] {
+        let report = disk.world.run(&[&MARKS[..], words].concat()).exits(1).json();
+        let relief = &report["pressure"][0];
+        assert_eq!(relief["state"], "nothing_left", "{report:#}");
+        assert_eq!(
+            (&relief["removed"], &relief["in_the_way"]["linked"]),
+            (&0.into(), &FILES.into())
+        );
+        assert!(paths.iter().all(|path| path.exists()));
+    }
+}
+
+#[test]
+fn more_than_a_file_system_has_is_never_kept_free() {
+    if !can_be_root("a loop-mounted ext4") {
+        return;
+    }
+    let (disk, paths) = full("mkfs.ext4", 128, 50);
+    let report = disk.world.run(&["run", "--format", "json", "--keep-free", "50GiB"]);
+    let report = report.exits(1).json();
+    assert_eq!(report["pressure"][0]["state"], "too_much", "{report:#}");
+    assert!(paths.iter().all(|path| path.exists()), "{report:#}");
+}
+
+#[test]
+fn what_is_on_another_disk_stays() {
+    if !can_be_root("two loop-mounted ext4") {
+        return;
+    }
+    let (disk, _) = full("mkfs.ext4", 128, 93);
+    let (other, _) = full("mkfs.ext4", 64, 30);
+    let tasks = disk.world.path("tasks");
+    let old = disk.file("projects/1/tmp/old", 3 * HOUR, 1 << 20);
+    std::fs::create_dir_all(&tasks).unwrap();
+    tool("mount", &["--bind".as_ref(), other.mount().as_ref(), tasks.as_ref()]);
+    let inside = disk.file("tasks/7/tmp/x", 30 * HOUR, 1 << 20);
+    let words = ["60%", "--zones", "export,tmp,instance-tmp", "--pressure-zones", "instance-tmp"];
+    let run = disk.world.run(&[&MARKS[..], &words].concat());
+    let stays = inside.exists();
+    tool("umount", &[tasks.as_ref()]);
+    assert!(stays, "{}", run.stdout);
+    assert!(old.exists() || run.code == Some(0), "{}", run.stdout);
+}

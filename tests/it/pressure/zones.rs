@@ -25,7 +25,7 @@ fn names(disk: &Disk) -> Vec<String> {
 /// What goes when so many bytes more are to be free than are.
 fn relieve(disk: &Disk, bytes: u64, more: &[&str]) -> crate::world::Run {
     let (used, all) = disk.bytes();
-    let free = format!("{}B", all - used + bytes);
+    let free = format!("{}B", (all - used + bytes).min(all - 1));
     let args = ["run", "--format", "jsonl", "--keep-free", &free, "--pressure-zones", "tmp"];
     disk.world.run(&[&args[..], more].concat())
 }
@@ -87,7 +87,7 @@ fn without_pressure_zones_only_exports_go() {
     }
     let disk = disk();
     let before = names(&disk);
-    let run = disk.world.run(&["run", "--format", "json", "--keep-free", "1TiB"]);
+    let run = disk.world.run(&["run", "--format", "json", "--keep-free", &disk.nearly_all()]);
     let report = run.exits(1).json();
     assert_eq!(report["pressure"][0]["removed"], 2, "{report:#}");
     assert_eq!(names(&disk), before);
@@ -107,7 +107,7 @@ fn a_young_member_keeps_a_tree_that_is_judged_by_its_own_time() {
 }
 
 #[test]
-fn a_file_with_several_names_gives_its_space_with_the_last_and_ends_no_relief() {
+fn a_file_with_several_names_stays_and_the_next_one_goes() {
     if !can_be_root("a loop-mounted ext4") {
         return;
     }
@@ -121,8 +121,8 @@ fn a_file_with_several_names_gives_its_space_with_the_last_and_ends_no_relief() 
     let need = size(&name(0)) / 2;
     let run = relieve(&disk, need, &[]);
     let report = run.exits(0).json();
-    assert_eq!(report["pressure"][0]["removed"], 4, "{report:#}");
-    assert!(name(9).exists(), "{report:#}");
+    assert_eq!(report["pressure"][0]["removed"], 1, "{report:#}");
+    assert!(name(0).exists() && !name(9).exists(), "{report:#}");
 }
 
 #[test]

@@ -79,6 +79,7 @@ fn relieve(count: usize, free: u64, hidden: &[u64], limits: &Limits) -> (Summary
             min_age: MinAge::from_duration(Duration::from_secs(10)),
             volume: &volume,
             path: Path::new("/data"),
+            device: 1,
             freed: Amount::default(),
         },
         swept,

@@ -56,7 +56,7 @@ fn head(usage: &Usage) -> String {
         count(totals.inodes)
     );
     if let Some(space) = usage.space {
-        let (used, all) = (Bytes(space.bytes_used), Bytes(space.bytes));
+        let (used, all) = (Bytes(space.bytes_used), Bytes(space.usable()));
         let part = Part { class: "kept", amount: used.0, title: "in use".to_owned() };
         let _ = write!(text, "<p>The file system is {} full: {used} of {all}.", share(used, all));
         if space.inodes > 0 {
