@@ -32,6 +32,16 @@ fn end(zones: &[ZoneName]) -> PassEnd {
     }
 }
 
+/// A service whose disks are never too full.
+fn service<'a>(
+    scheduler: Scheduler,
+    calls: &'a mpsc::Receiver<Call>,
+    health: &'a Health,
+    notify: &'a Notify,
+) -> Service<'a> {
+    Service { scheduler, calls, health, notify, waiting: Vec::new(), pressed: &|_| Vec::new() }
+}
+
 /// A service over two zones whose clock moves on by an hour whenever it is read: something is always due.
 /// `pass` is given the number of the pass, its zones, and a way to call the service.
 fn run(
@@ -43,14 +53,7 @@ fn run(
     let scheduler = Scheduler::new(hourly(&["export", "tmp"]), 0, reading(0), first);
     let health = Health::new(&scheduler);
     let notify = Notify::default();
-    let service = Service {
-        scheduler,
-        calls: &calls,
-        health: &health,
-        notify: &notify,
-        waiting: Vec::new(),
-        pressed: &|_| Vec::new(),
-    };
+    let service = service(scheduler, &calls, &health, &notify);
     let hours = Cell::new(0);
     let clock = || {
         let now = reading(hours.get());
@@ -157,14 +160,7 @@ fn a_service_ends_when_nothing_can_call_it_any_more() {
     let scheduler = Scheduler::new(hourly(&["tmp"]), 0, reading(0), First::WhenDue);
     let health = Health::new(&scheduler);
     let notify = Notify::default();
-    let service = Service {
-        scheduler,
-        calls: &calls,
-        health: &health,
-        notify: &notify,
-        waiting: Vec::new(),
-        pressed: &|_| Vec::new(),
-    };
+    let service = service(scheduler, &calls, &health, &notify);
     drop(sender);
     assert_eq!(service.run(|| reading(0), end, no_reload), ExitCode::Done);
 }
@@ -175,14 +171,7 @@ fn the_outlook_names_each_zone_and_its_next_pass() {
     let scheduler = Scheduler::new(hourly(&["export", "own"]), 0, reading(0), First::WhenDue);
     let health = Health::new(&scheduler);
     let notify = Notify::default();
-    let mut service = Service {
-        scheduler,
-        calls: &calls,
-        health: &health,
-        notify: &notify,
-        waiting: Vec::new(),
-        pressed: &|_| Vec::new(),
-    };
+    let mut service = service(scheduler, &calls, &health, &notify);
     assert_eq!(
         service.outlook(),
         "next pass: export at 2026-01-01T01:00:00Z, own at 2026-01-01T01:00:00Z"

@@ -55,7 +55,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         let mut found = Vec::new();
         loop {
             let mut in_the_way = InTheWay::default();
-            // Of one type for every disposer, so that the program has one more copy of the source, not several.
+            // Behind a pointer: for a type of its own, the program would have another copy of the source.
             let mut each: &mut dyn FnMut(Found<'_>) = &mut |name| {
                 let Found::Entry(entry) = name else { return };
                 // A zone can reach into another file system, where nothing is to be gained for this one.
