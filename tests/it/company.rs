@@ -2,7 +2,7 @@
 
 mod beside;
 mod chunks;
-mod file_systems;
+pub mod file_systems;
 mod hold;
 mod in_use;
 mod many_names;

@@ -10,10 +10,10 @@ use crate::start::Start;
 use crate::world::{DAY, World, assert_counts, can_be_root, tool, zone};
 
 /// A mounted file system, in an image or special.
-struct Mounted(tempfile::TempDir);
+pub struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    fn image(mkfs: &str, args: &[&str], megabytes: u64) -> Self {
+    pub fn image(mkfs: &str, args: &[&str], megabytes: u64) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let image = scratch.path().join("image");
         File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
@@ -70,7 +70,7 @@ impl Mounted {
         Self(scratch)
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.0.path().join("mnt")
     }
 

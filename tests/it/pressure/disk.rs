@@ -1,37 +1,27 @@
 //! An image of a file system, filled as far as a test needs it.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
 
-use crate::start::Start;
-use crate::world::{Stat, World, set_age, tool};
+use crate::company::file_systems::Mounted;
+use crate::world::{Stat, World, set_age};
 
 /// A mounted image with a data root on it.
 pub struct Disk {
-    scratch: tempfile::TempDir,
+    mounted: Mounted,
     pub world: World,
 }
 
 impl Disk {
     pub fn new(mkfs: &str, args: &[&str], megabytes: u64) -> Self {
-        let scratch = tempfile::tempdir().unwrap();
-        let image = scratch.path().join("image");
-        File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
-        let mut all: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
-        all.push(image.as_os_str());
-        tool(mkfs, &all);
-        let at = scratch.path().join("mnt");
-        fs::create_dir(&at).unwrap();
-        tool("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), at.as_ref()]);
-        Self { world: World::at(&at.join("data")), scratch }
+        let mounted = Mounted::image(mkfs, args, megabytes);
+        Self { world: World::at(&mounted.path().join("data")), mounted }
     }
 
     pub fn mount(&self) -> PathBuf {
-        self.scratch.path().join("mnt")
+        self.mounted.path()
     }
 
     fn stat(&self) -> StatVfs {
@@ -70,13 +60,6 @@ impl Disk {
         allocate(&path, size);
         set_age(&path, age);
         path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let mut umount = Command::new("umount");
-        let _ = umount.arg("-l").arg(self.mount()).stderr(Stdio::null()).ended();
     }
 }
 
