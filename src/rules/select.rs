@@ -151,39 +151,15 @@ mod tests {
     use std::path::Path;
 
     use super::super::verdict::evaluate_early;
-    use super::super::{
-        Bytes, Entry, EntryKind, Exclude, Expiry, FileKind, LastUse, Location, LockKind, Metadata,
-        MinAge, Names, Ttl, Zone, ZoneName,
-    };
+    use super::super::verdict::tests::{NOW, metadata, zone};
+    use super::super::{Entry, EntryKind, Exclude, Expiry, FileKind, LastUse, MinAge, Names, Ttl};
     use super::*;
-
-    const NOW: Moment = Moment::from_unix(1_000_000, 0);
 
     /// An entry of this age, in this directory, that expires after `ttl` seconds.
     fn placed(order: Order, age: i64, ttl: u64, dir: u64, name: &CStr) -> (Place, Expired<u64>) {
-        let zone = Zone {
-            name: ZoneName::new("z"),
-            location: Location::flat("z"),
-            entry: EntryKind::Any,
-            names: Names::Any,
-            last_use: LastUse::Mtime,
-            ttls: vec![Expiry::After(Ttl::from_secs(ttl))],
-            lock: LockKind::Flock,
-            describe_name: |_| None,
-        };
-        let moment = Moment::from_unix(1_000_000 - age, 0);
-        let metadata = Metadata {
-            kind: FileKind::File,
-            id: FileId { dev: 1, ino: 1 },
-            is_mount_point: false,
-            atime: moment,
-            mtime: moment,
-            ctime: moment,
-            links: 1,
-            size: Bytes(0),
-            allocated: Bytes(0),
-            newest_inside: None,
-        };
+        let expiry = Expiry::After(Ttl::from_secs(ttl));
+        let zone = zone(EntryKind::Any, Names::Any, LastUse::Mtime, expiry);
+        let metadata = metadata(FileKind::File, age);
         let entry = Entry { zone: &zone, directory: &dir, dir: Path::new("z"), name, metadata };
         let expired = evaluate_early(
             &entry,

@@ -262,15 +262,20 @@ pub fn evaluate<D: Clone>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::names::{Class, Names, Patterns};
     use super::super::zone::{Location, LockKind, ZoneName};
     use super::super::{Bytes, FileId, Ttl};
     use super::*;
 
-    pub(super) const NOW: Moment = Moment::from_unix(1_000_000, 0);
+    pub(in super::super) const NOW: Moment = Moment::from_unix(1_000_000, 0);
 
-    pub(super) fn zone(entry: EntryKind, names: Names, last_use: LastUse, expiry: Expiry) -> Zone {
+    pub(in super::super) fn zone(
+        entry: EntryKind,
+        names: Names,
+        last_use: LastUse,
+        expiry: Expiry,
+    ) -> Zone {
         Zone {
             name: ZoneName::new("z"),
             location: Location::flat("z"),
@@ -283,7 +288,7 @@ mod tests {
         }
     }
 
-    pub(super) fn metadata(kind: FileKind, age: i64) -> Metadata {
+    pub(in super::super) fn metadata(kind: FileKind, age: i64) -> Metadata {
         let moment = Moment::from_unix(1_000_000 - age, 0);
         Metadata {
             kind,
