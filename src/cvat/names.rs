@@ -167,7 +167,7 @@ impl<'a> ExportName<'a> {
         } else {
             return rest.events();
         };
-        let id = rest.run(|b| b.is_ascii_digit())?;
+        let id = rest.digits()?;
         if id.0.len() > 19 {
             return Err(NameError);
         }
@@ -188,8 +188,7 @@ impl<'a> ExportName<'a> {
         if !rest.skip(b"-") {
             return Err(NameError);
         }
-        let in_tag = |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-        let (tag, ext) = rest.all_but_extension(in_tag, &[*b"zip", *b"tsv"])?;
+        let (tag, ext) = rest.all_but_extension(TAG, &[*b"zip", *b"tsv"])?;
         Ok(Self::Data { class, id, kind, stamp, tag, ext })
     }
 
@@ -202,42 +201,42 @@ impl<'a> ExportName<'a> {
     }
 }
 
-/// The part of a name that is still to be read. By hand, because each file of a pass is read: a regular
-/// expression for the same grammar is slower. The tests have one and compare.
+/// The part of a name that is still to be read. By hand and eight bytes at a time, because each file of a pass is
+/// read: a regular expression for the same grammar is slower. The tests have one and compare.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
     fn skip<const N: usize>(&mut self, word: &[u8; N]) -> bool {
-        let rest = self.0.strip_prefix(word);
-        self.0 = rest.unwrap_or(self.0);
-        rest.is_some()
+        let Some((first, rest)) = self.0.split_first_chunk() else { return false };
+        let is_next = first == word;
+        self.0 = if is_next { rest } else { self.0 };
+        is_next
     }
 
-    /// One or more bytes of a kind.
-    fn run(&mut self, is_one: impl Fn(u8) -> bool) -> Result<Text<'a>, NameError> {
-        let (run, rest) = self.0.split_at(self.0.iter().take_while(|byte| is_one(**byte)).count());
+    /// One or more digits.
+    fn digits(&mut self) -> Result<Text<'a>, NameError> {
+        let (run, rest) = self.0.split_at(count_digits(self.0));
         self.0 = rest;
         if run.is_empty() { Err(NameError) } else { Ok(Text(run)) }
     }
 
     fn stamp(&mut self) -> Result<Text<'a>, NameError> {
         let whole = self.0;
-        self.run(|b| b.is_ascii_digit())?;
-        if !self.skip(b".") || self.run(|b| b.is_ascii_digit())?.0.len() > 6 {
+        self.digits()?;
+        if !self.skip(b".") || self.digits()?.0.len() > 6 {
             return Err(NameError);
         }
         Ok(Text(&whole[..whole.len() - self.0.len()]))
     }
 
     /// One or more bytes of a kind, and the extension of the name.
-    fn all_but_extension(
+    fn all_but_extension<const N: usize>(
         &self,
-        is_one: impl Fn(u8) -> bool,
+        kind: Kind<N>,
         known: &[[u8; 3]],
     ) -> Result<(Text<'a>, Text<'a>), NameError> {
         let (run, end) = self.0.split_last_chunk().ok_or(NameError)?;
-        // It does not end at the first other byte, so that many are checked at once.
-        if run.is_empty() || !run.iter().fold(true, |all, byte| all & is_one(*byte)) {
+        if run.is_empty() || !are_all(run, kind) {
             return Err(NameError);
         }
         Ok((Text(run), extension(end, known)?))
@@ -247,10 +246,55 @@ impl<'a> Rest<'a> {
         if !self.skip(b"events-") || !self.0.first().is_some_and(u8::is_ascii_alphanumeric) {
             return Err(NameError);
         }
-        let in_id = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        let (id, ext) = self.all_but_extension(in_id, &[*b"csv"])?;
+        let (id, ext) = self.all_but_extension(EVENTS_ID, &[*b"csv"])?;
         Ok(ExportName::Events { id, ext })
     }
+}
+
+/// A kind of bytes: ranges of ASCII characters, without NUL.
+type Kind<const N: usize> = [(u8, u8); N];
+
+const DIGIT: Kind<1> = [(b'0', b'9')];
+/// What a format tag is made of.
+const TAG: Kind<4> = [(b'a', b'z'), (b'0', b'9'), (b'_', b'_'), (b'-', b'-')];
+/// What the id of events is made of.
+const EVENTS_ID: Kind<5> = [(b'a', b'z'), (b'A', b'Z'), (b'0', b'9'), (b'_', b'_'), (b'-', b'-')];
+
+/// The highest bit of each of eight bytes that is not of a kind, and no other bits.
+#[inline]
+fn others<const N: usize>(eight: [u8; 8], kind: Kind<N>) -> u64 {
+    let all = |byte: u8| u64::from_le_bytes([byte; 8]);
+    let bytes = u64::from_le_bytes(eight);
+    let ascii = bytes & all(0x7f);
+    // No sum is greater than 0xfe, so none reaches the next byte.
+    let above = |limit: u8| ascii + all(0x7f - limit);
+    let within = |(first, last): (u8, u8)| above(first - 1) & !above(last);
+    let known = kind.into_iter().fold(0, |known, range| known | within(range));
+    (bytes | !known) & all(0x80)
+}
+
+/// How many digits there are before the first other byte.
+fn count_digits(bytes: &[u8]) -> usize {
+    let (eights, rest) = bytes.as_chunks();
+    for (index, eight) in eights.iter().enumerate() {
+        let others = others(*eight, DIGIT);
+        if others != 0 {
+            return 8 * index + others.trailing_zeros() as usize / 8;
+        }
+    }
+    8 * eights.len() + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// Whether all bytes are of a kind.
+fn are_all<const N: usize>(bytes: &[u8], kind: Kind<N>) -> bool {
+    let (eights, rest) = bytes.as_chunks();
+    let are = |eight: &[u8; 8]| others(*eight, kind) == 0;
+    eights.iter().all(are)
+        && match bytes.last_chunk() {
+            // With some that were checked already.
+            Some(last) => rest.is_empty() || are(last),
+            None => rest.iter().all(|byte| are(&[*byte; 8])),
+        }
 }
 
 /// The end of a name, in any case.

@@ -205,3 +205,24 @@ fn a_name_is_described_in_words() {
     assert!(describe_legacy(b"export_cache").unwrap().contains("before CVAT 2.26"));
     assert_eq!(describe_legacy(b"notes.txt"), None);
 }
+
+#[test]
+fn eight_bytes_at_a_time_are_read_as_one_by_one() {
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    for length in 0..=25 {
+        let digits: Vec<u8> = b"0918273645".iter().copied().cycle().take(length).collect();
+        assert_eq!(count_digits(&digits), length);
+        assert!(are_all(&digits, DIGIT), "{length}");
+        for (at, byte) in (0..length).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+            let mut bytes = digits.clone();
+            bytes[at] = byte;
+            let count = bytes.iter().take_while(|byte| is_digit(byte)).count();
+            assert_eq!(count_digits(&bytes), count, "{bytes:?}");
+            assert_eq!(are_all(&bytes, DIGIT), bytes.iter().all(is_digit), "{bytes:?}");
+            let in_tag = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+            assert_eq!(are_all(&bytes, TAG), bytes.iter().all(in_tag), "{bytes:?}");
+            let in_id = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+            assert_eq!(are_all(&bytes, EVENTS_ID), bytes.iter().all(in_id), "{bytes:?}");
+        }
+    }
+}
