@@ -176,8 +176,12 @@ impl<W: Write + Send> Observer for Report<'_, W> {
         self.progress.on_zone();
     }
 
+    fn wants_kept(&self) -> bool {
+        self.detail == Detail::All
+    }
+
     fn on_outcome(&self, outcome: &Outcome<'_>) {
-        if matches!(outcome.kind, OutcomeKind::Kept(_)) && self.detail != Detail::All {
+        if matches!(outcome.kind, OutcomeKind::Kept(_)) && !self.wants_kept() {
             return;
         }
         let line = tracing::enabled!(tracing::Level::INFO).then(|| self.log_line(outcome));

@@ -12,6 +12,10 @@ pub trait Observer: Sync {
     /// An entry has its outcome. Others may still be locked by the same worker, so nothing may be waited for
     /// here: no terminal, no pipe.
     fn on_outcome(&self, outcome: &Outcome<'_>);
+    /// Whether it is to be told of entries that the rules keep. They are most of the entries of a pass.
+    fn wants_kept(&self) -> bool {
+        true
+    }
     /// The worker holds no lock now: what it told may be printed.
     fn on_unlocked(&self) {}
     /// A worker is done with `names` names from `root`, with these counts. It holds no lock.
@@ -22,5 +26,8 @@ pub trait Observer: Sync {
 impl Observer for () {
     fn on_zone(&self, _zone: &ZoneName) {}
     fn on_outcome(&self, _outcome: &Outcome<'_>) {}
+    fn wants_kept(&self) -> bool {
+        false
+    }
     fn on_progress(&self, _root: &Directory, _names: u64, _counts: &Tally) {}
 }

@@ -62,11 +62,17 @@ impl Tally {
     pub fn count(&mut self, outcome: &Outcome<'_>) {
         match &outcome.kind {
             OutcomeKind::Removed => self.removed += 1,
-            OutcomeKind::Kept(kept) => self.kept_by[kept.why as usize] += 1,
+            OutcomeKind::Kept(kept) => self.count_kept(kept.why),
             OutcomeKind::Skipped(why) => self.skipped_by[*why as usize] += 1,
             OutcomeKind::Failed(failure) => self.count_failure(failure),
         }
         self.freed += outcome.freed;
+    }
+
+    /// Counts one that is kept, which is all that an outcome of that kind counts.
+    #[inline]
+    pub fn count_kept(&mut self, why: KeptReason) {
+        self.kept_by[why as usize] += 1;
     }
 
     /// Counts a failure, and lists the first ones.

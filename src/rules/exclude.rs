@@ -86,10 +86,15 @@ impl Exclude {
 
     /// Remembers which globs match the entry called `name` in `dir`, expired or not.
     pub(super) fn observe(&self, dir: &Path, name: &CStr) {
-        let Some(watch) = &self.watch else { return };
-        if watch.left.load(Ordering::Relaxed) == 0 {
-            return;
+        if let Some(watch) = &self.watch
+            && watch.left.load(Ordering::Relaxed) > 0
+        {
+            self.mark(watch, dir, name);
         }
+    }
+
+    #[inline(never)]
+    fn mark(&self, watch: &Watch, dir: &Path, name: &CStr) {
         let name = OsStr::from_bytes(name.to_bytes());
         let mark = |set: &GlobSet, of: &[usize], text: &Path| {
             if set.is_empty() || !set.is_match(text) {

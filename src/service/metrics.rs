@@ -278,6 +278,10 @@ impl<O: Observer> Observer for Timed<'_, O> {
         self.observer.on_outcome(outcome);
     }
 
+    fn wants_kept(&self) -> bool {
+        self.observer.wants_kept()
+    }
+
     fn on_unlocked(&self) {
         self.observer.on_unlocked();
     }

@@ -58,10 +58,7 @@ impl Rounds {
 
     /// Whether this name was not handed out before.
     pub(super) fn is_new(&self, name: &CStr) -> bool {
-        let Some(served) = &self.served else { return true };
-        let hash = served.hasher.hash_one(name);
-        let mut state = served.state();
-        state.seen.len() >= MOST || state.seen.insert(hash)
+        self.served.as_ref().is_none_or(|served| served.is_new(name))
     }
 
     /// Whether the listing that has just ended is complete.
@@ -83,6 +80,13 @@ pub(super) fn too_long() -> io::Error {
 }
 
 impl Served {
+    #[inline(never)]
+    fn is_new(&self, name: &CStr) -> bool {
+        let hash = self.hasher.hash_one(name);
+        let mut state = self.state();
+        state.seen.len() >= MOST || state.seen.insert(hash)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -53,12 +53,13 @@ impl ExpiredBatch {
 pub(super) struct Batch<'a> {
     total: &'a Mutex<Tally>,
     observer: &'a dyn Observer,
+    wants_kept: bool,
     pub(super) tally: Tally,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(total: &'a Mutex<Tally>, observer: &'a dyn Observer) -> Self {
-        Self { total, observer, tally: Tally::default() }
+        Self { total, observer, wants_kept: observer.wants_kept(), tally: Tally::default() }
     }
 
     fn told(&mut self, outcome: &Outcome<'_>) {
@@ -72,6 +73,9 @@ impl<'a> Batch<'a> {
 
     /// The outcome of an entry that the rules keep.
     pub(super) fn kept(&mut self, entry: &Entry<'_>, kept: Kept) {
+        if !self.wants_kept {
+            return self.tally.count_kept(kept.why);
+        }
         self.told(&Outcome {
             zone: &entry.zone.name,
             dir: &entry.directory.path,

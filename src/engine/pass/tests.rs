@@ -171,13 +171,19 @@ impl Disposer for FakeDisposer {
 
 /// Counts outcomes by name.
 #[derive(Default)]
-struct Told(Mutex<BTreeMap<String, usize>>);
+struct Told {
+    times: Mutex<BTreeMap<String, usize>>,
+    not_kept: bool,
+}
 
 impl Observer for Told {
     fn on_zone(&self, _zone: &ZoneName) {}
     fn on_outcome(&self, outcome: &Outcome<'_>) {
         let name = outcome.name.unwrap().to_str().unwrap().to_owned();
-        *self.0.lock().unwrap().entry(name).or_default() += 1;
+        *self.times.lock().unwrap().entry(name).or_default() += 1;
+    }
+    fn wants_kept(&self) -> bool {
+        !self.not_kept
     }
     fn on_progress(&self, _root: &Directory, _names: u64, _counts: &Tally) {}
 }
@@ -187,12 +193,14 @@ struct Setup {
     limits: Limits,
     jobs: usize,
     lock_wait: Duration,
+    not_kept: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let locks = FakeLocks { tries: AtomicU64::new(u64::MAX), refusal: None };
-        Self { locks, limits: Limits::default(), jobs: 1, lock_wait: Duration::ZERO }
+        let (limits, lock_wait) = (Limits::default(), Duration::ZERO);
+        Self { locks, limits, jobs: 1, lock_wait, not_kept: false }
     }
 }
 
@@ -205,6 +213,7 @@ impl Setup {
         let zone = zone("z");
         let workers = Workers::start(self.jobs).0;
         let (disposer, told) = (FakeDisposer::default(), Told::default());
+        let told = Told { not_kept: self.not_kept, ..told };
         let pass = Pass {
             live: &Live::default(),
             source: &FakeSource::new(&zone, entries),
@@ -223,7 +232,7 @@ impl Setup {
         let summary = pass.run(&[zone], &told);
         let mut removed = disposer.0.into_inner().unwrap();
         removed.sort();
-        (summary, removed, told.0.into_inner().unwrap())
+        (summary, removed, told.times.into_inner().unwrap())
     }
 }
 
@@ -258,6 +267,16 @@ fn every_entry_has_exactly_one_outcome() {
         assert_eq!(summary.zones[0].path, Path::new("/data/z"));
         assert_eq!(summary.zones[0].notes, ["a note"]);
     }
+}
+
+#[test]
+fn what_is_kept_is_counted_without_a_word_to_one_that_does_not_want_to_hear_of_it() {
+    let setup = Setup { not_kept: true, ..Setup::default() };
+    let (summary, _, told) = setup.run(&MIXED);
+    let (all, _, _) = Setup::default().run(&MIXED);
+    assert_eq!(summary.zones[0].tally.kept_by, all.zones[0].tally.kept_by);
+    assert_eq!(summary.zones[0].tally.seen, MIXED.len() as u64);
+    assert!(!told.contains_key("fresh") && told.len() == MIXED.len() - 2, "{told:?}");
 }
 
 #[test]
