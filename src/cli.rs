@@ -97,7 +97,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
         let command = Command::Clearml(Clearml::Serve);
         return Ok(Args { command, flags, verbosity: verbosity(&matches) });
     }
-    let matches = sweeper(Look::Help).try_get_matches_from(args)?;
+    let matches = sweeper_for(&args).try_get_matches_from(args)?;
     let (name, matches) = matches.subcommand().unwrap_or(("", &matches));
     if name == "clearml" {
         let (command, matches) = clearml::read(matches);
@@ -136,8 +136,41 @@ fn command_of(name: &str, matches: &ArgMatches) -> Command {
     }
 }
 
+/// Each command and what defines it, in the order of the help.
+const COMMANDS: [(&str, fn(Look) -> clap::Command); 15] = [
+    ("run", run),
+    ("serve", serve),
+    ("plan", plan),
+    ("apply", apply),
+    ("legacy", legacy_with_names),
+    ("usage", usage),
+    ("why", why),
+    ("config", config),
+    ("health", health),
+    ("hold", hold),
+    ("clearml", clearml::command),
+    ("merge", merge),
+    ("demo", demo),
+    ("completions", completions_of_shells),
+    ("man", manual),
+];
+
 /// The whole command line.
 fn sweeper(look: Look) -> clap::Command {
+    program().subcommands(COMMANDS.map(|(_, define)| define(look)))
+}
+
+/// As much of it as is needed to read these arguments. Most of the work of a short run would be the definition of all
+/// other commands.
+fn sweeper_for(args: &[OsString]) -> clap::Command {
+    match COMMANDS.iter().find(|(name, _)| args.get(1).is_some_and(|first| first == name)) {
+        Some((_, define)) => program().subcommand(define(Look::Help)),
+        // Help, another name, or an error.
+        None => sweeper(Look::Help),
+    }
+}
+
+fn program() -> clap::Command {
     clap::Command::new("sweeper")
         .bin_name("sweeper")
         .version(env!("CARGO_PKG_VERSION"))
@@ -146,52 +179,60 @@ fn sweeper(look: Look) -> clap::Command {
         .subcommand_required(true)
         .subcommand_value_name("COMMAND")
         .arg_required_else_help(true)
-        .subcommand(
-            sweep("run", "Sweep the zones of a data root once", Use::Run, look)
-                .after_help(texts::EXIT_CODES),
-        )
-        .subcommand(
-            sweep("serve", "Sweep on a schedule until told to stop", Use::Serve, look)
-                .after_help(texts::EXIT_CODES),
-        )
-        .subcommand(plan(look))
-        .subcommand(apply(look))
-        .subcommand(legacy("legacy", look).visible_aliases(cvat::COMMANDS))
-        .subcommand(
-            with_settings("usage", texts::USAGE, look, |setting| setting.applies_to(Use::Usage))
-                .after_help(texts::USAGE_CODES),
-        )
-        .subcommand(
-            with_settings("why", texts::WHY, look, |setting| setting.applies_to(Use::Why))
-                .arg(path("PATH").num_args(1..).help("The paths to explain")),
-        )
-        .subcommand(
-            with_settings("config", texts::CONFIG, look, has_own_flag).after_help(texts::DURATIONS),
-        )
-        .subcommand(health(look))
-        .subcommand(hold(look))
-        .subcommand(clearml::command(look))
-        .subcommand(
-            with_settings("merge", texts::MERGE, look, |setting| setting.applies_to(Use::Merge))
-                .arg(
-                    path("REPORT")
-                        .num_args(1..)
-                        .help("Reports of --format json (-: standard input)"),
-                )
-                .after_help(texts::MERGE_CODES),
-        )
-        .subcommand(clap::Command::new("demo").about(texts::DEMO))
-        .subcommand(
-            clap::Command::new("completions").about("Print completions for a shell").arg(
-                Arg::new("shell")
-                    .value_name("SHELL")
-                    .value_parser(value_parser!(clap_complete::Shell))
-                    .hide_possible_values(true)
-                    .help("One of bash, elvish, fish, powershell and zsh")
-                    .required(true),
-            ),
-        )
-        .subcommand(clap::Command::new("man").about("Print the manual page"))
+}
+
+fn run(look: Look) -> clap::Command {
+    sweep("run", "Sweep the zones of a data root once", Use::Run, look)
+        .after_help(texts::EXIT_CODES)
+}
+
+fn serve(look: Look) -> clap::Command {
+    sweep("serve", "Sweep on a schedule until told to stop", Use::Serve, look)
+        .after_help(texts::EXIT_CODES)
+}
+
+fn legacy_with_names(look: Look) -> clap::Command {
+    legacy("legacy", look).visible_aliases(cvat::COMMANDS)
+}
+
+fn usage(look: Look) -> clap::Command {
+    with_settings("usage", texts::USAGE, look, |setting| setting.applies_to(Use::Usage))
+        .after_help(texts::USAGE_CODES)
+}
+
+fn why(look: Look) -> clap::Command {
+    with_settings("why", texts::WHY, look, |setting| setting.applies_to(Use::Why))
+        .arg(path("PATH").num_args(1..).help("The paths to explain"))
+}
+
+fn config(look: Look) -> clap::Command {
+    with_settings("config", texts::CONFIG, look, has_own_flag).after_help(texts::DURATIONS)
+}
+
+fn merge(look: Look) -> clap::Command {
+    let reports = path("REPORT").num_args(1..);
+    with_settings("merge", texts::MERGE, look, |setting| setting.applies_to(Use::Merge))
+        .arg(reports.help("Reports of --format json (-: standard input)"))
+        .after_help(texts::MERGE_CODES)
+}
+
+fn demo(_: Look) -> clap::Command {
+    clap::Command::new("demo").about(texts::DEMO)
+}
+
+fn completions_of_shells(_: Look) -> clap::Command {
+    clap::Command::new("completions").about("Print completions for a shell").arg(
+        Arg::new("shell")
+            .value_name("SHELL")
+            .value_parser(value_parser!(clap_complete::Shell))
+            .hide_possible_values(true)
+            .help("One of bash, elvish, fish, powershell and zsh")
+            .required(true),
+    )
+}
+
+fn manual(_: Look) -> clap::Command {
+    clap::Command::new("man").about("Print the manual page")
 }
 
 fn legacy(name: &'static str, look: Look) -> clap::Command {

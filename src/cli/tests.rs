@@ -105,6 +105,25 @@ fn help_names_every_command_and_hides_what_is_for_tests() {
 }
 
 #[test]
+fn a_command_is_read_and_explains_itself_as_if_all_commands_were_defined() {
+    for name in sweeper(Look::Help).get_subcommands().map(|command| command.get_name().to_owned()) {
+        assert!(COMMANDS.iter().any(|(known, _)| *known == name), "{name}");
+        for last in ["--help", "-h", "--nonsense", "--dry-rum", "--version"] {
+            let args = ["sweeper", &name, last].map(OsString::from);
+            let whole = sweeper(Look::Help).try_get_matches_from(args.clone()).unwrap_err();
+            let error = parse(args).unwrap_err();
+            assert_eq!(error.to_string(), whole.to_string(), "{name} {last}");
+        }
+        let only = sweeper_for(&["sweeper", &name].map(OsString::from));
+        assert_eq!(only.get_subcommands().count(), 1, "{name}");
+    }
+    for first in ["help", "--help", "", "exportcachecleanup"] {
+        let all = sweeper_for(&["sweeper", first].map(OsString::from));
+        assert_eq!(all.get_subcommands().count(), COMMANDS.len(), "{first}");
+    }
+}
+
+#[test]
 fn completions_and_manual_cover_every_command() {
     struct Full;
     impl Write for Full {

@@ -20,7 +20,8 @@ use crate::service::scheduler::{First, Schedule};
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceConfig {
     /// When to sweep which zone.
-    schedule: Schedule,
+    rules: Vec<(ZoneName, ZoneRule)>,
+    jitter: Duration,
     /// Why a service cannot start with these settings, which are right for other commands.
     obstacle: Option<ConfigError>,
     /// Whether to sweep at once, too.
@@ -33,16 +34,33 @@ pub struct ServiceConfig {
     pub watchdog: Option<Duration>,
 }
 
+/// When to sweep a zone.
+#[derive(Debug, Clone, PartialEq)]
+enum ZoneRule {
+    /// As the settings say.
+    Set(Rule),
+    /// At CVAT's moments. They are read when a service starts: every command resolves the settings.
+    OfCvat(&'static str, LocalTime),
+}
+
 impl ServiceConfig {
     /// When to sweep which zone.
     ///
     /// # Errors
     /// A zone has no schedule, or a setting is for single passes only.
     pub fn schedule(&self) -> Result<Schedule, ConfigError> {
-        match &self.obstacle {
-            None => Ok(self.schedule.clone()),
-            Some(obstacle) => Err(obstacle.clone()),
+        if let Some(obstacle) = &self.obstacle {
+            return Err(obstacle.clone());
         }
+        let read = |(name, rule): &(ZoneName, ZoneRule)| match rule {
+            ZoneRule::Set(rule) => Ok((name.clone(), rule.clone())),
+            ZoneRule::OfCvat(cron, local) => match Rule::cron(cron, local) {
+                Ok(rule) => Ok((name.clone(), rule)),
+                Err(why) => Err(ConfigError::Missing { key: "schedule", why }),
+            },
+        };
+        let zones = self.rules.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Schedule { zones, jitter: self.jitter })
     }
 
     /// The time zone of log lines. That of the machine if `TZ` is wrong, because an error is about to be logged.
@@ -59,7 +77,7 @@ impl ServiceConfig {
         let own = own_rules(values, zones, &local)?;
         let (mut rules, mut missing) = (Vec::new(), None);
         for zone in &zones.swept {
-            match rule(values, zone, &own, every.as_ref(), &local)? {
+            match rule(values, zone, &own, every.as_ref(), &local) {
                 Some(rule) => rules.push((zone.name.clone(), rule)),
                 None => missing = missing.or(Some(&zone.name)),
             }
@@ -75,7 +93,8 @@ impl ServiceConfig {
             values.text("from0").map(|_| values.wrong("from0", why))
         };
         Ok(Self {
-            schedule: Schedule { zones: rules, jitter: values.duration("jitter")? },
+            rules,
+            jitter: values.duration("jitter")?,
             obstacle,
             first: if values.switch("at_start")? { First::AtStart } else { First::WhenDue },
             listen: values.optional("listen", address)?,
@@ -92,14 +111,13 @@ fn rule(
     own: &[(ZoneName, Rule)],
     every: Option<&Rule>,
     local: &LocalTime,
-) -> Result<Option<Rule>, ConfigError> {
+) -> Option<ZoneRule> {
     let own = own.iter().find(|(name, _)| *name == zone.name).map(|(_, rule)| rule);
     if let Some(rule) = own.or(every) {
-        return Ok(Some(rule.clone()));
+        return Some(ZoneRule::Set(rule.clone()));
     }
     let of_cvat = cvat::schedule(zone.name.as_str()).filter(|_| values.profile == Profile::Cvat);
-    let rule = of_cvat.map(|cron| Rule::cron(cron, local)).transpose();
-    rule.map_err(|why| values.wrong("schedule", why))
+    of_cvat.map(|cron| ZoneRule::OfCvat(cron, local.clone()))
 }
 
 /// The time zone of `TZ`, or else of the machine.

@@ -96,7 +96,12 @@ impl Setting {
 
     /// Its variable, if it has one.
     pub fn variable(&self) -> Option<String> {
-        (!self.is_hidden()).then(|| format!("{PREFIX}{}", self.key.to_ascii_uppercase()))
+        (!self.is_hidden()).then(|| {
+            // Every command asks for that of every setting.
+            let mut name = [PREFIX, self.key].concat();
+            name.make_ascii_uppercase();
+            name
+        })
     }
 
     /// Whether another setting, of other commands, has the same flag.
