@@ -166,9 +166,9 @@ impl Known<'_> {
                 || self.rule.is_protected_by(metadata, self.now);
         }
         // Without a link, another process is removing it right now.
-        let is_newer = metadata.links > 0
-            && self.linked.binary_search(&metadata.id).is_err()
-            && self.is_newer(Some(metadata.ctime));
+        let is_newer = self.is_newer(Some(metadata.ctime))
+            && metadata.links > 0
+            && self.linked.binary_search(&metadata.id).is_err();
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 

@@ -150,28 +150,54 @@ fn visit_one<V: Visit, C: Control>(
     dirs: &Mutex<Vec<CString>>,
     visitor: &mut V,
 ) -> Flow {
-    let at = &names.entry;
-    let opens = is_file && visitor.opens_files();
-    let looked = if opens {
-        look_opened::<V, C>(shared, names)
+    if is_file && visitor.opens_files() {
+        return match look_opened::<V, C>(shared, names) {
+            Ok(Looked { metadata, opened }) => {
+                visit_seen(&names.entry, &metadata, opened, dirs, visitor)
+            }
+            Err(error) => visit_unseen(shared, &names.entry, error, dirs, visitor),
+        };
+    }
+    match look::<V, C>(shared, &names.entry) {
+        Ok(metadata) => visit_seen(&names.entry, &metadata, None, dirs, visitor),
+        Err(error) => visit_unseen(shared, &names.entry, error, dirs, visitor),
+    }
+}
+
+/// Visits what a look has found.
+fn visit_seen<V: Visit>(
+    at: &EntryRef<'_>,
+    metadata: &Metadata,
+    opened: Option<OwnedFd>,
+    dirs: &Mutex<Vec<CString>>,
+    visitor: &mut V,
+) -> Flow {
+    if metadata.is_mount_point {
+        visitor.mount_point(at)
+    } else if metadata.kind == FileKind::Dir {
+        dirs.lock().unwrap_or_else(PoisonError::into_inner).push(at.name.to_owned());
+        ControlFlow::Continue(())
     } else {
-        look::<V, C>(shared, at).map(Looked::closed)
-    };
-    // A server that does not know the file any more is asked by its name.
-    let looked = looked.or_else(|error| match Errno::from_io_error(&error) {
-        Some(Errno::STALE) if stat::exists(at.dir, at.name) => {
-            look::<V, C>(shared, at).map(Looked::closed)
-        }
+        visitor.file(at, metadata, opened)
+    }
+}
+
+/// Visits what a look has failed at. A server that does not know the file any more is asked by its name.
+#[cold]
+fn visit_unseen<V: Visit, C: Control>(
+    shared: &Shared<'_, C>,
+    at: &EntryRef<'_>,
+    error: io::Error,
+    dirs: &Mutex<Vec<CString>>,
+    visitor: &mut V,
+) -> Flow {
+    let looked = match Errno::from_io_error(&error) {
+        Some(Errno::STALE) if stat::exists(at.dir, at.name) => look::<V, C>(shared, at),
         Some(Errno::STALE) => Err(Errno::NOENT.into()),
         _ => Err(error),
-    });
+    };
     match looked {
-        Ok(Looked { metadata, .. }) if metadata.is_mount_point => visitor.mount_point(at),
-        Ok(Looked { metadata, .. }) if metadata.kind == FileKind::Dir => {
-            dirs.lock().unwrap_or_else(PoisonError::into_inner).push(at.name.to_owned());
-            ControlFlow::Continue(())
-        }
-        Ok(Looked { metadata, opened }) => visitor.file(at, &metadata, opened),
+        Ok(metadata) => visit_seen(at, &metadata, None, dirs, visitor),
         Err(error) => match Errno::from_io_error(&error) {
             Some(Errno::NOENT) => ControlFlow::Continue(()),
             Some(Errno::XDEV) => visitor.mount_point(at),
