@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use super::Refusal;
 use super::pass::{PassRequest, PlanWriter, Planned, sweep};
 use crate::config::{Config, IfRunning, Verbosity};
+use crate::fs::lease;
 use crate::os::signals;
 use crate::protocol::ExitCode;
 use crate::rules::ZoneName;
@@ -43,7 +44,7 @@ pub(super) fn run_by_plan(
         &config.zones
     };
     let signal = Arc::<AtomicBool>::default();
-    signals::end_on_signals(&signal).map_err(Refusal::Start)?;
+    signals::end_on_signals(&signal, lease::forget_descriptors).map_err(Refusal::Start)?;
     let when_held = config.if_running.unwrap_or(IfRunning::Exit).into();
     let hangup = Arc::<AtomicBool>::default();
     if config.audit_log.is_some() {

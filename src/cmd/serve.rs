@@ -40,7 +40,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let start = clock::now();
     let schedule = schedule_of(&config, start)?;
     let stop = Arc::<AtomicBool>::default();
-    signals::end_on_signals(&stop).map_err(Refusal::Start)?;
+    signals::end_on_signals(&stop, || {}).map_err(Refusal::Start)?;
     let hangup = Arc::<AtomicBool>::default();
     signals::note_hangups(&hangup).map_err(Refusal::Start)?;
     let calls = calls()?;

@@ -13,7 +13,7 @@ use super::{Refusal, printed};
 use crate::config::{ColorWhen, Config, Profile, Verbosity};
 use crate::cvat::areas;
 use crate::engine::PassControl;
-use crate::fs::DataRoot;
+use crate::fs::{DataRoot, lease};
 use crate::os::{clock, signals, terminal};
 use crate::protocol::ExitCode;
 use crate::report::progress::Meter;
@@ -38,7 +38,7 @@ pub(super) fn usage(
     let root = open_root(config, &config.all_zones)?;
     let html = config.html.as_deref().map(|path| HtmlFile::at(path, &root)).transpose()?;
     let signal = Arc::<AtomicBool>::default();
-    signals::end_on_signals(&signal).map_err(Refusal::Start)?;
+    signals::end_on_signals(&signal, lease::forget_descriptors).map_err(Refusal::Start)?;
     let limits = limits(config, signal);
     let workers = workers(config);
     let control = PassControl { limits: &limits, workers: &workers };

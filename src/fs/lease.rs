@@ -11,7 +11,7 @@
 //! - [`turn`]: workers of this process that meet at a file with several names.
 //!
 //! This is the one module with `unsafe`: neither std nor rustix has `F_SETLEASE`, `F_GETLEASE`,
-//! `F_OFD_GETLK` or a way to ignore a signal.
+//! `F_OFD_GETLK`, `close_range` or a way to ignore a signal.
 
 pub mod turn;
 
@@ -156,6 +156,20 @@ pub fn make_room(any: impl AsFd) {
     let last = i32::try_from(limit.saturating_sub(1)).unwrap_or(i32::MAX).min(ROOM);
     // The table stays as large when this is closed. If it is refused, the table grows later.
     let _ = fcntl_dupfd_cloexec(any, last);
+}
+
+/// Gives a thread that only waits a table of descriptors of its own, with nothing in it but the standard streams. As long
+/// as threads share a table, each call on a descriptor costs all of them more (`fdget` in the kernel's `fs/file.c`).
+/// To be called by a new thread, which uses no other descriptor from then on. If it is refused, the table stays shared.
+#[expect(unsafe_code, reason = "close_range(2) has no safe wrapper in std or rustix")]
+pub fn forget_descriptors() {
+    const UNSHARE: libc::c_uint = 1 << 1;
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: the arguments are numbers. The flag makes the kernel copy the table first, or refuse: what is closed is
+    // closed in the copy, and the descriptors of the threads that share the old table stay open.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, UNSHARE);
+    }
 }
 
 /// Where leases are not supported, only locks can be asked about.

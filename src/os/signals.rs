@@ -27,11 +27,12 @@ pub enum Signal {
 const SAME: Duration = Duration::from_secs(1);
 
 /// Raises `flag` at the first SIGINT or SIGTERM. One that comes more than a second later ends the process at once.
-/// To be called before other threads are started: they inherit that these signals are not for them.
+/// To be called before other threads are started: they inherit that these signals are not for them. The thread that
+/// receives them calls `begin` first.
 ///
 /// # Errors
 /// The system refused the handlers, for people.
-pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
+pub fn end_on_signals(flag: &Arc<AtomicBool>, begin: fn()) -> Result<(), String> {
     let is_impatient = Arc::<AtomicBool>::default();
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_default(signal, Arc::clone(&is_impatient))
@@ -40,6 +41,7 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>) -> Result<(), String> {
     }
     let (told, then) = (Arc::clone(flag), Arc::clone(&is_impatient));
     let wait = move || {
+        begin();
         while !told.load(Ordering::Relaxed) {
             pause();
         }
@@ -128,7 +130,7 @@ mod tests {
     fn signals_raise_the_flag_and_are_passed_on() {
         let flag = Arc::<AtomicBool>::default();
         let (sender, received) = mpsc::channel();
-        end_on_signals(&flag).unwrap();
+        end_on_signals(&flag, || {}).unwrap();
         listen(move |signal| sender.send(signal).unwrap()).unwrap();
         for (signal, expected, is_raised) in
             [(Number::HUP, Signal::Hangup, false), (Number::TERM, Signal::Terminate, true)]

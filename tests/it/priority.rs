@@ -1,10 +1,12 @@
 //! `--nice`, `--max-rate` and the default of `--jobs`: how much of the machine a pass takes.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::company::wait_until;
 use crate::start::Start;
 use crate::world::{DAY, Run, World, assert_counts, can_be_root, export_name, tool};
 
@@ -18,14 +20,20 @@ fn waiting(world: &World, args: &[&str]) -> (Child, fs::File) {
     (child, held)
 }
 
-/// The threads of a process that do the work. Those that wait for signals and for the end do none.
-fn threads(pid: u32) -> Vec<std::path::PathBuf> {
+/// The threads of a process, and whether each does the work. Those that wait for signals and for the end do none.
+fn all_threads(pid: u32) -> Vec<(std::path::PathBuf, bool)> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|at| at.unwrap().path());
-    let works = |at: &std::path::PathBuf| {
+    let with_work = |at: std::path::PathBuf| {
         let name = fs::read_to_string(at.join("comm")).unwrap_or_default();
-        !["signals", "watchdog"].contains(&name.trim())
+        let works = !["signals", "watchdog"].contains(&name.trim());
+        (at, works)
     };
-    threads.filter(works).collect()
+    threads.map(with_work).collect()
+}
+
+/// Those that do the work.
+fn threads(pid: u32) -> Vec<std::path::PathBuf> {
+    all_threads(pid).into_iter().filter(|(_, works)| *works).map(|(at, _)| at).collect()
 }
 
 /// The niceness of each of them, by `/proc/<pid>/task/<tid>/stat`.
@@ -64,6 +72,29 @@ fn nice_gives_every_thread_that_works_the_lowest_priority_and_the_idle_class() {
         drop(held);
         assert!(child.wait().unwrap().success());
     }
+}
+
+#[test]
+fn threads_that_wait_share_no_descriptors_with_the_one_that_works_which_would_slow_its_calls() {
+    let world = World::new();
+    let (mut child, held) = waiting(&world, &["--jobs", "1"]);
+    let open = |at: &Path| {
+        let open = fs::read_dir(at.join("fd")).unwrap().map(|fd| fd.unwrap().file_name());
+        let mut open: Vec<String> = open.map(|fd| fd.into_string().unwrap()).collect();
+        open.sort();
+        open
+    };
+    let are_apart = || {
+        let (works, waits): (Vec<_>, Vec<_>) =
+            all_threads(child.id()).into_iter().partition(|(_, works)| *works);
+        works.len() == 1
+            && waits.len() == 2
+            && open(&works[0].0).len() > 3
+            && waits.iter().all(|(at, _)| open(at) == ["0", "1", "2"])
+    };
+    wait_until("each has a table of its own", are_apart);
+    drop(held);
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::os::{clock, signals};
 /// A flag that a signal raises.
 pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Refusal> {
     let stop = Arc::<AtomicBool>::default();
-    signals::end_on_signals(&stop).map_err(Refusal::Start)?;
+    signals::end_on_signals(&stop, || {}).map_err(Refusal::Start)?;
     Ok(stop)
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::engine::Live;
+use crate::fs::lease;
 use crate::os::clock;
 use crate::protocol::{ExitCode, RunInfo, RunMode, StopReason};
 use crate::report::{Format, json, text};
@@ -47,6 +48,7 @@ impl Watchdog {
         let pass = Arc::new(pass);
         let (watched, start) = (Arc::clone(&pass), Instant::now());
         let watch = move || {
+            lease::forget_descriptors();
             let mut told_to_end = None;
             while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let reason = if signal.load(Ordering::Relaxed) {
