@@ -147,6 +147,9 @@ impl RawSettings {
         };
         let listed = users.split(|byte| *byte == b'\n').filter_map(home);
         self.homes.extend(listed);
+        // Many users share one, and each is looked at.
+        self.homes.sort_unstable();
+        self.homes.dedup();
     }
 
     /// Without `/proc` it is not known which program this is.
@@ -298,14 +301,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let passwd = dir.path().join("passwd");
         // A name may have any bytes.
-        std::fs::write(&passwd, b"root:x:0:0:root:/root:/bin/sh\nr\xe9mi:x:1:1:R\xe9mi:/home/r:\n")
-            .unwrap();
+        let users = b"root:x:0:0:root:/root:/bin/sh\nr\xe9mi:x:1:1:R\xe9mi:/home/r:\nbackup:x:2:2::/root:\n";
+        std::fs::write(&passwd, users).unwrap();
         let found = |path: &Path| {
             let mut raw = RawSettings::default();
             raw.find_homes(path);
             (raw.homes, raw.unknown)
         };
-        assert_eq!(found(&passwd), (vec!["/root".into(), "/home/r".into()], None));
+        assert_eq!(found(&passwd), (vec!["/home/r".into(), "/root".into()], None));
         assert_eq!(found(&dir.path().join("none")), (Vec::new(), None));
         let (_, unknown) = found(dir.path());
         assert!(unknown.unwrap().contains("cannot be read: Is a directory"));
