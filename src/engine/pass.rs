@@ -199,19 +199,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 let verdict = evaluate(entry, self.exclude, self.now);
                 note_wrong_time(&verdict, entry, self.now, self.notes);
                 match verdict {
-                    Ok(tree) if tree.metadata().kind == FileKind::Dir => {
-                        match self.queue(tree, run) {
-                            // Counted where it is settled.
-                            None => batch.tally.seen -= 1,
-                            Some(tree) => self.settle(vec![tree], run, batch, WhenLocked::Retry),
-                        }
-                    }
-                    Ok(file) => {
-                        expired.push(file);
-                        if expired.is_full() {
-                            self.settle(expired.take(), run, batch, WhenLocked::Retry);
-                        }
-                    }
+                    Ok(found) => self.expired(found, run, batch, expired),
                     Err(kept) => batch.kept(entry, kept),
                 }
             }
@@ -224,6 +212,29 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             }
             // Not an entry.
             Found::Leftover(..) => batch.tally.seen -= 1,
+        }
+    }
+
+    /// Keeps an expired file for the next batch, and settles or queues a tree.
+    #[inline(never)]
+    fn expired(
+        &self,
+        found: Expired,
+        run: &ZoneRun<'_>,
+        batch: &mut Batch<'_>,
+        expired: &mut ExpiredBatch,
+    ) {
+        if found.metadata().kind == FileKind::Dir {
+            match self.queue(found, run) {
+                // Counted where it is settled.
+                None => batch.tally.seen -= 1,
+                Some(tree) => self.settle(vec![tree], run, batch, WhenLocked::Retry),
+            }
+            return;
+        }
+        expired.push(found);
+        if expired.is_full() {
+            self.settle(expired.take(), run, batch, WhenLocked::Retry);
         }
     }
 

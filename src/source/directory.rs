@@ -45,7 +45,8 @@ pub(super) struct Directories {
 #[derive(Debug)]
 struct SharedDirectory {
     directory: Arc<Directory>,
-    /// Held while one worker fetches a buffer: the position in a directory is shared.
+    /// Held while one worker fetches a buffer of a listing that may be read again. The kernel itself hands out the
+    /// buffers of any other one by one.
     turn: Mutex<()>,
     is_done: AtomicBool,
     rounds: Rounds,
@@ -157,7 +158,8 @@ impl SharedDirectory {
         let mut names = RawDir::new(&self.directory.handle, buffer.spare_capacity_mut());
         let mut first = true;
         while first || !names.is_buffer_empty() {
-            let turn = first.then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+            let turn = (first && self.rounds.may_repeat())
+                .then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
             first = false;
             let entry = names.next();
             let end = if entry.is_none() { self.end() } else { Ok(()) };

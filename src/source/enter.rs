@@ -172,13 +172,23 @@ pub(super) fn look<C: Control>(
             let (zone, dir) = (&*directory.zone, directory.dir.as_path());
             each(Found::Entry(&Entry { zone, directory, dir, name, metadata }));
         }
-        Err(error) if is_gone(&error) => each(Found::Gone(directory, name)),
-        Err(error) => each(Found::Failed(
-            directory,
-            Some(name),
-            failure(directory, Action::Stat, Some(name), error),
-        )),
+        Err(error) => unseen(directory, name, error, each),
     }
+}
+
+/// Hands on a name that could not be looked at.
+#[cold]
+fn unseen(
+    directory: &Arc<Directory>,
+    name: &CStr,
+    error: io::Error,
+    each: &mut (impl FnMut(Found<'_>) + ?Sized),
+) {
+    if is_gone(&error) {
+        return each(Found::Gone(directory, name));
+    }
+    let failure = failure(directory, Action::Stat, Some(name), error);
+    each(Found::Failed(directory, Some(name), failure));
 }
 
 /// Opens the directory `dir`, which is where an entry of `zone` is: relative to the data root, or absolute

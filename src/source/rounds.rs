@@ -56,6 +56,11 @@ impl Rounds {
         Self { served }
     }
 
+    /// Whether one listing may not be enough.
+    pub(super) const fn may_repeat(&self) -> bool {
+        self.served.is_some()
+    }
+
     /// Whether this name was not handed out before.
     pub(super) fn is_new(&self, name: &CStr) -> bool {
         self.served.as_ref().is_none_or(|served| served.is_new(name))
