@@ -1,16 +1,37 @@
-{{/* The labels of an object and its pods. Call it with (dict "root" . "component" NAME). */}}
-{{- define "sweeper.podLabels" -}}
-app: {{ .root.Release.Name }}
-component: {{ .component }}
+{{/*
+The name of all objects: that of the release, with "sweeper" in it. A CronJob's name may have 52 characters, and the
+name of the release 53.
+*/}}
+{{- define "sweeper.name" -}}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
+{{- .Values.fullnameOverride | default $name | trunc 52 | trimSuffix "-" }}
 {{- end }}
 
-{{- define "sweeper.labels" -}}
-{{ include "sweeper.podLabels" . }}
+{{/* The labels by which pods are found. Call it with (dict "root" . "component" NAME). */}}
+{{- define "sweeper.selector" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* The labels of an object. */}}
+{{- define "sweeper.labels" -}}
+{{ include "sweeper.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* The labels and annotations of a pod. */}}
+{{- define "sweeper.podMetadata" -}}
+labels:
+  {{- include "sweeper.selector" . | nindent 2 }}
+  {{- with .root.Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .root.Values.podAnnotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* The first rule of a Job for pods that end. */}}
@@ -45,8 +66,14 @@ securityContext:
 {{- with $values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with $values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with $values.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
 {{- end }}
 {{- if .shards }}
 # On different machines, if there are several.
@@ -55,7 +82,7 @@ topologySpreadConstraints:
     topologyKey: kubernetes.io/hostname
     whenUnsatisfiable: ScheduleAnyway
     labelSelector:
-      matchLabels: {{- include "sweeper.podLabels" (dict "root" .root "component" "shards") | nindent 8 }}
+      matchLabels: {{- include "sweeper.selector" (dict "root" .root "component" "shards") | nindent 8 }}
 {{- end }}
 containers:
   - name: sweeper
