@@ -80,6 +80,42 @@ an_image_for_arm_is_marked_as_such() {
   equal "architecture" arm64 "$(docker image inspect --format '{{.Architecture}}' sweeper:arm)"
 }
 
+the_released_archives_are_loaded_as_the_image_that_an_engine_builds() {
+  # That of the other machine is the first one with the head of its file.
+  "$ROOT/deploy/docker/archive" "$JOB" "$SWEEPER" "$JOB/arm/sweeper" >"$JOB/out" 2>"$JOB/err" || equal "deploy/docker/archive" 0 "$?"
+  equal "archives" 3 "$(grep -c "^$JOB/sweeper-$VERSION-image" "$JOB/out")"
+  # What the builder leaves empty is the same as what is not there.
+  settings() {
+    docker image inspect --format '{{json .Config}} "{{.Os}}/{{.Architecture}}"' "$1" | jq -cS '
+      if type == "object" then del(.Image) | with_entries(select(.value | . and . != "" and . != {})) else . end'
+  }
+  local built arm line
+  built=$(settings "sweeper:$VERSION")
+  arm=$(settings sweeper:arm)
+  docker tag "sweeper:$VERSION" sweeper:built
+  docker rmi "sweeper:$VERSION" >/dev/null
+  line=$(documented Docker 'docker load')
+  equal "lines" 1 "$(wc -l <<<"$line")"
+  (cd "$JOB" && bash -euc "$line") >"$JOB/out" 2>"$JOB/err" </dev/null || equal "$line" 0 "$?"
+  equal "what the engine says" "Loaded image: sweeper:$VERSION" "$(grep -o 'Loaded image: .*' "$JOB/out")"
+  equal "the image" "$built" "$(settings "sweeper:$VERSION")"
+  run --rm "sweeper:$VERSION" --version
+  equal "it runs" "sweeper $VERSION" "$(cat "$JOB/out")"
+  docker load --input "$JOB/sweeper-$VERSION-image-arm64.tar" >"$JOB/out" 2>"$JOB/err" || equal "docker load" 0 "$?"
+  equal "the image for arm64" "$arm" "$(settings "sweeper:$VERSION")"
+  # An engine that does not choose by the machine gets each of the list by its name.
+  docker load --input "$JOB/sweeper-$VERSION-image.tar" >"$JOB/out" 2>"$JOB/err" || equal "docker load" 0 "$?"
+  equal "the image of the list" "$built" "$(settings "sweeper:$VERSION-amd64")"
+  equal "the image of the list for arm64" "$arm" "$(settings "sweeper:$VERSION-arm64")"
+  # containerd chooses. This is how a node of a cluster gets it.
+  ctr() { command ctr --address "$CONTAINERD" --namespace k8s.io "$@"; }
+  ctr images import --all-platforms "$JOB/sweeper-$VERSION-image.tar" >"$JOB/out" 2>"$JOB/err" || equal "ctr images import" 0 "$?"
+  equal "containerd's image" "docker.io/library/sweeper:$VERSION linux/amd64,linux/arm64" \
+    "$(ctr images ls | awk '/sweeper/ { print $1, $6 }')"
+  ctr images rm "docker.io/library/sweeper:$VERSION" >/dev/null
+  docker tag sweeper:built "sweeper:$VERSION"
+}
+
 the_first_lines_about_docker_show_what_a_run_would_remove() {
   volume
   local lines
@@ -145,6 +181,7 @@ a_pass_that_is_stopped_ends_with_3_and_a_report() {
   equal "exit code" 3 "$(docker inspect --format '{{.State.ExitCode}}' stopped)"
   docker logs stopped >"$JOB/out" 2>"$JOB/err"
   has "the report" '"stopped":"signal"' "$JOB/out"
+  adds_up 320
   equal "it was in the middle" yes "$([ "$(left)" -gt 0 ] && echo yes)"
   docker rm stopped >/dev/null
   nothing_lost
@@ -169,7 +206,7 @@ with_little_memory_and_processor_nothing_is_lost() {
     # shellcheck disable=SC2086
     run --rm $limits $CVAT sweeper:0.1.0 run --format json
     case $code in
-      0) equal "$limits: what has expired" 0 "$(left)" ;;
+      0) equal "$limits: what has expired" 0 "$(left)" && adds_up 820 ;;
       # Killed by the kernel for its memory.
       137) no_lock killed ;;
       *) equal "$limits: exit code" "0 or 137" "$code" ;;
@@ -191,6 +228,7 @@ with_few_processes_a_pass_has_fewer_workers() {
       ran=$((ran + 1))
       equal "--pids-limit $limit: exit code" 0 "$code"
       equal "--pids-limit $limit: what has expired" 0 "$(left)"
+      adds_up 60
     fi
     equal "--pids-limit $limit: panics" 0 "$(grep -c panicked "$JOB/err")"
     nothing_lost
@@ -255,6 +293,49 @@ the_health_check_sees_a_service_and_no_problem_in_a_pass() {
   equal "health of a single pass" starting "$(health_of pass)"
   docker rm --force pass >/dev/null
   swept
+}
+
+# What others can do to a volume that they can write to: links to what does not belong to it, other kinds of files, names
+# for a terminal, a tree that only root can enter, one that is very deep, and a hard link to a medium.
+hostile() {
+  local export=$V/cache/export tmp=$V/tmp
+  mkdir -p "$V/tasks/1/data"
+  printf medium >"$V/tasks/1/data/medium"
+  # shellcheck disable=SC2059
+  ln -s /home/django/data/tasks/1/data/medium "$export/$(printf "$NAME" 800001)"
+  # shellcheck disable=SC2059
+  mkdir "$export/$(printf "$NAME" 800002)"
+  # shellcheck disable=SC2059
+  mkfifo "$export/$(printf "$NAME" 800003)"
+  ln -s ../tasks "$tmp/tmplink"
+  mkdir -p "$tmp/treelinks" && ln -s ../../tasks "$tmp/treelinks/tasks" && ln -s / "$tmp/treelinks/root"
+  mkfifo "$tmp/tmpfifo"
+  ln "$V/tasks/1/data/medium" "$tmp/tmphard"
+  printf x >"$tmp/"$'tmp\e[2J\e]0;title\a\n"}'
+  (cd "$tmp" && mkdir treedeep && cd treedeep && for _ in $(seq 300); do mkdir d && cd d || exit; done)
+  chown -Rh 1000:1000 "$V"
+  mkdir -p "$tmp/treeroot/inner" && printf x >"$tmp/treeroot/inner/file" && chmod 700 "$tmp/treeroot"
+  find "$V" -depth -not -name 'fresh*' -not -name 'new' -not -name 'file[0-9]' -not -path '*/task-90000*' \
+    -not -path '*/fresh*' -not -path '*/half*' -exec touch -h -d '40 days ago' {} +
+}
+
+a_hostile_volume_costs_only_what_cannot_be_removed() {
+  for limits in "" "--memory 16m --memory-swap 16m --cpus 0.5 --pids-limit 8"; do
+    volume 50
+    hostile
+    # shellcheck disable=SC2086
+    run --rm $limits $CVAT sweeper:0.1.0 run --format json
+    equal "$limits: the tree of root fails" 1 "$code"
+    equal "$limits: failures" '["/home/django/data/tmp/treeroot"]' "$(jq -c '[.failures[].path]' "$JOB/out")"
+    equal "$limits: what has expired, but for it and what is no export" treeroot "$(find "$V/tmp" -mindepth 1 -maxdepth 1 \( -name 'tmp*' -o -name 'tree*' \) -printf '%f')"
+    equal "$limits: what has the name of an export and is none" 3 "$(find "$V/cache/export" -name 'task-80000*' | wc -l)"
+    equal "$limits: the medium" medium "$(cat "$V/tasks/1/data/medium")"
+    equal "$limits: the sums" true "$(jq '.totals | .seen == .removed + .kept + .skipped + .failed' "$JOB/out")"
+    run --rm $CVAT sweeper:0.1.0 run --dry-run -v
+    equal "$limits: control characters in a report" 0 "$(grep -c $'[\e\a]' "$JOB/out")"
+    nothing_lost
+    no_lock
+  done
 }
 
 an_upgrade_in_the_middle_of_a_pass_loses_nothing() {

@@ -77,6 +77,13 @@ left() {
   find "$V/cache/export" "$V/tmp" -mindepth 1 -maxdepth 1 \( -name 'task-*' -not -name 'task-90000*' -o -name 'tmp*' -o -name 'tree*' \) | wc -l
 }
 
+# adds_up EXPIRED: the report in $JOB/out says of what has expired just what is on the volume, and its sums are right.
+adds_up() {
+  equal "removed, by the report and on the volume" "$(($1 - $(left)))" "$(jq '.totals.removed' "$JOB/out")"
+  equal "the sums of the report" true "$(jq '.totals as $all | all(.zones[], $all; .seen == .removed + .kept + .skipped + .failed)
+    and ([.zones[].removed] | add) == $all.removed' "$JOB/out")"
+}
+
 # begun: whether a pass has removed something, and not all.
 begun() {
   [ "$(left)" -lt "$1" ]

@@ -4,7 +4,9 @@
 
 mod debian;
 mod django;
+mod images;
 mod list;
+mod machines;
 mod settings;
 mod sources;
 
@@ -25,33 +27,56 @@ fn text_of(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
+/// The binaries that are released: the static one, and one for the other kind of machine. That one is
+/// `SWEEPER_TESTS_STATIC_ARM64`, or else the first with the head of a file for that machine, which is all that a
+/// release looks at.
+fn binaries() -> Option<&'static [PathBuf; 2]> {
+    static BOTH: LazyLock<Option<[PathBuf; 2]>> = LazyLock::new(|| {
+        let own = static_binary()?;
+        let other = std::env::var_os("SWEEPER_TESTS_STATIC_ARM64").map(PathBuf::from);
+        let other = other.unwrap_or_else(|| {
+            let mut bytes = fs::read(&own).unwrap();
+            bytes[18..20].copy_from_slice(&[0xb7, 0]);
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sweeper-arm64");
+            fs::write(&path, bytes).unwrap();
+            path
+        });
+        Some([own, other])
+    });
+    BOTH.as_ref()
+}
+
 /// Makes the files in `dir`.
-fn release(binary: &Path, dir: &Path) {
+fn release(dir: &Path) {
     let mut command = Command::new(file("release"));
-    checked(command.arg("--binary").arg(binary).arg("--allow-dirty").arg(dir));
+    for binary in binaries().unwrap() {
+        command.arg("--binary").arg(binary);
+    }
+    checked(command.arg("--allow-dirty").arg(dir));
 }
 
 /// The directory of the files that are released.
 fn released() -> Option<&'static Path> {
     static DIR: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
-        let binary = static_binary()?;
+        binaries()?;
         if !["dh", "dpkg-buildpackage", "git"].into_iter().all(has) {
             return None;
         }
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("released");
-        release(&binary, &dir);
+        release(&dir);
         Some(dir)
     });
     DIR.as_deref()
 }
 
-/// The only released file with this ending.
-fn released_file(ending: &str) -> Option<PathBuf> {
+/// The only released file with this in its name.
+fn released_file(part: &str) -> Option<PathBuf> {
     let files = fs::read_dir(released()?).unwrap().map(|entry| entry.unwrap().path());
-    let mut files = files.filter(|path| path.to_str().unwrap().ends_with(ending));
+    let is = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().contains(part);
+    let mut files = files.filter(is);
     let file = files.next();
-    assert!(files.next().is_none(), "more than one *{ending}");
-    file.or_else(|| panic!("no *{ending}"))
+    assert!(files.next().is_none(), "more than one *{part}*");
+    file.or_else(|| panic!("no *{part}*"))
 }
 
 /// The blocks of shell lines below a heading of a document, as one script.
@@ -148,8 +173,9 @@ fn what_a_release_cannot_do_is_refused_before_it_begins() {
         std::os::unix::fs::symlink(Path::new("/usr/bin").join(tool), tools.path().join(tool))
             .unwrap();
     }
-    let cases: [(&[&str], i32, &str); 3] = [
+    let cases: [(&[&str], i32, &str); 4] = [
         (&["--binray", "x"], 2, "unknown option --binray; usage:"),
+        (&["here", "there"], 2, "there: one directory is enough; usage:"),
         (&["--binary", "/nowhere"], 2, "/nowhere: No such file"),
         (&[], 1, "cargo is missing: install a Rust toolchain"),
     ];
@@ -164,11 +190,11 @@ fn what_a_release_cannot_do_is_refused_before_it_begins() {
 
 #[test]
 fn the_same_sources_make_the_same_bytes() {
-    let (Some(released), Some(binary)) = (released(), static_binary()) else { return };
+    let Some(released) = released() else { return };
     let again = tempfile::tempdir().unwrap();
-    release(&binary, again.path());
+    release(again.path());
     let mut check = Command::new("sha256sum");
     check.arg("--check").arg(released.join("SHA256SUMS")).current_dir(again.path());
     let run = checked(&mut check);
-    assert_eq!(run.stdout.matches(": OK\n").count(), 6, "{}", run.stdout);
+    assert_eq!(run.stdout.matches(": OK\n").count(), 14, "{}", run.stdout);
 }

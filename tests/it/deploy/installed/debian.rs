@@ -23,7 +23,7 @@ fn documented() -> (String, String) {
 /// Shell lines that make a package `$1`.deb of the same content with that version.
 const REPACK: &str = r#"
 repack() {
-  dpkg-deb -R retention-sweeper_*.deb "/root/$1"
+  dpkg-deb -R retention-sweeper_*_$(dpkg --print-architecture).deb "/root/$1"
   sed -i "s/^Version: .*/Version: $1/" "/root/$1/DEBIAN/control"
   dpkg-deb -Zgzip -z1 -b "/root/$1" "/root/$1.deb" >&2
 }
@@ -31,7 +31,7 @@ repack() {
 
 #[test]
 fn checkers_of_debian_packages_find_nothing() {
-    let Some(package) = released_file(".deb") else { return };
+    let Some(package) = released_file("_amd64.deb") else { return };
     if !has("lintian") {
         return;
     }
@@ -93,7 +93,7 @@ fn an_upgrade_and_a_removal_keep_the_settings_of_the_operator() {
 repack 0.0.1
 apt-get install -y /root/0.0.1.deb >&2
 echo 'ttl = "49h"' >> /etc/sweeper.toml
-apt-get install -y ./retention-sweeper_*.deb >&2 < /dev/null
+apt-get install -y ./retention-sweeper_*_$(dpkg --print-architecture).deb >&2 < /dev/null
 sweeper config --config /etc/sweeper.toml | grep '^ttl '
 apt-get remove -y retention-sweeper >&2
 test ! -e /usr/bin/sweeper && tail -n 1 /etc/sweeper.toml
@@ -140,7 +140,7 @@ echo done
 
 #[test]
 fn systemd_runs_what_the_package_installs_until_it_is_removed() {
-    let (Some(package), Some(debian)) = (released_file(".deb"), debian()) else { return };
+    let (Some(package), Some(debian)) = (released_file("_amd64.deb"), debian()) else { return };
     if !["runc", "unshare"].into_iter().all(has) {
         return;
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use super::{checked, lines_below, released_file, settings};
+use super::{checked, lines_below, released, settings};
 use crate::deploy::{file, python_tool};
 use crate::start::{Start, written};
 use crate::world::{DAY, Run, World, is_present, set_age};
@@ -25,12 +25,12 @@ struct Project {
 /// Unpacks the wheel as the documentation does, once for all tests.
 fn wheel() -> Option<&'static Path> {
     static DIR: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
-        let (python, wheel) = (python_tool("python")?, released_file(".whl")?);
+        let (python, released) = (python_tool("python")?, released()?);
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wheel");
         let _ = fs::remove_dir_all(&dir);
         let mut pip = Command::new(python);
-        pip.args(["-m", "pip", "install", "--quiet", "--no-index", "--target"]);
-        checked(pip.arg(&dir).arg(wheel));
+        pip.args(["-m", "pip", "install", "--quiet", "--no-index", "--find-links"]);
+        checked(pip.arg(released).arg("--target").arg(&dir).arg("retention-sweeper"));
         Some(dir)
     });
     DIR.as_deref()

@@ -19,13 +19,15 @@ fn components(list: &Value, scope: &str) -> BTreeSet<String> {
 }
 
 fn list() -> Option<Value> {
-    let path = released_file(".cdx.json")?;
+    let path = released_file("-x86_64-linux.cdx.json")?;
     Some(serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap())
 }
 
 #[test]
 fn it_follows_the_schema_of_cyclonedx() {
-    let (Some(python), Some(path)) = (python_tool("python"), released_file(".cdx.json")) else {
+    let (Some(python), Some(path)) =
+        (python_tool("python"), released_file("-x86_64-linux.cdx.json"))
+    else {
         return;
     };
     let script = "
