@@ -80,6 +80,37 @@ an_image_for_arm_is_marked_as_such() {
   equal "architecture" arm64 "$(docker image inspect --format '{{.Architecture}}' sweeper:arm)"
 }
 
+the_builder_of_an_engine_makes_the_image_from_the_sources_by_every_line_of_its_file() {
+  # In place of the base image, which cannot be had here: a shell, an `apk` that knows the name of the package, and a
+  # `cargo` that looks for the sources that Cargo.toml names, and has the binary ready.
+  local base=$JOB/base line size
+  mkdir -p "$base"/{bin,src}
+  cp "$PROGRAMS/bin/busybox" "$base/bin/busybox"
+  for program in sh cp mkdir ls sed; do ln -s busybox "$base/bin/$program"; done
+  cp "$SWEEPER" "$base/ready"
+  printf '#!/bin/sh\n[ "$*" = "add --no-cache musl-dev" ]\n' >"$base/bin/apk"
+  cat >"$base/bin/cargo" <<'END'
+#!/bin/sh
+set -eux
+[ "$*" = "build --profile static --locked" ]
+for file in $(sed -n 's/^path = "\(.*\)"$/\1/p' Cargo.toml) src/lib.rs benches/judge.rs; do [ -f "$file" ]; done
+[ "$(echo *)" = "Cargo.lock Cargo.toml benches src" ]
+mkdir -p target/static
+cp /ready target/static/sweeper
+END
+  chmod 755 "$base"/bin/{apk,cargo}
+  tar -C "$base" -c . | docker import - "$(sed -n 's/^FROM \(rust:[^ ]*\) AS build$/\1/p' "$ROOT/deploy/docker/source.Dockerfile")" >/dev/null
+  line=$(sed -n 's/^#   \(docker build -f .*\)/\1/p' "$ROOT/deploy/docker/source.Dockerfile")
+  (cd "$ROOT" && bash -euc "${line/sweeper:$VERSION/sweeper:source}") >"$JOB/out" 2>"$JOB/err" </dev/null || equal "$line" 0 "$?"
+  # What was built, and version control, are not sent to the builder.
+  size=$(tr '\r' '\n' <"$JOB/out" | sed -n 's/^Sending build context to Docker daemon *//p' | tail -n 1)
+  equal "less than 10 MB are sent to the builder: $size" yes "$([[ $size =~ ^([0-9.]+kB|[0-9]\.[0-9]+MB) ]] && echo yes)"
+  run --rm sweeper:source --version
+  equal "it runs" "sweeper $VERSION" "$(cat "$JOB/out")"
+  of() { docker image inspect --format '{{.Config.User}} {{.Config.Entrypoint}} {{.Config.Cmd}} {{.Config.Healthcheck}} {{len .RootFS.Layers}}' "$1"; }
+  equal "the image" "$(of "sweeper:$VERSION")" "$(of sweeper:source)"
+}
+
 the_released_archives_are_loaded_as_the_image_that_an_engine_builds() {
   # That of the other machine is the first one with the head of its file.
   "$ROOT/deploy/docker/archive" "$JOB" "$SWEEPER" "$JOB/arm/sweeper" >"$JOB/out" 2>"$JOB/err" || equal "deploy/docker/archive" 0 "$?"

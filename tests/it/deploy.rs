@@ -105,7 +105,6 @@ const KNOWN: &[&str] = &[
     "docker/archive",
     "docker/build",
     "docker/source.Dockerfile",
-    "docker/source.Dockerfile.dockerignore",
     "docker/sweeper.compose.yml",
     "helm/sweeper/Chart.yaml",
     "helm/sweeper/files/alerts.yml",
