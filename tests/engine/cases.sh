@@ -161,6 +161,16 @@ the_first_lines_about_docker_show_what_a_run_would_remove() {
   nothing_lost
 }
 
+what_takes_the_space_of_the_host_is_asked_as_documented() {
+  local line
+  line=$(sed -n 's/^ *\(docker system df .*\)/\1/p' "$ROOT/docs/troubleshooting.md")
+  bash -euc "$line" >"$JOB/out" 2>"$JOB/err" </dev/null || equal "$line" 0 "$?"
+  has "the volume is listed" cvat_cvat_data "$JOB/out"
+  # And where a volume lies, as the first page says.
+  line=$(sed -n 's/.*`\(docker volume inspect [^`]*\)`.*/\1/p' "$ROOT/README.md")
+  equal "$line" "$V" "$(bash -euc "$line")"
+}
+
 a_copy_in_a_running_container_works_without_a_terminal() {
   volume
   cp "$SWEEPER" "$JOB/sweeper"

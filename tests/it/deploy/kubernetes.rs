@@ -279,6 +279,37 @@ fn a_cron_job_ends_before_the_next_one_begins() {
 }
 
 #[test]
+fn jobs_and_pods_have_the_limits_that_a_cluster_expects() {
+    let Some(cron) = object_of("") else { return };
+    let (shards, serve) = (object_of("shards").unwrap(), object_of("serve").unwrap());
+    let job = &cron["spec"]["jobTemplate"]["spec"];
+    for pod in [&job["template"], &shards["spec"]["template"], &serve["spec"]["template"]] {
+        let resources = &pod["spec"]["containers"][0]["resources"];
+        // Memory has a limit. The processor has none: it would only make a pass take longer.
+        let expected =
+            json!({"requests": {"cpu": "100m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}});
+        assert_eq!(*resources, expected);
+        assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/name"], "sweeper");
+    }
+    // A second pod of the service would wait for the first one, which would not end.
+    assert_eq!(
+        (&serve["spec"]["strategy"]["type"], &serve["spec"]["replicas"]),
+        (&"Recreate".into(), &1.into())
+    );
+    // A lock server that is away gets two more chances, and a start that is missed by an hour waits for the next.
+    assert_eq!(
+        (&job["backoffLimit"], &shards["spec"]["backoffLimitPerIndex"]),
+        (&2.into(), &2.into())
+    );
+    assert_eq!(cron["spec"]["startingDeadlineSeconds"], 3600);
+    // What has ended can be read for a while and does not pile up.
+    let history =
+        ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"].map(|key| &cron["spec"][key]);
+    assert_eq!(history, [&3, &3]);
+    assert_eq!(shards["spec"]["ttlSecondsAfterFinished"], 7 * 24 * 3600);
+}
+
+#[test]
 fn the_pods_of_the_indexed_job_remove_everything_together() {
     let Some(redis) = Redis::start(&["--requirepass", "s3cret-word"]) else { return };
     let Some(whole) = object_of("shards") else { return };
