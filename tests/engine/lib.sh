@@ -101,7 +101,7 @@ nothing_lost() {
 # no_lock: no key is left in Redis; one of a container that was killed may last for as long as its time to live.
 no_lock() {
   for key in $(redis --raw keys '*'); do
-    if [ "$1" = killed ]; then
+    if [ "${1-}" = killed ]; then
       equal "the lock $key of a killed container expires" yes "$([ "$(redis pttl "$key")" -ge 0 ] && echo yes)"
     else
       equal "locks" none "$key"
