@@ -60,7 +60,7 @@ fn the_services_have_a_low_exposure_level() {
     }
     for service in SERVICES {
         let mut command = Command::new("systemd-analyze");
-        command.args(["security", "--offline=true", "--threshold=20", "--no-pager"]);
+        command.args(["security", "--offline=true", "--threshold=15", "--no-pager"]);
         let run = checked(command.arg(file("systemd").join(service)));
         assert!(run.stdout.contains("Overall exposure level"), "{}", run.stdout);
     }
