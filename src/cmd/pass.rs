@@ -18,7 +18,7 @@ mod relief;
 mod request;
 mod sum;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -85,6 +85,13 @@ impl PassResult {
     }
 }
 
+/// Makes room for the descriptors of passes. To be called before the first thread is started: later, this would wait.
+pub(super) fn make_room(config: &Config) {
+    if config.jobs > 1 && config.in_use == InUse::Skip {
+        lease::make_room(io::stderr());
+    }
+}
+
 /// Runs one pass and writes its report to `out`. If all zones are postponed, there is none.
 ///
 /// # Errors
@@ -103,9 +110,6 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     let Some(first) = turns.next(&|| limits.is_stopped()) else {
         return Ok(PassResult::postponed(mode, turns.into_postponed()));
     };
-    if config.jobs > 1 && config.in_use == InUse::Skip {
-        lease::make_room(root.handle());
-    }
     let locks = locks(config, root.path(), limits.urgent_flags().into())?;
     let (start, now) = (Instant::now(), now(config));
     let workers = workers(config);

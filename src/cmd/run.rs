@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::Refusal;
-use super::pass::{PassRequest, PlanWriter, Planned, sweep};
+use super::pass::{PassRequest, PlanWriter, Planned, make_room, sweep};
 use crate::config::{Config, IfRunning, Verbosity};
 use crate::fs::lease;
 use crate::os::signals;
@@ -43,6 +43,7 @@ pub(super) fn run_by_plan(
     } else {
         &config.zones
     };
+    make_room(config);
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal, lease::forget_descriptors).map_err(Refusal::Start)?;
     let when_held = config.if_running.unwrap_or(IfRunning::Exit).into();

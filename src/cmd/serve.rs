@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use super::around::{Front, calls, notify, reading, show};
 use super::clearml::serve;
 use super::pass::turns::WhenHeld;
-use super::pass::{PassRequest, locks, open_audit_log, open_root, sweep};
+use super::pass::{PassRequest, locks, make_room, open_audit_log, open_root, sweep};
 use super::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, RootError, Space};
@@ -39,6 +39,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let clearml = clearml_of(&config)?;
     let start = clock::now();
     let schedule = schedule_of(&config, start)?;
+    make_room(&config);
     let stop = Arc::<AtomicBool>::default();
     signals::end_on_signals(&stop, || {}).map_err(Refusal::Start)?;
     let hangup = Arc::<AtomicBool>::default();

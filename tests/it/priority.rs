@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::company::wait_until;
+use crate::company::{has_tool, log_beside, wait_until};
 use crate::start::Start;
 use crate::world::{DAY, Run, World, assert_counts, can_be_root, export_name, tool};
 
@@ -65,7 +65,7 @@ fn nice_gives_every_thread_that_works_the_lowest_priority_and_the_idle_class() {
         }
         for thread in threads(child.id()) {
             let name = thread.file_name().unwrap();
-            let output = std::process::Command::new("ionice").arg("-p").arg(name).finish().unwrap();
+            let output = Command::new("ionice").arg("-p").arg(name).finish().unwrap();
             let output = String::from_utf8(output.stdout).unwrap();
             assert!(output.starts_with(class), "{output}");
         }
@@ -95,6 +95,31 @@ fn threads_that_wait_share_no_descriptors_with_the_one_that_works_which_would_sl
     wait_until("each has a table of its own", are_apart);
     drop(held);
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn room_for_descriptors_is_made_before_there_is_a_second_thread_for_which_the_kernel_would_wait() {
+    if !has_tool("strace", "the order of calls at the start of a pass") {
+        return;
+    }
+    let world = World::new();
+    let log = log_beside(&world);
+    let command = world.command(&["run", "--jobs", "2"]);
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-e", "trace=fcntl,clone,clone3", "-o"]).arg(&log);
+    traced.arg(command.get_program()).args(command.get_args());
+    traced.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    traced.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Run::from(traced.finish().unwrap()).exits(0);
+    let text = fs::read_to_string(log).unwrap();
+    // The last descriptor of the room.
+    let is_room = |line: &str| {
+        let (_, number) = line.split_once("F_DUPFD_CLOEXEC, ")?;
+        number.split(')').next()?.parse::<u32>().ok().filter(|last| *last >= 255)
+    };
+    let room = text.lines().position(|line| is_room(line).is_some()).expect("room");
+    let thread = text.lines().position(|line| line.contains("clone")).expect("a thread");
+    assert!(room < thread, "{text}");
 }
 
 #[test]
