@@ -90,6 +90,7 @@ impl LastUse {
     /// A time that lies too far in the future ([`MOST_AHEAD`]) does not count. If no other of the times that
     /// it looks at does, the newest of all that the entry has decides. The ctime cannot be set by hand: if it
     /// lies ahead too, the clocks differ, and every time counts.
+    #[inline]
     pub fn read(self, metadata: &Metadata, now: Moment) -> Moment {
         let [one, other] = self.times(metadata);
         let own = if self.may_ignore_a_time(metadata, now) {

@@ -19,6 +19,7 @@ pub(super) fn judge(
 }
 
 /// Notes that a time of an entry does not count, if so. A verdict is large, and each entry has one: it is not moved.
+#[inline]
 pub(super) fn note_wrong_time(
     verdict: &Result<Expired, Kept>,
     entry: &Entry<'_>,
