@@ -136,8 +136,11 @@ fn command_of(name: &str, matches: &ArgMatches) -> Command {
     }
 }
 
+/// Defines a command.
+type Define = fn(Look) -> clap::Command;
+
 /// Each command and what defines it, in the order of the help.
-const COMMANDS: [(&str, fn(Look) -> clap::Command); 15] = [
+const COMMANDS: [(&str, Define); 15] = [
     ("run", run),
     ("serve", serve),
     ("plan", plan),
