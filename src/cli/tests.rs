@@ -124,6 +124,19 @@ fn a_command_is_read_and_explains_itself_as_if_all_commands_were_defined() {
 }
 
 #[test]
+fn a_flag_of_other_commands_is_refused_by_naming_them() {
+    let refused = |args: &[&str]| read(args).unwrap_err();
+    let error = refused(&["sweeper", "plan", "-o", "plan", "--max-removals", "5"]);
+    let words =
+        "error: --max-removals is not an option of plan, but of: run, apply, serve, legacy\n";
+    assert_eq!(error, words);
+    let error = refused(&["sweeper", "plan", "-o", "plan", "--pressure=85%"]);
+    assert!(error.contains("a plan has no such entries"), "{error}");
+    assert!(error.contains("`sweeper run --pressure ... --dry-run` shows them"), "{error}");
+    assert!(refused(&["sweeper", "plan", "--presure"]).contains("unexpected argument"));
+}
+
+#[test]
 fn completions_and_manual_cover_every_command() {
     struct Full;
     impl Write for Full {

@@ -10,6 +10,7 @@ mod table;
 mod uses;
 
 pub use all::all;
+pub use pressure::WHEN_FULL;
 
 /// What a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

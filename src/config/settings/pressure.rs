@@ -5,13 +5,16 @@
 use super::uses::PASSES;
 use super::{Setting, Takes};
 
+/// Their group.
+pub const WHEN_FULL: &str = "When the disk is full";
+
 const BASE: Setting = Setting {
     key: "",
     default: None,
     takes: Takes::One("PCT"),
     choices: &[],
     used_by: PASSES,
-    group: "When the disk is full",
+    group: WHEN_FULL,
     help: "",
 };
 
