@@ -15,7 +15,7 @@ use crate::control::Control;
 use crate::fs::lease::InUseProbe;
 use crate::protocol::{
     Directory, Disposer, Expired, Failure, Journal, Notes, Recovery, Rejected, Rejection, Removed,
-    Verified,
+    Skipped, Verified,
 };
 use crate::rules::{Bytes, FileKind, Moment};
 
@@ -50,8 +50,15 @@ impl<'a, C: Control> Unlink<'a, C> {
     fn remove(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         let expired = verified.expired();
         let Trees { clocks, quarantines, notes, .. } = &self.trees;
-        if let Err(why) = clocks.check(expired.directory(), quarantines, notes) {
-            return Err(verified.reject(Rejection::NoLock(why), Bytes(0)));
+        let behind = match clocks.check(expired.directory(), quarantines, notes) {
+            Ok(behind) => behind,
+            Err(why) => return Err(verified.reject(Rejection::NoLock(why), Bytes(0))),
+        };
+        // An hour matters for what goes early: its least age is not much more.
+        let is_early = expired.rule().early.is_some();
+        let now = if is_early { now.minus(behind) } else { now };
+        if is_early && !expired.rule().is_expired(expired.last_used(now), now) {
+            return Err(verified.reject(Rejection::Skipped(Skipped::Used), Bytes(0)));
         }
         match expired.metadata().kind {
             FileKind::Dir => self.trees.remove(verified, now),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::quarantine::Quarantines;
 use crate::protocol::{Directory, Notes};
-use crate::rules::{CLOCK_NOTED, CLOCK_REFUSED, Moment};
+use crate::rules::{CLOCK_NOTED, CLOCK_REFUSED, Moment, Ttl};
 use crate::units;
 
 /// What a difference between the clocks means.
@@ -25,8 +25,7 @@ impl Clocks {
     /// From the server's time of a file that was made between two moments of this machine's clock.
     pub(super) fn compare(made: Moment, before: Moment, after: Moment) -> Self {
         let ahead = -made.age_at(after).as_secs();
-        let behind = made.age_at(before).as_secs();
-        let off = if ahead > 0 { ahead } else { -behind.max(0) };
+        let off = if ahead > 0 { ahead } else { -seconds_behind(made, before) };
         match off.unsigned_abs() {
             CLOCK_REFUSED.. => Self::TooFar(off),
             CLOCK_NOTED.. => Self::Differ(off),
@@ -35,13 +34,18 @@ impl Clocks {
     }
 }
 
+/// By how many seconds the clock of a server is behind, at most, if a file was made after `before` and has this time.
+fn seconds_behind(made: Moment, before: Moment) -> i64 {
+    made.age_at(before).as_secs().max(0)
+}
+
 /// What is known about the clocks of servers, by the mount.
 #[derive(Debug, Default)]
 pub(super) struct ServerClocks {
     /// Our clock. Without it none is compared.
     now: Option<fn() -> Moment>,
-    /// Why a mount is left alone, if it is.
-    known: Mutex<HashMap<u64, Result<(), String>>>,
+    /// By how much the clock of a mount is behind at most, or why the mount is left alone.
+    known: Mutex<HashMap<u64, Result<Ttl, String>>>,
 }
 
 impl ServerClocks {
@@ -54,7 +58,8 @@ impl ServerClocks {
         self.now.map(|now| now())
     }
 
-    /// Compares the clock of the server that keeps a directory with ours, once for each mount.
+    /// Compares the clock of the server that keeps a directory with ours, once for each mount. By how much it is
+    /// behind at most: what was used so much longer ago than a limit may be younger than that.
     ///
     /// # Errors
     /// It is so wrong that nothing can be judged by its age.
@@ -63,9 +68,9 @@ impl ServerClocks {
         directory: &Arc<Directory>,
         quarantines: &Quarantines,
         notes: &Notes,
-    ) -> Result<(), String> {
+    ) -> Result<Ttl, String> {
         let Some(now) = self.now.filter(|_| directory.storage.file_system.is_served()) else {
-            return Ok(());
+            return Ok(Ttl::from_secs(0));
         };
         // Held during the comparison, so that it is made once.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +88,7 @@ fn compare(
     quarantines: &Quarantines,
     notes: &Notes,
     now: fn() -> Moment,
-) -> Result<(), String> {
+) -> Result<Ttl, String> {
     let zone = &directory.zone.name;
     let listed = directory.listed.as_ref().unwrap_or(directory);
     let before = now();
@@ -91,20 +96,23 @@ fn compare(
         Ok(quarantine) => quarantine.made(),
         Err(error) => Err(error.into_error()),
     };
-    let clocks = match made {
-        Ok(Some(made)) => Clocks::compare(made, before, now()),
-        Ok(None) => Clocks::Agree,
+    let made = match made {
+        Ok(Some(made)) => made,
+        Ok(None) => return Ok(Ttl::from_secs(0)),
         Err(error) => {
             let note = "the clock of the server that keeps the files could not be compared";
             notes.add(zone, format!("{note}: {}", units::error(&error)));
-            Clocks::Agree
+            // As far behind as it may be without being refused.
+            return Ok(Ttl::from_secs(CLOCK_REFUSED));
         }
     };
-    match clocks {
-        Clocks::Agree => Ok(()),
+    let behind = u64::try_from(seconds_behind(made, before)).map(Ttl::from_secs);
+    let behind = behind.unwrap_or(Ttl::from_secs(0));
+    match Clocks::compare(made, before, now()) {
+        Clocks::Agree => Ok(behind),
         Clocks::Differ(off) => {
             notes.add(zone, describe(off));
-            Ok(())
+            Ok(behind)
         }
         Clocks::TooFar(off) => Err(format!("{}: set one of the two right", describe(off))),
     }
@@ -161,7 +169,8 @@ mod tests {
         let (notes, clocks) =
             (Notes::default(), ServerClocks::compared_with(|| Moment::from_unix(0, 0)));
         let directory = Arc::new(directory);
-        assert_eq!(clocks.check(&directory, &Quarantines::new(), &notes), Ok(()));
+        let behind = clocks.check(&directory, &Quarantines::new(), &notes);
+        assert_eq!(behind, Ok(Ttl::from_secs(CLOCK_REFUSED)), "as far as may be");
         let notes = notes.of(&directory.zone.name).join(" ");
         assert!(notes.ends_with("could not be compared: No such file or directory"), "{notes}");
     }

@@ -8,9 +8,10 @@ use std::path::Path;
 use super::*;
 use crate::control::Unlimited;
 use crate::protocol::{Guard, Storage};
-use crate::rules::verdict::evaluate;
+use crate::rules::verdict::{evaluate, evaluate_early};
 use crate::rules::{
-    Bytes, EntryKind, Exclude, Expiry, LastUse, Location, LockKind, Names, Ttl, Zone, ZoneName,
+    Bytes, EntryKind, Exclude, Expiry, FileSystem, LastUse, Location, LockKind, MinAge, Names, Ttl,
+    Zone, ZoneName,
 };
 
 /// A directory with one entry that has expired at `now`.
@@ -66,6 +67,19 @@ impl Setup {
             metadata,
         };
         evaluate(&entry, &Exclude::default(), self.now).unwrap()
+    }
+
+    /// The same on the files of a server, and judged as under pressure.
+    pub(crate) fn early_on_server(&mut self, name: &CStr, min_age: MinAge) -> Expired {
+        let directory = Arc::get_mut(&mut self.directory).unwrap();
+        directory.storage = Storage::on(FileSystem::Nfs);
+        let expired = self.expired(name);
+        let directory = &self.directory;
+        let (zone, dir, metadata) = (&*directory.zone, &*directory.dir, *expired.metadata());
+        let entry = crate::protocol::Entry { zone, directory, dir, name, metadata };
+        // When its zone was swept, it had not expired.
+        let swept = Moment::from_unix(0, 0);
+        evaluate_early(&entry, &Exclude::default(), min_age, swept, self.now).unwrap()
     }
 
     /// The same with its object opened.

@@ -4,13 +4,15 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::*;
 use crate::control::Unlimited;
 use crate::dispose::DryRun;
+use crate::inspect::FileInspector;
 use crate::inspect::tests::Setup;
-use crate::protocol::{Claimed, Guard, Lease, Rejection, Skipped};
-use crate::rules::{Bytes, LastUse, LockKind};
+use crate::protocol::{Claimed, Guard, Inspector, Lease, Rejection, Skipped};
+use crate::rules::{Bytes, LastUse, LockKind, MinAge};
 
 fn dispose(setup: &Setup, verified: Verified) -> Result<Removed, Rejected> {
     let notes = Notes::default();
@@ -155,5 +157,37 @@ fn a_file_that_is_opened_after_the_second_look_survives() {
         );
         assert!(setup.path("tree/sub/0000").exists(), "{files} files");
         drop(reader.join().unwrap());
+    }
+}
+
+/// The times of files are the server's. If its clock is behind, they look older than they are.
+#[test]
+fn the_clock_of_a_server_does_not_shorten_the_least_age_under_pressure() {
+    /// Half an hour ahead of the clock that the files are made by.
+    fn ahead() -> Moment {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Moment::from_unix(i64::try_from(since.as_secs()).unwrap() + 1800, 0)
+    }
+    // Made now, and judged an hour later: it looks 60 minutes old, and is 30.
+    for (minutes, is_removed) in [(40, false), (25, true)] {
+        for name in [c"file", c"tree"] {
+            let mut setup = Setup::new(LastUse::Mtime);
+            fs::write(setup.path("file"), "x").unwrap();
+            fs::create_dir(setup.path("tree")).unwrap();
+            fs::write(setup.path("tree/member"), "x").unwrap();
+            let least = MinAge::from_duration(Duration::from_secs(60 * minutes));
+            let expired = setup.early_on_server(name, least);
+            let path = setup.path(name.to_str().unwrap());
+            let guard = Guard::new(File::open(&path).ok(), None);
+            let notes = Notes::default();
+            let inspector = FileInspector::new(&Unlimited, &notes, InUseProbe::Off);
+            let verified = inspector.inspect(Claimed::new(expired, guard), setup.now).unwrap();
+            let unlink = Unlink::new(&Unlimited, &notes, InUseProbe::Off).with_clock(ahead);
+            let result = unlink.dispose(verified, setup.now);
+            assert_eq!(!path.exists(), is_removed, "{name:?} {minutes}: {result:?}");
+            if let Err(rejected) = result {
+                assert!(matches!(rejected.why, Rejection::Skipped(Skipped::Used)), "{rejected:?}");
+            }
+        }
     }
 }
