@@ -47,6 +47,7 @@
 //! ```
 
 mod failure;
+mod freed;
 mod guards;
 mod journal;
 mod members;
@@ -60,6 +61,7 @@ mod summary;
 mod tokens;
 
 pub use failure::Failure;
+pub use freed::{Freed, Linked};
 pub use guards::{Excess, Guards, MaxShare};
 pub use journal::{Intent, Journal};
 pub use members::MemberLeases;
@@ -74,8 +76,8 @@ pub use summary::{
     ZoneSummary,
 };
 pub use tokens::{
-    Claimed, Content, Directory, Entry, Expired, Freed, Guard, Lease, Linked, Rechecked, Rejected,
-    Rejection, Removed, Skipped, Verified,
+    Claimed, Content, Directory, Entry, Expired, Guard, Lease, Rechecked, Rejected, Rejection,
+    Removed, Skipped, Verified,
 };
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::storage::Change;
-use super::{Failure, MemberLeases, Storage};
-use crate::rules::{self, Bytes, FileId, FileKind, KeptReason, Metadata, Moment, Zone};
+use super::{Failure, Freed, MemberLeases, Storage};
+use crate::rules::{self, Bytes, FileId, KeptReason, Metadata, Moment, Zone};
 
 /// An open directory that holds entries of a zone.
 #[derive(Debug)]
@@ -203,57 +203,6 @@ pub struct Content {
     pub members: MemberLeases,
     /// A lease is held on the file itself, through the handle of its lock.
     pub is_leased: bool,
-}
-
-/// What a removal gives back to the file system.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Freed {
-    /// Space of files without other links.
-    pub bytes: Bytes,
-    /// Files with other links: their space is freed with the last of these.
-    pub linked: Vec<Linked>,
-}
-
-/// A file with several hard links.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Linked {
-    /// The file.
-    pub id: FileId,
-    /// How many links it has.
-    pub links: u64,
-    /// Its space.
-    pub allocated: Bytes,
-}
-
-impl Freed {
-    /// Adds one file or directory.
-    pub fn add(&mut self, metadata: &Metadata) {
-        // The link count of a directory counts its subdirectories.
-        if metadata.links <= 1 || metadata.kind == FileKind::Dir {
-            self.bytes += metadata.allocated;
-        } else {
-            let Metadata { id, links, allocated, .. } = *metadata;
-            self.linked.push(Linked { id, links, allocated });
-        }
-    }
-
-    /// The space of everything that is removed, files with other links included.
-    pub fn size(&self) -> Bytes {
-        self.bytes + self.linked.iter().map(|linked| linked.allocated).sum()
-    }
-
-    /// Takes back one file that was added and still exists, under whatever name.
-    pub fn take_back(&mut self, metadata: &Metadata) {
-        if metadata.links <= 1 {
-            self.bytes = Bytes(self.bytes.0.saturating_sub(metadata.allocated.0));
-        }
-    }
-
-    /// Adds what another removal gives back.
-    pub fn append(&mut self, other: Self) {
-        self.bytes += other.bytes;
-        self.linked.extend(other.linked);
-    }
 }
 
 /// An entry that may be removed now: judged twice, the second time under the lock that is still held.
