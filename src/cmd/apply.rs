@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::pass::{Planned, open_root};
-use super::plan::deciding;
+use super::plan::{deciding, warn_of_unused};
 use super::{Refusal, run};
 use crate::config::{Config, Verbosity};
 use crate::os::clock;
@@ -30,6 +30,11 @@ pub(super) fn apply(
     path: &Path,
     verbosity: Verbosity,
 ) -> Result<ExitCode, Refusal> {
+    warn_of_unused(
+        &config,
+        &["pressure", "keep_free", "max_share"],
+        "apply removes what is in the plan and nothing else, and the plan does not say how many entries a zone has",
+    );
     // The plan says how many entries there are, not how many the zone has.
     config.guards.share = None;
     config.from0 = None;

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::pass::{PlanWriter, open_root};
 use super::{Refusal, run};
 use crate::config::settings::Setting;
-use crate::config::{Config, GuardSettings, Verbosity};
+use crate::config::{Config, EffectiveSetting, GuardSettings, Origin, Verbosity};
 use crate::os::clock;
 use crate::protocol::ExitCode;
 use crate::report::plan::Header;
@@ -36,6 +36,18 @@ pub(super) fn plan(
     path: &Path,
     verbosity: Verbosity,
 ) -> Result<ExitCode, Refusal> {
+    warn_of_unused(
+        &config,
+        &["pressure", "keep_free"],
+        "a plan has no entries that go before they expire, because that depends on how full the disk is when \
+         they go; `sweeper run --dry-run` shows them",
+    );
+    warn_of_unused(
+        &config,
+        &["max_removals", "max_bytes", "max_share"],
+        "a plan may have more entries than that, because it removes none; `sweeper apply` honors max_removals and \
+         max_bytes",
+    );
     config.dry_run = true;
     config.guards = GuardSettings::default();
     let failed = |error: std::io::Error| Refusal::Plan {
@@ -56,6 +68,22 @@ pub(super) fn plan(
             tracing::error!("the plan {path:?} is not complete: {}", units::error(&error));
             Ok(code.max(ExitCode::SomeFailed))
         }
+    }
+}
+
+/// Says of settings that a file or a variable has, and that this command does not use, why.
+pub(super) fn warn_of_unused(config: &Config, keys: &[&str], why: &str) {
+    let is_set = |row: &&EffectiveSetting| {
+        keys.contains(&row.key.as_str()) && row.origin != Origin::Default && !row.value.is_empty()
+    };
+    let set: Vec<String> = config
+        .settings
+        .iter()
+        .filter(is_set)
+        .map(|row| format!("{} = {} ({})", row.key, row.value, row.origin))
+        .collect();
+    if !set.is_empty() {
+        tracing::warn!("{} does not apply here: {why}", set.join(", "));
     }
 }
 

@@ -5,6 +5,7 @@
 //! which is not made. No lock is held while a line is printed.
 
 mod answer;
+mod early;
 mod interrupted;
 mod words;
 
@@ -171,12 +172,18 @@ impl Question<'_> {
         }
         answer.add("type", words::describe_type(&metadata));
         match evaluate(&found, &self.config.exclude, self.now) {
-            Ok(expired) => self.explain_expired(answer, zone, relative, expired),
+            Ok(expired) => {
+                let early = early::describe(self.config, &found, self.now);
+                self.explain_expired(answer, zone, relative, expired, early)
+            }
             Err(kept) => {
                 if let Some(rule) = kept.rule {
                     self.add_rule(&mut answer, rule, &metadata);
                     if let Some(ttl) = rule.expiry.ttl() {
                         answer.add("expires", self.describe_expiry(rule, &metadata, ttl));
+                    }
+                    if let Some(text) = early::describe(self.config, &found, self.now) {
+                        answer.add("early", text);
                     }
                 }
                 let text = format!("a run would keep it: {}", describe_kept(kept.why));
@@ -191,6 +198,7 @@ impl Question<'_> {
         zone: &Arc<Zone>,
         relative: &Path,
         expired: Expired,
+        early: Option<String>,
     ) -> Answer {
         let rule = expired.rule();
         self.add_rule(&mut answer, rule, expired.metadata());
@@ -205,6 +213,9 @@ impl Question<'_> {
             (&end, rule.expiry.ttl())
         {
             answer.add("in it", self.describe_newest(*newest, ttl));
+            if let Some(text) = early {
+                answer.add("early", text);
+            }
         }
         let (verdict, reason, mut text) = match end {
             End::Removed(freed) => {
