@@ -9,11 +9,13 @@
 //! - [`budget`]: how much it may still remove.
 //! - [`control`]: what long work asks of the two.
 //! - [`live`]: the counts of a pass while it is at work.
+//! - [`outcomes`]: what a pass came to, for the relief after it.
 
 pub mod budget;
 pub mod control;
 pub mod limits;
 pub mod live;
+pub mod outcomes;
 pub mod pass;
 pub mod workers;
 
@@ -21,5 +23,6 @@ pub use budget::Budget;
 pub use control::PassControl;
 pub use limits::Limits;
 pub use live::Live;
+pub use outcomes::{Outcomes, Remembering};
 pub use pass::{Pass, ReliefPlan, ReliefZone};
 pub use workers::Workers;

@@ -244,8 +244,8 @@ mod tests {
         {
             let (directory, name) = (&directory, Some(c"a"));
             let (zone, dir) = (&directory.zone.name, directory.path.as_path());
-            let (age, ttl, freed, is_early) = (None, None, Bytes(0), false);
-            let outcome = Outcome { zone, dir, name, kind, age, ttl, freed, is_early };
+            let (device, age, ttl, freed, is_early) = (1, None, None, Bytes(0), false);
+            let outcome = Outcome { zone, dir, device, name, kind, age, ttl, freed, is_early };
             report.on_outcome(&outcome);
         }
         report.on_progress(&directory, 3, &Tally::default());

@@ -13,6 +13,7 @@ mod path_list;
 mod rounds;
 
 use std::ffi::CStr;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{StatVfsMountFlags, fstatvfs};
@@ -91,6 +92,10 @@ impl<C: Control> Source for DirectorySource<'_, C> {
             Names::Directories(directories) => directories.next(buffer, self.context(), each),
             Names::Listed(round) => round.next(self.root, self.context(), each),
         }
+    }
+
+    fn enter(&self, zone: &Arc<Zone>, dir: &Path) -> Result<Arc<Directory>, Failure> {
+        open_directory(self.root, zone, dir, self.notes)
     }
 
     fn look(&self, directory: &Arc<Directory>, name: &CStr, each: &mut dyn FnMut(Found<'_>)) {

@@ -107,7 +107,8 @@ impl ZoneLedger {
             }
         };
         let (zone, dir, name) = (&self.zone, Path::new(""), Some(name_bytes.as_c_str()));
-        let outcome = Outcome { zone, dir, name, kind, age, ttl, freed, is_early: false };
+        let outcome =
+            Outcome { zone, dir, device: 0, name, kind, age, ttl, freed, is_early: false };
         self.tally.seen += 1;
         self.tally.count(&outcome);
         to.on_outcome(&outcome);

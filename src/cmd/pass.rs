@@ -12,6 +12,7 @@ mod execute;
 mod guarded;
 mod lists;
 mod locks;
+mod mounted;
 mod output;
 mod planned;
 mod relief;
@@ -26,23 +27,24 @@ use std::time::{Duration, Instant};
 use super::Refusal;
 pub(super) use super::data_root::open_root;
 use crate::config::{Config, InUse};
-use crate::engine::{Limits, Live, Workers};
+use crate::engine::{Limits, Live, Outcomes, Remembering, Workers};
 use crate::fs::Space;
 use crate::fs::lease;
 use crate::lock::exclusive::ExclusiveLock;
 use crate::os::{clock, priority};
 use crate::protocol::{ExitCode, Journal, Notes, Observer, RunInfo, RunMode, Summary};
-use crate::rules::{Moment, ZoneName};
+use crate::rules::{Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
+use crate::source::PathList;
 use crate::units;
 pub(super) use audited::open as open_audit_log;
 pub(super) use execute::probe;
 use execute::{Parts, Work};
 use lists::Lists;
 pub(super) use locks::{application_locks, locks};
+pub(super) use mounted::is_pressed;
 pub(super) use output::{detail, progress_style};
 pub use planned::{PlanWriter, Planned};
-pub(super) use relief::is_pressed;
 use relief::{Swept, Way};
 pub use request::PassRequest;
 use sum::Sum;
@@ -170,22 +172,16 @@ impl Parts<'_> {
         let mut sum = Sum::default();
         self.locks.exclusive = first.lock;
         if !config.dry_run && !guards.is_empty() {
-            let list = lists.first()?;
-            let mut counted = self.count(Work::Sweep(&first.zones), limits, list);
-            // Zones that wait are counted as well, without their lock: the guards are those of the whole pass.
-            let lock = std::mem::replace(&mut self.locks.exclusive, ExclusiveLock::none());
-            let later = self.count(Work::Sweep(turns.waiting()), limits, None);
-            counted.zones.extend(later.zones);
-            counted.stopped = counted.stopped.or(later.stopped);
-            let swept = names.iter().map(|name| (name.clone(), self.now)).collect();
-            counted = self.relieve(Way::Count, limits, &swept, counted, &Timed::new(observer))?;
-            self.locks.exclusive = lock;
+            let counted = self.counted(&first.zones, turns.waiting(), limits, lists.first()?);
             if let Some(stopped) = guarded::stopped_by(&guards, counted, limits) {
                 sum.add(stopped, Vec::new());
                 return Ok(sum);
             }
         }
         let (mut turn, mut swept) = (Some(first.zones), Swept::new());
+        let outcomes = Outcomes::default();
+        let remembered = self.pressure.is_some().then_some(&outcomes);
+        let observer = &Remembering { outcomes: remembered, observer };
         while let Some(zones) = turn {
             let (timed, list) = (Timed::new(observer), lists.last()?);
             let summary = if config.dry_run {
@@ -205,15 +201,36 @@ impl Parts<'_> {
             self.now = now(config);
         }
         let way = if config.dry_run { Way::DryRun } else { Way::Remove(journal) };
-        // The same kind of observer as before, so that there is one pass in the program for both.
-        let timed = &Timed::new(observer);
-        sum.summary = self.relieve(way, limits, &swept, sum.take_summary(), timed)?;
+        sum.summary = self.relieve(way, limits, &swept, sum.take_summary(), (&outcomes, observer));
         if config.dry_run {
             guarded::foretell(&guards, &mut sum.summary);
         } else {
             guarded::explain(&mut sum.summary);
         }
         Ok(sum)
+    }
+
+    /// What a pass would remove now from the zones of its first turn and from those that wait, and early.
+    fn counted(
+        &mut self,
+        first: &[Arc<Zone>],
+        waiting: &[Arc<Zone>],
+        limits: &Limits,
+        list: Option<PathList>,
+    ) -> Summary {
+        let outcomes = Outcomes::default();
+        let observer = &Remembering { outcomes: Some(&outcomes), observer: &() };
+        let mut counted = self.count(Work::Sweep(first), limits, list, observer);
+        // Zones that wait are counted as well, without their lock: the guards are those of the whole pass.
+        let lock = std::mem::replace(&mut self.locks.exclusive, ExclusiveLock::none());
+        let later = self.count(Work::Sweep(waiting), limits, None, observer);
+        counted.zones.extend(later.zones);
+        counted.stopped = counted.stopped.or(later.stopped);
+        let zones = self.request.zones.iter();
+        let swept = zones.map(|zone| (zone.name.clone(), self.now)).collect();
+        counted = self.relieve(Way::Count, limits, &swept, counted, (&outcomes, observer));
+        self.locks.exclusive = lock;
+        counted
     }
 }
 

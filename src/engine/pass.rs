@@ -9,9 +9,11 @@
 
 mod batch;
 mod candidates;
+mod course;
 mod journal;
 mod judge;
 mod recover;
+mod relief_plan;
 mod relieve;
 mod zone_run;
 
@@ -31,7 +33,7 @@ use crate::rules::verdict::evaluate;
 use crate::rules::{Bytes, Exclude, FileKind, Moment, Zone};
 use batch::{Batch, ExpiredBatch};
 use judge::note_wrong_time;
-pub use relieve::{ReliefPlan, ReliefZone};
+pub use relief_plan::{ReliefPlan, ReliefZone};
 use zone_run::{ZoneRun, lock};
 
 /// How many locked entries are tried again at the end, and how many directories they may be in. Beyond that

@@ -5,9 +5,9 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::fstatfs;
+use rustix::fs::{fstatfs, fstatvfs};
 
-use crate::rules::FileSystem;
+use crate::rules::{FileSystem, Space};
 
 /// Magic numbers of `statfs(2)`.
 const NFS: u32 = 0x6969;
@@ -63,6 +63,39 @@ fn by_magic(magic: u32) -> FileSystem {
 /// Whether what is moved into a directory certainly has a newer ctime afterwards.
 pub fn rename_moves_ctime(handle: impl AsFd) -> bool {
     magic(handle).is_some_and(|magic| RENAME_MOVES_CTIME.contains(&magic))
+}
+
+/// What the device numbers of one file system have in common, if it can have several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    id: u32,
+    blocks: u64,
+}
+
+/// The file system that an open directory is on, if it can have several device numbers.
+pub fn shared(handle: impl AsFd) -> Option<Shared> {
+    const BTRFS: u32 = 0x9123_683e;
+    if magic(&handle)? != BTRFS {
+        return None;
+    }
+    let all = fstatvfs(handle).ok()?;
+    // The second word also has the number of the subvolume (`btrfs_statfs` in the kernel's `fs/btrfs/super.c`).
+    let id = u32::try_from(all.f_fsid & u64::from(u32::MAX)).ok()?;
+    Some(Shared { id, blocks: all.f_blocks })
+}
+
+/// How many bytes must be free before others than root can write again, beyond those that are free. The system does
+/// not tell how much is reserved while root uses it: then it is what `mkfs` reserves unless told otherwise, a
+/// twentieth of all blocks, of which the system shows those alone that files can have, and what the file system
+/// reserves for itself, 4,096 blocks or less (`ext4_calculate_resv_clusters` in the kernel's `fs/ext4/super.c`).
+pub fn reserved(handle: impl AsFd, space: &Space) -> u64 {
+    const EXT: u32 = 0xef53;
+    if space.bytes_available > 0 || magic(&handle) != Some(EXT) {
+        return 0;
+    }
+    let block = fstatvfs(handle).map_or(4096, |all| all.f_frsize);
+    let free = space.bytes.saturating_sub(space.bytes_used);
+    (space.bytes / 17 + (space.bytes / 48).min(4096 * block)).saturating_sub(free)
 }
 
 fn magic(handle: impl AsFd) -> Option<u32> {

@@ -16,6 +16,8 @@ pub struct Outcome<'a> {
     pub zone: &'a ZoneName,
     /// The path of the directory that holds it, as people see it; empty for what is in none.
     pub dir: &'a Path,
+    /// The device number of that directory; 0 for what is in none.
+    pub device: u64,
     /// Its name there; `None` when the directory itself could not be read.
     pub name: Option<&'a CStr>,
     /// What happened.

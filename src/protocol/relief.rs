@@ -6,18 +6,27 @@ use std::fmt::Debug;
 use std::io;
 use std::path::PathBuf;
 
-use super::Skipped;
+use super::{Directory, Skipped};
 use crate::rules::pressure::Arrival;
 use crate::rules::{Amount, Bytes, KeptReason, MinAge, Pressure, Space, ZoneName};
 
 /// A file system that is to be relieved.
 pub trait Volume: Sync + Debug {
+    /// How full it is now.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn space(&self) -> io::Result<Space>;
+
     /// How full it is when the space of what was removed, `freed`, has appeared, by what `arrival` says; or as it
     /// is when that takes too long.
     ///
     /// # Errors
     /// What the system says.
     fn space_after(&self, freed: Amount, arrival: &dyn Fn(&Space) -> Arrival) -> io::Result<Space>;
+
+    /// Whether a directory is on it.
+    fn holds(&self, directory: &Directory) -> bool;
 }
 
 /// The relief of one file system.

@@ -4,6 +4,7 @@
 //! It must not implement any of them; each has a room of its own.
 
 use std::ffi::{CStr, CString};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{
@@ -54,6 +55,12 @@ pub trait Source: Sync {
         buffer: &mut Vec<u8>,
         each: &mut impl FnMut(Found<'_>),
     ) -> ScanBatch<'s>;
+
+    /// Opens the directory `dir` of a zone again.
+    ///
+    /// # Errors
+    /// It cannot be entered.
+    fn enter(&self, zone: &Arc<Zone>, dir: &Path) -> Result<Arc<Directory>, Failure>;
 
     /// Looks at one name that was not listed.
     fn look(&self, _directory: &Arc<Directory>, _name: &CStr, _each: &mut dyn FnMut(Found<'_>)) {}

@@ -146,6 +146,7 @@ fn counts_are_made_of_outcomes_and_balance() {
         let outcome = Outcome {
             zone: &directory.zone.name,
             dir: &directory.path,
+            device: directory.id.dev,
             name: None,
             kind,
             age: None,

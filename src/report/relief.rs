@@ -155,7 +155,8 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
         ),
         ReliefEnd::Stopped => format!("not relieved to {low}: {went}; the pass was stopped"),
         ReliefEnd::Unknown(why) => {
-            format!("not relieved to {low}: the system does not say how full it is: {why}")
+            let before = if relief.removed > 0 { format!("{went}; ") } else { String::new() };
+            format!("not relieved to {low}: {before}the system does not say how full it is: {why}")
         }
     }
 }

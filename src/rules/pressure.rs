@@ -12,7 +12,7 @@ use super::space::{Amount, Space};
 const FIRST_PART: u64 = 32;
 
 /// No step aims at less: other processes write meanwhile, and what they write hides what little was freed.
-const LEAST: Amount = Amount { bytes: 8 << 20, inodes: 64 };
+pub const LEAST: Amount = Amount { bytes: 8 << 20, inodes: 64 };
 
 /// When a file system is to be relieved, and how far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

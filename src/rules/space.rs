@@ -39,6 +39,13 @@ impl Amount {
         Self { bytes, inodes: self.inodes.saturating_add(other.inodes) }
     }
 
+    /// What is left of each when `other` is taken away.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        let bytes = self.bytes.saturating_sub(other.bytes);
+        Self { bytes, inodes: self.inodes.saturating_sub(other.inodes) }
+    }
+
     /// The lesser of each.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
@@ -61,10 +68,17 @@ impl Space {
     /// what is free now.
     #[must_use]
     pub fn without(&self, freed: Amount) -> Self {
+        self.without_but(freed, 0)
+    }
+
+    /// The same, where the first bytes that are free become part of what is reserved, so many as `reserved` says.
+    #[must_use]
+    pub fn without_but(&self, freed: Amount, reserved: u64) -> Self {
         let bytes = freed.bytes.min(self.bytes_used);
+        let available = bytes.saturating_sub(reserved);
         Self {
             bytes_used: self.bytes_used - bytes,
-            bytes_available: self.bytes_available.saturating_add(bytes),
+            bytes_available: self.bytes_available.saturating_add(available),
             inodes_used: self.inodes_used.saturating_sub(freed.inodes),
             ..*self
         }

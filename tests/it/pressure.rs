@@ -6,5 +6,8 @@ mod accounts;
 mod disk;
 mod file_systems;
 mod never;
+mod places;
 mod service;
+mod told;
+mod unknown;
 mod zones;

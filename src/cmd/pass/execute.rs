@@ -56,8 +56,14 @@ impl Parts<'_> {
         PassControl { limits, workers: self.workers }
     }
 
-    /// What a pass would remove now, by a dry run that is reported to no one.
-    pub(super) fn count(&self, work: Work<'_>, limits: &Limits, list: Option<PathList>) -> Summary {
+    /// What a pass would remove now, by a dry run.
+    pub(super) fn count(
+        &self,
+        work: Work<'_>,
+        limits: &Limits,
+        list: Option<PathList>,
+        observer: &dyn Observer,
+    ) -> Summary {
         let limits = limits.for_count();
         let control = &self.control(&limits);
         // What is only counted is not among the counts of the pass.
@@ -67,7 +73,7 @@ impl Parts<'_> {
             &execution,
             list,
             &DryRun::new(control, probe(self.request.config.in_use)),
-            &(),
+            observer,
         )
     }
 

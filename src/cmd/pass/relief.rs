@@ -4,21 +4,17 @@
 //! is on it.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use super::super::Refusal;
 use super::execute::{Parts, Work};
+use super::mounted::{AllMounted, Asked, Foreseen, Mounted, Unknown, mounted};
 use super::turns::{Turns, WhenHeld};
 use crate::config::PressureSettings;
-use crate::engine::{Limits, ReliefPlan, ReliefZone};
-use crate::fs::{DataRoot, stat};
+use crate::engine::{Limits, Outcomes, ReliefPlan, ReliefZone};
 use crate::lock::exclusive::ExclusiveLock;
-use crate::protocol::{Journal, Notes, Observer, Relief, ReliefEnd, Summary, Volume};
-use crate::rules::pressure::Arrival;
-use crate::rules::{Amount, Moment, Space, Zone, ZoneName};
-use crate::source;
+use crate::protocol::{Journal, Observer, Relief, ReliefEnd, Summary, Volume};
+use crate::rules::{Amount, Bytes, Moment, Zone, ZoneName};
 
 /// How a relief is made.
 #[derive(Clone, Copy)]
@@ -34,14 +30,6 @@ pub(super) enum Way<'a> {
 /// When each zone was swept, by the clock that judged it.
 pub(super) type Swept = Vec<(ZoneName, Moment)>;
 
-/// A file system with zones on it.
-struct Mounted {
-    path: PathBuf,
-    handle: OwnedFd,
-    device: u64,
-    zones: Vec<ZoneName>,
-}
-
 impl Parts<'_> {
     /// Relieves each file system after a pass with this summary, if that is asked for and the pass came to its
     /// end.
@@ -51,26 +39,31 @@ impl Parts<'_> {
         limits: &Limits,
         swept: &Swept,
         mut summary: Summary,
-        observer: &dyn Observer,
-    ) -> Result<Summary, Refusal> {
-        let Some(settings) = self.pressure.clone() else { return Ok(summary) };
+        (outcomes, observer): (&Outcomes, &dyn Observer),
+    ) -> Summary {
+        let Some(settings) = self.pressure.clone() else { return summary };
         if summary.stopped.is_some() {
-            return Ok(summary);
+            return summary;
         }
         let zones = usable(&settings, swept, &summary);
         let left_alone = left_alone(&settings, &summary);
         if zones.is_empty() && left_alone.is_empty() {
             // None of them is in this pass.
-            return Ok(summary);
+            return summary;
         }
         let names: Vec<Arc<Zone>> = summary
             .zones
             .iter()
             .filter_map(|zone| self.request.zones.iter().find(|it| it.name == zone.zone).cloned())
             .collect();
-        let mounted = mounted(self.root, &names).map_err(|error| {
-            Refusal::Start(format!("the file system is not known: {}", crate::units::error(&error)))
-        })?;
+        let AllMounted { known: mounted, unknown } = mounted(self.root, &names);
+        // What was removed must be reported whatever the system says now.
+        let is_wanted = |it: &Unknown| {
+            it.zone.as_ref().is_none_or(|name| zones.iter().any(|zone| zone.zone.name == *name))
+        };
+        let unknown = unknown.into_iter().filter(is_wanted);
+        summary.relief.extend(unknown.map(|it| unknown_relief(&settings, it.path, &it.error)));
+        let devices: Vec<Vec<u64>> = mounted.iter().map(Mounted::devices).collect();
         self.locks.exclusive = match way {
             Way::Remove(_) => self.exclusive(&zones),
             Way::Count | Way::DryRun => ExclusiveLock::none(),
@@ -84,14 +77,22 @@ impl Parts<'_> {
             if at > 0 && zones.is_empty() && left.is_empty() {
                 continue;
             }
-            summary = self.relieve_one(way, limits, mounted, &zones, summary, observer);
+            let freed = mounted.freed(&devices, outcomes);
+            summary = self.relieve_one(
+                way,
+                limits,
+                (&mounted, freed),
+                &zones,
+                summary,
+                (outcomes, observer),
+            );
             if let Some(Relief { end: ReliefEnd::NothingLeft(way), .. }) = summary.relief.last_mut()
             {
                 way.zones.extend(left);
             }
         }
         self.locks.exclusive = ExclusiveLock::none();
-        Ok(summary)
+        summary
     }
 
     /// Relieves one file system by these zones.
@@ -99,25 +100,23 @@ impl Parts<'_> {
         &self,
         way: Way<'_>,
         limits: &Limits,
-        mounted: Mounted,
+        (mounted, freed): (&Mounted, Amount),
         zones: &[ReliefZone],
         summary: Summary,
-        observer: &dyn Observer,
+        (outcomes, observer): (&Outcomes, &dyn Observer),
     ) -> Summary {
-        let Mounted { path, handle, device, zones: on_it } = mounted;
         let Some(PressureSettings { pressure, min_age, .. }) = self.pressure else {
             return summary;
         };
-        let freed = removed_from(&on_it, &summary);
         let asked: Box<dyn Volume + '_> = match way {
-            Way::Remove(_) => Box::new(Asked { handle, limits }),
-            Way::Count | Way::DryRun => Box::new(Foreseen { handle, freed: Mutex::default() }),
+            Way::Remove(_) => Box::new(Asked { mounted, limits }),
+            Way::Count | Way::DryRun => Box::new(Foreseen::new(mounted)),
         };
-        let plan =
-            ReliefPlan { zones, pressure, min_age, volume: &*asked, path: &path, device, freed };
+        let (volume, path) = (&*asked, &*mounted.path);
+        let plan = ReliefPlan { zones, pressure, min_age, volume, path, freed, outcomes };
         let work = Work::Relieve(&plan, summary);
         match way {
-            Way::Count => self.count(work, limits, None),
+            Way::Count => self.count(work, limits, None, observer),
             Way::DryRun => self.dry_run(work, limits, None, observer),
             Way::Remove(journal) => self.remove(work, limits, None, journal, observer),
         }
@@ -156,86 +155,16 @@ fn left_alone(settings: &PressureSettings, summary: &Summary) -> Vec<(ZoneName, 
     zones.filter_map(|zone| Some((zone.zone.clone(), zone.no_lock.clone()?))).collect()
 }
 
-/// The file systems that the zones are on; that of the data root is the first.
-fn mounted(root: &DataRoot, zones: &[Arc<Zone>]) -> io::Result<Vec<Mounted>> {
-    let (handle, path) = (root.reopen()?, root.path().to_owned());
-    let mut all = vec![Mounted { path, handle, device: root.id().dev, zones: Vec::new() }];
-    for zone in zones {
-        for path in &zone.location.roots {
-            let Ok(directory) = source::open_root(root, zone, path, &Notes::default()) else {
-                continue;
-            };
-            let (id, _) = stat::id_and_mount(&directory.handle)?;
-            let name = zone.name.clone();
-            if let Some(known) = all.iter_mut().find(|known| known.device == id.dev) {
-                known.zones.push(name);
-            } else {
-                let (path, handle) = (directory.path, directory.handle);
-                all.push(Mounted { path, handle, device: id.dev, zones: vec![name] });
-            }
-            // Another root of the same zone on another file system would be asked for its entries twice.
-            break;
-        }
-    }
-    Ok(all)
-}
-
-/// Whether a file system is above its mark that has zones on it which may relieve it.
-pub(in crate::cmd) fn is_pressed(settings: &PressureSettings, root: &DataRoot) -> bool {
-    let zones: Vec<Arc<Zone>> = settings.zones.iter().map(|(zone, _)| Arc::clone(zone)).collect();
-    let is_full = |mounted: &Mounted| {
-        Space::at(&mounted.handle).is_ok_and(|space| settings.pressure.is_exceeded_by(&space))
-    };
-    mounted(root, &zones).is_ok_and(|all| all.iter().any(|it| !it.zones.is_empty() && is_full(it)))
-}
-
-/// What a pass has removed from these zones.
-fn removed_from(zones: &[ZoneName], summary: &Summary) -> Amount {
-    let on_it = summary.zones.iter().filter(|zone| zones.contains(&zone.zone));
-    on_it.fold(Amount::default(), |sum, zone| {
-        sum.plus(Amount { bytes: zone.tally.freed.0, inodes: zone.tally.removed })
-    })
-}
-
-/// A file system that is asked.
-#[derive(Debug)]
-struct Asked<'a> {
-    handle: OwnedFd,
-    limits: &'a Limits,
-}
-
-impl Volume for Asked<'_> {
-    fn space_after(&self, freed: Amount, arrival: &dyn Fn(&Space) -> Arrival) -> io::Result<Space> {
-        let is_stopped = || self.limits.is_urgent();
-        if !freed.is_zero() {
-            return Space::settled(&self.handle, arrival, &is_stopped);
-        }
-        let space = Space::at(&self.handle)?;
-        if arrival(&space) == Arrival::Whole {
-            return Ok(space);
-        }
-        // What comes later is compared with this.
-        Space::committed(&self.handle, &is_stopped)
-    }
-}
-
-/// A file system from which nothing is removed: as full as it would be.
-#[derive(Debug)]
-struct Foreseen {
-    handle: OwnedFd,
-    freed: Mutex<(Option<Space>, Amount)>,
-}
-
-impl Volume for Foreseen {
-    fn space_after(&self, freed: Amount, _: &dyn Fn(&Space) -> Arrival) -> io::Result<Space> {
-        let mut known = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
-        let (space, sum) = &mut *known;
-        // Asked once: what others write meanwhile must not change the plan.
-        let space = match space {
-            Some(space) => *space,
-            None => *space.insert(Space::at(&self.handle)?),
-        };
-        *sum = sum.plus(freed);
-        Ok(space.without(*sum))
+/// The relief of a file system that cannot be asked how full it is.
+fn unknown_relief(settings: &PressureSettings, path: PathBuf, error: &io::Error) -> Relief {
+    Relief {
+        path,
+        pressure: settings.pressure,
+        min_age: settings.min_age,
+        before: None,
+        after: None,
+        removed: 0,
+        freed: Bytes(0),
+        end: ReliefEnd::Unknown(crate::units::error(error)),
     }
 }

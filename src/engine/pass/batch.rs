@@ -79,6 +79,7 @@ impl<'a> Batch<'a> {
         self.told(&Outcome {
             zone: &entry.zone.name,
             dir: &entry.directory.path,
+            device: entry.directory.id.dev,
             name: Some(entry.name),
             kind: OutcomeKind::Kept(kept),
             age: kept.age,
@@ -93,6 +94,7 @@ impl<'a> Batch<'a> {
         self.told(&Outcome {
             zone: &expired.directory().zone.name,
             dir: &expired.directory().path,
+            device: expired.directory().id.dev,
             name: Some(expired.name()),
             kind,
             age: Some(expired.age()),
@@ -111,8 +113,8 @@ impl<'a> Batch<'a> {
         freed: Bytes,
     ) {
         let (zone, dir) = (&directory.zone.name, directory.path.as_path());
-        let (age, ttl, is_early) = (None, None, false);
-        self.told(&Outcome { zone, dir, name, kind, age, ttl, freed, is_early });
+        let (device, age, ttl, is_early) = (directory.id.dev, None, None, false);
+        self.told(&Outcome { zone, dir, device, name, kind, age, ttl, freed, is_early });
     }
 
     /// No lock is held now.

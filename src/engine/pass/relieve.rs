@@ -7,120 +7,22 @@
 //! and with an entry whose size is not known.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::batch::Batch;
+use super::candidates::{Candidate, Candidates};
+use super::course::Course;
+use super::relief_plan::{ReliefPlan, ReliefRun};
 use super::zone_run::{ZoneRun, lock};
 use super::{Pass, WhenLocked};
 use crate::protocol::{
     Expired, InTheWay, Inspector, Locks, Observer, Relief, ReliefEnd, Source, Summary, Tally,
-    Volume,
 };
-use crate::rules::pressure::{Arrival, Exceeded, Step, arrival};
-use crate::rules::select::{Most, Order, Place, Select};
-use crate::rules::{Amount, Bytes, FileKind, MinAge, Moment, Pressure, Space, Zone};
-
-/// How many entries are in memory at once. More are looked for when these are gone.
-pub(super) const MOST: Most = Most { entries: 32 * 1024, directories: 64 };
+use crate::rules::pressure::Arrival;
+use crate::rules::select::{Place, Select};
+use crate::rules::{Amount, Bytes, Space};
 
 /// How many entries are claimed together.
 const TOGETHER: usize = 1024;
-
-/// What to relieve, and how.
-#[derive(Debug)]
-pub struct ReliefPlan<'a> {
-    /// The zones whose entries may go.
-    pub zones: &'a [ReliefZone],
-    /// When it is too full, and how far it is to be relieved.
-    pub pressure: Pressure,
-    /// No entry goes that is not older.
-    pub min_age: MinAge,
-    /// The file system.
-    pub volume: &'a dyn Volume,
-    /// A directory on it, for the report.
-    pub path: &'a std::path::Path,
-    /// The device number of that directory. What is in directories of another one is left alone.
-    pub device: u64,
-    /// What the pass has removed there before.
-    pub freed: Amount,
-}
-
-/// A zone whose entries may go early.
-#[derive(Debug, Clone)]
-pub struct ReliefZone {
-    /// The zone.
-    pub zone: Arc<Zone>,
-    /// Which of its entries goes first.
-    pub order: Order,
-    /// The moment that its pass has judged at.
-    pub swept: Moment,
-}
-
-/// A zone while it is relieved.
-pub(super) struct ReliefRun<'a> {
-    pub(super) zone: &'a ReliefZone,
-    pub(super) run: ZoneRun<'a>,
-    /// How many of its entries the pass had skipped because of what is in them.
-    pub(super) used: u64,
-}
-
-/// What is known while entries go.
-struct Course {
-    /// What there was too little of.
-    of: Exceeded,
-    /// What the system said last.
-    space: Space,
-    /// What has not appeared yet of what was removed, and certainly will.
-    owed: Amount,
-    step: Step,
-    removed: u64,
-    freed: Bytes,
-}
-
-impl Course {
-    fn new(space: Space, plan: &ReliefPlan<'_>) -> Self {
-        let of = plan.pressure.exceeded_by(&space);
-        let step = Step::first(plan.pressure.excess(&space, of));
-        Self { of, space, owed: Amount::default(), step, removed: 0, freed: Bytes(0) }
-    }
-
-    /// What is still to be freed.
-    fn excess(&self, plan: &ReliefPlan<'_>) -> Amount {
-        plan.pressure.excess(&self.space.without(self.owed), self.of)
-    }
-
-    /// A step has freed `amount`, when `needed` was to be freed. Why it was the last, if it was.
-    fn after(
-        &mut self,
-        plan: &ReliefPlan<'_>,
-        amount: Amount,
-        needed: Amount,
-    ) -> std::io::Result<Option<ReliefEnd>> {
-        let before = self.space;
-        let has_arrived = |now: &Space| arrival(&before, now, amount, needed);
-        self.space = plan.volume.space_after(amount, &has_arrived)?;
-        let arrived = has_arrived(&self.space);
-        let missing = missing(&before, &self.space, amount, needed);
-        self.owed = if arrived == Arrival::Whole { missing } else { Amount::default() };
-        let mut left = self.excess(plan);
-        self.step = self.step.after(&before, &self.space, left);
-        if left.is_zero() && !self.owed.is_zero() {
-            // Others may have written as much meanwhile.
-            let of = self.of;
-            let has_ended = |now: &Space| {
-                if plan.pressure.excess(now, of).is_zero() { Arrival::Whole } else { Arrival::Half }
-            };
-            self.space = plan.volume.space_after(self.owed, &has_ended)?;
-            self.owed = Amount::default();
-            left = self.excess(plan);
-        }
-        Ok(match arrived {
-            _ if left.is_zero() => Some(ReliefEnd::Relieved),
-            Arrival::Little => Some(ReliefEnd::NotFreed(missing)),
-            Arrival::Half | Arrival::Whole => None,
-        })
-    }
-}
 
 impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     /// Relieves a file system after a pass over `plan.zones`, and adds what that did to the summary of the pass.
@@ -207,12 +109,15 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             }
         }
         let mut from: Option<Place> = None;
+        let mut candidates = Candidates::default();
         loop {
-            let (candidates, end, mut in_the_way) = self.candidates(plan, runs, from.take());
-            let mut candidates: VecDeque<Expired> = candidates.into();
+            let (found, end, mut in_the_way) = self.candidates(plan, runs, from.take());
+            candidates.refill(found);
             while !candidates.is_empty() {
-                if let Some(end) = self.take_step(plan, runs, course, &mut candidates, observer) {
-                    return end;
+                match self.take_step(plan, runs, course, &mut candidates, observer) {
+                    Ok(Some(end)) => return end,
+                    Ok(None) => {}
+                    Err(error) => return unknown(&error),
                 }
             }
             match end {
@@ -220,6 +125,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 Some(end) => from = Some(end),
                 None => {
                     in_the_way.add(refused);
+                    in_the_way.add(candidates.in_the_way);
                     in_the_way.add(stayed(runs));
                     return ReliefEnd::NothingLeft(in_the_way);
                 }
@@ -233,46 +139,52 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         plan: &ReliefPlan<'_>,
         runs: &mut [ReliefRun<'_>],
         course: &mut Course,
-        candidates: &mut VecDeque<Expired>,
+        candidates: &mut Candidates,
         observer: &dyn Observer,
-    ) -> Option<ReliefEnd> {
+    ) -> std::io::Result<Option<ReliefEnd>> {
+        course.begin_step(plan)?;
         let excess = course.excess(plan);
-        let entries = next(candidates, course.step.goal(excess));
-        let is_shared = entries.last().is_some_and(|last| predicted(last).is_zero());
-        let Tally { removed, freed, .. } = self.settle_early(entries, runs, observer);
-        course.removed += removed;
-        course.freed += freed;
-        self.disposer.release();
-        let is_open = is_shared && removed > 0;
-        let amount = Amount { bytes: freed.0, inodes: removed - u64::from(is_open) };
-        if removed > 0 || freed > Bytes(0) {
-            match course.after(plan, amount, excess) {
-                Err(error) => return Some(unknown(&error)),
-                Ok(end @ Some(_)) if !self.limits.is_urgent() => return end,
-                Ok(_) => {}
+        let goal = course.step.goal(excess);
+        let (mut amount, mut gone) = (Amount::default(), 0);
+        while !candidates.is_empty() && !self.limits.is_stopped() {
+            let entries = candidates.next(goal.minus(amount));
+            let is_unsized = entries.last().is_some_and(|(_, last)| last.size.is_zero());
+            let Tally { removed, freed, .. } =
+                self.settle_early(plan, entries, candidates, runs, observer);
+            gone += removed;
+            course.freed += freed;
+            let inodes = removed - u64::from(is_unsized && removed > 0);
+            amount = amount.plus(Amount { bytes: freed.0, inodes });
+            // How many inodes were in a directory, only the file system knows.
+            if amount.covers(goal) || (is_unsized && goal.inodes > 0 && removed > 0) {
+                break;
             }
         }
-        self.limits.is_stopped().then_some(ReliefEnd::Stopped)
+        self.disposer.release();
+        course.removed += gone;
+        if !amount.is_zero() || gone > 0 {
+            match course.after(plan, amount, excess)? {
+                end @ Some(_) if !self.limits.is_urgent() => return Ok(end),
+                _ => {}
+            }
+        }
+        Ok(self.limits.is_stopped().then_some(ReliefEnd::Stopped))
     }
 
     /// Takes entries to their end, in their order: those of a zone that follow each other are claimed together.
     fn settle_early(
         &self,
-        mut entries: Vec<Expired>,
+        plan: &ReliefPlan<'_>,
+        entries: Vec<(Place, Candidate)>,
+        candidates: &mut Candidates,
         runs: &mut [ReliefRun<'_>],
         observer: &dyn Observer,
     ) -> Tally {
         let mut sum = Tally::default();
         let together = TOGETHER.min(self.limits.batch_size());
-        while let Some(first) = entries.first() {
-            let zone = first.directory().zone.name.clone();
-            let is_other = |entry: &Expired| entry.directory().zone.name != zone;
-            let count = entries.iter().position(is_other).unwrap_or(entries.len()).min(together);
-            let rest = entries.split_off(count);
-            let group = std::mem::replace(&mut entries, rest);
-            let Some(run) = runs.iter_mut().find(|run| run.zone.zone.name == zone) else {
-                continue;
-            };
+        let mut entries: VecDeque<_> = entries.into();
+        while let Some(run) = entries.front().and_then(|(_, first)| runs.get_mut(first.zone)) {
+            let group: Vec<Expired> = self.reopened(plan, &mut entries, candidates, together);
             if lock(&run.run.no_lock).is_some() {
                 continue;
             }
@@ -289,41 +201,6 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             batch.close();
         }
         sum
-    }
-}
-
-/// The entries of the next step. It ends with one whose size is not known.
-fn next(candidates: &mut VecDeque<Expired>, goal: Amount) -> Vec<Expired> {
-    let (mut entries, mut sum) = (Vec::new(), Amount::default());
-    while let Some(entry) = candidates.pop_front() {
-        let size = predicted(&entry);
-        sum = sum.plus(size);
-        entries.push(entry);
-        if size.is_zero() || sum.covers(goal) {
-            break;
-        }
-    }
-    entries
-}
-
-/// What the removal of an entry frees, as far as its own metadata says: nothing of what is in a directory, and
-/// nothing while a file has another name.
-fn predicted(entry: &Expired) -> Amount {
-    let metadata = entry.metadata();
-    if metadata.kind == FileKind::Dir || metadata.links > 1 {
-        return Amount::default();
-    }
-    Amount { bytes: metadata.allocated.0, inodes: 1 }
-}
-
-/// What has not appeared of `freed`, of the kinds that are needed.
-fn missing(before: &Space, now: &Space, freed: Amount, needed: Amount) -> Amount {
-    let of = |before: u64, now: u64, freed: u64, needed: u64| {
-        if needed == 0 { 0 } else { freed.saturating_sub(before.saturating_sub(now)) }
-    };
-    Amount {
-        bytes: of(before.bytes_used, now.bytes_used, freed.bytes, needed.bytes),
-        inodes: of(before.inodes_used, now.inodes_used, freed.inodes, needed.inodes),
     }
 }
 

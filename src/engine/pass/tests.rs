@@ -3,7 +3,7 @@
 mod relief;
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -58,6 +58,23 @@ impl FakeSource {
         });
         Self { directory, entries: entries.to_vec(), next: AtomicUsize::new(0) }
     }
+
+    fn metadata(&self, at: usize) -> Metadata {
+        let (_, age, is_dir) = self.entries[at];
+        let moment = Moment::from_unix(1_000_000 - age, 0);
+        Metadata {
+            kind: if is_dir { FileKind::Dir } else { FileKind::File },
+            id: FileId { dev: 1, ino: at as u64 + 2 },
+            is_mount_point: false,
+            atime: moment,
+            mtime: moment,
+            ctime: moment,
+            links: 1,
+            size: Bytes(0),
+            allocated: Bytes(10),
+            newest_inside: None,
+        }
+    }
 }
 
 impl Source for FakeSource {
@@ -74,7 +91,7 @@ impl Source for FakeSource {
         each: &mut impl FnMut(Found<'_>),
     ) -> ScanBatch<'s> {
         let at = self.next.fetch_add(1, Ordering::SeqCst);
-        let Some((name, age, is_dir)) = self.entries.get(at) else {
+        let Some((name, ..)) = self.entries.get(at) else {
             return ScanBatch { has_more: false, root: None, names: 0 };
         };
         let name_c = CString::new(*name).unwrap();
@@ -84,24 +101,24 @@ impl Source for FakeSource {
             let failure = Failure::new(zone, Action::Stat, (*name).into(), error, None);
             each(Found::Failed(&self.directory, Some(&name_c), failure));
         } else {
-            let moment = Moment::from_unix(1_000_000 - age, 0);
-            let metadata = Metadata {
-                kind: if *is_dir { FileKind::Dir } else { FileKind::File },
-                id: FileId { dev: 1, ino: at as u64 + 2 },
-                is_mount_point: false,
-                atime: moment,
-                mtime: moment,
-                ctime: moment,
-                links: 1,
-                size: Bytes(0),
-                allocated: Bytes(10),
-                newest_inside: None,
-            };
+            let metadata = self.metadata(at);
             let (zone, dir) = (&*self.directory.zone, self.directory.dir.as_path());
             let directory = &self.directory;
             each(Found::Entry(&Entry { zone, directory, dir, name: &name_c, metadata }));
         }
         ScanBatch { has_more: true, root: None, names: 1 }
+    }
+
+    fn enter(&self, _zone: &Arc<Zone>, _dir: &Path) -> Result<Arc<Directory>, Failure> {
+        Ok(Arc::clone(&self.directory))
+    }
+
+    fn look(&self, directory: &Arc<Directory>, name: &CStr, each: &mut dyn FnMut(Found<'_>)) {
+        let known = |(known, ..): &(&str, i64, bool)| known.as_bytes() == name.to_bytes();
+        let Some(at) = self.entries.iter().position(known) else { return };
+        let (zone, dir) = (&*directory.zone, directory.dir.as_path());
+        let metadata = self.metadata(at);
+        each(Found::Entry(&Entry { zone, directory, dir, name, metadata }));
     }
 }
 

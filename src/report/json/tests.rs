@@ -129,6 +129,7 @@ fn line_of(name: Option<&CStr>, kind: OutcomeKind<'_>, mode: RunMode) -> String 
     let entry = Outcome {
         zone: &directory.zone.name,
         dir: &directory.path,
+        device: directory.id.dev,
         name,
         kind,
         age: Some(used.age_at(now)),

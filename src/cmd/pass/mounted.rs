@@ -1,0 +1,247 @@
+//! The file systems that zones are on, and how full each is.
+//!
+//! It must not choose an entry. One file system can have several device numbers, as btrfs has one for each
+//! subvolume; and a directory with a quota of its own can be full while the rest of its file system is not.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::PressureSettings;
+use crate::engine::{Limits, Outcomes};
+use crate::fs::{DataRoot, file_system};
+use crate::protocol::{Directory, Failure, Notes, Volume};
+use crate::rules::pressure::Arrival;
+use crate::rules::{Amount, Space, Zone, ZoneName};
+use crate::source;
+
+/// A file system with zones on it, or what a quota makes of a directory on one.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    pub(super) path: PathBuf,
+    pub(super) zones: Vec<ZoneName>,
+    handle: OwnedFd,
+    /// Its device numbers, as far as they are known.
+    devices: Vec<u64>,
+    /// What its device numbers have in common, if it can have several.
+    shared: Option<file_system::Shared>,
+    /// A zone has a quota of its own: as full as that looked. Of another zone it says nothing.
+    quota: Option<Space>,
+}
+
+/// The file systems of a pass, and directories whose file system is not known.
+#[derive(Debug, Default)]
+pub(super) struct AllMounted {
+    pub(super) known: Vec<Mounted>,
+    pub(super) unknown: Vec<Unknown>,
+}
+
+/// A directory whose file system is not known.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    /// The zone that it is of; the data root is of all.
+    pub(super) zone: Option<ZoneName>,
+    pub(super) path: PathBuf,
+    pub(super) error: io::Error,
+}
+
+impl Mounted {
+    fn new(path: PathBuf, handle: OwnedFd, device: u64) -> Self {
+        let shared = file_system::shared(&handle);
+        Self { path, zones: Vec::new(), handle, devices: vec![device], shared, quota: None }
+    }
+
+    fn is_of(&self, device: u64, shared: Option<file_system::Shared>) -> bool {
+        self.devices.contains(&device) || (shared.is_some() && self.shared == shared)
+    }
+
+    fn add(&mut self, zone: &ZoneName, device: u64) {
+        if !self.devices.contains(&device) {
+            self.devices.push(device);
+        }
+        if !self.zones.contains(zone) {
+            self.zones.push(zone.clone());
+        }
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        Space::at(&self.handle)
+    }
+
+    fn holds(&self, directory: &Directory) -> bool {
+        let device = directory.id.dev;
+        self.devices.contains(&device)
+            || (self.shared.is_some() && self.is_of(device, file_system::shared(&directory.handle)))
+    }
+
+    /// What a pass has removed on it.
+    pub(super) fn freed(&self, all: &[Vec<u64>], outcomes: &Outcomes) -> Amount {
+        // A subvolume below a zone is on the file system of that zone.
+        let is_known = |device: u64| all.iter().any(|devices| devices.contains(&device));
+        let is_here = |device| self.devices.contains(&device) || !is_known(device);
+        outcomes.freed_from(&self.zones, &is_here)
+    }
+
+    /// Its device numbers.
+    pub(super) fn devices(&self) -> Vec<u64> {
+        self.devices.clone()
+    }
+}
+
+/// The file systems that the zones are on; that of the data root is the first.
+pub(super) fn mounted(root: &DataRoot, zones: &[Arc<Zone>]) -> AllMounted {
+    let mut all = AllMounted::default();
+    match root.reopen() {
+        Ok(handle) => all.known.push(Mounted::new(root.path().to_owned(), handle, root.id().dev)),
+        Err(error) => {
+            all.unknown.push(Unknown { zone: None, path: root.path().to_owned(), error });
+        }
+    }
+    for zone in zones {
+        for path in &zone.location.roots {
+            match source::open_root(root, zone, path, &Notes::default()) {
+                Ok(directory) => all.add(zone, directory),
+                Err(failure) if failure.error.kind() == io::ErrorKind::NotFound => {}
+                Err(Failure { path, error, .. }) => {
+                    all.unknown.push(Unknown { zone: Some(zone.name.clone()), path, error });
+                }
+            }
+        }
+    }
+    all
+}
+
+impl AllMounted {
+    fn add(&mut self, zone: &Zone, directory: Directory) {
+        let device = directory.id.dev;
+        let shared = file_system::shared(&directory.handle);
+        let of_whole = |it: &&mut Mounted| it.quota.is_none() && it.is_of(device, shared);
+        let Some(whole) = self.known.iter_mut().find(of_whole) else {
+            let mut mounted = Mounted::new(directory.path, directory.handle, device);
+            mounted.add(&zone.name, device);
+            return self.known.push(mounted);
+        };
+        whole.add(&zone.name, device);
+        let spaces = whole.space().ok().zip(Space::at(&directory.handle).ok());
+        let Some(quota) = spaces.and_then(|(whole, here)| quota(&whole, here)) else { return };
+        let is_same = |it: &&mut Mounted| it.quota == Some(quota) && it.is_of(device, shared);
+        if let Some(known) = self.known.iter_mut().find(is_same) {
+            return known.add(&zone.name, device);
+        }
+        let mounted = Mounted::new(directory.path, directory.handle, device);
+        let mut mounted = Mounted { quota: Some(quota), ..mounted };
+        mounted.add(&zone.name, device);
+        self.known.push(mounted);
+    }
+}
+
+/// How full a directory is that has a quota of its own; `None` if it has none. Where a quota for a project is set
+/// on a directory, the system says how full that is, in place of the whole file system.
+fn quota(whole: &Space, here: Space) -> Option<Space> {
+    (here.bytes < whole.bytes).then_some(here)
+}
+
+/// Whether a file system is above its mark that has zones on it which may relieve it.
+pub(in crate::cmd) fn is_pressed(settings: &PressureSettings, root: &DataRoot) -> bool {
+    let zones: Vec<Arc<Zone>> = settings.zones.iter().map(|(zone, _)| Arc::clone(zone)).collect();
+    let is_full =
+        |it: &Mounted| it.space().is_ok_and(|space| settings.pressure.is_exceeded_by(&space));
+    mounted(root, &zones).known.iter().any(|it| !it.zones.is_empty() && is_full(it))
+}
+
+/// A file system that is asked.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) mounted: &'a Mounted,
+    pub(super) limits: &'a Limits,
+}
+
+impl Volume for Asked<'_> {
+    fn space(&self) -> io::Result<Space> {
+        self.mounted.space()
+    }
+
+    fn space_after(&self, freed: Amount, arrival: &dyn Fn(&Space) -> Arrival) -> io::Result<Space> {
+        let is_stopped = || self.limits.is_urgent();
+        if !freed.is_zero() {
+            return Space::settled(&self.mounted.handle, arrival, &is_stopped);
+        }
+        let space = self.mounted.space()?;
+        if arrival(&space) == Arrival::Whole {
+            return Ok(space);
+        }
+        // What comes later is compared with this.
+        Space::committed(&self.mounted.handle, &is_stopped)
+    }
+
+    fn holds(&self, directory: &Directory) -> bool {
+        self.mounted.holds(directory)
+    }
+}
+
+/// A file system from which nothing is removed: as full as it would be.
+#[derive(Debug)]
+pub(super) struct Foreseen<'a> {
+    mounted: &'a Mounted,
+    freed: Mutex<Freed>,
+}
+
+/// What would be free.
+#[derive(Debug, Default)]
+struct Freed {
+    /// How full it was. Asked once: what others write meanwhile must not change the plan.
+    space: Option<(Space, u64)>,
+    sum: Amount,
+}
+
+impl<'a> Foreseen<'a> {
+    pub(super) fn new(mounted: &'a Mounted) -> Self {
+        Self { mounted, freed: Mutex::default() }
+    }
+}
+
+impl Volume for Foreseen<'_> {
+    fn space(&self) -> io::Result<Space> {
+        self.space_after(Amount::default(), &|_| Arrival::Whole)
+    }
+
+    fn space_after(&self, freed: Amount, _: &dyn Fn(&Space) -> Arrival) -> io::Result<Space> {
+        let mut known = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (space, reserved) = match known.space {
+            Some(known) => known,
+            None => {
+                let space = self.mounted.space()?;
+                let reserved = file_system::reserved(&self.mounted.handle, &space);
+                *known.space.insert((space, reserved))
+            }
+        };
+        known.sum = known.sum.plus(freed);
+        Ok(space.without_but(known.sum, reserved))
+    }
+
+    fn holds(&self, directory: &Directory) -> bool {
+        self.mounted.holds(directory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `statvfs` answers for a directory of a project with a quota (xfs, ext4), and for the root above it.
+    #[test]
+    fn a_directory_with_less_space_than_its_file_system_has_a_quota() {
+        let space = |bytes, bytes_used| Space {
+            bytes,
+            bytes_used,
+            bytes_available: bytes - bytes_used,
+            inodes: 100,
+            inodes_used: 1,
+        };
+        let whole = space(1 << 30, 1 << 20);
+        assert_eq!(quota(&whole, space(40 << 20, 39 << 20)), Some(space(40 << 20, 39 << 20)));
+        // Something was written between both answers.
+        assert_eq!(quota(&whole, space(1 << 30, 2 << 20)), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! What is to be relieved, and how.
+//!
+//! It must not do anything: this is data.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::zone_run::ZoneRun;
+use crate::engine::outcomes::Outcomes;
+use crate::protocol::Volume;
+use crate::rules::select::Order;
+use crate::rules::{Amount, MinAge, Moment, Pressure, Zone};
+
+/// What to relieve, and how.
+#[derive(Debug)]
+pub struct ReliefPlan<'a> {
+    /// The zones whose entries may go.
+    pub zones: &'a [ReliefZone],
+    /// When it is too full, and how far it is to be relieved.
+    pub pressure: Pressure,
+    /// No entry goes that is not older.
+    pub min_age: MinAge,
+    /// The file system.
+    pub volume: &'a dyn Volume,
+    /// A directory on it, for the report.
+    pub path: &'a Path,
+    /// What the pass has removed there before.
+    pub freed: Amount,
+    /// What the pass came to.
+    pub outcomes: &'a Outcomes,
+}
+
+/// A zone whose entries may go early.
+#[derive(Debug, Clone)]
+pub struct ReliefZone {
+    /// The zone.
+    pub zone: Arc<Zone>,
+    /// Which of its entries goes first.
+    pub order: Order,
+    /// The moment that its pass has judged at.
+    pub swept: Moment,
+}
+
+/// A zone while it is relieved.
+pub(super) struct ReliefRun<'a> {
+    pub(super) zone: &'a ReliefZone,
+    pub(super) run: ZoneRun<'a>,
+    /// How many of its entries the pass had skipped because of what is in them.
+    pub(super) used: u64,
+}
