@@ -124,7 +124,13 @@ impl<O: Observer> Observer for Remembering<'_, O> {
         if let Some(outcomes) = self.outcomes {
             outcomes.remember(outcome);
         }
-        self.observer.on_outcome(outcome);
+        if self.observer.wants_kept() || !matches!(outcome.kind, OutcomeKind::Kept(_)) {
+            self.observer.on_outcome(outcome);
+        }
+    }
+
+    fn wants_kept(&self) -> bool {
+        self.outcomes.is_some() || self.observer.wants_kept()
     }
 
     fn on_unlocked(&self) {

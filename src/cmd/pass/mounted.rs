@@ -208,13 +208,12 @@ impl Volume for Foreseen<'_> {
 
     fn space_after(&self, freed: Amount, _: &dyn Fn(&Space) -> Arrival) -> io::Result<Space> {
         let mut known = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
-        let (space, reserved) = match known.space {
-            Some(known) => known,
-            None => {
-                let space = self.mounted.space()?;
-                let reserved = file_system::reserved(&self.mounted.handle, &space);
-                *known.space.insert((space, reserved))
-            }
+        let (space, reserved) = if let Some(known) = known.space {
+            known
+        } else {
+            let space = self.mounted.space()?;
+            let reserved = file_system::reserved(&self.mounted.handle, &space);
+            *known.space.insert((space, reserved))
         };
         known.sum = known.sum.plus(freed);
         Ok(space.without_but(known.sum, reserved))

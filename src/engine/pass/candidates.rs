@@ -251,16 +251,15 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         candidates: &mut Candidates,
     ) -> Option<Expired> {
         let ReliefZone { zone, swept, .. } = plan.zones.get(candidate.zone)?;
-        let directory = match candidates.opened(place.directory()) {
-            Some(open) => Arc::clone(open),
-            None => {
-                let Ok(opened) = self.source.enter(zone, &candidate.dir) else {
-                    candidates.in_the_way.failed += 1;
-                    return None;
-                };
-                candidates.open.push((candidate.zone, Arc::clone(&opened)));
-                opened
-            }
+        let directory = if let Some(open) = candidates.opened(place.directory()) {
+            Arc::clone(open)
+        } else {
+            let Ok(opened) = self.source.enter(zone, &candidate.dir) else {
+                candidates.in_the_way.failed += 1;
+                return None;
+            };
+            candidates.open.push((candidate.zone, Arc::clone(&opened)));
+            opened
         };
         if directory.id != place.directory() || !plan.volume.holds(&directory) {
             return None;
