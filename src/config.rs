@@ -6,7 +6,7 @@
 //!
 //! - [`settings`]: the table of settings.
 //! - `file`: the settings file as values with lines.
-//! - `values`: which source wins.
+//! - `values`: which source wins; `misspelt`: variables that are probably meant and are not read.
 //! - `zones`, `user_zones`, `overlap`: which zones there are.
 //! - `guards`, `pressure`, `locks`, [`service`], [`clearml`]: the settings of these parts.
 
@@ -15,6 +15,7 @@ mod closest;
 mod file;
 mod guards;
 mod locks;
+mod misspelt;
 mod origin;
 mod overlap;
 mod pressure;
@@ -146,6 +147,7 @@ impl Config {
     /// The first value that cannot be used.
     pub fn resolve(raw: &RawSettings) -> Result<Self, ConfigError> {
         raw.check_variables()?;
+        raw.check_flags()?;
         let file = read_file(raw)?;
         let mut values = Values::gather(raw, &file)?;
         let warnings = warnings(&values);
@@ -335,7 +337,8 @@ fn warnings(values: &Values<'_>) -> Vec<String> {
         .filter(|key| values.profile == Profile::None && values.origin(key) != Origin::Default);
     let unused =
         unused.map(|key| format!("{key} ({}) has no effect with profile none", values.origin(key)));
-    deprecated.chain(one_glob).chain(unused).collect()
+    let misspelt = misspelt::warnings(values.raw, values.profile);
+    deprecated.chain(one_glob).chain(unused).chain(misspelt).collect()
 }
 
 #[cfg(test)]

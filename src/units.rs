@@ -4,6 +4,7 @@
 //! forge a log line or send an escape sequence to a terminal: control characters, marks that change the
 //! writing direction, and bytes that are not UTF-8 are replaced.
 
+mod durations;
 pub mod errno;
 
 use std::ffi::OsStr;
@@ -14,23 +15,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::rules::{Bytes, Moment, Share};
-
-/// Reads a duration with its unit: `36h`, `14d`, `1h30m`, or `0`.
-///
-/// # Errors
-/// What is wrong with the text. A number without a unit is refused with both readings of it, because
-/// people mean days and programs mean seconds.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("a duration needs a unit: write {text}d or {text}s"));
-    }
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write a duration like 36h, 14d or 1h30m"))
-}
+pub use durations::{duration, exact};
 
 /// Reads an RFC 3339 moment in UTC.
 ///
@@ -245,19 +230,6 @@ pub fn without_numbers(text: &str) -> String {
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
-
-    #[test]
-    fn durations_need_a_unit() {
-        for (text, secs) in
-            [("0", 0), ("36h", 129_600), ("14d", 1_209_600), ("1h 30m", 5400), (" 5s ", 5)]
-        {
-            assert_eq!(duration(text), Ok(Duration::from_secs(secs)), "{text}");
-        }
-        for text in ["", "soon", "-5", "1.5", "86400", "99999999999999999999", "5 parsecs"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-        assert_eq!(duration("14").unwrap_err(), "a duration needs a unit: write 14d or 14s");
-    }
 
     #[test]
     fn a_moment_reads_and_prints_as_rfc_3339() {

@@ -8,6 +8,17 @@ use std::path::{Path, PathBuf};
 use super::hocon::Conf;
 use super::server::{Credentials, HOSTED, Server, address, files_of_api};
 
+/// The variables that are looked at.
+pub const VARIABLES: [&str; 7] = [
+    "CLEARML_API_HOST",
+    "CLEARML_API_ACCESS_KEY",
+    "CLEARML_API_SECRET_KEY",
+    "CLEARML_API_HOST_VERIFY_CERT",
+    "CLEARML_AUTH_TOKEN",
+    "CLEARML_CONFIG_FILE",
+    "CLEARML_FILES_HOST",
+];
+
 /// What to look at.
 pub struct Surroundings<'a> {
     /// Looks up a variable of the environment.

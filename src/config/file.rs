@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::closest::closest;
+use super::closest::{closest, edits};
 use super::origin::ConfigError;
 use super::raw::SettingsFile;
 use super::settings::{self, Setting};
@@ -82,6 +82,10 @@ impl FileSettings {
                 reader.places(table, &mut settings)?;
                 continue;
             }
+            if name == "zones" && has_tables(value.get_ref()) {
+                let why = "write a zone of your own as [[zone]], without an s".to_owned();
+                return Err(fail(&file.path, Some(line), why));
+            }
             if name == "clearml"
                 && let Some(table) = value.get_ref().as_table()
             {
@@ -92,14 +96,34 @@ impl FileSettings {
             let in_file = in_file.filter(|setting| setting.key_in_table().is_none());
             let Some(setting) = in_file.clone().find(|setting| setting.key == name) else {
                 let known = in_file.map(|setting| setting.key).chain(["zone", "clearml"]);
-                let closest = closest(name, known);
-                let why = format!("there is no setting {name:?}; did you mean {closest}?");
-                return Err(fail(&file.path, Some(line), why));
+                return Err(fail(&file.path, Some(line), unknown(name, value.get_ref(), known)));
             };
             settings.values.insert(setting.key, reader.field(setting, line, value.get_ref())?);
         }
         Ok(settings)
     }
+}
+
+/// Whether it is an array with a table in it, as `[[zone]]` is.
+fn has_tables(value: &DeValue<'_>) -> bool {
+    let is_table = |one: &Spanned<DeValue<'_>>| one.get_ref().as_table().is_some();
+    value.as_array().is_some_and(|all| all.iter().any(is_table))
+}
+
+/// What is wrong with a key that is not among those that are known.
+fn unknown<'a>(
+    name: &str,
+    value: &DeValue<'_>,
+    known: impl IntoIterator<Item = &'a str>,
+) -> String {
+    let closest = closest(name, known);
+    let is_table = value.as_table().is_some() || has_tables(value);
+    if is_table && edits(name, &closest) > 2 {
+        return format!(
+            "there is no table {name:?}: settings stand at the top of the file, in no table"
+        );
+    }
+    format!("there is no setting {name:?}; did you mean {closest}?")
 }
 
 /// An error about the settings file.
@@ -284,6 +308,8 @@ mod tests {
             ("\n[zones.tmp]", "line 2: zones.tmp: path is missing"),
             ("zones = ['tmp']\n[zones.tmp]\npath = '/x'", "this is not TOML"),
             ("\n[Zone]", "line 2: there is no setting \"Zone\"; did you mean zone?"),
+            ("\n[[zones]]\nname = 'x'", "line 2: write a zone of your own as [[zone]]"),
+            ("\n[run]\nttl = '1h'", "line 2: there is no table \"run\": settings stand at the top"),
             ("now = 'x'", "there is no setting \"now\""),
             ("config = 'x'", "there is no setting \"config\""),
             ("ttl = 1.5", "line 1: ttl: write text"),

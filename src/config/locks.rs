@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::origin::{ConfigError, Origin};
-use super::values::{Values, exact};
+use super::values::Values;
 use super::words::{FileLocks, Profile};
 use crate::cvat::{self, variables};
 use crate::lock::redis::Server;
+use crate::units;
 
 /// The locks to take.
 #[derive(Debug, Clone)]
@@ -56,9 +57,12 @@ impl LockPlan {
             }
             ("redis", None) => {
                 let host = variables::REDIS_HOST;
-                return Err(
-                    values.wrong("lock", format!("no Redis server is set: set redis or {host}"))
-                );
+                return Err(values.wrong(
+                    "lock",
+                    format!(
+                        "no Redis server is named: add --redis redis://HOST:6379, or set {host}"
+                    ),
+                ));
             }
             ("auto" | "redis", server) => server,
             _ => None,
@@ -87,7 +91,7 @@ fn lock_ttl(values: &mut Values<'_>) -> Result<Duration, ConfigError> {
     let Some((name, text)) = set else { return Ok(ttl) };
     let why = match variables::seconds(text) {
         Ok(wait) if wait > ttl => return Ok(ttl),
-        Ok(_) => format!("it is not longer than the TTL of a lock, {}", exact(ttl)),
+        Ok(_) => format!("it is not longer than the TTL of a lock, {}", units::exact(ttl)),
         Err(why) => why,
     };
     Err(wrong_variable(name, text, why))

@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::closest::closest;
-use super::origin::ConfigError;
-use super::settings::{self, PREFIX, Setting};
+use super::origin::{ConfigError, Origin};
+use super::settings::{self, PREFIX, Setting, Takes};
 use crate::units;
 
 /// Flags by the key of their setting; a switch has an empty value.
@@ -102,6 +102,22 @@ impl RawSettings {
     /// A variable that is set and not empty. Compose files set missing variables to an empty text.
     pub(super) fn env(&self, name: &str) -> Option<&str> {
         self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Refuses flags with an empty value, which a variable of the shell leaves that is not set.
+    pub(super) fn check_flags(&self) -> Result<(), ConfigError> {
+        let is_empty = |key: &str| self.flags[key].iter().any(String::is_empty);
+        let takes_one = |setting: &&Setting| matches!(setting.takes, Takes::One(_));
+        let mut given = settings::all().filter(|setting| self.flags.contains_key(setting.key));
+        match given.find(|setting| takes_one(setting) && is_empty(setting.key)) {
+            None => Ok(()),
+            Some(setting) => Err(ConfigError::Value {
+                key: setting.key.to_owned(),
+                value: String::new(),
+                origin: Origin::Flag(setting.flag()),
+                why: "it is empty; is a variable of the shell not set?".to_owned(),
+            }),
+        }
     }
 
     /// Refuses variables with our prefix that are no settings.
@@ -255,6 +271,18 @@ mod tests {
         ] {
             assert_eq!(check(name, value), Ok(()), "{name}");
         }
+    }
+
+    #[test]
+    fn an_empty_value_of_a_flag_is_refused_and_switches_have_none() {
+        let flags = |key, value: &str| RawSettings {
+            flags: Flags::from([(key, vec![value.to_owned()])]),
+            ..RawSettings::default()
+        };
+        let error = flags("data", "").check_flags().unwrap_err().to_string();
+        assert!(error.contains("(flag --data): it is empty; is a variable"), "{error}");
+        assert_eq!(flags("data", "/data").check_flags(), Ok(()));
+        assert_eq!(flags("dry_run", "").check_flags(), Ok(()));
     }
 
     #[test]

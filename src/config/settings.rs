@@ -60,6 +60,29 @@ pub enum Use {
     ClearmlWhy,
 }
 
+impl Use {
+    /// The command.
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Plan => "plan",
+            Self::Apply => "apply",
+            Self::Serve => "serve",
+            Self::Legacy => "legacy",
+            Self::Usage => "usage",
+            Self::Why => "why",
+            Self::Hold => "hold",
+            Self::Health => "health",
+            Self::Merge => "merge",
+            Self::ClearmlRun => "clearml run",
+            Self::ClearmlServe => "clearml serve",
+            Self::ClearmlOrphans => "clearml orphans",
+            Self::ClearmlJournal => "clearml journal",
+            Self::ClearmlWhy => "clearml why",
+        }
+    }
+}
+
 /// One setting. `sweeper config` takes all of them.
 #[derive(Debug)]
 pub struct Setting {

@@ -9,7 +9,6 @@ use super::closest::closest;
 use super::file::{Field, ZoneTable, fail};
 use super::origin::{ConfigError, EffectiveSetting, Origin};
 use super::settings::Setting;
-use super::values::exact;
 use crate::rules::names::Patterns;
 use crate::rules::{EntryKind, Expiry, LastUse, Location, LockKind, Names, Ttl, Zone, ZoneName};
 use crate::units;
@@ -63,7 +62,7 @@ impl UserZone {
                     None => String::new(),
                 },
                 used_word(last_use),
-                exact(ttl),
+                units::exact(ttl),
                 if lock == LockKind::Flock { "flock" } else { "none" },
             ),
             origin: Origin::File { path: file.to_owned(), line: table.line },

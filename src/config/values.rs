@@ -4,7 +4,6 @@
 //! check puts the normalized value in its place.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use super::file::FileSettings;
@@ -152,7 +151,7 @@ impl<'a> Values<'a> {
             None => units::duration(text),
         })?;
         if let Some(duration) = duration {
-            self.show(key, exact(duration));
+            self.show(key, units::exact(duration));
         }
         Ok(duration)
     }
@@ -271,28 +270,6 @@ fn split_schedule(text: &str) -> Vec<String> {
     items.filter(|item| !item.is_empty()).collect()
 }
 
-/// A duration in all its units, as [`units::duration`] reads it.
-pub(super) fn exact(duration: Duration) -> String {
-    let secs = duration.as_secs();
-    let nanos = duration.subsec_nanos();
-    let mut text = String::new();
-    for (count, unit) in [
-        (secs / 86_400, "d"),
-        (secs % 86_400 / 3600, "h"),
-        (secs % 3600 / 60, "m"),
-        (secs % 60, "s"),
-        (u64::from(nanos / 1_000_000), "ms"),
-        (u64::from(nanos / 1000 % 1000), "us"),
-        (u64::from(nanos % 1000), "ns"),
-    ] {
-        if count > 0 {
-            let gap = if text.is_empty() { "" } else { " " };
-            let _ = write!(text, "{gap}{count}{unit}");
-        }
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,21 +299,6 @@ mod tests {
             ("0 0 * * *", vec!["0 0 * * *"]),
         ] {
             assert_eq!(split("schedule", text), items, "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_are_shown_as_they_can_be_read_again() {
-        for (duration, text) in [
-            (Duration::ZERO, "0s"),
-            (Duration::from_secs(3600), "1h"),
-            (Duration::from_secs(129_600), "1d 12h"),
-            (Duration::from_secs(14 * 86_400), "14d"),
-            (Duration::from_millis(90_500), "1m 30s 500ms"),
-            (Duration::from_nanos(1_002_003), "1ms 2us 3ns"),
-        ] {
-            assert_eq!(exact(duration), text);
-            assert_eq!(units::duration(text), Ok(duration));
         }
     }
 }

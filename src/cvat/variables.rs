@@ -78,18 +78,24 @@ pub static DURATIONS: [Variable; 5] = [
     },
 ];
 
+/// The names of all variables that are read.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let others = [BASE_DIR, REDIS_HOST, REDIS_PORT, REDIS_PASSWORD];
+    others.into_iter().chain(LOCK_WAITS).chain(DURATIONS.iter().map(|variable| variable.name))
+}
+
 impl Variable {
     /// Reads a value of this variable.
     ///
     /// # Errors
     /// It is not a whole number.
     pub fn read(&self, text: &str) -> Result<Duration, String> {
-        let (size, unit) = match self.unit {
-            Unit::Seconds => (1, "seconds"),
-            Unit::Days => (86_400, "days"),
+        let (size, unit, example) = match self.unit {
+            Unit::Seconds => (1, "seconds", "86400"),
+            Unit::Days => (86_400, "days", "14"),
         };
         let number = whole_number(text)
-            .ok_or_else(|| format!("CVAT takes a whole number of {unit} here, like 3"))?;
+            .ok_or_else(|| format!("CVAT takes a whole number of {unit} here, like {example}"))?;
         Ok(Duration::from_secs(number.saturating_mul(size)))
     }
 }

@@ -47,11 +47,11 @@ impl Exclude {
         let (mut of_names, mut of_paths) = (Vec::new(), Vec::new());
         for (index, text) in globs.iter().enumerate() {
             let plain = text.trim_start_matches("./").trim_end_matches('/');
-            check_reach(plain, locations).map_err(|why| format!("{text:?}: {why}"))?;
+            check_reach(plain, locations)?;
             // `tmp/keep/**` is meant for `tmp/keep`, which is judged as a whole.
             for text in [plain].into_iter().chain(plain.strip_suffix("/**")) {
                 let glob = GlobBuilder::new(text).literal_separator(true).build();
-                let glob = glob.map_err(|error| error.to_string())?;
+                let glob = glob.map_err(|error| format!("it is not a glob: {}", error.kind()))?;
                 if text.contains('/') {
                     paths.add(glob);
                     of_paths.push(index);
@@ -143,15 +143,17 @@ fn check_reach(glob: &str, locations: &[&Location]) -> Result<(), String> {
             Err(format!("an entry is judged as a whole: exclude {entry:?}"))
         }
         None => {
-            let roots: Vec<String> = locations
-                .iter()
-                .flat_map(|location| &location.roots)
-                .map(|root| root.display().to_string())
-                .collect();
+            let mut roots: Vec<String> = Vec::new();
+            for root in locations.iter().flat_map(|location| &location.roots) {
+                let root = root.display().to_string();
+                if !roots.contains(&root) {
+                    roots.push(root);
+                }
+            }
             Err(format!(
                 "no entry has such a path: a glob with a / is relative to the data root and begins \
-                 with {}",
-                roots.join(" or ")
+                 with one of {}",
+                roots.join(", ")
             ))
         }
     }
@@ -257,5 +259,23 @@ mod tests {
             assert!(exclude(&[glob]).is_ok(), "{glob}");
         }
         assert!(exclude(&["[a"]).is_err());
+    }
+
+    #[test]
+    fn a_refused_glob_is_told_each_directory_once() {
+        let locations = [
+            Location {
+                roots: vec!["projects".into(), "tasks".into()],
+                shape: Shape::InEach("tmp"),
+            },
+            Location {
+                roots: vec!["projects".into(), "tasks".into()],
+                shape: Shape::InEach("old"),
+            },
+            Location::flat("tmp"),
+        ];
+        let locations: Vec<&Location> = locations.iter().collect();
+        let error = Exclude::new(&["a/b".to_owned()], &locations).unwrap_err();
+        assert!(error.ends_with("begins with one of projects, tasks, tmp"), "{error}");
     }
 }

@@ -99,7 +99,10 @@ fn compile<S: AsRef<str>>(patterns: &[S]) -> Result<RegexSet, String> {
         // The last line says what is wrong; the ones before it draw the anchored pattern.
         let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         let shown: Vec<&str> = patterns.iter().map(AsRef::as_ref).collect();
-        format!("{} is not a regular expression: {last}", shown.join(", "))
+        format!(
+            "{} is not a regular expression, such as label-\\d+\\.zip: {last}",
+            shown.join(", ")
+        )
     })
 }
 

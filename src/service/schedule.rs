@@ -35,7 +35,9 @@ impl LocalTime {
         let name = name.strip_prefix(':').unwrap_or(name);
         let name = name.strip_prefix("/usr/share/zoneinfo/").unwrap_or(name);
         let zone = TimeZone::get(name).or_else(|_| TimeZone::posix(name));
-        let zone = zone.map_err(|_| "there is no such time zone".to_owned())?;
+        let zone = zone.map_err(|_| {
+            "there is no such time zone; write its name, like Europe/Berlin".to_owned()
+        })?;
         Ok(Self(Place::Named(zone)))
     }
 
@@ -106,14 +108,19 @@ impl Rule {
         }
     }
 
-    /// At the moments of a cron expression with five fields, or of `@hourly`, `@daily`, `@weekly` or
-    /// `@monthly`.
+    /// At the moments of a cron expression with five fields, or of `@hourly`, `@daily`, `@weekly`,
+    /// `@monthly` or `@yearly`.
     ///
     /// # Errors
     /// It cannot be read, or no moment matches it.
     pub fn cron(text: &str, zone: &LocalTime) -> Result<Self, String> {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
-        let cron = parser.build().parse(text).map_err(|error| format!("{error}"))?;
+        let parser = parser.build();
+        let cron = parser.parse(text);
+        let cron = match wrong_field(text, parser) {
+            Some(why) => return Err(why),
+            None => cron.map_err(|error| format!("it is not a cron expression: {error}"))?,
+        };
         // From any moment on and in any time zone, this finds out that there is no 30th of February.
         let from = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
         if cron.find_next_occurrence(&from, false).is_err() {
@@ -173,6 +180,50 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// The fields of a cron expression: the name, what may stand there, and the largest step.
+const FIELDS: [(&str, &str, u32); 5] = [
+    ("minute", "0 to 59", 59),
+    ("hour", "0 to 23", 23),
+    ("day of the month", "1 to 31", 31),
+    ("month", "1 to 12 or JAN to DEC", 12),
+    ("day of the week", "0 to 7 (0 and 7: Sunday) or SUN to SAT", 7),
+];
+
+/// What is wrong with a field of a cron expression, or with their number.
+fn wrong_field(text: &str, parser: CronParser) -> Option<String> {
+    if text.starts_with('@') {
+        let is_known = parser.parse(text).is_ok();
+        return (!is_known).then(|| {
+            "write @hourly, @daily, @weekly, @monthly, @yearly or the five fields of a cron expression"
+                .to_owned()
+        });
+    }
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    if fields.len() != FIELDS.len() {
+        return Some(format!(
+            "a cron expression has five fields, like 30 0,12 * * *: minute, hour, day of the month, month, day of \
+             the week; this one has {}",
+            fields.len()
+        ));
+    }
+    let wrong = FIELDS.iter().enumerate().find(|(at, (.., most))| {
+        let mut alone = ["*"; FIELDS.len()];
+        alone[*at] = fields[*at];
+        let steps = fields[*at].split(',').filter_map(|item| item.split_once('/'));
+        let is_too_long =
+            |(_, step): (&str, &str)| step.parse().is_ok_and(|step: u32| step > *most);
+        parser.parse(&alone.join(" ")).is_err() || steps.into_iter().any(is_too_long)
+    });
+    wrong.map(|(at, (name, allowed, _))| {
+        format!(
+            "its field {} is the {name}, and cannot be {:?}: write {allowed}, several with commas, a range with -, \
+             a step with / like */2, or *",
+            at + 1,
+            fields[at]
+        )
+    })
 }
 
 fn zoned(at: Moment, zone: &LocalTime) -> Option<Zoned> {
@@ -255,6 +306,36 @@ mod tests {
         assert_eq!(rule.before(at("2026-01-02T12:00:01Z")), Some(at("2026-01-02T12:00:00Z")));
         for millis in [0, 999, 1500] {
             assert!(Rule::every(Duration::from_millis(millis)).is_err(), "{millis}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_field_is_named_with_what_is_allowed() {
+        let utc = LocalTime::named("Etc/UTC").unwrap();
+        for (text, words) in [
+            ("99 * * * *", "field 1 is the minute, and cannot be \"99\": write 0 to 59,"),
+            ("5 25 * * *", "field 2 is the hour, and cannot be \"25\": write 0 to 23,"),
+            ("5 5 0 * *", "field 3 is the day of the month"),
+            (
+                "5 5 1 13 *",
+                "field 4 is the month, and cannot be \"13\": write 1 to 12 or JAN to DEC,",
+            ),
+            ("* * * foo *", "field 4 is the month"),
+            ("* * * * 1-9", "field 5 is the day of the week"),
+            ("*/90 * * * *", "cannot be \"*/90\""),
+            ("0,1/70 * * * *", "field 1 is the minute"),
+            ("0 0 0 * * *", "this one has 6"),
+            ("soon", "this one has 1"),
+            ("", "this one has 0"),
+            ("@dayly", "write @hourly, @daily, @weekly, @monthly, @yearly or"),
+        ] {
+            let error = Rule::cron(text, &utc).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        for text in
+            ["*/59 * * * *", "0 0 L * *", "0 0 * JAN-mar MON,5", "0-30/10 * * * 7", "@YEARLY"]
+        {
+            assert!(Rule::cron(text, &utc).is_ok(), "{text}");
         }
     }
 

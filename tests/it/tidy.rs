@@ -87,7 +87,7 @@ const DOORS: [Row; 29] = [
     ("filetime", &["cmd/demo.rs"]),
     ("fs2", &["lock/flock.rs"]),
     ("globset", &["rules/exclude.rs"]),
-    ("humantime", &["units.rs"]),
+    ("humantime", &["units.rs", "units/durations.rs"]),
     ("hyper", &["service/http.rs"]),
     ("hyper_util", &["service/http.rs"]),
     ("indicatif", &["report/progress.rs"]),

@@ -23,7 +23,7 @@ pub(super) static PRESSURE: [Setting; 5] = [
     Setting {
         key: "pressure",
         help: "When more than this share of the disk is in use after a pass, such as 85%, remove \
-               exports that have not expired, those that were used the longest ago first; also for \
+               exports that have not expired, the least recently used first; also for \
                inodes",
         ..BASE
     },
