@@ -19,6 +19,11 @@ use self::redis::ExporterLocks;
 use crate::protocol::{Claimed, Expired, Locks, Rejected};
 use crate::rules::{LockKind, Zone};
 
+/// What to know, and to do, where exports are swept without the lock of those who write them.
+const UNLOCKED_EXPORTS: &str = "warning: CVAT's lock in Redis is not taken: only age and the check for open files \
+    protect what CVAT writes or sends now. To take it, name the server: --redis redis://HOST:6379 or \
+    CVAT_REDIS_INMEM_HOST";
+
 /// The locks that a pass takes.
 #[derive(Debug)]
 pub struct Backend {
@@ -74,10 +79,7 @@ impl Locks for Backend {
         if zone.lock == LockKind::Application {
             match &self.application {
                 Some(application) => notes.extend(application.notes()),
-                None => notes.push(
-                    "CVAT's exporters are not excluded, because their Redis lock is not taken"
-                        .to_owned(),
-                ),
+                None => notes.push(UNLOCKED_EXPORTS.to_owned()),
             }
         }
         if self.files == FileLocks::Unlocked {
@@ -177,7 +179,7 @@ mod tests {
         let notes = |backend: &Backend, lock| backend.notes(&TestZone::new(lock).zone()).join("\n");
         assert_eq!(notes(&Backend::flock(), LockKind::Flock), "");
         let application = notes(&Backend::flock(), LockKind::Application);
-        assert!(application.contains("exporters are not excluded"), "{application}");
+        assert!(application.contains("CVAT's lock in Redis is not taken"), "{application}");
         assert!(notes(&Backend::flock(), LockKind::Unlocked).contains("lock = \"none\""));
         for lock in [LockKind::Flock, LockKind::Unlocked, LockKind::Application] {
             assert!(notes(&unlocked, lock).contains("--lock none"), "{lock:?}");

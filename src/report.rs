@@ -152,7 +152,13 @@ impl<'a, W: Write + Send> Report<'a, W> {
             OutcomeKind::Skipped(why) => {
                 format!("{zone}: skipped {path}: {used}{}", text::words(why.key()))
             }
-            OutcomeKind::Failed(failure) => format!("{zone}: failed to {failure}"),
+            OutcomeKind::Failed(failure) => {
+                let fails = match self.info.mode {
+                    RunMode::DryRun if failure.action.changes() => "would fail",
+                    RunMode::DryRun | RunMode::Real => "failed",
+                };
+                format!("{zone}: {fails} to {failure}")
+            }
             OutcomeKind::Kept(kept) => {
                 format!("{zone}: kept {path}: {used}{}", text::words(kept.why.key()))
             }

@@ -30,6 +30,8 @@ pub struct Tally {
     pub freed: Bytes,
     /// The first failures.
     pub failures: Vec<ListedFailure>,
+    /// What was counted in a pass that a guard has stopped before it began, and what would have become of it.
+    pub withheld: Option<Box<Self>>,
 }
 
 /// A failure as the report lists it.
@@ -114,7 +116,9 @@ impl Tally {
 
     /// Nothing was reached: the pass ended before it began.
     pub fn withhold(&mut self) {
-        *self = Self { seen: self.seen, unreached: self.seen, ..Self::default() };
+        let counted = Box::new(std::mem::take(self));
+        let seen = counted.seen;
+        *self = Self { seen, unreached: seen, withheld: Some(counted), ..Self::default() };
     }
 
     /// How many were kept.

@@ -168,7 +168,7 @@ impl Rechecked {
     pub fn verify(self, content: Content, now: Moment) -> Result<Verified, Rejected> {
         let newest = content.newest;
         if let Some(skipped) = content.skipped {
-            return Err(Rejected { newest, ..self.claimed.reject(Rejection::Skipped(skipped)) });
+            return Err(self.claimed.reject(Rejection::Skipped(skipped)));
         }
         let Content { freed, changed, members, is_leased, .. } = content;
         let Claimed { expired, guard } = self.claimed;
@@ -264,7 +264,7 @@ impl Verified {
 
     /// The entry stays, or a part of it; `freed` is what was freed so far.
     pub fn reject(self, why: Rejection, freed: Bytes) -> Rejected {
-        Rejected { expired: self.expired, why, freed, newest: None }
+        Rejected { expired: self.expired, why, freed }
     }
 }
 
@@ -286,14 +286,12 @@ pub struct Rejected {
     pub why: Rejection,
     /// The space that was freed all the same: a tree can be removed in part.
     pub freed: Bytes,
-    /// The newest last use that was seen in it, as far as it was walked.
-    pub newest: Option<Moment>,
 }
 
 impl Rejected {
     /// For an entry that was not changed.
     pub const fn new(expired: Expired, why: Rejection) -> Self {
-        Self { expired, why, freed: Bytes(0), newest: None }
+        Self { expired, why, freed: Bytes(0) }
     }
 }
 

@@ -167,8 +167,8 @@ pub(super) const fn device_number(dev: u64) -> u64 {
 ///
 /// # Errors
 /// `out` cannot be written, or the value has no form in JSON.
-pub fn write_whole(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    write(out, value, io::stdout().is_terminal().then(PrettyFormatter::new))
+pub fn write_whole(mut out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    write(&mut out, value, io::stdout().is_terminal().then(PrettyFormatter::new))
 }
 
 /// Writes any value on one line, escaped as in a report.
@@ -215,13 +215,13 @@ pub fn outcome(out: &mut impl Write, outcome: &Outcome<'_>, mode: RunMode) -> io
 /// # Errors
 /// `out` cannot be written.
 pub fn line(
-    out: &mut impl Write,
+    mut out: &mut dyn Write,
     info: &RunInfo<'_>,
     summary: &Summary,
     elapsed: Duration,
     exit: ExitCode,
 ) -> io::Result<()> {
-    write(out, &object(info, summary, elapsed, exit), None)
+    write(&mut out, &object(info, summary, elapsed, exit), None)
 }
 
 /// Writes the report for stdout, as [`write_whole`] does.
@@ -229,7 +229,7 @@ pub fn line(
 /// # Errors
 /// `out` cannot be written.
 pub fn whole(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     info: &RunInfo<'_>,
     summary: &Summary,
     elapsed: Duration,

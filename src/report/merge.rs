@@ -152,7 +152,7 @@ impl Merged {
     ///
     /// # Errors
     /// `out` cannot be written.
-    pub fn write(&self, out: &mut impl Write, format: Format) -> io::Result<()> {
+    pub fn write(&self, out: &mut dyn Write, format: Format) -> io::Result<()> {
         let Self { command, mode, now, elapsed, exit, .. } = *self;
         let info = RunInfo { command, mode, now, data_root: &self.data_root, shard: None };
         match format {
@@ -165,7 +165,8 @@ impl Merged {
 
 impl Part {
     fn read(name: &str, bytes: &[u8]) -> Result<Self, String> {
-        let read = json::read(bytes).map_err(|why| format!("not a report: {why}"));
+        let read = json::read(bytes);
+        let read = read.map_err(|why| format!("not a report of --format json: {why}"));
         read.and_then(|report| Self::new(name, report)).map_err(|why| format!("{name}: {why}"))
     }
 
@@ -294,6 +295,7 @@ fn zone_summary(zone: JsonZone) -> Result<ZoneSummary, String> {
         unreached: 0,
         freed: Bytes(zone.freed_bytes),
         failures: Vec::new(),
+        withheld: None,
     };
     if !is_plausible(&tally) {
         return Err(of_zone("the counts do not add up".to_owned()));

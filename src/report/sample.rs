@@ -39,6 +39,7 @@ pub(super) fn summary() -> Summary {
         unreached: 0,
         freed: Bytes(16_384),
         failures: vec![failure],
+        withheld: None,
     };
     let tmp = Tally { seen: 1234, removed: 1234, freed: Bytes(2 << 30), ..Tally::default() };
     let zone = |name: &str, path: &str, tally, notes: &[&str]| ZoneSummary {

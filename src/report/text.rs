@@ -19,6 +19,9 @@ const LONGEST_NAME: usize = 60;
 /// The longest path that is printed whole, in characters.
 const LONGEST_PATH: usize = 160;
 
+/// What a note begins with that is a warning.
+const WARNING: &str = "warning: ";
+
 /// How many kinds of failures are listed for a zone.
 const FAILURE_KINDS: usize = 10;
 
@@ -27,40 +30,56 @@ const FAILURE_KINDS: usize = 10;
 /// # Errors
 /// `out` cannot be written.
 pub fn summary(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     info: &RunInfo<'_>,
     summary: &Summary,
     elapsed: Duration,
 ) -> io::Result<()> {
-    table(out, info.mode, &summary.zones)?;
+    // A pass that a guard has stopped before it began shows what it would have done.
+    let is_withheld = summary.zones.iter().any(|zone| zone.tally.withheld.is_some());
+    let mode = if is_withheld { RunMode::DryRun } else { info.mode };
+    table(out, mode, &summary.zones)?;
     for zone in &summary.zones {
         reasons(out, zone)?;
     }
     for zone in &summary.zones {
-        failures(out, zone)?;
+        failures(out, mode, zone)?;
     }
-    for zone in &summary.zones {
-        for note in &zone.notes {
-            writeln!(out, "{}: note: {note}", zone.zone)?;
-        }
+    let (warnings, notes): (Vec<_>, Vec<_>) = summary
+        .zones
+        .iter()
+        .flat_map(|zone| zone.notes.iter().map(move |note| (&zone.zone, note)))
+        .partition(|(_, note)| note.starts_with(WARNING));
+    for (zone, note) in notes {
+        writeln!(out, "{zone}: note: {note}")?;
     }
     for relief in &summary.relief {
         let message = relief::message(relief, info.mode);
         writeln!(out, "pressure: {}: {message}", shown_short(&relief.path))?;
     }
-    closing(out, info, summary, elapsed)
+    // What needs an answer stands where the eye is: beside the last line.
+    for (zone, warning) in warnings {
+        writeln!(out, "{zone}: {warning}")?;
+    }
+    closing(out, info, summary, is_withheld, elapsed)
+}
+
+/// The counts of a zone; of a pass that a guard has stopped, what would have become of its entries.
+fn counts_of(zone: &ZoneSummary) -> &Tally {
+    zone.tally.withheld.as_deref().unwrap_or(&zone.tally)
 }
 
 /// A line for each zone, in columns as wide as their longest cell.
-fn table(out: &mut impl Write, mode: RunMode, zones: &[ZoneSummary]) -> io::Result<()> {
+fn table(out: &mut dyn Write, mode: RunMode, zones: &[ZoneSummary]) -> io::Result<()> {
     let (removed, freed) = match mode {
         RunMode::Real => ("removed", "freed"),
         RunMode::DryRun => ("would remove", "would free"),
     };
     let head = ["zone", "seen", removed, "kept", "skipped", "failed", freed].map(str::to_owned);
-    let rows = zones.iter().map(|ZoneSummary { zone, tally, .. }| {
+    let rows = zones.iter().map(|zone| {
+        let tally = counts_of(zone);
         [
-            zone.to_string(),
+            zone.zone.to_string(),
             grouped(tally.reported()),
             grouped(tally.removed),
             grouped(tally.kept()),
@@ -87,8 +106,8 @@ fn table(out: &mut impl Write, mode: RunMode, zones: &[ZoneSummary]) -> io::Resu
 }
 
 /// Why entries of a zone are still there.
-fn reasons(out: &mut impl Write, zone: &ZoneSummary) -> io::Result<()> {
-    let Tally { kept_by, skipped_by, .. } = &zone.tally;
+fn reasons(out: &mut dyn Write, zone: &ZoneSummary) -> io::Result<()> {
+    let Tally { kept_by, skipped_by, .. } = counts_of(zone);
     let kept = counts(KeptReason::ALL.map(KeptReason::key).into_iter().zip(*kept_by));
     let skipped = counts(Skipped::ALL.map(Skipped::key).into_iter().zip(*skipped_by));
     for (word, counts) in [("kept", kept), ("skipped", skipped)] {
@@ -121,14 +140,17 @@ struct Group<'a> {
 }
 
 /// Writes the failures of a zone, a line for each kind.
-fn failures(out: &mut impl Write, zone: &ZoneSummary) -> io::Result<()> {
-    list_failures(out, zone.zone.as_str(), &zone.tally.failures, zone.tally.failed)
+fn failures(out: &mut dyn Write, mode: RunMode, zone: &ZoneSummary) -> io::Result<()> {
+    let Tally { failures, failed, .. } = counts_of(zone);
+    list_failures(out, zone.zone.as_str(), mode, failures, *failed)
 }
 
-/// Writes failures, a line for each kind. Each line begins with `name`; `failed` is the number of all.
+/// Writes failures, a line for each kind. Each line begins with `name`; `failed` is the number of all. In a dry run
+/// those of removals are foreseen.
 pub(super) fn list_failures(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     name: &str,
+    mode: RunMode,
     listed: &[ListedFailure],
     failed: u64,
 ) -> io::Result<()> {
@@ -142,7 +164,11 @@ pub(super) fn list_failures(
             _ => format!(" and {} others", grouped(count - 1)),
         };
         let message = message(example);
-        writeln!(out, "{name}: failed: {} {path}{others}: {message}", example.action)?;
+        let fails = match mode {
+            RunMode::DryRun if example.action.changes() => "would fail",
+            RunMode::DryRun | RunMode::Real => "failed",
+        };
+        writeln!(out, "{name}: {fails}: {} {path}{others}: {message}", example.action)?;
         rest = rest.saturating_sub(*count);
     }
     if rest > 0 {
@@ -205,23 +231,30 @@ pub(super) fn cut(text: &str, longest: usize) -> String {
 
 /// The totals and how the pass ended.
 fn closing(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     info: &RunInfo<'_>,
     summary: &Summary,
+    is_withheld: bool,
     elapsed: Duration,
 ) -> io::Result<()> {
-    let sum = |count: fn(&Tally) -> u64| summary.zones.iter().map(|zone| count(&zone.tally)).sum();
+    let tallies = || summary.zones.iter().map(counts_of);
+    let sum = |count: fn(&Tally) -> u64| tallies().map(count).sum();
     let removed = grouped(sum(|tally| tally.removed));
     let seen: u64 = sum(Tally::reported);
     let entries = if seen == 1 { "entry" } else { "entries" };
     let seen = grouped(seen);
     let failed: u64 = sum(|tally| tally.failed);
-    let freed: Bytes = summary.zones.iter().map(|zone| zone.tally.freed).sum();
+    let freed: Bytes = tallies().map(|tally| tally.freed).sum();
     if let Some(shard) = info.shard {
         writeln!(out, "shard {shard}: only the entries of this shard were checked")?;
     }
-    let failed = if failed > 0 { format!(", {} failed", grouped(failed)) } else { String::new() };
+    let fails = if info.mode == RunMode::Real && !is_withheld { "failed" } else { "would fail" };
+    let failed = if failed > 0 { format!(", {} {fails}", grouped(failed)) } else { String::new() };
     let did = match info.mode {
+        RunMode::Real if is_withheld => format!(
+            "nothing was removed, because a guard stopped this pass: it would remove {removed} of {seen} {entries} \
+             and free {freed}{failed}"
+        ),
         RunMode::Real => format!("removed {removed} of {seen} {entries}, freed {freed}{failed}"),
         RunMode::DryRun => format!(
             "would remove {removed} of {seen} {entries}, would free {freed}{failed}; \
@@ -236,6 +269,7 @@ fn closing(
         Some(StopReason::TooMany) => "stopped because more would be removed than is allowed, after",
         Some(StopReason::MaxRemovals | StopReason::MaxBytes | StopReason::MaxShare) => {
             match info.mode {
+                RunMode::Real if is_withheld => "done in",
                 RunMode::Real => "stopped by a guard after",
                 RunMode::DryRun => "a run would be stopped by a guard; done in",
             }

@@ -20,7 +20,7 @@ use std::io::{self, Write};
 
 use super::Format;
 use super::text::{list_failures, shown_short};
-use crate::protocol::{ExitCode, StopReason};
+use crate::protocol::{ExitCode, RunMode, StopReason};
 use crate::units::grouped;
 use crate::usage::Usage;
 pub use canvas::Canvas;
@@ -55,8 +55,8 @@ pub fn exit_code(usage: &Usage) -> ExitCode {
 }
 
 /// What could not be counted, and why.
-fn remarks(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
-    list_failures(out, "usage", &usage.failures, usage.failed)?;
+fn remarks(out: &mut dyn Write, usage: &Usage) -> io::Result<()> {
+    list_failures(out, "usage", RunMode::Real, &usage.failures, usage.failed)?;
     if usage.failed > 0 {
         writeln!(out, "usage: note: what could not be looked at is not counted")?;
     }

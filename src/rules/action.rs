@@ -68,6 +68,24 @@ impl Action {
         }
     }
 
+    /// Whether it changes something. A dry run does not try such an action, and foresees its failure.
+    pub const fn changes(self) -> bool {
+        match self {
+            Self::Unlink
+            | Self::Rmdir
+            | Self::Rename
+            | Self::RemoveTree
+            | Self::WriteAuditLog
+            | Self::Delete => true,
+            Self::Open
+            | Self::List
+            | Self::Stat
+            | Self::Lock
+            | Self::OpenParent
+            | Self::ReadList => false,
+        }
+    }
+
     /// The action with this name in reports.
     pub fn from_key(key: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.key() == key)

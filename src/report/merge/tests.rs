@@ -196,7 +196,7 @@ fn what_cannot_be_read_is_an_error_that_names_the_report() {
     }
     for bytes in [&b""[..], b"seen", b"{}"] {
         let error = refusal(&[("x".to_owned(), bytes.to_vec())]);
-        assert!(error.starts_with("x: not a report: "), "{error}");
+        assert!(error.starts_with("x: not a report of --format json: "), "{error}");
     }
 }
 

@@ -28,7 +28,7 @@ fn of_failures(failed: u64, failures: Vec<ListedFailure>) -> String {
         no_lock: None,
     };
     let mut out = Vec::new();
-    super::failures(&mut out, &zone).unwrap();
+    super::failures(&mut out, RunMode::Real, &zone).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -66,8 +66,52 @@ fn a_dry_run_says_would_and_fits_80_columns() {
     );
     let closing = text.lines().last().unwrap();
     let expected = "\"/data\": would remove 9,001,237 of 9,001,244 entries, would free 2.0 GiB, \
-                    1 failed; nothing was removed; stopped at the deadline after 0.42 s";
+                    1 would fail; nothing was removed; stopped at the deadline after 0.42 s";
     assert_eq!(closing, expected);
+}
+
+#[test]
+fn a_dry_run_foresees_the_failure_of_a_removal_and_reports_that_of_a_look() {
+    let mut summary = sample::summary();
+    let mut unread = failure("/data/tmp/dir", Some(13), "Permission denied");
+    unread.action = Action::Open;
+    summary.zones[1].tally.failures = vec![unread];
+    summary.zones[1].tally.failed = 1;
+    let text = written(RunMode::DryRun, &summary);
+    assert!(text.contains("export: would fail: unlink \"/data/cache/export/x.zip\""), "{text}");
+    assert!(text.contains("tmp: failed: open \"/data/tmp/dir\""), "{text}");
+}
+
+#[test]
+fn a_pass_that_a_guard_stopped_shows_what_it_would_have_done() {
+    let mut summary = sample::summary();
+    summary.stopped = Some(StopReason::MaxRemovals);
+    summary.zones.iter_mut().for_each(|zone| zone.tally.withhold());
+    let expected = r#"
+zone     seen  would remove  kept  skipped  failed  would free
+export     11             4     5        1       1    16.0 KiB
+tmp     1,234         1,234     0        0       0     2.0 GiB
+export: kept: 3 fresh, 1 unrecognized, 1 not a file
+export: skipped: 1 in use
+export: would fail: unlink "/data/cache/export/x.zip": Permission denied [EACCES]; ask root
+tmp: note: the probe cannot be used
+"/data": nothing was removed, because a guard stopped this pass: it would remove 1,238 of 1,245 entries and free 2.0 GiB, 1 would fail; done in 0.42 s
+"#;
+    assert_eq!(written(RunMode::Real, &summary), expected.trim_start());
+}
+
+#[test]
+fn a_warning_stands_above_the_last_line() {
+    let mut summary = sample::summary();
+    summary.zones[0].notes = vec!["warning: look out".to_owned(), "a note".to_owned()];
+    let text = written(RunMode::Real, &summary);
+    let lines: Vec<&str> = text.lines().rev().skip(1).take(3).collect();
+    let expected = [
+        "export: warning: look out",
+        "tmp: note: the probe cannot be used",
+        "export: note: a note",
+    ];
+    assert_eq!(lines, expected, "{text}");
 }
 
 #[test]

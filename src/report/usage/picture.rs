@@ -24,7 +24,7 @@ const WIDE: usize = 72;
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
 /// Writes the picture.
-pub(super) fn write(out: &mut impl Write, usage: &Usage, canvas: Canvas) -> io::Result<()> {
+pub(super) fn write(out: &mut dyn Write, usage: &Usage, canvas: Canvas) -> io::Result<()> {
     let canvas = Canvas { width: canvas.width.max(NARROWEST), ..canvas };
     head(out, usage, canvas)?;
     for chart in charts::all(usage) {
@@ -34,7 +34,7 @@ pub(super) fn write(out: &mut impl Write, usage: &Usage, canvas: Canvas) -> io::
 }
 
 /// The data root, what is in it, and how full its file system is.
-fn head(out: &mut impl Write, usage: &Usage, canvas: Canvas) -> io::Result<()> {
+fn head(out: &mut dyn Write, usage: &Usage, canvas: Canvas) -> io::Result<()> {
     let root = text::cut(&shown_short(&usage.data_root), canvas.width);
     writeln!(out, "{}", canvas.paint(Paint::Title, &root))?;
     let (allocated, inodes) = (usage.totals.allocated, grouped(usage.totals.inodes));
@@ -52,7 +52,7 @@ fn head(out: &mut impl Write, usage: &Usage, canvas: Canvas) -> io::Result<()> {
 }
 
 /// One chart.
-fn draw(out: &mut impl Write, chart: &Chart, canvas: Canvas) -> io::Result<()> {
+fn draw(out: &mut dyn Write, chart: &Chart, canvas: Canvas) -> io::Result<()> {
     let Chart { title, bars, whole } = chart;
     let most = bars.iter().map(|bar| bar.bytes).max().unwrap_or_default();
     let longest_name = LONGEST_NAME.min(canvas.width / 3);
@@ -109,7 +109,7 @@ fn drawn(bar: &Bar, most: Bytes, room: usize, canvas: Canvas) -> String {
 }
 
 /// Which command removes what.
-fn removals(out: &mut impl Write, removals: &[Removal<'_>], canvas: Canvas) -> io::Result<()> {
+fn removals(out: &mut dyn Write, removals: &[Removal<'_>], canvas: Canvas) -> io::Result<()> {
     writeln!(out, "\n{}", canvas.paint(Paint::Title, "what can be removed"))?;
     for Removal { command, expired, areas } in removals {
         let areas = areas.iter().map(|area| match area.about {

@@ -10,7 +10,7 @@ use crate::units::{grouped, shown};
 use crate::usage::Usage;
 
 /// Writes a table of the areas, and one for each other chart.
-pub(super) fn write(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
+pub(super) fn write(out: &mut dyn Write, usage: &Usage) -> io::Result<()> {
     areas(out, usage)?;
     for chart in charts::all(usage).iter().skip(1) {
         writeln!(out)?;
@@ -27,7 +27,7 @@ pub(super) fn write(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
     writeln!(out)
 }
 
-fn areas(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
+fn areas(out: &mut dyn Write, usage: &Usage) -> io::Result<()> {
     let head = ["area", "allocated", "expired", "entries", "inodes"].map(str::to_owned);
     let mut rows = vec![(head, "removed by".to_owned(), "path".to_owned())];
     for area in &usage.areas {
@@ -56,7 +56,7 @@ fn areas(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
 }
 
 /// A line for each amount of a chart.
-fn simple(out: &mut impl Write, chart: &Chart) -> io::Result<()> {
+fn simple(out: &mut dyn Write, chart: &Chart) -> io::Result<()> {
     writeln!(out, "{}", chart.title)?;
     let width = chart.bars.iter().map(|bar| bar.name.chars().count()).max().unwrap_or(0);
     for bar in &chart.bars {

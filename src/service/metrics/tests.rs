@@ -14,6 +14,7 @@ fn summary(stopped: Option<StopReason>) -> Summary {
         unreached: 3,
         freed: Bytes(4096),
         failures: Vec::new(),
+        withheld: None,
     };
     let (zone, path) = (ZoneName::new("own"), "/data/own".into());
     let zone = ZoneSummary { zone, path, tally, notes: Vec::new(), no_lock: None };
