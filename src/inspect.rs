@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::control::Control;
 use crate::fs::error::{hint, is_gone};
 use crate::fs::lease::{self, InUse, InUseProbe};
+use crate::fs::open::{self, Across};
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::Break;
 use crate::protocol::{
@@ -21,6 +22,7 @@ use crate::protocol::{
 use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, FileKind, Metadata, Moment};
 use survey::Survey;
+pub use survey::Witness;
 
 /// Looks at entries on a real file system.
 #[derive(Debug)]
@@ -51,6 +53,21 @@ impl<'a, C: Control> FileInspector<'a, C> {
     pub const fn with_clock(mut self, now: fn() -> Moment) -> Self {
         self.clock = Some(now);
         self
+    }
+
+    /// What keeps a tree that was skipped because of `why`, for an explanation: the whole tree is looked at, without
+    /// its lock. `None` if it cannot be.
+    pub fn witness(&self, expired: &Expired, why: Skipped, now: Moment) -> Option<Witness> {
+        let directory = expired.directory();
+        if expired.metadata().kind != FileKind::Dir {
+            return None;
+        }
+        let top = open::dir(&directory.handle, expired.name(), Across::SameMount).ok()?;
+        let (top, witness) = (top.handle.into(), Some(Witness::default()));
+        let is_asked = matches!(why, Skipped::InUse | Skipped::Locked);
+        let probe = if is_asked { self.probe } else { InUseProbe::Off };
+        let survey = Survey::of(expired, &top, (now, Moment::LAST), probe, witness, self.control);
+        survey.ok()?.witness
     }
 
     /// What the content of the entry says: the newest use, what its removal frees, and whether it must stay.
@@ -116,7 +133,7 @@ impl<'a, C: Control> FileInspector<'a, C> {
         let is_served = expired.directory().storage.file_system.is_served();
         let clock = self.clock.filter(|_| !is_served);
         let began = clock.map_or(Moment::LAST, |clock| clock());
-        let survey = Survey::of(expired, top, (now, began), self.probe, self.control);
+        let survey = Survey::of(expired, top, (now, began), self.probe, None, self.control);
         let survey = survey.map_err(|ended| match ended {
             // Another machine has removed it meanwhile.
             Break::Failed(error) if is_gone(&error.error) && !is_there(expired) => {

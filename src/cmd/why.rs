@@ -22,11 +22,11 @@ use crate::config::Config;
 use crate::control::Unlimited;
 use crate::dispose::DryRun;
 use crate::fs::DataRoot;
-use crate::inspect::FileInspector;
+use crate::inspect::{FileInspector, Witness};
 use crate::lock::{Backend, redis::Holder};
 use crate::os::clock;
 use crate::protocol::{
-    Disposer, ExitCode, Expired, Freed, Inspector, Locks, Notes, Rejection, Skipped,
+    Disposer, ExitCode, Expired, Freed, Inspector, Locks, Notes, Rejected, Rejection, Skipped,
 };
 use crate::report::Format;
 use crate::rules::names::is_quarantine;
@@ -79,8 +79,8 @@ struct Question<'a> {
 enum End {
     /// It would be removed, and this freed.
     Removed(Freed),
-    /// It would stay, and the newest use in it, if that was seen.
-    Rejected(Rejection, Option<Moment>),
+    /// It would stay, and what in it keeps it, if that is known.
+    Rejected(Rejection, Option<Witness>),
 }
 
 impl Question<'_> {
@@ -90,7 +90,9 @@ impl Question<'_> {
             Ok(Some(relative)) => relative,
             Ok(None) => {
                 let root = shown(self.root.path());
-                let why = format!("never touched: it is not below the data root {root}");
+                let from =
+                    if path.is_relative() { ", seen from the working directory" } else { "" };
+                let why = format!("never touched: it is not below the data root {root}{from}");
                 return answer.verdict(Verdict::NeverTouched, None, why);
             }
             Err(error) => {
@@ -209,11 +211,9 @@ impl Question<'_> {
         let holder = self.holder(zone, relative);
         let end = self.follow(expired);
         answer.add("lock", holder.unwrap_or_else(|| self.describe_lock(zone, &end).to_owned()));
-        if let (End::Rejected(Rejection::Skipped(Skipped::Used), Some(newest)), Some(ttl)) =
-            (&end, rule.expiry.ttl())
-        {
-            answer.add("in it", self.describe_newest(*newest, ttl));
-            if let Some(text) = early {
+        if let End::Rejected(Rejection::Skipped(why), Some(witness)) = &end {
+            self.add_witness(&mut answer, rule, *why, witness);
+            if let (Skipped::Used, Some(text)) = (why, early) {
                 answer.add("early", text);
             }
         }
@@ -248,14 +248,28 @@ impl Question<'_> {
                 Ok(verified) => {
                     let freed = verified.freed().clone();
                     match disposer.dispose(verified, self.now) {
-                        Ok(_) => End::Removed(freed),
-                        Err(rejected) => End::Rejected(rejected.why, rejected.newest),
+                        Ok(_) => Ok(freed),
+                        Err(rejected) => Err(rejected),
                     }
                 }
-                Err(rejected) => End::Rejected(rejected.why, rejected.newest),
+                Err(rejected) => Err(rejected),
             });
         });
-        end.unwrap_or(End::Rejected(Rejection::Unreached, None))
+        // The lock is released: what keeps the entry is looked for as long as it takes.
+        match end {
+            Some(Ok(freed)) => End::Removed(freed),
+            Some(Err(Rejected { why, expired, .. })) => {
+                let witness = match &why {
+                    Rejection::Skipped(why) => inspector.witness(&expired, *why, self.now),
+                    Rejection::Failed(_)
+                    | Rejection::NotWritten(_)
+                    | Rejection::NoLock(_)
+                    | Rejection::Unreached => None,
+                };
+                End::Rejected(why, witness)
+            }
+            None => End::Rejected(Rejection::Unreached, None),
+        }
     }
 
     /// Who holds the application's lock, if anyone does.
@@ -306,7 +320,7 @@ impl Question<'_> {
     }
 
     fn add_rule(&self, answer: &mut Answer, rule: Rule, metadata: &Metadata) {
-        answer.add("rule", words::describe_rule(rule));
+        answer.add("rule", words::describe_rule(rule, metadata));
         let used = rule.last_use.read(metadata, self.now);
         let ago = self.ago(used);
         let which = if rule.last_use.ignores_a_time(metadata, self.now) {
@@ -332,9 +346,25 @@ impl Question<'_> {
         }
     }
 
-    fn describe_newest(&self, newest: Moment, ttl: Ttl) -> String {
-        let at = units::rfc3339(newest.plus(ttl));
-        format!("something was used {}, so it does not expire before {at}", self.ago(newest))
+    /// What in a tree keeps it: something that is in use, or what was used last.
+    fn add_witness(&self, answer: &mut Answer, rule: Rule, why: Skipped, witness: &Witness) {
+        if let Some((_, path)) = witness.held.as_ref().filter(|(held, _)| *held == why) {
+            answer.add("in it", format!("{}: {}", shown(path), words::describe_held(why)));
+        }
+        let (Some((newest, path)), Some(ttl)) = (&witness.newest, rule.expiry.ttl()) else {
+            return;
+        };
+        if why != Skipped::Used {
+            return;
+        }
+        let (path, used, at) =
+            (shown(path), units::rfc3339(*newest), units::rfc3339(newest.plus(ttl)));
+        let ago = self.ago(*newest);
+        answer.add("in it", format!("{path}: last used {used} ({ago})"));
+        answer.add("expires", format!("{at}, if nothing in it is used before"));
+        answer.facts.last_use = Some(used);
+        answer.facts.age_s = Some(newest.age_at(self.now).as_secs());
+        answer.facts.expires = Some(at);
     }
 
     fn describe_expiry(&self, rule: Rule, metadata: &Metadata, ttl: Ttl) -> String {

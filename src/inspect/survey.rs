@@ -2,11 +2,12 @@
 //! it must stay.
 //!
 //! It must not change anything. It ends at the first thing that decides: something fresh, something in use,
-//! a mount point.
+//! a mount point. For an explanation it looks at everything, and remembers what decides.
 
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use crate::control::Control;
 use crate::fs::PathError;
@@ -15,6 +16,36 @@ use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkCon
 use crate::protocol::{Content, Expired, Skipped};
 use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, FileKind, Metadata, Moment};
+
+/// What in a tree keeps it.
+#[derive(Debug, Default)]
+pub struct Witness {
+    /// The newest last use in it, and of what.
+    pub newest: Option<(Moment, PathBuf)>,
+    /// The first thing in it that is in use, locked or a mount point.
+    pub held: Option<(Skipped, PathBuf)>,
+    /// How many directories are above one that is locked, until its path is known.
+    locked: Option<usize>,
+}
+
+impl Witness {
+    fn see(&mut self, used: Moment, path: impl FnOnce() -> PathBuf) {
+        if self.newest.as_ref().is_none_or(|(newest, _)| used > *newest) {
+            self.newest = Some((used, path()));
+        }
+    }
+
+    fn hold(&mut self, why: Skipped, path: impl FnOnce() -> PathBuf) {
+        self.held.get_or_insert_with(|| (why, path()));
+    }
+
+    fn add(&mut self, other: Self) {
+        if let Some((used, path)) = other.newest {
+            self.see(used, || path);
+        }
+        self.held = self.held.take().or(other.held);
+    }
+}
 
 /// What one walk found.
 pub(super) struct Survey<'a> {
@@ -30,6 +61,8 @@ pub(super) struct Survey<'a> {
     pub(super) moves_atime: bool,
     /// A time in it lies so far in the future that it does not count.
     pub(super) ignores_a_time: bool,
+    /// What keeps the tree, if that is to be known. Then nothing ends the walk.
+    pub(super) witness: Option<Witness>,
 }
 
 impl<'a> Survey<'a> {
@@ -42,9 +75,10 @@ impl<'a> Survey<'a> {
         top: &File,
         (now, began): (Moment, Moment),
         probe: InUseProbe,
+        witness: Option<Witness>,
         control: &C,
     ) -> Result<Self, Break> {
-        let mut survey = Self::new(expired, (now, began), probe);
+        let mut survey = Self { witness, ..Self::new(expired, (now, began), probe) };
         let directory = expired.directory();
         let tree = WalkContext {
             control,
@@ -72,6 +106,15 @@ impl<'a> Survey<'a> {
             in_use_unknown: false,
             moves_atime: false,
             ignores_a_time: false,
+            witness: None,
+        }
+    }
+
+    /// Remembers what was used last, if that is to be known.
+    fn see(&mut self, metadata: &Metadata, at: &EntryRef<'_>) {
+        if let Some(witness) = &mut self.witness {
+            let used = self.expired.rule().last_use.read(metadata, self.now);
+            witness.see(used, || at.path());
         }
     }
 
@@ -92,14 +135,21 @@ impl<'a> Survey<'a> {
             self.content.changed = self.content.changed.max(Some(changed));
         }
         self.content.freed.add(metadata);
-        if rule.is_protected_by(metadata, self.now) {
-            self.skip(Skipped::Used)
+        if rule.is_protected_by(metadata, self.now) && self.witness.is_none() {
+            self.skip(Skipped::Used, None)
         } else {
             ControlFlow::Continue(())
         }
     }
 
-    fn skip(&mut self, why: Skipped) -> Flow {
+    /// Something decides that the tree stays.
+    fn skip(&mut self, why: Skipped, at: Option<&EntryRef<'_>>) -> Flow {
+        if let Some(witness) = &mut self.witness {
+            if let Some(at) = at {
+                witness.hold(why, || at.path());
+            }
+            return ControlFlow::Continue(());
+        }
         self.content.skipped = Some(why);
         ControlFlow::Break(Break::Enough)
     }
@@ -128,8 +178,8 @@ impl<'a> Survey<'a> {
         };
         match answer {
             InUse::Free => ControlFlow::Continue(()),
-            InUse::Open => self.skip(Skipped::InUse),
-            InUse::Locked => self.skip(Skipped::Locked),
+            InUse::Open => self.skip(Skipped::InUse, Some(at)),
+            InUse::Locked => self.skip(Skipped::Locked, Some(at)),
             InUse::Unknown => {
                 self.content.members.leave_out();
                 self.in_use_unknown = true;
@@ -141,12 +191,13 @@ impl<'a> Survey<'a> {
 
 impl Visit for Survey<'_> {
     fn fork(&self) -> Self {
-        let Self { expired, now, began, probe, .. } = *self;
-        Self::new(expired, (now, began), probe)
+        let Self { expired, now, began, probe, ref witness, .. } = *self;
+        let witness = witness.as_ref().map(|_| Witness::default());
+        Self { witness, ..Self::new(expired, (now, began), probe) }
     }
 
     fn join(&mut self, other: Self) {
-        let Self { content, in_use_unknown, moves_atime, ignores_a_time, .. } = other;
+        let Self { content, in_use_unknown, moves_atime, ignores_a_time, witness, .. } = other;
         let Content { newest, skipped, freed, changed, members, is_leased: _ } = content;
         self.content.newest = self.content.newest.max(newest);
         self.content.changed = self.content.changed.max(changed);
@@ -156,6 +207,9 @@ impl Visit for Survey<'_> {
         self.in_use_unknown |= in_use_unknown;
         self.moves_atime |= moves_atime;
         self.ignores_a_time |= ignores_a_time;
+        if let (Some(own), Some(others)) = (&mut self.witness, witness) {
+            own.add(others);
+        }
     }
 
     fn enter(
@@ -174,7 +228,12 @@ impl Visit for Survey<'_> {
         }
         match lease::is_locked(dir) {
             Ok(false) => ControlFlow::Continue(()),
-            Ok(true) => self.skip(Skipped::Locked),
+            Ok(true) => {
+                if let Some(witness) = &mut self.witness {
+                    witness.locked.get_or_insert(depth);
+                }
+                self.skip(Skipped::Locked, None)
+            }
             Err(error) => {
                 let path = self.expired.directory().path_of(self.expired.name());
                 let hint = "it is not known whether another process has locked a directory in it";
@@ -195,8 +254,9 @@ impl Visit for Survey<'_> {
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, opened: Option<OwnedFd>) -> Flow {
         if is_removed_in_use(at.name.to_bytes()) {
-            return self.skip(Skipped::InUse);
+            return self.skip(Skipped::InUse, Some(at));
         }
+        self.see(metadata, at);
         self.count(metadata)?;
         if metadata.kind == FileKind::File && self.probe == InUseProbe::On {
             return self.ask_in_use(at, metadata, opened);
@@ -205,16 +265,23 @@ impl Visit for Survey<'_> {
         ControlFlow::Continue(())
     }
 
-    fn leave(&mut self, _at: &EntryRef<'_>, _dir: &Leaving<'_>) -> ControlFlow<Break, Next> {
+    fn leave(&mut self, at: &EntryRef<'_>, dir: &Leaving<'_>) -> ControlFlow<Break, Next> {
+        self.see(dir.metadata, at);
+        if let Some(witness) = &mut self.witness
+            && witness.locked.take_if(|depth| *depth == at.depth()).is_some()
+        {
+            witness.hold(Skipped::Locked, || at.path());
+        }
         ControlFlow::Continue(Next::Up)
     }
 
-    fn mount_point(&mut self, _at: &EntryRef<'_>) -> Flow {
-        self.skip(Skipped::MountPoint)
+    fn mount_point(&mut self, at: &EntryRef<'_>) -> Flow {
+        self.skip(Skipped::MountPoint, Some(at))
     }
 
     fn lost(&mut self) -> Flow {
-        self.skip(Skipped::Gone)
+        self.content.skipped = Some(Skipped::Gone);
+        ControlFlow::Break(Break::Enough)
     }
 
     fn failed(&mut self, _at: &EntryRef<'_>, error: PathError) -> Flow {

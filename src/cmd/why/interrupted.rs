@@ -54,7 +54,7 @@ pub(super) fn explain(
     if let Some((verdict, reason, text)) = found {
         return answer.verdict(verdict, reason, text);
     }
-    let text = "a run now would leave it alone: another run is at work in its private directory, or it is no tree that \
+    let text = "a run now would leave it alone: another run is at work in its private directory, or it is not a tree that \
                 an interrupted run has left";
     answer.verdict(Verdict::LeftAlone, None, text)
 }

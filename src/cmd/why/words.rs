@@ -16,15 +16,18 @@ pub(super) const fn describe_type(metadata: &Metadata) -> &'static str {
     }
 }
 
-pub(super) fn describe_rule(rule: Rule) -> String {
+pub(super) fn describe_rule(rule: Rule, metadata: &Metadata) -> String {
     let Expiry::After(ttl) = rule.expiry else {
         return "expires at once, whatever its age".to_owned();
     };
-    let ttl = units::coarse(ttl.as_duration());
+    let ttl = units::exact(ttl.as_duration());
     match rule.last_use {
         LastUse::Mtime => format!("expires when its mtime is older than {ttl}"),
         LastUse::Atime => format!("expires when its last read is older than {ttl}"),
-        LastUse::Tree => format!("expires when nothing in it was used for {ttl}"),
+        LastUse::Tree if metadata.kind == FileKind::Dir => {
+            format!("expires when nothing in it was used for {ttl}")
+        }
+        LastUse::Tree => format!("expires when it was not used for {ttl}"),
         LastUse::Entry => format!("expires when its own atime is older than {ttl}"),
     }
 }
@@ -86,6 +89,18 @@ pub(in crate::cmd) const fn describe_kept(why: KeptReason) -> &'static str {
         KeptReason::Refused => "the server refuses to delete it",
         KeptReason::NotOurs => "it belongs to everyone, so it is not deleted",
         KeptReason::LeftToServer => "the server deletes it later, by itself",
+    }
+}
+
+/// What keeps a tree, of something in it.
+pub(super) const fn describe_held(why: Skipped) -> &'static str {
+    match why {
+        Skipped::Locked => "another process holds a lock on it",
+        Skipped::InUse => "another process has it open",
+        Skipped::MountPoint => "it is a mount point",
+        Skipped::Used => "it was used more recently",
+        Skipped::Replaced => "another file has its name now",
+        Skipped::Gone => "it is gone",
     }
 }
 
