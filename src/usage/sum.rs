@@ -9,6 +9,8 @@ use crate::rules::{Bytes, FileId, Moment};
 pub(super) struct Sum {
     pub(super) files: u64,
     pub(super) allocated: Bytes,
+    /// The part of it that is in directories.
+    pub(super) dirs: Bytes,
     pub(super) newest: Option<Moment>,
     /// Something in it keeps it: a use that is too new, a mount point, or something that cannot be looked at.
     pub(super) is_protected: bool,
@@ -34,6 +36,7 @@ impl Sum {
     pub(super) fn add(&mut self, other: Self) {
         self.files += other.files;
         self.allocated += other.allocated;
+        self.dirs += other.dirs;
         self.newest = self.newest.max(other.newest);
         self.is_protected |= other.is_protected;
         self.linked.extend(other.linked);

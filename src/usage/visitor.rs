@@ -116,8 +116,11 @@ impl<'a> Visitor<'a> {
             sum.linked.push(metadata.id);
         } else {
             self.count(area, metadata);
-            sum.files = u64::from(metadata.kind != FileKind::Dir);
             sum.allocated = metadata.allocated;
+            match metadata.kind {
+                FileKind::Dir => sum.dirs = metadata.allocated,
+                FileKind::File | FileKind::Symlink | FileKind::Special => sum.files = 1,
+            }
         }
         let verdict = self.shared.judge(area, path, name, metadata);
         // A pass could not remove what it cannot read.
@@ -163,8 +166,11 @@ impl<'a> Visitor<'a> {
             self.link(area, metadata, label);
             return;
         }
-        sum.files += u64::from(metadata.kind != FileKind::Dir);
         sum.allocated += metadata.allocated;
+        match metadata.kind {
+            FileKind::Dir => sum.dirs += metadata.allocated,
+            FileKind::File | FileKind::Symlink | FileKind::Special => sum.files += 1,
+        }
         if let Some(content) = content {
             sum.content(content, 1, metadata.allocated);
         }
@@ -203,7 +209,8 @@ impl<'a> Visitor<'a> {
             *expiring += if is_within { sum.allocated } else { Bytes(0) };
         }
         let Some(label) = label else { return };
-        let (mut files, mut allocated) = (sum.files, sum.allocated);
+        // The directory of a cache is no export.
+        let (mut files, mut allocated) = (sum.files, Bytes(sum.allocated.0 - sum.dirs.0));
         for (content, some, bytes) in &sum.contents {
             let label = Label { content: Some(content), ..label };
             self.tally.label(&label, *some, *bytes, range);

@@ -81,7 +81,7 @@ fn kinds(usage: &Usage) -> Chart {
         usage.kinds.iter().map(|kind| Bar::new(kind_name(kind), kind.allocated, files(kind.files)));
     let mut bars: Vec<Bar> = bars.collect();
     bars.sort_by_key(|bar| std::cmp::Reverse(bar.bytes));
-    Chart { title: "exports by kind", whole: Some(sum(&bars)), bars }
+    Chart { title: "exports by kind, old caches included", whole: Some(sum(&bars)), bars }
 }
 
 /// A kind of export in words.
