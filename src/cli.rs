@@ -98,9 +98,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
         let command = Command::Clearml(Clearml::Serve);
         return Ok(Args { command, flags, verbosity: verbosity(&matches) });
     }
-    let command = args.get(1).and_then(|name| name.to_str()).map(str::to_owned);
-    let matches = sweeper_for(&args).try_get_matches_from(args);
-    let matches = matches.map_err(|error| elsewhere::explain(error, command.as_deref()))?;
+    let matches = sweeper_for(&args).try_get_matches_from(&args);
+    let matches = matches.map_err(|error| elsewhere::explain(error, &args))?;
     let (name, matches) = matches.subcommand().unwrap_or(("", &matches));
     if name == "clearml" {
         let (command, matches) = clearml::read(matches);

@@ -48,8 +48,8 @@ pub enum Refusal {
         /// What is wrong with its directory.
         why: RootError,
     },
-    /// Something else.
-    #[error("cannot start: {}", units::without_numbers(.0))]
+    /// Something else. The message stands by itself: it says what cannot be done, or what to ask for instead.
+    #[error("{}", units::without_numbers(.0))]
     Start(String),
     /// A plan cannot be followed.
     #[error("the plan {path:?} is refused: {why}")]

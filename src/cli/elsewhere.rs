@@ -1,51 +1,40 @@
-//! A flag of another command: which commands have it.
+//! Adds to an error what clap does not know: which commands have an option, and how a data root is named.
 //!
 //! It must not read arguments: they were refused already.
 
+use std::ffi::OsString;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::config::settings::{self, Setting, Use};
+use crate::config::settings;
 
-/// Says of a flag that was refused which commands have it, if any has.
-pub(super) fn explain(error: clap::Error, command: Option<&str>) -> clap::Error {
-    let flag = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(flag)) if error.kind() == ErrorKind::UnknownArgument => flag,
+/// The commands that sweep or measure what is below a data root.
+const WITH_A_ROOT: [&str; 4] = ["run", "serve", "legacy", "usage"];
+
+/// Adds a tip to the error about an argument that was refused, if there is one.
+pub(super) fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let arg = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(arg)) if error.kind() == ErrorKind::UnknownArgument => arg,
         _ => return error,
     };
-    let name = flag.trim_start_matches('-');
-    let is_named = |setting: &&Setting| setting.long() == name && !setting.is_hidden();
-    let Some(setting) = settings::all().find(is_named) else { return error };
-    let commands: Vec<&str> = setting.used_by.iter().map(|command| command.name()).collect();
-    let (of, commands) = (command.unwrap_or("this command"), commands.join(", "));
-    let mut text = format!("{flag} is not an option of {of}, but of: {commands}\n");
-    if command == Some("plan") && setting.group == settings::WHEN_FULL {
-        text = format!(
-            "{flag} is not an option of plan: what goes before it expires depends on how full the disk is \
-             when it goes, so a plan has no such entries; `sweeper run {flag} ... --dry-run` shows them\n"
-        );
-    }
-    clap::Error::raw(ErrorKind::UnknownArgument, text)
-}
-
-impl Use {
-    /// The command as it is typed, after the name of the program.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Run => "run",
-            Self::Plan => "plan",
-            Self::Apply => "apply",
-            Self::Serve => "serve",
-            Self::Legacy => "legacy",
-            Self::Usage => "usage",
-            Self::Why => "why",
-            Self::Hold => "hold",
-            Self::Health => "health",
-            Self::Merge => "merge",
-            Self::ClearmlRun => "clearml run",
-            Self::ClearmlServe => "clearml serve",
-            Self::ClearmlOrphans => "clearml orphans",
-            Self::ClearmlJournal => "clearml journal",
-            Self::ClearmlWhy => "clearml why",
-        }
-    }
+    let command = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
+    let known = || settings::all().filter(|setting| setting.flag() == *arg && !setting.is_hidden());
+    let commands: Vec<&str> =
+        known().flat_map(|setting| setting.used_by).map(|used_by| used_by.command()).collect();
+    let is_for_a_full_disk = known().any(|setting| setting.group == settings::WHEN_FULL);
+    let tip = if is_for_a_full_disk && command == "plan" {
+        format!(
+            "what goes before it expires depends on how full the disk is when it goes, so a plan has no such \
+             entries; `sweeper run {arg} ... --dry-run` shows them"
+        )
+    } else if !commands.is_empty() {
+        format!("'{arg}' is an option of {}", commands.join(", "))
+    } else if !arg.starts_with('-') && WITH_A_ROOT.contains(&command) {
+        "a data root is named with --data, and the items of a list are separated by commas"
+            .to_owned()
+    } else {
+        return error;
+    };
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
 }

@@ -22,13 +22,14 @@ pub(super) const CONFIG: &str = "Show the settings and where each one comes from
 
 /// About `sweeper health`.
 pub(super) const HEALTH: &str =
-    "Tell whether a service, or the passes of a timer, are well: one line for a health check";
+    "Say in one line whether a service, or the passes of a timer, are healthy: for health checks";
 
 /// About `sweeper merge`.
 pub(super) const MERGE: &str = "Add up the reports of several shards";
 
 /// About `sweeper demo`.
-pub(super) const DEMO: &str = "Sweep a small sample data root in a temporary directory";
+pub(super) const DEMO: &str =
+    "Sweep a small sample data root in a temporary directory, and explain the result";
 
 /// About `sweeper hold`.
 pub(super) const HOLD: &str =
@@ -99,7 +100,7 @@ if a report cannot be read or is not part of the same pass.";
 pub(super) const HEALTH_CODES: &str = "\
 DUR is a duration with a unit, such as 36h, 14d or 1h30m.
 
-It asks the page of a service, or looks into the metrics file of single runs. The exit code is 0 if all is \
+It asks the page of a service, or reads the metrics file of single runs. The exit code is 0 if all is \
 well, 1 if not or if there is no answer within 5 s, and 2 if the usage or the settings are wrong.";
 
 /// After the help of `sweeper hold`.

@@ -1,17 +1,20 @@
 //! `sweeper config`: the effective settings, each with its origin.
 //!
-//! It must not open the data root, and shows no password.
+//! It must not look into the data root, and shows no password. Of several places where the data root may be, it tells
+//! which one a run would use.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::data_root::open_root;
 use super::{Refusal, printed};
-use crate::config::{Config, EffectiveSetting};
+use crate::config::{Config, DataRoot, EffectiveSetting};
+use crate::fs::RootError;
 use crate::protocol::ExitCode;
 use crate::report::{Format, json};
-use crate::units::quoted;
+use crate::units::{quoted, shown};
 
 /// Writes the settings.
 pub(super) fn config(config: &Config, out: &mut impl Write) -> Result<ExitCode, Refusal> {
@@ -25,16 +28,30 @@ pub(super) fn config(config: &Config, out: &mut impl Write) -> Result<ExitCode, 
         return Err(error.clone().into());
     }
     let written = match config.format {
-        Format::Text => text(&config.settings, out),
+        Format::Text => text(&config.settings, &used_root(config), out),
         Format::Json | Format::Jsonl => as_json(&config.settings, out),
     };
     Ok(printed(written, ExitCode::Done))
 }
 
-fn text(settings: &[EffectiveSetting], out: &mut impl Write) -> io::Result<()> {
+/// Which of several places a run would use as its data root.
+fn used_root(config: &Config) -> String {
+    if !matches!(config.data, Ok(DataRoot::AnyOf(_))) {
+        return String::new();
+    }
+    match open_root(config, &[]) {
+        Ok(root) => format!("; a run here uses {}", shown(root.path())),
+        Err(Refusal::Root(RootError::NoneFound { .. })) => "; no data root is there".to_owned(),
+        Err(why) => format!("; it cannot be used: {why}"),
+    }
+}
+
+/// Writes a line for each setting. That of the data root ends with `used_root`.
+fn text(settings: &[EffectiveSetting], used_root: &str, out: &mut dyn Write) -> io::Result<()> {
     let width = settings.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
     for EffectiveSetting { key, value, origin } in settings {
-        writeln!(out, "{key:<width$} {:<24} {origin}", quoted(value.as_ref()))?;
+        let used = if key == "data" { used_root } else { "" };
+        writeln!(out, "{key:<width$} {:<24} {origin}{used}", quoted(value.as_ref()))?;
     }
     Ok(())
 }

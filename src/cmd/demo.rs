@@ -29,7 +29,7 @@ use crate::protocol::{
 };
 use crate::report::text;
 use crate::rules::select::All;
-use crate::rules::{Exclude, LastUse, Moment, Ttl, ZoneName};
+use crate::rules::{Exclude, LastUse, Moment, Ttl, Zone, ZoneName};
 use crate::source::DirectorySource;
 use crate::units::{self, shown};
 
@@ -56,25 +56,33 @@ const FILES: [(u64, usize, &str); 13] = [
 /// Builds a sample, shows it, sweeps it, and explains what stayed.
 pub(super) fn demo(out: &mut impl Write) -> Result<ExitCode, Refusal> {
     let sample = tempfile::Builder::new().prefix("sweeper-demo-").tempdir();
-    let sample = sample.map_err(|error| Refusal::Start(error.to_string()))?;
+    let sample = sample.map_err(|error| {
+        let temporary = shown(&std::env::temp_dir());
+        let error = units::error(&error);
+        Refusal::Start(format!(
+            "cannot make a directory for the sample in {temporary}: {error}; set TMPDIR to another directory"
+        ))
+    })?;
     Ok(printed(show_all(sample.path(), out, clock::now()), ExitCode::Done))
 }
 
 fn show_all(root: &Path, out: &mut impl Write, now: Moment) -> io::Result<()> {
     build(root, now)?;
-    writeln!(out, "A sample volume in {}:\n", shown(root))?;
+    writeln!(out, "A sample data root in {}, with the age of each file:\n", shown(root))?;
     show(out, root, now)?;
 
-    // Two exports are in use while the sweep runs.
+    // Two exports are in use while the passes run.
     let job = root.join("cache/export/job-7-annotations-instance1736428000.0-yolo-11.zip");
     let downloading = File::open(&job)?;
     let events = root.join("cache/export/events-0b9b1f2e-3c4d-4e5f-8a6b-7c8d9e0f1a2b.csv");
     let locked = flock::wait_for(&events, Duration::ZERO)
         .map_err(|_| io::Error::other("the sample cannot be locked"))?;
-    writeln!(out, "\nOne export is being downloaded, and another is locked by its exporter.")?;
-    writeln!(out, "\n$ sweeper run --data {0} && sweeper legacy --data {0}\n", shown(root))?;
-
-    let stays = sweep(out, root, now)?;
+    writeln!(out, "\nAnother process has one export open, as in a download, and one locked.")?;
+    let mut stays = BTreeMap::new();
+    for (command, zones) in commands() {
+        writeln!(out, "\n$ sweeper {command} --data {}\n", shown(root))?;
+        stays.extend(sweep(out, root, now, command, &zones)?);
+    }
     drop((downloading, locked));
 
     writeln!(out, "\nWhat is left:\n")?;
@@ -125,26 +133,29 @@ fn show(out: &mut impl Write, root: &Path, now: Moment) -> io::Result<()> {
         let age = units::coarse_secs(written.age_at(now).as_secs());
         let kind = if metadata.file_type().is_symlink() { "link" } else { "" };
         let path = entry.path().strip_prefix(root).unwrap_or(entry.path());
-        writeln!(out, "  {age:>8} {:>4} {}", kind, shown(path))?;
+        writeln!(out, "  {age:>8}  {:<4}  {}", kind, shown(path))?;
     }
     Ok(())
 }
 
-/// One pass over the zones of the sample; what stayed, and why.
+/// The commands that are shown, and the zones that each sweeps.
+fn commands() -> [(&'static str, Vec<Arc<Zone>>); 2] {
+    let day = Ttl::from_secs(DAY);
+    let ttls = ExportTtls { project: day, task: day, job: day, events: day };
+    let of_run = [zones::export(&ttls), zones::tmp(Ttl::from_secs(14 * DAY), LastUse::Tree)];
+    [("run", of_run.map(Arc::new).to_vec()), ("legacy", vec![Arc::new(zones::legacy(None))])]
+}
+
+/// One pass over zones of the sample; what stayed, and why.
 fn sweep(
     out: &mut impl Write,
     root: &Path,
     now: Moment,
+    command: &'static str,
+    zones: &[Arc<Zone>],
 ) -> io::Result<BTreeMap<PathBuf, &'static str>> {
     let start = Instant::now();
     let data_root = DataRoot::open(root, &[], &Forbidden::default()).map_err(io::Error::other)?;
-    let day = Ttl::from_secs(DAY);
-    let ttls = ExportTtls { project: day, task: day, job: day, events: day };
-    let zones = [
-        zones::export(&ttls),
-        zones::tmp(Ttl::from_secs(14 * DAY), LastUse::Tree),
-        zones::legacy(None),
-    ];
     let (limits, (workers, _)) = (Limits::default(), Workers::start(2));
     let (control, notes) = (PassControl { limits: &limits, workers: &workers }, Notes::default());
     let (root_path, probe) = (data_root.path(), InUseProbe::On);
@@ -170,9 +181,8 @@ fn sweep(
         lock_wait: Duration::ZERO,
     };
     let stays = Stays { root, paths: Mutex::default() };
-    let summary = pass.run(&zones.map(Arc::new), &stays);
-    let info =
-        RunInfo { command: "demo", mode: RunMode::Real, now, data_root: root_path, shard: None };
+    let summary = pass.run(zones, &stays);
+    let info = RunInfo { command, mode: RunMode::Real, now, data_root: root_path, shard: None };
     text::summary(out, &info, &summary, start.elapsed())?;
     Ok(stays.paths.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::cli::{self, Args, Clearml, Command};
 use crate::config::{Config, LogFormat, RawSettings, ServiceConfig, Verbosity};
-use crate::os::{clock, logging};
+use crate::os::{clock, logging, terminal};
 use crate::protocol::ExitCode;
 
 /// Runs the program with these arguments.
@@ -48,10 +48,18 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
         },
     );
     logging::to_stderr(detail, format, clock);
+    if prints_a_result(&args.command) && terminal::is_nowhere() {
+        tracing::warn!("stdout is closed, or is /dev/null: what this command prints is lost");
+    }
     execute(&args, &raw).unwrap_or_else(|refusal| {
         tracing::error!("{refusal}");
         ExitCode::Usage.into()
     })
+}
+
+/// Whether a command prints a result to stdout: others print only what is logged, or what another program prints.
+const fn prints_a_result(command: &Command) -> bool {
+    !matches!(command, Command::Serve | Command::Clearml(Clearml::Serve) | Command::Hold { .. })
 }
 
 fn execute(args: &Args, raw: &RawSettings) -> Result<ProcessCode, Refusal> {

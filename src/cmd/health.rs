@@ -17,6 +17,11 @@ use crate::units;
 /// schedules last.
 const MOST: Duration = Duration::from_secs(2 * 86_400);
 
+/// What to write when nothing says whose health is meant.
+const NOTHING_NAMED: &str = "whose health? Name the page of a service, as in `sweeper health \
+    http://127.0.0.1:9108/healthz`; or its port on this machine, as in `sweeper health --listen 9108`; or, for \
+    passes of cron or a timer, the file that they write, as in `sweeper health --metrics-file FILE`";
+
 /// Asks the page at `url`; or else looks into the metrics file, or asks the page that the settings name. A success in
 /// the metrics file may be as old as `max_age` says.
 pub(super) fn health(
@@ -30,7 +35,7 @@ pub(super) fn health(
     let most = most.map_err(|why| refused(format!("--max-age: {why}")))?;
     let page = match url {
         Some(url) => {
-            let wrong = |why| refused(format!("{url:?} is no URL that can be asked: {why}"));
+            let wrong = |why| refused(format!("{url:?} is not a URL of a service: {why}"));
             Some(HealthPage::at(url).map_err(wrong)?)
         }
         None => config.service.clone()?.listen.map(HealthPage::of),
@@ -39,11 +44,7 @@ pub(super) fn health(
         (Some(file), _) if url.is_none() => age::of_success(file, most, clock::now()),
         (_, Some(page)) => page.ask(),
         (_, None) => {
-            return Err(refused(
-                "there is nothing to ask: name a URL, the --listen address of a service on this machine, or a \
-                 --metrics-file"
-                    .to_owned(),
-            ));
+            return Err(refused(NOTHING_NAMED.to_owned()));
         }
     };
     let (word, said, code) = match answer {

@@ -117,7 +117,9 @@ fn application_lock(
 ) -> Result<Option<(ExporterLocks, PathBuf)>, Refusal> {
     let Some(lock) = &config.locks.application else { return Ok(None) };
     let root = open_root(config, &[])?;
-    let relative = root.relative(path).map_err(|error| Refusal::Start(units::error(&error)))?;
+    let relative = root
+        .relative(path)
+        .map_err(|error| Refusal::Start(format!("{}: {}", shown(path), units::error(&error))))?;
     let Some(relative) = relative else { return Ok(None) };
     let has_lock = config.all_zones.iter().any(|zone| {
         zone.lock == LockKind::Application && zone.location.entry_of(&relative).is_some()

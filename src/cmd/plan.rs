@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-use super::pass::{PlanWriter, open_root};
+use super::pass::{PlanWriter, open_root, zone_around};
 use super::{Refusal, run};
 use crate::config::settings::Setting;
 use crate::config::{Config, EffectiveSetting, GuardSettings, Origin, Verbosity};
@@ -55,6 +55,11 @@ pub(super) fn plan(
         why: format!("it cannot be written: {}", units::error(&error)),
     };
     let root = open_root(&config, &config.zones)?;
+    if let Some(zone) = zone_around(path, &config, &root).map_err(failed)? {
+        let path = path.to_owned();
+        let why = format!("it would be in a directory of zone {zone:?}: write it to another place");
+        return Err(Refusal::Plan { path, why });
+    }
     let created = units::rfc3339(clock::now());
     let shown = root.path().to_string_lossy().into_owned();
     let header = Header::new(created, clock::seed(), shown, root.id(), deciding(&config));

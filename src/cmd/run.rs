@@ -36,7 +36,8 @@ pub(super) fn run_by_plan(
     let legacy;
     let zones = if command == "legacy" {
         let zone = config.legacy.clone().ok_or_else(|| {
-            Refusal::Start("with profile none there are no old export caches".to_owned())
+            let why = "with profile none there are no old export caches: leave --profile none out";
+            Refusal::Start(why.to_owned())
         })?;
         legacy = [zone];
         &legacy[..]

@@ -31,7 +31,7 @@ impl Select for All {
 /// How the entries of a zone that go early are ordered. Those of the first kind go before all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
-    /// What was used the longest ago goes first.
+    /// The least recently used goes first.
     OldestUse,
     /// What expires the soonest goes first.
     SoonestExpiry,

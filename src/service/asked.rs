@@ -29,6 +29,9 @@ impl HealthPage {
     /// # Errors
     /// What is wrong with the URL.
     pub fn at(url: &str) -> Result<Self, String> {
+        if url.starts_with("https://") {
+            return Err("a service speaks plain HTTP: write http://".to_owned());
+        }
         let rest =
             url.strip_prefix("http://").ok_or("write it like http://127.0.0.1:9108/healthz")?;
         let (host, path) = rest.split_once('/').map_or((rest, "healthz"), |(host, path)| {

@@ -158,7 +158,7 @@ struct Pages<P> {
     limit: Duration,
 }
 
-/// Accepts connections for ever, whatever the system says.
+/// Accepts connections forever, whatever the system says.
 async fn accept_all<P>(listener: &TcpListener, pages: &Arc<Pages<P>>) -> Infallible
 where
     P: Fn(&str) -> Option<Page> + Send + Sync + 'static,

@@ -2,6 +2,7 @@
 
 mod guards;
 mod migration;
+mod newcomer;
 mod places;
 mod report;
 mod roots;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clearml::files::Removal;
-use crate::cmd::Refusal;
+use crate::cmd::{Refusal, without_data_root};
 use crate::config::Config;
 use crate::engine::PassControl;
 use crate::fs::{DataRoot, Forbidden};
@@ -47,7 +47,10 @@ impl Place {
             program: config.program.clone(),
             unknown: config.unknown.clone(),
         };
-        let root = DataRoot::open(path, &[], &forbidden)?;
+        let root = DataRoot::open(path, &[], &forbidden).map_err(|why| {
+            let why = without_data_root(&why);
+            Refusal::Start(format!("the directory of the file server (--fileserver-root): {why}"))
+        })?;
         let of = |entry| Arc::new(at_once(zone, entry, Expiry::AtOnce));
         Ok(Self { root, files: of(EntryKind::File), folders: of(EntryKind::Tree) })
     }

@@ -27,11 +27,14 @@ pub(in crate::cmd) fn open(
     let Some(path) = &config.audit_log else { return Ok(None) };
     let refused = |why: String| Refusal::Start(format!("the audit log {path:?}: {why}"));
     if let Some(zone) =
-        zone_around(path, config, root).map_err(|why| refused(units::error(&why)))?
+        zone_around(path, config, root).map_err(|why| refused(no_directory(&why)))?
     {
         return Err(refused(format!(
             "it is in a directory of zone {zone:?}, whose entries are removed: choose another place"
         )));
+    }
+    if path.is_dir() {
+        return Err(refused("it is a directory: name a file".to_owned()));
     }
     if config.dry_run {
         tracing::warn!(
@@ -43,8 +46,19 @@ pub(in crate::cmd) fn open(
     log.map(Some).map_err(|error| refused(units::error(&error)))
 }
 
+/// Why the directory of a file cannot be used, and what to do.
+fn no_directory(error: &io::Error) -> String {
+    let hint =
+        if error.kind() == io::ErrorKind::NotFound { "; make its directory first" } else { "" };
+    format!("{}{hint}", units::error(error))
+}
+
 /// The zone in whose directories a file would be.
-fn zone_around(path: &Path, config: &Config, root: &DataRoot) -> io::Result<Option<String>> {
+pub(in crate::cmd) fn zone_around(
+    path: &Path,
+    config: &Config,
+    root: &DataRoot,
+) -> io::Result<Option<String>> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.canonicalize()?,
         _ => PathBuf::from(".").canonicalize()?,

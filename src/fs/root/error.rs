@@ -23,7 +23,10 @@ pub enum RootError {
         near: Option<Box<RootError>>,
     },
     /// The directory cannot be opened.
-    #[error("cannot open the data root {path:?}: {}", units::error(error))]
+    #[error(
+        "cannot open the data root {path:?}: {}{}", units::error(error),
+        if error.kind() == io::ErrorKind::NotFound { "; check the path, and whether its volume is mounted" } else { "" }
+    )]
     Unopened {
         /// The directory.
         path: PathBuf,
@@ -79,7 +82,7 @@ fn has(found: &[&str]) -> String {
 /// The question whether another directory is meant, for people.
 fn instead(path: &Path, meant: &Path) -> String {
     let mount = if meant.parent() == Some(path) {
-        "; if it is mounted from a claim of Kubernetes, the mount lacks `subPath: data`"
+        " If it is mounted from a claim of Kubernetes, the mount lacks `subPath: data`"
     } else {
         ""
     };

@@ -103,7 +103,7 @@ impl<'a> MetricsFile<'a> {
     }
 
     /// Opens the file, if there is one. What is no regular file is not opened: that can have an effect, or
-    /// wait for ever.
+    /// wait forever.
     fn open(self) -> Result<Option<File>, FileError> {
         let seen = match self.path.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

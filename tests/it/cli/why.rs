@@ -125,6 +125,16 @@ fn the_demo_shows_sweeps_explains_and_leaves_nothing() {
     let (before, after) = run.exits(0).stdout.split_once("What is left").unwrap();
     let (left, why) = after.split_once("Why it stayed").unwrap();
     assert!(before.contains("project-3-backup") && !left.contains("project-3-backup"));
+    // Each command that is shown has a report of its own.
+    let (of_run, of_legacy) = before.split_once("\n$ sweeper legacy --data ").unwrap();
+    assert!(
+        of_run.contains("\n$ sweeper run --data ") && !of_run.contains("\nlegacy "),
+        "{of_run}"
+    );
+    for report in [of_run, of_legacy] {
+        assert_eq!(report.matches("zone ").count(), 1, "{report}");
+        assert!(report.trim_end().ends_with(" s"), "{report}");
+    }
     // Every entry that stayed is explained.
     for line in left.lines().filter(|line| line.contains('"')) {
         let path = line.split('"').nth(1).unwrap();

@@ -110,6 +110,28 @@ fn every_command_that_is_listed_as_not_run_exists_and_has_a_reason() {
     }
 }
 
+/// cron starts with an empty environment: what a line needs is in it, or in a file that its page has written before.
+#[test]
+fn a_line_of_a_crontab_names_the_data_root_or_a_file_that_its_page_writes() {
+    let mut lines = 0;
+    for (page, blocks) in found() {
+        let mut before = String::new();
+        for command in blocks.into_iter().flat_map(|(_, commands)| commands) {
+            let is_ours = is_cron(&command) && command.contains("/sweeper ");
+            if is_ours && !command.contains("sweeper clearml ") {
+                lines += 1;
+                let file = command.split("--config ").nth(1);
+                let file = file.and_then(|rest| rest.split([' ', '\'']).next());
+                let is_written = |file: &str| before.contains(&format!("> {file} "));
+                let has_root = command.contains("--data ");
+                assert!(has_root || file.is_some_and(is_written), "{page}: {command}");
+            }
+            before += &command;
+        }
+    }
+    assert!(lines >= 3, "{lines}");
+}
+
 /// All blocks of a page, one after the other.
 pub(super) fn session_of(blocks: &[Pasted]) -> Session {
     let mut session = Session::default();
