@@ -101,7 +101,13 @@ class Api:
             raise ApiError(404, 0, f"Unable to find endpoint for name {name} and version {number}")
         meta["actual_version"] = "{}.{}".format(*since)
         self.login.check(request.headers.get("authorization"))
-        return function(Call(name, self._body(request), version, faults))
+        vanish = faults.get("vanish", {})
+        if vanish.get("before"):
+            self.store.vanish(vanish["ids"])
+        data = function(Call(name, self._body(request), version, faults))
+        if vanish and not vanish.get("before"):
+            self.store.vanish(vanish["ids"])
+        return data
 
     @staticmethod
     def _body(request):

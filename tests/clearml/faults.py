@@ -11,9 +11,9 @@ import threading
 # In place of the answer. The request is not carried out, unless the fault says `"after": true`.
 INSTEAD = ("status", "not_json", "wrong_envelope", "redirect")
 # Something on the way: `huge` replaces the answer too, the others send the right one, or a part, or nothing.
-WIRE = ("huge", "close", "close_after", "hang", "slow", "slow_drip", "truncate")
-# The answer arrives, and is wrong.
-DATA = ("drop_filter", "live_rows", "repeat_page", "endless_scroll", "refuse")
+WIRE = ("huge", "close", "close_after", "hang", "slow", "slow_drip", "truncate", "clock")
+# The answer arrives, and is wrong, or is not true any more when it arrives.
+DATA = ("drop_filter", "live_rows", "repeat_page", "endless_scroll", "refuse", "vanish", "clamp", "claim")
 KINDS = INSTEAD + WIRE + DATA
 
 

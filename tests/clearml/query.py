@@ -40,6 +40,9 @@ class Listing:
         rows = [record for record in records if all(test(record) for test in tests)]
         rows = _ordered(rows, body.get("order_by"))
         start, size, scroll = self._window(body)
+        if "clamp" in faults and size > faults["clamp"]["rows"]:
+            start = start // size * faults["clamp"]["rows"]
+            size = faults["clamp"]["rows"]
         if "repeat_page" in faults:
             start = 0
         if "endless_scroll" in faults and rows:

@@ -122,6 +122,14 @@ class Store:
             self._consumers[item["model"]].pop(task["id"], None)
         self.events.pop(task["id"], None)
 
+    def vanish(self, ids):
+        """Another client has deleted these tasks or models."""
+        for record in ids:
+            if record in self.tasks:
+                self.remove_task(self.tasks[record])
+            if record in self.models:
+                self.remove_model(self.models[record])
+
     def remove_model(self, model):
         del self.models[model["id"]]
         self._outputs[model.get("task")].pop(model["id"], None)

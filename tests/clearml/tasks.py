@@ -91,7 +91,9 @@ class Tasks:
             try:
                 if refuse and refuse.get("text", "") in task_id:
                     raise ApiError(*refuse.get("codes", (500, 100)), refuse.get("reason", ""))
-                succeeded.append({"id": task_id, **self._delete(task_id, wishes)})
+                is_done = "claim" not in call.faults
+                done = self._delete(task_id, wishes) if is_done else {"deleted": True}
+                succeeded.append({"id": task_id, **done})
             except ApiError as error:
                 codes = [error.code, error.subcode]
                 said = {"codes": codes, "msg": error.message, "data": error.data}

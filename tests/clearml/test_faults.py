@@ -7,6 +7,7 @@ import json
 import threading
 import time
 import unittest
+from email.utils import parsedate_to_datetime
 
 import seed
 from client import DoubleCase, send
@@ -127,6 +128,11 @@ class Wire(FaultCase):
         self.assertEqual(answer.data["version"], "2.3.0")
         self.assertGreaterEqual(time.monotonic() - began, 0.01 * (len(answer.body) // 50))
 
+    def test_clock(self):
+        self.fault("server.info", "clock", seconds=-7200)
+        said = parsedate_to_datetime(self.call("server.info").headers["Date"]).timestamp()
+        self.assertAlmostEqual(said, time.time() - 7200, delta=60)
+
     def test_truncate(self):
         self.fault("tasks.get_all", "truncate")
         with self.assertRaises(http.client.IncompleteRead):
@@ -188,6 +194,25 @@ class Data(FaultCase):
         answer = self.to_files("POST", "/delete_many", body).json
         self.assertEqual(answer["errors"], {"Permission denied": ["a.bin"]})
         self.assertEqual(self.files.left(), ["a.bin"])
+
+
+    def test_vanish_is_another_client_that_deletes_after_or_before_an_answer(self):
+        self.fault("tasks.get_all", "vanish", ids=["t0"])
+        self.assertIn("t0", self.eligible())
+        self.assertNotIn("t0", self.eligible())
+        self.fault("events.get_task_events", "vanish", ids=["t1"], before=True)
+        self.assertEqual(self.call("events.get_task_events", task="t1").code, "400/101")
+
+    def test_clamp_makes_pages_shorter_than_was_asked_for(self):
+        self.fault("tasks.get_all", "clamp", rows=3)
+        self.assertEqual(self.eligible(), ["t0", "t1", "t2"])
+        self.assertEqual(self.eligible(page=1), ["t3"])
+
+    def test_claim_says_that_tasks_are_deleted_and_keeps_them(self):
+        self.fault("tasks.delete_many", "claim")
+        data = self.call("tasks.delete_many", ids=["t0"]).data
+        self.assertEqual([one["id"] for one in data["succeeded"]], ["t0"])
+        self.assertEqual(self.left(), self.everything)
 
 
 class Threads(FaultCase):

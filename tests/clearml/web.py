@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.client import responses
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
@@ -175,6 +176,8 @@ class Handler(StreamRequestHandler):
         headers = {"Content-Type": answer.kind, "Content-Length": length, **answer.headers}
         if not self.is_open:
             headers["Connection"] = "close"
+        if "clock" in faults:
+            headers["Date"] = formatdate(time.time() + faults["clock"]["seconds"], usegmt=True)
         lines = [f"HTTP/1.1 {answer.status} {responses.get(answer.status, '')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.wfile.write("\r\n".join([*lines, "\r\n"]).encode("latin-1"))
