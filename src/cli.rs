@@ -98,6 +98,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
         let command = Command::Clearml(Clearml::Serve);
         return Ok(Args { command, flags, verbosity: verbosity(&matches) });
     }
+    if let Some(error) = clearml::of_data_roots(&args) {
+        return Err(error);
+    }
     let matches = sweeper_for(&args).try_get_matches_from(&args);
     let matches = matches.map_err(|error| elsewhere::explain(error, &args))?;
     let (name, matches) = matches.subcommand().unwrap_or(("", &matches));

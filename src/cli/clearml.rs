@@ -2,6 +2,8 @@
 //!
 //! It must not check values: it defines the commands, and says which one was typed.
 
+use std::ffi::OsString;
+
 use clap::{Arg, ArgMatches, Command as Definition};
 
 use super::options::{Look, sweep, with_settings};
@@ -38,6 +40,23 @@ pub enum JournalAction {
     Retry,
     /// Forget files that nobody deletes.
     Forget,
+}
+
+/// Says what to do in place of a command that is for data roots and not for a server.
+pub(super) fn of_data_roots(args: &[OsString]) -> Option<clap::Error> {
+    let [_, first, command, ..] = args else { return None };
+    let instead = match (first.to_str()?, command.to_str()?) {
+        ("clearml", "plan" | "apply") => {
+            "there are no plan files for a ClearML server: `sweeper clearml run --dry-run --format jsonl` lists what a \
+             run would delete, and each run checks all of it again"
+        }
+        ("clearml", "usage") => {
+            "usage is measured below a data root: `sweeper clearml run --dry-run` counts the tasks, files and bytes of \
+             a ClearML server that a run would delete"
+        }
+        _ => return None,
+    };
+    Some(clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, format!("{instead}\n")))
 }
 
 /// All commands of `sweeper clearml`.

@@ -13,6 +13,7 @@ use super::overlap::Places;
 use super::user_zones::{UserZone, directory};
 use super::values::Values;
 use super::words::Profile;
+use crate::clearml::ledger;
 use crate::cvat;
 use crate::cvat::zones::{self, ExportTtls, Sweep, ZoneSettings};
 use crate::rules::{Exclude, LastUse, Location, Shape, Ttl, Zone, ZoneName};
@@ -92,6 +93,11 @@ impl Zones {
         }
         if is_cvat && name == zones::LEGACY {
             return Err("old export caches are removed by `sweeper legacy` alone".to_owned());
+        }
+        if [ledger::TASKS, ledger::FILES, ledger::ORPHANS].contains(&word) {
+            let why =
+                format!("{word:?} is not below a data root: `sweeper clearml run` cleans it up");
+            return Err(why);
         }
         let names: Vec<&str> = known.iter().map(|zone| zone.name.as_str()).collect();
         let closest = closest(name, names.iter().copied());

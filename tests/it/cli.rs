@@ -29,3 +29,17 @@ fn help_is_also_a_command() {
     }
     assert!(!run(&["man"]).exits(0).stdout.contains("sweeper help"), "it is no command of its own");
 }
+
+#[test]
+fn what_is_for_data_roots_says_what_to_do_for_a_clearml_server() {
+    for command in ["plan", "apply", "usage"] {
+        let run = run(&["clearml", command, "x"]);
+        assert!(run.exits(2).stderr.contains("`sweeper clearml run --dry-run"), "{}", run.stderr);
+    }
+    for zone in ["clearml-tasks", "clearml-files", "clearml-orphans"] {
+        for command in [&["run"][..], &["plan", "--output", "p"]] {
+            let run = run(&[command, &["--zones", zone]].concat());
+            assert!(run.exits(2).stderr.contains("`sweeper clearml run`"), "{}", run.stderr);
+        }
+    }
+}
