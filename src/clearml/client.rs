@@ -3,7 +3,7 @@
 //! It must not decide what to ask. The token is sent to the API and file servers alone.
 
 use std::io::{BufReader, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ApiError;
 use super::http::{Certificates, Http, Method, Reply, Request};
 use super::server::{Credentials, Server};
+use super::time;
 use super::token::{self, ApiVersion, Token};
 use crate::rules::Moment;
 
@@ -72,6 +73,8 @@ pub struct Client {
     http: Http,
     server: Server,
     token: Mutex<Option<Token>>,
+    /// How many seconds this machine's clock is ahead of the server's.
+    ahead: AtomicI64,
     stop: Arc<AtomicBool>,
     clock: fn() -> Moment,
 }
@@ -95,7 +98,8 @@ impl Client {
         let ClientOptions { timeout, connections, stop, clock } = options;
         let certificates = if server.verify { Certificates::Checked } else { Certificates::Any };
         let http = Http::new(timeout, connections, certificates);
-        Self { http, server, token: Mutex::default(), stop, clock }
+        let (token, ahead) = (Mutex::default(), AtomicI64::new(0));
+        Self { http, server, token, ahead, stop, clock }
     }
 
     /// The servers.
@@ -117,6 +121,14 @@ impl Client {
     /// The server cannot be used.
     pub fn company(&self) -> Result<String, ApiError> {
         self.token(None).map(|token| token.company)
+    }
+
+    /// How many seconds this machine's clock is ahead of the server's, as far as the server says.
+    ///
+    /// # Errors
+    /// The server cannot be used.
+    pub fn ahead(&self) -> Result<i64, ApiError> {
+        self.token(None).map(|_| self.ahead.load(Ordering::Relaxed))
     }
 
     /// Asks `endpoint`.
@@ -197,6 +209,10 @@ impl Client {
         let request = Request { method, url, authorization: Some(authorization), body };
         let reply = self.send_patiently(&request, tries)?;
         let status = reply.status;
+        if let Some(date) = reply.date.as_deref().and_then(time::of_header) {
+            let ahead = (self.clock)().unix_secs() - date.unix_secs();
+            self.ahead.store(ahead, Ordering::Relaxed);
+        }
         if let (300..=399, location) = (status, &reply.location) {
             let to = location.as_deref().unwrap_or("nowhere");
             return Err(self.foreign(&format!("it redirects to {to:?}, which is not followed")));

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Client, Tries};
+use super::delete::NO_SUCH_TASK;
 use super::error::{ApiError, CycleError};
 use super::journal::{Kind, TaskFile};
 use super::options::Options;
@@ -36,13 +37,13 @@ pub struct Plan {
     pub models: Vec<String>,
     /// Its published models that nothing else uses, if they are to be deleted, too.
     pub published_models: Vec<String>,
-    /// Whether it has models that stay.
-    pub keeps_models: bool,
+    /// The addresses of its models that stay.
+    pub kept_models: Vec<String>,
     /// Whether the server is told to delete its files, too.
     pub is_told: bool,
 }
 
-/// Collects the files of these tasks.
+/// Collects the files of these tasks. One that another client has deleted in the meantime has no plan.
 ///
 /// # Errors
 /// The server cannot be used or trusted. Nothing is deleted then.
@@ -65,6 +66,9 @@ pub(super) fn collect(
     tools.crew.each(ids, work, |(task, urls)| match (urls, plans.get_mut(&task)) {
         (Ok(urls), Some(plan)) => {
             plan.files.extend(urls.into_iter().map(|url| TaskFile { url, kind: Kind::Event }));
+        }
+        (Err(CycleError::Api(error)), _) if error.is(NO_SUCH_TASK.0, NO_SUCH_TASK.1) => {
+            plans.remove(&task);
         }
         (Err(error), _) => failed = Some(error),
         (Ok(_), None) => {}
@@ -92,7 +96,7 @@ fn plan(row: &TaskRow) -> Plan {
         files: urls.map(|url| TaskFile { url, kind: Kind::Artifact }).collect(),
         models: Vec::new(),
         published_models: Vec::new(),
-        keeps_models: false,
+        kept_models: Vec::new(),
         is_told: false,
     }
 }
@@ -115,13 +119,16 @@ fn add_models(
     let models = models.rows;
     let used = used_models(tools, &models)?;
     for model in models {
-        let own = model.task.as_deref().and_then(Id::parse).filter(|task| plans.contains_key(task));
-        let task = own.or_else(|| named.get(&model.id).copied());
+        let of = model.task.as_deref().and_then(Id::parse);
+        let task = of.filter(|task| plans.contains_key(task));
+        let task = task.or_else(|| named.get(&model.id).copied());
         let Some(plan) = task.and_then(|task| plans.get_mut(&task)) else { continue };
-        // What does not say that it is a draft is not one.
+        // What belongs to another task stays with it. What does not say that it is a draft is not one.
+        let is_own = of.is_none_or(|of| of == plan.task);
         let is_draft = model.ready == Some(false);
-        if used.contains(&model.id) || (!is_draft && !options.overrides.published_models) {
-            plan.keeps_models = true;
+        if !is_own || used.contains(&model.id) || !(is_draft || options.overrides.published_models)
+        {
+            plan.kept_models.push(model.uri.unwrap_or_default());
             continue;
         }
         if is_draft {
@@ -143,15 +150,13 @@ fn read_models(
     field: &str,
     values: &serde_json::Value,
 ) -> Result<(), CycleError> {
-    let mut query = json!({"only_fields": ["id", "uri", "task", "ready"], "order_by": ["id"]});
+    let mut query = json!({"only_fields": ["id", "uri", "task", "ready"]});
     query[field] = values.clone();
     let mut known = HashSet::new();
-    tools.pages("models.get_all", &query, PAGE, |page: Models| {
-        let rows = page.rows.len();
-        let new = page.rows.into_iter().filter(|model| known.insert(model.id.clone()));
-        let before = models.rows.len();
-        models.rows.extend(new);
-        Ok((rows, models.rows.len() - before))
+    tools.all_pages("models.get_all", &query, PAGE, |page: &Models| {
+        let new = page.rows.iter().filter(|model| known.insert(model.id.clone()));
+        models.rows.extend(new.cloned());
+        Ok(())
     })
 }
 
@@ -162,15 +167,12 @@ fn used_models(tools: &Tools, models: &[ModelRow]) -> Result<HashSet<String>, Cy
     for part in ids.chunks(PAGE) {
         let query = json!({
             "models.input.model": part, "only_fields": ["id", "models.input"],
-            "search_hidden": true, "order_by": ["id"],
+            "search_hidden": true,
         });
-        let mut known = HashSet::new();
-        tools.pages("tasks.get_all", &query, PAGE, |page: Tasks| {
-            let rows = page.tasks.len();
-            let new = page.tasks.iter().filter(|row| known.insert(row.id)).count();
-            let inputs = page.tasks.into_iter().filter_map(|row| row.models?.input).flatten();
-            used.extend(inputs.filter_map(|input| input.model));
-            Ok((rows, new))
+        tools.all_pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
+            let inputs = page.tasks.iter().filter_map(|row| row.models.as_ref()?.input.as_ref());
+            used.extend(inputs.flatten().filter_map(|input| input.model.clone()));
+            Ok(())
         })?;
     }
     Ok(used)

@@ -9,14 +9,15 @@ use std::time::Instant;
 use super::collect::{Plan, collect};
 use super::delete::{Manner, TaskEnd};
 use super::error::{ApiError, CycleError};
-use super::files::{Remover, Settled, Surroundings};
-use super::journal::{Ending, FileEnd, TaskFile};
+use super::files::{Remover, Surroundings};
+use super::journal::{FileEnd, TaskFile};
 use super::ledger::{End, Ledger};
-use super::options::{FilesMode, Options};
+use super::options::Options;
 use super::references::References;
 use super::rows::{Id, TaskRow};
 use super::select::{Conditions, select, still_selected};
-use super::selected::Selected;
+use super::selected::{Doomed, Selected};
+use super::settle::{Later, Rest, settle, settle_later};
 use super::tools::Tools;
 use crate::protocol::{Observer, Skipped, StopReason};
 use crate::rules::{KeptReason, Moment, Ttl};
@@ -55,11 +56,15 @@ pub trait Executor {
     /// The journal cannot be written.
     fn kept(&mut self, tasks: &[Id]) -> Result<(), CycleError>;
 
-    /// Writes down what became of files.
+    /// Writes down what became of files. `open` are the tasks with further ones.
     ///
     /// # Errors
     /// The journal cannot be written.
-    fn settled(&mut self, ends: BTreeMap<Id, Vec<FileEnd>>) -> Result<(), CycleError>;
+    fn settled(
+        &mut self,
+        ends: BTreeMap<Id, Vec<FileEnd>>,
+        open: &HashSet<Id>,
+    ) -> Result<(), CycleError>;
 
     /// Whether the models of a deleted task are still on the server.
     fn models_are_left(&self) -> bool;
@@ -95,6 +100,7 @@ impl Cycle<'_> {
         remover: &mut dyn Remover,
         ledger: &mut Ledger,
     ) -> Result<Option<StopReason>, CycleError> {
+        self.tools.check_clock()?;
         let conditions = Conditions::new(self.tools, self.options, self.now)?;
         let selected =
             select(self.tools, self.options, &conditions, &mut ledger.tasks, self.observer)?;
@@ -102,9 +108,24 @@ impl Cycle<'_> {
         if selected.is_empty() {
             return Ok(None);
         }
-        let ids: HashSet<Id> = selected.iter().map(|task| task.id).collect();
-        let references = References::protecting(self.tools, &ids, self.options)?;
-        let mut surroundings = Surroundings::new(self.tools, self.options, &references, &ids)?;
+        let doomed = Doomed::new(selected.iter().map(|task| task.id));
+        let references = References::protecting(self.tools, &doomed, self.options)?;
+        let mut surroundings = Surroundings::new(self.tools, self.options, references, doomed)?;
+        let mut hands = Hands { executor, remover, ledger, later: Vec::new() };
+        let stopped = self.batches(&selected, &conditions, &mut surroundings, &mut hands)?;
+        if stopped.is_none() {
+            settle_later(self, &surroundings, &mut hands)?;
+        }
+        Ok(stopped)
+    }
+
+    fn batches(
+        &self,
+        selected: &[Selected],
+        conditions: &Conditions,
+        surroundings: &mut Surroundings<'_>,
+        hands: &mut Hands<'_>,
+    ) -> Result<Option<StopReason>, CycleError> {
         for batch in selected.chunks(BATCH) {
             if self.tools.crew.is_stopped() {
                 return Err(ApiError::Stopped.into());
@@ -112,18 +133,14 @@ impl Cycle<'_> {
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(Some(StopReason::Deadline));
             }
-            let mut batch = Batch {
+            Batch {
                 cycle: self,
-                conditions: &conditions,
+                conditions,
                 tasks: batch,
                 ends: HashMap::new(),
-                hands: Hands {
-                    executor: &mut *executor,
-                    remover: &mut *remover,
-                    ledger: &mut *ledger,
-                },
-            };
-            batch.run(&mut surroundings)?;
+                hands: &mut *hands,
+            }
+            .run(surroundings)?;
             self.observer.on_unlocked();
         }
         Ok(None)
@@ -135,25 +152,30 @@ pub(super) struct Hands<'a> {
     pub(super) executor: &'a mut dyn Executor,
     pub(super) remover: &'a mut dyn Remover,
     pub(super) ledger: &'a mut Ledger,
+    /// What waits for other tasks to be deleted.
+    pub(super) later: Vec<Later>,
 }
 
 /// Some tasks of a cleanup.
-struct Batch<'a> {
+struct Batch<'a, 'h> {
     cycle: &'a Cycle<'a>,
     conditions: &'a Conditions,
     tasks: &'a [Selected],
     /// What happened to tasks and was not told yet.
     ends: HashMap<Id, End>,
-    hands: Hands<'a>,
+    hands: &'a mut Hands<'h>,
 }
 
-impl Batch<'_> {
+impl Batch<'_, '_> {
     fn run(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), CycleError> {
         let Cycle { tools, options, .. } = *self.cycle;
         let ids: Vec<Id> = self.tasks.iter().map(|task| task.id).collect();
         let fields = ["last_update", "execution.artifacts", "models.output"];
         let rows = self.still_selected(&ids, &fields)?;
         let mut plans = collect(tools, options, &rows)?;
+        for id in rows.keys().filter(|id| plans.iter().all(|plan| plan.task != **id)) {
+            self.ends.insert(*id, End::Skipped(Skipped::Gone));
+        }
         drop(rows);
         (self.cycle.on_batch)(plans.len());
         surroundings.doomed = if self.hands.executor.models_are_left() {
@@ -163,6 +185,8 @@ impl Batch<'_> {
         } else {
             HashSet::new()
         };
+        let kept = plans.iter().flat_map(|plan| &plan.kept_models);
+        kept.for_each(|url| surroundings.references.keep(url));
         for plan in &mut plans {
             plan.is_told = surroundings.tells_server(plan.task, &plan.files)?;
         }
@@ -199,7 +223,7 @@ impl Batch<'_> {
         &mut self,
         plans: &[&Plan],
         external: bool,
-        surroundings: &Surroundings<'_>,
+        surroundings: &mut Surroundings<'_>,
     ) -> Result<Option<ApiError>, CycleError> {
         let Cycle { tools, options, .. } = *self.cycle;
         let ids: Vec<Id> = plans.iter().map(|plan| plan.task).collect();
@@ -213,12 +237,13 @@ impl Batch<'_> {
                 unknown = Some(error.clone());
             }
             if let TaskEnd::Deleted(more) = &end {
+                surroundings.selected.gone(plan.task);
                 let mut files = plan.files.clone();
                 let is_new = |more: &&TaskFile| plan.files.iter().all(|old| old.url != more.url);
                 files.extend(more.iter().filter(is_new).cloned());
                 rest.files.push((plan.task, files));
                 published.extend(plan.published_models.iter().cloned());
-                if !plan.keeps_models {
+                if plan.kept_models.is_empty() {
                     rest.may_go_whole.insert(plan.task);
                 }
             }
@@ -228,7 +253,7 @@ impl Batch<'_> {
             self.hands.executor.delete_models(tools, published)?;
         }
         self.report();
-        settle(self.cycle, surroundings, &mut self.hands, rest)?;
+        settle(self.cycle, surroundings, self.hands, rest)?;
         Ok(unknown)
     }
 
@@ -278,52 +303,4 @@ fn in_report(end: TaskEnd) -> End {
             End::Failed(format!("it is not known whether it is deleted: {error}"))
         }
     }
-}
-
-/// What is left to do for deleted tasks.
-#[derive(Default)]
-pub(super) struct Rest {
-    /// Their files.
-    pub(super) files: Vec<(Id, Vec<TaskFile>)>,
-    /// Whether the server was told to delete them, too.
-    pub(super) is_told: bool,
-    /// Tasks whose folder may go as a whole.
-    pub(super) may_go_whole: HashSet<Id>,
-}
-
-/// Removes the files of deleted tasks, and writes down what became of them.
-///
-/// # Errors
-/// The server or the journal cannot be used, or the run was told to stop.
-pub(super) fn settle(
-    cycle: &Cycle<'_>,
-    surroundings: &Surroundings<'_>,
-    hands: &mut Hands<'_>,
-    rest: Rest,
-) -> Result<(), CycleError> {
-    let Rest { files, is_told, may_go_whole } = rest;
-    let mut by_task: BTreeMap<Id, Vec<FileEnd>> =
-        files.iter().map(|(task, _)| (*task, Vec::new())).collect();
-    let flat =
-        files.into_iter().flat_map(|(task, files)| files.into_iter().map(move |it| (task, it)));
-    let settled: Vec<Settled> = surroundings.settle(hands.remover, flat.collect(), is_told)?;
-    for (task, file, end) in settled {
-        hands.ledger.files.add(&file.url, &end, None, None, cycle.observer);
-        by_task.entry(task).or_default().push(file);
-    }
-    // A folder goes as a whole if nothing in it stays, and nothing outside names it.
-    let stays = |end: &FileEnd| !matches!(end.outcome, Ending::Removed | Ending::Gone);
-    let is_whole = |task: &Id, ends: &[FileEnd]| {
-        may_go_whole.contains(task)
-            && !surroundings.references.name_folder_of(*task)
-            && !ends.iter().any(stays)
-    };
-    let whole = by_task.iter().filter(|(task, ends)| is_whole(task, ends));
-    let whole: Vec<Id> = whole.map(|(task, _)| *task).collect();
-    if cycle.options.files == FilesMode::Mount && !whole.is_empty() {
-        for folder in hands.remover.remove_folders(&whole)? {
-            (cycle.on_folder)(&folder);
-        }
-    }
-    hands.executor.settled(by_task)
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::error::CycleError;
 use super::rows::Id;
 use super::selected::Selected;
-use super::tools::Tools;
+use super::tools::{Page, Tools};
 
 /// Configurations are long, so pages of them are short.
 const PAGE: usize = 50;
@@ -34,14 +34,6 @@ struct Item {
     value: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Version {
-    #[serde(default)]
-    job_id: Option<String>,
-    #[serde(default)]
-    parents: Option<Vec<String>>,
-}
-
 /// Those of the selected tasks that a dataset version needs which is not selected, or which stays for this
 /// very reason.
 ///
@@ -55,7 +47,6 @@ pub(super) fn needed(tools: &Tools, selected: &[Selected]) -> Result<HashSet<Id>
     let goes: HashSet<Id> = selected.iter().map(|task| task.id).collect();
     // Of datasets that go: what they need.
     let mut inside: HashMap<Id, Vec<Id>> = HashMap::new();
-    let mut known = HashSet::new();
     each(tools, |dataset| {
         let parents = dataset.needs();
         if goes.contains(&dataset.id) {
@@ -63,7 +54,6 @@ pub(super) fn needed(tools: &Tools, selected: &[Selected]) -> Result<HashSet<Id>
         } else {
             needed.extend(parents.into_iter().filter(|id| goes.contains(id)));
         }
-        known.insert(dataset.id)
     })?;
     // What stays needs its own parents.
     let mut queue: Vec<Id> = needed.iter().copied().collect();
@@ -82,24 +72,26 @@ pub(super) fn needed(tools: &Tools, selected: &[Selected]) -> Result<HashSet<Id>
 /// # Errors
 /// The server cannot be used or trusted.
 pub(super) fn named(tools: &Tools) -> Result<HashSet<Id>, CycleError> {
-    let (mut named, mut known) = (HashSet::new(), HashSet::new());
-    each(tools, |dataset| {
-        named.extend(dataset.needs());
-        known.insert(dataset.id)
-    })?;
+    let mut named = HashSet::new();
+    each(tools, |dataset| named.extend(dataset.needs()))?;
     Ok(named)
 }
 
-/// Hands every version of every dataset to `take`, which says whether it is new.
-fn each(tools: &Tools, mut take: impl FnMut(&Dataset) -> bool) -> Result<(), CycleError> {
+/// Hands every version of every dataset to `take`, some of them more than once.
+fn each(tools: &Tools, mut take: impl FnMut(&Dataset)) -> Result<(), CycleError> {
     let query = json!({
-        "system_tags": ["dataset"], "search_hidden": true, "order_by": ["id"],
-        "only_fields": ["id", "configuration"],
+        "system_tags": ["dataset"], "search_hidden": true, "only_fields": ["id", "configuration"],
     });
-    tools.pages("tasks.get_all", &query, PAGE, |page: Datasets| {
-        let new = page.tasks.iter().filter(|dataset| take(dataset)).count();
-        Ok((page.tasks.len(), new))
+    tools.all_pages("tasks.get_all", &query, PAGE, |page: &Datasets| {
+        page.tasks.iter().for_each(&mut take);
+        Ok(())
     })
+}
+
+impl Page for Datasets {
+    fn ids(&self) -> Vec<u64> {
+        self.tasks.iter().map(|row| row.id.number()).collect()
+    }
 }
 
 impl Dataset {
@@ -109,12 +101,9 @@ impl Dataset {
         let text = items
             .filter(|(name, _)| name.as_str() == "Dataset Struct")
             .find_map(|(_, item)| item.as_ref()?.value.as_deref());
-        let versions: BTreeMap<String, Version> =
-            text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let ids = versions.into_values().flat_map(|version| {
-            version.job_id.into_iter().chain(version.parents.into_iter().flatten())
-        });
-        ids.filter_map(|id| Id::parse(&id)).filter(|id| *id != self.id).collect()
+        // Every id in it, so that one in a form that is not known here is needed, too.
+        let words = text.unwrap_or_default().split(|c: char| !c.is_ascii_alphanumeric());
+        words.filter_map(Id::parse).filter(|id| *id != self.id).collect()
     }
 }
 
@@ -136,11 +125,17 @@ mod tests {
         });
         let dataset: Dataset = serde_json::from_value(row).unwrap();
         let needs: HashSet<String> = dataset.needs().iter().map(Id::to_string).collect();
-        assert_eq!(needs, HashSet::from([parent, other]));
+        assert_eq!(needs, HashSet::from([parent.clone(), other]));
         let odd: Dataset = serde_json::from_value(
             json!({"id": own, "configuration": {"Dataset Struct": {"value": "["}}}),
         )
         .unwrap();
         assert!(odd.needs().is_empty());
+        let value = format!("{{\"0\": {{\"of\": [\"{parent}\"");
+        let cut: Dataset = serde_json::from_value(
+            json!({"id": own, "configuration": {"Dataset Struct": {"value": value}}}),
+        )
+        .unwrap();
+        assert_eq!(cut.needs(), [Id::parse(&parent).unwrap()]);
     }
 }

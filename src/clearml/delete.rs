@@ -16,7 +16,7 @@ use super::rows::{Deleted, DeletedUrls, Deletion, Id, NotDeleted};
 use super::tools::Tools;
 
 /// "Invalid task id": the only proof that a task is gone.
-const NO_SUCH_TASK: (u16, u32) = (400, 101);
+pub(super) const NO_SUCH_TASK: (u16, u32) = (400, 101);
 
 /// What happened to a task.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,14 +2,15 @@
 //!
 //! It must not delete before the journal is on disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::collect::Plan;
 use super::cycle::Executor;
 use super::delete::{self, Manner, TaskEnd};
 use super::error::CycleError;
-use super::journal::{FileEnd, Journal, Record};
+use super::journal::{Ending, FileEnd, Journal, Record};
 use super::ledger::TASKS;
+use super::references::existing;
 use super::rows::Id;
 use super::tools::Tools;
 use crate::rules::Moment;
@@ -45,13 +46,12 @@ impl Real<'_> {
 impl Executor for Real<'_> {
     fn begin(&mut self, plans: &[Plan]) -> Result<(), CycleError> {
         let at = self.now.unix_secs();
-        let record = |plan: &Plan| Record::Plan {
-            task: plan.task,
-            at,
-            told: plan.is_told,
-            files: plan.files.clone(),
-        };
-        self.append(&plans.iter().map(record).collect::<Vec<_>>())
+        let records = plans.iter().flat_map(|plan| {
+            in_parts(plan.files.clone(), |file| file.url.len())
+                .into_iter()
+                .map(|files| Record::Plan { task: plan.task, at, told: plan.is_told, files })
+        });
+        self.append(&records.collect::<Vec<_>>())
     }
 
     fn delete(
@@ -63,7 +63,14 @@ impl Executor for Real<'_> {
         let names: Vec<String> = ids.iter().map(Id::to_string).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.audit.write(TASKS, &names).map_err(CycleError::Journal)?;
-        let ends = delete::delete_many(tools, ids, manner)?;
+        let mut ends = delete::delete_many(tools, ids, manner)?;
+        let is_deleted = |end: &&TaskEnd| matches!(end, TaskEnd::Deleted(_));
+        let deleted = ends.iter().filter(|(_, end)| is_deleted(end));
+        let deleted: Vec<Id> = deleted.map(|(id, _)| *id).collect();
+        for id in existing(tools, &deleted)? {
+            let why = "the server says that it is deleted, and still has it";
+            ends.insert(id, TaskEnd::Failed(why.to_owned()));
+        }
         for (id, end) in &ends {
             if let TaskEnd::Refused(why) | TaskEnd::Failed(why) = end {
                 self.audit.withdraw(TASKS, &id.to_string(), why);
@@ -91,14 +98,50 @@ impl Executor for Real<'_> {
         self.append(&records)
     }
 
-    fn settled(&mut self, ends: BTreeMap<Id, Vec<FileEnd>>) -> Result<(), CycleError> {
-        let record = |(task, outcomes)| Record::Files { task, complete: true, outcomes };
-        self.append(&ends.into_iter().map(record).collect::<Vec<_>>())
+    fn settled(
+        &mut self,
+        ends: BTreeMap<Id, Vec<FileEnd>>,
+        open: &HashSet<Id>,
+    ) -> Result<(), CycleError> {
+        let mut records = Vec::new();
+        for (task, mut outcomes) in ends {
+            // The last part tells whether something is left.
+            outcomes.sort_by_key(|end| match end.outcome {
+                Ending::Failed => 2,
+                Ending::Left => 1,
+                Ending::Removed | Ending::Gone | Ending::Kept | Ending::LeftToServer => 0,
+            });
+            let mut parts = in_parts(outcomes, |end| end.url.len() + end.why.len());
+            let last = parts.pop().unwrap_or_default();
+            let part = |outcomes| Record::Files { task, complete: false, outcomes };
+            records.extend(parts.into_iter().map(part));
+            records.push(Record::Files { task, complete: !open.contains(&task), outcomes: last });
+        }
+        self.append(&records)
     }
 
     fn models_are_left(&self) -> bool {
         false
     }
+}
+
+/// How many bytes of addresses a line of the journal has at most, about.
+const LONG: usize = 8 << 20;
+
+/// Cuts a list so that no line of the journal is too long to be read again. There is one part at least.
+fn in_parts<T>(items: Vec<T>, length: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut parts, mut bytes) = (vec![Vec::new()], 0);
+    for item in items {
+        bytes += length(&item) + 64;
+        if bytes > LONG {
+            parts.push(Vec::new());
+            bytes = length(&item);
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(item);
+        }
+    }
+    parts
 }
 
 /// Does nothing.
@@ -127,11 +170,70 @@ impl Executor for Look {
         Ok(())
     }
 
-    fn settled(&mut self, _ends: BTreeMap<Id, Vec<FileEnd>>) -> Result<(), CycleError> {
+    fn settled(
+        &mut self,
+        _ends: BTreeMap<Id, Vec<FileEnd>>,
+        _open: &HashSet<Id>,
+    ) -> Result<(), CycleError> {
         Ok(())
     }
 
     fn models_are_left(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clearml::journal::{Kind, Stage, TaskFile};
+
+    struct NoAudit;
+
+    impl Audit for NoAudit {
+        fn write(&self, _zone: &str, _names: &[&str]) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn withdraw(&self, _zone: &str, _name: &str, _why: &str) {}
+    }
+
+    #[test]
+    fn a_task_with_more_files_than_a_line_holds_takes_several_lines_and_loses_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let task = Id::parse(&"a".repeat(32)).unwrap();
+        let url = |n: usize| format!("http://f/{n}/{}", "x".repeat(1000));
+        let files: Vec<TaskFile> =
+            (0..20_000).map(|n| TaskFile { url: url(n), kind: Kind::Event }).collect();
+        let plan = Plan {
+            task,
+            last_update: None,
+            files: files.clone(),
+            models: Vec::new(),
+            published_models: Vec::new(),
+            kept_models: Vec::new(),
+            is_told: false,
+        };
+        let now = Moment::from_unix(7, 0);
+        let mut real = Real { audit: &NoAudit, journal: &mut journal, now };
+        real.begin(&[plan]).unwrap();
+        let reopened = Journal::read(dir.path()).unwrap().unwrap();
+        assert_eq!(reopened.unfinished(), [(task, Stage::Planned(7))]);
+        assert_eq!(reopened.files_of(task).unwrap().files, files);
+        let failed = |n: usize| if n == 0 { Ending::Failed } else { Ending::Removed };
+        let end = |(n, file): (usize, TaskFile)| FileEnd {
+            url: file.url,
+            kind: file.kind,
+            outcome: failed(n),
+            why: String::new(),
+        };
+        let ends = files.into_iter().enumerate().map(end).collect();
+        real.settled(BTreeMap::from([(task, ends)]), &HashSet::new()).unwrap();
+        let reopened = Journal::read(dir.path()).unwrap().unwrap();
+        assert_eq!(reopened.unfinished(), [(task, Stage::Failed)]);
+        let left = reopened.files_of(task).unwrap();
+        let failed = left.tried.iter().filter(|end| end.outcome == Ending::Failed);
+        assert_eq!(failed.map(|end| end.url.clone()).collect::<Vec<_>>(), [url(0)]);
     }
 }

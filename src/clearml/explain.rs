@@ -2,7 +2,7 @@
 //!
 //! It must not judge by rules of its own, or delete anything.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::json;
 
@@ -14,6 +14,7 @@ use super::options::Options;
 use super::references::References;
 use super::rows::{Id, TaskRow, Tasks};
 use super::select::{Conditions, FIELDS, Verdict};
+use super::selected::Doomed;
 use super::tools::{PAGE, Tools};
 use crate::rules::Moment;
 
@@ -110,14 +111,12 @@ fn files(
     row: &TaskRow,
 ) -> Result<Vec<(TaskFile, Option<String>)>, CycleError> {
     let plans = collect(tools, options, &HashMap::from([(id, row.clone())]))?;
-    let selected = HashSet::from([id]);
-    let references = References::read(tools, &selected, options)?;
+    let references = References::read(tools, &Doomed::new([id]))?;
+    let mut surroundings = Surroundings::new(tools, options, references, Doomed::new([id]))?;
     let mut found = Vec::new();
     for plan in plans {
-        let surroundings = Surroundings {
-            doomed: plan.models.iter().chain(&plan.published_models).cloned().collect(),
-            ..Surroundings::new(tools, options, &references, &selected)?
-        };
+        surroundings.doomed = plan.models.iter().chain(&plan.published_models).cloned().collect();
+        plan.kept_models.iter().for_each(|url| surroundings.references.keep(url));
         let shared = surroundings.shared(plan.files.iter().map(|it| (id, it.url.as_str())))?;
         found.extend(plan.files.into_iter().map(|file| {
             let is_shared = shared.contains(&file.url);

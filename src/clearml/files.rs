@@ -10,8 +10,9 @@ use super::error::CycleError;
 use super::journal::{Ending, FileEnd, TaskFile};
 use super::ledger::End;
 use super::options::{FilesMode, Options, Stores};
-use super::references::{References, Suspect};
+use super::references::{References, Shared, Suspect};
 use super::rows::Id;
+use super::selected::Doomed;
 use super::token::ApiVersion;
 use super::tools::Tools;
 use super::urls::{Place, place_of};
@@ -27,6 +28,8 @@ pub struct Target {
     pub file: TaskFile,
     /// Where it is.
     pub at: At,
+    /// Whether something that stays may lie below it, should it be a directory.
+    pub is_alone: bool,
 }
 
 /// Where a file is that can be removed.
@@ -96,10 +99,10 @@ pub struct Surroundings<'a> {
     pub tools: &'a Tools,
     /// What the user asks for.
     pub options: &'a Options,
-    /// What other tasks name.
-    pub references: &'a References,
+    /// What tasks and models name.
+    pub references: References,
     /// Tasks that are deleted or will be.
-    pub selected: &'a HashSet<Id>,
+    pub selected: Doomed,
     /// Models that still exist and will not, in a dry run.
     pub doomed: HashSet<String>,
     /// The version of the server's API.
@@ -108,6 +111,9 @@ pub struct Surroundings<'a> {
 
 /// A file with what became of it: for the journal, and for the report.
 pub type Settled = (Id, FileEnd, End);
+
+/// A file of a task.
+pub type OfTask = (Id, TaskFile);
 
 /// Since this version the server deletes files in object stores, if it is told to.
 pub const STORES: ApiVersion = ApiVersion(2, 23);
@@ -120,51 +126,70 @@ impl<'a> Surroundings<'a> {
     pub fn new(
         tools: &'a Tools,
         options: &'a Options,
-        references: &'a References,
-        selected: &'a HashSet<Id>,
+        references: References,
+        selected: Doomed,
     ) -> Result<Self, CycleError> {
         let (doomed, version) = (HashSet::new(), tools.version()?);
         Ok(Self { tools, options, references, selected, doomed, version })
     }
 
-    /// Removes files of deleted tasks. `is_told` says whether the server was told to delete them, too.
+    /// Removes files of deleted tasks. `is_told` says whether the server was told to delete them, too. Those that a
+    /// task names which is to be deleted itself, and is not yet, come back as they are, to be asked for later; or, if
+    /// `is_last`, such a task stays.
     ///
     /// # Errors
     /// The server cannot be used or trusted, or the run was told to stop.
     pub fn settle(
         &self,
         remover: &mut dyn Remover,
-        files: Vec<(Id, TaskFile)>,
+        files: Vec<OfTask>,
         is_told: bool,
-    ) -> Result<Vec<Settled>, CycleError> {
-        let (mut settled, mut targets) = (Vec::new(), Vec::new());
+        is_last: bool,
+    ) -> Result<(Vec<Settled>, Vec<OfTask>), CycleError> {
+        let (mut settled, mut targets, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        let mut of_server = Vec::new();
         for (task, file) in files {
-            let place = place_of(&file.url, &self.tools.client.server().files);
-            match place {
+            let is_alone = self.references.name_folder_of(task, &self.selected);
+            let at = match place_of(&file.url, &self.tools.client.server().files) {
                 Place::Fileserver(..) if self.options.files == FilesMode::Server => {
-                    settled.push(to_server(task, file, is_told));
+                    of_server.push((task, file));
+                    continue;
                 }
-                Place::Fileserver(number, path) => {
-                    targets.push(Target { task, file, at: At::Fileserver(number, path) });
+                Place::Store => {
+                    of_server.push((task, file));
+                    continue;
                 }
-                Place::Local(path) => targets.push(Target { task, file, at: At::Local(path) }),
-                Place::Store => settled.push(to_server(task, file, is_told)),
                 Place::Elsewhere(why) => {
                     settled.push(end(task, file, Removal::Left(why.to_owned())));
+                    continue;
                 }
-            }
+                Place::Fileserver(number, path) => At::Fileserver(number, path),
+                Place::Local(path) => At::Local(path),
+            };
+            targets.push(Target { task, file, at, is_alone });
         }
-        let shared = self.shared(targets.iter().map(|it| (it.task, it.file.url.as_str())))?;
-        for target in targets.extract_if(.., |target| shared.contains(&target.file.url)) {
-            let why = "something that is kept refers to it".to_owned();
-            let Target { task, file: TaskFile { url, kind }, .. } = target;
-            let file = FileEnd { url, kind, outcome: Ending::Kept, why };
+        let all = targets.iter().map(|it| (it.task, &it.file));
+        let all = all.chain(of_server.iter().map(|(task, file)| (*task, file)));
+        let shared = self.shared(all.map(|(task, file)| (task, file.url.as_str())))?;
+        let is_shared = |file: &TaskFile| shared.contains(&file.url);
+        let named = targets.extract_if(.., |it| is_shared(&it.file)).map(|it| (it.task, it.file));
+        let named: Vec<OfTask> =
+            named.chain(of_server.extract_if(.., |(_, file)| is_shared(file))).collect();
+        for (task, file) in named {
+            if !is_last && !shared.kept.contains(&file.url) {
+                later.push((task, file));
+                continue;
+            }
+            let (TaskFile { url, kind }, why) = (file, "something that is kept refers to it");
+            let file = FileEnd { url, kind, outcome: Ending::Kept, why: why.to_owned() };
             settled.push((task, file, End::Kept(KeptReason::Referenced)));
         }
-        for (target, removal) in remover.remove(self.tools, targets, &shared)? {
+        settled.extend(of_server.into_iter().map(|(task, file)| to_server(task, file, is_told)));
+        let named = shared.kept.union(&shared.later).cloned().collect();
+        for (target, removal) in remover.remove(self.tools, targets, &named)? {
             settled.push(end(target.task, target.file, removal));
         }
-        Ok(settled)
+        Ok((settled, later))
     }
 
     /// Those of these files that something else names.
@@ -174,13 +199,13 @@ impl<'a> Surroundings<'a> {
     pub fn shared<'u>(
         &self,
         files: impl Iterator<Item = (Id, &'u str)>,
-    ) -> Result<HashSet<String>, CycleError> {
+    ) -> Result<Shared, CycleError> {
         if self.options.overrides.shared_files {
-            return Ok(HashSet::new());
+            return Ok(Shared::default());
         }
         let suspects: Vec<Suspect> =
             files.map(|(task, url)| Suspect { url: url.to_owned(), task }).collect();
-        self.references.shared(self.tools, &suspects, &self.doomed, self.selected)
+        self.references.shared(self.tools, &suspects, &self.doomed, &self.selected)
     }
 
     /// Whether the server should be told to delete files of a task with these files.
@@ -188,17 +213,16 @@ impl<'a> Surroundings<'a> {
     /// # Errors
     /// The server cannot be used or trusted.
     pub fn tells_server(&self, task: Id, files: &[TaskFile]) -> Result<bool, CycleError> {
-        if self.options.files == FilesMode::Server {
-            return Ok(true);
-        }
         let known = &self.tools.client.server().files;
         let is_in_store = |file: &TaskFile| place_of(&file.url, known) == Place::Store;
         let can = self.options.stores == Stores::Server && self.version >= STORES;
-        if !can || !files.iter().any(is_in_store) {
+        let wants = can && files.iter().any(is_in_store);
+        if !wants && self.options.files != FilesMode::Server {
             return Ok(false);
         }
         // The server knows no guard: it would delete a file that something else names.
-        Ok(self.shared(files.iter().map(|file| (task, file.url.as_str())))?.is_empty())
+        let shared = self.shared(files.iter().map(|file| (task, file.url.as_str())))?;
+        Ok(!files.iter().any(|file| shared.contains(&file.url)))
     }
 }
 
@@ -209,8 +233,7 @@ fn to_server(task: Id, file: TaskFile, is_told: bool) -> Settled {
         let end = FileEnd { url, kind, outcome: Ending::LeftToServer, why };
         return (task, end, End::Kept(KeptReason::LeftToServer));
     }
-    let why =
-        "nobody deletes it: it is in an object store, and the server was not told to".to_owned();
+    let why = "nobody deletes it: the server was not told to".to_owned();
     end(task, TaskFile { url, kind }, Removal::Left(why))
 }
 

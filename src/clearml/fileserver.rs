@@ -97,7 +97,7 @@ impl HttpRemover {
 fn is_surely_a_file(target: &Target, path: &[u8], kept: &HashSet<String>) -> bool {
     let (folders, below) = folders_of(path);
     let is_inside = |url: &String| url.starts_with(&format!("{}/", target.file.url));
-    folders == [target.task] && below >= STEPS && !kept.iter().any(is_inside)
+    !target.is_alone && folders == [target.task] && below >= STEPS && !kept.iter().any(is_inside)
 }
 
 type Results = Vec<(Target, Removal)>;
@@ -171,8 +171,9 @@ fn one_by_one(client: &Client, server: usize, files: Vec<(Target, String)>) -> R
 fn is_gone(body: impl Read, url: &str) -> Removal {
     let mut text = String::new();
     let _ = body.take(4096).read_to_string(&mut text);
-    let text = text.to_ascii_lowercase();
-    if text.contains("not found") && !text.contains("<html") {
+    // A proxy in front of it also answers with "404 page not found" while the file server is away.
+    let text = text.trim().to_ascii_lowercase();
+    if text.starts_with("file ") && text.ends_with(" not found") {
         Removal::Gone
     } else {
         Removal::Failed(odd(url, 404))
@@ -238,7 +239,14 @@ mod tests {
             let at = At::Fileserver(0, path.as_bytes().to_vec());
             let file = TaskFile { url, kind: Kind::Artifact };
             let kept = kept.iter().map(|path| format!("http://f/{path}")).collect();
-            is_surely_a_file(&Target { task, file, at }, path.as_bytes(), &kept)
+            let target = Target { task, file, at, is_alone: false };
+            let is_file = is_surely_a_file(&target, path.as_bytes(), &kept);
+            assert!(!is_surely_a_file(
+                &Target { is_alone: true, ..target },
+                path.as_bytes(),
+                &kept
+            ));
+            is_file
         };
         let folder = format!("p/q/t.{task}");
         assert!(is_file(&format!("{folder}/artifacts/x/y"), &[]));

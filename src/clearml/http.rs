@@ -48,6 +48,8 @@ pub struct Reply {
     pub location: Option<String>,
     /// The length of the body, if the server says it.
     pub length: Option<u64>,
+    /// The server's clock, if it says it.
+    pub date: Option<String>,
     body: Body,
 }
 
@@ -125,7 +127,8 @@ impl Http {
         let text = |name| reply.headers().get(name)?.to_str().ok().map(str::to_owned);
         let location = text("location");
         let length = text("content-length").and_then(|text| text.parse().ok());
-        Ok(Reply { status: reply.status().as_u16(), location, length, body: reply.into_body() })
+        let (status, date) = (reply.status().as_u16(), text("date"));
+        Ok(Reply { status, location, length, date, body: reply.into_body() })
     }
 }
 

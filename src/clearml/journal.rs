@@ -106,8 +106,8 @@ impl Journal {
         for number in 1_u64.. {
             let (line, length) = read_line(&mut reader).map_err(|error| self.cannot(&error))?;
             let Some(line) = line else { break };
-            let record: Record = serde_json::from_slice(&line)
-                .map_err(|error| format!("{:?}, line {number}: {error}", self.path))?;
+            let record: Record =
+                serde_json::from_slice(&line).map_err(|error| self.damaged(number, &error))?;
             seen.push((at, record));
             at += length;
             for (at, record) in seen.drain(..) {
@@ -116,6 +116,14 @@ impl Journal {
         }
         self.length = at;
         Ok(())
+    }
+
+    fn damaged(&self, line: u64, error: &serde_json::Error) -> String {
+        format!(
+            "{:?}, line {line} is damaged ({error}): keep a copy for the addresses in it, remove this line, and \
+             run this again",
+            self.path
+        )
     }
 
     fn cannot(&self, error: &io::Error) -> String {
@@ -158,8 +166,12 @@ impl Journal {
         let mut starts = Vec::with_capacity(records.len());
         for record in records {
             starts.push(self.length + bytes.len() as u64);
+            let before = bytes.len();
             serde_json::to_writer(&mut bytes, record).map_err(|error| error.to_string())?;
             bytes.push(b'\n');
+            if (bytes.len() - before) as u64 > LONGEST_LINE {
+                return Err(format!("{:?}: {}", self.path, too_long()));
+            }
         }
         if let Err(error) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
             // Part of it may be there. Nothing is done on the strength of it.
@@ -329,7 +341,16 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<(Option<Vec<u8>>, u64)> {
     let mut line = Vec::new();
     io::Read::take(&mut *reader, LONGEST_LINE).read_until(b'\n', &mut line)?;
     let length = line.len() as u64;
-    if line.pop() == Some(b'\n') { Ok((Some(line), length)) } else { Ok((None, 0)) }
+    match line.pop() {
+        Some(b'\n') => Ok((Some(line), length)),
+        // Not one that was never finished: there may be more after it.
+        _ if length >= LONGEST_LINE => Err(io::Error::other(too_long())),
+        _ => Ok((None, 0)),
+    }
+}
+
+fn too_long() -> String {
+    format!("a line is longer than {} MiB", LONGEST_LINE >> 20)
 }
 
 fn sync_directory(dir: &Path) -> io::Result<()> {

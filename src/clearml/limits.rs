@@ -26,12 +26,11 @@ pub(super) fn check(tools: &Tools, options: &Options, count: usize) -> Result<()
     let Some(most) = options.max_share.filter(|_| count > 0) else { return Ok(()) };
     let query = json!({
         "system_tags": ["archived"], "search_hidden": true, "only_fields": ["id"],
-        "order_by": ["id"],
     });
     let mut known: HashSet<Id> = HashSet::new();
-    tools.pages("tasks.get_all", &query, PAGE, |page: Tasks| {
-        let new = page.tasks.iter().filter(|row| known.insert(row.id)).count();
-        Ok((page.tasks.len(), new))
+    tools.all_pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
+        known.extend(page.tasks.iter().map(|row| row.id));
+        Ok(())
     })?;
     let share = share(count, known.len().max(count));
     if share > most {
@@ -39,6 +38,26 @@ pub(super) fn check(tools: &Tools, options: &Options, count: usize) -> Result<()
             "{count} of {} archived tasks would be deleted, which is {share:.1} %, and --max-share allows \
              {most} %",
             known.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Checks the number of folders that would be removed, out of all folders of tasks.
+///
+/// # Errors
+/// There are too many.
+pub(super) fn check_folders(options: &Options, count: usize, all: usize) -> Result<(), CycleError> {
+    if let Some(most) = options.max_tasks.filter(|most| count as u64 > *most) {
+        return Err(CycleError::Guard(format!(
+            "the folders of {count} tasks would be removed, and --max-tasks allows {most}"
+        )));
+    }
+    let share = share(count, all.max(1));
+    if let Some(most) = options.max_share.filter(|most| share > *most) {
+        return Err(CycleError::Guard(format!(
+            "the folders of {count} of {all} tasks would be removed, which is {share:.1} %, and --max-share \
+             allows {most} %"
         )));
     }
     Ok(())

@@ -40,6 +40,19 @@ pub struct Overrides {
     pub shared_files: bool,
 }
 
+/// The statuses of tasks that a cleanup knows. A task with another one stays.
+pub const STATUSES: [&str; 9] = [
+    "created",
+    "queued",
+    "in_progress",
+    "stopped",
+    "publishing",
+    "published",
+    "closed",
+    "failed",
+    "completed",
+];
+
 /// Which tasks to select, besides those that are archived and old enough.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filters {

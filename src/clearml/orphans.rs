@@ -9,6 +9,7 @@ use super::error::CycleError;
 use super::options::Options;
 use super::references::{References, existing};
 use super::rows::Id;
+use super::selected::Doomed;
 use super::tools::Tools;
 
 /// How many folders are asked for again at once, right before they are removed.
@@ -28,8 +29,9 @@ pub struct Orphans {
 /// Asks which of these tasks are gone.
 ///
 /// # Errors
-/// The server cannot be used, or it is the wrong one.
+/// The server cannot be used, or it is the wrong one, or more would go than the user allows.
 pub fn find(tools: &Tools, options: &Options, ids: &[Id]) -> Result<Orphans, CycleError> {
+    tools.check_clock()?;
     let found = existing(tools, ids)?;
     if found.is_empty() && !ids.is_empty() {
         return Err(CycleError::Untrusted(format!(
@@ -41,11 +43,12 @@ pub fn find(tools: &Tools, options: &Options, ids: &[Id]) -> Result<Orphans, Cyc
     if gone.is_empty() {
         return Ok(Orphans { existing: found.len(), ..Orphans::default() });
     }
-    let mut references = References::read(tools, &HashSet::new(), options)?;
-    references.add_models(tools, &HashSet::new())?;
+    let none = Doomed::default();
+    let references = References::read(tools, &none)?;
     let needed = super::datasets::named(tools)?;
-    let is_named = |id: &Id| references.name_folder_of(*id) || needed.contains(id);
-    let (named, gone) = gone.into_iter().partition(is_named);
+    let is_named = |id: &Id| references.name_folder_of(*id, &none) || needed.contains(id);
+    let (named, gone): (HashSet<Id>, HashSet<Id>) = gone.into_iter().partition(is_named);
+    super::limits::check_folders(options, gone.len(), ids.len())?;
     Ok(Orphans { gone, named, existing: found.len() })
 }
 

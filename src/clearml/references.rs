@@ -1,24 +1,32 @@
-//! Who else names a file: tasks that stay, and models.
+//! Who else names a file: other tasks, and models.
 //!
-//! It must not delete anything. Of the tasks on a server only those addresses are remembered that lead out of a
-//! task's own folder, as numbers: nothing else can name a file of another task.
+//! It must not delete anything. Of the tasks and models on a server only those addresses are remembered that lead
+//! out of a task's own folder, as numbers: nothing else can name a file of another task. An address can be written
+//! in many ways, so a file is compared by its name below the folder of a task.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
 use super::error::CycleError;
-use super::options::{FilesMode, Options};
+use super::hash::hash;
+use super::options::Options;
 use super::rows::{Id, Models, Tasks};
-use super::selected::hash;
+use super::selected::Doomed;
 use super::tools::{PAGE, Tools};
-use super::urls::{Place, folders_of, normal, place_of};
+use super::urls::{folders_in, name_of, names_in};
 
-/// What the tasks that stay name outside of their own folders.
+/// What tasks and models name outside of the own folder of a task.
 #[derive(Debug, Default)]
 pub struct References {
-    addresses: HashSet<u64>,
+    /// What stays names these files.
+    names: HashSet<u64>,
+    /// What stays names something in the folders of these tasks.
     folders: HashSet<Id>,
+    /// Each of these selected tasks names such a file, until it is deleted.
+    pending_names: Vec<(u64, Id)>,
+    /// Each of these selected tasks names something in such a folder, until it is deleted.
+    pending_folders: Vec<(Id, Id)>,
     files: Vec<String>,
 }
 
@@ -31,104 +39,103 @@ pub struct Suspect {
     pub task: Id,
 }
 
+/// Files that something else names, by their addresses.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// What names them stays.
+    pub kept: HashSet<String>,
+    /// What names them is to be deleted, and is not yet.
+    pub later: HashSet<String>,
+}
+
+impl Shared {
+    /// Whether something names this file.
+    pub fn contains(&self, url: &str) -> bool {
+        self.kept.contains(url) || self.later.contains(url)
+    }
+}
+
 impl References {
-    /// What other tasks than those that are `selected` name; nothing if the user lets shared files go.
+    /// What tasks and models name; nothing if the user lets shared files go.
     ///
     /// # Errors
     /// The server cannot be used or trusted.
     pub fn protecting(
         tools: &Tools,
-        selected: &HashSet<Id>,
+        selected: &Doomed,
         options: &Options,
     ) -> Result<Self, CycleError> {
         if options.overrides.shared_files {
             return Ok(Self::default());
         }
-        Self::read(tools, selected, options)
+        Self::read(tools, selected)
     }
 
-    /// Reads the artifacts of all tasks but those that are `selected`, and if files are removed from a
-    /// mounted directory, the addresses of all models.
+    /// Reads the artifacts of all tasks, and the addresses of all models.
     ///
     /// # Errors
     /// The server cannot be used or trusted.
-    pub fn read(
-        tools: &Tools,
-        selected: &HashSet<Id>,
-        options: &Options,
-    ) -> Result<Self, CycleError> {
+    pub fn read(tools: &Tools, selected: &Doomed) -> Result<Self, CycleError> {
         let files = tools.client.server().files.clone();
         let mut found = Self { files, ..Self::default() };
         let query = json!({
-            "search_hidden": true, "order_by": ["id"], "only_fields": ["id", "execution.artifacts"],
+            "search_hidden": true, "only_fields": ["id", "execution.artifacts"],
         });
-        let mut known = HashSet::new();
-        tools.pages("tasks.get_all", &query, PAGE, |page: Tasks| {
-            let (rows, mut new) = (page.tasks.len(), 0);
-            for row in page.tasks {
-                new += usize::from(known.insert(row.id));
-                if !selected.contains(&row.id) {
-                    for url in row.artifacts().filter_map(|artifact| artifact.uri.as_deref()) {
-                        found.add(row.id, url);
-                    }
+        tools.all_pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
+            for row in &page.tasks {
+                for url in row.artifacts().filter_map(|artifact| artifact.uri.as_deref()) {
+                    found.add(row.id, url, selected.contains(row.id));
                 }
             }
-            Ok((rows, new))
+            Ok(())
         })?;
-        if options.files == FilesMode::Mount {
-            found.add_models(tools, selected)?;
-        }
+        let query = json!({"only_fields": ["id", "uri", "task"]});
+        tools.all_pages("models.get_all", &query, PAGE, |page: &Models| {
+            for model in &page.rows {
+                let url = model.uri.as_deref().unwrap_or_default();
+                match model.task.as_deref().and_then(Id::parse) {
+                    Some(task) => found.add(task, url, selected.contains(task)),
+                    None => found.keep(url),
+                }
+            }
+            Ok(())
+        })?;
+        found.pending_names.sort_unstable();
+        found.pending_folders.sort_unstable();
         Ok(found)
     }
 
-    /// Adds the folders that models of other tasks lie in.
-    ///
-    /// # Errors
-    /// The server cannot be used or trusted.
-    pub fn add_models(&mut self, tools: &Tools, selected: &HashSet<Id>) -> Result<(), CycleError> {
-        let query = json!({"order_by": ["id"], "only_fields": ["id", "uri", "task"]});
-        let mut known = HashSet::new();
-        tools.pages("models.get_all", &query, PAGE, |page: Models| {
-            let (rows, mut new) = (page.rows.len(), 0);
-            for model in page.rows {
-                let task = model.task.as_deref().and_then(Id::parse);
-                let folders = self.folders_in(model.uri.as_deref().unwrap_or_default());
-                new += usize::from(known.insert(model.id));
-                let is_own = |folder: &Id| task == Some(*folder) && selected.contains(folder);
-                self.folders.extend(folders.into_iter().filter(|folder| !is_own(folder)));
-            }
-            Ok((rows, new))
-        })
+    /// Takes an address into account that leads out of the folder of its task.
+    fn add(&mut self, task: Id, url: &str, is_pending: bool) {
+        let folders = folders_in(url);
+        if url.is_empty() || folders == [task] {
+            return;
+        }
+        if !is_pending {
+            self.keep(url);
+            return;
+        }
+        let names = names_in(url, &self.files);
+        self.pending_names.extend(names.into_iter().map(|name| (hash(name), task)));
+        let others = folders.into_iter().filter(|folder| *folder != task);
+        self.pending_folders.extend(others.map(|folder| (folder, task)));
     }
 
-    fn add(&mut self, task: Id, url: &str) {
-        let folders = self.folders_in(url);
-        if folders != [task] {
-            self.addresses.insert(hash(normal(url, &self.files)));
-            self.folders.extend(folders.into_iter().filter(|folder| *folder != task));
+    /// Something that stays has this address.
+    pub fn keep(&mut self, url: &str) {
+        if !url.is_empty() {
+            self.names.extend(names_in(url, &self.files).into_iter().map(hash));
+            self.folders.extend(folders_in(url));
         }
     }
 
-    fn folders_in(&self, url: &str) -> Vec<Id> {
-        match place_of(url, &self.files) {
-            Place::Fileserver(_, path) => folders_of(&path).0,
-            Place::Local(path) => folders_of(path.as_os_str().as_encoded_bytes()).0,
-            Place::Store | Place::Elsewhere(_) => folders_of(url.as_bytes()).0,
-        }
+    /// Whether a task or a model that is there names something in the folder of this task.
+    pub fn name_folder_of(&self, task: Id, selected: &Doomed) -> bool {
+        self.folders.contains(&task) || is_named(&self.pending_folders, &task, task, selected)
     }
 
-    /// Whether a task that stays names something in the folder of this task.
-    pub fn name_folder_of(&self, task: Id) -> bool {
-        self.folders.contains(&task)
-    }
-
-    /// The folders of tasks that are named from elsewhere.
-    pub fn folders(&self) -> &HashSet<Id> {
-        &self.folders
-    }
-
-    /// Those of these files that something else names: the artifact of a task that stays, a model that is
-    /// not among `doomed`, or another task in whose folder the file is and which is not in `selected`.
+    /// Those of these files that something else names: a task, a model that is not among `doomed`, or another
+    /// task in whose folder the file is.
     ///
     /// # Errors
     /// The server cannot be used or trusted.
@@ -137,39 +144,67 @@ impl References {
         tools: &Tools,
         suspects: &[Suspect],
         doomed: &HashSet<String>,
-        selected: &HashSet<Id>,
-    ) -> Result<HashSet<String>, CycleError> {
-        let mut shared = HashSet::new();
+        selected: &Doomed,
+    ) -> Result<Shared, CycleError> {
+        let mut shared = Shared::default();
         let mut hosts: HashMap<Id, Vec<&str>> = HashMap::new();
         for Suspect { url, task } in suspects {
-            if self.addresses.contains(&hash(normal(url, &self.files))) {
-                shared.insert(url.clone());
+            let name = hash(name_of(url, &self.files));
+            if self.names.contains(&name) {
+                shared.kept.insert(url.clone());
             }
-            for folder in self.folders_in(url).into_iter().filter(|folder| folder != task) {
-                hosts.entry(folder).or_default().push(url);
+            if is_named(&self.pending_names, &name, *task, selected) {
+                shared.later.insert(url.clone());
+            }
+            for folder in folders_in(url).into_iter().filter(|folder| folder != task) {
+                if selected.is_pending(folder) {
+                    shared.later.insert(url.clone());
+                } else if !selected.contains(folder) {
+                    hosts.entry(folder).or_default().push(url);
+                }
             }
         }
         let urls: Vec<String> = suspects.iter().map(|suspect| suspect.url.clone()).collect();
-        let answers: Vec<(_, Models)> = tools.ask_in_parts(
-            "models.get_all",
-            &urls,
-            |part| json!({"uri": part, "only_fields": ["id", "uri"], "page": 0, "page_size": PAGE}),
-        )?;
-        for (part, answer) in answers {
-            if answer.rows.len() >= PAGE {
-                // Some rows may be missing, so it is not known who names what.
-                shared.extend(part);
-                continue;
-            }
-            let others = answer.rows.into_iter().filter(|model| !doomed.contains(&model.id));
-            shared.extend(others.filter_map(|model| model.uri));
-        }
-        let ids: Vec<Id> = hosts.keys().copied().filter(|id| !selected.contains(id)).collect();
+        shared.kept.extend(of_models(tools, urls, doomed)?);
+        let ids: Vec<Id> = hosts.keys().copied().collect();
         for id in existing(tools, &ids)? {
-            shared.extend(hosts[&id].iter().map(|url| (*url).to_owned()));
+            shared.kept.extend(hosts[&id].iter().map(|url| (*url).to_owned()));
         }
         Ok(shared)
     }
+}
+
+/// Whether another task than `own` that is not deleted yet stands beside `what`.
+fn is_named<T: Ord>(pending: &[(T, Id)], what: &T, own: Id, selected: &Doomed) -> bool {
+    let start = pending.partition_point(|(named, _)| named < what);
+    let those = pending[start..].iter().take_while(|(named, _)| named == what);
+    those.into_iter().any(|(_, by)| *by != own && selected.is_pending(*by))
+}
+
+/// Those of these addresses that a model has which is not among `doomed`.
+fn of_models(
+    tools: &Tools,
+    urls: Vec<String>,
+    doomed: &HashSet<String>,
+) -> Result<HashSet<String>, CycleError> {
+    let mut kept = HashSet::new();
+    let body = |part: &[String]| json!({"uri": part, "only_fields": ["id", "uri"]});
+    tools.ask_until_none("models.get_all", urls, body, |part, answer: Models| {
+        if answer.rows.len() >= PAGE {
+            // Some rows may be missing, so it is not known who names what.
+            kept.extend(part.iter().cloned());
+        }
+        let mut found = HashSet::new();
+        for model in answer.rows {
+            let url = model.uri.unwrap_or_default();
+            if !doomed.contains(&model.id) {
+                kept.insert(url.clone());
+            }
+            found.insert(url);
+        }
+        found
+    })?;
+    Ok(kept)
 }
 
 /// Those of these tasks that the server has.
@@ -177,16 +212,16 @@ impl References {
 /// # Errors
 /// The server cannot be used, or tells of tasks that were not asked for.
 pub fn existing(tools: &Tools, ids: &[Id]) -> Result<HashSet<Id>, CycleError> {
-    let answers: Vec<(_, Tasks)> = tools.ask_in_parts("tasks.get_all", ids, |part: &[Id]| {
-        json!({
-            "id": part, "only_fields": ["id"], "search_hidden": true, "page": 0, "page_size": PAGE,
-        })
-    })?;
     let asked: HashSet<Id> = ids.iter().copied().collect();
-    let found: HashSet<Id> =
-        answers.into_iter().flat_map(|(_, answer)| answer.tasks).map(|row| row.id).collect();
-    match found.iter().find(|id| !asked.contains(id)) {
+    let mut all = HashSet::new();
+    let body = |part: &[Id]| json!({"id": part, "only_fields": ["id"], "search_hidden": true});
+    tools.ask_until_none("tasks.get_all", ids.to_vec(), body, |_, answer: Tasks| {
+        let found: HashSet<Id> = answer.tasks.into_iter().map(|row| row.id).collect();
+        all.extend(&found);
+        found
+    })?;
+    match all.iter().find(|id| !asked.contains(id)) {
         Some(id) => Err(CycleError::Untrusted(format!("task {id} was not asked for"))),
-        None => Ok(found),
+        None => Ok(all),
     }
 }

@@ -5,21 +5,24 @@
 
 use std::collections::HashSet;
 
-use super::cycle::{BATCH, Cycle, Executor, Hands, Rest, settle};
+use super::cycle::{BATCH, Cycle, Executor, Hands};
 use super::delete::{TaskEnd, probe};
 use super::error::{ApiError, CycleError};
 use super::executor::Real;
 use super::files::{Remover, Surroundings};
-use super::journal::{Ending, Record, Stage, TaskFile};
+use super::journal::{Ending, FileEnd, Record, Stage, TaskFile};
 use super::ledger::Ledger;
 use super::references::References;
 use super::rows::Id;
+use super::selected::Doomed;
+use super::settle::{Rest, settle};
 
 /// A deletion that was begun this long ago is not under way any more.
 const FORGOTTEN_AFTER: i64 = 3600;
 
 impl Cycle<'_> {
-    /// Finishes the journal. Failed files are tried again.
+    /// Finishes the journal. Failed files are tried again; in a retry also those that nobody could delete, since
+    /// the settings may be others now.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -28,22 +31,24 @@ impl Cycle<'_> {
         real: &mut Real<'_>,
         remover: &mut dyn Remover,
         ledger: &mut Ledger,
+        is_retry: bool,
     ) -> Result<(), CycleError> {
-        let unfinished = real.journal.unfinished();
-        let open: Vec<(Id, Stage)> =
-            unfinished.into_iter().filter(|(_, stage)| *stage != Stage::Left).collect();
+        let is_tried = |stage: &Stage| *stage != Stage::Left || is_retry;
+        let unfinished = real.journal.unfinished().into_iter();
+        let open: Vec<(Id, Stage)> = unfinished.filter(|(_, stage)| is_tried(stage)).collect();
         if open.is_empty() {
             return Ok(());
         }
         tracing::info!("{} tasks of an earlier run are finished first", open.len());
-        let ids: HashSet<Id> = open.iter().map(|(id, _)| *id).collect();
-        let references = References::protecting(self.tools, &ids, self.options)?;
-        let surroundings = Surroundings::new(self.tools, self.options, &references, &ids)?;
+        // A task that is still there may not be deleted after all, so what it names stays.
+        let none = Doomed::default();
+        let references = References::protecting(self.tools, &none, self.options)?;
+        let surroundings = Surroundings::new(self.tools, self.options, references, none)?;
         for batch in open.chunks(BATCH) {
             if self.tools.crew.is_stopped() {
                 return Err(ApiError::Stopped.into());
             }
-            self.resume_batch(batch, &surroundings, real, remover, ledger)?;
+            self.resume_batch(batch, &surroundings, real, remover, ledger, is_retry)?;
             self.observer.on_unlocked();
         }
         Ok(())
@@ -56,25 +61,31 @@ impl Cycle<'_> {
         real: &mut Real<'_>,
         remover: &mut dyn Remover,
         ledger: &mut Ledger,
+        is_retry: bool,
     ) -> Result<(), CycleError> {
         let gone = self.find_gone(batch, real)?;
         // Which models of them stay is not known any more, so no folder goes as a whole.
         let mut rests = [false, true].map(|is_told| Rest { is_told, ..Rest::default() });
         for (task, stage) in batch.iter().filter(|(task, _)| gone.contains(task)) {
             let left = real.journal.files_of(*task).map_err(CycleError::Journal)?;
-            let failed = left.tried.into_iter().filter(|end| end.outcome == Ending::Failed);
-            let failed = failed.map(|end| TaskFile { url: end.url, kind: end.kind });
-            let files: Vec<TaskFile> = match stage {
-                Stage::Failed => failed.collect(),
-                Stage::Planned(_) | Stage::Deleted | Stage::Left => {
-                    left.files.into_iter().chain(failed).collect()
-                }
+            let is_tried = |end: &FileEnd| match end.outcome {
+                Ending::Failed => true,
+                Ending::Left => is_retry,
+                Ending::Removed | Ending::Gone | Ending::Kept | Ending::LeftToServer => false,
             };
+            let (again, known): (Vec<_>, Vec<_>) = left.tried.into_iter().partition(is_tried);
+            let again = again.into_iter().map(|end| TaskFile { url: end.url, kind: end.kind });
+            let files: Vec<TaskFile> = match stage {
+                Stage::Failed | Stage::Left => again.collect(),
+                Stage::Planned(_) | Stage::Deleted => left.files.into_iter().chain(again).collect(),
+            };
+            let known = known.into_iter().filter(|end| end.outcome == Ending::Left).collect();
+            rests[usize::from(left.is_told)].known.insert(*task, known);
             rests[usize::from(left.is_told)].files.push((*task, files));
         }
         for rest in rests.into_iter().filter(|rest| !rest.files.is_empty()) {
-            let mut hands =
-                Hands { executor: &mut *real, remover: &mut *remover, ledger: &mut *ledger };
+            let (executor, remover, ledger) = (&mut *real, &mut *remover, &mut *ledger);
+            let mut hands = Hands { executor, remover, ledger, later: Vec::new() };
             settle(self, surroundings, &mut hands, rest)?;
         }
         Ok(())
@@ -100,7 +111,9 @@ impl Cycle<'_> {
                     records.push(Record::Deleted { task: *task, more: Vec::new() });
                 }
                 (Some(TaskEnd::Unknown(error)), _) => return Err(error.into()),
-                (Some(_), Stage::Planned(at)) if real.now.unix_secs() - at > FORGOTTEN_AFTER => {
+                (Some(_), Stage::Planned(at))
+                    if real.now.unix_secs().saturating_sub(*at) > FORGOTTEN_AFTER =>
+                {
                     kept.push(*task);
                 }
                 _ => {}

@@ -6,6 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::hash::hash;
+use super::tools::Page;
+
 /// The id of a task or a model: 32 hexadecimal digits, held as 16 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(u128);
@@ -23,6 +26,13 @@ impl Id {
         let at = name.len().checked_sub(33)?;
         let (start, id) = name.split_at(at + 1);
         (start.ends_with(b".")).then(|| std::str::from_utf8(id).ok().and_then(Self::parse))?
+    }
+}
+
+impl Id {
+    /// A number for it.
+    pub(super) fn number(self) -> u64 {
+        hash(self.0.to_le_bytes())
     }
 }
 
@@ -56,6 +66,12 @@ impl<'de> Deserialize<'de> for Id {
 #[derive(Debug, Deserialize)]
 pub(super) struct Tasks {
     pub(super) tasks: Vec<TaskRow>,
+}
+
+impl Page for Tasks {
+    fn ids(&self) -> Vec<u64> {
+        self.tasks.iter().map(|row| row.id.number()).collect()
+    }
 }
 
 /// A task, as far as it was asked for.
@@ -131,6 +147,12 @@ pub(super) struct TaskModel {
 pub(super) struct Models {
     #[serde(rename = "models")]
     pub(super) rows: Vec<ModelRow>,
+}
+
+impl Page for Models {
+    fn ids(&self) -> Vec<u64> {
+        self.rows.iter().map(|row| hash(&row.id)).collect()
+    }
 }
 
 /// A model.

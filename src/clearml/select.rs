@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::error::CycleError;
+use super::hash::hash;
 use super::ledger::{End, ZoneLedger};
-use super::options::Options;
+use super::options::{Options, STATUSES};
+use super::projects::Projects;
 use super::rows::{Id, TaskRow, Tasks};
-use super::selected::{Selected, hash};
+use super::selected::Selected;
 use super::time;
 use super::token::ApiVersion;
 use super::tools::{PAGE, Tools};
@@ -34,6 +36,7 @@ pub struct Conditions {
     pub now: Moment,
     query: Value,
     filters: super::options::Filters,
+    projects: Projects,
 }
 
 /// What a row says about a task.
@@ -75,13 +78,15 @@ impl Conditions {
         if let Some(name) = &filters.name {
             query["name"] = json!(name);
         }
+        let mut projects = Projects::default();
         if !filters.projects.is_empty() {
-            query["project"] = json!(projects(tools, &filters.projects)?);
+            projects = Projects::find(tools, &filters.projects)?;
+            query["project"] = json!(projects.wanted);
             if tools.version()? >= ApiVersion(2, 26) {
                 query["include_subprojects"] = json!(true);
             }
         }
-        Ok(Self { cutoff, now, query, filters: filters.clone() })
+        Ok(Self { cutoff, now, query, filters: filters.clone(), projects })
     }
 
     /// The query, for certain fields.
@@ -127,6 +132,9 @@ impl Conditions {
         if !is_one(&filters.statuses, &row.status) {
             return wrong("of another status");
         }
+        if !filters.projects.is_empty() && !self.projects.contain(row.project.as_deref()) {
+            return wrong("of another project");
+        }
         let tags = row.tags.as_deref().unwrap_or_default();
         if !filters.tags.iter().all(|tag| tags.contains(tag)) {
             return wrong("without the tag");
@@ -157,8 +165,8 @@ impl Conditions {
             Some("queued" | "in_progress" | "publishing") if !overrides.running => {
                 Some(End::Skipped(Skipped::InUse))
             }
-            None => Some(End::Kept(KeptReason::Unrecognized)),
-            Some(_) => None,
+            Some(status) if STATUSES.contains(&status) => None,
+            Some(_) | None => Some(End::Kept(KeptReason::Unrecognized)),
         };
         Ok(match end {
             Some(end) => Verdict::Ends(end, changed),
@@ -191,11 +199,13 @@ pub fn select(
     let ttl = Some(Ttl::from_duration(options.threshold));
     let mut found = Collected::default();
     let query = conditions.query(&FIELDS);
-    tools.pages("tasks.get_all", &query, PAGE, |page: Tasks| {
-        let new = found.take(&page.tasks, options, conditions)?;
-        Ok(if found.is_cut { (0, 0) } else { (page.tasks.len(), new) })
+    tools.pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
+        found.take(&page.tasks, options, conditions)?;
+        Ok(!found.is_cut)
     })?;
-    for steps in pipeline_steps(tools, conditions, &found.selected)? {
+    // The steps of a pipeline that stays stay with it.
+    let newest = newest(&found.selected, options.keep_last);
+    for steps in pipeline_steps(tools, conditions, &found.selected, &newest)? {
         found.take(&steps, options, conditions)?;
     }
     let Collected { mut selected, ends, is_cut, .. } = found;
@@ -212,7 +222,6 @@ pub fn select(
             ledger.add(&task.id.to_string(), &End::Kept(why), age, ttl, observer);
         }
     };
-    let newest = newest(&selected, options.keep_last);
     keep(&mut selected, &newest, KeptReason::Newest);
     if !options.overrides.dataset_parents {
         let needed = super::datasets::needed(tools, &selected)?;
@@ -233,14 +242,13 @@ struct Collected {
 }
 
 impl Collected {
-    /// Takes the rows of a page, and says how many of them are new.
+    /// Takes the rows of a page.
     fn take(
         &mut self,
         rows: &[TaskRow],
         options: &Options,
         conditions: &Conditions,
-    ) -> Result<usize, CycleError> {
-        let mut new = 0;
+    ) -> Result<(), CycleError> {
         for row in rows {
             let verdict = conditions.judge(row, options)?;
             if self.known.len() >= MOST_TASKS {
@@ -250,13 +258,12 @@ impl Collected {
             if !self.known.insert(row.id) {
                 continue;
             }
-            new += 1;
             match verdict {
                 Verdict::Selected(task) => self.selected.push(task),
                 Verdict::Ends(end, changed) => self.ends.push((row.id, end, changed)),
             }
         }
-        Ok(new)
+        Ok(())
     }
 }
 
@@ -266,20 +273,18 @@ fn pipeline_steps(
     tools: &Tools,
     conditions: &Conditions,
     selected: &[Selected],
+    stay: &HashSet<Id>,
 ) -> Result<Vec<Vec<TaskRow>>, CycleError> {
-    let pipelines: Vec<Id> =
-        selected.iter().filter(|task| task.is_pipeline).map(|task| task.id).collect();
+    let goes = |task: &&Selected| task.is_pipeline && !stay.contains(&task.id);
+    let pipelines: Vec<Id> = selected.iter().filter(goes).map(|task| task.id).collect();
     let mut steps = Vec::new();
     for part in pipelines.chunks(PAGE) {
         let mut query = conditions.query(&FIELDS);
         query["search_hidden"] = json!(true);
         query["parent"] = json!(part);
-        let mut known = HashSet::new();
-        tools.pages("tasks.get_all", &query, PAGE, |page: Tasks| {
-            let new = page.tasks.iter().filter(|row| known.insert(row.id)).count();
-            let rows = page.tasks.len();
-            steps.push(page.tasks);
-            Ok((rows, new))
+        tools.pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
+            steps.push(page.tasks.clone());
+            Ok(true)
         })?;
     }
     Ok(steps)
@@ -325,42 +330,4 @@ pub(super) fn still_selected(
         }
     }
     Ok(rows)
-}
-
-/// The ids of projects, of which some are given by name.
-fn projects(tools: &Tools, wanted: &[String]) -> Result<Vec<String>, CycleError> {
-    #[derive(serde::Deserialize)]
-    struct Projects {
-        projects: Vec<Project>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Project {
-        id: String,
-        #[serde(default)]
-        name: String,
-    }
-    let mut ids = Vec::new();
-    for wanted in wanted {
-        if Id::parse(wanted).is_some() {
-            ids.push(wanted.clone());
-            continue;
-        }
-        let is_plain = |c: char| c.is_alphanumeric() || "/_ -".contains(c);
-        let pattern: String = wanted
-            .chars()
-            .map(|c| if is_plain(c) { c.to_string() } else { format!("\\{c}") })
-            .collect();
-        let body = json!({
-            "name": format!("^{pattern}$"), "only_fields": ["id", "name"], "search_hidden": true,
-            "page": 0, "page_size": PAGE,
-        });
-        let found: Projects = tools.ask("projects.get_all", body)?;
-        let found: Vec<Project> =
-            found.projects.into_iter().filter(|project| project.name == *wanted).collect();
-        if found.is_empty() {
-            return Err(CycleError::Usage(format!("there is no project {wanted:?}")));
-        }
-        ids.extend(found.into_iter().map(|project| project.id));
-    }
-    Ok(ids)
 }

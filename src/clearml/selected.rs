@@ -1,4 +1,4 @@
-//! A task that a cleanup is about to delete, in few bytes.
+//! The tasks that a cleanup is about to delete, in few bytes.
 //!
 //! It must not hold a name or an address: there may be many of them.
 
@@ -17,10 +17,53 @@ pub struct Selected {
     pub(super) project: u64,
 }
 
-/// A number for a text, the same in one process.
-pub(super) fn hash(bytes: impl AsRef<[u8]>) -> u64 {
-    use std::hash::{DefaultHasher, Hasher};
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes.as_ref());
-    hasher.finish()
+/// All of them, and which of them are deleted by now. Until then a task counts as one that may stay.
+#[derive(Debug, Default)]
+pub struct Doomed {
+    /// In order.
+    ids: Vec<Id>,
+    is_gone: Vec<bool>,
+}
+
+impl Doomed {
+    /// With these tasks, none of which is deleted yet.
+    pub fn new(ids: impl IntoIterator<Item = Id>) -> Self {
+        let mut ids: Vec<Id> = ids.into_iter().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Self { is_gone: vec![false; ids.len()], ids }
+    }
+
+    /// Whether this task was selected.
+    pub fn contains(&self, id: Id) -> bool {
+        self.ids.binary_search(&id).is_ok()
+    }
+
+    /// Whether this task was selected and is not deleted yet.
+    pub fn is_pending(&self, id: Id) -> bool {
+        self.ids.binary_search(&id).is_ok_and(|at| !self.is_gone[at])
+    }
+
+    /// This task is deleted.
+    pub fn gone(&mut self, id: Id) {
+        if let Ok(at) = self.ids.binary_search(&id) {
+            self.is_gone[at] = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_pending_until_it_is_deleted() {
+        let id = |digit: &str| Id::parse(&digit.repeat(32)).unwrap();
+        let mut doomed = Doomed::new([id("b"), id("a"), id("b")]);
+        assert!(doomed.contains(id("a")) && doomed.is_pending(id("b")));
+        doomed.gone(id("b"));
+        doomed.gone(id("c"));
+        assert!(doomed.contains(id("b")) && !doomed.is_pending(id("b")));
+        assert!(!doomed.contains(id("c")) && doomed.is_pending(id("a")));
+    }
 }

@@ -39,6 +39,16 @@ pub fn parse(text: &str) -> Option<Moment> {
     }
 }
 
+/// Reads the time of a header, such as `Fri, 02 Jan 2026 03:04:05 GMT`.
+pub fn of_header(text: &str) -> Option<Moment> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [_, day, month, year, time, "GMT"] = words[..] else { return None };
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    parse(&format!("{year}-{month:02}-{day:0>2}T{time}Z"))
+}
+
 /// The part before the distance to UTC, and that distance in seconds.
 fn split_offset(text: &str) -> Option<(&str, i64)> {
     let time = text.find(['T', ' '])?;
@@ -74,6 +84,15 @@ mod tests {
         }
         assert_eq!(at("2026-01-02T03:04:05.220000+00:00"), Some((1_767_323_045, 220_000_000)));
         for text in ["", "soon", "1767323045", "2026-01-02", "2026-01-02T03:04:05+2"] {
+            assert_eq!(at(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_header_is_read() {
+        let at = |text| of_header(text).map(Moment::unix_secs);
+        assert_eq!(at("Fri, 02 Jan 2026 03:04:05 GMT"), Some(1_767_323_045));
+        for text in ["", "now", "Fri, 02 Jan 2026 03:04:05 CET", "Fri, 02 Foo 2026 03:04:05 GMT"] {
             assert_eq!(at(text), None, "{text}");
         }
     }

@@ -26,8 +26,7 @@ pub enum Place {
 /// Where the file with this address is. `files` are the addresses of file servers.
 pub fn place_of(url: &str, files: &[String]) -> Place {
     for (number, base) in files.iter().enumerate() {
-        let rest = url.strip_prefix(base.as_str()).and_then(|rest| rest.strip_prefix('/'));
-        if let Some(rest) = rest {
+        if let Some(rest) = below(url, base) {
             let path = decoded(rest);
             return if is_plain(&path) {
                 Place::Fileserver(number, path)
@@ -37,14 +36,26 @@ pub fn place_of(url: &str, files: &[String]) -> Place {
         }
     }
     match url.split_once("://") {
-        Some(("http" | "https", _)) => {
-            Place::Elsewhere("it is on a host that is not the file server, so it is not touched")
-        }
+        Some(("http" | "https", _)) => Place::Elsewhere(
+            "it is on a host that is not the file server, so it is not touched; \
+                CLEARML_FILES_HOST names the file server",
+        ),
         Some(("s3" | "gs" | "azure", _)) => Place::Store,
         Some(("file", path)) => local(&decoded(path.strip_prefix("localhost").unwrap_or(path))),
         Some(_) => Place::Elsewhere("there is no way to delete a file at such an address"),
         None => local(url.as_bytes()),
     }
+}
+
+/// The rest of an address that begins with `base`. The scheme and the host are read in any case.
+fn below<'u>(url: &'u str, base: &str) -> Option<&'u str> {
+    let (start, rest) = (url.get(..base.len())?, url.get(base.len()..)?);
+    let host = base.find("://").map_or(0, |at| at + 3);
+    let host = base[host..].find('/').map_or(base.len(), |at| host + at);
+    let (start, base) = (start.as_bytes(), base.as_bytes());
+    let is_same =
+        start[..host].eq_ignore_ascii_case(&base[..host]) && start[host..] == base[host..];
+    rest.strip_prefix('/').filter(|_| is_same)
 }
 
 fn local(path: &[u8]) -> Place {
@@ -109,12 +120,66 @@ pub fn folders_of(path: &[u8]) -> (Vec<Id>, usize) {
     (ids, below)
 }
 
-/// One spelling of an address: two that mean the same file are equal.
-pub fn normal(url: &str, files: &[String]) -> Vec<u8> {
+/// What a file is called that would be removed: two addresses of one file have one name.
+pub fn name_of(url: &str, files: &[String]) -> Vec<u8> {
     match place_of(url, files) {
-        Place::Fileserver(_, path) => [b"files:", &path[..]].concat(),
-        Place::Local(path) => [b"local:", path.as_os_str().as_bytes()].concat(),
-        Place::Store | Place::Elsewhere(_) => url.as_bytes().to_vec(),
+        Place::Fileserver(_, path) => name_at(&path),
+        Place::Local(path) => name_at(&path.as_os_str().as_bytes()[1..]),
+        Place::Store | Place::Elsewhere(_) => name_at(&path_in(url)),
+    }
+}
+
+/// All files that an address may mean, by their names. It may be written in any way: with the name of another
+/// host or port of the same server, below another path, with steps such as `..`, or with a query at its end.
+pub fn names_in(url: &str, files: &[String]) -> Vec<Vec<u8>> {
+    let whole = path_in(url);
+    let plain = url.split(['?', '#']).next().map(path_in).filter(|plain| *plain != whole);
+    let mut names = vec![name_of(url, files)];
+    for path in [Some(whole), plain].into_iter().flatten() {
+        names.push(name_at(&path));
+        // Behind ClearML's web server.
+        names.extend(path.strip_prefix(b"files/").map(name_at));
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The ids of the task folders that an address leads through, however it is written.
+pub fn folders_in(url: &str) -> Vec<Id> {
+    folders_of(&path_in(url)).0
+}
+
+/// The path of an address, from its host on, or from its bucket on. Steps that lead nowhere are left out.
+fn path_in(url: &str) -> Vec<u8> {
+    let is_web =
+        |scheme: &str| ["http", "https", "file"].iter().any(|it| scheme.eq_ignore_ascii_case(it));
+    let path = match url.split_once("://") {
+        Some((scheme, rest)) if is_web(scheme) => rest.split_once('/').map_or("", |(_, path)| path),
+        Some((_, rest)) => rest,
+        None => url,
+    };
+    let path = decoded(path);
+    let mut steps: Vec<&[u8]> = Vec::new();
+    for step in path.split(|byte| *byte == b'/') {
+        match step {
+            b"" | b"." => {}
+            b".." => drop(steps.pop()),
+            step => steps.push(step),
+        }
+    }
+    steps.join(&b'/')
+}
+
+/// A file in the folder of a task is called after the task, wherever that folder is.
+fn name_at(path: &[u8]) -> Vec<u8> {
+    match folders_of(path) {
+        (ids, below) if below > 0 && !ids.is_empty() => {
+            let steps: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+            let rest = steps[steps.len() - below..].join(&b'/');
+            [b"task:", ids[ids.len() - 1].to_string().as_bytes(), b"/", &rest].concat()
+        }
+        _ => [b"path:", path].concat(),
     }
 }
 
@@ -174,9 +239,42 @@ mod tests {
         let id = Id::parse(ID).unwrap();
         assert_eq!(folders_of(path.as_bytes()), (vec![id], 3));
         assert_eq!(folders_of(b"a/b"), (vec![], 2));
-        let spelled =
-            [format!("http://f:8081/{path}"), format!("http://f:8081/{path}").replace('x', "%78")];
+    }
+
+    #[test]
+    fn a_file_is_recognized_in_every_way_to_write_its_address() {
         let files = ["http://f:8081".to_owned()];
-        assert_eq!(normal(&spelled[0], &files), normal(&spelled[1], &files));
+        for path in [format!("p/t.{ID}/artifacts/x/y.bin"), "uploads/x/y.bin".to_owned()] {
+            let name = name_of(&format!("http://f:8081/{path}"), &files);
+            for same in [
+                format!("http://f:8081/{}", path.replace('x', "%78")),
+                format!("HTTP://F:8081/{path}"),
+                format!("http://user:secret@f:8081/{path}"),
+                format!("https://files.example/{path}"),
+                format!("http://[::1]:8081/{path}"),
+                format!("https://web.example/files/{path}"),
+                format!("http://f:8081//{path}"),
+                format!("http://f:8081/a/../{path}"),
+                format!("http://f:8081/%2e/a/%2e%2e/{path}"),
+                format!("http://f:8081/{path}?download=1"),
+                format!("http://f:8081/{path}#top"),
+            ] {
+                assert!(names_in(&same, &files).contains(&name), "{same}");
+            }
+            for other in [format!("http://f:8081/{path}x"), format!("http://f:8081/{path}/z")] {
+                assert!(!names_in(&other, &files).contains(&name), "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_host_of_a_file_server_is_read_in_any_case_and_its_path_is_not() {
+        let files = ["http://f:8081/Files".to_owned()];
+        assert!(matches!(place_of("HTTP://F:8081/Files/a", &files), Place::Fileserver(0, _)));
+        for other in
+            ["http://f:8081/files/a", "http://f:8081/Filesa", "http://u@f:8081/Files/a", "http://ä"]
+        {
+            assert!(matches!(place_of(other, &files), Place::Elsewhere(_)), "{other}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::file::FileSettings;
 use super::origin::{ConfigError, Origin};
 use super::raw::RawSettings;
 use super::values::Values;
-use crate::clearml::options::{FilesMode, Filters, Options, Overrides, Stores};
+use crate::clearml::options::{FilesMode, Filters, Options, Overrides, STATUSES, Stores};
 use crate::rules::Ttl;
 
 /// The settings of `sweeper clearml`.
@@ -175,6 +175,10 @@ fn filters(values: &mut Values<'_>) -> Result<Filters, ConfigError> {
         statuses: list("clearml_status"),
         hidden: false,
     };
+    if let Some(odd) = filters.statuses.iter().find(|it| !STATUSES.contains(&it.as_str())) {
+        let all = STATUSES.join(", ");
+        return Err(values.wrong_text("clearml_status", odd, format!("the statuses are {all}")));
+    }
     filters.hidden = values.switch("clearml_hidden")?;
     if values.switch("clearml_draft_only")? {
         if !filters.statuses.is_empty() && filters.statuses != ["created"] {
@@ -283,6 +287,7 @@ mod tests {
             ("clearml_orphans", "", "fileserver_root"),
             ("clearml_tag", "-x", "must not be empty or begin"),
             ("clearml_project", "", "must not be empty"),
+            ("clearml_status", "done", "the statuses are created, queued"),
             ("clearml_max_share", "120", "percentage"),
             ("clearml_connections", "0", "from 1 to 64"),
             ("clearml_cleanup_period_in_days", "0", "less than a second"),

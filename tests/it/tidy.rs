@@ -161,6 +161,7 @@ const DOORS: [Row; 29] = [
             "clearml/hocon.rs",
             "clearml/journal.rs",
             "clearml/limits.rs",
+            "clearml/projects.rs",
             "clearml/references.rs",
             "clearml/select.rs",
             "clearml/token.rs",

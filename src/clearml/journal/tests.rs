@@ -132,3 +132,18 @@ fn a_journal_that_is_none_or_cannot_be_written_is_refused() {
     fs::write(dir.path().join("file"), "").unwrap();
     assert!(Journal::open(&dir.path().join("file/state")).unwrap_err().contains("Not a directory"));
 }
+
+#[test]
+fn a_line_that_is_too_long_is_never_written_and_never_taken_for_one_that_was_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.append(&[plan(1, &["a"])]).unwrap();
+    let long = "x".repeat(usize::try_from(LONGEST_LINE).unwrap());
+    assert!(journal.append(&[plan(2, &[&long])]).unwrap_err().contains("longer than 64 MiB"));
+    let length = fs::metadata(dir.path().join(NAME)).unwrap().len();
+    let mut file = OpenOptions::new().append(true).open(dir.path().join(NAME)).unwrap();
+    file.write_all(long.as_bytes()).unwrap();
+    file.write_all(b"\n").unwrap();
+    assert!(Journal::open(dir.path()).unwrap_err().contains("longer than 64 MiB"));
+    assert!(fs::metadata(dir.path().join(NAME)).unwrap().len() > length, "nothing is cut off");
+}

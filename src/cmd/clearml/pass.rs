@@ -144,7 +144,8 @@ fn log_problems(summary: &Summary) {
     for zone in &summary.zones {
         let ZoneSummary { zone, tally, .. } = zone;
         for failure in &tally.failures {
-            tracing::warn!("{zone}: cannot delete {}: {}", failure.path.display(), failure.message);
+            let path = crate::units::shown(&failure.path);
+            tracing::warn!("{zone}: cannot delete {path}: {}", failure.message);
         }
         tracing::info!(
             "{zone}: removed {} of {}, kept {}, skipped {}, failed {}",
@@ -232,7 +233,7 @@ impl<O: Observer> Work for Cleaning<'_, O> {
         let mut removers = Removers { mounts: part.mounts, seams, rest: &mut http, audit };
         let mut real = Real { journal, audit, now: part.now };
         part.with_cycle(&mut |cycle| {
-            cycle.resume(&mut real, &mut removers, ledger)?;
+            cycle.resume(&mut real, &mut removers, ledger, is_retry)?;
             if is_retry { Ok(None) } else { cycle.run(&mut real, &mut removers, ledger) }
         })
     }
@@ -277,20 +278,23 @@ pub(super) fn say(line: &str) {
 
 fn tell_folder(folder: &FolderEnd, is_compat: bool) {
     let FolderEnd { task, path, removal } = folder;
+    // As the script writes it, but a name cannot write to the terminal.
+    let path: String =
+        path.to_string_lossy().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     match removal {
         Removal::Removed(_) if is_compat => {
-            say(&format!("Deleting Task id={task} data folder {}", path.display()));
+            say(&format!("Deleting Task id={task} data folder {path}"));
         }
-        Removal::Removed(_) => tracing::info!("removed the folder of task {task}: {path:?}"),
+        Removal::Removed(_) => tracing::info!("removed the folder of task {task}: {path}"),
         Removal::Gone => {}
         Removal::Kept(why) => {
-            tracing::warn!("Failed removing folder {}: {}", path.display(), why.key());
+            tracing::warn!("Failed removing folder {path}: {}", why.key());
         }
         Removal::Skipped(why) => {
-            tracing::warn!("Failed removing folder {}: {}", path.display(), why.key());
+            tracing::warn!("Failed removing folder {path}: {}", why.key());
         }
         Removal::Failed(why) | Removal::Left(why) => {
-            tracing::warn!("Failed removing folder {}: {why}", path.display());
+            tracing::warn!("Failed removing folder {path}: {why}");
         }
     }
 }

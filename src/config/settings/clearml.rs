@@ -16,6 +16,8 @@ const REMOVES: &[Use] = &[
     Use::ClearmlWhy,
 ];
 
+const LIMITS: &[Use] = &[Use::ClearmlRun, Use::ClearmlServe, Use::ClearmlOrphans, Use::ClearmlWhy];
+
 const TASKS: &str = "Which tasks";
 const GUARDS: &str = "What is protected";
 const FILES: &str = "Files";
@@ -136,15 +138,18 @@ pub(super) static CLEARML: [Setting; 31] = [
     Setting {
         key: "clearml_max_tasks",
         takes: Takes::One("N"),
+        used_by: LIMITS,
         group: GUARDS,
-        help: "Delete nothing if more than N tasks would be deleted",
+        help: "Delete nothing if more than N tasks would be deleted; with orphans, the folders of N tasks",
         ..BASE
     },
     Setting {
         key: "clearml_max_share",
         takes: Takes::One("PCT"),
+        used_by: LIMITS,
         group: GUARDS,
-        help: "Delete nothing if more than this percentage of all archived tasks would be deleted",
+        help: "Delete nothing if more than this percentage of all archived tasks would be deleted; with \
+               orphans, of all tasks with folders",
         ..BASE
     },
     Setting {

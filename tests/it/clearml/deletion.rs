@@ -89,6 +89,35 @@ fn a_running_task_is_skipped_unless_it_is_asked_for() {
 }
 
 #[test]
+fn a_task_with_a_status_that_is_not_known_here_stays() {
+    let tasks: Vec<Value> = ["unknown", "paused", ""]
+        .iter()
+        .map(|status| with(task(status, &[]), json!({"status": status})))
+        .collect();
+    let double = Double::with_tasks(&tasks);
+    for args in [&[][..], &["--force-delete", "--delete-running", "--delete-published"]] {
+        let report = double.run(args).exits(0).json();
+        assert_counts(&report, "clearml-tasks", &[("kept_by.unrecognized", 3)]);
+    }
+}
+
+#[test]
+fn a_model_of_another_task_stays_though_a_deleted_task_lists_it() {
+    let file = path("live", "models/m.pt");
+    let lists = json!({"models": {"output": [{"name": "m", "model": id("m")}]}});
+    let live = with(task("live", &[]), json!({"system_tags": []}));
+    let double = Double::new(json!({
+        "tasks": [with(task("a", &[]), lists), live], "models": [model("m", "live", &url(&file), true)],
+    }));
+    double.file(&file);
+    double.run(&["--force-delete", "--delete-published-models"]).exits(0);
+    assert_eq!(double.left("tasks"), BTreeSet::from([id("live")]));
+    assert!(double.bodies("models.delete").is_empty());
+    assert_eq!(double.left("models"), BTreeSet::from([id("m")]));
+    assert_eq!(double.files_left(), BTreeSet::from([file]));
+}
+
+#[test]
 fn draft_models_go_with_their_files_and_models_in_use_stay_with_theirs() {
     let at = |name: &str| path("a", &format!("models/{name}.pt"));
     let consumer = with(

@@ -25,18 +25,20 @@ fn output_artifacts_are_deleted_and_input_artifacts_are_not() {
 fn all_debug_samples_and_all_images_of_plots_are_deleted() {
     let images: Vec<String> =
         (0..250).map(|n| path("a", &format!("metrics/m/v/m_v_{n:08}.jpeg"))).collect();
-    let mut events: Vec<Value> = (0..12_000).map(|n| sample(&url(&images[n % 250]))).collect();
+    // Addresses repeat, and new ones come up to the last page.
+    let mut events: Vec<Value> = (0..12_000).map(|n| sample(&url(&images[n / 48]))).collect();
     let plots: Vec<String> =
-        (0..7).map(|n| path("a", &format!("metrics/plots/v/p_{n:08}.png"))).collect();
+        (0..207).map(|n| path("a", &format!("metrics/plots/v/p_{n:08}.png"))).collect();
     let urls: Vec<String> = plots.iter().map(|path| url(path)).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     events.push(plot(&urls[..3]));
-    events.push(plot(&urls[3..]));
+    events.push(plot(&urls[3..7]));
+    events.extend(urls[7..].iter().map(|url| plot(&[url])));
     let double = Double::new(json!({"tasks": [task("a", &[])], "events": {id("a"): events}}));
     for file in images.iter().chain(&plots) {
         double.file(file);
     }
-    assert_eq!(removed(&double.run(&[]).exits(0).json()), (1, 257));
+    assert_eq!(removed(&double.run(&[]).exits(0).json()), (1, 457));
     assert_eq!(double.files_left(), BTreeSet::new());
 }
 
@@ -229,6 +231,28 @@ fn with_files_none_the_server_is_told_to_delete_them_and_no_file_is_touched() {
     assert_counts(&report, "clearml-files", &[("kept_by.left_to_server", 1)]);
     assert_eq!(double.bodies("tasks.delete_many")[0]["delete_external_artifacts"], json!(true));
     assert!(double.requests().iter().all(|request| request["host"] != "files"));
+}
+
+#[test]
+fn the_server_is_not_told_to_delete_what_something_else_names() {
+    for (mode, address) in
+        [("none", url(&path("a", "artifacts/x/x.bin"))), ("http", "s3://b/x".to_owned())]
+    {
+        let own = if mode == "none" {
+            url(&path("a", "artifacts/y/y.bin"))
+        } else {
+            "s3://b/y".to_owned()
+        };
+        let input = json!({"artifacts": [{"key": "in", "mode": "input", "uri": address}]});
+        let live = with(task("live", &[]), json!({"system_tags": [], "execution": input}));
+        let double = Double::with_tasks(&[task("a", &[&address, &own]), live]);
+        let report = double.run(&["--files", mode]).exits(1).json();
+        assert_counts(&report, "clearml-files", &[("kept_by.referenced", 1), ("failed", 1)]);
+        assert_eq!(
+            double.bodies("tasks.delete_many")[0]["delete_external_artifacts"],
+            json!(false)
+        );
+    }
 }
 
 #[test]

@@ -95,6 +95,46 @@ fn the_steps_of_a_pipeline_go_one_by_one_with_their_files() {
 }
 
 #[test]
+fn the_parents_of_a_dataset_whose_list_of_versions_cannot_be_read_stay() {
+    let live = json!({"system_tags": ["dataset"]});
+    let mut child = version("child", live, &["parent"]);
+    let struct_of = &mut child["configuration"]["Dataset Struct"]["value"];
+    let text = struct_of.as_str().unwrap();
+    *struct_of = json!(text[..text.len() - 1]);
+    let double = Double::with_tasks(&[version("parent", json!({}), &[]), child]);
+    let report = double.run(&[]).exits(0).json();
+    assert_counts(&report, "clearml-tasks", &[("kept_by.referenced", 1)]);
+}
+
+#[test]
+fn datasets_that_need_each_other_end_the_search_and_go_or_stay_together() {
+    for (tags, left) in [(json!(["archived", "dataset"]), 0), (json!(["dataset"]), 3)] {
+        let double = Double::with_tasks(&[
+            version("a", json!({}), &["b"]),
+            version("b", json!({}), &["a"]),
+            version("c", json!({"system_tags": tags}), &["a"]),
+        ]);
+        double.run(&[]).exits(0);
+        assert_eq!(double.left("tasks").len(), left);
+    }
+}
+
+#[test]
+fn the_steps_of_a_pipeline_that_stays_stay_too() {
+    let double = Double::with_tasks(&[
+        with(task_of("pipe", 35 * DAY, &[]), json!({"system_tags": ["archived", "pipeline"]})),
+        with(
+            task("step", &[]),
+            json!({"system_tags": ["archived", "hidden"], "parent": id("pipe"), "project": id("other")}),
+        ),
+        task("older", &[]),
+    ]);
+    let report = double.run(&["--keep-last", "1"]).exits(0).json();
+    assert_counts(&report, "clearml-tasks", &[("removed", 1), ("kept_by.newest", 1)]);
+    assert_eq!(double.left("tasks"), BTreeSet::from([id("pipe"), id("step")]));
+}
+
+#[test]
 fn more_than_is_allowed_is_not_begun() {
     let tasks: Vec<Value> = (0..10).map(|n| task(&format!("t{n}"), &[])).collect();
     let young = (0..10).map(|n| task_of(&format!("y{n}"), DAY, &[]));

@@ -209,6 +209,55 @@ fn two_runs_with_one_journal_do_not_work_at_the_same_time() {
 }
 
 #[test]
+fn a_wrong_address_of_the_file_server_loses_nothing_and_a_retry_with_the_right_one_ends_it() {
+    let double = double();
+    let mut wrong = double.command(&["run", "--now", NOW]);
+    wrong.env("CLEARML_FILES_HOST", "http://127.0.0.1:1");
+    Run::of(wrong).exits(1);
+    assert_eq!(double.files_left().len(), 7);
+    // A further run does not try in vain.
+    double.run(&[]).exits(0);
+    assert_eq!(double.files_left().len(), 7);
+    Run::of(double.command(&["journal", "retry", "--now", NOW])).exits(0);
+    assert_eq!(double.files_left().len(), 1);
+    let list = Run::of(double.command(&["journal"]));
+    assert!(list.stdout.contains("nothing is unfinished"), "{}", list.stdout);
+}
+
+#[test]
+fn a_file_that_nobody_deletes_is_not_forgotten_when_another_one_of_the_task_is_retried() {
+    let file = path("a", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[task("a", &[&url(&file), "http://elsewhere/y"])]);
+    double.file(&file);
+    double.faults(json!([{"match": "files:*", "do": "status", "status": 500}]));
+    double.run(&[]).exits(1);
+    double.faults(json!([]));
+    double.run(&[]).exits(0);
+    assert!(double.files_left().is_empty());
+    let list = Run::of(double.command(&["journal"]));
+    assert!(list.stdout.contains("left \"http://elsewhere/y\""), "{}", list.stdout);
+}
+
+#[test]
+fn a_damaged_journal_deletes_nothing_and_a_line_cut_short_is_left_out() {
+    let double = double();
+    double.faults(json!([{"match": "files:*", "do": "status", "status": 500}]));
+    double.run(&[]).exits(1);
+    double.faults(json!([]));
+    let journal = double.path("home/.local/state/sweeper/clearml/journal.jsonl");
+    let whole = std::fs::read(&journal).unwrap();
+    for damage in [&b"\0\0\0\n"[..], b"{\"op\":\"new\"}\n", b"{}\n", b"\xff\n", b"\n"] {
+        std::fs::write(&journal, [&whole[..], damage].concat()).unwrap();
+        let files = double.files_left();
+        let run = double.run(&[]);
+        assert!(run.exits(4).stderr.contains("is damaged"), "{}", run.stderr);
+        assert_eq!(double.files_left(), files);
+    }
+    std::fs::write(&journal, [&whole[..], b"{\"op\":\"kept\",\"task\":"].concat()).unwrap();
+    asserts_the_next_run_ends_it(&double, "after a line that was cut");
+}
+
+#[test]
 fn a_journal_of_another_server_is_not_continued_here() {
     let (one, other) = (double(), double());
     one.faults(json!([{"match": "files:*", "do": "status", "status": 500}]));

@@ -10,7 +10,7 @@ use super::seeds::{DAY, id, model, path, task, url, with};
 use crate::world::{NOW, Run, World, assert_counts, set_age};
 
 /// A file of a task, and everything above it, of this age.
-fn old_file(double: &Double, file: &str, age: i64) {
+pub fn old_file(double: &Double, file: &str, age: i64) {
     let at = double.file(file);
     set_age(&at, age);
     let root = double.path("files");
@@ -146,4 +146,19 @@ fn orphans_needs_the_directory_and_can_follow_a_cleanup() {
     let link = world.root.join("link");
     std::os::unix::fs::symlink(&root, &link).unwrap();
     assert!(fs::read_link(link).is_ok());
+}
+
+#[test]
+fn more_folders_than_are_allowed_are_not_begun() {
+    let double = double(json!({}));
+    for n in 0..3 {
+        old_file(&double, &path(&format!("gone {n}"), "artifacts/x/x.bin"), 30 * DAY);
+    }
+    for args in [["--max-tasks", "2"], ["--max-share", "74"]] {
+        let run = orphans(&double, &args);
+        assert!(run.exits(3).stderr.contains("the folders of 3 "), "{}", run.stderr);
+        assert_eq!(double.files_left().len(), 4);
+    }
+    orphans(&double, &["--max-tasks", "3", "--max-share", "75"]).exits(0);
+    assert_eq!(double.files_left().len(), 1);
 }

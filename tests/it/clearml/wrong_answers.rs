@@ -125,6 +125,9 @@ fn wrong_answers_of_the_file_server_are_failures_and_the_files_are_not_forgotten
         json!({"do": "status", "status": 500}),
         json!({"do": "status", "status": 401}),
         json!({"do": "status", "status": 404}),
+        // Proxies whose server is away.
+        json!({"do": "status", "status": 404, "body": "404 page not found\n"}),
+        json!({"do": "status", "status": 404, "body": "<html>File x not found</html>"}),
         json!({"do": "redirect", "to": "http://127.0.0.1:1/x"}),
         json!({"do": "close"}),
     ] {

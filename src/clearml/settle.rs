@@ -1,0 +1,129 @@
+//! Removes the files of deleted tasks, and writes down what became of them.
+//!
+//! It must not be called for a task that may still be there. A file that a task names which is to be deleted itself
+//! waits until that is done, since the server may keep that task.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::cycle::{Cycle, Hands};
+use super::error::CycleError;
+use super::files::{Settled, Surroundings};
+use super::journal::{Ending, FileEnd, TaskFile};
+use super::ledger::End;
+use super::options::FilesMode;
+use super::rows::Id;
+use crate::protocol::Skipped;
+
+/// How many files wait at most; the next cleanup tries the others.
+const MOST_WAITING: usize = 10_000;
+
+/// What is left to do for deleted tasks.
+#[derive(Default)]
+pub(super) struct Rest {
+    /// Their files.
+    pub(super) files: Vec<(Id, Vec<TaskFile>)>,
+    /// Whether the server was told to delete them, too.
+    pub(super) is_told: bool,
+    /// Tasks whose folder may go as a whole.
+    pub(super) may_go_whole: HashSet<Id>,
+    /// What became of others of their files before, and is not to be forgotten.
+    pub(super) known: HashMap<Id, Vec<FileEnd>>,
+}
+
+/// A deleted task with files that another task names which is to be deleted, and is not yet.
+pub(super) struct Later {
+    task: Id,
+    files: Vec<TaskFile>,
+    ends: Vec<FileEnd>,
+    is_told: bool,
+}
+
+/// What became of the files of tasks.
+type Ends = BTreeMap<Id, Vec<FileEnd>>;
+
+/// Removes the files of deleted tasks, and writes down what became of them.
+///
+/// # Errors
+/// The server or the journal cannot be used, or the run was told to stop.
+pub(super) fn settle(
+    cycle: &Cycle<'_>,
+    surroundings: &Surroundings<'_>,
+    hands: &mut Hands<'_>,
+    rest: Rest,
+) -> Result<(), CycleError> {
+    let Rest { files, is_told, may_go_whole, mut known } = rest;
+    let mut known_of = |task| (task, known.remove(&task).unwrap_or_default());
+    let mut ends: Ends = files.iter().map(|(task, _)| known_of(*task)).collect();
+    let flat =
+        files.into_iter().flat_map(|(task, files)| files.into_iter().map(move |it| (task, it)));
+    let (settled, later) = surroundings.settle(hands.remover, flat.collect(), is_told, false)?;
+    tell(cycle, hands, settled, &mut ends);
+    let mut waiting: BTreeMap<Id, Vec<TaskFile>> = BTreeMap::new();
+    let mut left = MOST_WAITING - hands.later.iter().map(|it| it.files.len()).sum::<usize>();
+    for (task, file) in later {
+        if left > 0 {
+            waiting.entry(task).or_default().push(file);
+            left -= 1;
+        } else {
+            let (TaskFile { url, kind }, why) = (file, "a task that is still there names it");
+            let file = FileEnd { url, kind, outcome: Ending::Failed, why: why.to_owned() };
+            tell(cycle, hands, vec![(task, file, End::Skipped(Skipped::InUse))], &mut ends);
+        }
+    }
+    // A folder goes as a whole if nothing in it stays, and nothing outside names it.
+    let stays = |end: &FileEnd| !matches!(end.outcome, Ending::Removed | Ending::Gone);
+    let is_whole = |task: &Id, ends: &[FileEnd]| {
+        may_go_whole.contains(task)
+            && !waiting.contains_key(task)
+            && !surroundings.references.name_folder_of(*task, &surroundings.selected)
+            && !ends.iter().any(stays)
+    };
+    let whole = ends.iter().filter(|(task, ends)| is_whole(task, ends));
+    let whole: Vec<Id> = whole.map(|(task, _)| *task).collect();
+    if cycle.options.files == FilesMode::Mount && !whole.is_empty() {
+        for folder in hands.remover.remove_folders(&whole)? {
+            (cycle.on_folder)(&folder);
+        }
+    }
+    let open = waiting.keys().copied().collect();
+    for (task, files) in waiting {
+        let ends = ends.get(&task).cloned().unwrap_or_default();
+        hands.later.push(Later { task, files, ends, is_told });
+    }
+    hands.executor.settled(ends, &open)
+}
+
+/// Removes what waited: all tasks that are to be deleted are, and those that are not stay.
+///
+/// # Errors
+/// As [`settle`].
+pub(super) fn settle_later(
+    cycle: &Cycle<'_>,
+    surroundings: &Surroundings<'_>,
+    hands: &mut Hands<'_>,
+) -> Result<(), CycleError> {
+    let (told, untold): (Vec<Later>, Vec<Later>) =
+        std::mem::take(&mut hands.later).into_iter().partition(|later| later.is_told);
+    for (later, is_told) in [(untold, false), (told, true)] {
+        if later.is_empty() {
+            continue;
+        }
+        let (mut ends, mut flat) = (Ends::new(), Vec::new());
+        for Later { task, files, ends: known, .. } in later {
+            ends.insert(task, known);
+            flat.extend(files.into_iter().map(|file| (task, file)));
+        }
+        let (settled, _) = surroundings.settle(hands.remover, flat, is_told, true)?;
+        tell(cycle, hands, settled, &mut ends);
+        hands.executor.settled(ends, &HashSet::new())?;
+    }
+    Ok(())
+}
+
+/// Tells what became of files.
+fn tell(cycle: &Cycle<'_>, hands: &mut Hands<'_>, settled: Vec<Settled>, ends: &mut Ends) {
+    for (task, file, end) in settled {
+        hands.ledger.files.add(&file.url, &end, None, None, cycle.observer);
+        ends.entry(task).or_default().push(file);
+    }
+}
