@@ -238,7 +238,7 @@ fn what_the_pass_has_skipped_stays_although_it_could_go_now() {
     assert_eq!((tally.seen, tally.removed, tally.skipped(), tally.failed), (3, 1, 1, 1));
     let ReliefEnd::NothingLeft(way) = &summary.relief[0].end else { unreachable!() };
     assert_eq!(way.left, 2, "{way:?}");
-    let told = told.0.into_inner().unwrap();
+    let told = told.times.into_inner().unwrap();
     assert_eq!(told.get("locked"), Some(&1), "{told:?}");
 }
 
