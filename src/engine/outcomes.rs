@@ -188,8 +188,8 @@ mod tests {
         assert_eq!(count(), (2, false));
         told(c"f", kept(KeptReason::MountPoint), false);
         assert_eq!(count(), (2, true));
-        let freed = outcomes.freed_from(&[zone.clone()], &|device| device == 1);
+        let freed = outcomes.freed_from(std::slice::from_ref(&zone), &|device| device == 1);
         assert_eq!(freed, Amount { bytes: 8 * 7, inodes: 1 });
-        assert!(outcomes.freed_from(&[zone.clone()], &|device| device == 2).is_zero());
+        assert!(outcomes.freed_from(std::slice::from_ref(&zone), &|device| device == 2).is_zero());
     }
 }
