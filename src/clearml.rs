@@ -15,6 +15,7 @@ pub mod executor;
 pub mod explain;
 pub mod files;
 pub mod fileserver;
+pub mod hands;
 mod hash;
 pub mod hocon;
 pub mod http;

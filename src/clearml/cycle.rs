@@ -3,90 +3,26 @@
 //! It must not choose between a real cleanup and a dry run: it is handed an [`Executor`] and a [`Remover`] that
 //! make the difference. Tasks go in batches, so what is held in memory does not grow with their number.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::collect::{Plan, collect};
 use super::delete::{Manner, TaskEnd};
 use super::error::{ApiError, CycleError};
 use super::files::{Remover, Surroundings};
-use super::journal::{FileEnd, TaskFile};
+use super::hands::{Cycle, Executor, Hands};
+use super::journal::TaskFile;
 use super::ledger::{End, Ledger};
-use super::options::Options;
 use super::references::References;
 use super::rows::{Id, TaskRow};
 use super::select::{Conditions, select, still_selected};
 use super::selected::{Doomed, Selected};
-use super::settle::{Later, Rest, settle, settle_later};
-use super::tools::Tools;
-use crate::protocol::{Observer, Skipped, StopReason};
-use crate::rules::{KeptReason, Moment, Ttl};
+use super::settle::{Rest, settle, settle_later};
+use crate::protocol::{Skipped, StopReason};
+use crate::rules::{KeptReason, Ttl};
 
 /// How many tasks are deleted at once. The script that this replaces reads pages of this size.
 pub const BATCH: usize = 100;
-
-/// Carries out a cleanup, or only goes through it.
-pub trait Executor {
-    /// Writes down what is about to be deleted.
-    ///
-    /// # Errors
-    /// It is not on disk: nothing may be deleted.
-    fn begin(&mut self, plans: &[Plan]) -> Result<(), CycleError>;
-
-    /// Deletes tasks.
-    ///
-    /// # Errors
-    /// The run was told to stop, or the journal cannot be written.
-    fn delete(
-        &mut self,
-        tools: &Tools,
-        ids: &[Id],
-        manner: Manner,
-    ) -> Result<HashMap<Id, TaskEnd>, CycleError>;
-
-    /// Deletes published models.
-    ///
-    /// # Errors
-    /// The run was told to stop.
-    fn delete_models(&mut self, tools: &Tools, ids: Vec<String>) -> Result<(), CycleError>;
-
-    /// Writes down that these tasks are not deleted after all.
-    ///
-    /// # Errors
-    /// The journal cannot be written.
-    fn kept(&mut self, tasks: &[Id]) -> Result<(), CycleError>;
-
-    /// Writes down what became of files. `open` are the tasks with further ones.
-    ///
-    /// # Errors
-    /// The journal cannot be written.
-    fn settled(
-        &mut self,
-        ends: BTreeMap<Id, Vec<FileEnd>>,
-        open: &HashSet<Id>,
-    ) -> Result<(), CycleError>;
-
-    /// Whether the models of a deleted task are still on the server.
-    fn models_are_left(&self) -> bool;
-}
-
-/// What a cleanup is made of.
-pub struct Cycle<'a> {
-    /// The client.
-    pub tools: &'a Tools,
-    /// What the user asks for.
-    pub options: &'a Options,
-    /// The moment that everything is judged at.
-    pub now: Moment,
-    /// When to end early.
-    pub deadline: Option<Instant>,
-    /// Is told what happens.
-    pub observer: &'a dyn Observer,
-    /// Is told how many tasks are about to be deleted.
-    pub on_batch: &'a dyn Fn(usize),
-    /// Is told of the folder of a task.
-    pub on_folder: &'a dyn Fn(&super::files::FolderEnd),
-}
 
 impl Cycle<'_> {
     /// Cleans up once. Says why it ended early, if it did.
@@ -145,15 +81,6 @@ impl Cycle<'_> {
         }
         Ok(None)
     }
-}
-
-/// Those who carry out a cleanup and count it.
-pub(super) struct Hands<'a> {
-    pub(super) executor: &'a mut dyn Executor,
-    pub(super) remover: &'a mut dyn Remover,
-    pub(super) ledger: &'a mut Ledger,
-    /// What waits for other tasks to be deleted.
-    pub(super) later: Vec<Later>,
 }
 
 /// Some tasks of a cleanup.

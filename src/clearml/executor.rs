@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::collect::Plan;
-use super::cycle::Executor;
 use super::delete::{self, Manner, TaskEnd};
 use super::error::CycleError;
+use super::hands::Executor;
 use super::journal::{Ending, FileEnd, Journal, Record};
 use super::ledger::TASKS;
 use super::references::existing;

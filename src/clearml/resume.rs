@@ -5,11 +5,12 @@
 
 use std::collections::HashSet;
 
-use super::cycle::{BATCH, Cycle, Executor, Hands};
+use super::cycle::BATCH;
 use super::delete::{TaskEnd, probe};
 use super::error::{ApiError, CycleError};
 use super::executor::Real;
 use super::files::{Remover, Surroundings};
+use super::hands::{Cycle, Executor, Hands};
 use super::journal::{Ending, FileEnd, Record, Stage, TaskFile};
 use super::ledger::Ledger;
 use super::references::References;

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::cycle::{Cycle, Hands};
 use super::error::CycleError;
 use super::files::{Settled, Surroundings};
+use super::hands::{Cycle, Hands, Later};
 use super::journal::{Ending, FileEnd, TaskFile};
 use super::ledger::End;
 use super::options::FilesMode;
@@ -28,14 +28,6 @@ pub(super) struct Rest {
     pub(super) may_go_whole: HashSet<Id>,
     /// What became of others of their files before, and is not to be forgotten.
     pub(super) known: HashMap<Id, Vec<FileEnd>>,
-}
-
-/// A deleted task with files that another task names which is to be deleted, and is not yet.
-pub(super) struct Later {
-    task: Id,
-    files: Vec<TaskFile>,
-    ends: Vec<FileEnd>,
-    is_told: bool,
 }
 
 /// What became of the files of tasks.
