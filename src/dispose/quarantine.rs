@@ -12,7 +12,7 @@
 //! In `check` it is looked at again; what has changed returns to its own name. A file is then removed there,
 //! and a tree in `remove`. `.sweeper-<id>` is private to this process: mode 0700, and locked by `flock`. After
 //! a crash the next pass finds one whose lock is free ([`super::recover`]): what is in `check` returns to its
-//! name, and the removal of a tree in `remove` is completed.
+//! name, and the removal of a tree in `remove` is completed. `tests/model/detach.rs` says what each step is for.
 
 mod adopt;
 mod errors;
