@@ -10,6 +10,7 @@ mod dry_run;
 mod failure;
 mod kept;
 mod ledger;
+mod linked;
 mod quarantine;
 mod recover;
 mod remove;

@@ -7,6 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
+use super::linked::LinkedNames;
 use crate::fs::PathError;
 use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::stat;
@@ -33,8 +34,8 @@ pub(super) struct Known<'a> {
     pub(super) newest: Option<Moment>,
     /// A ctime that lies further in the future is not that of a change now.
     pub(super) latest: Moment,
-    /// Its files that have other links, in order. A removal of one of those elsewhere moves their ctime.
-    pub(super) linked: &'a [FileId],
+    /// Its files that have other links. A removal of one of those elsewhere moves their ctime.
+    pub(super) linked: &'a LinkedNames,
     /// The removal that was interrupted, if it is completed now.
     pub(super) interrupted: Option<Interrupted>,
     /// The directories that the check has seen, once it is done.
@@ -159,16 +160,16 @@ impl Known<'_> {
         Ok(lease::is_locked(dir)?)
     }
 
-    /// Whether a member that is not a directory was added or used since.
+    /// Whether a member that is not a directory was added or used since. To be asked once for each of its names.
     pub(super) fn is_changed(&self, metadata: &Metadata) -> bool {
         if let Some(interrupted) = &self.interrupted {
-            return interrupted.was_at_work(metadata.ctime)
-                || self.rule.is_protected_by(metadata, self.now);
+            let is_newer =
+                !self.linked.take(metadata.id) && interrupted.was_at_work(metadata.ctime);
+            return is_newer || self.rule.is_protected_by(metadata, self.now);
         }
         // Without a link, another process is removing it right now.
-        let is_newer = self.is_newer(Some(metadata.ctime))
-            && metadata.links > 0
-            && self.linked.binary_search(&metadata.id).is_err();
+        let is_known = self.linked.take(metadata.id);
+        let is_newer = !is_known && self.is_newer(Some(metadata.ctime)) && metadata.links > 0;
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 

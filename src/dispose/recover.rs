@@ -21,7 +21,8 @@ use rustix::io::Errno;
 pub(super) use self::foresee::foresee;
 use self::rest::{Found, Rest, failed, failure};
 use self::tree::{Tree, check_leftover, leftover, names, open_tree};
-use super::check::TreeCheck;
+use super::check::{Known, TreeCheck};
+use super::linked::LinkedNames;
 use super::quarantine::{Adopted, Detached, NotDetached, Quarantine, Stage};
 use super::tree::Trees;
 use super::tree_remover::{Stays, TreeRemover};
@@ -128,9 +129,11 @@ impl<C: Control> Trees<'_, C> {
         members.leave_out();
         let known = found.known(&tree, rule, self.probe, &members);
         let zone = &rest.home.zone.name;
-        let mut remover = TreeRemover::new(known);
         let mut check = TreeCheck::new(known);
-        let why = check_leftover(self.control, found, &tree, &mut check).or_else(|| {
+        let stays = check_leftover(self.control, found, &tree, &mut check);
+        let linked = LinkedNames::of(&check.freed.linked);
+        let mut remover = TreeRemover::new(Known { linked: &linked, ..known });
+        let why = stays.or_else(|| {
             if !(recovery.allow)(zone, check.freed.bytes) {
                 return Some(Stays::Unreached);
             }

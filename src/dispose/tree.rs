@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::check::{Dirs, Known, TreeCheck};
 use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
+use super::linked::LinkedNames;
 use super::quarantine::{Detached, NotDetached, Quarantines, Returned, Stage};
 use super::server_clock::ServerClocks;
 use super::tree_remover::{Stays, TreeRemover};
@@ -26,7 +27,7 @@ use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
 use crate::rules::zone::MOST_AHEAD;
-use crate::rules::{Action, Bytes, FileId, Metadata, Moment};
+use crate::rules::{Action, Bytes, Metadata, Moment};
 use crate::units;
 
 /// Removes trees.
@@ -45,8 +46,7 @@ impl<C: Control> Trees<'_, C> {
     pub(super) fn remove(&self, mut verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         let mut members = verified.take_members();
         members.sort();
-        let mut linked: Vec<FileId> = verified.freed().linked.iter().map(|file| file.id).collect();
-        linked.sort_unstable();
+        let linked = LinkedNames::of(&verified.freed().linked);
         let expired = verified.expired();
         let known = Known {
             id: expired.metadata().id,

@@ -66,6 +66,7 @@ impl<'a> TreeRemover<'a> {
         top: &File,
     ) -> Option<Stays> {
         for _ in 0..WALKS {
+            self.known.linked.begin();
             let walked = walk::walk(tree, top, self.known.id, self);
             let why = self.result(walked)?;
             if !matches!(why, Stays::Skipped(Skipped::Gone))

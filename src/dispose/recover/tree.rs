@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, RawDir, flock};
 use rustix::io::Errno;
 
 use super::super::check::{Known, TreeCheck};
+use super::super::linked::NONE;
 use super::super::quarantine::Stage;
 use super::super::tree_remover::Stays;
 use super::rest::Found;
@@ -52,7 +53,7 @@ impl Found {
             members,
             newest: None,
             latest: Moment::LAST,
-            linked: &[],
+            linked: &NONE,
             interrupted: Some(self.interrupted),
             dirs: None,
         }

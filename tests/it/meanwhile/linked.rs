@@ -1,0 +1,50 @@
+//! Trees with hard links: the removal of one name of a file moves the ctime of all of them, so that it does not
+//! tell what was added.
+
+use std::fs::{File, hard_link};
+
+use rustix::fs::{AtFlags, linkat};
+
+use super::{count, paused, tree};
+use crate::paused::{Moment, Paused};
+use crate::world::{DAY, World, assert_counts};
+
+/// A process that adds names faster than they are removed would keep the pass at work for as long as it likes.
+#[test]
+fn names_of_a_file_that_are_added_to_a_tree_while_it_is_removed_end_its_removal() {
+    const ADDED: usize = 300;
+    let world = World::new();
+    let sub = tree(&world, 800).join("sub");
+    let seed = world.file("elsewhere/seed", 20 * DAY);
+    hard_link(&seed, sub.join("link")).unwrap();
+    world.age_dirs("tmp", 20 * DAY);
+    let (seed, open) = (File::open(seed.parent().unwrap()).unwrap(), File::open(&sub).unwrap());
+    let pass = paused(&world, &[], 120);
+    for number in 0..ADDED {
+        linkat(&seed, "seed", &open, format!("added-{number}"), AtFlags::empty()).unwrap();
+    }
+    let report = pass.finish().exits(1).json();
+    assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
+    let message = report["failures"][0]["message"].as_str().unwrap();
+    assert!(message.contains("used"), "{message}");
+    let names = sub.read_dir().unwrap().flatten();
+    let left = names.filter(|name| name.file_name().to_str().unwrap().starts_with("added"));
+    // The first of its names counts as the one that was there.
+    assert!(left.count() >= ADDED - 1);
+}
+
+#[test]
+fn a_removal_that_is_killed_before_the_first_of_several_names_went_is_completed() {
+    let world = World::new();
+    let sub = tree(&world, 30).join("sub");
+    for number in 0..10 {
+        hard_link(sub.join("file-0"), world.path(format!("tmp/tree/link-{number}"))).unwrap();
+    }
+    world.age_dirs("tmp", 20 * DAY);
+    // The second rename says that the removal begins.
+    let moment = Moment { calls: "renameat2", count: 2 };
+    drop(Paused::at(&world, &[], 4096, &moment).unwrap_or_else(|run| panic!("{}", run.stdout)));
+    let report = world.run(&["run", "--format", "json"]).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+    assert_eq!(count(&world.path("tmp")), 0);
+}
