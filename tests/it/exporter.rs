@@ -1,5 +1,6 @@
 //! CVAT's own lock, with a real Redis server and real pottery clients in processes of their own.
 
+mod clock;
 mod fail_closed;
 mod fake;
 mod hold;
