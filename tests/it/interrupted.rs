@@ -3,6 +3,8 @@
 //! Trees are taken out of reach before they are removed, so a crash in between must neither lose a tree nor
 //! leave one out of reach.
 
+mod steps;
+
 use std::fs;
 use std::process::{Command, Stdio};
 
