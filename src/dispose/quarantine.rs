@@ -17,6 +17,7 @@
 mod adopt;
 mod errors;
 mod names;
+mod owner;
 mod rename;
 mod served;
 
@@ -167,6 +168,10 @@ impl Quarantine {
     fn fill(parent: &Arc<Directory>, name: &CStr) -> Result<Self, NotDetached> {
         let top = open::dir(&parent.handle, name, Across::SameMount);
         let top = top.map_err(NotDetached::Failed)?.handle;
+        if !owner::is_private(&top).map_err(|error| NotDetached::Failed(error.into()))? {
+            // Who may write in `parent` has put another directory in its place: then another name is tried.
+            return Err(NotDetached::Failed(Errno::NOENT.into()));
+        }
         flock(&top, FlockOperation::NonBlockingLockExclusive).map_err(NotDetached::of_lock)?;
         let server_lock = if parent.storage.file_system.is_served() {
             // Another sweeper has it: then that removes the directory.

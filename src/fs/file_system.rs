@@ -98,6 +98,12 @@ pub fn reserved(handle: impl AsFd, space: &Space) -> u64 {
     (space.bytes / 17 + (space.bytes / 48).min(4096 * block)).saturating_sub(free)
 }
 
+/// Whether a directory certainly has the owner and the rights that it was made with: on a local file system that
+/// keeps them.
+pub fn has_owners(handle: impl AsFd) -> bool {
+    rename_moves_ctime(handle)
+}
+
 fn magic(handle: impl AsFd) -> Option<u32> {
     let found = fstatfs(handle).ok()?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "32 bits of flags")]

@@ -106,6 +106,7 @@ const DOORS: [Row; 29] = [
             "dispose/quarantine/adopt.rs",
             "dispose/quarantine/errors.rs",
             "dispose/quarantine/names.rs",
+            "dispose/quarantine/owner.rs",
             "dispose/quarantine/rename.rs",
             "dispose/quarantine/served.rs",
             "dispose/recover.rs",

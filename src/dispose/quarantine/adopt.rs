@@ -4,19 +4,17 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, Statx, StatxFlags, flock, mkdirat, statx,
-};
+use rustix::fs::{FlockOperation, Mode, flock, mkdirat};
 use rustix::io::Errno;
 
 use super::super::check::Interrupted;
 use super::errors::NotDetached;
 use super::served::ServerLock;
-use super::{BEGAN, CHECK, Detached, Quarantine, REMOVE, Stage, names};
+use super::{BEGAN, CHECK, Detached, Quarantine, REMOVE, Stage, names, owner};
 use crate::fs::open::{self, Across};
 use crate::fs::stat::{self, Freshness};
 use crate::protocol::{Directory, Storage};
@@ -41,17 +39,19 @@ impl Quarantine {
         name: &CStr,
         ours: Option<&Self>,
     ) -> io::Result<Adopted> {
-        match look(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let like = ours.map(|ours| owner::of(&ours.top)).transpose()?;
+        let like = like.as_ref();
+        match owner::at(&parent.handle, name) {
             Err(Errno::NOENT) => return Ok(Adopted::No),
             found => {
-                if let Some(why) = not_ours(&found?, ours)? {
+                if let Some(why) = owner::foreign(&found?, like) {
                     return Ok(Adopted::Foreign(why));
                 }
             }
         }
         let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
         // Once more: another directory may have the name by now.
-        if let Some(why) = not_ours(&look(&top, c"", AtFlags::EMPTY_PATH)?, ours)? {
+        if let Some(why) = owner::foreign(&owner::of(&top)?, like) {
             return Ok(Adopted::Foreign(why));
         }
         match flock(&top, FlockOperation::NonBlockingLockExclusive) {
@@ -87,7 +87,7 @@ impl Quarantine {
         let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
         let is_served = parent.storage.file_system.is_served();
         // What a server says about its owner can only be compared with one of ours.
-        if !is_served && not_ours(&look(&top, c"", AtFlags::EMPTY_PATH)?, None)?.is_some() {
+        if !is_served && owner::foreign(&owner::of(&top)?, None).is_some() {
             return Ok(None);
         }
         match flock(&top, FlockOperation::NonBlockingLockExclusive) {
@@ -156,33 +156,6 @@ impl Quarantine {
         let storage = Storage::on(home.storage.file_system);
         Ok(Directory { zone, path, dir, handle, id, mount, listed, storage })
     }
-}
-
-/// Why this cannot be a private directory of this user, if so. A server may give all files to one user, so that
-/// a private directory is not mode 0700 and ours in its eyes; but all of ours look the same.
-fn not_ours(found: &Statx, ours: Option<&Quarantine>) -> io::Result<Option<String>> {
-    let is_dir = |mode: u16| FileType::from_raw_mode(mode.into()) == FileType::Directory;
-    if !is_dir(found.stx_mode) {
-        return Ok(Some("it is not a directory".to_owned()));
-    }
-    let (uid, mode) = match ours {
-        Some(ours) => {
-            let ours = look(&ours.top, c"", AtFlags::EMPTY_PATH)?;
-            (ours.stx_uid, ours.stx_mode)
-        }
-        None => (rustix::process::geteuid().as_raw(), 0o700),
-    };
-    if found.stx_uid != uid {
-        return Ok(Some(format!("it belongs to uid {}", found.stx_uid)));
-    }
-    let is_private = found.stx_mode & 0o777 == mode & 0o777;
-    Ok((!is_private).then(|| "other users may enter it".to_owned()))
-}
-
-/// The type, owner and rights of a file as they are now, wherever it is kept.
-fn look(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Statx> {
-    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::UID;
-    statx(dir, name, flags | AtFlags::STATX_FORCE_SYNC, wanted)
 }
 
 /// Opens a stage, and whether it was missing.

@@ -297,3 +297,21 @@ fn a_removal_that_waits_for_its_rate_makes_no_other_process_wait() {
     drop(file);
     assert_completed(&world);
 }
+
+/// Who may write in `tmp` and watches it can rename a directory as soon as it is made.
+#[test]
+fn what_takes_the_place_of_a_new_private_directory_is_not_used() {
+    let world = World::new();
+    world.file("tmp/tree/file", OLD);
+    world.age_dirs("tmp", OLD);
+    let moment = Moment { calls: "mkdirat", count: 1 };
+    let pass =
+        Paused::at(&world, &[], 4096, &moment).unwrap_or_else(|run| panic!("{}", run.stdout));
+    let made = fs::read_dir(world.path("tmp")).unwrap().map(|entry| entry.unwrap().path());
+    let made = made.into_iter().find(|path| !path.ends_with("tree")).unwrap();
+    fs::rename(&made, world.path("elsewhere")).unwrap();
+    fs::create_dir(&made).unwrap();
+    let before = Stat::of(&made);
+    assert_counts(&pass.finish().exits(0).json(), "tmp", &[("removed", 1)]);
+    assert_eq!(Stat::of(&made), before);
+}
