@@ -84,7 +84,7 @@ pub(super) struct Interrupted {
 
 impl Interrupted {
     /// Whether something was changed while a removal was at work. The clock of file systems is coarse, so the
-    /// bounds count: the first as work, the others as idle.
+    /// bounds count: the first as work, the others as idle. No removal of ours shares its tick with those.
     fn was_at_work(&self, changed: Moment) -> bool {
         self.began.is_some_and(|began| changed >= began) && !self.was_idle(changed)
     }
@@ -96,7 +96,7 @@ impl Interrupted {
 
     /// Whether something was added to a directory or removed from it while no process of ours was at work.
     fn is_written(&self, metadata: &Metadata) -> bool {
-        self.idle.is_some_and(|(ended, _)| metadata.mtime > ended) && self.was_idle(metadata.mtime)
+        self.was_idle(metadata.mtime)
     }
 
     /// The metadata of a directory, without an mtime that the removal itself has moved. What is in it tells its

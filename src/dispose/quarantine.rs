@@ -15,6 +15,7 @@
 //! name, and the removal of a tree in `remove` is completed. `tests/model/detach.rs` says what each step is for.
 
 mod adopt;
+mod ended;
 mod errors;
 mod names;
 mod owner;
@@ -346,10 +347,13 @@ fn stages_in(top: &OwnedFd) -> Result<(OwnedFd, OwnedFd, FileId), NotDetached> {
 
 /// Removes the quarantine `name`, which is open as `top`. What is not empty stays for the next pass.
 fn tear_down(parent: impl AsFd, name: &CStr, top: OwnedFd) {
-    let are_gone = [CHECK, REMOVE]
-        .map(|stage| matches!(remove_empty_directory(&top, stage), Ok(()) | Err(Errno::NOENT)));
-    if are_gone == [true; 2] {
+    let remove = |stage| matches!(remove_empty_directory(&top, stage), Ok(()) | Err(Errno::NOENT));
+    if !remove(REMOVE) {
+        return ended::say(&top, CHECK);
+    }
+    if remove(CHECK) {
         let _ = remove_empty_directory(&top, BEGAN);
+        ended::clear(&top);
         drop(top);
         let _ = remove_empty_directory(&parent, name);
     }

@@ -104,6 +104,7 @@ const DOORS: [Row; 29] = [
             "cmd/usage/html_file.rs",
             "dispose/quarantine.rs",
             "dispose/quarantine/adopt.rs",
+            "dispose/quarantine/ended.rs",
             "dispose/quarantine/errors.rs",
             "dispose/quarantine/names.rs",
             "dispose/quarantine/owner.rs",

@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, Mode, flock, mkdirat};
 use rustix::io::Errno;
 
 use super::super::check::Interrupted;
+use super::ended;
 use super::errors::NotDetached;
 use super::served::ServerLock;
 use super::{BEGAN, CHECK, Detached, Quarantine, REMOVE, Stage, names, owner};
@@ -58,8 +59,7 @@ impl Quarantine {
             Err(Errno::WOULDBLOCK) => return Ok(Adopted::No),
             locked => locked?,
         }
-        let changed = || Ok::<_, io::Error>(stat::handle(&top, parent.mount)?.mtime);
-        let ended = changed()?;
+        let ended = ended::changed(&top)?;
         let server_lock = match ours {
             None => None,
             Some(_) => match ServerLock::take(&top).map_err(NotDetached::into_error)? {
@@ -69,7 +69,9 @@ impl Quarantine {
         };
         let ((check, has_ended), (remove, _)) = (stage(&top, CHECK)?, stage(&top, REMOVE)?);
         // A process that ends removes `check`; one that is killed does not.
-        let idle = if has_ended { Some((ended, changed()?)) } else { None };
+        let idle = if has_ended { Some((ended, ended::changed(&top)?)) } else { None };
+        // What this process removes is later, too.
+        let idle = idle.filter(|(_, to)| ended::is_past(&top, *to));
         let interrupted = Interrupted { began: began(&top, parent.mount), idle };
         let (remove_id, _) = stat::id_and_mount(&remove)?;
         let (parent, name) = (Arc::clone(parent), name.to_owned());

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::super::check::Interrupted;
 use super::*;
+use crate::fs::stat::Freshness;
 use crate::inspect::tests::Setup;
 use crate::protocol::Storage;
 use crate::rules::LastUse;
@@ -93,6 +94,35 @@ fn a_quarantine_with_a_rest_tells_when_its_process_ended() {
     assert!(ended <= adopted_at && interrupted.began.is_none_or(|began| began <= ended));
     let leftover = Arc::new(adopted).leftover(Stage::Remove, c"tree").unwrap();
     assert_eq!(leftover.put_back().unwrap(), Returned::Yes);
+}
+
+/// A file that another process moves in is told by these times alone.
+#[test]
+fn no_removal_shares_its_moment_with_what_others_do_between_two_processes() {
+    for _ in 0..20 {
+        let (setup, directory) = setup();
+        fs::write(setup.path("tree/other"), "x").unwrap();
+        let quarantines = Quarantines::new();
+        let mut detached = quarantines.detach(&directory, c"tree").unwrap();
+        let name = CString::new(names(&setup).remove(0)).unwrap();
+        detached.approve().unwrap();
+        let tree = setup.path(name.to_str().unwrap()).join("remove/tree");
+        let changed = || {
+            let found = stat::at(rustix::fs::CWD, &path(&tree), 0, Freshness::Synced);
+            found.unwrap().mtime
+        };
+        fs::remove_file(tree.join("file")).unwrap();
+        let last = changed();
+        drop((detached, quarantines));
+        let (_adopted, interrupted) = adopted(&directory, &name);
+        fs::remove_file(tree.join("other")).unwrap();
+        let (ended, adopted_at) = interrupted.idle.unwrap();
+        assert!(last < ended && ended <= adopted_at && adopted_at < changed());
+    }
+}
+
+fn path(path: &std::path::Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap()
 }
 
 #[test]
