@@ -14,12 +14,14 @@ mod tree;
 use std::ffi::CStr;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use rustix::io::Errno;
 
 pub(super) use self::foresee::foresee;
 use self::rest::{Found, Rest, failed, failure};
+pub(super) use self::tree::MOST;
 use self::tree::{Tree, check_leftover, leftover, names, open_tree};
 use super::check::{Known, TreeCheck};
 use super::linked::LinkedNames;
@@ -36,6 +38,9 @@ use crate::protocol::{
 use crate::rules::{Action, Bytes, Moment, Rule};
 use crate::units;
 
+const MANY: &str = "more entries were left by interrupted removals than are looked at in one pass: the next ones \
+                    look at the rest";
+
 impl<C: Control> Trees<'_, C> {
     /// Completes what an interrupted removal left in the private directory `name`.
     pub(super) fn recover(
@@ -50,11 +55,7 @@ impl<C: Control> Trees<'_, C> {
                 Found { quarantine: Arc::new(quarantine), interrupted, now }
             }
             Ok(Adopted::No) => return,
-            Ok(Adopted::Foreign(why)) => {
-                let path = directory.path_of(name);
-                let note = format!("{path:?} was left alone: {why}");
-                return self.notes.add(&directory.zone.name, note);
-            }
+            Ok(Adopted::Foreign(why)) => return self.note_foreign(directory, name, why),
             Err(error) if is_gone(&error) => return,
             Err(error) => {
                 let hint = hint(&directory.handle, Some(name), Action::Open, &error);
@@ -64,7 +65,8 @@ impl<C: Control> Trees<'_, C> {
             }
         };
         for stage in [Stage::Check, Stage::Remove] {
-            let names = match names(found.quarantine.handle(stage)) {
+            let most = self.recoverable.load(Ordering::Relaxed);
+            let names = match names(found.quarantine.handle(stage), most) {
                 Ok(names) => names,
                 Err(error) => {
                     let path = found.quarantine.path(stage);
@@ -74,6 +76,10 @@ impl<C: Control> Trees<'_, C> {
                     continue;
                 }
             };
+            if names.len() == most {
+                self.notes.add(&directory.zone.name, MANY);
+            }
+            self.recoverable.fetch_sub(names.len(), Ordering::Relaxed);
             for name in names {
                 match stage {
                     Stage::Check => self.put_leftover_back(&found, Stage::Check, &name, recovery),
@@ -81,6 +87,21 @@ impl<C: Control> Trees<'_, C> {
                 }
             }
         }
+    }
+
+    /// Says that something has the name of a private directory. Who may write in a directory can make very many of
+    /// these, and there is room for some notes only.
+    fn note_foreign(&self, directory: &Directory, name: &CStr, why: String) {
+        let zone = &directory.zone.name;
+        let mut told = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.iter().any(|(of, told)| of == zone && *told == why) {
+            return self
+                .notes
+                .add(zone, format!("others with such a name were left alone, too: {why}"));
+        }
+        let path = directory.path_of(name);
+        self.notes.add(zone, format!("{path:?} was left alone: {why}"));
+        told.push((zone.clone(), why));
     }
 
     /// Takes over the private directory of a process that is gone.

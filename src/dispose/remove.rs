@@ -3,10 +3,12 @@
 //! It must not remove anything but the entry of a [`Verified`].
 
 use std::ffi::CStr;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use super::ledger::Ledger;
 use super::quarantine::Quarantines;
+use super::recover;
 use super::server_clock::ServerClocks;
 use super::tree::Trees;
 use super::unlink::remove_empty_directory;
@@ -30,7 +32,20 @@ impl<'a, C: Control> Unlink<'a, C> {
     pub fn new(control: &'a C, notes: &'a Notes, probe: InUseProbe) -> Self {
         let (ledger, quarantines) = (Ledger::default(), Quarantines::new());
         let (written, clocks) = (Written::default(), ServerClocks::default());
-        Self { trees: Trees { control, notes, probe, ledger, quarantines, written, clocks } }
+        let (recoverable, foreign) = (AtomicUsize::new(recover::MOST), Mutex::default());
+        Self {
+            trees: Trees {
+                control,
+                notes,
+                probe,
+                ledger,
+                quarantines,
+                written,
+                clocks,
+                recoverable,
+                foreign,
+            },
+        }
     }
 
     /// Compares the clocks of file servers with this one, before anything is removed there.

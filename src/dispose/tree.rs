@@ -7,7 +7,8 @@ use std::ffi::CStr;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
@@ -27,7 +28,7 @@ use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
 use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
 use crate::rules::zone::MOST_AHEAD;
-use crate::rules::{Action, Bytes, Metadata, Moment};
+use crate::rules::{Action, Bytes, Metadata, Moment, ZoneName};
 use crate::units;
 
 /// Removes trees.
@@ -40,6 +41,10 @@ pub(super) struct Trees<'a, C> {
     pub(super) quarantines: Quarantines,
     pub(super) written: Written<'a>,
     pub(super) clocks: ServerClocks,
+    /// How many entries of interrupted removals are still looked at.
+    pub(super) recoverable: AtomicUsize,
+    /// What has the name of a private directory and is none, as far as it was said.
+    pub(super) foreign: Mutex<Vec<(ZoneName, String)>>,
 }
 
 impl<C: Control> Trees<'_, C> {

@@ -50,7 +50,12 @@ impl Quarantine {
                 }
             }
         }
-        let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
+        let top = match open::dir(&parent.handle, name, Across::SameMount) {
+            Err(error) if leads_elsewhere(&error) => {
+                return Ok(Adopted::Foreign("it is a mount point".to_owned()));
+            }
+            opened => opened?.handle,
+        };
         // Once more: another directory may have the name by now.
         if let Some(why) = owner::foreign(&owner::of(&top)?, like) {
             return Ok(Adopted::Foreign(why));
@@ -67,7 +72,13 @@ impl Quarantine {
                 taken => taken,
             },
         };
-        let ((check, has_ended), (remove, _)) = (stage(&top, CHECK)?, stage(&top, REMOVE)?);
+        let stages = stage(&top, CHECK).and_then(|check| Ok((check, stage(&top, REMOVE)?)));
+        let ((check, has_ended), (remove, _)) = match stages {
+            Err(error) if leads_elsewhere(&error) => {
+                return Ok(Adopted::Foreign("what is in it was made by others".to_owned()));
+            }
+            stages => stages?,
+        };
         // A process that ends removes `check`; one that is killed does not.
         let idle = if has_ended { Some((ended, ended::changed(&top)?)) } else { None };
         // What this process removes is later, too.
@@ -183,6 +194,11 @@ fn existing_stage(top: &OwnedFd, name: &CStr) -> io::Result<Option<OwnedFd>> {
 fn began(top: &OwnedFd, mount: u64) -> Option<Moment> {
     let by_mtime = || stat::at(top, BEGAN, mount, Freshness::Synced).ok().map(|began| began.mtime);
     stat::birth(top).or_else(by_mtime)
+}
+
+/// Whether an error says that a name is that of a mount point, a link or a file, and of no directory of ours.
+fn leads_elsewhere(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::XDEV | Errno::LOOP | Errno::NOTDIR))
 }
 
 /// Whether an error says that there is no directory any more: the name is gone, or leads to something else.

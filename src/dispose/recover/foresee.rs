@@ -12,7 +12,7 @@ use super::super::check::TreeCheck;
 use super::super::quarantine::{Quarantine, Stage};
 use super::super::tree_remover::Stays;
 use super::rest::{Found, Rest, failed, failure};
-use super::tree::{check_leftover, names, open_tree};
+use super::tree::{MOST, check_leftover, names, open_tree};
 use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::lease::InUseProbe;
@@ -37,7 +37,7 @@ pub(in super::super) fn foresee<C: Control>(
         };
         let found = Found { quarantine: Arc::new(quarantine), interrupted, now };
         let in_stage = |stage: Stage, is_there: bool| {
-            if is_there { names(found.quarantine.handle(stage)) } else { Ok(Vec::new()) }
+            if is_there { names(found.quarantine.handle(stage), MOST) } else { Ok(Vec::new()) }
         };
         let in_check = in_stage(Stage::Check, stages[0])?;
         let in_remove = in_stage(Stage::Remove, stages[1])?;

@@ -110,13 +110,19 @@ pub(super) fn open_tree<'a>(found: &Found, name: &'a CStr) -> Result<Tree<'a>, (
     Ok(Tree { name, top, metadata, path: quarantine.path(Stage::Remove) })
 }
 
-/// The names in an open directory.
-pub(super) fn names(dir: impl AsFd) -> rustix::io::Result<Vec<CString>> {
+/// How many entries are returned or completed in one pass. An interrupted pass leaves one for each of its workers.
+pub(in super::super) const MOST: usize = 10_000;
+
+/// The names in an open directory, or `most` of them.
+pub(super) fn names(dir: impl AsFd, most: usize) -> rustix::io::Result<Vec<CString>> {
     let mut buffer = Vec::with_capacity(16 * 1024);
     let mut listing = RawDir::new(dir, buffer.spare_capacity_mut());
     let mut names = Vec::new();
     while let Some(entry) = listing.next() {
         let entry = entry?;
+        if names.len() == most {
+            break;
+        }
         if !is_dot(entry.file_name()) {
             names.push(entry.file_name().to_owned());
         }

@@ -2,6 +2,7 @@
 //! and removes nothing that is in use.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, unlinkat,
@@ -168,11 +169,50 @@ fn what_only_has_the_name_of_a_private_directory_is_left_alone_with_a_note() {
     std::os::unix::fs::symlink("nowhere", name(1)).unwrap();
     std::fs::write(name(2), "x").unwrap();
     std::fs::create_dir_all(name(3).join("remove/tree")).unwrap();
+    for (number, stage) in [(4, "check"), (5, "remove")] {
+        let private = std::fs::Permissions::from_mode(0o700);
+        std::fs::create_dir(name(number)).unwrap();
+        std::fs::set_permissions(name(number), private).unwrap();
+        let away = world.dir(format!("elsewhere/{stage}"), 20 * DAY);
+        world.file(format!("elsewhere/{stage}/file"), 20 * DAY);
+        std::os::unix::fs::symlink(away, name(number).join(stage)).unwrap();
+    }
     let report = world.run(&["run", "--format", "json"]).exits(0).json();
     let notes = crate::world::zone(&report, "tmp")["notes"].to_string();
-    for (number, why) in [(1, "not a directory"), (2, "not a directory"), (3, "other users")] {
+    let not_a_dir = "not a directory";
+    for (number, why) in
+        [(1, not_a_dir), (2, not_a_dir), (3, "other users"), (4, "others"), (5, "others")]
+    {
         assert!(name(number).symlink_metadata().is_ok() && notes.contains(why), "{notes}");
     }
+    assert!(world.has("elsewhere/check/file") && world.has("elsewhere/remove/file"));
+}
+
+/// Who makes very many of them would leave no room for other notes, nor memory.
+#[test]
+fn very_many_names_of_private_directories_and_entries_in_them_take_little_room() {
+    let world = World::new();
+    for number in 0..300 {
+        world.dir(format!("tmp/.sweeper-{number:016}"), 0);
+    }
+    let check = world.path("tmp/.sweeper-aaaaaaaaaaaaaaaa/check");
+    std::fs::create_dir_all(&check).unwrap();
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(check.parent().unwrap(), private).unwrap();
+    const ENTRIES: usize = 10_100;
+    for number in 0..ENTRIES {
+        world.link(check.join(number.to_string()), "nowhere", 0);
+    }
+    let returned = |number: usize| world.path("tmp").join(number.to_string());
+    let mut passes = 0;
+    while check.exists() && passes < 5 {
+        let report = world.run(&["run", "--zones", "tmp", "--format", "json"]).exits(0).json();
+        let notes = crate::world::zone(&report, "tmp")["notes"].as_array().unwrap().clone();
+        assert!(notes.len() <= 3, "{notes:?}");
+        passes += 1;
+    }
+    let is_back = |number: &usize| returned(*number).symlink_metadata().is_ok();
+    assert_eq!(((0..ENTRIES).filter(is_back).count(), passes), (ENTRIES, 2));
 }
 
 #[test]
