@@ -111,11 +111,11 @@ fn no_removal_shares_its_moment_with_what_others_do_between_two_processes() {
             let found = stat::at(rustix::fs::CWD, &path(&tree), 0, Freshness::Synced);
             found.unwrap().mtime
         };
-        fs::remove_file(tree.join("file")).unwrap();
+        fs::rename(tree.join("file"), setup.path("file")).unwrap();
         let last = changed();
         drop((detached, quarantines));
         let (_adopted, interrupted) = adopted(&directory, &name);
-        fs::remove_file(tree.join("other")).unwrap();
+        fs::rename(tree.join("other"), setup.path("other")).unwrap();
         let (ended, adopted_at) = interrupted.idle.unwrap();
         assert!(last < ended && ended <= adopted_at && adopted_at < changed());
     }

@@ -38,18 +38,11 @@ impl Protocol {
                 false if completes => self.next(At::Check, member, At::Look(0)),
                 false => self.next(At::Check, member, At::Approve),
             },
-            At::Approve => {
-                let quarantine = &mut world.quarantines[works_in];
-                let is_there = quarantine.check.is_some();
-                if self.has(Step::Approval) {
-                    quarantine.remove = quarantine.check.take();
-                }
-                if is_there { At::Look(0) } else { At::Leave }
-            }
+            At::Approve => self.approve(world, works_in),
             At::Look(member) => match world.members[member] {
                 Member::Absent | Member::Gone => self.next(At::Look, member, At::Rmdir),
-                found if found.is_changed() && self.has(Step::LastLook) => At::Withdraw,
-                _ => At::Unlink(member),
+                Member::Changed | Member::ChangedInside if self.has(Step::LastLook) => At::Withdraw,
+                Member::Expired | Member::Changed | Member::ChangedInside => At::Unlink(member),
             },
             At::Unlink(member) => self.unlink(world, works_in, member),
             At::Rmdir => world.rmdir(who),
@@ -78,6 +71,15 @@ impl Protocol {
     fn next(&self, step: fn(usize) -> At, member: usize, then: At) -> At {
         let members = if self.is_file { 1 } else { MEMBERS };
         if member + 1 < members { step(member + 1) } else { then }
+    }
+
+    fn approve(&self, world: &mut World, works_in: usize) -> At {
+        let quarantine = &mut world.quarantines[works_in];
+        let is_there = quarantine.check.is_some();
+        if self.has(Step::Approval) {
+            quarantine.remove = quarantine.check.take();
+        }
+        if is_there { At::Look(0) } else { At::Leave }
     }
 
     fn adopt(&self, world: &mut World, who: usize, number: usize) -> At {
@@ -121,9 +123,8 @@ impl Protocol {
             return At::Leave;
         }
         match world.members[member] {
-            Member::Changed => world.lost = true,
             Member::ChangedInside if self.has(Step::LastLook) => world.lost_in_the_window = true,
-            Member::ChangedInside => world.lost = true,
+            Member::Changed | Member::ChangedInside => world.lost = true,
             Member::Absent | Member::Expired | Member::Gone => {}
         }
         world.lost_in_reach |= !is_out_of_reach;
