@@ -191,6 +191,7 @@ fn what_only_has_the_name_of_a_private_directory_is_left_alone_with_a_note() {
 /// Who makes very many of them would leave no room for other notes, nor memory.
 #[test]
 fn very_many_names_of_private_directories_and_entries_in_them_take_little_room() {
+    const ENTRIES: usize = 10_100;
     let world = World::new();
     for number in 0..300 {
         world.dir(format!("tmp/.sweeper-{number:016}"), 0);
@@ -199,7 +200,6 @@ fn very_many_names_of_private_directories_and_entries_in_them_take_little_room()
     std::fs::create_dir_all(&check).unwrap();
     let private = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(check.parent().unwrap(), private).unwrap();
-    const ENTRIES: usize = 10_100;
     for number in 0..ENTRIES {
         world.link(check.join(number.to_string()), "nowhere", 0);
     }
