@@ -3,6 +3,7 @@
 //! It must not judge, lock or change anything. Names come one listing buffer at a time, and several workers
 //! take buffers from the same directory.
 
+mod cold;
 mod context;
 mod directory;
 mod enter;

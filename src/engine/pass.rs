@@ -15,6 +15,8 @@ mod judge;
 mod recover;
 mod relief_plan;
 mod relieve;
+mod settle;
+mod turns;
 mod zone_run;
 
 use std::path::Path;
@@ -25,8 +27,8 @@ use std::time::{Duration, Instant};
 use super::live::{Live, zone_path};
 use super::{Limits, Workers};
 use crate::protocol::{
-    Claimed, Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind, Rejected,
-    Rejection, Removed, Skipped, Source, Summary, ZoneSummary,
+    Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind, Rejected, Rejection,
+    Skipped, Source, Summary, ZoneSummary,
 };
 use crate::rules::select::Select;
 use crate::rules::verdict::evaluate;
@@ -163,9 +165,10 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         run: &ZoneRun<'_>,
         observer: &dyn Observer,
     ) -> bool {
-        let mut batch = Batch::new(&run.total, observer);
+        let mut batch = Batch::new(&run.total, &run.turns, observer);
         let mut expired = ExpiredBatch::default();
         let mut leftovers = Vec::new();
+        batch.looks.resume();
         let scanned = self.source.next_batch(scan, buffer, &mut |found| match found {
             Found::Leftover(directory, name) => {
                 leftovers.push((Arc::clone(directory), name.to_owned()));
@@ -175,6 +178,8 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 self.judge(found, run, &mut batch, &mut expired);
             }
         });
+        batch.looks.pause();
+        run.turns.adapt(scanned.is_cold);
         for (directory, name) in leftovers {
             self.recover(&directory, &name, run, &mut batch, &mut expired);
         }
@@ -254,82 +259,12 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
 
     /// Takes one tree to its end.
     fn settle_tree(&self, tree: Expired, run: &ZoneRun<'_>, observer: &dyn Observer) {
-        let mut batch = Batch::new(&run.total, observer);
+        let mut batch = Batch::new(&run.total, &run.turns, observer);
         batch.tally.seen = 1;
         let directory = Arc::clone(tree.directory());
         self.settle(vec![tree], run, &mut batch, WhenLocked::Retry);
         observer.on_progress(&directory, 0, &batch.tally);
         batch.close();
-    }
-
-    /// Settles expired entries, no faster than the rate allows.
-    fn settle(
-        &self,
-        mut expired: Vec<Expired>,
-        run: &ZoneRun<'_>,
-        batch: &mut Batch<'_>,
-        when_locked: WhenLocked,
-    ) {
-        let not_now = self.select.set_aside(&mut expired);
-        batch.tally.unreached += not_now.len() as u64;
-        let most = self.limits.batch_size();
-        while expired.len() > most {
-            let rest = expired.split_off(most);
-            self.settle_together(expired, run, batch, when_locked);
-            expired = rest;
-        }
-        self.settle_together(expired, run, batch, when_locked);
-    }
-
-    /// Claims expired entries together and takes each claim to its end.
-    #[inline(never)]
-    fn settle_together(
-        &self,
-        expired: Vec<Expired>,
-        run: &ZoneRun<'_>,
-        batch: &mut Batch<'_>,
-        when_locked: WhenLocked,
-    ) {
-        let expired = self.write_down(expired, run, batch, when_locked);
-        if expired.is_empty() {
-            return;
-        }
-        // Before the locks are taken. Trees are paced file by file.
-        let is_tree = |expired: &&Expired| expired.metadata().kind == FileKind::Dir;
-        self.limits.pace(expired.len() - expired.iter().filter(is_tree).count());
-        self.locks.claim(expired, &mut |claimed| {
-            let result = match claimed {
-                Ok(claimed) if self.limits.is_stopped() => {
-                    Err(claimed.reject(Rejection::Unreached))
-                }
-                Ok(claimed) => self.finish(claimed),
-                Err(rejected) => Err(rejected),
-            };
-            match result {
-                Ok(removed) => {
-                    batch.of(&removed.expired, OutcomeKind::Removed, removed.freed);
-                }
-                Err(rejected) => self.reject(rejected, run, batch, when_locked),
-            }
-        });
-        batch.unlocked();
-    }
-
-    /// The second half of the line: look again, then remove.
-    fn finish(&self, claimed: Claimed) -> Result<Removed, Rejected> {
-        let verified = self.inspector.inspect(claimed, self.now)?;
-        let (zone, frees) =
-            (verified.expired().directory().zone.name.clone(), verified.freed().bytes);
-        if !self.limits.allow_removal(&zone, frees) {
-            return Err(verified.reject(Rejection::Unreached, Bytes(0)));
-        }
-        // Last before the removal. An entry whose lock has run out is tried again.
-        let disposed = if verified.is_valid() {
-            self.disposer.dispose(verified, self.now)
-        } else {
-            Err(verified.reject(Rejection::Skipped(Skipped::Locked), Bytes(0)))
-        };
-        disposed.inspect_err(|_| self.limits.return_removal(&zone, frees))
     }
 
     fn rejected(
@@ -370,7 +305,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             let mut waiting = 0;
             for run in runs {
                 let locked = lock(&run.locked).take();
-                let mut batch = Batch::new(&run.total, observer);
+                let mut batch = Batch::new(&run.total, &run.turns, observer);
                 self.settle(locked, run, &mut batch, when_locked);
                 batch.close();
                 waiting += lock(&run.locked).count();

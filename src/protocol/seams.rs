@@ -35,6 +35,8 @@ pub struct ScanBatch<'s> {
     pub root: Option<&'s Directory>,
     /// How many there were.
     pub names: u64,
+    /// Whether they were not in memory, so that each look needed the lock of the directory.
+    pub is_cold: bool,
 }
 
 /// Where entries come from. It changes nothing.

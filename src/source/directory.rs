@@ -1,7 +1,8 @@
 //! A zone as a stream of batches of names, read by several workers at once.
 //!
 //! It must not judge or change anything. A directory is read one `getdents` buffer at a time; each worker
-//! takes a whole buffer and looks at its names by itself, so that at most one buffer per worker is in memory.
+//! takes a whole buffer and looks at its names by itself, so that at most one buffer per worker is in memory. Where
+//! looks wait for a disk, a single worker takes several buffers and sorts their names.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, RawDir, SeekFrom, seek};
 
+use super::cold::{Sorted, Stopwatch};
 use super::context::ScanContext;
 use super::enter::{data_root, failure, look, zone_root};
 use super::instances::Instances;
@@ -49,6 +51,11 @@ struct SharedDirectory {
     /// buffers of any other one by one.
     turn: Mutex<()>,
     is_done: AtomicBool,
+    /// Its names are not in memory.
+    is_cold: AtomicBool,
+    /// Looks wait for a disk: one worker looks at names in the order of their inodes. Several would wait for the
+    /// same blocks.
+    is_slow: AtomicBool,
     rounds: Rounds,
 }
 
@@ -67,6 +74,8 @@ impl Directories {
                     directory: Arc::new(directory),
                     turn: Mutex::new(()),
                     is_done: AtomicBool::new(false),
+                    is_cold: AtomicBool::new(false),
+                    is_slow: AtomicBool::new(false),
                 }),
                 Err(failure) if failure.error.kind() == io::ErrorKind::NotFound => {}
                 Err(failure) => {
@@ -101,18 +110,19 @@ impl Directories {
         }
         let Some(shared) = self.shared.iter().find(|dir| !dir.is_done.load(Ordering::Relaxed))
         else {
-            return ScanBatch { has_more: false, root: None, names: 0 };
+            return ScanBatch { has_more: false, root: None, names: 0, is_cold: false };
         };
         let directory = &shared.directory;
         let start = Instant::now();
         let mut names = 0;
         let mut instances = Instances::new(context);
-        let least = if context.control.has_several_workers() { FIRST_BUFFER } else { BUFFER };
-        shared.take(buffer, least, |name| {
+        let mut watch = Stopwatch::new();
+        let mut each = |name: io::Result<(&CStr, FileType)>| {
             if context.control.is_stopped() {
                 return;
             }
             names += 1;
+            watch.before_look();
             match name {
                 Ok((name, _)) if !shared.rounds.is_new(name) => names -= 1,
                 Ok((name, kind)) => match self.shape {
@@ -125,9 +135,19 @@ impl Directories {
                     context.report_failure(directory, None, failure, each);
                 }
             }
-        });
-        adapt(buffer, least, start.elapsed());
-        ScanBatch { has_more: true, root: Some(directory), names }
+        };
+        let is_one = !context.control.has_several_workers();
+        if is_one && shared.is_slow.load(Ordering::Relaxed) {
+            shared.take_sorted(buffer, Sorted::default(), context.control, &mut each);
+        } else {
+            let least = if is_one { BUFFER } else { FIRST_BUFFER };
+            shared.take(buffer, least, |name| each(name.map(|(name, kind, _)| (name, kind))));
+            adapt(buffer, least, start.elapsed());
+        }
+        let may_be =
+            matches!(self.shape, Shape::Flat) && !directory.storage.file_system.is_served();
+        let is_cold = shared.adapt_order(&watch, may_be);
+        ScanBatch { has_more: true, root: Some(directory), names, is_cold }
     }
 }
 
@@ -143,13 +163,13 @@ fn adapt(buffer: &mut Vec<u8>, least: usize, took: Duration) {
 }
 
 impl SharedDirectory {
-    /// Fetches one buffer of `least` bytes or more and hands out its names and their kinds, all but `.`
-    /// and `..`.
+    /// Fetches one buffer of `least` bytes or more and hands out its names, their kinds and their inode
+    /// numbers, all but `.` and `..`.
     fn take(
         &self,
         buffer: &mut Vec<u8>,
         least: usize,
-        mut each: impl FnMut(io::Result<(&CStr, FileType)>),
+        mut each: impl FnMut(io::Result<(&CStr, FileType, u64)>),
     ) {
         buffer.clear();
         if buffer.capacity() < least {
@@ -167,7 +187,7 @@ impl SharedDirectory {
             match entry {
                 Some(Ok(entry)) => {
                     if !is_dot(entry.file_name()) {
-                        each(Ok((entry.file_name(), entry.file_type())));
+                        each(Ok((entry.file_name(), entry.file_type(), entry.ino())));
                     }
                 }
                 Some(Err(error)) => {
@@ -182,6 +202,34 @@ impl SharedDirectory {
                 }
             }
         }
+    }
+
+    /// Whether the names of a batch were not in memory, and so the next ones are looked at in the order of
+    /// their inodes. (A server has an order of its own, and what is in an instance takes several looks.)
+    fn adapt_order(&self, watch: &Stopwatch, may_be: bool) -> bool {
+        for (flag, found) in [(&self.is_cold, watch.is_cold()), (&self.is_slow, watch.is_slow())] {
+            if let Some(found) = found {
+                flag.store(found && may_be, Ordering::Relaxed);
+            }
+        }
+        self.is_cold.load(Ordering::Relaxed)
+    }
+
+    /// Fetches as many buffers as are sorted together, and hands out their names.
+    fn take_sorted(
+        &self,
+        buffer: &mut Vec<u8>,
+        mut sorted: Sorted,
+        control: &impl Control,
+        each: &mut impl FnMut(io::Result<(&CStr, FileType)>),
+    ) {
+        while !sorted.is_full() && !self.is_done.load(Ordering::Relaxed) && !control.is_stopped() {
+            self.take(buffer, BUFFER, |name| match name {
+                Ok((name, kind, ino)) => sorted.push(name, kind, ino),
+                Err(error) => each(Err(error)),
+            });
+        }
+        sorted.each(|name, kind| each(Ok((name, kind))));
     }
 
     /// The end of a listing: it is read again from its start, or is done. An error says that it cannot be.

@@ -292,7 +292,7 @@ impl Round {
         }
         // Entries of instances are counted by the directory of the instances, which the data root is not.
         let is_flat = self.root.zone.location.shape == Shape::Flat;
-        ScanBatch { has_more, root: is_flat.then_some(&self.root), names }
+        ScanBatch { has_more, root: is_flat.then_some(&self.root), names, is_cold: false }
     }
 
     fn report_unreached(

@@ -5,6 +5,7 @@
 mod audit;
 mod clearml;
 mod cli;
+mod cold;
 mod company;
 mod deploy;
 mod docs;

@@ -143,6 +143,7 @@ const DOORS: [Row; 29] = [
             "service/metrics/file.rs",
             "service/notify.rs",
             "source.rs",
+            "source/cold.rs",
             "source/directory.rs",
             "source/enter.rs",
             "source/instances.rs",

@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::turns::{Looks, Turns};
 use crate::protocol::{Directory, Entry, Expired, Observer, Outcome, OutcomeKind, Tally};
 use crate::rules::{Bytes, Kept};
 
@@ -55,11 +56,17 @@ pub(super) struct Batch<'a> {
     observer: &'a dyn Observer,
     wants_kept: bool,
     pub(super) tally: Tally,
+    pub(super) looks: Looks<'a>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(total: &'a Mutex<Tally>, observer: &'a dyn Observer) -> Self {
-        Self { total, observer, wants_kept: observer.wants_kept(), tally: Tally::default() }
+    pub(super) fn new(
+        total: &'a Mutex<Tally>,
+        turns: &'a Turns,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        let (wants_kept, tally) = (observer.wants_kept(), Tally::default());
+        Self { total, observer, wants_kept, tally, looks: Looks::new(turns) }
     }
 
     fn told(&mut self, outcome: &Outcome<'_>) {

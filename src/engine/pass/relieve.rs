@@ -191,7 +191,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             let swept = run.zone.swept;
             let is_used = |entry: &&Expired| entry.is_kept_by_its_content(swept);
             let used = group.iter().filter(is_used).count() as u64;
-            let mut batch = Batch::new(&run.run.total, observer);
+            let mut batch = Batch::new(&run.run.total, &run.run.turns, observer);
             batch.tally.seen = group.len() as u64;
             self.settle_together(group, &run.run, &mut batch, WhenLocked::Skip);
             batch.unlocked();

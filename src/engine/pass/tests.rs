@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
 use crate::protocol::{
-    Content, Directory, Entry, ExitCode, Failure, Guard, Outcome, ScanBatch, Storage, Tally,
-    Verified,
+    Claimed, Content, Directory, Entry, ExitCode, Failure, Guard, Outcome, Removed, ScanBatch,
+    Storage, Tally, Verified,
 };
 use crate::rules::select::All;
 use crate::rules::{
@@ -92,7 +92,7 @@ impl Source for FakeSource {
     ) -> ScanBatch<'s> {
         let at = self.next.fetch_add(1, Ordering::SeqCst);
         let Some((name, ..)) = self.entries.get(at) else {
-            return ScanBatch { has_more: false, root: None, names: 0 };
+            return ScanBatch { has_more: false, root: None, names: 0, is_cold: false };
         };
         let name_c = CString::new(*name).unwrap();
         if name.starts_with('!') {
@@ -106,7 +106,7 @@ impl Source for FakeSource {
             let directory = &self.directory;
             each(Found::Entry(&Entry { zone, directory, dir, name: &name_c, metadata }));
         }
-        ScanBatch { has_more: true, root: None, names: 1 }
+        ScanBatch { has_more: true, root: None, names: 1, is_cold: false }
     }
 
     fn enter(&self, _zone: &Arc<Zone>, _dir: &Path) -> Result<Arc<Directory>, Failure> {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::ExpiredBatch;
+use super::turns::Turns;
 use crate::protocol::{Entry, Expired, Tally};
 use crate::rules::{FileId, Zone};
 
@@ -20,6 +21,7 @@ pub(super) struct ZoneRun<'a> {
     /// Workers that are at work, and may find more trees or offer half of one.
     pub(super) working: AtomicUsize,
     pub(super) locked: Mutex<ExpiredBatch>,
+    pub(super) turns: Turns,
     pub(super) no_lock: Mutex<Option<String>>,
     /// Entries that an interrupted removal had left. They were judged when they had their names again, and
     /// are not judged twice.
@@ -35,6 +37,7 @@ impl<'a> ZoneRun<'a> {
             trees: Mutex::default(),
             working: AtomicUsize::new(0),
             locked: Mutex::default(),
+            turns: Turns::default(),
             no_lock: Mutex::default(),
             returned: Mutex::default(),
             has_returned: AtomicBool::new(false),
