@@ -214,7 +214,7 @@ class Ext4:
         do("cp", "--sparse=always", self.golden, self.copy)
         # This fills the caches, and must not change the access times that are judged. Only the mount is changed
         # afterwards (`bind`): a remount of the file system itself would empty the kernel's cache of names.
-        do("mount", "-o", "loop,noinit_itable,noatime", self.copy, self.mount)
+        self.mount_image(self.copy, "noinit_itable,noatime")
         do("find", self.mount, "-newermt", "2100-01-01")
         do("mount", "-o", "remount,bind,relatime", self.mount)
         return self.built
@@ -226,10 +226,13 @@ class Ext4:
         with open(self.golden, "wb") as image:
             image.truncate((1 << 30) + inodes * 5 * 1024)
         do("mkfs.ext4", "-q", "-F", "-N", inodes + 10_000, self.golden)
-        do("mount", "-o", "loop,noinit_itable", self.golden, self.mount)
+        self.mount_image(self.golden, "noinit_itable")
         self.built = self.builder.build(recipe, self.mount / "data")
         self.recipe = recipe
         self.unmount()
+
+    def mount_image(self, image, options):
+        do("mount", "-o", f"loop,{options}", image, self.mount)
 
     @staticmethod
     def inodes_per_unit(recipe):
@@ -253,18 +256,6 @@ class Ext4:
         self.unmount()
         self.golden.unlink(missing_ok=True)
         self.recipe = None
-
-
-class ColdExt4(Ext4):
-    """The same with cold caches."""
-
-    name = "ext4, cold"
-
-    def make(self, recipe):
-        built = super().make(recipe)
-        os.sync()
-        Path("/proc/sys/vm/drop_caches").write_text("3")
-        return built
 
 
 class Slow:

@@ -4,6 +4,7 @@ import statistics
 
 import instruments as kit
 from cases import CLEANER, FEW_ROUNDS, ROUNDS, Case
+from cold import ColdExt4
 from instruments import Recipe, Redis, run_once, say, spread, system_calls, tool
 from measuring import calls_per_entry, measure
 
@@ -109,7 +110,7 @@ def workers_for_waiting(sizes, commands, builder, scratch):
     ]
     stages = []
     if kit.Ext4.why_not() is None:
-        stages.append((kit.ColdExt4(scratch, builder), sizes.scan // 10, sizes.sweep // 5))
+        stages.append((ColdExt4(scratch, builder), sizes.scan // 10, sizes.sweep // 5))
     if kit.Slow.why_not() is None:
         few = sizes.kinds // 50
         stages += [(kit.Slow(scratch, builder, latency), few, few) for latency in (0, 30, 100, 300, 1000)]
