@@ -74,22 +74,17 @@ fn is_plain(path: &[u8]) -> bool {
 
 /// Reads `%XX`. What is no such sequence stays as it is.
 fn decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let (mut path, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let code = bytes.get(at + 1..at + 3).and_then(|two| std::str::from_utf8(two).ok());
+    let mut rest = text.as_bytes();
+    let mut path = Vec::with_capacity(rest.len());
+    while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+        path.extend_from_slice(&rest[..at]);
+        let code = rest.get(at + 1..at + 3).and_then(|two| std::str::from_utf8(two).ok());
         let code = code.filter(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match code.and_then(|two| u8::from_str_radix(two, 16).ok()) {
-            Some(byte) if bytes[at] == b'%' => {
-                path.push(byte);
-                at += 3;
-            }
-            _ => {
-                path.push(bytes[at]);
-                at += 1;
-            }
-        }
+        let byte = code.and_then(|two| u8::from_str_radix(two, 16).ok());
+        path.push(byte.unwrap_or(b'%'));
+        rest = &rest[at + if byte.is_some() { 3 } else { 1 }..];
     }
+    path.extend_from_slice(rest);
     path
 }
 
@@ -191,6 +186,21 @@ mod tests {
 
     fn at(url: &str) -> Place {
         place_of(url, &["http://f:8081".to_owned(), "https://old".to_owned()])
+    }
+
+    #[test]
+    fn what_is_no_sequence_stays_as_it_is() {
+        for (text, path) in [
+            ("", ""),
+            ("%", "%"),
+            ("a%4", "a%4"),
+            ("%zz%+1", "%zz%+1"),
+            ("%%41%", "%A%"),
+            ("%41%42/%2525", "AB/%25"),
+            ("%é%4é", "%é%4é"),
+        ] {
+            assert_eq!(decoded(text), path.as_bytes(), "{text}");
+        }
     }
 
     #[test]
