@@ -134,8 +134,12 @@ fn draft_models_go_with_their_files_and_models_in_use_stay_with_theirs() {
         for name in ["draft", "used", "published"] {
             double.file(&at(name));
         }
+        let dry = double.run(&[args, &["--dry-run"]].concat()).exits(0).json();
         let run = double.run(args);
-        run.exits(0);
+        let report = run.exits(0).json();
+        if !args.is_empty() {
+            assert_eq!(removed(&dry), removed(&report), "{args:?}: a dry run knows what stays");
+        }
         let all: BTreeSet<String> =
             ["draft", "used", "published"].iter().map(|it| id(it)).collect();
         let (records, files) = (double.left("models"), double.files_left());

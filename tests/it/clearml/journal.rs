@@ -105,16 +105,25 @@ fn a_run_that_is_killed_at_any_request_loses_no_file() {
 
 /// The program under strace, with a fault at one of its calls on the journal.
 fn injected(double: &Double, fault: &str, at: usize) -> Run {
+    traced(
+        double,
+        "/dev/null".into(),
+        &["-e", &format!("inject=write,fdatasync:{fault}:when={at}")],
+    )
+}
+
+/// The program under strace, which writes its calls on the journal to a file.
+fn traced(double: &Double, calls: PathBuf, more: &[&str]) -> Run {
     let state = double.path("state");
     std::fs::create_dir_all(&state).unwrap();
     let plain = run(double);
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null"]);
+    command.args(["-f", "-qq", "-o"]).arg(calls);
     for name in ["journal.jsonl", "journal.new"] {
         command.arg("-P").arg(state.join(name));
     }
     command.arg("-e").arg("trace=write,fdatasync,ftruncate");
-    command.arg("-e").arg(format!("inject=write,fdatasync:{fault}:when={at}"));
+    command.args(more);
     command.arg(plain.get_program()).args(plain.get_args()).arg("--state").arg(&state);
     command.env_clear().envs(plain.get_envs().map(|(name, value)| (name, value.unwrap())));
     command.env("PATH", std::env::var_os("PATH").unwrap());
@@ -147,6 +156,25 @@ fn a_run_that_is_killed_at_any_write_of_the_journal_loses_no_file() {
         at += 1;
     }
     assert!(at > 6, "only {at} writes");
+}
+
+#[test]
+fn each_write_of_the_journal_is_on_disk_before_anything_else_is_done() {
+    let double = double();
+    let calls = double.path("calls");
+    traced(&double, calls.clone(), &[]).exits(0);
+    let text = std::fs::read_to_string(&calls).unwrap();
+    let calls: Vec<&str> =
+        text.lines().filter_map(|line| line.split_once(' ')).map(|it| it.1).collect();
+    let written = |at: &usize| calls[*at].trim_start().starts_with("write(");
+    let writes: Vec<usize> = (0..calls.len()).filter(written).collect();
+    assert!(writes.len() > 3, "{text}");
+    let is_record = |at: &&usize| ["plan", "deleted"].iter().any(|op| calls[**at].contains(op));
+    let records: Vec<&usize> = writes.iter().filter(is_record).collect();
+    assert!(records.len() > 1, "{text}");
+    for at in records {
+        assert!(calls[at + 1].trim_start().starts_with("fdatasync("), "{text}");
+    }
 }
 
 #[test]

@@ -193,3 +193,27 @@ fn a_server_that_drops_the_filter_of_projects_deletes_nothing() {
     double.run(&["--project", &id("p")]).exits(0);
     assert_eq!(double.left("tasks"), BTreeSet::from([id("other")]));
 }
+
+#[test]
+fn a_task_in_the_journal_that_cannot_be_asked_for_keeps_its_files() {
+    let file = path("a", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+    double.file(&file);
+    let refuse = json!({"match": "tasks.delete_many", "do": "refuse", "codes": [500, 100]});
+    double.faults(json!([refuse]));
+    double.run(&[]).exits(1);
+    for fault in [
+        json!({"do": "status", "status": 500}),
+        json!({"do": "status", "status": 404, "subcode": 101}),
+        json!({"do": "not_json"}),
+        json!({"do": "close"}),
+    ] {
+        double.faults(json!([with(fault.clone(), json!({"match": "tasks.get_by_id"}))]));
+        assert_ne!(double.run(&[]).code, Some(0), "{fault}");
+        assert!(double.hits() > 0, "{fault}");
+        assert_eq!(double.files_left(), BTreeSet::from([file.clone()]), "{fault}");
+    }
+    double.faults(json!([]));
+    double.run(&[]).exits(0);
+    assert!(double.files_left().is_empty());
+}
