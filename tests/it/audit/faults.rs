@@ -178,7 +178,7 @@ fn a_log_that_is_no_plain_file_or_lies_in_a_zone_is_refused_before_anything_is_d
     let before = world.snapshot();
     for (path, words) in [
         (beside("link"), "not a regular file"),
-        (beside("dir"), "not a regular file"),
+        (beside("dir"), "it is a directory: name a file"),
         (beside("fifo"), "not a regular file"),
         ("/dev/full".into(), "not a regular file"),
         (beside("none/log"), "No such file"),
