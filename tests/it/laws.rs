@@ -95,7 +95,7 @@ fn law_1_unknown_is_kept() {
 /// Whether a name is that of a directory that a pass makes for itself: it is empty when it is removed.
 fn is_private(dir: &str, name: &str) -> bool {
     name.starts_with(".sweeper-")
-        || (matches!(name, "check" | "remove" | "began") && dir.contains("/.sweeper-"))
+        || (matches!(name, "check" | "remove" | "began" | "tick") && dir.contains("/.sweeper-"))
 }
 
 /// The system calls of a run, in their order.

@@ -175,7 +175,11 @@ fn age_decides_where_the_system_does_not_tell_whether_a_file_is_open_and_one_not
     assert_counts(&report, "tmp", &[("removed", 3), ("failed", 0)]);
     for zone in ["export", "tmp"] {
         let noted = notes(&report, zone);
-        assert_eq!(noted.iter().filter(|note| note.contains("open")).count(), 1, "{noted:?}");
+        assert_eq!(
+            noted.iter().filter(|note| note.contains("files are open")).count(),
+            1,
+            "{noted:?}"
+        );
     }
     assert!(roots.iter().chain(&trees).all(|path| !path.exists()) && fresh.exists());
 }
