@@ -15,6 +15,9 @@ use super::names::Names;
 /// The longest answer. Nobody waits for a longer one, and nothing of it is kept in memory as a whole.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// To how many servers connections stay open: the API server and file servers are asked by turns.
+const SERVERS: usize = 4;
+
 /// What to do with the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -76,7 +79,7 @@ pub enum Certificates {
 }
 
 impl Http {
-    /// Keeps up to `connections` open. No request takes longer than `timeout` in all.
+    /// Keeps up to `connections` open to each of a few servers. No request takes longer than `timeout` in all.
     pub fn new(timeout: Duration, connections: usize, certificates: Certificates) -> Self {
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
@@ -92,10 +95,10 @@ impl Http {
             .proxy(None)
             .timeout_global(Some(timeout))
             .timeout_connect(Some(timeout.min(Duration::from_secs(15))))
-            .max_idle_connections(connections)
+            .max_idle_connections(SERVERS * connections)
             .max_idle_connections_per_host(connections)
             .build();
-        Self { agent: Agent::with_parts(agent, DefaultConnector::default(), Names) }
+        Self { agent: Agent::with_parts(agent, DefaultConnector::default(), Names::new()) }
     }
 
     /// Sends a request.
