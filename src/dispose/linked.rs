@@ -3,38 +3,35 @@
 //! It must not look at the file system. A removal of one name moves the ctime of the file, so that it tells of
 //! no change. How many names there were does: one more than that was added since.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::protocol::Linked;
+use crate::protocol::{Freed, Linked};
 use crate::rules::FileId;
 
 /// The names that an earlier look found, and which of them a walk through the tree is still to find.
 #[derive(Debug)]
 pub(super) struct LinkedNames(Vec<LinkedFile>);
 
+/// One of them, in the order of their ids.
 #[derive(Debug)]
 struct LinkedFile {
     id: FileId,
-    names: u32,
-    left: AtomicU32,
+    names: u64,
+    left: AtomicU64,
 }
 
 /// None at all.
 pub(super) static NONE: LinkedNames = LinkedNames(Vec::new());
 
 impl LinkedNames {
-    /// The names in `found`, which has a file once for each of its names.
-    pub(super) fn of(found: &[Linked]) -> Self {
-        let mut ids: Vec<FileId> = found.iter().map(|linked| linked.id).collect();
-        ids.sort_unstable();
-        let mut files: Vec<LinkedFile> = Vec::new();
-        for id in ids {
-            match files.last_mut() {
-                Some(last) if last.id == id => last.names += 1,
-                _ => files.push(LinkedFile { id, names: 1, left: AtomicU32::default() }),
-            }
-        }
-        let found = Self(files);
+    /// The names that an earlier look found.
+    pub(super) fn of(freed: &Freed) -> Self {
+        let of = |(file, names): (Linked, u64)| LinkedFile {
+            id: file.id,
+            names,
+            left: AtomicU64::default(),
+        };
+        let found = Self(freed.files().map(of).collect());
         found.begin();
         found
     }
@@ -69,7 +66,8 @@ mod tests {
     fn as_many_names_of_a_file_are_known_as_were_found() {
         let id = |ino| FileId { dev: 1, ino };
         let name = |ino| Linked { id: id(ino), links: 9, allocated: Bytes(0) };
-        let names = LinkedNames::of(&[name(3), name(1), name(3)]);
+        let linked = vec![name(3), name(1), name(3)];
+        let names = LinkedNames::of(&Freed { linked, ..Freed::default() });
         for _ in 0..2 {
             let known: Vec<bool> = [3, 2, 3, 3, 1, 1].map(|ino| names.take(id(ino))).into();
             assert_eq!(known, [true, false, true, false, true, false]);

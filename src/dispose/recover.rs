@@ -152,7 +152,7 @@ impl<C: Control> Trees<'_, C> {
         let zone = &rest.home.zone.name;
         let mut check = TreeCheck::new(known);
         let stays = check_leftover(self.control, found, &tree, &mut check);
-        let linked = LinkedNames::of(&check.freed.linked);
+        let linked = LinkedNames::of(&check.freed);
         let mut remover = TreeRemover::new(Known { linked: &linked, ..known });
         let why = stays.or_else(|| {
             if !(recovery.allow)(zone, check.freed.bytes) {

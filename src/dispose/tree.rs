@@ -51,7 +51,7 @@ impl<C: Control> Trees<'_, C> {
     pub(super) fn remove(&self, mut verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         let mut members = verified.take_members();
         members.sort();
-        let linked = LinkedNames::of(&verified.freed().linked);
+        let linked = LinkedNames::of(verified.freed());
         let expired = verified.expired();
         let known = Known {
             id: expired.metadata().id,

@@ -2,7 +2,7 @@
 //!
 //! It must not look at a file.
 
-use crate::rules::{Bytes, FileId, FileKind, Metadata};
+use crate::rules::{Bytes, FileId, Metadata};
 
 /// What a removal gives back to the file system.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -27,12 +27,11 @@ pub struct Linked {
 impl Freed {
     /// Adds one file or directory.
     pub fn add(&mut self, metadata: &Metadata) {
-        // The link count of a directory counts its subdirectories.
-        if metadata.links <= 1 || metadata.kind == FileKind::Dir {
-            self.bytes += metadata.allocated;
-        } else {
-            let Metadata { id, links, allocated, .. } = *metadata;
+        let Metadata { id, links, allocated, .. } = *metadata;
+        if metadata.has_other_names() {
             self.linked.push(Linked { id, links, allocated });
+        } else {
+            self.bytes += allocated;
         }
     }
 
@@ -52,10 +51,10 @@ impl Freed {
         elsewhere.0 > all.0 / 2
     }
 
-    /// The files with other links, each with how many of its links are removed.
-    fn files(&self) -> impl Iterator<Item = (Linked, u64)> {
+    /// The files with other links in the order of their ids, each with how many of its links are removed.
+    pub fn files(&self) -> impl Iterator<Item = (Linked, u64)> {
         let mut sorted = self.linked.clone();
-        sorted.sort_unstable_by_key(|linked| (linked.id.dev, linked.id.ino));
+        sorted.sort_unstable_by_key(|linked| linked.id);
         let files: Vec<(Linked, u64)> = sorted
             .chunk_by(|one, other| one.id == other.id)
             .filter_map(|names| Some((*names.first()?, names.len() as u64)))

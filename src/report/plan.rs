@@ -15,7 +15,7 @@ use super::json::{self, Pathname};
 use super::merge::path;
 use crate::protocol::Expired;
 use crate::rules::shard::digest;
-use crate::rules::{Bytes, FileId, FileKind, Moment, Ttl};
+use crate::rules::{Bytes, FileId, Moment, Ttl};
 use crate::units;
 
 /// The version of the format.
@@ -124,7 +124,6 @@ impl Header {
 pub fn entry(seed: u64, entry: &Expired, size: Bytes, now: Moment) -> io::Result<(Vec<u8>, u64)> {
     let (directory, metadata) = (entry.directory(), entry.metadata());
     let path = directory.dir.join(OsStr::from_bytes(entry.name().to_bytes()));
-    let is_alone = metadata.kind == FileKind::Dir || metadata.links <= 1;
     let line = Line {
         zone: directory.zone.name.as_str(),
         path: Pathname::new(&path),
@@ -134,7 +133,7 @@ pub fn entry(seed: u64, entry: &Expired, size: Bytes, now: Moment) -> io::Result
         size: metadata.size.0,
         allocated_bytes: size.0,
         mtime: units::rfc3339_exact(metadata.mtime),
-        ctime: is_alone.then(|| units::rfc3339_exact(metadata.ctime)),
+        ctime: (!metadata.has_other_names()).then(|| units::rfc3339_exact(metadata.ctime)),
         used: units::rfc3339_exact(entry.rule().last_use.read(metadata, now)),
         ttl_s: entry.rule().expiry.ttl().map(Ttl::as_secs),
     };

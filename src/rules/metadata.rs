@@ -89,6 +89,14 @@ pub struct Metadata {
     pub newest_inside: Option<Moment>,
 }
 
+impl Metadata {
+    /// Whether it is a file with other names (hard links): its space stays in use, and its ctime moves, when one of
+    /// them is removed. The link count of a directory counts its subdirectories.
+    pub fn has_other_names(&self) -> bool {
+        self.kind != FileKind::Dir && self.links > 1
+    }
+}
+
 /// An amount of disk space in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Bytes(pub u64);

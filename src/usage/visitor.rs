@@ -111,7 +111,7 @@ impl<'a> Visitor<'a> {
         let label = self.shared.label(area, path, name.to_bytes());
         self.tally.areas[area].entries += 1;
         let mut sum = Sum::default();
-        if metadata.kind != FileKind::Dir && metadata.links > 1 {
+        if metadata.has_other_names() {
             self.link(area, metadata, label);
             sum.linked.push(metadata.id);
         } else {
@@ -159,7 +159,7 @@ impl<'a> Visitor<'a> {
             _ => None,
         };
         let area = tree.area;
-        if metadata.kind != FileKind::Dir && metadata.links > 1 {
+        if metadata.has_other_names() {
             sum.linked.push(metadata.id);
             let label =
                 tree.label.map(|label| Label { content: label.content.or(content), ..label });

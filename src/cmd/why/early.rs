@@ -18,7 +18,7 @@ pub(super) fn describe(config: &Config, found: &Entry<'_>, now: Moment) -> Optio
     if !zones.iter().any(|(pressed, _)| pressed.name == zone.name) {
         return Some(format!("stays when {when}: zone {} is not in --pressure-zones", zone.name));
     }
-    if metadata.kind != FileKind::Dir && metadata.links > 1 {
+    if metadata.has_other_names() {
         let why = "it has another name, so its space would stay in use";
         return Some(format!("stays when {when}: {why}"));
     }

@@ -158,7 +158,8 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                     Ok(expired) if plan.outcomes.is_settled(&expired, swept) => {
                         in_the_way.left += 1;
                     }
-                    Ok(expired) if frees_nothing(expired.metadata()) => in_the_way.linked += 1,
+                    // Its space stays in use when this name of it is gone.
+                    Ok(expired) if expired.metadata().has_other_names() => in_the_way.linked += 1,
                     Ok(expired) => found.push(expired),
                     Err(why) => count(in_the_way, why),
                 }
@@ -279,14 +280,9 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     }
 }
 
-/// Whether the space of a file stays in use when this name of it is gone, because it has another one.
-fn frees_nothing(metadata: &Metadata) -> bool {
-    metadata.kind != FileKind::Dir && metadata.links > 1
-}
-
 /// What the removal of an entry frees, as far as its own metadata says.
 fn predicted(metadata: &Metadata) -> Amount {
-    if metadata.kind == FileKind::Dir || metadata.links > 1 {
+    if metadata.kind == FileKind::Dir || metadata.has_other_names() {
         return Amount::default();
     }
     Amount { bytes: metadata.allocated.0, inodes: 1 }
