@@ -180,8 +180,7 @@ impl Parts<'_> {
         }
         let (mut turn, mut swept) = (Some(first.zones), Swept::new());
         let outcomes = Outcomes::default();
-        let remembered = self.pressure.is_some().then_some(&outcomes);
-        let observer = &Remembering { outcomes: remembered, observer };
+        let observer = &self.remembering(&outcomes, observer);
         while let Some(zones) = turn {
             let (timed, list) = (Timed::new(observer), lists.last()?);
             let summary = if config.dry_run {
@@ -210,6 +209,11 @@ impl Parts<'_> {
         Ok(sum)
     }
 
+    /// Remembers what a relief must know, if one may follow.
+    fn remembering<'o, O>(&self, outcomes: &'o Outcomes, observer: &'o O) -> Remembering<'o, O> {
+        Remembering { outcomes: self.pressure.is_some().then_some(outcomes), observer }
+    }
+
     /// What a pass would remove now from the zones of its first turn and from those that wait, and early.
     fn counted(
         &mut self,
@@ -219,7 +223,7 @@ impl Parts<'_> {
         list: Option<PathList>,
     ) -> Summary {
         let outcomes = Outcomes::default();
-        let observer = &Remembering { outcomes: Some(&outcomes), observer: &() };
+        let observer = &self.remembering(&outcomes, &());
         let mut counted = self.count(Work::Sweep(first), limits, list, observer);
         // Zones that wait are counted as well, without their lock: the guards are those of the whole pass.
         let lock = std::mem::replace(&mut self.locks.exclusive, ExclusiveLock::none());
