@@ -153,10 +153,7 @@ impl<'a, W: Write + Send> Report<'a, W> {
                 format!("{zone}: skipped {path}: {used}{}", text::words(why.key()))
             }
             OutcomeKind::Failed(failure) => {
-                let fails = match self.info.mode {
-                    RunMode::DryRun if failure.action.changes() => "would fail",
-                    RunMode::DryRun | RunMode::Real => "failed",
-                };
+                let fails = text::fails(self.info.mode, failure.action);
                 format!("{zone}: {fails} to {failure}")
             }
             OutcomeKind::Kept(kept) => {

@@ -10,7 +10,7 @@ use super::relief;
 use crate::protocol::{
     ListedFailure, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
 };
-use crate::rules::{Bytes, KeptReason};
+use crate::rules::{Action, Bytes, KeptReason};
 use crate::units::{self, errno, grouped, shown};
 
 /// The longest name that is printed whole, in characters.
@@ -145,6 +145,14 @@ fn failures(out: &mut dyn Write, mode: RunMode, zone: &ZoneSummary) -> io::Resul
     list_failures(out, zone.zone.as_str(), mode, failures, *failed)
 }
 
+/// That an action has failed, or that it would.
+pub(super) const fn fails(mode: RunMode, action: Action) -> &'static str {
+    match mode {
+        RunMode::DryRun if action.changes() => "would fail",
+        RunMode::DryRun | RunMode::Real => "failed",
+    }
+}
+
 /// Writes failures, a line for each kind. Each line begins with `name`; `failed` is the number of all. In a dry run
 /// those of removals are foreseen.
 pub(super) fn list_failures(
@@ -164,10 +172,7 @@ pub(super) fn list_failures(
             _ => format!(" and {} others", grouped(count - 1)),
         };
         let message = message(example);
-        let fails = match mode {
-            RunMode::DryRun if example.action.changes() => "would fail",
-            RunMode::DryRun | RunMode::Real => "failed",
-        };
+        let fails = fails(mode, example.action);
         writeln!(out, "{name}: {fails}: {} {path}{others}: {message}", example.action)?;
         rest = rest.saturating_sub(*count);
     }
