@@ -27,9 +27,7 @@ impl Id {
         let (start, id) = name.split_at(at + 1);
         (start.ends_with(b".")).then(|| std::str::from_utf8(id).ok().and_then(Self::parse))?
     }
-}
 
-impl Id {
     /// A number for it.
     pub(super) fn number(self) -> u64 {
         hash(self.0.to_le_bytes())

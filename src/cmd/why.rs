@@ -244,28 +244,19 @@ impl Question<'_> {
         let mut end = None;
         self.locks.claim(vec![expired], &mut |claimed| {
             let looked = claimed.and_then(|claimed| inspector.inspect(claimed, self.now));
-            end = Some(match looked {
-                Ok(verified) => {
-                    let freed = verified.freed().clone();
-                    match disposer.dispose(verified, self.now) {
-                        Ok(_) => Ok(freed),
-                        Err(rejected) => Err(rejected),
-                    }
-                }
-                Err(rejected) => Err(rejected),
-            });
+            end = Some(looked.and_then(|verified| {
+                let freed = verified.freed().clone();
+                disposer.dispose(verified, self.now).map(|_| freed)
+            }));
         });
         // The lock is released: what keeps the entry is looked for as long as it takes.
         match end {
             Some(Ok(freed)) => End::Removed(freed),
             Some(Err(Rejected { why, expired, .. })) => {
-                let witness = match &why {
-                    Rejection::Skipped(why) => inspector.witness(&expired, *why, self.now),
-                    Rejection::Failed(_)
-                    | Rejection::NotWritten(_)
-                    | Rejection::NoLock(_)
-                    | Rejection::Unreached => None,
-                };
+                let skipped =
+                    if let Rejection::Skipped(skipped) = why { Some(skipped) } else { None };
+                let witness =
+                    skipped.and_then(|skipped| inspector.witness(&expired, skipped, self.now));
                 End::Rejected(why, witness)
             }
             None => End::Rejected(Rejection::Unreached, None),

@@ -262,7 +262,7 @@ pub fn evaluate<D: Clone>(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::super::names::{Class, Names, Patterns};
     use super::super::zone::{Location, LockKind, ZoneName};
     use super::super::{Bytes, FileId, Ttl};
@@ -288,7 +288,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn metadata(kind: FileKind, age: i64) -> Metadata {
+    pub(crate) fn metadata(kind: FileKind, age: i64) -> Metadata {
         let moment = Moment::from_unix(1_000_000 - age, 0);
         Metadata {
             kind,

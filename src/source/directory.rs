@@ -138,7 +138,7 @@ impl Directories {
         };
         let is_one = !context.control.has_several_workers();
         if is_one && shared.is_slow.load(Ordering::Relaxed) {
-            shared.take_sorted(buffer, Sorted::default(), context.control, &mut each);
+            shared.take_sorted(buffer, context.control, &mut each);
         } else {
             let least = if is_one { BUFFER } else { FIRST_BUFFER };
             shared.take(buffer, least, |name| each(name.map(|(name, kind, _)| (name, kind))));
@@ -219,10 +219,10 @@ impl SharedDirectory {
     fn take_sorted(
         &self,
         buffer: &mut Vec<u8>,
-        mut sorted: Sorted,
         control: &impl Control,
         each: &mut impl FnMut(io::Result<(&CStr, FileType)>),
     ) {
+        let mut sorted = Sorted::default();
         while !sorted.is_full() && !self.is_done.load(Ordering::Relaxed) && !control.is_stopped() {
             self.take(buffer, BUFFER, |name| match name {
                 Ok((name, kind, ino)) => sorted.push(name, kind, ino),

@@ -70,22 +70,16 @@ impl Mounted {
     }
 
     fn holds(&self, directory: &Directory) -> bool {
-        let device = directory.id.dev;
-        self.devices.contains(&device)
-            || (self.shared.is_some() && self.is_of(device, file_system::shared(&directory.handle)))
+        self.devices.contains(&directory.id.dev)
+            || (self.shared.is_some() && self.shared == file_system::shared(&directory.handle))
     }
 
-    /// What a pass has removed on it.
-    pub(super) fn freed(&self, all: &[Vec<u64>], outcomes: &Outcomes) -> Amount {
+    /// What a pass has removed on it. `all` are the file systems of the pass.
+    pub(super) fn freed(&self, all: &[Self], outcomes: &Outcomes) -> Amount {
         // A subvolume below a zone is on the file system of that zone.
-        let is_known = |device: u64| all.iter().any(|devices| devices.contains(&device));
+        let is_known = |device: u64| all.iter().any(|one| one.devices.contains(&device));
         let is_here = |device| self.devices.contains(&device) || !is_known(device);
         outcomes.freed_from(&self.zones, &is_here)
-    }
-
-    /// Its device numbers.
-    pub(super) fn devices(&self) -> Vec<u64> {
-        self.devices.clone()
     }
 }
 

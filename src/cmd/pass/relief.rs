@@ -56,19 +56,18 @@ impl Parts<'_> {
             .iter()
             .filter_map(|zone| self.request.zones.iter().find(|it| it.name == zone.zone).cloned())
             .collect();
-        let AllMounted { known: mounted, unknown } = mounted(self.root, &names);
+        let AllMounted { known, unknown } = mounted(self.root, &names);
         // What was removed must be reported whatever the system says now.
         let is_wanted = |it: &Unknown| {
             it.zone.as_ref().is_none_or(|name| zones.iter().any(|zone| zone.zone.name == *name))
         };
         let unknown = unknown.into_iter().filter(is_wanted);
         summary.relief.extend(unknown.map(|it| unknown_relief(&settings, it.path, &it.error)));
-        let devices: Vec<Vec<u64>> = mounted.iter().map(Mounted::devices).collect();
         self.locks.exclusive = match way {
             Way::Remove(_) => self.exclusive(&zones),
             Way::Count | Way::DryRun => ExclusiveLock::none(),
         };
-        for (at, mounted) in mounted.into_iter().enumerate() {
+        for (at, mounted) in known.iter().enumerate() {
             let is_on_it = |name: &ZoneName| mounted.zones.contains(name);
             let zones: Vec<ReliefZone> =
                 zones.iter().filter(|zone| is_on_it(&zone.zone.name)).cloned().collect();
@@ -77,11 +76,11 @@ impl Parts<'_> {
             if at > 0 && zones.is_empty() && left.is_empty() {
                 continue;
             }
-            let freed = mounted.freed(&devices, outcomes);
+            let freed = mounted.freed(&known, outcomes);
             summary = self.relieve_one(
                 way,
                 limits,
-                (&mounted, freed),
+                (mounted, freed),
                 &zones,
                 summary,
                 (outcomes, observer),

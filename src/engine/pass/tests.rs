@@ -14,6 +14,7 @@ use crate::protocol::{
     Storage, Tally, Verified,
 };
 use crate::rules::select::All;
+use crate::rules::verdict::tests::metadata;
 use crate::rules::{
     Action, EntryKind, Expiry, FileId, LastUse, Location, LockKind, Metadata, Names, Ttl, ZoneName,
 };
@@ -61,19 +62,9 @@ impl FakeSource {
 
     fn metadata(&self, at: usize) -> Metadata {
         let (_, age, is_dir) = self.entries[at];
-        let moment = Moment::from_unix(1_000_000 - age, 0);
-        Metadata {
-            kind: if is_dir { FileKind::Dir } else { FileKind::File },
-            id: FileId { dev: 1, ino: at as u64 + 2 },
-            is_mount_point: false,
-            atime: moment,
-            mtime: moment,
-            ctime: moment,
-            links: 1,
-            size: Bytes(0),
-            allocated: Bytes(10),
-            newest_inside: None,
-        }
+        let kind = if is_dir { FileKind::Dir } else { FileKind::File };
+        let id = FileId { dev: 1, ino: at as u64 + 2 };
+        Metadata { id, allocated: Bytes(10), ..metadata(kind, age) }
     }
 }
 
