@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""ClearML's Cleanup Service, carried out by sweeper.
+"""ClearML's Cleanup Service, run by sweeper.
 
 Run it once by hand, as ClearML's documentation says. It makes the task "Cleanup Service" in the project "DevOps"
 with the four parameters, which can be edited in the web interface when the task is cloned, and asks whether to

@@ -36,7 +36,7 @@ annotations: {{- toYaml . | nindent 2 }}
 
 {{/* The first rule of a Job for pods that end. */}}
 {{- define "sweeper.disruption" -}}
-# The pod was evicted, or its node is drained: this is not its fault, so it starts again.
+# The pod was evicted, or its node is being drained: it did not fail, so it starts again.
 - action: Ignore
   onPodConditions:
     - type: DisruptionTarget

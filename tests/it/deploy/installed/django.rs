@@ -218,7 +218,7 @@ for args, options in ((('--wrong',), {}), ((), {'stdout': open('/dev/null')}), (
     let run = project.shell(&line, &[script]);
     let lines: Vec<&str> = run.exits(0).stdout.lines().collect();
     assert_eq!(lines[0], "2 exportcachecleanup ended with code 2", "{}", run.stdout);
-    assert!(lines[1].contains("stdout=... cannot be given"), "{}", run.stdout);
+    assert!(lines[1].contains("stdout=... is not supported"), "{}", run.stdout);
     assert!(lines[2].contains("dry_run"), "{}", run.stdout);
     assert!(!cache.exists());
 }

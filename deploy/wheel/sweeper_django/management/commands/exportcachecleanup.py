@@ -1,4 +1,4 @@
-"""CVAT's command by that name, done by the sweeper: `manage.py exportcachecleanup` takes all of its options.
+"""CVAT's command of that name, run by sweeper: `manage.py exportcachecleanup` takes all of its options.
 
 It must not read an argument itself, but for `--settings` and `--pythonpath`, which Django has used up.
 """
@@ -43,7 +43,7 @@ class Command(BaseCommand):
         """For `call_command`, in a process that goes on: a code other than 0 is an error."""
         for option in ("stdout", "stderr"):
             if options.get(option) is not None:
-                raise CommandError(f"{NAME} prints to the {option} of the process: {option}=... cannot be given")
+                raise CommandError(f"{NAME} prints to the {option} of the process, so {option}=... is not supported")
         point_to_data_root()
         try:
             done = subprocess.run([NAME, *args], executable=BINARY)
