@@ -273,7 +273,7 @@ fn health(look: Look) -> clap::Command {
             Arg::new("max_age")
                 .long("max-age")
                 .value_name("DUR")
-                .help("How long ago the last success in a metrics file may be [default: 2d]"),
+                .help("How old the last success in a metrics file may be [default: 2d]"),
         )
         .after_help(texts::HEALTH_CODES)
 }

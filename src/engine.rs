@@ -9,7 +9,7 @@
 //! - [`budget`]: how much it may still remove.
 //! - [`control`]: what long work asks of the two.
 //! - [`live`]: the counts of a pass while it is at work.
-//! - [`outcomes`]: what a pass came to, for the relief after it.
+//! - [`outcomes`]: the outcomes of a pass, for the relief after it.
 
 pub mod budget;
 pub mod control;

@@ -55,7 +55,7 @@
 //!    every member of a tree as for a file.
 //! 3. **Conservation.** Every entry seen yields exactly one outcome:
 //!    `seen = removed + kept + skipped + failed`.
-//! 4. **A dry run is the same line** with another disposer. No flag is handed down.
+//! 4. **A dry run is the same line** with another disposer. No flag is passed down.
 //! 5. **`now` is a value**, read once per pass.
 //! 6. **Looking is not use.** No surviving entry has its atime or mtime moved.
 //! 7. **Nothing outside the root.** One component at a time from an open directory, through no link, onto no
@@ -63,7 +63,7 @@
 //! 8. **One bad entry costs one entry.**
 //! 9. **Bounded** memory, stack, descriptors and time: no lock is held while something slow is waited for.
 //! 10. **Names are bytes**, and what is printed of them is escaped.
-//! 11. **Irreversible steps are written down first**: with an audit log, a removal is on disk there before it is
+//! 11. **Irreversible steps are recorded first**: with an audit log, a removal is on disk there before it is
 //!     made.
 
 pub mod rules;

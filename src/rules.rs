@@ -14,7 +14,7 @@
 //! - [`select`]: which of the expired entries are removed now.
 //! - [`share`]: a share in percent.
 //! - [`space`]: how full a file system is.
-//! - [`pressure`]: when it is so full that entries go before they expire.
+//! - [`pressure`]: when it is so full that entries are removed before they expire.
 //! - [`shard`]: which of several sweepers an entry belongs to.
 
 pub mod action;

@@ -8,7 +8,7 @@
 //! - [`scheduler`]: which zones are due now.
 //! - [`health`]: whether the service works.
 //! - [`metrics`]: what it has done.
-//! - [`background`]: makes what takes long, and not during a pass.
+//! - [`background`]: does slow work, but not during a pass.
 //! - [`http`]: shows all of these.
 //! - [`notify`]: tells systemd.
 //! - [`asked`]: asks a service for its health.
@@ -229,7 +229,7 @@ impl Service<'_> {
                 status
             }
             Err(why) => {
-                tracing::error!("settings not reloaded, the old ones stay in effect: {why}");
+                tracing::error!("settings not reloaded, so the old ones stay in effect: {why}");
                 format!("settings not reloaded ({why}); {}", self.outlook())
             }
         };

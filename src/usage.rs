@@ -10,7 +10,7 @@
 //! - `sum`: what was found in one entry.
 //! - `shared`: what the parts of a walk share.
 //! - `visitor`: what is done with each file of the walk.
-//! - [`uploads`]: what is left of uploads that were given up.
+//! - [`uploads`]: what is left of abandoned uploads.
 //! - [`measure`]: the walks over the data root and over zones outside of it.
 
 mod judge;

@@ -187,7 +187,9 @@ mod tests {
         assert!(!format!("{found:?}").contains("s3cret"));
         let odd = ("CLEARML_API_HOST", "http://u:s3cret@h");
         let error = server(&[odd, KEYS[0], KEYS[1]], &[]).unwrap_err();
-        assert!(error.contains("CLEARML_API_HOST: it must not hold") && !error.contains("s3cret"));
+        assert!(
+            error.contains("CLEARML_API_HOST: it must not contain") && !error.contains("s3cret")
+        );
     }
 
     #[test]

@@ -68,14 +68,14 @@ impl Executor for Real<'_> {
         let deleted = ends.iter().filter(|(_, end)| is_deleted(end));
         let deleted: Vec<Id> = deleted.map(|(id, _)| *id).collect();
         for id in existing(tools, &deleted)? {
-            let why = "the server says that it is deleted, and still has it";
+            let why = "the server says that it is deleted, but still has it";
             ends.insert(id, TaskEnd::Failed(why.to_owned()));
         }
         for (id, end) in &ends {
             if let TaskEnd::Refused(why) | TaskEnd::Failed(why) = end {
                 self.audit.withdraw(TASKS, &id.to_string(), why);
             } else if *end == TaskEnd::Public {
-                self.audit.withdraw(TASKS, &id.to_string(), "it belongs to everyone");
+                self.audit.withdraw(TASKS, &id.to_string(), "it is public");
             }
         }
         let record = |(id, end): (&Id, &TaskEnd)| match end {

@@ -75,7 +75,7 @@ fn explain_one(
         files: Vec::new(),
     };
     let Some(id) = Id::parse(task) else {
-        let why = "never touched: an id of a task has 32 hexadecimal digits";
+        let why = "never touched: a task id has 32 hexadecimal digits";
         return Ok(stays(None, why.to_owned()));
     };
     let Some(row) = rows.get(&id) else {

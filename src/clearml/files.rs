@@ -1,7 +1,7 @@
 //! What becomes of the files of deleted tasks.
 //!
 //! It must not remove a file itself: a [`Remover`] does, through a file server or from a mounted directory. A
-//! file that something else names stays, and one that nobody can delete is said so.
+//! file that something else names stays, and a file that nothing can delete is reported.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -233,7 +233,7 @@ fn to_server(task: Id, file: TaskFile, is_told: bool) -> Settled {
         let end = FileEnd { url, kind, outcome: Ending::LeftToServer, why };
         return (task, end, End::Kept(KeptReason::LeftToServer));
     }
-    let why = "nobody deletes it: the server was not told to".to_owned();
+    let why = "nothing deletes it: the server was not told to".to_owned();
     end(task, TaskFile { url, kind }, Removal::Left(why))
 }
 

@@ -156,7 +156,8 @@ fn one_by_one(client: &Client, server: usize, files: Vec<(Target, String)>) -> R
                 200 | 204 => Removal::Removed(Bytes(0)),
                 404 => is_gone(reply.into_reader(), &url),
                 405 | 501 => Removal::Failed(
-                    "the file server cannot delete: use --files mount on its machine".to_owned(),
+                    "the file server cannot delete files: use --files mount on its machine"
+                        .to_owned(),
                 ),
                 status => Removal::Failed(odd(&url, status)),
             },

@@ -1,4 +1,4 @@
-//! What a cleanup is made of, and who carries it out.
+//! The parts of a cleanup, and who carries them out.
 //!
 //! It must not do anything: `cycle` does, and `settle`.
 

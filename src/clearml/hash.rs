@@ -1,6 +1,6 @@
-//! Numbers for texts, so that many of them take little memory.
+//! Hashes of texts, so that many of them take little memory.
 //!
-//! It must not be used for what has to be certain: two texts may have one number.
+//! It must not be used where certainty is needed: two texts may have the same hash.
 
 use std::hash::{DefaultHasher, Hasher};
 

@@ -44,7 +44,7 @@ impl Conf {
             let has_braces = reader.take(b'{');
             reader.fields(&mut root, if has_braces { Some(b'}') } else { None })?;
             reader.skip_all();
-            if reader.peek().is_some() { Err("there is something after the end") } else { Ok(()) }
+            if reader.peek().is_some() { Err("there is text after the end") } else { Ok(()) }
         })();
         let line = || text.as_bytes()[..reader.at.min(text.len())].split(|b| *b == b'\n').count();
         read.map_err(|why| format!("line {}: {why}", line()))?;

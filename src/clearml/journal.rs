@@ -1,7 +1,7 @@
 //! What was about to be deleted, on disk before it is: so no crash loses the address of a file.
 //!
 //! It must not delete or ask anything. Each line is one record; a line without an end was never finished and
-//! does not count. Of a finished task nothing stays but the files that could not be deleted.
+//! does not count. Only the files that could not be deleted remain of a finished task.
 
 mod record;
 
@@ -24,7 +24,7 @@ pub enum Stage {
     Deleted,
     /// All of its files were tried, and some of them failed.
     Failed,
-    /// All of its files were tried, and nobody deletes the rest.
+    /// All of its files were tried, and nothing deletes the rest.
     Left,
 }
 
@@ -120,8 +120,8 @@ impl Journal {
 
     fn damaged(&self, line: u64, error: &serde_json::Error) -> String {
         format!(
-            "{:?}, line {line} is damaged ({error}): keep a copy for the addresses in it, remove this line, and \
-             run this again",
+            "{:?}, line {line} is damaged ({error}): keep a copy for the addresses in it, remove this \
+             line, and run this again",
             self.path
         )
     }

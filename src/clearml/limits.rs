@@ -35,8 +35,8 @@ pub(super) fn check(tools: &Tools, options: &Options, count: usize) -> Result<()
     let share = share(count, known.len().max(count));
     if share > most {
         return Err(CycleError::Guard(format!(
-            "{count} of {} archived tasks would be deleted, which is {share:.1} %, and --max-share allows \
-             {most} %",
+            "{count} of {} archived tasks would be deleted, which is {share:.1}%, and --max-share \
+             allows {most}%",
             known.len()
         )));
     }
@@ -56,8 +56,8 @@ pub(super) fn check_folders(options: &Options, count: usize, all: usize) -> Resu
     let share = share(count, all.max(1));
     if let Some(most) = options.max_share.filter(|most| share > *most) {
         return Err(CycleError::Guard(format!(
-            "the folders of {count} of {all} tasks would be removed, which is {share:.1} %, and --max-share \
-             allows {most} %"
+            "the folders of {count} of {all} tasks would be removed, which is {share:.1}%, and \
+             --max-share allows {most}%"
         )));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Who else names a file: other tasks, and models.
 //!
-//! It must not delete anything. Of the tasks and models on a server only those addresses are remembered that lead
+//! It must not delete anything. It remembers only those addresses in the tasks and models on a server that lead
 //! out of a task's own folder, as numbers: nothing else can name a file of another task. An address can be written
 //! in many ways, so a file is compared by its name below the folder of a task.
 

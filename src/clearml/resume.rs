@@ -1,7 +1,7 @@
 //! Finishes what the journal has from earlier runs, before anything new is begun.
 //!
-//! It must not delete a task: a task that is still there is left to the next selection. Only "there is no such
-//! task" lets its files go.
+//! It must not delete a task: a task that is still there is left to the next selection. Its files are only
+//! removed after "there is no such task".
 
 use std::collections::HashSet;
 

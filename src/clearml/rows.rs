@@ -1,4 +1,4 @@
-//! What is read of the server's answers.
+//! The parts of the server's answers that are read.
 //!
 //! It must not hold a field that nothing needs: answers may be large.
 

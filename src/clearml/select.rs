@@ -210,8 +210,9 @@ pub fn select(
     }
     let Collected { mut selected, ends, is_cut, .. } = found;
     if is_cut {
-        ledger
-            .note(format!("only {MOST_TASKS} tasks are deleted at once: the next cleanup goes on"));
+        ledger.note(format!(
+            "only {MOST_TASKS} tasks are deleted at once: the next cleanup deletes the rest"
+        ));
     }
     for (id, end, changed) in ends {
         ledger.add(&id.to_string(), &end, Some(conditions.age(changed)), ttl, observer);

@@ -65,7 +65,7 @@ pub fn address(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match rest {
         Some(rest) if rest.contains('@') => {
-            Err("it must not hold a user name or a password".to_owned())
+            Err("it must not contain a user name or a password".to_owned())
         }
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(text.to_owned()),
         _ => Err("write it like http://clearml.example:8008".to_owned()),

@@ -1,7 +1,7 @@
 //! Removes the files of deleted tasks, and writes down what became of them.
 //!
-//! It must not be called for a task that may still be there. A file that a task names which is to be deleted itself
-//! waits until that is done, since the server may keep that task.
+//! It must not be called for a task that may still be there. A file that is named by another task to be deleted
+//! waits until that task is deleted, since the server may keep it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -31,7 +31,7 @@ pub fn place_of(url: &str, files: &[String]) -> Place {
             return if is_plain(&path) {
                 Place::Fileserver(number, path)
             } else {
-                Place::Elsewhere("its path is not a plain one, so it is not touched")
+                Place::Elsewhere("its path is not a plain path, so it is not touched")
             };
         }
     }

@@ -38,7 +38,7 @@ pub enum JournalAction {
     List,
     /// Try again what failed.
     Retry,
-    /// Forget files that nobody deletes.
+    /// Forget files that nothing deletes.
     Forget,
 }
 
@@ -47,12 +47,12 @@ pub(super) fn of_data_roots(args: &[OsString]) -> Option<clap::Error> {
     let [_, first, command, ..] = args else { return None };
     let instead = match (first.to_str()?, command.to_str()?) {
         ("clearml", "plan" | "apply") => {
-            "there are no plan files for a ClearML server: `sweeper clearml run --dry-run --format jsonl` lists what a \
-             run would delete, and each run checks all of it again"
+            "there are no plan files for a ClearML server: `sweeper clearml run --dry-run --format \
+             jsonl` lists what a run would delete, and each run checks all of it again"
         }
         ("clearml", "usage") => {
-            "usage is measured below a data root: `sweeper clearml run --dry-run` counts the tasks, files and bytes of \
-             a ClearML server that a run would delete"
+            "usage is measured below a data root: `sweeper clearml run --dry-run` counts the tasks, \
+             files and bytes of a ClearML server that a run would delete"
         }
         _ => return None,
     };
@@ -67,7 +67,7 @@ pub(super) fn command(look: Look) -> Definition {
         .value_parser(["list", "retry", "forget"])
         .default_value("list")
         .hide_possible_values(look == Look::Manual)
-        .help("List what is unfinished, finish it, or forget files that nobody deletes");
+        .help("List what is unfinished, finish it, or forget files that nothing deletes");
     Definition::new("clearml")
         .about(texts::CLEARML)
         .subcommand_required(true)

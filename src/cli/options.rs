@@ -58,7 +58,7 @@ pub(super) fn sweep(
         .long("verbose")
         .action(ArgAction::SetTrue)
         .conflicts_with("quiet")
-        .help("Print what happens to every entry, also to those that are kept");
+        .help("Print what happens to every entry, including those that are kept");
     with_settings(name, about, look, |setting| setting.applies_to(command))
         .arg(verbose)
         .mut_arg("quiet", |quiet| quiet.help("Print nothing unless something fails"))

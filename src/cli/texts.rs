@@ -22,14 +22,14 @@ pub(super) const CONFIG: &str = "Show the settings and where each one comes from
 
 /// About `sweeper health`.
 pub(super) const HEALTH: &str =
-    "Say in one line whether a service, or the passes of a timer, are healthy: for health checks";
+    "Report in one line whether a service or the passes of a timer are healthy, for health checks";
 
 /// About `sweeper merge`.
 pub(super) const MERGE: &str = "Add up the reports of several shards";
 
 /// About `sweeper demo`.
 pub(super) const DEMO: &str =
-    "Sweep a small sample data root in a temporary directory, and explain the result";
+    "Sweep a small sample data root in a temporary directory and explain the result";
 
 /// About `sweeper hold`.
 pub(super) const HOLD: &str =
@@ -48,7 +48,7 @@ pub(super) const CLEARML_SERVE: &str =
 
 /// About `sweeper clearml orphans`.
 pub(super) const CLEARML_ORPHANS: &str =
-    "Remove folders of the file server whose task is gone from the server";
+    "Remove folders on the file server whose task no longer exists";
 
 /// About `sweeper clearml journal`.
 pub(super) const CLEARML_JOURNAL: &str = "Show or finish what earlier cleanups could not delete";
@@ -100,7 +100,7 @@ if a report cannot be read or is not part of the same pass.";
 pub(super) const HEALTH_CODES: &str = "\
 DUR is a duration with a unit, such as 36h, 14d or 1h30m.
 
-It asks the page of a service, or reads the metrics file of single runs. The exit code is 0 if all is \
+It asks a service for its health page, or reads the metrics file of single runs. The exit code is 0 if all is \
 well, 1 if not or if there is no answer within 5 s, and 2 if the usage or the settings are wrong.";
 
 /// After the help of `sweeper hold`.
@@ -117,7 +117,7 @@ pub(super) const MAN_DATE: &str = "2026-01-15";
 pub(super) const MAN_DESCRIPTION: &str = r".SH DESCRIPTION
 .B sweeper
 removes files and directories that have expired: the exports and temporary files
-of CVAT, and those of zones of your own.
+of CVAT, and the entries of your own zones.
 It takes the locks of the programs that use them, looks again under the lock, and
 keeps what it does not recognize.
 .PP
@@ -131,11 +131,11 @@ which is removed or kept as a whole.
 
 /// The sections of the manual page after those of the commands.
 pub(super) const MAN_SECTIONS: &str = r#".SH SETTINGS
-A setting is the first of: the flag, the variable
+The value of a setting comes from the first of these: the flag, the variable
 .B SWEEPER_\fIFLAG
 (in upper case, with underscores), the key in the settings file (with underscores),
 and the default.
-Where CVAT has a variable of its own, it comes after
+If CVAT has a variable for the setting, it comes after
 .B SWEEPER_\fIFLAG\fR.
 An unknown flag, key or
 .B SWEEPER_
@@ -145,7 +145,7 @@ shows each setting and where it comes from.
 .PP
 .I DUR
 is a duration with a unit, such as 36h, 14d or 1h30m.
-Variables of CVAT keep their own units: whole seconds or days.
+CVAT's own variables keep their units: whole seconds or days.
 .PP
 A list is a repeated flag, a variable with commas, or an array in the settings
 file.

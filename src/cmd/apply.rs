@@ -33,7 +33,8 @@ pub(super) fn apply(
     warn_of_unused(
         &config,
         &["pressure", "keep_free", "max_share"],
-        "apply removes what is in the plan and nothing else, and the plan does not say how many entries a zone has",
+        "apply removes what is in the plan and nothing else, and the plan does not say how many \
+         entries a zone has",
     );
     // The plan says how many entries there are, not how many the zone has.
     config.guards.share = None;
@@ -54,7 +55,7 @@ pub(super) fn apply(
         return Ok(code);
     }
     let (lines, were) = if wrong == 1 { ("line", "was") } else { ("lines", "were") };
-    tracing::error!("{wrong} {lines} of the plan {path:?} {were} changed, and not applied");
+    tracing::error!("{wrong} {lines} of the plan {path:?} {were} changed and not applied");
     Ok(code.max(ExitCode::SomeFailed))
 }
 
@@ -63,7 +64,7 @@ fn check(header: &Header, config: &Config) -> Result<(), String> {
     let root = open_root(config, &config.zones).map_err(|refusal| refusal.to_string())?;
     if !header.is_of(root.id()) {
         return Err(format!(
-            "it is of another directory than the one that is {:?} now",
+            "it was made for another directory than the one that is now {:?}",
             root.path()
         ));
     }
@@ -72,7 +73,7 @@ fn check(header: &Header, config: &Config) -> Result<(), String> {
     if created > now || Ttl::from_duration(most).is_exceeded_by(created.age_at(now)) {
         let (created, most) = (&header.created, units::coarse(most));
         return Err(format!(
-            "it was made at {created}, and a plan may be {most} old (--max-plan-age); make a new one"
+            "it was made at {created}, and a plan may be at most {most} old (--max-plan-age); make a new one"
         ));
     }
     let ours = deciding(config);

@@ -92,7 +92,10 @@ fn show_all(root: &Path, out: &mut impl Write, now: Moment) -> io::Result<()> {
         writeln!(out, "  {}\n      {why}", shown(&path))?;
     }
     writeln!(out, "  \"data/1/original/000001.jpg\"\n      in no zone: never looked at")?;
-    writeln!(out, "\nThe sample is removed now. Try your own: `sweeper run --dry-run --data DIR`")
+    writeln!(
+        out,
+        "\nThe sample is being removed. Now try your own data: `sweeper run --dry-run --data DIR`"
+    )
 }
 
 fn build(root: &Path, now: Moment) -> io::Result<()> {

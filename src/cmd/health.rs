@@ -17,10 +17,11 @@ use crate::units;
 /// schedules last.
 const MOST: Duration = Duration::from_secs(2 * 86_400);
 
-/// What to write when nothing says whose health is meant.
-const NOTHING_NAMED: &str = "whose health? Name the page of a service, as in `sweeper health \
-    http://127.0.0.1:9108/healthz`; or its port on this machine, as in `sweeper health --listen 9108`; or, for \
-    passes of cron or a timer, the file that they write, as in `sweeper health --metrics-file FILE`";
+/// The error when nothing says what to check.
+const NOTHING_NAMED: &str = "there is nothing to check: name the page of a service, as in `sweeper \
+                             health http://127.0.0.1:9108/healthz`, or its port on this machine, as \
+                             in `sweeper health --listen 9108`, or, for passes of cron or a timer, \
+                             their metrics file, as in `sweeper health --metrics-file FILE`";
 
 /// Asks the page at `url`; or else looks into the metrics file, or asks the page that the settings name. A success in
 /// the metrics file may be as old as `max_age` says.

@@ -70,7 +70,7 @@ fn while_held(
         Some(Ok(Err(grant))) => return End::not_run(&not_ours(path, grant)),
         Some(Err(error)) => {
             let path = shown(path);
-            return End::not_run(&format!("cannot take CVAT's lock of {path}: {error}"));
+            return End::not_run(&format!("cannot take CVAT's lock on {path}: {error}"));
         }
     };
     // From here on, because it could expire during the wait for the other lock.
@@ -130,25 +130,25 @@ fn application_lock(
     Ok(Some((application_locks(lock, root.path(), Vec::new())?, relative)))
 }
 
-/// Why CVAT's lock of `path` is not ours.
+/// Why CVAT's lock on `path` is not ours.
 fn not_ours(path: &Path, grant: Grant) -> String {
     let path = shown(path);
     match grant {
         Grant::Ours | Grant::Locked => {
-            format!("another process holds CVAT's lock of {path} (--lock-wait DUR waits longer)")
+            format!("another process holds CVAT's lock on {path} (--lock-wait DUR waits longer)")
         }
         Grant::Endless => format!(
-            "CVAT's lock of {path} is taken and has no expiry, so it never ends: delete its key in Redis if \
-             no program holds it"
+            "CVAT's lock on {path} is taken and has no expiry, so it never ends: delete its key in \
+             Redis if no program holds it"
         ),
         Grant::NotALock => format!(
-            "the key of CVAT's lock of {path} has the wrong type in Redis, so it is not a lock: delete it"
+            "the key of CVAT's lock on {path} has the wrong type in Redis, so it is not a lock: delete it"
         ),
     }
 }
 
-const LOST: &str = "CVAT's lock was lost: the Redis server is unreachable or has lost it; the command continues \
-                    under the file lock alone";
+const LOST: &str = "CVAT's lock was lost: the Redis server is unreachable or has lost it; the command \
+                    continues under the file lock alone";
 
 /// Extends a lease until it is told to end, so that a long command stays protected.
 struct Heartbeat {

@@ -39,14 +39,14 @@ pub(super) fn plan(
     warn_of_unused(
         &config,
         &["pressure", "keep_free"],
-        "a plan has no entries that go before they expire, because that depends on how full the disk is when \
-         they go; `sweeper run --dry-run` shows them",
+        "a plan has no entries that are removed before they expire, because that depends on how full \
+         the disk is at that moment; `sweeper run --dry-run` shows them",
     );
     warn_of_unused(
         &config,
         &["max_removals", "max_bytes", "max_share"],
-        "a plan may have more entries than that, because it removes none; `sweeper apply` honors max_removals and \
-         max_bytes",
+        "a plan may have more entries than that, because it removes none; `sweeper apply` honors \
+         max_removals and max_bytes",
     );
     config.dry_run = true;
     config.guards = GuardSettings::default();
@@ -57,7 +57,7 @@ pub(super) fn plan(
     let root = open_root(&config, &config.zones)?;
     if let Some(zone) = zone_around(path, &config, &root).map_err(failed)? {
         let path = path.to_owned();
-        let why = format!("it would be in a directory of zone {zone:?}: write it to another place");
+        let why = format!("it would be in a directory of zone {zone:?}: write it somewhere else");
         return Err(Refusal::Plan { path, why });
     }
     let created = units::rfc3339(clock::now());

@@ -71,7 +71,7 @@ pub(super) fn run_by_plan(
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
     let Some(file) = file else { return Ok(result.code) };
     if config.dry_run {
-        tracing::warn!("a dry run removes nothing that could be counted: {file} is not changed");
+        tracing::warn!("a dry run removes nothing, so {file} is not changed");
         return Ok(result.code);
     }
     let names: Vec<ZoneName> = zones.iter().map(|zone| zone.name.clone()).collect();

@@ -26,7 +26,7 @@ use html_file::HtmlFile;
 /// The width of a picture that is not drawn on a terminal.
 const USUAL_WIDTH: usize = 80;
 
-/// Above this share in use there is advice. CVAT stops at 90 %.
+/// Above this share in use there is advice. CVAT stops at 90%.
 const FULL_PERCENT: u16 = 85;
 
 /// Measures the data root and writes what was found.
@@ -72,8 +72,8 @@ fn advice(config: &Config, space: Option<&Space>) -> Option<String> {
     let has_exports = config.profile == Profile::Cvat;
     (is_full && has_exports).then(|| {
         format!(
-            "more than {full} of the file system is in use: `sweeper run --pressure {full} --dry-run` shows which \
-             exports would go before they expire"
+            "more than {full} of the file system is in use: `sweeper run --pressure {full} --dry-run` \
+             shows which exports would be removed before they expire"
         )
     })
 }

@@ -274,7 +274,8 @@ impl Question<'_> {
                 let Holder { token, is_lock, remaining } = holder;
                 if !is_lock {
                     return Some(format!(
-                        "held in Redis by a key of the wrong type ({token}), which is not a lock: delete the key"
+                        "held in Redis by a key of the wrong type ({token}), which is not a lock: \
+                         delete the key"
                     ));
                 }
                 // It is escaped already.
@@ -315,7 +316,7 @@ impl Question<'_> {
         let used = rule.last_use.read(metadata, self.now);
         let ago = self.ago(used);
         let which = if rule.last_use.ignores_a_time(metadata, self.now) {
-            "another of its times lies more than 24 h in the future and does not count"
+            "another of its times is more than 24 h in the future and does not count"
         } else {
             words::describe_time(rule.last_use, metadata)
         };
@@ -352,7 +353,7 @@ impl Question<'_> {
             (shown(path), units::rfc3339(*newest), units::rfc3339(newest.plus(ttl)));
         let ago = self.ago(*newest);
         answer.add("in it", format!("{path}: last used {used} ({ago})"));
-        answer.add("expires", format!("{at}, if nothing in it is used before"));
+        answer.add("expires", format!("{at}, if nothing in it is used before then"));
         answer.facts.last_use = Some(used);
         answer.facts.age_s = Some(newest.age_at(self.now).as_secs());
         answer.facts.expires = Some(at);
@@ -365,6 +366,6 @@ impl Question<'_> {
             return format!("{} ({})", units::rfc3339(at), self.ago(at));
         };
         let left = units::coarse(Duration::from_secs(left));
-        format!("{} (in {left}), if it is not used before", units::rfc3339(at))
+        format!("{} (in {left}), if it is not used before then", units::rfc3339(at))
     }
 }

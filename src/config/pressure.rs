@@ -1,4 +1,5 @@
-//! The settings of pressure: when a file system is so full that entries go before they expire.
+//! The settings of pressure: when a file system is so full that entries are removed before they
+//! expire.
 //!
 //! It must not ask how full one is.
 
@@ -53,8 +54,8 @@ impl PressureSettings {
             if values.text(part).is_some() {
                 let flag = part.replace('_', "-");
                 let why = format!(
-                    "with --{flag} a pass looks at a part of the entries, and does not know which of all \
-                     are the oldest: leave out one of both"
+                    "with --{flag} a pass looks at only a part of the entries, and does not know \
+                     which of all are the oldest: leave out one of the two"
                 );
                 return Err(values.wrong(key, why));
             }
@@ -109,8 +110,8 @@ fn pressed(
         }
     }
     if pressed.is_empty() {
-        let why = "no exports are swept that could go early: sweep zone export, or name other zones in \
-                   --pressure-zones";
+        let why = "no exports are swept that could be removed early: sweep zone export, or name other \
+                   zones in --pressure-zones";
         return Err(values.wrong(key, why));
     }
     Ok(pressed)

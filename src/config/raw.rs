@@ -115,7 +115,7 @@ impl RawSettings {
                 key: setting.key.to_owned(),
                 value: String::new(),
                 origin: Origin::Flag(setting.flag()),
-                why: "it is empty; is a variable of the shell not set?".to_owned(),
+                why: "it is empty; is a shell variable not set?".to_owned(),
             }),
         }
     }
@@ -280,7 +280,7 @@ mod tests {
             ..RawSettings::default()
         };
         let error = flags("data", "").check_flags().unwrap_err().to_string();
-        assert!(error.contains("(flag --data): it is empty; is a variable"), "{error}");
+        assert!(error.contains("(flag --data): it is empty; is a shell variable"), "{error}");
         assert_eq!(flags("data", "/data").check_flags(), Ok(()));
         assert_eq!(flags("dry_run", "").check_flags(), Ok(()));
     }

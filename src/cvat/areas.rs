@@ -10,7 +10,7 @@ use crate::rules::{Area, Label, Labels, Owner};
 /// The areas, in the order of a report.
 pub const AREAS: [Area; 3] = [
     Area { name: "media", about: "data and media of tasks", paths: &["data"] },
-    Area { name: "assets", about: "files of guides", paths: &["assets"] },
+    Area { name: "assets", about: "files of annotation guides", paths: &["assets"] },
     Area {
         name: "events",
         about: "databases of audit events",

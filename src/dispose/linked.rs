@@ -1,7 +1,7 @@
 //! The files of a tree that have several names, and how many of those are in the tree.
 //!
-//! It must not look at the file system. A removal of one name moves the ctime of the file, so that it tells of
-//! no change. How many names there were does: one more than that was added since.
+//! It must not look at the file system. Removing one name moves the ctime of the file, so the ctime shows no
+//! other change. The number of names does: if there is one more than expected, it was added since.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -38,7 +38,7 @@ use crate::protocol::{
 use crate::rules::{Action, Bytes, Moment, Rule};
 use crate::units;
 
-const MANY: &str = "more entries were left by interrupted removals than are looked at in one pass: the next ones \
+const MANY: &str = "interrupted removals left more entries than one pass looks at: the next passes \
                     look at the rest";
 
 impl<C: Control> Trees<'_, C> {
@@ -97,7 +97,7 @@ impl<C: Control> Trees<'_, C> {
         if told.iter().any(|(of, told)| of == zone && *told == why) {
             return self
                 .notes
-                .add(zone, format!("others with such a name were left alone, too: {why}"));
+                .add(zone, format!("other directories of this kind were left alone, too: {why}"));
         }
         let path = directory.path_of(name);
         self.notes.add(zone, format!("{path:?} was left alone: {why}"));

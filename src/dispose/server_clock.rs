@@ -100,7 +100,7 @@ fn compare(
         Ok(Some(made)) => made,
         Ok(None) => return Ok(Ttl::from_secs(0)),
         Err(error) => {
-            let note = "the clock of the server that keeps the files could not be compared";
+            let note = "the clock of the file server could not be compared with this machine's";
             notes.add(zone, format!("{note}: {}", units::error(&error)));
             // As far behind as it may be without being refused.
             return Ok(Ttl::from_secs(CLOCK_REFUSED));
@@ -114,17 +114,14 @@ fn compare(
             notes.add(zone, describe(off));
             Ok(behind)
         }
-        Clocks::TooFar(off) => Err(format!("{}: set one of the two right", describe(off))),
+        Clocks::TooFar(off) => Err(format!("{}: correct the wrong one", describe(off))),
     }
 }
 
 /// A difference for people: which clock it is, and by how much.
 pub(super) fn describe(off: i64) -> String {
     let way = if off > 0 { "ahead of" } else { "behind" };
-    format!(
-        "the clock of the server that keeps the files is {} s {way} the clock of this machine",
-        off.unsigned_abs()
-    )
+    format!("the clock of the file server is {} s {way} this machine's", off.unsigned_abs())
 }
 
 #[cfg(test)]
@@ -172,6 +169,9 @@ mod tests {
         let behind = clocks.check(&directory, &Quarantines::new(), &notes);
         assert_eq!(behind, Ok(Ttl::from_secs(CLOCK_REFUSED)), "as far as may be");
         let notes = notes.of(&directory.zone.name).join(" ");
-        assert!(notes.ends_with("could not be compared: No such file or directory"), "{notes}");
+        assert!(
+            notes.ends_with("could not be compared with this machine's: No such file or directory"),
+            "{notes}"
+        );
     }
 }

@@ -250,8 +250,8 @@ impl<C: Control> Trees<'_, C> {
             }
             // Unlike in quarantine, no later pass can tell our removals from use by another process.
             let hint = format!(
-                "{} of its entries were removed, so its directories count as used now: the rest goes when it \
-                 has expired again",
+                "{} of its entries were removed, so its directories count as used now: the rest is \
+                 removed when it has expired again",
                 remover.removed
             );
             in_part(expired, why, &hint)

@@ -96,7 +96,7 @@ impl<'a> TreeRemover<'a> {
 
 /// The failure of a tree of which the system says again and again that it is gone, and which is there.
 fn never_gone<C>(tree: &WalkContext<'_, C>) -> PathError {
-    let hint = "the file system says that it is gone, and still lists it".to_owned();
+    let hint = "the file system says that it is gone, but still lists it".to_owned();
     PathError {
         action: Action::RemoveTree,
         path: tree.path.join(OsStr::from_bytes(tree.name.to_bytes())),

@@ -29,12 +29,12 @@ pub struct PathError {
 }
 
 /// What to do on a mount that numbers owners anew.
-const UNMAPPED: &str = "its owner, or the user that sweeper runs as, has no number on this mount: run sweeper \
-                        where the file system is mounted without a mapping of owners";
+const UNMAPPED: &str = "this mount does not map its owner, or the user that sweeper runs as: run \
+                        sweeper where the file system is mounted without a mapping of owners";
 
 /// What to do where no handle can be opened again.
-const NO_PROC: &str = "other users may write to its directory, so it is opened through /proc, which is not mounted \
-                       here: mount it";
+const NO_PROC: &str = "other users may write to its directory, so it is opened through /proc, which \
+                       is not mounted here: mount it";
 
 /// Whether an error says that there is nothing any more: no such name, or a file that another machine has
 /// removed from the server.

@@ -1,7 +1,7 @@
 //! Which kind of file system a directory is on.
 //!
-//! It must not guess: one that is not known counts as one that a server keeps, of which less is believed. It must
-//! not be asked for every file: the answer is the same for a whole mount.
+//! It must not guess: an unknown one is treated as one that a server keeps, which is trusted less. It must not be
+//! asked for every file: the answer is the same for a whole mount.
 
 use std::os::fd::AsFd;
 

@@ -1,7 +1,7 @@
 //! The data root, opened once, and the directories that are never one.
 //!
 //! It must not list or change anything. Everything else starts from the directories that are opened here.
-//! What cannot be examined is not taken for something that is not there: the error ends the search.
+//! A directory that cannot be examined is not treated as missing: the error ends the search.
 
 mod error;
 mod guard;

@@ -9,7 +9,7 @@
 //! batch have the same token. That is as safe as one token each: tokens are compared key by key, and no
 //! other batch has the same one.
 //!
-//! A lease is valid for its TTL, less pottery's allowance for clock drift (1 % and 2 ms), less a reserve. It
+//! A lease is valid for its TTL, less pottery's allowance for clock drift (1% and 2 ms), less a reserve. It
 //! is measured from before the request was sent, with a clock that counts while the machine sleeps, as the
 //! server's does. An entry whose lease is not valid any more is not removed: the removal checks the lease
 //! immediately before the unlink.
@@ -24,7 +24,7 @@
 //! - `claims`: takes and releases the locks of batches.
 //! - `hold`: one lock for as long as a command runs.
 //! - `keys`: the names of the locks.
-//! - `odd`: the keys that are no proper locks.
+//! - `odd`: the keys that are not proper locks.
 //! - `connection`, `scripts` and `error`: what is asked of the server, and what it answers.
 //! - `server`, `stream`, `resp` and `timing`: its address, the socket, the protocol, and the end of each wait.
 
@@ -127,7 +127,7 @@ impl ExporterLocks {
         }
         if self.prefix.is_guess() {
             self.note(format!(
-                "CVAT's locks are taken for paths below {}, which is where we see the data; if CVAT sees \
+                "CVAT's locks are taken for paths below {}, where sweeper sees the data; if CVAT sees \
                  it elsewhere, set --cvat-data",
                 self.prefix.shown()
             ));
@@ -154,8 +154,8 @@ impl ExporterLocks {
         };
         if let Some(theirs) = self.prefix.contradicted_by(&live) {
             self.note(format!(
-                "CVAT now holds locks for paths in {theirs}, but ours are for paths in {}: a wrong path \
-                 excludes no exporter; set --cvat-data to the path that CVAT uses",
+                "CVAT now holds locks for paths in {theirs}, but ours are for paths in {}: with the \
+                 wrong path our locks do not stop CVAT; set --cvat-data to the path that CVAT uses",
                 self.prefix.shown()
             ));
         }
@@ -179,7 +179,7 @@ impl ExporterLocks {
             let locks =
                 if count == 1 { "a lock was" } else { &format!("up to {count} locks were") };
             self.note(format!(
-                "{locks} not released ({why}): CVAT waits {} s at most, until that has expired",
+                "{locks} not released ({why}): CVAT may have to wait for up to {} s",
                 self.ttl.as_secs()
             ));
         }

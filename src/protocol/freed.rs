@@ -1,4 +1,4 @@
-//! What a removal gives back.
+//! How much space a removal frees.
 //!
 //! It must not look at a file.
 

@@ -51,11 +51,11 @@ impl Excess {
     pub fn note(&self, mode: RunMode) -> String {
         match mode {
             RunMode::Real => format!(
-                "nothing was removed: this pass would {self}. --dry-run shows the entries; a higher limit \
-                 lets the pass run"
+                "nothing was removed: this pass would {self}. --dry-run shows the entries; to let the \
+                 pass run, raise the limit"
             ),
             RunMode::DryRun => {
-                format!("a run would stop before it removes anything: it would {self}")
+                format!("a run would stop before it removed anything: it would {self}")
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What the user should know about a zone besides the counts.
 //!
-//! It must not decide what is worth a note; each note is kept once. Others can make what some notes are about, so
-//! there is a most.
+//! It must not decide what is worth a note; each note is kept once. Other users can create what some notes are
+//! about, so their number is limited.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
@@ -30,18 +30,17 @@ impl Notes {
                                    CAP_FOWNER: reading them may have moved their atimes";
 
     /// The note on directories whose server ignores that a reader asks for their atime to stay.
-    pub const SERVER_MOVES_ATIME: &str = "the file system is on a server, which may move the atimes of \
-                                          directories that are read, also in a dry run: only \
-                                          --tmp-age entry looks at those";
+    pub const SERVER_MOVES_ATIME: &str = "the file system is on a server, which may move the atimes \
+        of directories when they are read, even in a dry run: only --tmp-age entry looks at those";
 
     /// The note on files whose use the system does not tell.
-    pub const IN_USE_UNKNOWN: &str = "the system does not tell whether some of the files are open (files of \
-                                      another user without CAP_LEASE, or a network file system): age and \
-                                      locks decided";
+    pub const IN_USE_UNKNOWN: &str = "the system does not say whether some of the files are open \
+                                      (files of another user without CAP_LEASE, or a network file \
+                                      system): age and locks decided";
 
     /// The note on times that do not count.
-    pub const WRONG_TIMES: &str = "some times lie more than 24 h in the future and do not count: other times \
-                                   of these entries decided";
+    pub const WRONG_TIMES: &str = "some times are more than 24 h in the future and do not count: \
+                                   other times of these entries decided";
 
     /// Adds a note, unless the zone has it already.
     pub fn add(&self, zone: &ZoneName, note: impl Into<Cow<'static, str>>) {

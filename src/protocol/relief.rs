@@ -1,4 +1,4 @@
-//! The relief of a file system that is too full: how full it is asked to be, and what came of it.
+//! The relief of a file system that is too full: how full it may be, and what the relief achieved.
 //!
 //! It must not ask the system itself.
 

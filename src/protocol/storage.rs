@@ -1,4 +1,4 @@
-//! What is to be known about the file system that a directory is on.
+//! What must be known about the file system that a directory is on.
 //!
 //! It must not ask the system: `source` fills it in.
 

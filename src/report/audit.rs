@@ -183,8 +183,8 @@ impl Journal for AuditLog {
             .and_then(|()| self.append(&lines))
             .and_then(|file| file.sync().inspect_err(|error| self.lose(error)));
         written.map_err(|error| {
-            let hint = "what cannot be written down is not removed: make room for the audit log, or let \
-                        this user write it";
+            let hint = "what cannot be recorded is not removed: make room for the audit log, or allow \
+                        this user to write to it";
             let (action, hint) = (Action::WriteAuditLog, Some(hint.to_owned()));
             Failure::new(first.zone, action, self.path.clone(), error, hint)
         })

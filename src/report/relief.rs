@@ -128,11 +128,11 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
     let (count, freed) = (grouped(relief.removed), relief.freed);
     let went = if is_dry {
         format!(
-            "{count} {entries} would go before they expire, {freed}; {was}, and {after} afterwards"
+            "{count} {entries} would be removed before they expire, {freed}; {was}, and {after} afterwards"
         )
     } else {
         format!(
-            "{count} {entries} went before they expired, {freed}; {was} before, and {after} now"
+            "{count} {entries} were removed before they expired, {freed}; {was} before, and {after} now"
         )
     };
     let low = low_mark(relief);
@@ -141,17 +141,19 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
         ReliefEnd::Relieved if is_dry => format!("would be relieved: {went}"),
         ReliefEnd::Relieved => format!("relieved: {went}"),
         ReliefEnd::NothingLeft(way) => format!(
-            "not relieved to {low}: {went}; nothing else may go ({}); `sweeper usage` shows what takes the space",
+            "not relieved to {low}: {went}; nothing else may be removed ({}); `sweeper usage` shows \
+             what takes the space",
             stays(way, relief.min_age, mode)
         ),
         ReliefEnd::NotFreed(missing) => format!(
-            "not relieved to {low}: {went}; {} of what was removed is not free after 10 s, so no more is removed: \
-             a process has removed files open, a snapshot has them, or other processes write as fast",
+            "not relieved to {low}: {went}; {} of what was removed is not free after 10 s, so no more \
+             is removed: a process may have removed files open, a snapshot may hold them, or other \
+             processes may be writing as fast",
             amount(*missing)
         ),
         ReliefEnd::TooMuch(usable) => format!(
-            "not relieved to {low}: nothing was removed for that, because this file system has {usable} in total; \
-             use a lower --keep-free"
+            "not relieved to {low}: nothing was removed for that, because this file system has \
+             {usable} in total; use a lower --keep-free"
         ),
         ReliefEnd::Stopped => format!("not relieved to {low}: {went}; the pass was stopped"),
         ReliefEnd::Unknown(why) => {
@@ -201,7 +203,7 @@ fn stays(way: &InTheWay, min_age: MinAge, mode: RunMode) -> String {
     let own = [
         (way.young, young.as_str()),
         (left(way, mode), "expired but not removed"),
-        (way.linked, "with another name, which free nothing"),
+        (way.linked, "with other names, which free nothing"),
         (way.failed, "failed"),
     ];
     let own = own.into_iter().filter(|(count, _)| *count > 0);
@@ -251,14 +253,14 @@ mod tests {
         for (end, words) in [
             (
                 ReliefEnd::Relieved,
-                "relieved: 2 entries went before they expired, 51 B; 95.1% (inodes 1.5%) in use before, and \
-                 90.0% (inodes 1.5%) in use now",
+                "relieved: 2 entries were removed before they expired, 51 B; 95.1% (inodes 1.5%) in \
+                 use before, and 90.0% (inodes 1.5%) in use now",
             ),
             (
                 ReliefEnd::NothingLeft(way),
-                "not relieved to 80%: 2 entries went before they expired, 51 B; 95.1% (inodes 1.5%) in use \
-                 before, and 90.0% (inodes 1.5%) in use now; nothing else may go (1,200 used within 1h, 1 \
-                 expired but not removed, 3 in use, 1 excluded)",
+                "not relieved to 80%: 2 entries were removed before they expired, 51 B; 95.1% (inodes \
+                 1.5%) in use before, and 90.0% (inodes 1.5%) in use now; nothing else may be removed \
+                 (1,200 used within 1h, 1 expired but not removed, 3 in use, 1 excluded)",
             ),
             (ReliefEnd::NothingLeft(InTheWay::default()), "(there is no other entry)"),
             (

@@ -1,7 +1,7 @@
-//! Makes something when it is asked for, in a thread of its own: at most once in a while, and never during a pass.
+//! Does slow work on request, in a thread of its own: at most once in a while, and never during a pass.
 //!
-//! It must not keep anything waiting: who asks gets what was made last, and a pass waits a second at most for what is
-//! being made to end.
+//! It must not keep anything waiting: a caller gets the last result, and a pass waits at most a second for running
+//! work to end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -58,7 +58,7 @@ impl Metrics {
         const ZONE: &[&str] = &["zone"];
         const REASON: &[&str] = &["zone", "reason"];
         const STATE: &[&str] = &["state"];
-        let help = "The version that runs.";
+        let help = "The version that is running.";
         let version = env!("CARGO_PKG_VERSION");
         whole(all, "sweeper_build_info", help, &["version"])?.with_label_values(&[version]).set(1);
         Ok(Self {
@@ -73,18 +73,23 @@ impl Metrics {
             success: gauge(
                 all,
                 "sweeper_last_success_timestamp_seconds",
-                "When the last pass over the whole zone without failures ended.",
+                "When the last pass ended that swept the whole zone without failures.",
             )?,
             end: gauge(all, "sweeper_last_end_timestamp_seconds", "When the last pass ended.")?,
             left_alone: gauge(
                 all,
                 "sweeper_left_alone",
-                "1 if the last pass left the zone alone: it could not be locked. 0 if not.",
+                "1 if the last pass left the zone alone because it could not be locked, else 0.",
             )?,
-            healthy: gauge(all, "sweeper_healthy", "1 if the zone is healthy, as /healthz says.")?,
+            healthy: gauge(
+                all,
+                "sweeper_healthy",
+                "1 if /healthz calls the zone healthy, else 0.",
+            )?,
             bytes: whole(all, "sweeper_volume_bytes", "Bytes of the file system.", STATE)?,
             unrelieved: {
-                let help = "1 if a file system is still too full after the last pass with --pressure, else 0.";
+                let help = "1 if a file system is still too full after the last pass with --pressure, \
+                            else 0.";
                 let gauge = IntGauge::new("sweeper_pressure_unrelieved", help)?;
                 all.register(Box::new(gauge.clone()))?;
                 gauge

@@ -129,7 +129,7 @@ impl PathList {
             }
             Err(error) => {
                 let error = units::error(&error);
-                let why = format!("the list could not be read to its end: {error}");
+                let why = format!("the list could not be read to the end: {error}");
                 let refused = Candidate::Refused { path: CString::default(), why };
                 found.insert(first.clone(), vec![refused]);
             }

@@ -81,7 +81,7 @@ impl Rounds {
 
 /// The error of a listing that may lack some names.
 pub(super) fn too_long() -> io::Error {
-    io::Error::other("too many names to list them again after removals: run sweeper again")
+    io::Error::other("too many names to list again after removals: run sweeper again")
 }
 
 impl Served {

@@ -86,12 +86,10 @@ pub struct Usage {
 
 impl Usage {
     /// The note on more owners than are remembered.
-    pub(super) const MORE_OWNERS: &str =
-        "so many owners have exports that the sizes of those listed may be too low";
+    pub(super) const MORE_OWNERS: &str = "so many projects, tasks and jobs have exports that the sizes of those listed may be too low";
 
     /// The note on more uploads than are remembered.
-    pub(super) const MORE_UPLOADS: &str =
-        "there are more uploads than are examined: more of them may be stalled than are shown";
+    pub(super) const MORE_UPLOADS: &str = "not all uploads were examined, because there are too many: more may be stalled than are shown";
 }
 
 /// Inodes and the space that they take.

@@ -66,7 +66,7 @@ fn a_pass_that_would_exceed_a_guard_removes_nothing_and_says_by_how_much() {
         let report = world.run(&args).exits(3).json();
         assert_eq!(report["stopped"], guard, "{report:#}");
         assert!(notes(&report).contains(words), "{words}: {report:#}");
-        assert!(notes(&report).contains("a run would stop before it removes anything"));
+        assert!(notes(&report).contains("a run would stop before it removed anything"));
         assert_counts(&report, "export", &[("removed", 9), ("kept", 1)]);
         let text = world.run(&["run", "--dry-run", &flag, &limit]).exits(3).stdout.clone();
         assert!(text.contains("a run would be stopped by a guard"), "{text}");
@@ -77,7 +77,8 @@ fn a_pass_that_would_exceed_a_guard_removes_nothing_and_says_by_how_much() {
     let table = |text: &str| text.lines().take(3).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(table(&text), table(&dry), "{text}");
     let last = text.lines().last().unwrap();
-    let words = "nothing was removed, because a guard stopped this pass: it would remove 10 of 12 entries and free";
+    let words = "nothing was removed, because a guard stopped this pass: it would remove 10 of 12 \
+                 entries and free";
     assert!(last.contains(words), "{last}");
 }
 

@@ -157,7 +157,7 @@ fn a_server_whose_clock_is_off_by_a_minute_is_noted_and_by_an_hour_left_alone() 
             assert_counts(&report, name, &[("removed", u64::from(!is_left_alone))]);
         }
         let notes = zone(&report, "export")["notes"].to_string();
-        assert_eq!(notes.contains("the clock of the server"), ahead != 0, "{notes}");
+        assert_eq!(notes.contains("the clock of the file server"), ahead != 0, "{notes}");
         assert!(notes.contains(word), "{notes}");
         let left = fs::read_dir(served.back.path("tmp")).unwrap().count();
         assert_eq!(left, usize::from(is_left_alone), "no private directory is left");

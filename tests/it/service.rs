@@ -218,7 +218,7 @@ fn sighup_reloads_the_settings_and_refuses_bad_ones() {
     ] {
         std::fs::write(&file, bad).unwrap();
         service.signal(Signal::HUP);
-        let line = service.says("settings not reloaded, the old ones stay in effect");
+        let line = service.says("settings not reloaded, so the old ones stay in effect");
         assert!(line.contains(word), "{line}");
     }
     wait_for_a_pass(&world);

@@ -87,7 +87,7 @@ fn what_is_wrong_is_told_with_its_line_and_quotes_nothing() {
         ("\na = \"s3cret", "line 2: a quote is missing"),
         ("include \"x\"", "include is not supported"),
         ("= 1", "a key is missing"),
-        ("{ a = 1 } b", "something after the end"),
+        ("{ a = 1 } b", "text after the end"),
         ("a = ${X", "a } is missing after"),
     ] {
         let error = Conf::parse(file).unwrap_err();

@@ -50,7 +50,7 @@ pub(super) fn journal(
         let _alone = alone(&state).map_err(Refusal::Start)?;
         let mut journal = Journal::open(&state).map_err(Refusal::Start)?;
         let count = journal.forget(|stage| stage == Stage::Left).map_err(Refusal::Start)?;
-        let text = format!("forgot the files of {count} tasks, which nobody deletes");
+        let text = format!("forgot the files of {count} tasks, which nothing deletes");
         return Ok(printed(writeln!(out, "{text}"), ExitCode::Done));
     }
     let Some(journal) = Journal::read(&state).map_err(Refusal::Start)? else {

@@ -30,16 +30,14 @@ pub(in crate::cmd) fn open(
         zone_around(path, config, root).map_err(|why| refused(no_directory(&why)))?
     {
         return Err(refused(format!(
-            "it is in a directory of zone {zone:?}, whose entries are removed: choose another place"
+            "it is in a directory of zone {zone:?}, whose entries are removed: put it somewhere else"
         )));
     }
     if path.is_dir() {
         return Err(refused("it is a directory: name a file".to_owned()));
     }
     if config.dry_run {
-        tracing::warn!(
-            "a dry run removes nothing that could be written down: {path:?} is not changed"
-        );
+        tracing::warn!("a dry run removes nothing, so {path:?} is not changed");
         return Ok(None);
     }
     let log = AuditLog::open(path, clock::seed(), clock::now, Arc::clone(is_rotated));

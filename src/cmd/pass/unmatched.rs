@@ -1,6 +1,6 @@
-//! Globs of `--exclude` that have matched nothing, which are probably wrong.
+//! Globs of `--exclude` that matched nothing and are probably wrong.
 //!
-//! It must not say so of a pass that has not looked at everything.
+//! It must not complain about a pass that has not looked at everything.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! The end of a process that was told to end while a call on a file system does not return.
+//! Ends a process that was told to end while a call on a file system does not return.
 //!
-//! It must not end one that ends by itself. A server that is unreachable can keep a thread in a call for as long
-//! as it is, and no signal but SIGKILL ends such a call. What the pass has done until then is known, and reported.
+//! It must not end one that ends by itself. An unreachable server can keep a thread in a call, and no signal but
+//! SIGKILL ends such a call. What the pass has done until then is known and reported.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -77,9 +77,9 @@ impl Watchdog {
 impl Watched {
     /// Prints the report of what was done, and ends the process.
     fn end(&self, reason: StopReason, elapsed: Duration) -> ! {
-        let why = "a call on a file system has not returned for 5 s after the pass was told to end: its server may \
-                   be unreachable. Entries in progress are not counted; the next run \
-                   completes what was begun";
+        let why = "5 s after the pass was told to end, a call on a file system has still not \
+                   returned: its server may be unreachable. Entries in progress are not counted; the \
+                   next run completes what was begun";
         let mut code = ExitCode::Stopped;
         match self.data_root.get() {
             None => tracing::error!("stopped before the pass began: {why}"),

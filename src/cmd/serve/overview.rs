@@ -134,7 +134,7 @@ impl Overview {
         let health = health.report(clock::now());
         let (about, part, reload_s) = match measured.as_deref() {
             None => (
-                "What takes the space is measured when no pass is running.".to_owned(),
+                "What takes the space is only measured while no pass is running.".to_owned(),
                 None,
                 RELOAD_SOON_S,
             ),
@@ -148,7 +148,7 @@ impl Overview {
             ),
             Some(Measured { at, took, part: Ok(part) }) => (
                 format!(
-                    "Measured at {} in {}; again at most once a minute, and never during a pass.",
+                    "Measured at {} in {}; measured at most once a minute, and never during a pass.",
                     units::rfc3339(*at),
                     units::coarse(*took)
                 ),

@@ -1,4 +1,4 @@
-//! Whether an entry may go before it expires, when the disk is full.
+//! Whether an entry may be removed before it expires, when the disk is full.
 //!
 //! It must not ask how full the disk is: that changes until the next pass.
 
@@ -27,9 +27,9 @@ pub(super) fn describe(config: &Config, found: &Entry<'_>, now: Moment) -> Optio
     let rule = Rule::of(zone, name, metadata).ok()?;
     let from = units::rfc3339(rule.last_use.read(metadata, now).plus(min_age.ttl()));
     match evaluate_early(found, &config.exclude, *min_age, now, now) {
-        Ok(_) => Some(format!("may go before that when {when}{inside}")),
+        Ok(_) => Some(format!("may be removed before that when {when}{inside}")),
         Err(NotEarly::Young) => {
-            Some(format!("may go before that, from {from} on, when {when}{inside}"))
+            Some(format!("may be removed before that, from {from} on, when {when}{inside}"))
         }
         Err(NotEarly::Kept(why)) => {
             Some(format!("stays when {when}: {}", super::describe_kept(why)))

@@ -30,8 +30,8 @@ pub(super) fn explain(
     let inside: Vec<&OsStr> =
         relative.strip_prefix(entry.path()).map(|path| path.iter().collect()).unwrap_or_default();
     let [stage, name, ..] = inside[..] else {
-        let what = "a private directory of sweeper: a run keeps here what it removes, and the next run settles what \
-                    an interrupted one has left. Ask about a path in it";
+        let what = "a private directory of sweeper: a run moves entries here to remove them, and the \
+                    next run settles what an interrupted one has left. Ask about a path in it";
         return answer.verdict(Verdict::NeverTouched, None, what);
     };
     let mut found = None;
@@ -54,8 +54,8 @@ pub(super) fn explain(
     if let Some((verdict, reason, text)) = found {
         return answer.verdict(verdict, reason, text);
     }
-    let text = "a run now would leave it alone: another run is at work in its private directory, or it is not a tree that \
-                an interrupted run has left";
+    let text = "a run now would leave it alone: another run is at work in its private directory, or \
+                no interrupted run has left it there";
     answer.verdict(Verdict::LeftAlone, None, text)
 }
 
@@ -66,7 +66,7 @@ type Settled = (Verdict, Option<String>, String);
 fn settled(recovered: Recovered<'_>) -> Option<(PathBuf, Settled)> {
     let (directory, name, kind) = match recovered {
         Recovered::Returned(directory, name) => {
-            let text = "a run now would give it its name back, and judge it like any other entry";
+            let text = "a run now would give it its name back and judge it like any other entry";
             return Some((directory.path_of(&name), (Verdict::Kept, None, text.to_owned())));
         }
         Recovered::Settled(directory, name, kind, _) => (directory, name, kind),
@@ -74,7 +74,7 @@ fn settled(recovered: Recovered<'_>) -> Option<(PathBuf, Settled)> {
     };
     let verdict = match kind {
         OutcomeKind::Removed => {
-            let text = "a run now would complete its removal, which an interrupted run has begun";
+            let text = "a run now would complete its removal, which an interrupted run began";
             (Verdict::WouldRemove, Some("expired".to_owned()), text.to_owned())
         }
         OutcomeKind::Skipped(why) => {

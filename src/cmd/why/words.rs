@@ -48,7 +48,8 @@ pub(super) const fn describe_time(last_use: LastUse, metadata: &Metadata) -> &'s
 
 pub(super) fn describe_removal(freed: &Freed) -> String {
     let Freed { bytes, linked } = freed;
-    let links = if linked.is_empty() { "" } else { " (without files that have other hard links)" };
+    let links =
+        if linked.is_empty() { "" } else { " (not counting files that have other hard links)" };
     format!("a run now would remove it and free {bytes}{links}")
 }
 
@@ -81,13 +82,13 @@ pub(in crate::cmd) const fn describe_kept(why: KeptReason) -> &'static str {
         KeptReason::Fresh => "it has not expired yet",
         KeptReason::Unrecognized => "its zone does not recognize it, and what is unknown is kept",
         KeptReason::NotAFile => "its zone holds regular files, and what is unknown is kept",
-        KeptReason::Excluded => "it has expired, but --exclude covers it",
+        KeptReason::Excluded => "it has expired, but --exclude keeps it",
         KeptReason::MountPoint => "it is a mount point",
         KeptReason::Published => "it is published",
         KeptReason::Referenced => "something that is kept refers to it or is made from it",
         KeptReason::Newest => "it is one of the newest, and --keep-last keeps them",
         KeptReason::Refused => "the server refuses to delete it",
-        KeptReason::NotOurs => "it belongs to everyone, so it is not deleted",
+        KeptReason::NotOurs => "it is public, so it is not deleted",
         KeptReason::LeftToServer => "the server deletes it later, by itself",
     }
 }

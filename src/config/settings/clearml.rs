@@ -88,7 +88,7 @@ pub(super) static CLEARML: [Setting; 31] = [
     Setting {
         key: "clearml_name",
         takes: Takes::One("REGEX"),
-        help: "Only tasks whose name this regular expression finds",
+        help: "Only tasks whose name contains a match of this regular expression",
         ..BASE
     },
     Setting {
@@ -126,7 +126,7 @@ pub(super) static CLEARML: [Setting; 31] = [
     Setting {
         key: "clearml_delete_dataset_parents",
         group: GUARDS,
-        help: "Also delete versions of datasets that other versions are made from",
+        help: "Also delete dataset versions from which other versions are made",
         ..BASE
     },
     Setting {
@@ -175,8 +175,8 @@ pub(super) static CLEARML: [Setting; 31] = [
         takes: Takes::Many("DIR"),
         used_by: WRITES,
         group: FILES,
-        help: "Delete files with a path on this machine (file:///...) below this directory; repeat the \
-               flag for more [default: none]",
+        help: "Delete files on this machine (file:///...) below this directory; repeat the flag for \
+               more [default: none]",
         ..BASE
     },
     Setting {
@@ -203,14 +203,14 @@ pub(super) static CLEARML: [Setting; 31] = [
         takes: Takes::One("DUR"),
         used_by: &[Use::ClearmlOrphans],
         group: FILES,
-        help: "Keep folders in which something was written more recently",
+        help: "Keep folders that were written to within this time",
         ..BASE
     },
     Setting {
         key: "clearml_orphans",
         used_by: CLEANS,
         group: FILES,
-        help: "After each cleanup, also remove the folders of tasks that are gone",
+        help: "After each cleanup, also remove the folders of tasks that no longer exist",
         ..BASE
     },
     Setting {
@@ -219,7 +219,7 @@ pub(super) static CLEARML: [Setting; 31] = [
         takes: Takes::One("DAYS"),
         used_by: CLEANS,
         group: SERVICE,
-        help: "The time from the start of one cleanup of the service to the next",
+        help: "The time from the start of one cleanup to the start of the next",
         ..BASE
     },
     Setting {
@@ -243,7 +243,7 @@ pub(super) static CLEARML: [Setting; 31] = [
         takes: Takes::One("N"),
         used_by: REMOVES,
         group: SERVICE,
-        help: "How many requests are made at the same time, from 1 to 64",
+        help: "How many requests to make at the same time, from 1 to 64",
         ..BASE
     },
     Setting {

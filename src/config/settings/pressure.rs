@@ -1,4 +1,4 @@
-//! The settings of pressure: what goes when the disk is too full.
+//! The settings of pressure: what is removed when the disk is too full.
 //!
 //! It must not say anything about a setting but its row: there is no code here.
 
@@ -35,20 +35,20 @@ pub(super) static PRESSURE: [Setting; 5] = [
     Setting {
         key: "keep_free",
         takes: Takes::One("SIZE"),
-        help: "Remove them when less space than this is available, and until it is, such as 50GiB",
+        help: "Remove them when less space than this is available, such as 50GiB, until it is",
         ..BASE
     },
     Setting {
         key: "min_age",
         default: Some("1h"),
         takes: Takes::One("DUR"),
-        help: "Keep what was used more recently, however full the disk is",
+        help: "Keep what was used within this time, however full the disk is",
         ..BASE
     },
     Setting {
         key: "pressure_zones",
         takes: Takes::Many("ZONES"),
-        help: "When all exports are gone, also remove entries of these zones, those that expire the \
+        help: "When all exports are gone, also remove entries of these zones, those that expire \
                soonest first",
         ..BASE
     },

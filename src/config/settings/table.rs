@@ -47,7 +47,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
         takes: Takes::One("NAME"),
         choices: &["cvat", "none"],
         used_by: &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Hold, Use::Usage],
-        help: "Sweep the zones of CVAT and those of the settings file, or only the latter (none)",
+        help: "Sweep CVAT's zones and those of the settings file (cvat), or only the latter (none)",
         ..BASE
     },
     Setting {
@@ -109,8 +109,9 @@ pub(super) static SETTINGS: [Setting; 44] = [
         takes: Takes::One("HOW"),
         choices: &["tree", "write", "entry"],
         used_by: RULES,
-        help: "The last use of a temporary entry: the newest access or change in its tree (tree), \
-               the newest change (write), or its own access time as in CVAT (entry; for a link, CVAT uses that of its target)",
+        help: "What counts as the last use of a temporary entry: the newest access or change in its \
+               tree (tree), the newest change (write), or its own access time as in CVAT (entry; for \
+               a link, CVAT uses that of its target)",
         ..BASE
     },
     Setting {
@@ -123,8 +124,8 @@ pub(super) static SETTINGS: [Setting; 44] = [
         key: "exclude",
         takes: Takes::Many("GLOB"),
         used_by: KEEPS,
-        help: "Keep entries with such a name, or with such a path below the data root if the glob \
-               has a /; repeat the flag for more",
+        help: "Keep entries whose name matches, or, if the glob has a /, whose path below the data \
+               root matches; repeat the flag for more",
         ..BASE
     },
     Setting {
@@ -151,7 +152,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
         default: Some("5s"),
         used_by: WAITS,
         group: LOCKS,
-        help: "Wait for locked entries for this long in total; a pass retries them at the end",
+        help: "Retry locked entries for this long in total, at the end of a pass",
         ..BASE
     },
     Setting {
@@ -320,7 +321,8 @@ pub(super) static SETTINGS: [Setting; 44] = [
         takes: Takes::One("FILE"),
         used_by: &[Use::Run, Use::Legacy, Use::ClearmlRun, Use::ClearmlOrphans, Use::Health],
         group: OUTPUT,
-        help: "The metrics of single runs, for node_exporter's textfile collector: written after a pass",
+        help: "The file with the metrics of single runs, written after each pass, for node_exporter's \
+               textfile collector",
         ..BASE
     },
     Setting {
@@ -328,7 +330,8 @@ pub(super) static SETTINGS: [Setting; 44] = [
         takes: Takes::One("FILE"),
         used_by: WRITTEN,
         group: OUTPUT,
-        help: "Append a line to this file before each removal; if that fails, nothing is removed; SIGHUP reopens the file",
+        help: "Append a line to this file before each removal; if that fails, remove nothing; SIGHUP \
+               reopens the file",
         ..BASE
     },
     Setting {
@@ -368,7 +371,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
         takes: Takes::One("ADDR"),
         used_by: &[Use::Serve, Use::ClearmlServe, Use::Health],
         group: SCHEDULE,
-        help: "Serve a page, /metrics and /healthz at this address, or at this port of the loopback \
+        help: "Serve a page, /metrics and /healthz on this address, or on this port of the loopback \
                interface [default: do not listen]",
         ..BASE
     },

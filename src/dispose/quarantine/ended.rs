@@ -1,4 +1,4 @@
-//! When a process ended that leaves a rest in its private directory, for the next one.
+//! When a process ended that left something in its private directory, for the next one to know.
 //!
 //! It must not touch the rest. The next process tells the changes of others from the removals of this one by their
 //! times alone, so the two must not share a tick of the clock of the file system.

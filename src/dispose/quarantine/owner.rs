@@ -1,4 +1,4 @@
-//! Whose a private directory is.
+//! Who owns a private directory.
 //!
 //! It must not open or change anything.
 

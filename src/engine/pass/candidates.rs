@@ -1,4 +1,4 @@
-//! What may go early: the first entries of all zones, in the order in which they go.
+//! What may be removed early: the first entries of all zones, in the order of their removal.
 //!
 //! It must not remove anything. A directory is as old as what is in it, so it is walked, under its lock. What is
 //! kept in memory is bounded, whatever the number of entries, and their directories are closed again: there can be

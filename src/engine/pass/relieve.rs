@@ -2,9 +2,9 @@
 //! full.
 //!
 //! It must not remove anything by a way of its own: what it selects is claimed, looked at again and removed like
-//! all else. It asks how full the file system is after each step, and ends when what was removed is not free. An
-//! entry too many goes at most: a step ends with the entry that frees the last of what it is to free, by its size,
-//! and with an entry whose size is not known.
+//! all else. It asks how full the file system is after each step, and ends when what was removed is not free. At
+//! most one entry too many is removed: a step ends with the entry that frees the last of what it is to free, by
+//! its size, and with an entry whose size is not known.
 
 use std::collections::VecDeque;
 

@@ -84,7 +84,7 @@ impl Forbidden {
                 Err(error) => {
                     let error = units::error(&error);
                     return Err(format!(
-                        "it could be {path:?}, which is never swept, and that cannot be looked at: {error}"
+                        "it could be {path:?}, which is never swept, and which cannot be examined: {error}"
                     ));
                 }
             }

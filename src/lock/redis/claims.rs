@@ -39,7 +39,7 @@ impl Lease for RedisLease {
 }
 
 /// The part of a TTL in which a lease is valid: less pottery's allowance for clock drift, less a reserve
-/// of 5 %, at most a second, for a delay between the last check and the unlink.
+/// of 5%, at most a second, for a delay between the last check and the unlink.
 fn usable(ttl: Duration) -> Duration {
     let drift = ttl / 100 + Duration::from_millis(2);
     let reserve = (ttl / 20).min(Duration::from_secs(1));

@@ -1,4 +1,5 @@
-//! Keys with the name of a lock that no program would set so: without an expiry, or with another type.
+//! Keys with the name of a lock that no program would set like this: without an expiry, or with
+//! another type.
 //!
 //! It must not grow with the number of keys. An entry is claimed again while it is locked, so the keys are told
 //! apart by their hashes.
@@ -72,13 +73,13 @@ impl OddKeys {
         let not_a_lock = self.not_a_lock.counted().map(|(count, example, is_one)| {
             if is_one {
                 format!(
-                    "the key {example} in Redis has the wrong type, so it is no lock: its export is \
-                     skipped; delete the key"
+                    "the key {example} in Redis has the wrong type, so it is not a lock: its export \
+                     is skipped; delete the key"
                 )
             } else {
                 format!(
-                    "{count} keys in Redis, such as {example}, have the wrong type, so they are no locks: \
-                     their exports are skipped; delete the keys"
+                    "{count} keys in Redis, such as {example}, have the wrong type, so they are not \
+                     locks: their exports are skipped; delete the keys"
                 )
             }
         });

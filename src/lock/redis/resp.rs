@@ -151,7 +151,7 @@ impl Reader<'_> {
 
 fn number(text: &[u8]) -> io::Result<i64> {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| malformed("it contains no number where one belongs"))
+    number.ok_or_else(|| malformed("a number is missing in it"))
 }
 
 /// A length that is announced; `None` for -1, which stands for no value.
@@ -161,7 +161,7 @@ fn length(text: &[u8]) -> io::Result<Option<usize>> {
         number => match usize::try_from(number) {
             Ok(length) if length <= LONGEST => Ok(Some(length)),
             Ok(_) => Err(malformed(TOO_LONG)),
-            Err(_) => Err(malformed("it announces a negative length")),
+            Err(_) => Err(malformed("it contains a negative length")),
         },
     }
 }

@@ -155,10 +155,10 @@ pub(super) fn expired_in_runs(usage: &Usage) -> Bytes {
 /// A share in whole percent. What is there at all is never shown as nothing.
 pub(super) fn percent(part: Bytes, all: Bytes) -> String {
     if part.0 == 0 {
-        return "0 %".to_owned();
+        return "0%".to_owned();
     }
     let percent = u128::from(part.0) * 100 / u128::from(all.0.max(1));
-    if percent == 0 { "<1 %".to_owned() } else { format!("{percent} %") }
+    if percent == 0 { "<1%".to_owned() } else { format!("{percent}%") }
 }
 
 fn sum(bars: &[Bar]) -> Bytes {

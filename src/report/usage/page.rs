@@ -4,7 +4,7 @@
 //! loading ([`POLICY`]), so that even a mistake here could not do harm.
 //!
 //! - `sections`: the parts of a page.
-//! - `live`: what `sweeper serve` shows besides.
+//! - `live`: what only `sweeper serve` shows.
 //! - `style`: colors and layout.
 //! - `svg`: drawings.
 //! - `markup`: text as HTML.

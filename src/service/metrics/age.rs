@@ -26,7 +26,7 @@ pub fn of_success(path: &Path, most: Duration, now: Moment) -> Result<String, St
     let read = File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text));
     read.map_err(|error: io::Error| format!("cannot read {path:?}: {}", units::error(&error)))?;
     judge(&text, most, now).unwrap_or_else(|| {
-        Err(format!("{path:?} says nothing of a pass: is it what --metrics-file has written?"))
+        Err(format!("{path:?} contains no metrics of a pass: was it written by --metrics-file?"))
     })
 }
 

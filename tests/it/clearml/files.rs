@@ -212,7 +212,7 @@ fn files_in_object_stores_are_left_to_the_server_or_to_nobody_and_never_called_d
             assert_eq!((&files["kept_by"]["left_to_server"], told), (&json!(3), json!(true)));
         } else {
             assert_eq!((&files["failed"], told), (&json!(3), json!(false)));
-            assert!(report.to_string().contains("nobody deletes it"));
+            assert!(report.to_string().contains("nothing deletes it"));
             let list = Run::of(double.command(&["journal"]));
             assert!(list.stdout.contains("s3://bucket/x"), "{}", list.stdout);
             Run::of(double.command(&["journal", "forget"])).exits(0);

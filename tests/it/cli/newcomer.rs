@@ -151,7 +151,7 @@ fn a_directory_that_is_missing_is_called_what_the_user_calls_it() {
     let words = "the directory of the file server (--fileserver-root): cannot open \"/no/such\"";
     assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
     let run = Run::of(sweeper(&["run", "--data", ""]));
-    let words = "it is empty; is a variable of the shell not set?";
+    let words = "it is empty; is a shell variable not set?";
     assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
 }
 

@@ -50,7 +50,7 @@ fn a_time_far_in_the_future_does_not_protect_forever_and_a_near_one_does() {
     assert_counts(&report, "tmp", &[("removed", 2)]);
     for name in ["export", "tmp"] {
         let notes = zone(&report, name)["notes"].to_string();
-        let said = "lie more than 24 h in the future and do not count";
+        let said = "are more than 24 h in the future and do not count";
         assert_eq!(notes.matches(said).count(), 1, "{notes}");
     }
     assert!(near.exists() && !export.exists() && !world.has("tmp/tree"));

@@ -145,7 +145,7 @@ fn on_fuse_a_granted_lease_proves_nothing_and_the_report_says_so() {
         let entry = if path.ends_with("deep/file") { world.path("tmp/tree") } else { path.clone() };
         // Who has it open behind FUSE is not seen, as on a server; so nothing is claimed about that.
         let behind = File::open(mounted.behind(&path)).unwrap();
-        assert!(notes(zone_name).contains("does not tell whether"), "{entry:?}");
+        assert!(notes(zone_name).contains("does not say whether"), "{entry:?}");
         drop(behind);
         // What is open or locked through the mount itself is seen.
         let open = File::open(&path).unwrap();

@@ -71,7 +71,7 @@ fn a_prefix_that_is_a_guess_is_noted_and_is_refused_with_lock_redis() {
     let url = redis.url();
     let run = world.run(&["run", "--redis", &url, "--dry-run"]);
     assert!(run.exits(0).stderr.contains("--cvat-data"), "{}", run.stderr);
-    assert!(run.stdout.contains("which is where we see the data"), "{}", run.stdout);
+    assert!(run.stdout.contains("where sweeper sees the data"), "{}", run.stdout);
     let run = world.run(&["run", "--redis", &url, "--lock", "redis"]);
     assert!(run.exits(2).stderr.contains("--cvat-data"), "{}", run.stderr);
     // With a mapping the key is CVAT's, byte by byte.
@@ -94,7 +94,7 @@ fn a_prefix_that_is_a_guess_is_noted_and_is_refused_with_lock_redis() {
     ]);
     let run = world.run(&["run", "--redis", &url, "--cvat-data", "/mnt/x", "--dry-run"]);
     assert!(run.exits(0).stdout.contains("\"/opt/cvat/data/cache/export\""), "{}", run.stdout);
-    assert!(run.stdout.contains("excludes no exporter"), "{}", run.stdout);
+    assert!(run.stdout.contains("do not stop CVAT"), "{}", run.stdout);
     let none = world.run(&["run", "--lock", "redis"]);
     assert!(none.exits(2).stderr.contains("CVAT_REDIS_INMEM_HOST"), "{}", none.stderr);
 }

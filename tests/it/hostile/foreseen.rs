@@ -255,7 +255,7 @@ fn owners_without_a_number_on_the_mount_are_foreseen() {
     };
     let report = assert_foreseen(&world, run, 4);
     let said = message_of(&report, &at.path().join("tmp/file"));
-    assert!(said.contains("has no number on this mount"), "{said}");
+    assert!(said.contains("this mount does not map its owner"), "{said}");
     assert!(!world.has("tmp/other") && world.has("tmp/file"));
 }
 

@@ -25,11 +25,14 @@ fn why_says_what_may_go_before_it_expires_and_when() {
     assert!(!why(&world, &export(0), &[]).contains("early"), "no setting asks for that");
     let full = "more than 85% of the disk is in use";
     let said = why(&world, &export(0), &[mark]);
-    assert!(said.contains(&format!("early     may go before that when {full}\n")), "{said}");
+    assert!(
+        said.contains(&format!("early     may be removed before that when {full}\n")),
+        "{said}"
+    );
     let said = why(&world, &export(0), &[mark, ("SWEEPER_KEEP_FREE", "5GiB")]);
     assert!(said.contains(&format!("{full} or less than 5.0 GiB is free\n")), "{said}");
     let said = why(&world, &export(1), &[mark]);
-    let from = "may go before that, from 2026-01-02T03:54:05";
+    let from = "may be removed before that, from 2026-01-02T03:54:05";
     assert!(said.contains(from) && said.contains(full), "{said}");
     let said = why(&world, &export(2), &[mark]);
     assert!(said.contains("early     stays when") && said.contains("another name"), "{said}");
@@ -58,7 +61,7 @@ fn a_plan_says_which_settings_it_does_not_use() {
     for words in [
         "pressure = 1% (environment SWEEPER_PRESSURE)",
         "keep_free = 1TiB (file ",
-        "does not apply here: a plan has no entries that go before they expire",
+        "does not apply here: a plan has no entries that are removed before they expire",
         "max_removals = 0 (file ",
         "`sweeper apply` honors max_removals and max_bytes",
     ] {

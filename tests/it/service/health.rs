@@ -68,7 +68,7 @@ fn the_passes_of_a_timer_are_judged_by_their_metrics_file() {
 #[test]
 fn what_cannot_be_asked_is_wrong_usage() {
     for (args, word) in [
-        (&[][..], "whose health?"),
+        (&[][..], "there is nothing to check"),
         (&["https://127.0.0.1:9108/"], "a service speaks plain HTTP: write http://"),
         (&["127.0.0.1:9108"], "write it like http://"),
         (&["--listen", "9108", "--max-age", "7"], "--max-age"),
