@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::rules::verdict::evaluate;
+use crate::rules::verdict::{self, evaluate};
 use crate::rules::{
     Action, Bytes, EntryKind, Exclude, Expiry, FileId, FileKind, Kept, KeptReason, LastUse,
     Location, LockKind, Metadata, Moment, Names, Ttl, Zone, ZoneName,
@@ -39,19 +39,8 @@ fn directory() -> Arc<Directory> {
 }
 
 fn metadata(age: i64) -> Metadata {
-    let moment = Moment::from_unix(1_000_000 - age, 0);
-    Metadata {
-        kind: FileKind::Dir,
-        id: FileId { dev: 1, ino: 2 },
-        is_mount_point: false,
-        atime: moment,
-        mtime: moment,
-        ctime: moment,
-        links: 2,
-        size: Bytes(0),
-        allocated: Bytes(10),
-        newest_inside: None,
-    }
+    let id = FileId { dev: 1, ino: 2 };
+    Metadata { id, links: 2, allocated: Bytes(10), ..verdict::tests::metadata(FileKind::Dir, age) }
 }
 
 fn claimed() -> Claimed {

@@ -196,6 +196,47 @@ impl Observer for Told {
     fn on_progress(&self, _root: &Directory, _names: u64, _counts: &Tally) {}
 }
 
+/// What the passes of these tests have in common.
+struct Shared {
+    live: Live,
+    exclude: Exclude,
+    notes: Notes,
+    workers: Workers,
+}
+
+impl Shared {
+    fn new(jobs: usize) -> Self {
+        let (live, exclude, notes) = (Live::default(), Exclude::default(), Notes::default());
+        Self { live, exclude, notes, workers: Workers::start(jobs).0 }
+    }
+
+    fn pass<'a, Q>(
+        &'a self,
+        source: &'a FakeSource,
+        locks: &'a FakeLocks,
+        limits: &'a Limits,
+        disposer: &'a FakeDisposer,
+        select: &'a Q,
+    ) -> Pass<'a, FakeSource, FakeLocks, FakeInspector, Q> {
+        let Self { live, exclude, notes, workers } = self;
+        Pass {
+            source,
+            locks,
+            inspector: &FakeInspector,
+            disposer,
+            select,
+            exclude,
+            data_root: Path::new("/data"),
+            notes,
+            now: NOW,
+            limits,
+            workers,
+            live,
+            lock_wait: Duration::ZERO,
+        }
+    }
+}
+
 struct Setup {
     locks: FakeLocks,
     limits: Limits,
@@ -219,24 +260,12 @@ impl Setup {
         entries: &[(&'static str, i64, bool)],
     ) -> (Summary, Vec<String>, BTreeMap<String, usize>) {
         let zone = zone("z");
-        let workers = Workers::start(self.jobs).0;
         let (disposer, told) = (FakeDisposer::default(), Told::default());
         let told = Told { not_kept: self.not_kept, ..told };
-        let pass = Pass {
-            live: &Live::default(),
-            source: &FakeSource::new(&zone, entries),
-            locks: &self.locks,
-            inspector: &FakeInspector,
-            disposer: &disposer,
-            select: &All,
-            exclude: &Exclude::default(),
-            data_root: Path::new("/data"),
-            notes: &Notes::default(),
-            now: NOW,
-            limits: &self.limits,
-            workers: &workers,
-            lock_wait: self.lock_wait,
-        };
+        let shared = Shared::new(self.jobs);
+        let source = FakeSource::new(&zone, entries);
+        let pass = shared.pass(&source, &self.locks, &self.limits, &disposer, &All);
+        let pass = Pass { lock_wait: self.lock_wait, ..pass };
         let summary = pass.run(&[zone], &told);
         let mut removed = disposer.0.into_inner().unwrap();
         removed.sort();
@@ -346,22 +375,9 @@ impl Select for FirstHalf {
 fn an_entry_that_is_not_selected_is_not_touched_and_not_reported() {
     let zone = zone("z");
     let (disposer, told) = (FakeDisposer::default(), Told::default());
-    let setup = Setup::default();
-    let pass = Pass {
-        live: &Live::default(),
-        source: &FakeSource::new(&zone, &[("a", 101, false), ("z", 101, false)]),
-        locks: &setup.locks,
-        inspector: &FakeInspector,
-        disposer: &disposer,
-        select: &FirstHalf,
-        exclude: &Exclude::default(),
-        data_root: Path::new("/data"),
-        notes: &Notes::default(),
-        now: NOW,
-        limits: &setup.limits,
-        workers: &Workers::one(),
-        lock_wait: Duration::ZERO,
-    };
+    let (shared, setup) = (Shared::new(1), Setup::default());
+    let source = FakeSource::new(&zone, &[("a", 101, false), ("z", 101, false)]);
+    let pass = shared.pass(&source, &setup.locks, &setup.limits, &disposer, &FirstHalf);
     let summary = pass.run(&[zone], &told);
     assert_eq!(disposer.0.into_inner().unwrap(), ["a"]);
     assert_eq!((summary.zones[0].tally.unreached, summary.zones[0].tally.reported()), (1, 1));

@@ -3,22 +3,19 @@
 use std::fs;
 
 use super::*;
-use crate::rules::{Bytes, Expiry, FileId, FileKind, Metadata};
+use crate::rules::{Bytes, Expiry, FileId, FileKind, Metadata, verdict};
 
 const AT: Moment = Moment::from_unix(1_767_323_045, 5);
 
 fn metadata() -> Metadata {
     Metadata {
-        kind: FileKind::File,
         id: FileId { dev: 8 << 32 | 1, ino: 7 },
-        is_mount_point: false,
         atime: AT,
         mtime: Moment::from_unix(1_767_323_000, 0),
         ctime: AT,
-        links: 1,
         size: Bytes(10),
         allocated: Bytes(4096),
-        newest_inside: None,
+        ..verdict::tests::metadata(FileKind::File, 0)
     }
 }
 

@@ -121,21 +121,8 @@ impl Case<'_> {
         told: &Told,
     ) -> (Summary, Vec<String>) {
         let disposer = FakeDisposer::default();
-        let pass = Pass {
-            live: &Live::default(),
-            source,
-            locks,
-            inspector: &FakeInspector,
-            disposer: &disposer,
-            select: &All,
-            exclude: &Exclude::default(),
-            data_root: Path::new("/data"),
-            notes: &Notes::default(),
-            now: NOW,
-            limits: &self.limits,
-            workers: &Workers::one(),
-            lock_wait: Duration::ZERO,
-        };
+        let shared = Shared::new(1);
+        let pass = shared.pass(source, locks, &self.limits, &disposer, &All);
         let outcomes = Outcomes::default();
         let observer = Remembering { outcomes: Some(&outcomes), observer: told };
         let swept = pass.run(&[Arc::clone(zone)], &observer);
