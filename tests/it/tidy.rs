@@ -161,7 +161,7 @@ const DOORS: [Row; 29] = [
             "clearml/delete.rs",
             "clearml/explain.rs",
             "clearml/fileserver.rs",
-            "clearml/hocon.rs",
+            "clearml/hocon/read.rs",
             "clearml/journal.rs",
             "clearml/limits.rs",
             "clearml/projects.rs",
