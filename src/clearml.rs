@@ -5,7 +5,6 @@
 
 pub mod client;
 pub mod collect;
-pub mod crew;
 pub mod cycle;
 mod datasets;
 pub mod delete;
@@ -15,7 +14,6 @@ pub mod executor;
 pub mod explain;
 pub mod files;
 pub mod fileserver;
-pub mod hands;
 mod hash;
 pub mod hocon;
 pub mod http;
@@ -25,6 +23,8 @@ mod limits;
 mod names;
 pub mod options;
 pub mod orphans;
+pub mod parts;
+pub mod pool;
 mod projects;
 pub mod references;
 pub mod resume;

@@ -4,7 +4,6 @@
 //! [`pass`], and nowhere else.
 
 mod apply;
-mod around;
 mod clearml;
 mod config;
 mod data_root;
@@ -17,6 +16,7 @@ pub mod pass;
 mod path_list;
 mod plan;
 mod run;
+mod runtime;
 mod serve;
 mod usage;
 mod why;

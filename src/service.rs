@@ -11,11 +11,11 @@
 //! - [`background`]: does slow work, but not during a pass.
 //! - [`http`]: shows all of these.
 //! - [`notify`]: tells systemd.
-//! - [`asked`]: asks a service for its health.
+//! - [`health_check`]: asks a service for its health.
 
-pub mod asked;
 pub mod background;
 pub mod health;
+pub mod health_check;
 pub mod http;
 pub mod metrics;
 pub mod notify;

@@ -296,7 +296,7 @@ impl Client {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(ApiError::Stopped);
             }
-            std::thread::sleep(super::crew::TICK);
+            std::thread::sleep(super::pool::TICK);
         }
         Ok(())
     }

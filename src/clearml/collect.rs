@@ -63,7 +63,7 @@ pub(super) fn collect(
     let ids: Vec<Id> = plans.keys().copied().collect();
     let mut failed = None;
     let work = move |task| (task, debug_urls(&client, task));
-    tools.crew.each(ids, work, |(task, urls)| match (urls, plans.get_mut(&task)) {
+    tools.pool.each(ids, work, |(task, urls)| match (urls, plans.get_mut(&task)) {
         (Ok(urls), Some(plan)) => {
             plan.files.extend(urls.into_iter().map(|url| TaskFile { url, kind: Kind::Event }));
         }

@@ -7,16 +7,16 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::collect::{Plan, collect};
-use super::delete::{Manner, TaskEnd};
+use super::delete::{DeletionMode, TaskEnd};
 use super::error::{ApiError, CycleError};
-use super::files::{Remover, Surroundings};
-use super::hands::{Cycle, Executor, Hands};
+use super::files::{DeletionContext, Remover};
 use super::journal::TaskFile;
 use super::ledger::{End, Ledger};
+use super::parts::{Cycle, CycleParts, Executor};
 use super::references::References;
 use super::rows::{Id, TaskRow};
 use super::select::{Conditions, select, still_selected};
-use super::selected::{Doomed, Selected};
+use super::selected::{Selected, SelectedTasks};
 use super::settle::{Rest, settle, settle_later};
 use crate::protocol::{Skipped, StopReason};
 use crate::rules::{KeptReason, Ttl};
@@ -44,13 +44,13 @@ impl Cycle<'_> {
         if selected.is_empty() {
             return Ok(None);
         }
-        let doomed = Doomed::new(selected.iter().map(|task| task.id));
-        let references = References::protecting(self.tools, &doomed, self.options)?;
-        let mut surroundings = Surroundings::new(self.tools, self.options, references, doomed)?;
-        let mut hands = Hands { executor, remover, ledger, later: Vec::new() };
-        let stopped = self.batches(&selected, &conditions, &mut surroundings, &mut hands)?;
+        let tasks = SelectedTasks::new(selected.iter().map(|task| task.id));
+        let references = References::protecting(self.tools, &tasks, self.options)?;
+        let mut context = DeletionContext::new(self.tools, self.options, references, tasks)?;
+        let mut parts = CycleParts { executor, remover, ledger, later: Vec::new() };
+        let stopped = self.batches(&selected, &conditions, &mut context, &mut parts)?;
         if stopped.is_none() {
-            settle_later(self, &surroundings, &mut hands)?;
+            settle_later(self, &context, &mut parts)?;
         }
         Ok(stopped)
     }
@@ -59,11 +59,11 @@ impl Cycle<'_> {
         &self,
         selected: &[Selected],
         conditions: &Conditions,
-        surroundings: &mut Surroundings<'_>,
-        hands: &mut Hands<'_>,
+        context: &mut DeletionContext<'_>,
+        parts: &mut CycleParts<'_>,
     ) -> Result<Option<StopReason>, CycleError> {
         for batch in selected.chunks(BATCH) {
-            if self.tools.crew.is_stopped() {
+            if self.tools.pool.is_stopped() {
                 return Err(ApiError::Stopped.into());
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -74,9 +74,9 @@ impl Cycle<'_> {
                 conditions,
                 tasks: batch,
                 ends: HashMap::new(),
-                hands: &mut *hands,
+                parts: &mut *parts,
             }
-            .run(surroundings)?;
+            .run(context)?;
             self.observer.on_unlocked();
         }
         Ok(None)
@@ -90,11 +90,11 @@ struct Batch<'a, 'h> {
     tasks: &'a [Selected],
     /// What happened to tasks and was not told yet.
     ends: HashMap<Id, End>,
-    hands: &'a mut Hands<'h>,
+    parts: &'a mut CycleParts<'h>,
 }
 
 impl Batch<'_, '_> {
-    fn run(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), CycleError> {
+    fn run(&mut self, context: &mut DeletionContext<'_>) -> Result<(), CycleError> {
         let Cycle { tools, options, .. } = *self.cycle;
         let ids: Vec<Id> = self.tasks.iter().map(|task| task.id).collect();
         let fields = ["last_update", "execution.artifacts", "models.output"];
@@ -105,7 +105,7 @@ impl Batch<'_, '_> {
         }
         drop(rows);
         (self.cycle.on_batch)(plans.len());
-        surroundings.doomed = if self.hands.executor.models_are_left() {
+        context.deleted_models = if self.parts.executor.models_are_left() {
             let models =
                 |plan: &Plan| [plan.models.clone(), plan.published_models.clone()].concat();
             plans.iter().flat_map(models).collect()
@@ -113,17 +113,17 @@ impl Batch<'_, '_> {
             HashSet::new()
         };
         let kept = plans.iter().flat_map(|plan| &plan.kept_models);
-        kept.for_each(|url| surroundings.references.keep(url));
+        kept.for_each(|url| context.references.keep(url));
         for plan in &mut plans {
-            plan.is_told = surroundings.tells_server(plan.task, &plan.files)?;
+            plan.is_told = context.tells_server(plan.task, &plan.files)?;
         }
-        self.hands.executor.begin(&plans)?;
+        self.parts.executor.begin(&plans)?;
         let plans = self.without_changed(plans)?;
         let mut unknown = None;
         for external in [false, true] {
             let part: Vec<&Plan> = plans.iter().filter(|plan| plan.is_told == external).collect();
             if !part.is_empty() {
-                let error = self.delete(&part, external, surroundings)?;
+                let error = self.delete(&part, external, context)?;
                 unknown = unknown.or(error);
             }
         }
@@ -141,7 +141,7 @@ impl Batch<'_, '_> {
         let (same, changed): (Vec<Plan>, Vec<Plan>) = plans.into_iter().partition(is_same);
         let changed: Vec<Id> = changed.into_iter().map(|plan| plan.task).collect();
         self.ends.extend(changed.iter().map(|id| (*id, End::Skipped(Skipped::Used))));
-        self.hands.executor.kept(&changed)?;
+        self.parts.executor.kept(&changed)?;
         Ok(same)
     }
 
@@ -150,21 +150,21 @@ impl Batch<'_, '_> {
         &mut self,
         plans: &[&Plan],
         external: bool,
-        surroundings: &mut Surroundings<'_>,
+        context: &mut DeletionContext<'_>,
     ) -> Result<Option<ApiError>, CycleError> {
         let Cycle { tools, options, .. } = *self.cycle;
         let ids: Vec<Id> = plans.iter().map(|plan| plan.task).collect();
-        let manner = Manner { force: options.force, external };
+        let mode = DeletionMode { force: options.force, external };
         let (mut unknown, mut rest) = (None, Rest { is_told: external, ..Rest::default() });
         let mut published = Vec::new();
-        let mut ends = self.hands.executor.delete(tools, &ids, manner)?;
+        let mut ends = self.parts.executor.delete(tools, &ids, mode)?;
         for plan in plans {
             let Some(end) = ends.remove(&plan.task) else { continue };
             if let TaskEnd::Unknown(error) = &end {
                 unknown = Some(error.clone());
             }
             if let TaskEnd::Deleted(more) = &end {
-                surroundings.selected.gone(plan.task);
+                context.selected.gone(plan.task);
                 let mut files = plan.files.clone();
                 let is_new = |more: &&TaskFile| plan.files.iter().all(|old| old.url != more.url);
                 files.extend(more.iter().filter(is_new).cloned());
@@ -177,10 +177,10 @@ impl Batch<'_, '_> {
             self.ends.insert(plan.task, in_report(end));
         }
         if !published.is_empty() {
-            self.hands.executor.delete_models(tools, published)?;
+            self.parts.executor.delete_models(tools, published)?;
         }
         self.report();
-        settle(self.cycle, surroundings, self.hands, rest)?;
+        settle(self.cycle, context, self.parts, rest)?;
         Ok(unknown)
     }
 
@@ -204,7 +204,7 @@ impl Batch<'_, '_> {
     /// Tells what happened to tasks.
     fn report(&mut self) {
         let ttl = Some(Ttl::from_duration(self.cycle.options.threshold));
-        let tasks = &mut self.hands.ledger.tasks;
+        let tasks = &mut self.parts.ledger.tasks;
         for task in self.tasks {
             let Some(end) = self.ends.remove(&task.id) else { continue };
             let age = Some(self.conditions.age(task.changed));

@@ -35,7 +35,7 @@ pub enum TaskEnd {
 
 /// How the server deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Manner {
+pub struct DeletionMode {
     /// What it would refuse, too.
     pub force: bool,
     /// It also deletes the files, some time later.
@@ -49,11 +49,11 @@ pub struct Manner {
 pub fn delete_many(
     tools: &Tools,
     ids: &[Id],
-    manner: Manner,
+    mode: DeletionMode,
 ) -> Result<HashMap<Id, TaskEnd>, ApiError> {
     let body = json!({
-        "ids": ids, "force": manner.force, "return_file_urls": true, "delete_output_models": true,
-        "delete_external_artifacts": manner.external,
+        "ids": ids, "force": mode.force, "return_file_urls": true, "delete_output_models": true,
+        "delete_external_artifacts": mode.external,
     });
     let answer: Result<Deletion, _> = tools.ask_with("tasks.delete_many", body, Tries::Once);
     match answer {
@@ -73,7 +73,7 @@ pub fn delete_many(
         }
         Err(ApiError::Stopped) => Err(ApiError::Stopped),
         // Servers before 1.0 have no such endpoint.
-        Err(ApiError::Refused { code: 404, .. }) => one_by_one(tools, ids, manner),
+        Err(ApiError::Refused { code: 404, .. }) => one_by_one(tools, ids, mode),
         Err(ApiError::Refused { code, subcode, message, .. }) if code < 500 => {
             let why = refused(code, subcode, &message);
             Ok(ids.iter().map(|id| (*id, of_codes(code, subcode, why.clone()))).collect())
@@ -112,17 +112,21 @@ fn of_codes(code: u16, subcode: u32, why: String) -> TaskEnd {
 }
 
 /// Deletes tasks on a server that deletes one at a time.
-fn one_by_one(tools: &Tools, ids: &[Id], manner: Manner) -> Result<HashMap<Id, TaskEnd>, ApiError> {
+fn one_by_one(
+    tools: &Tools,
+    ids: &[Id],
+    mode: DeletionMode,
+) -> Result<HashMap<Id, TaskEnd>, ApiError> {
     let client = Arc::clone(&tools.client);
     let mut ends = HashMap::new();
     let mut uncertain = Vec::new();
     let delete = move |id: Id| {
         let body = json!({
-            "task": id, "force": manner.force, "delete_external_artifacts": manner.external,
+            "task": id, "force": mode.force, "delete_external_artifacts": mode.external,
         });
         (id, client.call::<IgnoredAny>("tasks.delete", &body, Tries::Once).map(drop))
     };
-    tools.crew.each(ids.to_vec(), delete, |(id, answer)| match answer {
+    tools.pool.each(ids.to_vec(), delete, |(id, answer)| match answer {
         Ok(()) => {
             ends.insert(id, TaskEnd::Deleted(Vec::new()));
         }
@@ -145,7 +149,7 @@ pub fn probe(tools: &Tools, ids: &[Id], why: &str) -> Result<HashMap<Id, TaskEnd
     let client = Arc::clone(&tools.client);
     let why = why.to_owned();
     let mut ends = HashMap::new();
-    tools.crew.each(
+    tools.pool.each(
         ids.to_vec(),
         move |id| (id, exists(&client, id)),
         |(id, exists)| {
@@ -182,7 +186,7 @@ pub(super) fn delete_models(tools: &Tools, ids: Vec<String>) -> Result<(), ApiEr
         client.call::<IgnoredAny>("models.delete", &body, Tries::Once).map(drop)
     };
     // A model that is still there keeps its file: the look for other owners finds it.
-    tools.crew.each(ids, delete, |answer| {
+    tools.pool.each(ids, delete, |answer| {
         if let Err(error) = answer {
             tracing::warn!("a published model is kept: {error}");
         }

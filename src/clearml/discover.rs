@@ -20,7 +20,7 @@ pub const VARIABLES: [&str; 7] = [
 ];
 
 /// What to look at.
-pub struct Surroundings<'a> {
+pub struct Sources<'a> {
     /// Looks up a variable of the environment.
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// Reads a file; `None` if there is none.
@@ -29,7 +29,7 @@ pub struct Surroundings<'a> {
     pub home: Option<&'a Path>,
 }
 
-impl Surroundings<'_> {
+impl Sources<'_> {
     /// A variable under its new or its old name. An empty one counts as not set.
     fn env(&self, name: &str) -> Option<(String, String)> {
         let old = (name != "CLEARML_AUTH_TOKEN").then(|| name.replace("CLEARML_", "TRAINS_"));
@@ -79,16 +79,16 @@ impl Surroundings<'_> {
 ///
 /// # Errors
 /// What is missing or wrong, and what to do. No key is shown.
-pub fn find(around: &Surroundings<'_>) -> Result<Server, String> {
-    let (conf, conf_name) = around.conf()?;
+pub fn find(sources: &Sources<'_>) -> Result<Server, String> {
+    let (conf, conf_name) = sources.conf()?;
     let in_conf = |path: &str| -> Result<Option<(String, String)>, String> {
         let value =
-            conf.text(path, around.env).map_err(|why| format!("{conf_name}: {path}: {why}"))?;
+            conf.text(path, sources.env).map_err(|why| format!("{conf_name}: {path}: {why}"))?;
         let value = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         Ok(value.map(|value| (value, format!("{path} in {conf_name}"))))
     };
     let of = |name: &str, paths: &[&str]| -> Result<Option<(String, String)>, String> {
-        if let Some(found) = around.env(name) {
+        if let Some(found) = sources.env(name) {
             return Ok(Some(found));
         }
         for path in paths {
@@ -124,7 +124,7 @@ pub fn find(around: &Surroundings<'_>) -> Result<Server, String> {
         Some(files) => used(&files)?,
         None => files_of_api(&api),
     };
-    let old = conf.texts("sdk.storage.http.legacy_fileservers", around.env)?;
+    let old = conf.texts("sdk.storage.http.legacy_fileservers", sources.env)?;
     let old = old.iter().filter_map(|text| address(text).ok());
     let files: Vec<String> =
         [files].into_iter().chain(old).filter(|files| !files.is_empty()).take(8).collect();
@@ -148,7 +148,7 @@ mod tests {
         let env: BTreeMap<&str, &str> = env.iter().copied().collect();
         let files: BTreeMap<PathBuf, &str> =
             files.iter().map(|(path, text)| (PathBuf::from(path), *text)).collect();
-        find(&Surroundings {
+        find(&Sources {
             env: &|name| env.get(name).map(|value| (*value).to_owned()),
             read: &|path| Ok(files.get(path).map(|text| (*text).to_owned())),
             home: Some(Path::new("/home/u")),

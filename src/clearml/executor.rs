@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::collect::Plan;
-use super::delete::{self, Manner, TaskEnd};
+use super::delete::{self, DeletionMode, TaskEnd};
 use super::error::CycleError;
-use super::hands::Executor;
 use super::journal::{Ending, FileEnd, Journal, Record};
 use super::ledger::TASKS;
+use super::parts::Executor;
 use super::references::existing;
 use super::rows::Id;
 use super::tools::Tools;
@@ -58,12 +58,12 @@ impl Executor for Real<'_> {
         &mut self,
         tools: &Tools,
         ids: &[Id],
-        manner: Manner,
+        mode: DeletionMode,
     ) -> Result<HashMap<Id, TaskEnd>, CycleError> {
         let names: Vec<String> = ids.iter().map(Id::to_string).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.audit.write(TASKS, &names).map_err(CycleError::Journal)?;
-        let mut ends = delete::delete_many(tools, ids, manner)?;
+        let mut ends = delete::delete_many(tools, ids, mode)?;
         let is_deleted = |end: &&TaskEnd| matches!(end, TaskEnd::Deleted(_));
         let deleted = ends.iter().filter(|(_, end)| is_deleted(end));
         let deleted: Vec<Id> = deleted.map(|(id, _)| *id).collect();
@@ -157,7 +157,7 @@ impl Executor for Look {
         &mut self,
         _tools: &Tools,
         ids: &[Id],
-        _manner: Manner,
+        _manner: DeletionMode,
     ) -> Result<HashMap<Id, TaskEnd>, CycleError> {
         Ok(ids.iter().map(|id| (*id, TaskEnd::Deleted(Vec::new()))).collect())
     }

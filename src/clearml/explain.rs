@@ -8,13 +8,13 @@ use serde_json::json;
 
 use super::collect::collect;
 use super::error::CycleError;
-use super::files::Surroundings;
+use super::files::DeletionContext;
 use super::journal::TaskFile;
 use super::options::Options;
 use super::references::References;
 use super::rows::{Id, TaskRow, Tasks};
 use super::select::{Conditions, FIELDS, Verdict};
-use super::selected::Doomed;
+use super::selected::SelectedTasks;
 use super::tools::{PAGE, Tools};
 use crate::rules::Moment;
 
@@ -111,13 +111,14 @@ fn files(
     row: &TaskRow,
 ) -> Result<Vec<(TaskFile, Option<String>)>, CycleError> {
     let plans = collect(tools, options, &HashMap::from([(id, row.clone())]))?;
-    let references = References::read(tools, &Doomed::new([id]))?;
-    let mut surroundings = Surroundings::new(tools, options, references, Doomed::new([id]))?;
+    let references = References::read(tools, &SelectedTasks::new([id]))?;
+    let mut context = DeletionContext::new(tools, options, references, SelectedTasks::new([id]))?;
     let mut found = Vec::new();
     for plan in plans {
-        surroundings.doomed = plan.models.iter().chain(&plan.published_models).cloned().collect();
-        plan.kept_models.iter().for_each(|url| surroundings.references.keep(url));
-        let shared = surroundings.shared(plan.files.iter().map(|it| (id, it.url.as_str())))?;
+        context.deleted_models =
+            plan.models.iter().chain(&plan.published_models).cloned().collect();
+        plan.kept_models.iter().for_each(|url| context.references.keep(url));
+        let shared = context.shared(plan.files.iter().map(|it| (id, it.url.as_str())))?;
         found.extend(plan.files.into_iter().map(|file| {
             let is_shared = shared.contains(&file.url);
             (file, is_shared.then(|| "something that is kept refers to it".to_owned()))

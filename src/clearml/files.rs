@@ -10,9 +10,9 @@ use super::error::CycleError;
 use super::journal::{Ending, FileEnd, TaskFile};
 use super::ledger::End;
 use super::options::{FilesMode, Options, Stores};
-use super::references::{References, Shared, Suspect};
+use super::references::{Candidate, References, Shared};
 use super::rows::Id;
-use super::selected::Doomed;
+use super::selected::SelectedTasks;
 use super::token::ApiVersion;
 use super::tools::Tools;
 use super::urls::{Place, place_of};
@@ -94,7 +94,7 @@ pub struct FolderEnd {
 
 /// What is known besides the files themselves.
 #[derive(Debug)]
-pub struct Surroundings<'a> {
+pub struct DeletionContext<'a> {
     /// The client.
     pub tools: &'a Tools,
     /// What the user asks for.
@@ -102,9 +102,9 @@ pub struct Surroundings<'a> {
     /// What tasks and models name.
     pub references: References,
     /// Tasks that are deleted or will be.
-    pub selected: Doomed,
+    pub selected: SelectedTasks,
     /// Models that still exist and will not, in a dry run.
-    pub doomed: HashSet<String>,
+    pub deleted_models: HashSet<String>,
     /// The version of the server's API.
     pub version: ApiVersion,
 }
@@ -118,7 +118,7 @@ pub type OfTask = (Id, TaskFile);
 /// Since this version the server deletes files in object stores, if it is told to.
 pub const STORES: ApiVersion = ApiVersion(2, 23);
 
-impl<'a> Surroundings<'a> {
+impl<'a> DeletionContext<'a> {
     /// Of files whose tasks are `selected`, when no model is about to be deleted.
     ///
     /// # Errors
@@ -127,10 +127,10 @@ impl<'a> Surroundings<'a> {
         tools: &'a Tools,
         options: &'a Options,
         references: References,
-        selected: Doomed,
+        selected: SelectedTasks,
     ) -> Result<Self, CycleError> {
-        let (doomed, version) = (HashSet::new(), tools.version()?);
-        Ok(Self { tools, options, references, selected, doomed, version })
+        let (deleted_models, version) = (HashSet::new(), tools.version()?);
+        Ok(Self { tools, options, references, selected, deleted_models, version })
     }
 
     /// Removes files of deleted tasks. `is_told` says whether the server was told to delete them, too. Those that a
@@ -203,9 +203,9 @@ impl<'a> Surroundings<'a> {
         if self.options.overrides.shared_files {
             return Ok(Shared::default());
         }
-        let suspects: Vec<Suspect> =
-            files.map(|(task, url)| Suspect { url: url.to_owned(), task }).collect();
-        self.references.shared(self.tools, &suspects, &self.doomed, &self.selected)
+        let candidates: Vec<Candidate> =
+            files.map(|(task, url)| Candidate { url: url.to_owned(), task }).collect();
+        self.references.shared(self.tools, &candidates, &self.deleted_models, &self.selected)
     }
 
     /// Whether the server should be told to delete files of a task with these files.

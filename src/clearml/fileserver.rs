@@ -81,7 +81,7 @@ impl Remover for HttpRemover {
                 one_by_one(&client, server, files)
             }
         };
-        tools.crew.each(jobs, work, |results| done.extend(results))?;
+        tools.pool.each(jobs, work, |results| done.extend(results))?;
         Ok(done)
     }
 }
@@ -220,7 +220,7 @@ impl Remover for HttpLook {
             };
             (target, removal)
         };
-        tools.crew.each(targets, look, |result| done.push(result))?;
+        tools.pool.each(targets, look, |result| done.push(result))?;
         Ok(done)
     }
 }

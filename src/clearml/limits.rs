@@ -16,14 +16,10 @@ use super::tools::{PAGE, Tools};
 /// # Errors
 /// There are too many, or the server cannot be used.
 pub(super) fn check(tools: &Tools, options: &Options, count: usize) -> Result<(), CycleError> {
-    if let Some(most) = options.max_tasks
-        && count as u64 > most
-    {
-        return Err(CycleError::Guard(format!(
-            "{count} tasks would be deleted, and --max-tasks allows {most}"
-        )));
+    check_count(options, count, &format!("{count} tasks would be deleted"))?;
+    if options.max_share.is_none() || count == 0 {
+        return Ok(());
     }
-    let Some(most) = options.max_share.filter(|_| count > 0) else { return Ok(()) };
     let query = json!({
         "system_tags": ["archived"], "search_hidden": true, "only_fields": ["id"],
     });
@@ -32,15 +28,8 @@ pub(super) fn check(tools: &Tools, options: &Options, count: usize) -> Result<()
         known.extend(page.tasks.iter().map(|row| row.id));
         Ok(())
     })?;
-    let share = share(count, known.len().max(count));
-    if share > most {
-        return Err(CycleError::Guard(format!(
-            "{count} of {} archived tasks would be deleted, which is {share:.1}%, and --max-share \
-             allows {most}%",
-            known.len()
-        )));
-    }
-    Ok(())
+    let what = format!("{count} of {} archived tasks would be deleted", known.len());
+    check_share(options, count, known.len(), &what)
 }
 
 /// Checks the number of folders that would be removed, out of all folders of tasks.
@@ -48,23 +37,25 @@ pub(super) fn check(tools: &Tools, options: &Options, count: usize) -> Result<()
 /// # Errors
 /// There are too many.
 pub(super) fn check_folders(options: &Options, count: usize, all: usize) -> Result<(), CycleError> {
-    if let Some(most) = options.max_tasks.filter(|most| count as u64 > *most) {
-        return Err(CycleError::Guard(format!(
-            "the folders of {count} tasks would be removed, and --max-tasks allows {most}"
-        )));
-    }
-    let share = share(count, all.max(1));
-    if let Some(most) = options.max_share.filter(|most| share > *most) {
-        return Err(CycleError::Guard(format!(
-            "the folders of {count} of {all} tasks would be removed, which is {share:.1}%, and \
-             --max-share allows {most}%"
-        )));
-    }
-    Ok(())
+    check_count(options, count, &format!("the folders of {count} tasks would be removed"))?;
+    let what = format!("the folders of {count} of {all} tasks would be removed");
+    check_share(options, count, all, &what)
 }
 
-/// A part in percent.
+fn check_count(options: &Options, count: usize, what: &str) -> Result<(), CycleError> {
+    match options.max_tasks.filter(|most| count as u64 > *most) {
+        Some(most) => Err(CycleError::Guard(format!("{what}, and --max-tasks allows {most}"))),
+        None => Ok(()),
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-fn share(part: usize, whole: usize) -> f64 {
-    100.0 * part as f64 / whole as f64
+fn check_share(options: &Options, count: usize, all: usize, what: &str) -> Result<(), CycleError> {
+    let share = 100.0 * count as f64 / all.max(count).max(1) as f64;
+    match options.max_share.filter(|most| share > *most) {
+        Some(most) => Err(CycleError::Guard(format!(
+            "{what}, which is {share:.1}%, and --max-share allows {most}%"
+        ))),
+        None => Ok(()),
+    }
 }

@@ -9,7 +9,7 @@ use super::error::CycleError;
 use super::options::Options;
 use super::references::{References, existing};
 use super::rows::Id;
-use super::selected::Doomed;
+use super::selected::SelectedTasks;
 use super::tools::Tools;
 
 /// How many folders are asked for again at once, right before they are removed.
@@ -43,7 +43,7 @@ pub fn find(tools: &Tools, options: &Options, ids: &[Id]) -> Result<Orphans, Cyc
     if gone.is_empty() {
         return Ok(Orphans { existing: found.len(), ..Orphans::default() });
     }
-    let none = Doomed::default();
+    let none = SelectedTasks::default();
     let references = References::read(tools, &none)?;
     let needed = super::datasets::named(tools)?;
     let is_named = |id: &Id| references.name_folder_of(*id, &none) || needed.contains(id);

@@ -12,7 +12,7 @@ use super::error::CycleError;
 use super::hash::hash;
 use super::options::Options;
 use super::rows::{Id, Models, Tasks};
-use super::selected::Doomed;
+use super::selected::SelectedTasks;
 use super::tools::{PAGE, Tools};
 use super::urls::{folders_in, name_of, names_in};
 
@@ -32,7 +32,7 @@ pub struct References {
 
 /// A file that may be deleted, unless something else names it.
 #[derive(Debug, Clone)]
-pub struct Suspect {
+pub struct Candidate {
     /// Its address.
     pub url: String,
     /// The task that it belongs to.
@@ -62,7 +62,7 @@ impl References {
     /// The server cannot be used or trusted.
     pub fn protecting(
         tools: &Tools,
-        selected: &Doomed,
+        selected: &SelectedTasks,
         options: &Options,
     ) -> Result<Self, CycleError> {
         if options.overrides.shared_files {
@@ -75,7 +75,7 @@ impl References {
     ///
     /// # Errors
     /// The server cannot be used or trusted.
-    pub fn read(tools: &Tools, selected: &Doomed) -> Result<Self, CycleError> {
+    pub fn read(tools: &Tools, selected: &SelectedTasks) -> Result<Self, CycleError> {
         let files = tools.client.server().files.clone();
         let mut found = Self { files, ..Self::default() };
         let query = json!({
@@ -130,11 +130,11 @@ impl References {
     }
 
     /// Whether a task or a model that is there names something in the folder of this task.
-    pub fn name_folder_of(&self, task: Id, selected: &Doomed) -> bool {
+    pub fn name_folder_of(&self, task: Id, selected: &SelectedTasks) -> bool {
         self.folders.contains(&task) || is_named(&self.pending_folders, &task, task, selected)
     }
 
-    /// Those of these files that something else names: a task, a model that is not among `doomed`, or another
+    /// Those of these files that something else names: a task, a model that is not among `deleted_models`, or another
     /// task in whose folder the file is.
     ///
     /// # Errors
@@ -142,13 +142,13 @@ impl References {
     pub fn shared(
         &self,
         tools: &Tools,
-        suspects: &[Suspect],
-        doomed: &HashSet<String>,
-        selected: &Doomed,
+        candidates: &[Candidate],
+        deleted_models: &HashSet<String>,
+        selected: &SelectedTasks,
     ) -> Result<Shared, CycleError> {
         let mut shared = Shared::default();
         let mut hosts: HashMap<Id, Vec<&str>> = HashMap::new();
-        for Suspect { url, task } in suspects {
+        for Candidate { url, task } in candidates {
             let name = hash(name_of(url, &self.files));
             if self.names.contains(&name) {
                 shared.kept.insert(url.clone());
@@ -164,8 +164,8 @@ impl References {
                 }
             }
         }
-        let urls: Vec<String> = suspects.iter().map(|suspect| suspect.url.clone()).collect();
-        shared.kept.extend(of_models(tools, urls, doomed)?);
+        let urls: Vec<String> = candidates.iter().map(|candidate| candidate.url.clone()).collect();
+        shared.kept.extend(of_models(tools, urls, deleted_models)?);
         let ids: Vec<Id> = hosts.keys().copied().collect();
         for id in existing(tools, &ids)? {
             shared.kept.extend(hosts[&id].iter().map(|url| (*url).to_owned()));
@@ -175,17 +175,17 @@ impl References {
 }
 
 /// Whether another task than `own` that is not deleted yet stands beside `what`.
-fn is_named<T: Ord>(pending: &[(T, Id)], what: &T, own: Id, selected: &Doomed) -> bool {
+fn is_named<T: Ord>(pending: &[(T, Id)], what: &T, own: Id, selected: &SelectedTasks) -> bool {
     let start = pending.partition_point(|(named, _)| named < what);
     let those = pending[start..].iter().take_while(|(named, _)| named == what);
     those.into_iter().any(|(_, by)| *by != own && selected.is_pending(*by))
 }
 
-/// Those of these addresses that a model has which is not among `doomed`.
+/// Those of these addresses that a model has which is not among `deleted_models`.
 fn of_models(
     tools: &Tools,
     urls: Vec<String>,
-    doomed: &HashSet<String>,
+    deleted_models: &HashSet<String>,
 ) -> Result<HashSet<String>, CycleError> {
     let mut kept = HashSet::new();
     let body = |part: &[String]| json!({"uri": part, "only_fields": ["id", "uri"]});
@@ -197,7 +197,7 @@ fn of_models(
         let mut found = HashSet::new();
         for model in answer.rows {
             let url = model.uri.unwrap_or_default();
-            if !doomed.contains(&model.id) {
+            if !deleted_models.contains(&model.id) {
                 kept.insert(url.clone());
             }
             found.insert(url);

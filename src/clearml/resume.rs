@@ -9,13 +9,13 @@ use super::cycle::BATCH;
 use super::delete::{TaskEnd, probe};
 use super::error::{ApiError, CycleError};
 use super::executor::Real;
-use super::files::{Remover, Surroundings};
-use super::hands::{Cycle, Executor, Hands};
+use super::files::{DeletionContext, Remover};
 use super::journal::{Ending, FileEnd, Record, Stage, TaskFile};
 use super::ledger::Ledger;
+use super::parts::{Cycle, CycleParts, Executor};
 use super::references::References;
 use super::rows::Id;
-use super::selected::Doomed;
+use super::selected::SelectedTasks;
 use super::settle::{Rest, settle};
 
 /// A deletion that was begun this long ago is not under way any more.
@@ -42,14 +42,14 @@ impl Cycle<'_> {
         }
         tracing::info!("{} tasks of an earlier run are finished first", open.len());
         // A task that is still there may not be deleted after all, so what it names stays.
-        let none = Doomed::default();
+        let none = SelectedTasks::default();
         let references = References::protecting(self.tools, &none, self.options)?;
-        let surroundings = Surroundings::new(self.tools, self.options, references, none)?;
+        let context = DeletionContext::new(self.tools, self.options, references, none)?;
         for batch in open.chunks(BATCH) {
-            if self.tools.crew.is_stopped() {
+            if self.tools.pool.is_stopped() {
                 return Err(ApiError::Stopped.into());
             }
-            self.resume_batch(batch, &surroundings, real, remover, ledger, is_retry)?;
+            self.resume_batch(batch, &context, real, remover, ledger, is_retry)?;
             self.observer.on_unlocked();
         }
         Ok(())
@@ -58,7 +58,7 @@ impl Cycle<'_> {
     fn resume_batch(
         &self,
         batch: &[(Id, Stage)],
-        surroundings: &Surroundings<'_>,
+        context: &DeletionContext<'_>,
         real: &mut Real<'_>,
         remover: &mut dyn Remover,
         ledger: &mut Ledger,
@@ -86,8 +86,8 @@ impl Cycle<'_> {
         }
         for rest in rests.into_iter().filter(|rest| !rest.files.is_empty()) {
             let (executor, remover, ledger) = (&mut *real, &mut *remover, &mut *ledger);
-            let mut hands = Hands { executor, remover, ledger, later: Vec::new() };
-            settle(self, surroundings, &mut hands, rest)?;
+            let mut hands = CycleParts { executor, remover, ledger, later: Vec::new() };
+            settle(self, context, &mut hands, rest)?;
         }
         Ok(())
     }

@@ -19,13 +19,13 @@ pub struct Selected {
 
 /// All of them, and which of them are deleted by now. Until then a task counts as one that may stay.
 #[derive(Debug, Default)]
-pub struct Doomed {
+pub struct SelectedTasks {
     /// In order.
     ids: Vec<Id>,
     is_gone: Vec<bool>,
 }
 
-impl Doomed {
+impl SelectedTasks {
     /// With these tasks, none of which is deleted yet.
     pub fn new(ids: impl IntoIterator<Item = Id>) -> Self {
         let mut ids: Vec<Id> = ids.into_iter().collect();
@@ -59,11 +59,11 @@ mod tests {
     #[test]
     fn a_task_is_pending_until_it_is_deleted() {
         let id = |digit: &str| Id::parse(&digit.repeat(32)).unwrap();
-        let mut doomed = Doomed::new([id("b"), id("a"), id("b")]);
-        assert!(doomed.contains(id("a")) && doomed.is_pending(id("b")));
-        doomed.gone(id("b"));
-        doomed.gone(id("c"));
-        assert!(doomed.contains(id("b")) && !doomed.is_pending(id("b")));
-        assert!(!doomed.contains(id("c")) && doomed.is_pending(id("a")));
+        let mut tasks = SelectedTasks::new([id("b"), id("a"), id("b")]);
+        assert!(tasks.contains(id("a")) && tasks.is_pending(id("b")));
+        tasks.gone(id("b"));
+        tasks.gone(id("c"));
+        assert!(tasks.contains(id("b")) && !tasks.is_pending(id("b")));
+        assert!(!tasks.contains(id("c")) && tasks.is_pending(id("a")));
     }
 }

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::error::CycleError;
-use super::files::{Settled, Surroundings};
-use super::hands::{Cycle, Hands, Later};
+use super::files::{DeletionContext, Settled};
 use super::journal::{Ending, FileEnd, TaskFile};
 use super::ledger::End;
 use super::options::FilesMode;
+use super::parts::{Cycle, CycleParts, Later};
 use super::rows::Id;
 use crate::protocol::Skipped;
 
@@ -39,8 +39,8 @@ type Ends = BTreeMap<Id, Vec<FileEnd>>;
 /// The server or the journal cannot be used, or the run was told to stop.
 pub(super) fn settle(
     cycle: &Cycle<'_>,
-    surroundings: &Surroundings<'_>,
-    hands: &mut Hands<'_>,
+    context: &DeletionContext<'_>,
+    parts: &mut CycleParts<'_>,
     rest: Rest,
 ) -> Result<(), CycleError> {
     let Rest { files, is_told, may_go_whole, mut known } = rest;
@@ -48,10 +48,10 @@ pub(super) fn settle(
     let mut ends: Ends = files.iter().map(|(task, _)| known_of(*task)).collect();
     let flat =
         files.into_iter().flat_map(|(task, files)| files.into_iter().map(move |it| (task, it)));
-    let (settled, later) = surroundings.settle(hands.remover, flat.collect(), is_told, false)?;
-    tell(cycle, hands, settled, &mut ends);
+    let (settled, later) = context.settle(parts.remover, flat.collect(), is_told, false)?;
+    tell(cycle, parts, settled, &mut ends);
     let mut waiting: BTreeMap<Id, Vec<TaskFile>> = BTreeMap::new();
-    let mut left = MOST_WAITING - hands.later.iter().map(|it| it.files.len()).sum::<usize>();
+    let mut left = MOST_WAITING - parts.later.iter().map(|it| it.files.len()).sum::<usize>();
     for (task, file) in later {
         if left > 0 {
             waiting.entry(task).or_default().push(file);
@@ -59,7 +59,7 @@ pub(super) fn settle(
         } else {
             let (TaskFile { url, kind }, why) = (file, "a task that is still there names it");
             let file = FileEnd { url, kind, outcome: Ending::Failed, why: why.to_owned() };
-            tell(cycle, hands, vec![(task, file, End::Skipped(Skipped::InUse))], &mut ends);
+            tell(cycle, parts, vec![(task, file, End::Skipped(Skipped::InUse))], &mut ends);
         }
     }
     // A folder goes as a whole if nothing in it stays, and nothing outside names it.
@@ -67,22 +67,22 @@ pub(super) fn settle(
     let is_whole = |task: &Id, ends: &[FileEnd]| {
         may_go_whole.contains(task)
             && !waiting.contains_key(task)
-            && !surroundings.references.name_folder_of(*task, &surroundings.selected)
+            && !context.references.name_folder_of(*task, &context.selected)
             && !ends.iter().any(stays)
     };
     let whole = ends.iter().filter(|(task, ends)| is_whole(task, ends));
     let whole: Vec<Id> = whole.map(|(task, _)| *task).collect();
     if cycle.options.files == FilesMode::Mount && !whole.is_empty() {
-        for folder in hands.remover.remove_folders(&whole)? {
+        for folder in parts.remover.remove_folders(&whole)? {
             (cycle.on_folder)(&folder);
         }
     }
     let open = waiting.keys().copied().collect();
     for (task, files) in waiting {
         let ends = ends.get(&task).cloned().unwrap_or_default();
-        hands.later.push(Later { task, files, ends, is_told });
+        parts.later.push(Later { task, files, ends, is_told });
     }
-    hands.executor.settled(ends, &open)
+    parts.executor.settled(ends, &open)
 }
 
 /// Removes what waited: all tasks that are to be deleted are, and those that are not stay.
@@ -91,11 +91,11 @@ pub(super) fn settle(
 /// As [`settle`].
 pub(super) fn settle_later(
     cycle: &Cycle<'_>,
-    surroundings: &Surroundings<'_>,
-    hands: &mut Hands<'_>,
+    context: &DeletionContext<'_>,
+    parts: &mut CycleParts<'_>,
 ) -> Result<(), CycleError> {
     let (told, untold): (Vec<Later>, Vec<Later>) =
-        std::mem::take(&mut hands.later).into_iter().partition(|later| later.is_told);
+        std::mem::take(&mut parts.later).into_iter().partition(|later| later.is_told);
     for (later, is_told) in [(untold, false), (told, true)] {
         if later.is_empty() {
             continue;
@@ -105,17 +105,17 @@ pub(super) fn settle_later(
             ends.insert(task, known);
             flat.extend(files.into_iter().map(|file| (task, file)));
         }
-        let (settled, _) = surroundings.settle(hands.remover, flat, is_told, true)?;
-        tell(cycle, hands, settled, &mut ends);
-        hands.executor.settled(ends, &HashSet::new())?;
+        let (settled, _) = context.settle(parts.remover, flat, is_told, true)?;
+        tell(cycle, parts, settled, &mut ends);
+        parts.executor.settled(ends, &HashSet::new())?;
     }
     Ok(())
 }
 
 /// Tells what became of files.
-fn tell(cycle: &Cycle<'_>, hands: &mut Hands<'_>, settled: Vec<Settled>, ends: &mut Ends) {
+fn tell(cycle: &Cycle<'_>, parts: &mut CycleParts<'_>, settled: Vec<Settled>, ends: &mut Ends) {
     for (task, file, end) in settled {
-        hands.ledger.files.add(&file.url, &end, None, None, cycle.observer);
+        parts.ledger.files.add(&file.url, &end, None, None, cycle.observer);
         ends.entry(task).or_default().push(file);
     }
 }

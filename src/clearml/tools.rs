@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::client::{Client, Tries};
-use super::crew::Crew;
 use super::error::{ApiError, CycleError};
+use super::pool::RequestPool;
 use super::token::ApiVersion;
 use crate::units::coarse_secs;
 
@@ -30,7 +30,7 @@ pub struct Tools {
     /// The client.
     pub client: Arc<Client>,
     /// The threads.
-    pub crew: Crew,
+    pub pool: RequestPool,
 }
 
 impl Tools {
@@ -54,7 +54,7 @@ impl Tools {
         tries: Tries,
     ) -> Result<T, ApiError> {
         let client = Arc::clone(&self.client);
-        self.crew.one(move || client.call(endpoint, &body, tries))
+        self.pool.one(move || client.call(endpoint, &body, tries))
     }
 
     /// Asks which of these items the server has, in parts and at the same time, and again for those that it has not
@@ -83,7 +83,7 @@ impl Tools {
                 let answer = client.call::<T>(endpoint, &body, Tries::Several);
                 (part, answer)
             };
-            self.crew.each(parts, ask, |(mut part, answer)| match answer {
+            self.pool.each(parts, ask, |(mut part, answer)| match answer {
                 Ok(answer) => {
                     let (asked, found) = (part.len(), take(&part, answer));
                     part.retain(|item| !found.contains(item));
@@ -181,7 +181,7 @@ impl Tools {
     /// The server cannot be used.
     pub fn version(&self) -> Result<ApiVersion, ApiError> {
         let client = Arc::clone(&self.client);
-        self.crew.one(move || client.version())
+        self.pool.one(move || client.version())
     }
 
     /// Compares the clocks. Everything would be old to one that is ahead.
@@ -190,7 +190,7 @@ impl Tools {
     /// This machine's clock is ahead of the server's, or the server cannot be used.
     pub fn check_clock(&self) -> Result<(), CycleError> {
         let client = Arc::clone(&self.client);
-        let ahead = self.crew.one(move || client.ahead())?;
+        let ahead = self.pool.one(move || client.ahead())?;
         if ahead <= MOST_AHEAD {
             return Ok(());
         }
@@ -206,7 +206,7 @@ impl Tools {
     /// The server cannot be used.
     pub fn company(&self) -> Result<String, ApiError> {
         let client = Arc::clone(&self.client);
-        self.crew.one(move || client.company())
+        self.pool.one(move || client.company())
     }
 }
 

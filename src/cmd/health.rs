@@ -9,7 +9,7 @@ use super::{Refusal, printed};
 use crate::config::Config;
 use crate::os::clock;
 use crate::protocol::ExitCode;
-use crate::service::asked::HealthPage;
+use crate::service::health_check::HealthPage;
 use crate::service::metrics::age;
 use crate::units;
 

@@ -3,7 +3,7 @@
 //! It must not decide when to run, which is [`crate::service`]'s part, nor sweep: that is [`super::pass`].
 
 mod overview;
-mod pressed;
+mod pressure;
 mod waits;
 
 use std::cell::RefCell;
@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use super::around::{Front, calls, notify, reading, show};
 use super::clearml::serve;
 use super::pass::turns::WhenHeld;
 use super::pass::{PassRequest, locks, make_room, open_audit_log, open_root, sweep};
+use super::runtime::{Front, calls, notify, reading, show};
 use super::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, RootError, Space};
@@ -28,7 +28,7 @@ use crate::service::metrics::Metrics;
 use crate::service::scheduler::{Reading, Schedule, Scheduler};
 use crate::service::{PassEnd, Service, log};
 use overview::Overview;
-use pressed::Pressed;
+use pressure::Pressed;
 use waits::{Waits, try_root};
 
 /// Runs passes on a schedule until it is told to stop.
@@ -177,7 +177,7 @@ impl Passes<'_> {
     fn run(&self, config: &Config, due: &[ZoneName]) -> Result<PassEnd, Refusal> {
         // A file system that is too full is relieved after any pass, so those zones are swept too.
         let mut due = due.to_vec();
-        due.extend(pressed::zones(config, self.root));
+        due.extend(pressure::zones(config, self.root));
         let zones: Vec<Arc<Zone>> =
             config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
         let mut swept = self.swept.borrow_mut();

@@ -71,19 +71,7 @@ impl ClearmlConfig {
         file: &FileSettings,
     ) -> Result<Self, ConfigError> {
         let root = values.optional("clearml_fileserver_root", path)?;
-        let files = match values.choice("clearml_files")? {
-            "mount" if root.is_none() => {
-                let why = "name the directory of the file server with fileserver_root";
-                return Err(values.wrong("clearml_files", why));
-            }
-            "mount" => FilesMode::Mount,
-            "none" => FilesMode::Server,
-            _ => FilesMode::Http,
-        };
-        let stores = match values.choice("clearml_object_stores")? {
-            "nobody" => Stores::Nobody,
-            _ => Stores::Server,
-        };
+        let (files, stores) = files(values, root.is_some())?;
         let options = Options {
             threshold: threshold(values)?,
             force: values.switch("clearml_force_delete")?,
@@ -207,6 +195,24 @@ fn overrides(values: &mut Values<'_>) -> Result<Overrides, ConfigError> {
         dataset_parents: values.switch("clearml_delete_dataset_parents")?,
         shared_files: values.switch("clearml_delete_shared_files")?,
     })
+}
+
+/// Who deletes files, on the file server and in object stores.
+fn files(values: &mut Values<'_>, has_root: bool) -> Result<(FilesMode, Stores), ConfigError> {
+    let files = match values.choice("clearml_files")? {
+        "mount" if !has_root => {
+            let why = "name the directory of the file server with fileserver_root";
+            return Err(values.wrong("clearml_files", why));
+        }
+        "mount" => FilesMode::Mount,
+        "none" => FilesMode::Server,
+        _ => FilesMode::Http,
+    };
+    let stores = match values.choice("clearml_object_stores")? {
+        "nobody" => Stores::Nobody,
+        _ => Stores::Server,
+    };
+    Ok((files, stores))
 }
 
 fn orphans(values: &mut Values<'_>, has_root: bool) -> Result<bool, ConfigError> {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::clearml::client::{Client, ClientOptions};
-use crate::clearml::crew::Crew;
 use crate::clearml::discover;
+use crate::clearml::pool::RequestPool;
 use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
 use crate::config::{ClearmlConfig, Config};
@@ -24,20 +24,20 @@ pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Refusal> {
 /// A client for the server that the environment and `clearml.conf` name. It has not connected yet.
 pub(super) fn tools(options: &ClearmlConfig, stop: &Arc<AtomicBool>) -> Result<Tools, Refusal> {
     let home = options.home();
-    let around = discover::Surroundings {
+    let sources = discover::Sources {
         env: &|name| options.environment.get(name).map(str::to_owned),
         read: &read,
         home: home.as_deref(),
     };
-    let server = discover::find(&around).map_err(Refusal::Start)?;
-    let crew = Crew::start(options.connections, Arc::clone(stop)).map_err(Refusal::Start)?;
+    let server = discover::find(&sources).map_err(Refusal::Start)?;
+    let pool = RequestPool::start(options.connections, Arc::clone(stop)).map_err(Refusal::Start)?;
     let client = ClientOptions {
         timeout: options.request_timeout,
         connections: options.connections,
         stop: Arc::clone(stop),
         clock: clock::now,
     };
-    Ok(Tools { client: Arc::new(Client::new(server, client)), crew })
+    Ok(Tools { client: Arc::new(Client::new(server, client)), pool })
 }
 
 /// Reads a configuration file, if there is one.

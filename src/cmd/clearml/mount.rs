@@ -73,7 +73,7 @@ impl Remover for Removers<'_> {
                 rest.push(target);
                 continue;
             };
-            if tools.crew.is_stopped() {
+            if tools.pool.is_stopped() {
                 return Err(ApiError::Stopped.into());
             }
             let removal = self.seams.remove_file(place, &path);

@@ -161,7 +161,7 @@ impl Sweep<'_> {
         });
         result?;
         self.remove(&batch, shared.into_inner())?;
-        if self.tools.crew.is_stopped() { Err(ApiError::Stopped.into()) } else { Ok(None) }
+        if self.tools.pool.is_stopped() { Err(ApiError::Stopped.into()) } else { Ok(None) }
     }
 
     /// Removes folders of tasks that are gone, after one more question.
@@ -170,7 +170,7 @@ impl Sweep<'_> {
         let gone = orphans::still_gone(self.tools, &ids)?;
         let mut emptied = BTreeSet::new();
         for (id, path) in batch {
-            if self.tools.crew.is_stopped() {
+            if self.tools.pool.is_stopped() {
                 return Err(ApiError::Stopped.into());
             }
             if !gone.contains(id) {

@@ -12,7 +12,7 @@ use super::orphans;
 pub(in crate::cmd) use super::pass::task_zone;
 use super::pass::{Cleanup, CleanupRequest, cleanup, say};
 use crate::clearml::ledger::{FILES, ORPHANS};
-use crate::cmd::around::{calls, notify, reading, show};
+use crate::cmd::runtime::{calls, notify, reading, show};
 use crate::cmd::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, RawSettings, Verbosity};
 use crate::os::clock;

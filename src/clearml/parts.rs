@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
 use super::collect::Plan;
-use super::delete::{Manner, TaskEnd};
+use super::delete::{DeletionMode, TaskEnd};
 use super::error::CycleError;
 use super::files::Remover;
 use super::journal::{FileEnd, TaskFile};
@@ -33,7 +33,7 @@ pub trait Executor {
         &mut self,
         tools: &Tools,
         ids: &[Id],
-        manner: Manner,
+        mode: DeletionMode,
     ) -> Result<HashMap<Id, TaskEnd>, CycleError>;
 
     /// Deletes published models.
@@ -81,7 +81,7 @@ pub struct Cycle<'a> {
 }
 
 /// Those who carry out a cleanup and count it.
-pub(super) struct Hands<'a> {
+pub(super) struct CycleParts<'a> {
     pub(super) executor: &'a mut dyn Executor,
     pub(super) remover: &'a mut dyn Remover,
     pub(super) ledger: &'a mut Ledger,

@@ -1,4 +1,4 @@
-//! What every service has around it: signals, clocks, systemd and HTTP.
+//! The runtime of a service: signals, clocks, systemd and HTTP.
 //!
 //! It must not run a pass.
 

@@ -21,12 +21,12 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Some threads.
 #[derive(Debug)]
-pub struct Crew {
+pub struct RequestPool {
     jobs: Sender<Job>,
     stop: Arc<AtomicBool>,
 }
 
-impl Crew {
+impl RequestPool {
     /// Starts `size` threads, or as many as the system grants. They do nothing more once `stop` is set.
     ///
     /// # Errors
@@ -128,17 +128,17 @@ mod tests {
 
     #[test]
     fn every_item_is_done_once() {
-        let crew = Crew::start(4, Arc::default()).unwrap();
+        let pool = RequestPool::start(4, Arc::default()).unwrap();
         let mut sum = 0;
-        crew.each((1..=100).collect(), |item: u32| item * 2, |double| sum += double).unwrap();
+        pool.each((1..=100).collect(), |item: u32| item * 2, |double| sum += double).unwrap();
         assert_eq!(sum, 10_100);
-        assert_eq!(crew.one(|| Ok::<_, ApiError>(7)), Ok(7));
+        assert_eq!(pool.one(|| Ok::<_, ApiError>(7)), Ok(7));
     }
 
     #[test]
     fn a_stop_does_not_wait_for_work_that_hangs() {
         let stop = Arc::<AtomicBool>::default();
-        let crew = Crew::start(1, Arc::clone(&stop)).unwrap();
+        let pool = RequestPool::start(1, Arc::clone(&stop)).unwrap();
         let raise = Arc::clone(&stop);
         let hang = move || -> Result<(), ApiError> {
             raise.store(true, Ordering::Relaxed);
@@ -146,6 +146,6 @@ mod tests {
                 thread::park();
             }
         };
-        assert_eq!(crew.one(hang), Err(ApiError::Stopped));
+        assert_eq!(pool.one(hang), Err(ApiError::Stopped));
     }
 }
