@@ -317,6 +317,13 @@ fn every_file_says_what_it_is_and_stays_small() {
 }
 
 #[test]
+fn no_script_goes_on_after_a_condition_that_is_false() {
+    for dir in ["tests", "benches", "deploy", "docs"] {
+        assert_none(&checks::check_conditions(&files_below(dir)));
+    }
+}
+
+#[test]
 fn no_word_is_odd() {
     let mut problems = Vec::new();
     let mut check = |file: &str, text: &str| {

@@ -183,4 +183,25 @@ pub(super) fn check_sizes(files: &[Source], most: usize) -> Vec<String> {
     problems
 }
 
+/// No script of the shell has a line such as `[ a ] && [ b ]`, which does not end the script if `a` is false, even under
+/// `set -e`. It takes `if`, or `||` with what happens then.
+pub(super) fn check_conditions(files: &[Source]) -> Vec<String> {
+    let is_script = |text: &str| {
+        text.lines().next().is_some_and(|first| first.starts_with("#!") && first.contains("sh"))
+    };
+    let mut problems = Vec::new();
+    for (path, text) in files.iter().filter(|(_, text)| is_script(text)) {
+        for (number, line) in text.lines().enumerate() {
+            let is_condition = line.trim_start().starts_with("[ ");
+            if is_condition && line.contains("&&") && !line.contains("||") {
+                problems.push(format!(
+                    "{path}:{}: a condition that may be false unnoticed",
+                    number + 1
+                ));
+            }
+        }
+    }
+    problems
+}
+
 mod tests;

@@ -113,3 +113,12 @@ fn a_file_that_is_too_long_is_found() {
     let files = sources(&[("a.rs", "1\n2\n3\n"), ("b/mod.rs", "1\n2")]);
     assert_found(&check_sizes(&files, 2), &["a.rs has 3 lines", "b/mod.rs: write"]);
 }
+
+#[test]
+fn a_condition_that_ends_no_script_is_found() {
+    let text = "set -e\n[ $a = 0 ] && [ $b = 0 ]\n[ $a = 0 ] || [ $b = 0 ]\nif [ $a ] && [ $b ]; then c; fi\n";
+    let files = sources(&[("run", &format!("#!/usr/bin/env bash\n{text}")), ("run.md", text)]);
+    let problems = check_conditions(&files);
+    assert_eq!(problems.len(), 1);
+    assert_found(&problems, &["run:3: a condition"]);
+}
