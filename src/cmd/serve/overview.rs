@@ -148,7 +148,7 @@ impl Overview {
             ),
             Some(Measured { at, took, part: Ok(part) }) => (
                 format!(
-                    "Measured at {} in {}; measured at most once a minute, and never during a pass.",
+                    "Measured at {} in {}. This is repeated at most once a minute, and never during a pass.",
                     units::rfc3339(*at),
                     units::coarse(*took)
                 ),
