@@ -77,7 +77,7 @@ pub(super) fn named(tools: &Tools) -> Result<HashSet<Id>, CycleError> {
     Ok(named)
 }
 
-/// CycleParts every version of every dataset to `take`, some of them more than once.
+/// Hands every version of every dataset to `take`, some of them more than once.
 fn each(tools: &Tools, mut take: impl FnMut(&Dataset)) -> Result<(), CycleError> {
     let query = json!({
         "system_tags": ["dataset"], "search_hidden": true, "only_fields": ["id", "configuration"],

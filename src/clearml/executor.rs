@@ -79,7 +79,7 @@ impl Executor for Real<'_> {
             }
         }
         let record = |(id, end): (&Id, &TaskEnd)| match end {
-            TaskEnd::Deleted(more) => Some(Record::Deleted { task: *id, more: more.clone() }),
+            TaskEnd::Deleted(files) => Some(Record::Deleted { task: *id, more: files.clone() }),
             TaskEnd::Refused(_) | TaskEnd::Public => Some(Record::Kept { task: *id }),
             // It may be deleted yet: the next run asks again.
             TaskEnd::Failed(_) | TaskEnd::Unknown(_) => None,
