@@ -38,6 +38,7 @@ pub(super) use self::errors::NotDetached;
 use self::rename::{rename_back, rename_inside, revalidate};
 use self::served::ServerLock;
 use super::unlink::remove_empty_directory;
+use crate::fs::file_system;
 use crate::fs::open::{self, Across};
 use crate::fs::stat;
 use crate::protocol::Directory;
@@ -318,7 +319,8 @@ impl Detached {
 const CHECK: &CStr = c"check";
 const REMOVE: &CStr = c"remove";
 
-/// Its mtime says when the quarantine was made, where the file system does not tell that of `.sweeper-<id>`.
+/// Its mtime says when the quarantine was made, where the file system may not tell that of `.sweeper-<id>`, or count its
+/// moments in smaller steps than mtimes (FAT).
 const BEGAN: &CStr = c"began";
 
 /// How many names are tried before it counts as a failure that all of them are taken.
@@ -330,7 +332,7 @@ fn is_taken(error: &io::Error) -> bool {
 
 /// Makes and opens the stages in a new quarantine: `check`, and `remove` with its identity.
 fn stages_in(top: &OwnedFd) -> Result<(OwnedFd, OwnedFd, FileId), NotDetached> {
-    if stat::birth(top).is_none() {
+    if stat::birth(top).is_none() || !file_system::has_owners(top) {
         mkdirat(top, BEGAN, Mode::RWXU).map_err(NotDetached::of)?;
     }
     for stage in [CHECK, REMOVE] {

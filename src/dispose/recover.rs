@@ -31,7 +31,7 @@ use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::error::{hint, is_gone};
-use crate::fs::walk;
+use crate::fs::{file_system, walk};
 use crate::protocol::{
     Directory, Failure, Intent, MemberLeases, OutcomeKind, Recovered, Recovery, Skipped,
 };
@@ -106,7 +106,7 @@ impl<C: Control> Trees<'_, C> {
 
     /// Takes over the private directory of a process that is gone.
     fn adopt(&self, directory: &Arc<Directory>, name: &CStr) -> io::Result<Adopted> {
-        if !directory.storage.file_system.is_served() {
+        if file_system::has_owners(&directory.handle) {
             return Quarantine::adopt(directory, name, None);
         }
         let ours = self.quarantines.of(directory).map_err(NotDetached::into_error)?;

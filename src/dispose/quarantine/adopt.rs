@@ -33,8 +33,8 @@ pub(in super::super) enum Adopted {
 }
 
 impl Quarantine {
-    /// Takes over one that another process left behind. On a server it belongs to this user if it looks like
-    /// `ours`.
+    /// Takes over one that another process left behind. Where directories may not have the owner and the rights that
+    /// they were made with, it belongs to this user if it looks like `ours`.
     pub(in super::super) fn adopt(
         parent: &Arc<Directory>,
         name: &CStr,
@@ -65,12 +65,13 @@ impl Quarantine {
             locked => locked?,
         }
         let ended = ended::changed(&top)?;
-        let server_lock = match ours {
-            None => None,
-            Some(_) => match ServerLock::take(&top).map_err(NotDetached::into_error)? {
+        let server_lock = if parent.storage.file_system.is_served() {
+            match ServerLock::take(&top).map_err(NotDetached::into_error)? {
                 None => return Ok(Adopted::No),
                 taken => taken,
-            },
+            }
+        } else {
+            None
         };
         let stages = stage(&top, CHECK).and_then(|check| Ok((check, stage(&top, REMOVE)?)));
         let ((check, has_ended), (remove, _)) = match stages {
@@ -99,8 +100,7 @@ impl Quarantine {
     ) -> io::Result<Option<(Self, Interrupted, [bool; 2])>> {
         let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
         let is_served = parent.storage.file_system.is_served();
-        // What a server says about its owner can only be compared with one of ours.
-        if !is_served && owner::foreign(&owner::of(&top)?, None).is_some() {
+        if !owner::is_private(&top)? {
             return Ok(None);
         }
         match flock(&top, FlockOperation::NonBlockingLockExclusive) {
@@ -190,10 +190,10 @@ fn existing_stage(top: &OwnedFd, name: &CStr) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// When a quarantine was made.
+/// When a quarantine was made, by the same clock as that of the mtimes which it is compared with.
 fn began(top: &OwnedFd, mount: u64) -> Option<Moment> {
-    let by_mtime = || stat::at(top, BEGAN, mount, Freshness::Synced).ok().map(|began| began.mtime);
-    stat::birth(top).or_else(by_mtime)
+    let by_mtime = stat::at(top, BEGAN, mount, Freshness::Synced).ok().map(|began| began.mtime);
+    by_mtime.or_else(|| stat::birth(top))
 }
 
 /// Whether an error says that a name is that of a mount point, a link or a file, and of no directory of ours.

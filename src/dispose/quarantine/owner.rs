@@ -25,8 +25,9 @@ fn look(dir: impl AsFd, name: &CStr, flags: AtFlags) -> rustix::io::Result<Statx
     statx(dir, name, flags | AtFlags::STATX_FORCE_SYNC, wanted)
 }
 
-/// Why this cannot be a private directory of this user, if so. A server may give all files to one user, so that
-/// a private directory is not mode 0700 and ours in its eyes; but all of ours look the same, as `like` does.
+/// Why this cannot be a private directory of this user, if so. A server, or a file system without owners such as FAT,
+/// may give all files to one user, so that a private directory is not mode 0700 and ours there; but all of ours look
+/// the same, as `like` does.
 pub(super) fn foreign(found: &Statx, like: Option<&Statx>) -> Option<String> {
     let is_dir = |mode: u16| FileType::from_raw_mode(mode.into()) == FileType::Directory;
     if !is_dir(found.stx_mode) {
@@ -43,7 +44,8 @@ pub(super) fn foreign(found: &Statx, like: Option<&Statx>) -> Option<String> {
     (!is_private).then(|| "other users may enter it".to_owned())
 }
 
-/// Whether a directory that was just made is really one of this user, which no other may enter.
+/// Whether a directory is one of this user, which no other may enter, as far as that can be said without one of ours to
+/// compare it with.
 pub(super) fn is_private(top: &OwnedFd) -> rustix::io::Result<bool> {
     // What others say about owners cannot be compared.
     Ok(!file_system::has_owners(top) || foreign(&of(top)?, None).is_none())
