@@ -15,7 +15,7 @@ use super::super::quarantine::{Quarantine, Returned, Stage};
 use super::super::tree::Trees;
 use crate::control::Control;
 use crate::fs::error::hint;
-use crate::protocol::{Directory, Entry, Failure, OutcomeKind, Recovered, Recovery};
+use crate::protocol::{Directory, Entry, Failure, OutcomeKind, Recovered, Recovery, Skipped};
 use crate::rules::{Action, Bytes, Metadata, Moment};
 
 /// The private directory of a process that is gone.
@@ -52,8 +52,15 @@ impl Rest {
     pub(super) fn returned(&self, at: PathBuf, why: &str) -> Failure {
         let were = if self.is_emptied { "were" } else { "may have been" };
         let (zone, error) = (&self.home.zone.name, Errno::BUSY.into());
+        // The removal of one name moves the ctime of the file, as a use does, and what has the other names is not known.
+        let or_linked = if why == Skipped::Used.key() {
+            ", or a file in it lost one of several names"
+        } else {
+            ""
+        };
         let hint = format!(
-            "{}; some of its entries {were} removed by an interrupted run, and the rest gets its name back",
+            "{}{or_linked}; some of its entries {were} removed by an interrupted run, and the rest gets its name \
+             back",
             why.replace('_', " ")
         );
         Failure::new(zone, Action::RemoveTree, at, error, Some(hint))

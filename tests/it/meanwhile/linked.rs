@@ -5,9 +5,10 @@ use std::fs::{File, hard_link};
 
 use rustix::fs::{AtFlags, linkat};
 
-use super::{count, paused, tree};
+use super::next_pass::is_reported_as_returned;
+use super::{count, paused, quarantined, tree};
 use crate::paused::{Moment, Paused};
-use crate::world::{DAY, World, assert_counts};
+use crate::world::{DAY, Run, World, assert_counts, sweeper};
 
 /// A process that adds names faster than they are removed would keep the pass at work for as long as it likes.
 #[test]
@@ -47,4 +48,34 @@ fn a_removal_that_is_killed_before_the_first_of_several_names_went_is_completed(
     let report = world.run(&["run", "--format", "json"]).exits(0).json();
     assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
     assert_eq!(count(&world.path("tmp")), 0);
+}
+
+/// Our removal of one name and the use of another process look the same afterwards, so that the rest stays.
+#[test]
+fn the_rest_of_a_removal_that_is_killed_between_names_of_a_file_is_returned_and_said_to_be_a_part()
+{
+    let world = World::new();
+    let sub = tree(&world, 30).join("sub");
+    for number in 0..40 {
+        hard_link(sub.join("file-0"), sub.join(format!("link-{number}"))).unwrap();
+    }
+    world.age_dirs("tmp", 20 * DAY);
+    drop(paused(&world, &[], 35));
+    let rest = quarantined(&world).join("sub");
+    let left = count(&rest);
+    let names = (0..40).filter(|number| rest.join(format!("link-{number}")).exists()).count();
+    assert!(names > 0 && names < 40, "some of its names are gone: {names} are left");
+    let report = world.run(&["run", "--format", "json"]);
+    is_reported_as_returned(&report, &world, "lost one of several names", "linked");
+    assert_eq!(count(&world.path("tmp/tree/sub")), left, "nothing more is removed");
+    // From then on it is a tree like any other, that was used when its removal was interrupted.
+    let later = ["run", "--format", "json", "--now", "2099-01-01T00:00:00Z"];
+    assert_counts(&Run::of(later_at(&world, &later)).exits(0).json(), "tmp", &[("removed", 1)]);
+}
+
+/// A command with a moment of its own.
+fn later_at(world: &World, args: &[&str]) -> std::process::Command {
+    let mut command = sweeper(args);
+    command.arg("--data").arg(&world.root);
+    command
 }
