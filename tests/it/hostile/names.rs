@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{OLD, USER, bounded};
 use crate::start::Start;
-use crate::world::{DAY, Run, World, as_user, can_be_root};
+use crate::world::{DAY, Run, World, as_user, assert_counts, can_be_root};
 
 /// The formats of a report; the first two are those of every command.
 const FORMATS: [&str; 3] = ["text", "json", "jsonl"];
@@ -116,6 +116,22 @@ fn whatever_its_name_an_old_entry_is_removed_and_nothing_else_is() {
         fs::read_dir(world.path("tmp")).unwrap().map(|it| it.unwrap().path()).collect();
     assert_eq!(left, [world.path("tmp/abc")]);
     assert_eq!(fs::read_dir(world.path("cache/export")).unwrap().count(), all().len());
+}
+
+#[test]
+fn the_longest_names_are_taken_out_of_reach_like_any_other() {
+    let world = World::new();
+    for dir in ["tmp", "tasks/7/tmp"] {
+        world.file(format!("{dir}/{}", "f".repeat(255)), OLD);
+        world.file(format!("{dir}/{0}/{0}", "t".repeat(255)), OLD);
+        world.age_dirs(dir, OLD);
+    }
+    let run = world.run(&["run", "--zones", "tmp,instance-tmp", "--format", "json"]);
+    let report = run.exits(0).json();
+    for zone in ["tmp", "instance-tmp"] {
+        assert_counts(&report, zone, &[("removed", 2)]);
+    }
+    assert!(!run.stdout.contains("in place"), "{}", run.stdout);
 }
 
 #[test]
