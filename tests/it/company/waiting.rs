@@ -40,6 +40,21 @@ fn a_pass_waits_for_locked_entries_no_longer_than_lock_wait() {
     drop(other);
 }
 
+/// A wait would take time and tell nothing.
+#[test]
+fn a_dry_run_does_not_wait_for_what_is_locked() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    let other = Other::python(LOCK, &path);
+    let inner = world.command(&["run", "--dry-run", "--format", "json", "--lock-wait", "10m"]);
+    let mut command = Command::new("timeout");
+    command.arg("100").arg(inner.get_program()).args(inner.get_args()).env_clear();
+    let run = Run::from(command.finish().unwrap());
+    let counts = [("removed", 0), ("skipped_by.locked", 1)];
+    assert_counts(&run.exits(0).json(), "export", &counts);
+    drop(other);
+}
+
 #[test]
 fn a_deadline_ends_the_wait_for_what_is_locked() {
     let world = World::new();

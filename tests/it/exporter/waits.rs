@@ -11,6 +11,7 @@ use super::fake::Way;
 use super::server::Redis;
 use super::{export, key};
 use crate::company::{count, send, wait_until};
+use crate::interrupted::has_strace;
 use crate::start::Start;
 use crate::world::{Run, World, assert_counts, zone};
 
@@ -97,6 +98,28 @@ fn a_service_that_reloads_while_a_pass_waits_for_the_server_leaves_no_exports_al
     send(&child, Signal::TERM);
     let run = Run::from(child.wait_with_output().unwrap());
     assert!(!run.stdout.contains("left alone"), "{}", run.stdout);
+}
+
+/// A signal that is handled interrupts whatever the process waits for.
+#[test]
+fn a_call_on_the_socket_that_a_signal_interrupts_is_made_again() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    if !has_strace() {
+        return;
+    }
+    for calls in ["poll,ppoll", "recvfrom", "sendto", "connect"] {
+        let world = World::new();
+        exports(&world, 20);
+        let inner = command(&world, &redis.url(), &["--jobs", "1"]);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e"]);
+        // Each second one.
+        command.arg(format!("inject={calls}:error=EINTR:when=1+2"));
+        command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+        let run = Run::from(command.finish().unwrap());
+        assert_counts(&run.exits(0).json(), "export", &[("removed", 20)]);
+        assert!(redis.keys().is_empty(), "{calls}");
+    }
 }
 
 #[test]

@@ -71,6 +71,21 @@ fn what_is_added_through_an_open_directory_survives_this_pass_and_the_next() {
     }
 }
 
+/// Nothing but the times of its directory tells that it came.
+#[test]
+fn an_old_file_that_is_moved_into_a_tree_during_its_removal_survives_the_next_pass_too() {
+    let world = World::new();
+    let sub = File::open(tree(&world, 800).join("sub")).unwrap();
+    let thesis = world.file("elsewhere/thesis", 20 * DAY);
+    let pass = paused(&world, &[], 120);
+    renameat(CWD, thesis, &sub, "thesis").unwrap();
+    let report = pass.finish().exits(1).json();
+    assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
+    let report = world.run(&["run", "--format", "json"]).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("skipped_by.used", 1)]);
+    assert!(world.has("tmp/tree/sub/thesis"));
+}
+
 #[test]
 fn the_rest_of_a_tree_is_not_removed_while_it_is_locked_or_open() {
     let world = World::new();
