@@ -109,11 +109,14 @@ impl<'a, C: Control> FileInspector<'a, C> {
     }
 
     /// Whether another process has a claimed file open. If not, and if it has no other name, a lease on it is
-    /// held from now on.
+    /// held from now on. On NFS, where only locks could tell, one that excludes all others has told enough.
     fn file_in_use(&self, claimed: &Claimed) -> Asked {
         let metadata = claimed.expired().metadata();
         match claimed.object() {
             Some(file) if self.probe == InUseProbe::On && metadata.kind == FileKind::File => {
+                if claimed.is_exclusive() {
+                    return Asked { in_use: InUse::Unknown, is_leased: false };
+                }
                 let file_system = claimed.expired().directory().storage.file_system;
                 let in_use = lease::probe(file, file_system, metadata.links);
                 Asked { in_use, is_leased: in_use == InUse::Free && metadata.links == 1 }

@@ -93,7 +93,8 @@ impl<C: Control> Trees<'_, C> {
     /// Whether another process has opened the file since it was looked at; `None` if not.
     fn in_use(&self, verified: &Verified) -> Option<Skipped> {
         let metadata = verified.expired().metadata();
-        if self.probe == InUseProbe::Off || metadata.kind != FileKind::File {
+        let is_known = metadata.kind != FileKind::File || verified.is_exclusive();
+        if self.probe == InUseProbe::Off || is_known {
             return None;
         }
         let file = verified.object()?;

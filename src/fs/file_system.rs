@@ -104,6 +104,22 @@ pub fn has_owners(handle: impl AsFd) -> bool {
     rename_moves_ctime(handle)
 }
 
+/// Whether the servers of all NFS mounts have the locks that are taken on their files. With the mount option
+/// `local_lock` or `nolock` (nfs(5)) this kernel keeps them for itself.
+pub fn nfs_keeps_locks() -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    have_locks_on_servers(&mounts)
+}
+
+/// The same, by `/proc/self/mountinfo` (proc(5)). Without a mount in it that says so, it is not known.
+fn have_locks_on_servers(mounts: &str) -> bool {
+    let described = mounts.lines().filter_map(|line| Some(line.split_once(" - ")?.1));
+    let is_nfs = |mount: &&str| mount.starts_with("nfs ") || mount.starts_with("nfs4 ");
+    let is_kept = |mount: &str| mount.split([',', ' ']).any(|option| option == "local_lock=none");
+    let mut kept = described.filter(is_nfs).map(is_kept);
+    kept.next() == Some(true) && kept.all(|is_kept| is_kept)
+}
+
 fn magic(handle: impl AsFd) -> Option<u32> {
     let found = fstatfs(handle).ok()?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "32 bits of flags")]
@@ -127,5 +143,25 @@ mod tests {
             assert_eq!(by_magic(unknown), FileSystem::Other);
         }
         assert!(!FileSystem::Local.is_served() && FileSystem::Other.is_served());
+    }
+
+    #[test]
+    fn locks_are_on_the_servers_if_every_nfs_mount_says_so() {
+        let ext4 = "25 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+                    30 25 0:38 / /proc/fs/nfsd rw,relatime shared:9 - nfsd nfsd rw\n";
+        let nfs = |options: &str| format!("36 25 0:40 / /mnt rw - nfs4 server:/srv rw,{options}\n");
+        let (kept, local) = (nfs("vers=4.2,local_lock=none,addr=::1"), nfs("local_lock=flock"));
+        for (mounts, expected) in [
+            (kept.clone(), true),
+            (format!("{ext4}{kept}{kept}"), true),
+            (format!("{kept}{local}"), false),
+            (format!("{local}{kept}"), false),
+            (nfs("nolock,local_lock=all"), false),
+            (nfs("vers=3"), false),
+            (ext4.to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(have_locks_on_servers(&mounts), expected, "{mounts}");
+        }
     }
 }

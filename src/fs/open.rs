@@ -119,7 +119,8 @@ pub fn file(dir: impl AsFd, name: &CStr, is_private: bool) -> rustix::io::Result
     file_with(dir, name, is_private, OFlags::RDONLY)
 }
 
-/// The same with the right to write, which is never done: see [`for_writing`].
+/// The same with the right to write alone, which is never done: see [`for_writing`]. To whom has not asked for the
+/// right to read, an NFS server delegates nothing that the removal would have to give back.
 ///
 /// # Errors
 /// Those of [`file()`].
@@ -128,7 +129,7 @@ pub fn file_for_writing(
     name: &CStr,
     is_private: bool,
 ) -> rustix::io::Result<OwnedFd> {
-    file_with(dir, name, is_private, OFlags::RDWR)
+    file_with(dir, name, is_private, OFlags::WRONLY)
 }
 
 fn file_with(

@@ -16,7 +16,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use crate::fs::lease::turn::Turn;
 use crate::fs::open::Across;
-use crate::fs::{error, lease, open, stat};
+use crate::fs::{error, file_system, lease, open, stat};
 use crate::protocol::{Claimed, Expired, Failure, Guard, Lease, Rejected, Rejection, Skipped};
 use crate::rules::{Action, FileKind, FileSystem, LockKind, Zone};
 use crate::units;
@@ -55,7 +55,10 @@ pub(super) fn claim(
     let is_linked = metadata.kind == FileKind::File && metadata.links > 1;
     let turn = is_linked.then(|| Turn::of(metadata.id));
     match open_and_lock(&expired, files) {
-        Ok(object) => Ok(Claimed::new(expired, Guard::new(object, with_turn(lease, turn)))),
+        Ok((object, is_exclusive)) => {
+            let guard = Guard::new(object, with_turn(lease, turn)).exclusive(is_exclusive);
+            Ok(Claimed::new(expired, guard))
+        }
         Err(why) => Err(Rejected::new(expired, why)),
     }
 }
@@ -80,16 +83,23 @@ fn with_turn(lease: Option<Box<dyn Lease>>, turn: Option<Turn>) -> Option<Box<dy
     }
 }
 
-fn open_and_lock(expired: &Expired, files: FileLocks) -> Result<Option<File>, Rejection> {
-    let Some(mut object) = open_object(expired, files)? else { return Ok(None) };
+/// The open entry, and whether its lock excludes every other lock.
+fn open_and_lock(expired: &Expired, files: FileLocks) -> Result<(Option<File>, bool), Rejection> {
+    let Some(mut object) = open_object(expired, files)? else { return Ok((None, false)) };
+    let mut is_exclusive = false;
     if files == FileLocks::Flock {
-        object = lock(expired, object)?;
+        (object, is_exclusive) = lock(expired, object)?;
     }
     // Only now: a lock is worth something only on the file that was judged.
     if !is_same(expired, &object)? {
         return Err(Rejection::Skipped(Skipped::Replaced));
     }
-    Ok(Some(object))
+    // Where this kernel keeps it, it says nothing about locks of ranges and those of other machines.
+    let storage = &expired.directory().storage;
+    let is_exclusive = is_exclusive
+        && storage.file_system == FileSystem::Nfs
+        && storage.keeps_locks(file_system::nfs_keeps_locks);
+    Ok((Some(object), is_exclusive))
 }
 
 /// Opens an entry. `None` for one that is never opened: a link cannot be locked, and to open a FIFO, a
@@ -125,18 +135,20 @@ fn open_object(expired: &Expired, files: FileLocks) -> Result<Option<File>, Reje
     }
 }
 
-fn lock(expired: &Expired, object: File) -> Result<File, Rejection> {
-    let locked = lock_exclusively(object).or_else(|(object, error)| {
+/// Locks an open entry. The handle that the lock is held through, and whether it is an exclusive one.
+fn lock(expired: &Expired, object: File) -> Result<(File, bool), Rejection> {
+    let exclusive = lock_exclusively(object).map(|object| (object, true));
+    let locked = exclusive.or_else(|(object, error)| {
         // The handle cannot be opened for writing. A shared lock is refused as long as another process holds
         // an exclusive one, and the question finds those that are shared.
         match Errno::from_io_error(&error) {
             Some(Errno::BADF) if lease::is_range_locked(&object) => Err(Errno::WOULDBLOCK.into()),
-            Some(Errno::BADF) => FileExt::try_lock_shared(&object).map(|()| object),
+            Some(Errno::BADF) => FileExt::try_lock_shared(&object).map(|()| (object, false)),
             _ => Err(error),
         }
     });
     match locked {
-        Ok(object) => Ok(object),
+        Ok(locked) => Ok(locked),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(Rejection::Skipped(Skipped::Locked))
         }

@@ -13,6 +13,7 @@ pub struct Storage {
     /// Who keeps its files.
     pub file_system: FileSystem,
     is_private: OnceLock<bool>,
+    keeps_locks: OnceLock<bool>,
     begun: AtomicU64,
     ended: AtomicU64,
 }
@@ -30,6 +31,11 @@ impl Storage {
     /// Whether no other user can change the directory, root aside; `ask` finds it out, once in a pass.
     pub fn is_private(&self, ask: impl FnOnce() -> bool) -> bool {
         *self.is_private.get_or_init(ask)
+    }
+
+    /// Whether its server has every lock on its files; `ask` finds it out, once in a pass.
+    pub fn keeps_locks(&self, ask: impl FnOnce() -> bool) -> bool {
+        *self.keeps_locks.get_or_init(ask)
     }
 
     /// Says that a name is being taken from the directory: a listing that is read meanwhile may shift.

@@ -69,12 +69,20 @@ pub struct Guard {
     object: Option<File>,
     /// A lock elsewhere, beside the one on the object.
     lease: Option<Box<dyn Lease>>,
+    /// The lock on the object excludes every other lock, those of other machines too.
+    is_exclusive: bool,
 }
 
 impl Guard {
     /// From an object that is locked through this very handle, and a lease beside it.
     pub(crate) const fn new(object: Option<File>, lease: Option<Box<dyn Lease>>) -> Self {
-        Self { object, lease }
+        Self { object, lease, is_exclusive: false }
+    }
+
+    /// Says that the lock on the object excludes every other lock, those of other machines too.
+    pub(crate) const fn exclusive(mut self, is_exclusive: bool) -> Self {
+        self.is_exclusive = is_exclusive;
+        self
     }
 }
 
@@ -99,6 +107,11 @@ impl Claimed {
     /// The locked object, where there is one.
     pub const fn object(&self) -> Option<&File> {
         self.guard.object.as_ref()
+    }
+
+    /// Whether the lock on the object excludes every other lock: nobody has to be asked about those.
+    pub const fn is_exclusive(&self) -> bool {
+        self.guard.is_exclusive
     }
 
     /// Judges the entry again under the lock, by the same rule and the same `now`.
@@ -225,6 +238,11 @@ impl Verified {
     /// The locked object, where there is one.
     pub const fn object(&self) -> Option<&File> {
         self.guard.object.as_ref()
+    }
+
+    /// Whether the lock on the object excludes every other lock: nobody has to be asked about those.
+    pub const fn is_exclusive(&self) -> bool {
+        self.guard.is_exclusive
     }
 
     /// Whether its lock is still held. To be asked last before the removal.
