@@ -25,24 +25,33 @@ pub(super) fn warnings(raw: &RawSettings, profile: Profile) -> Vec<String> {
         !value.is_empty() && !name.starts_with(PREFIX) && !known.contains(name)
     });
     let warning = |name: &String| {
-        let meant = known.iter().find(|known| is_near(name, known))?;
+        let plain = name.to_ascii_uppercase().replace('-', "_");
+        let meant = known.iter().find(|known| is_near(&plain, known))?;
         let name = quoted(name.as_ref());
         Some(format!("environment {name}: it is not read; did you mean {meant}?"))
     };
     foreign.filter_map(|(name, _)| warning(name)).collect()
 }
 
-/// Whether `name` is `known` with few mistakes.
-fn is_near(name: &str, known: &str) -> bool {
+/// Whether `plain` is `known` with few mistakes.
+fn is_near(plain: &str, known: &str) -> bool {
     let most = if known.starts_with(PREFIX) || known.len() >= SHORT { 2 } else { 1 };
-    if name.len().abs_diff(known.len()) > most {
+    if plain.len().abs_diff(known.len()) > most {
         return false;
     }
-    let plain = name.to_ascii_uppercase().replace('-', "_");
-    // Of three parts of the name, two mistakes leave one as it is. This is quicker than to count them.
+    // Of three parts of a name, two mistakes leave one as it is, and move it by no more than two characters. This is
+    // much quicker than to count them, and every variable of the environment is compared with every known one.
+    let (plain_bytes, known_bytes) = (plain.as_bytes(), known.as_bytes());
     let third = known.len() / 3;
-    let parts = [&known[..third], &known[third..2 * third], &known[2 * third..]];
-    parts.iter().any(|part| plain.contains(part)) && edits(&plain, known) <= most
+    let parts = [0..third, third..2 * third, 2 * third..known.len()];
+    let stays = parts.into_iter().any(|part| {
+        let (at, part) = (part.start, &known_bytes[part]);
+        (at.saturating_sub(most)..=at + most).any(|at| {
+            let rest = plain_bytes.get(at..).unwrap_or_default();
+            rest.first() == part.first() && rest.starts_with(part)
+        })
+    });
+    stays && edits(plain, known) <= most
 }
 
 #[cfg(test)]
@@ -70,6 +79,31 @@ mod tests {
             let said = warned(name, Profile::Cvat);
             assert!(said.contains(&format!("\"{name}\": it is not read")), "{name}: {said}");
             assert!(said.ends_with(&format!("did you mean {meant}?")), "{name}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_quick_comparison_misses_no_name_with_few_mistakes() {
+        let known = "SWEEPER_MIN_FREE";
+        let mut near: Vec<String> = vec![known.to_owned()];
+        // Each way to leave out, add or change a character, and each two of them.
+        for _ in 0..2 {
+            let change = |name: &String| {
+                let each = |at: usize| {
+                    let (before, rest) = name.split_at(at);
+                    let after = rest.get(1..).unwrap_or_default();
+                    [
+                        before.to_owned() + after,
+                        before.to_owned() + "Q" + rest,
+                        before.to_owned() + "Q" + after,
+                    ]
+                };
+                (0..=name.len()).flat_map(each).collect::<Vec<_>>()
+            };
+            near.extend(near.iter().flat_map(change).collect::<Vec<_>>());
+        }
+        for name in &near {
+            assert!(is_near(name, known), "{name}");
         }
     }
 
