@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,8 +55,26 @@ struct SharedDirectory {
     is_cold: AtomicBool,
     /// Looks wait for a disk: one worker looks at names in the order of their inodes. Several would wait for the
     /// same blocks.
-    is_slow: AtomicBool,
+    slow: SlowBatches,
     rounds: Rounds,
+}
+
+/// How many batches in a row were slow. One alone may be a process that had to wait for a processor, and sorting
+/// takes memory.
+#[derive(Debug, Default)]
+struct SlowBatches(AtomicU32);
+
+impl SlowBatches {
+    const SEVERAL: u32 = 3;
+
+    fn add(&self, is_slow: bool) {
+        let count = if is_slow { self.0.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.0.store(count, Ordering::Relaxed);
+    }
+
+    fn are_several(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= Self::SEVERAL
+    }
 }
 
 impl Directories {
@@ -75,7 +93,7 @@ impl Directories {
                     turn: Mutex::new(()),
                     is_done: AtomicBool::new(false),
                     is_cold: AtomicBool::new(false),
-                    is_slow: AtomicBool::new(false),
+                    slow: SlowBatches::default(),
                 }),
                 Err(failure) if failure.error.kind() == io::ErrorKind::NotFound => {}
                 Err(failure) => {
@@ -137,7 +155,7 @@ impl Directories {
             }
         };
         let is_one = !context.control.has_several_workers();
-        if is_one && shared.is_slow.load(Ordering::Relaxed) {
+        if is_one && shared.slow.are_several() {
             shared.take_sorted(buffer, context.control, &mut each);
         } else {
             let least = if is_one { BUFFER } else { FIRST_BUFFER };
@@ -207,10 +225,11 @@ impl SharedDirectory {
     /// Whether the names of a batch were not in memory, and so the next ones are looked at in the order of
     /// their inodes. (A server has an order of its own, and what is in an instance takes several looks.)
     fn adapt_order(&self, watch: &Stopwatch, may_be: bool) -> bool {
-        for (flag, found) in [(&self.is_cold, watch.is_cold()), (&self.is_slow, watch.is_slow())] {
-            if let Some(found) = found {
-                flag.store(found && may_be, Ordering::Relaxed);
-            }
+        if let Some(found) = watch.is_cold() {
+            self.is_cold.store(found && may_be, Ordering::Relaxed);
+        }
+        if let Some(found) = watch.is_slow() {
+            self.slow.add(found && may_be);
         }
         self.is_cold.load(Ordering::Relaxed)
     }
@@ -246,5 +265,28 @@ impl SharedDirectory {
         }
         self.is_done.store(true, Ordering::Relaxed);
         if end == AtEnd::TooLong { Err(too_long()) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_after_several_slow_batches_in_a_row_and_no_longer_after_a_quick_one() {
+        let slow = SlowBatches::default();
+        for (is_slow, are_several) in [
+            (true, false),
+            (true, false),
+            (false, false),
+            (true, false),
+            (true, false),
+            (true, true),
+            (true, true),
+            (false, false),
+        ] {
+            slow.add(is_slow);
+            assert_eq!(slow.are_several(), are_several);
+        }
     }
 }
