@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_docs_in_private_items)]
 
 use std::alloc::System;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -132,18 +133,27 @@ fn compare(section: &str, figures: &[(&str, f64)]) {
     );
 }
 
-fn system_calls(data: &Path, args: &[&str]) -> usize {
+/// Whose system calls are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Threads {
+    /// The main thread: it is the one worker of `--jobs 1`. The others make a few calls each, of which the last may
+    /// come too late to be made.
+    Main,
+    All,
+}
+
+/// How often each system call is made.
+fn system_calls(data: &Path, args: &[&str], threads: Threads) -> BTreeMap<String, usize> {
     let counts = data.with_file_name("counts");
     let status = Command::new("strace")
-        // The main thread alone: it is the one worker, and the others make a few calls each, of which the last may
-        // come too late to be made.
+        .args(["-f"].iter().filter(|_| threads == Threads::All))
         .args(["-c", "-o"])
         .arg(&counts)
         .arg(env!("CARGO_BIN_EXE_sweeper"))
         .args(args)
         // Measuring takes no lock.
-        .args(["--lock", "flock"].iter().filter(|_| args != ["usage"]))
-        .args(["--now", "2026-01-02T03:04:05Z", "--jobs", "1", "--data"])
+        .args(["--lock", "flock"].iter().filter(|_| !args.contains(&"usage")))
+        .args(["--now", "2026-01-02T03:04:05Z", "--data"])
         .arg(data)
         .env_clear()
         .stdout(Stdio::null())
@@ -152,19 +162,66 @@ fn system_calls(data: &Path, args: &[&str]) -> usize {
         .unwrap();
     assert!(status.success());
     let counts = fs::read_to_string(counts).unwrap();
-    let total = counts.lines().find(|line| line.ends_with(" total")).unwrap();
-    total.split_whitespace().nth(3).unwrap().parse().unwrap()
+    let words = counts.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Share of the time, seconds, microseconds a call, calls, perhaps errors, name.
+    let calls =
+        words.filter_map(|words| Some((words.get(3)?.parse().ok()?, words.last()?.to_string())));
+    calls.map(|(calls, name)| (name, calls)).collect()
+}
+
+/// Whether system calls can be counted here.
+fn has_strace(what: &str) -> bool {
+    let is_there = Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok();
+    assert!(is_there || std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "strace is missing");
+    if !is_there {
+        eprintln!("left out, needs strace: {what}");
+    }
+    is_there
+}
+
+#[test]
+fn workers_are_started_when_there_is_work_for_several_and_an_empty_volume_costs_few_calls() {
+    if !has_strace("system calls of a pass over an empty volume") {
+        return;
+    }
+    let _turn = TURN.lock();
+    let records: toml::Table = include_str!("../fixtures/costs.toml").parse().unwrap();
+    let most = records["empty_volume"]["most_system_calls"].as_integer().unwrap();
+    let counts = |kind: Kind, count, jobs| {
+        let scratch = tempfile::tempdir().unwrap();
+        let data = scratch.path().join("data");
+        kind.make(&data, count);
+        fs::create_dir_all(data.join("tmp")).unwrap();
+        system_calls(&data, &["run", "--jobs", jobs], Threads::All)
+    };
+    let started = |calls: &BTreeMap<String, usize>| {
+        ["clone", "clone3"].iter().filter_map(|name| calls.get(*name)).sum::<usize>()
+    };
+    let fresh = Kind::Exports { age: 60 };
+    let by_one = started(&counts(fresh, 0, "1"));
+    for jobs in ["1", "2", "16", "16", "16"] {
+        let calls = counts(fresh, 0, jobs);
+        assert!(i64::try_from(calls["total"]).unwrap() <= most, "--jobs {jobs}: {calls:?}");
+        assert_eq!(started(&calls), by_one, "--jobs {jobs}: a worker was started for nothing");
+        assert_eq!(calls.get("sched_yield"), None, "--jobs {jobs}: it waits by asking again");
+    }
+    assert_eq!(started(&counts(fresh, 10, "16")), by_one, "workers for ten names");
+    assert_eq!(started(&counts(Kind::Trees { age: 60 }, 5, "16")), by_one, "for fresh trees");
+    assert_eq!(started(&counts(fresh, FILES, "16")), by_one + 16, "all for many names");
+    let old = Kind::Trees { age: 30 * DAY };
+    assert_eq!(started(&counts(old, 1, "16")), by_one + 16, "all for a tree to be removed");
 }
 
 #[test]
 fn an_entry_costs_as_many_system_calls_as_recorded() {
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-        assert!(std::env::var_os("SWEEPER_TESTS_ALL").is_none(), "strace is missing");
-        eprintln!("left out, needs strace: system calls per entry");
+    if !has_strace("system calls per entry") {
         return;
     }
     let _turn = TURN.lock();
-    let cost = |kind, args: &[&str]| per_entry(kind, |data| system_calls(data, args));
+    let cost = |kind, args: &[&str]| {
+        let args = [args, &["--jobs", "1"]].concat();
+        per_entry(kind, |data| system_calls(data, &args, Threads::Main)["total"])
+    };
     let (fresh, old) = (60, 30 * DAY);
     compare(
         "system_calls",

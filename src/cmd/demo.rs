@@ -159,7 +159,7 @@ fn sweep(
 ) -> io::Result<BTreeMap<PathBuf, &'static str>> {
     let start = Instant::now();
     let data_root = DataRoot::open(root, &[], &Forbidden::default()).map_err(io::Error::other)?;
-    let (limits, (workers, _)) = (Limits::default(), Workers::start(2));
+    let (limits, workers) = (Limits::default(), Workers::several(2, |_| {}));
     let (control, notes) = (PassControl { limits: &limits, workers: &workers }, Notes::default());
     let (root_path, probe) = (data_root.path(), InUseProbe::On);
     let pass = Pass {

@@ -255,9 +255,7 @@ pub(super) fn workers(config: &Config) -> Workers {
     {
         tracing::warn!("--nice: the system refused {}", units::without_numbers(&refused));
     }
-    let (workers, refused) = Workers::start(config.jobs);
-    if let Some(refused) = refused {
+    Workers::several(config.jobs, |refused| {
         tracing::warn!("the system refused {refused}; fewer workers do all the work");
-    }
-    workers
+    })
 }

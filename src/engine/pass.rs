@@ -44,7 +44,12 @@ const MAX_LOCKED: usize = 10_000;
 const LOCKED_DIRECTORIES: usize = 64;
 
 /// How many trees may be queued at once.
-const MAX_QUEUED: usize = 64;
+const MAX_QUEUED: usize = 128;
+
+/// How many names of a zone are read before other threads help, and the buffer for their listing: so small that
+/// the trees among them fit into the queue, and that little time is lost where each look waits for a server.
+const ALONE_NAMES: u64 = 16;
+const ALONE_BUFFER: usize = 1024;
 
 /// Between two tries at locked entries.
 const LOCKED_PAUSE: Duration = Duration::from_millis(50);
@@ -77,6 +82,12 @@ pub struct Pass<'a, S, L, I, Q> {
     pub live: &'a Live,
     /// How long in all to try locked entries again.
     pub lock_wait: Duration,
+}
+
+/// What one batch of names has shown.
+struct Read {
+    has_more: bool,
+    names: u64,
 }
 
 /// What to do with locked entries.
@@ -118,13 +129,34 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             return;
         }
         match self.source.open(run.zone) {
-            Ok(Some(scan)) => self.workers.all(|| self.work(&scan, run, observer)),
+            Ok(Some(scan)) => {
+                if !self.workers.are_several() || self.work_alone(&scan, run, observer) {
+                    self.workers.all(|| self.work(&scan, run, observer));
+                }
+            }
             Ok(None) => {}
             // The data root itself is gone: one entry that failed.
             Err(failure) => {
                 let mut total = lock(&run.total);
                 total.seen += 1;
                 total.count_failure(&failure);
+            }
+        }
+    }
+
+    /// Reads the first names in the caller's thread: where there are few and no tree has expired, other threads would
+    /// only wait for each other. Whether there is work for them.
+    fn work_alone(&self, scan: &S::Scan, run: &ZoneRun<'_>, observer: &dyn Observer) -> bool {
+        let mut buffer = Vec::with_capacity(ALONE_BUFFER);
+        let mut names = 0;
+        loop {
+            let read = self.read(scan, &mut buffer, run, observer);
+            names += read.names;
+            if !lock(&run.trees).is_empty() {
+                return true;
+            }
+            if !read.has_more || names >= ALONE_NAMES {
+                return read.has_more;
             }
         }
     }
@@ -141,7 +173,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             if let Some(tree) = tree {
                 self.settle_tree(tree, run, observer);
             } else if has_more {
-                has_more = self.read(scan, &mut buffer, run, observer);
+                has_more = self.read(scan, &mut buffer, run, observer).has_more;
             }
             let others = run.working.fetch_sub(1, Ordering::AcqRel) - 1;
             if had_work {
@@ -156,15 +188,14 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         }
     }
 
-    /// One batch of names: judged, and the expired entries settled or, if they are trees, queued. Whether
-    /// there are more.
+    /// One batch of names: judged, and the expired entries settled or, if they are trees, queued.
     fn read(
         &self,
         scan: &S::Scan,
         buffer: &mut Vec<u8>,
         run: &ZoneRun<'_>,
         observer: &dyn Observer,
-    ) -> bool {
+    ) -> Read {
         let mut batch = Batch::new(&run.total, &run.turns, observer);
         let mut expired = ExpiredBatch::default();
         let mut leftovers = Vec::new();
@@ -189,7 +220,9 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             observer.on_progress(root, scanned.names, &batch.tally);
         }
         batch.close();
-        scanned.has_more && !self.limits.is_stopped() && lock(&run.no_lock).is_none()
+        let has_more =
+            scanned.has_more && !self.limits.is_stopped() && lock(&run.no_lock).is_none();
+        Read { has_more, names: scanned.names }
     }
 
     /// The verdict on what was found.

@@ -2,12 +2,12 @@
 //!
 //! It must not know what they work on. Each thread runs one loop of the caller's. A thread that finds nothing
 //! to do waits on a condition variable, and is woken when there is more work or when another thread offers
-//! half of its task.
+//! half of its task. The threads are started when there is work for several: a small pass is done before that.
 
 use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc};
 
 use crate::units;
 
@@ -19,7 +19,12 @@ thread_local! {
 /// Threads, and how many of them are idle.
 #[derive(Debug)]
 pub struct Workers {
-    pool: Option<rayon::ThreadPool>,
+    /// How many there are to be.
+    jobs: usize,
+    /// They, once they are started; `None` if they are not several.
+    pool: OnceLock<Option<rayon::ThreadPool>>,
+    /// Is told why there are fewer, if there are.
+    on_refusal: fn(&str),
     idle: AtomicUsize,
     /// Counts the changes that an idle thread may wait for.
     changes: AtomicU64,
@@ -36,8 +41,16 @@ impl Workers {
     /// One: the caller's own thread. A second thread, even one that only waits, would make every call on a
     /// descriptor slower.
     pub const fn one() -> Self {
+        Self::several(1, |_| {})
+    }
+
+    /// Up to `jobs` threads. They are started when [`Self::all`] is called; if the system grants fewer,
+    /// `on_refusal` is told so, for people.
+    pub const fn several(jobs: usize, on_refusal: fn(&str)) -> Self {
         Self {
-            pool: None,
+            jobs,
+            pool: OnceLock::new(),
+            on_refusal,
             idle: AtomicUsize::new(0),
             changes: AtomicU64::new(0),
             gate: Mutex::new(()),
@@ -45,53 +58,26 @@ impl Workers {
         }
     }
 
-    /// Starts `jobs` threads, or as many as the system grants. Why there are fewer, for people, if there are.
-    pub fn start(jobs: usize) -> (Self, Option<String>) {
-        if jobs <= 1 {
-            return (Self::one(), None);
-        }
-        // A pool fails as a whole, so it is only made when its threads are there.
-        let (give, take) = mpsc::channel::<rayon::ThreadBuilder>();
-        let take = Arc::new(Mutex::new(take));
-        let mut refused = None;
-        let mut started = 0;
-        while started < jobs && refused.is_none() {
-            let take = Arc::clone(&take);
-            let work = move || {
-                let own = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                // Without a pool this thread has nothing to do.
-                if let Ok(own) = own {
-                    drop(take);
-                    own.run();
-                }
-            };
-            match std::thread::Builder::new().spawn(work) {
-                Ok(_) => started += 1,
-                Err(error) => refused = Some(units::no_thread(&error)),
+    /// The threads, started now at the latest; `None` if they are not several.
+    fn pool(&self) -> Option<&rayon::ThreadPool> {
+        let start = || {
+            let (pool, refused) = start(self.jobs);
+            if let Some(refused) = refused {
+                (self.on_refusal)(&refused);
             }
-        }
-        let refused =
-            refused.map(|why| format!("{} of {jobs} worker threads: {why}", jobs - started));
-        if started <= 1 {
-            return (Self::one(), refused);
-        }
-        let hand_over =
-            |own| give.send(own).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(started).spawn_handler(hand_over);
-        match pool.build() {
-            Ok(pool) => (Self { pool: Some(pool), ..Self::one() }, refused),
-            Err(error) => (Self::one(), Some(format!("{jobs} worker threads: {error}"))),
-        }
+            pool
+        };
+        if self.jobs <= 1 { None } else { self.pool.get_or_init(start).as_ref() }
     }
 
-    /// Whether there is more than one.
-    pub const fn are_several(&self) -> bool {
-        self.pool.is_some()
+    /// Whether there is more than one, or will be as far as is known.
+    pub fn are_several(&self) -> bool {
+        self.jobs > 1 && self.pool.get().is_none_or(Option::is_some)
     }
 
     /// Runs `each` on every one of them, and returns when all have returned.
     pub fn all(&self, each: impl Fn() + Sync) {
-        match &self.pool {
+        match self.pool() {
             None => each(),
             Some(pool) => {
                 pool.broadcast(|_| each());
@@ -202,6 +188,40 @@ impl Workers {
     }
 }
 
+/// Starts `jobs` threads, or as many as the system grants. Why there are fewer, for people, if there are.
+fn start(jobs: usize) -> (Option<rayon::ThreadPool>, Option<String>) {
+    // A pool fails as a whole, so it is only made when its threads are there.
+    let (give, take) = mpsc::channel::<rayon::ThreadBuilder>();
+    let take = Arc::new(Mutex::new(take));
+    let mut refused = None;
+    let mut started = 0;
+    while started < jobs && refused.is_none() {
+        let take = Arc::clone(&take);
+        let work = move || {
+            let own = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            // Without a pool this thread has nothing to do.
+            if let Ok(own) = own {
+                drop(take);
+                own.run();
+            }
+        };
+        match std::thread::Builder::new().spawn(work) {
+            Ok(_) => started += 1,
+            Err(error) => refused = Some(units::no_thread(&error)),
+        }
+    }
+    let refused = refused.map(|why| format!("{} of {jobs} worker threads: {why}", jobs - started));
+    if started <= 1 {
+        return (None, refused);
+    }
+    let hand_over = |own| give.send(own).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(started).spawn_handler(hand_over);
+    match pool.build() {
+        Ok(pool) => (Some(pool), refused),
+        Err(error) => (None, Some(format!("{jobs} worker threads: {error}"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,7 +259,7 @@ mod tests {
     #[test]
     fn every_task_is_done_once_and_the_workers_end() {
         for jobs in [1, 2, 8] {
-            let workers = Workers::start(jobs).0;
+            let workers = Workers::several(jobs, |_| {});
             for tasks in [0, 1, 3, 1000] {
                 assert_eq!(run(&workers, tasks, |task, _| task), tasks * (tasks + 1) / 2);
             }
@@ -249,7 +269,7 @@ mod tests {
     #[test]
     fn each_task_of_a_list_is_done_once() {
         for jobs in [1, 2, 8] {
-            let (workers, sum) = (Workers::start(jobs).0, AtomicU64::new(0));
+            let (workers, sum) = (Workers::several(jobs, |_| {}), AtomicU64::new(0));
             for tasks in [0, 1, 100] {
                 workers.each((1..=tasks).collect(), |task: u64| {
                     sum.fetch_add(task, Ordering::SeqCst);
@@ -261,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_waits_for_the_other_half_of_its_task_counts_as_idle() {
-        let (workers, is_helped) = (Workers::start(2).0, AtomicBool::new(false));
+        let (workers, is_helped) = (Workers::several(2, |_| {}), AtomicBool::new(false));
         workers.each(vec![()], |()| {
             let (start, is_taken) = (Instant::now(), AtomicBool::new(false));
             // A worker that panics would leave the other one waiting.
@@ -304,7 +324,7 @@ mod tests {
                 .join(|| halve(from, middle, workers, by), || halve(middle, to, workers, by));
             left + right
         }
-        let workers = Workers::start(3).0;
+        let workers = Workers::several(3, |_| {});
         let by = Mutex::new(Vec::new());
         // Until another worker has taken a half: how soon is up to the machine.
         while by.lock().unwrap().len() < 2 {

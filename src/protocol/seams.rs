@@ -50,7 +50,8 @@ pub trait Source: Sync {
     /// The zone exists and cannot be entered.
     fn open(&self, zone: &Arc<Zone>) -> Result<Option<Self::Scan>, Failure>;
 
-    /// Takes the next batch of names, with `buffer` for the listing, and hands what is there to `each`.
+    /// Takes the next batch of names, and hands what is there to `each`. The listing has `buffer`, which is used as
+    /// it is if it has any room at first.
     fn next_batch<'s>(
         &self,
         scan: &'s Self::Scan,

@@ -181,8 +181,8 @@ fn adapt(buffer: &mut Vec<u8>, least: usize, took: Duration) {
 }
 
 impl SharedDirectory {
-    /// Fetches one buffer of `least` bytes or more and hands out its names, their kinds and their inode
-    /// numbers, all but `.` and `..`.
+    /// Fetches one buffer, of `least` bytes if there is none yet, and hands out its names, their kinds and their
+    /// inode numbers, all but `.` and `..`.
     fn take(
         &self,
         buffer: &mut Vec<u8>,
@@ -190,7 +190,7 @@ impl SharedDirectory {
         mut each: impl FnMut(io::Result<(&CStr, FileType, u64)>),
     ) {
         buffer.clear();
-        if buffer.capacity() < least {
+        if buffer.capacity() == 0 {
             buffer.reserve_exact(least);
         }
         let mut names = RawDir::new(&self.directory.handle, buffer.spare_capacity_mut());

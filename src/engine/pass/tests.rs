@@ -207,7 +207,7 @@ struct Shared {
 impl Shared {
     fn new(jobs: usize) -> Self {
         let (live, exclude, notes) = (Live::default(), Exclude::default(), Notes::default());
-        Self { live, exclude, notes, workers: Workers::start(jobs).0 }
+        Self { live, exclude, notes, workers: Workers::several(jobs, |_| {}) }
     }
 
     fn pass<'a, Q>(
