@@ -158,14 +158,11 @@ impl<'a> ExportName<'a> {
     /// [`NameError`] when CVAT does not write such names.
     pub fn parse(name: &'a [u8]) -> Result<Self, NameError> {
         let mut rest = Rest(name);
-        let class = if rest.skip(b"task-") {
-            Class::Task
-        } else if rest.skip(b"job-") {
-            Class::Job
-        } else if rest.skip(b"project-") {
-            Class::Project
-        } else {
-            return rest.events();
+        let class = match name {
+            [b't', ..] if rest.skip(b"task-") => Class::Task,
+            [b'j', ..] if rest.skip(b"job-") => Class::Job,
+            [b'p', ..] if rest.skip(b"project-") => Class::Project,
+            _ => return rest.events(),
         };
         let id = rest.digits()?;
         if id.0.len() > 19 {
@@ -254,7 +251,6 @@ impl<'a> Rest<'a> {
 /// A kind of bytes: ranges of ASCII characters, without NUL.
 type Kind<const N: usize> = [(u8, u8); N];
 
-const DIGIT: Kind<1> = [(b'0', b'9')];
 /// What a format tag is made of.
 const TAG: Kind<4> = [(b'a', b'z'), (b'0', b'9'), (b'_', b'_'), (b'-', b'-')];
 /// What the id of events is made of.
@@ -274,15 +270,20 @@ fn others<const N: usize>(eight: [u8; 8], kind: Kind<N>) -> u64 {
 }
 
 /// How many digits there are before the first other byte.
+#[inline]
 fn count_digits(bytes: &[u8]) -> usize {
-    let (eights, rest) = bytes.as_chunks();
-    for (index, eight) in eights.iter().enumerate() {
-        let others = others(*eight, DIGIT);
+    let all = |byte: u8| u64::from_le_bytes([byte; 8]);
+    let (mut count, mut rest) = (0, bytes);
+    while let Some((eight, more)) = rest.split_first_chunk() {
+        let digits = u64::from_le_bytes(*eight) ^ all(b'0');
+        // What is carried changes only bytes after the first that is no digit.
+        let others = (digits.wrapping_add(all(0x7f - 9)) | digits) & all(0x80);
         if others != 0 {
-            return 8 * index + others.trailing_zeros() as usize / 8;
+            return count + others.trailing_zeros() as usize / 8;
         }
+        (count, rest) = (count + 8, more);
     }
-    8 * eights.len() + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+    count + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
 /// Whether all bytes are of a kind.

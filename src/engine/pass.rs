@@ -226,6 +226,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     }
 
     /// The verdict on what was found.
+    #[inline(always)]
     fn judge(
         &self,
         found: Found<'_>,

@@ -28,6 +28,7 @@ const NOT_FOLLOWED: AtFlags = AtFlags::SYMLINK_NOFOLLOW.union(AtFlags::NO_AUTOMO
 ///
 /// # Errors
 /// What the system says.
+#[inline(always)]
 pub fn at(dir: impl AsFd, name: &CStr, mount: u64, freshness: Freshness) -> io::Result<Metadata> {
     let flags = match freshness {
         Freshness::Cached => NOT_FOLLOWED | AtFlags::STATX_DONT_SYNC,

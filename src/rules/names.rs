@@ -46,7 +46,7 @@ pub fn is_removed_in_use(name: &[u8]) -> bool {
 
 impl Names {
     /// The class of `name`, or `None` when the zone does not recognize it.
-    #[inline]
+    #[inline(always)]
     pub fn class_of(&self, name: &[u8]) -> Option<Class> {
         if name.starts_with(b".") {
             if is_quarantine(name) {

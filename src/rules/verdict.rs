@@ -45,6 +45,7 @@ impl Rule {
     ///
     /// # Errors
     /// It has none, so it is kept.
+    #[inline]
     pub fn of(zone: &Zone, name: &CStr, metadata: &Metadata) -> Result<Self, KeptReason> {
         if metadata.is_mount_point {
             return Err(KeptReason::MountPoint);
@@ -234,10 +235,11 @@ impl<D> Expired<D> {
     }
 }
 
-/// Judges an entry at `now`.
+/// Judges an entry at `now`. Inlined: a verdict is large, and most entries are kept.
 ///
 /// # Errors
 /// [`Kept`] with the reason.
+#[inline(always)]
 pub fn evaluate<D: Clone>(
     entry: &Entry<'_, D>,
     exclude: &Exclude,
@@ -245,8 +247,7 @@ pub fn evaluate<D: Clone>(
 ) -> Result<Expired<D>, Kept> {
     let Entry { zone, directory, dir, name, ref metadata } = *entry;
     exclude.observe(dir, name);
-    let without_rule = |why| Kept { why, age: None, rule: None };
-    let rule = Rule::of(zone, name, metadata).map_err(without_rule)?;
+    let rule = Rule::of(zone, name, metadata).map_err(|why| Kept { why, age: None, rule: None })?;
     let used = rule.last_use.read(metadata, now);
     let age = used.age_at(now);
     let kept = |why| Kept { why, age: Some(age), rule: Some(rule) };

@@ -155,6 +155,7 @@ pub(super) fn step_into(
 }
 
 /// Looks at one name and hands it to `each`, if it belongs to this shard.
+#[inline(always)]
 pub(super) fn look<C: Control>(
     directory: &Arc<Directory>,
     name: &CStr,

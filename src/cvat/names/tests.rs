@@ -208,6 +208,7 @@ fn a_name_is_described_in_words() {
 
 #[test]
 fn eight_bytes_at_a_time_are_read_as_one_by_one() {
+    const DIGIT: Kind<1> = [(b'0', b'9')];
     let is_digit = |byte: &u8| byte.is_ascii_digit();
     for length in 0..=25 {
         let digits: Vec<u8> = b"0918273645".iter().copied().cycle().take(length).collect();
