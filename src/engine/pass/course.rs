@@ -4,6 +4,7 @@
 //! what was removed is compared with what is free over a whole step, not over an entry, and a small step may fail
 //! a few times.
 
+use std::cell::Cell;
 use std::io;
 
 use super::relief_plan::ReliefPlan;
@@ -65,7 +66,12 @@ impl Course {
         needed: Amount,
     ) -> io::Result<Option<ReliefEnd>> {
         let before = self.space;
-        let has_arrived = |now: &Space| arrival(&before, now, amount, needed);
+        // What has been free once was freed, even if others have filled it by now: they had all the time of the wait.
+        let most = Cell::new(Arrival::Little);
+        let has_arrived = |now: &Space| {
+            most.set(most.get().max(arrival(&before, now, amount, needed)));
+            most.get()
+        };
         self.space = plan.volume.space_after(amount, &has_arrived)?;
         let arrived = has_arrived(&self.space);
         let missing = missing(&before, &self.space, amount, needed);

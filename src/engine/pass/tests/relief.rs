@@ -56,7 +56,7 @@ impl Volume for Slow {
             *used -= freed.bytes;
         }
         *last = self.hidden.lock().unwrap().pop_front().unwrap_or(0);
-        if !freed.is_zero() && arrival(&space(*used + *last)) == Arrival::Little {
+        if !freed.is_zero() && arrival(&space(*used + *last)) != Arrival::Whole {
             *used += self.written.1;
         }
         Ok(space(*used + *last))
@@ -196,6 +196,17 @@ fn a_small_entry_whose_space_others_take_at_once_does_not_end_the_relief() {
         Case { missing: 10, hidden, written: (0, 20), ..Case::default() }.relieve();
     assert!(gone.len() > 1, "{gone:?}");
     assert_eq!(summary.relief[0].end, ReliefEnd::Relieved);
+}
+
+/// A step is waited for until all of it is free. Others fill meanwhile what has appeared of it, and the wait must not
+/// end the relief.
+#[test]
+fn space_that_has_appeared_and_is_filled_while_the_rest_is_waited_for_does_not_end_the_relief() {
+    let case = Case { count: 300, hidden: &[300], written: (0, 600), ..Case::default() };
+    let (summary, gone) = case.relieve();
+    assert_eq!(summary.relief[0].end, ReliefEnd::Relieved, "{:?}", summary.relief);
+    // 1,000 bytes that were missing, and 600 that others wrote.
+    assert_eq!(gone.len(), 160);
 }
 
 /// The size of a tree is known when it is gone: it needs no step of its own, which others could hide by what they
