@@ -249,13 +249,18 @@ fn legacy(name: &'static str, look: Look) -> clap::Command {
 
 fn plan(look: Look) -> clap::Command {
     sweep("plan", "Write down what a pass would remove, and remove nothing", Use::Plan, look)
-        .arg(path("FILE").short('o').long("output").help("Where to write the plan"))
+        .arg(
+            path("FILE")
+                .short('o')
+                .long("output")
+                .help("Where to write the plan; only an earlier plan is replaced"),
+        )
         .after_help(texts::EXIT_CODES)
 }
 
 fn apply(look: Look) -> clap::Command {
     sweep("apply", "Remove what is in a plan and has not changed since", Use::Apply, look)
-        .arg(path("FILE").help("The plan"))
+        .arg(path("FILE").help("The plan; - for stdin"))
         .after_help(texts::EXIT_CODES)
 }
 

@@ -12,6 +12,7 @@ mod dispatch;
 mod health;
 mod hold;
 mod merge;
+mod new_file;
 pub mod pass;
 mod path_list;
 mod plan;

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -41,7 +42,7 @@ pub(super) fn apply(
     config.from0 = None;
     let refused = |why: String| Refusal::Plan { path: path.to_owned(), why };
     let unread = |error: io::Error| refused(format!("it cannot be read: {}", units::error(&error)));
-    let mut lines = BufReader::new(File::open(path).map_err(unread)?);
+    let mut lines = BufReader::new(open(path).map_err(unread)?);
     let first = next_line(&mut lines).map_err(unread)?.unwrap_or_default();
     let (header, seed) = Header::read(&first).map_err(|why| {
         refused(format!(
@@ -57,6 +58,14 @@ pub(super) fn apply(
     let (lines, were) = if wrong == 1 { ("line", "was") } else { ("lines", "were") };
     tracing::error!("{wrong} {lines} of the plan {path:?} {were} changed and not applied");
     Ok(code.max(ExitCode::SomeFailed))
+}
+
+/// The file of a plan; `-` is stdin.
+fn open(path: &Path) -> io::Result<File> {
+    if path == Path::new("-") {
+        return Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?));
+    }
+    File::open(path)
 }
 
 /// Whether a plan is about this data root, recent, and made with these settings.

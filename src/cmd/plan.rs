@@ -3,16 +3,16 @@
 //! It must not remove anything.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
+use super::new_file::NewFile;
 use super::pass::{PlanWriter, open_root, zone_around};
 use super::{Refusal, run};
 use crate::config::settings::Setting;
 use crate::config::{Config, EffectiveSetting, GuardSettings, Origin, Verbosity};
 use crate::os::clock;
 use crate::protocol::ExitCode;
-use crate::report::plan::Header;
+use crate::report::plan::{BEGINNING, Header};
 use crate::units;
 
 /// The settings that decide what is removed, besides the zones of the settings file.
@@ -50,27 +50,30 @@ pub(super) fn plan(
     );
     config.dry_run = true;
     config.guards = GuardSettings::default();
-    let failed = |error: std::io::Error| Refusal::Plan {
-        path: path.to_owned(),
-        why: format!("it cannot be written: {}", units::error(&error)),
-    };
+    let refused = |why: String| Refusal::Plan { path: path.to_owned(), why };
+    let failed =
+        |error: std::io::Error| refused(format!("it cannot be written: {}", units::error(&error)));
+    if path == Path::new("-") {
+        let why = "stdout has the report; name a file, or ./- for one of that name";
+        return Err(refused(why.to_owned()));
+    }
     let root = open_root(&config, &config.zones)?;
     if let Some(zone) = zone_around(path, &config, &root).map_err(failed)? {
-        let path = path.to_owned();
         let why = format!("it would be in a directory of zone {zone:?}: write it somewhere else");
-        return Err(Refusal::Plan { path, why });
+        return Err(refused(why));
     }
+    let new = NewFile::at(path, "a plan", BEGINNING).map_err(refused)?;
     let created = units::rfc3339(clock::now());
     let shown = root.path().to_string_lossy().into_owned();
     let header = Header::new(created, clock::seed(), shown, root.id(), deciding(&config));
     let (line, seed) = header.line().map_err(failed)?;
-    let writer = File::create(path).and_then(|file| PlanWriter::new(file, &line, seed));
+    let writer = new.writer().and_then(|file| PlanWriter::new(file, &line, seed));
     let writer = writer.map_err(failed)?;
     let code = run::run_by_plan("plan", &config, verbosity, Some(&writer), None)?;
-    match writer.finish() {
+    match writer.finish().and_then(|()| new.put()) {
         Ok(()) => Ok(code),
         Err(error) => {
-            tracing::error!("the plan {path:?} is not complete: {}", units::error(&error));
+            tracing::error!("the plan {path:?} is not written: {}", units::error(&error));
             Ok(code.max(ExitCode::SomeFailed))
         }
     }

@@ -21,6 +21,9 @@ use crate::units;
 /// The version of the format.
 const VERSION: u32 = 1;
 
+/// What every plan begins with.
+pub const BEGINNING: &[u8] = b"{\"plan\":";
+
 /// What stands before the digest, and after it.
 const BEFORE: &str = ",\"digest\":\"";
 const AFTER: &str = "\"}";

@@ -197,3 +197,49 @@ fn a_guard_and_the_audit_log_apply_to_a_plan() {
     assert_eq!(apply(&world, &args).exits(0).json()["totals"]["removed"], 20);
     assert_eq!(fs::read_to_string(log).unwrap().lines().count(), 20);
 }
+
+#[test]
+fn a_plan_replaces_nothing_but_an_earlier_plan() {
+    let world = world();
+    let beside = |name: &str| world.root.parent().unwrap().join(name);
+    fs::write(beside("precious"), "precious").unwrap();
+    std::os::unix::fs::symlink("precious", beside("link")).unwrap();
+    std::os::unix::fs::symlink("new", beside("dangling")).unwrap();
+    let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, beside("fifo"), fifo, mode, 0).unwrap();
+    let refused = |path: &Path, words: &str| {
+        let run = world.run(&["plan", "-o", path.to_str().unwrap()]);
+        assert!(run.exits(2).stderr.contains(words), "{path:?}: {}", run.stderr);
+    };
+    refused(&beside("precious"), "it is not a plan: choose another name");
+    for name in ["link", "dangling", "fifo"] {
+        refused(&beside(name), "it is not a regular file");
+    }
+    refused(&world.root, "it is not a regular file");
+    refused(Path::new("-"), "stdout has the report; name a file");
+    let log = world.run(&["run", "--audit-log", "-"]);
+    assert!(log.exits(2).stderr.contains("stdout has the report"), "{}", log.stderr);
+    assert_eq!(fs::read_to_string(beside("precious")).unwrap(), "precious");
+    assert!(!beside("new").exists());
+    // An earlier plan is replaced, when the new one is complete.
+    let first = plan(&world, &[]);
+    assert_ne!(plan(&world, &[]), first);
+    fs::write(plan_of(&world), "").unwrap();
+    assert_eq!(plan(&world, &[]).len(), first.len());
+    let left = fs::read_dir(world.root.parent().unwrap()).unwrap();
+    let is_new = |name: &str| name.starts_with(".sweeper-new");
+    assert!(!left.map(|it| it.unwrap().file_name()).any(|name| is_new(name.to_str().unwrap())));
+}
+
+#[test]
+fn a_plan_is_read_from_stdin_too() {
+    let world = world();
+    let mut lines = plan(&world, &[]);
+    lines.retain(|line| line.contains("\"plan\":") || line.contains("tree-3"));
+    write(&world, &lines);
+    let mut command = world.command(&["apply", "-", "--format", "json"]);
+    command.stdin(fs::File::open(plan_of(&world)).unwrap());
+    let report = Run::of(command).exits(0).json();
+    assert_eq!((&report["totals"]["seen"], &report["totals"]["removed"]), (&1.into(), &1.into()));
+    assert!(!world.has("tmp/tree-3"));
+}

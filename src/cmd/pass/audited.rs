@@ -33,6 +33,11 @@ pub(in crate::cmd) fn open(
             "it is in a directory of zone {zone:?}, whose entries are removed: put it somewhere else"
         )));
     }
+    if path == Path::new("-") {
+        return Err(refused(
+            "stdout has the report; name a file, or ./- for one of that name".to_owned(),
+        ));
+    }
     if path.is_dir() {
         return Err(refused("it is a directory: name a file".to_owned()));
     }
