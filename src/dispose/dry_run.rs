@@ -18,7 +18,7 @@ use crate::fs::lease::InUseProbe;
 use crate::fs::rights::DirRights;
 use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{
-    Directory, Disposer, Expired, Freed, Recovery, Rejected, Rejection, Removed, Verified,
+    Directory, Disposer, Expired, Freed, Notes, Recovery, Rejected, Rejection, Removed, Verified,
 };
 use crate::rules::{Action, Bytes, FileId, FileKind, Metadata, Moment};
 
@@ -28,6 +28,7 @@ pub struct DryRun<'a, C> {
     control: &'a C,
     ledger: Ledger,
     probe: InUseProbe,
+    notes: Option<&'a Notes>,
     /// The rights in the directory of the last entry: usually that of the next one, too.
     last: Mutex<Option<(FileId, DirRights)>>,
 }
@@ -35,7 +36,14 @@ pub struct DryRun<'a, C> {
 impl<'a, C: Control> DryRun<'a, C> {
     /// Walks through trees end early when `control` says so, and are shared with idle workers.
     pub fn new(control: &'a C, probe: InUseProbe) -> Self {
-        Self { control, ledger: Ledger::default(), probe, last: Mutex::default() }
+        Self { control, ledger: Ledger::default(), probe, notes: None, last: Mutex::default() }
+    }
+
+    /// Notes in what a removal may differ.
+    #[must_use]
+    pub const fn noting(mut self, notes: &'a Notes) -> Self {
+        self.notes = Some(notes);
+        self
     }
 
     fn rights_in(&self, directory: &Directory) -> DirRights {
@@ -100,6 +108,10 @@ impl<C: Control> Disposer for DryRun<'_, C> {
         };
         if let Some(why) = why {
             return Err(verified.reject(why, Bytes(0)));
+        }
+        let (zone, storage) = (&expired.directory().zone, &expired.directory().storage);
+        if let Some(notes) = self.notes.filter(|_| storage.file_system.is_served()) {
+            notes.add(&zone.name, Notes::CLOCK_NOT_COMPARED);
         }
         let freed = self.ledger.charge(verified.freed());
         Ok(verified.removed(freed))

@@ -38,6 +38,11 @@ impl Notes {
                                       (files of another user without CAP_LEASE, or a network file \
                                       system): age and locks decided";
 
+    /// The note of a dry run on a server.
+    pub const CLOCK_NOT_COMPARED: &str = "the file system is on a server, and a dry run writes nothing there by \
+                                          which its clock could be compared: a run leaves the zone alone if \
+                                          that is off by more than an hour";
+
     /// The note on times that do not count.
     pub const WRONG_TIMES: &str = "some times are more than 24 h in the future and do not count: \
                                    other times of these entries decided";

@@ -88,7 +88,7 @@ impl Parts<'_> {
         let control = &self.control(limits);
         // It tries each lock once: a wait would take time, and tell nothing.
         let execution = Execution { control, live: self.live, lock_wait: Duration::ZERO };
-        let inner = DryRun::new(control, probe(self.request.config.in_use));
+        let inner = DryRun::new(control, probe(self.request.config.in_use)).noting(self.notes);
         match self.request.plan {
             None => self.run(work, &execution, list, &inner, observer),
             Some(writer) => self.run(work, &execution, list, &Planning { inner, writer }, observer),

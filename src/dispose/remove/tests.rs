@@ -191,3 +191,25 @@ fn the_clock_of_a_server_does_not_shorten_the_least_age_under_pressure() {
         }
     }
 }
+
+/// A run leaves a zone alone when the clock of its server is far off. A dry run cannot know that, and does not differ
+/// in silence.
+#[test]
+fn a_dry_run_on_a_server_says_that_it_does_not_compare_the_clock() {
+    for is_served in [true, false] {
+        let mut setup = Setup::new(LastUse::Mtime);
+        fs::write(setup.path("file"), "x").unwrap();
+        let least = MinAge::from_duration(Duration::from_secs(1));
+        let expired =
+            if is_served { setup.early_on_server(c"file", least) } else { setup.expired(c"file") };
+        let guard = Guard::new(File::open(setup.path("file")).ok(), None);
+        let notes = Notes::default();
+        let inspector = FileInspector::new(&Unlimited, &notes, InUseProbe::Off);
+        let verified = inspector.inspect(Claimed::new(expired, guard), setup.now).unwrap();
+        let zone = verified.expired().directory().zone.name.clone();
+        let dry_run = DryRun::new(&Unlimited, InUseProbe::Off).noting(&notes);
+        dry_run.dispose(verified, setup.now).unwrap();
+        let is_told = notes.of(&zone).iter().any(|note| note == Notes::CLOCK_NOT_COMPARED);
+        assert_eq!(is_told, is_served);
+    }
+}
