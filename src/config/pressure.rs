@@ -11,7 +11,7 @@ use super::words::Profile;
 use super::zones::Zones;
 use crate::cvat::zones::EXPORT;
 use crate::rules::select::Order;
-use crate::rules::{MinAge, Pressure, Share, Zone};
+use crate::rules::{Bytes, MinAge, Pressure, Share, Zone};
 use crate::units;
 
 /// When entries go before they expire, and which.
@@ -42,6 +42,9 @@ impl PressureSettings {
         let min_age = MinAge::from_duration(values.duration("min_age")?);
         let names = values.texts("pressure_zones").to_vec();
         check_shares(values, mark, relieve)?;
+        if keep_free == Some(Bytes(0)) {
+            return Err(values.wrong("keep_free", "it keeps nothing free: write a size like 50GiB"));
+        }
         if mark.is_none() && keep_free.is_none() {
             let given = |key: &&str| values.origin(key) != Origin::Default;
             return match ["min_age", "pressure_zones"].into_iter().find(given) {
@@ -71,8 +74,12 @@ fn check_shares(
     mark: Option<Share>,
     relieve: Option<Share>,
 ) -> Result<(), ConfigError> {
+    let never_met = "no file system is emptier than 0%, so all that may go would go, and it would not be enough: \
+                     write a higher mark";
     match (mark, relieve) {
         (None, Some(_)) => Err(values.wrong("relieve", "it needs --pressure")),
+        (Some(mark), _) if mark == Share::percent(0) => Err(values.wrong("pressure", never_met)),
+        (_, Some(low)) if low == Share::percent(0) => Err(values.wrong("relieve", never_met)),
         (Some(mark), Some(low)) if low > mark => {
             Err(values.wrong("relieve", format!("it is more than --pressure {mark}")))
         }
@@ -121,7 +128,6 @@ fn pressed(
 mod tests {
     use super::super::tests::{config, raw};
     use super::*;
-    use crate::rules::Bytes;
 
     fn resolved(
         flags: &[(&'static str, &'static str)],
@@ -154,6 +160,9 @@ mod tests {
             (&[("pressure_zones", "tmp")], "--pressure or --keep-free"),
             (&[("pressure", "80%"), ("relieve", "81%")], "more than --pressure 80%"),
             (&[("pressure", "100%")], "lower mark"),
+            (&[("pressure", "0%")], "higher mark"),
+            (&[("pressure", "85%"), ("relieve", "0%")], "higher mark"),
+            (&[("keep_free", "0B")], "keeps nothing free"),
             (&[("pressure", "85%"), ("from0", "-")], "--from0"),
             (&[("keep_free", "1GiB"), ("shard", "0/2")], "--shard"),
             (&[("pressure", "85%"), ("zones", "tmp")], "--pressure-zones"),

@@ -217,7 +217,7 @@ fn pressure_is_set_by_a_flag_a_variable_or_the_file_and_only_where_it_applies() 
     let variable = ("SWEEPER_MIN_AGE", "130m");
     with(&["run", "--keep-free", &disk.nearly_all()], Some(variable)).exits(1);
     assert_eq!(exports(&disk), 22 - 1 - 9);
-    with(&["run"], Some(("SWEEPER_PRESSURE", "0%"))).exits(1);
+    with(&["run"], Some(("SWEEPER_PRESSURE", "0.1%"))).exits(1);
     assert_eq!(exports(&disk), 1, "only the young one is left");
     for args in [
         &["run", "--relieve", "80%"][..],
