@@ -69,6 +69,9 @@ fn head(usage: &Usage) -> String {
     text
 }
 
+/// A longer name of an area may be on several lines, so that the table fits a phone.
+const LONGEST_UNBROKEN: usize = 16;
+
 /// The zones and other areas: one bar for all, and a row for each.
 fn areas(usage: &Usage) -> String {
     let inside = |area: &&AreaUsage| !area.is_outside;
@@ -92,7 +95,7 @@ fn areas(usage: &Usage) -> String {
         let bar = bar_of(allocated, area.expired, most);
         let _ = writeln!(
             text,
-            "<tr data-name=\"{name}\"><td><span class=\"swatch {class}\"></span>{name}\
+            "<tr data-name=\"{name}\"><td><span{class_of_name}><span class=\"swatch {class}\"></span>{name}</span>\
              <div class=\"dim wide\">{about}<code>{path}</code></div>\
              <td class=\"n allocated\">{}<td class=\"n wide\">{share}<td class=\"b\">{bar}\
              <td class=\"n expired-bytes\">{}<td class=\"n wide\">{}<td class=\"n wide inodes\">{}<td class=\"c\">{}",
@@ -106,6 +109,7 @@ fn areas(usage: &Usage) -> String {
             count(area.totals.inodes),
             removed_by(area.removed_by.command()),
             name = name(&area.name),
+            class_of_name = if area.name.len() <= LONGEST_UNBROKEN { " class=\"one\"" } else { "" },
             about = if area.about.is_empty() { String::new() } else { format!("{}, ", area.about) },
             path = Plain(&shown(&area.path)),
         );
@@ -206,7 +210,12 @@ fn histogram(title: &str, id: &str, label: &str, series: &[Series<'_>], sums: By
 
 /// What stands below columns or a curve.
 fn scale<'a>(marks: impl Iterator<Item = (&'a str, Bytes)>) -> String {
-    let mark = |(name, amount)| format!("<span>{}{}</span>", Plain(name), bytes(amount));
+    // A number and its unit stay on one line.
+    let joined = |name: &str| match name.rsplit_once(' ') {
+        Some((number, unit)) => format!("{number}\u{a0}{unit}"),
+        None => name.to_owned(),
+    };
+    let mark = |(name, amount)| format!("<span>{}{}</span>", Plain(&joined(name)), bytes(amount));
     format!("<div class=\"scale\">{}</div>\n", marks.map(mark).collect::<String>())
 }
 

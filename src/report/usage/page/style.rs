@@ -28,7 +28,7 @@ table{width:100%;border-collapse:collapse;font-size:.92rem}
 th{font-weight:600;text-align:left;color:var(--dim);border-bottom:1px solid var(--line)}
 th,td{padding:.28rem .6rem .28rem 0;vertical-align:top}
 td{border-bottom:1px solid var(--line)}
-.c code{white-space:nowrap}
+.c code,.one{white-space:nowrap}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 td.b{width:20%;padding-top:.55rem}
 .swatch{display:inline-block;width:.75em;height:.75em;border-radius:.15em;margin-right:.45em;vertical-align:-.02em}
