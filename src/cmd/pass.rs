@@ -42,7 +42,7 @@ pub(super) use execute::probe;
 use execute::{Parts, Work};
 use lists::Lists;
 pub(super) use locks::{application_locks, locks};
-pub(super) use mounted::is_pressed;
+pub(super) use mounted::{is_pressed, quotas};
 pub(super) use output::{detail, progress_style};
 pub use planned::{PlanWriter, Planned};
 use relief::{Swept, Way};

@@ -5,10 +5,11 @@
 mod html_file;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::pass::{limits, open_root, progress_style, workers};
+use super::pass::{limits, open_root, progress_style, quotas, workers};
 use super::{Refusal, printed};
 use crate::config::{ColorWhen, Config, Profile, Verbosity};
 use crate::cvat::areas;
@@ -52,7 +53,9 @@ pub(super) fn usage(
     workers.each(measurement.tops()?, |top| measurement.walk(&top, &control));
     meter.finish();
     let mut found = measurement.into_usage(limits.reason());
-    found.notes.extend(advice(config, found.space.as_ref()));
+    let quotas = quotas(&root, &config.all_zones);
+    found.notes.extend(quota_notes(&quotas));
+    found.notes.extend(advice(config, found.space.iter().chain(quotas.iter().map(|(_, it)| it))));
     let written = usage::write(out, &found, config.format, canvas(config));
     let code = printed(written, usage::exit_code(&found));
     Ok(match html.map_or(Ok(()), |html| html.write(&found)) {
@@ -64,18 +67,33 @@ pub(super) fn usage(
     })
 }
 
-/// What can be done about a file system that is nearly full.
-fn advice(config: &Config, space: Option<&Space>) -> Option<String> {
+/// What can be done about a file system, or a quota, that is nearly full.
+fn advice<'a>(config: &Config, mut spaces: impl Iterator<Item = &'a Space>) -> Option<String> {
     let full = Share::percent(FULL_PERCENT);
     let pressure = Pressure { mark: Some(full), ..Pressure::default() };
-    let is_full = pressure.is_exceeded_by(space?);
     let has_exports = config.profile == Profile::Cvat;
+    let is_full = spaces.any(|space| pressure.is_exceeded_by(space));
     (is_full && has_exports).then(|| {
         format!(
             "more than {full} of the file system is in use: `sweeper run --pressure {full} --dry-run` \
              shows which exports would be removed before they expire"
         )
     })
+}
+
+/// A note for each directory that has a quota of its own.
+pub(super) fn quota_notes(quotas: &[(PathBuf, Space)]) -> impl Iterator<Item = String> {
+    quotas.iter().map(|(path, space)| of_quota(path, space))
+}
+
+/// How full a directory is that has a quota of its own.
+fn of_quota(path: &Path, space: &Space) -> String {
+    let bytes = format!("{} of {}", Bytes(space.bytes_used), Bytes(space.usable()));
+    let inodes = match space.inodes {
+        0 => String::new(),
+        all => format!(", and {} of {} inodes", grouped(space.inodes_used), grouped(all)),
+    };
+    format!("{path:?} has a quota of its own, of which {bytes}{inodes} are in use")
 }
 
 /// What is measured.

@@ -27,6 +27,11 @@ pub trait Volume: Sync + Debug {
 
     /// Whether a directory is on it.
     fn holds(&self, directory: &Directory) -> bool;
+
+    /// Whether it is a directory with a quota of its own, and not a whole file system.
+    fn is_quota(&self) -> bool {
+        false
+    }
 }
 
 /// The relief of one file system.
@@ -34,6 +39,8 @@ pub trait Volume: Sync + Debug {
 pub struct Relief {
     /// A directory on it.
     pub path: PathBuf,
+    /// Whether it is that directory alone, which has a quota of its own.
+    pub is_quota: bool,
     /// When it is to be relieved, and how far.
     pub pressure: Pressure,
     /// No entry went that was not older.

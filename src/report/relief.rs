@@ -122,17 +122,21 @@ fn skipped(way: &InTheWay) -> impl Iterator<Item = (&'static str, u64)> {
 /// What happened, in words.
 pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
     let is_dry = mode == RunMode::DryRun;
-    let was = relief.before.map(|before| in_use(&before)).unwrap_or_default();
-    let after = relief.after.map(|after| in_use(&after)).unwrap_or_default();
-    let entries = if relief.removed == 1 { "entry" } else { "entries" };
+    let how_full = |space: Option<Space>| space.map(|it| in_use(&it, relief.is_quota));
+    let was = how_full(relief.before).unwrap_or_default();
+    let after = how_full(relief.after).unwrap_or_default();
+    let is_one = relief.removed == 1;
+    let entries = if is_one { "entry" } else { "entries" };
     let (count, freed) = (grouped(relief.removed), relief.freed);
     let went = if is_dry {
         format!(
-            "{count} {entries} would be removed before they expire, {freed}; {was}, and {after} afterwards"
+            "{count} {entries} would be removed before {}, {freed}; {was}, and {after} afterwards",
+            if is_one { "it expires" } else { "they expire" }
         )
     } else {
         format!(
-            "{count} {entries} were removed before they expired, {freed}; {was} before, and {after} now"
+            "{count} {entries} {} expired, {freed}; {was} before, and {after} now",
+            if is_one { "was removed before it" } else { "were removed before they" }
         )
     };
     let low = low_mark(relief);
@@ -147,13 +151,14 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
         ),
         ReliefEnd::NotFreed(missing) => format!(
             "not relieved to {low}: {went}; {} of what was removed is not free after 10 s, so no more \
-             is removed: a process may have removed files open, a snapshot may hold them, or other \
+             is removed: a process may have removed files open, a snapshot or a clone may hold them, or other \
              processes may be writing as fast",
             amount(*missing)
         ),
         ReliefEnd::TooMuch(usable) => format!(
-            "not relieved to {low}: nothing was removed for that, because this file system has \
-             {usable} in total; use a lower --keep-free"
+            "not relieved to {low}: nothing was removed for that, because this {} has \
+             {usable} in total; use a lower --keep-free",
+            if relief.is_quota { "quota" } else { "file system" }
         ),
         ReliefEnd::Stopped => format!("not relieved to {low}: {went}; the pass was stopped"),
         ReliefEnd::Unknown(why) => {
@@ -164,12 +169,13 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
 }
 
 /// What is in use, of bytes and inodes.
-fn in_use(space: &Space) -> String {
+fn in_use(space: &Space, is_quota: bool) -> String {
     let bytes = percent(space.bytes_used, space.usable());
+    let of = if is_quota { " of its quota" } else { "" };
     if space.inodes == 0 {
-        return format!("{bytes} in use");
+        return format!("{bytes}{of} in use");
     }
-    format!("{bytes} (inodes {}) in use", percent(space.inodes_used, space.inodes))
+    format!("{bytes} (inodes {}){of} in use", percent(space.inodes_used, space.inodes))
 }
 
 fn percent(part: u64, whole: u64) -> String {
@@ -231,6 +237,7 @@ mod tests {
         };
         Relief {
             path: "/data".into(),
+            is_quota: false,
             pressure: Pressure {
                 mark: Some(Share::percent(85)),
                 relieve: Some(Share::percent(80)),
@@ -276,6 +283,9 @@ mod tests {
         let dry = |end| message(&relief(end), RunMode::DryRun);
         assert!(dry(ReliefEnd::Relieved).starts_with("would be relieved"));
         assert!(dry(ReliefEnd::NotNeeded).starts_with("not needed: 95.1%"));
+        let of_quota = Relief { is_quota: true, ..relief(ReliefEnd::NotNeeded) };
+        let text = message(&of_quota, RunMode::Real);
+        assert_eq!(text, "not needed: 95.1% (inodes 1.5%) of its quota in use");
         // What has expired would have gone before.
         let left = InTheWay { left: 5, ..InTheWay::default() };
         assert!(dry(ReliefEnd::NothingLeft(left)).contains("(there is no other entry)"));

@@ -69,6 +69,12 @@ impl Mounted {
         Space::at(&self.handle)
     }
 
+    /// What a directory on the same file system is to it. Where the system does not say, they are the same.
+    fn relation(&self, directory: &OwnedFd) -> Relation {
+        let ask = || Some((self.space().ok()?, Space::at(directory).ok()?, self.space().ok()?));
+        ask().map_or(Relation::Same, |(before, here, after)| relation(&[before, after], here))
+    }
+
     fn holds(&self, directory: &Directory) -> bool {
         self.devices.contains(&directory.id.dev)
             || (self.shared.is_some() && self.shared == file_system::shared(&directory.handle))
@@ -110,15 +116,20 @@ impl AllMounted {
     fn add(&mut self, zone: &Zone, directory: Directory) {
         let device = directory.id.dev;
         let shared = file_system::shared(&directory.handle);
-        let of_whole = |it: &&mut Mounted| it.quota.is_none() && it.is_of(device, shared);
+        let mut relation = Relation::Same;
+        let of_whole = |it: &&mut Mounted| {
+            it.quota.is_none() && it.is_of(device, shared) && {
+                relation = it.relation(&directory.handle);
+                relation != Relation::Outside
+            }
+        };
         let Some(whole) = self.known.iter_mut().find(of_whole) else {
             let mut mounted = Mounted::new(directory.path, directory.handle, device);
             mounted.add(&zone.name, device);
             return self.known.push(mounted);
         };
         whole.add(&zone.name, device);
-        let spaces = whole.space().ok().zip(Space::at(&directory.handle).ok());
-        let Some(quota) = spaces.and_then(|(whole, here)| quota(&whole, here)) else { return };
+        let Relation::Quota(quota) = relation else { return };
         let is_same = |it: &&mut Mounted| it.quota == Some(quota) && it.is_of(device, shared);
         if let Some(known) = self.known.iter_mut().find(is_same) {
             return known.add(&zone.name, device);
@@ -130,10 +141,36 @@ impl AllMounted {
     }
 }
 
-/// How full a directory is that has a quota of its own; `None` if it has none. Where a quota for a project is set
-/// on a directory, the system says how full that is, in place of the whole file system.
-fn quota(whole: &Space, here: Space) -> Option<Space> {
-    (here.bytes < whole.bytes).then_some(here)
+/// What a directory is to another one on the same file system. Where a quota for a project is set on a directory,
+/// the system says how full that is, in place of the whole file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    /// Both are as full.
+    Same,
+    /// It has a quota of its own, and is so full.
+    Quota(Space),
+    /// The other one has a quota of its own, in which this one does not count.
+    Outside,
+}
+
+/// `whole` is as full as that was before and after: on some file systems sizes change while others write, and so
+/// does the number of inodes.
+fn relation(whole: &[Space], here: Space) -> Relation {
+    let are_all = |is: &dyn Fn(&Space) -> bool| whole.iter().all(is);
+    let limit = |space: &Space| if space.inodes == 0 { u64::MAX } else { space.inodes };
+    if are_all(&|whole| here.bytes < whole.bytes || limit(&here) < limit(whole)) {
+        Relation::Quota(here)
+    } else if are_all(&|whole| here.bytes > whole.bytes || limit(&here) > limit(whole)) {
+        Relation::Outside
+    } else {
+        Relation::Same
+    }
+}
+
+/// The directories of zones that have quotas of their own, and how full each is.
+pub(in crate::cmd) fn quotas(root: &DataRoot, zones: &[Arc<Zone>]) -> Vec<(PathBuf, Space)> {
+    let all = mounted(root, zones).known;
+    all.into_iter().filter_map(|it| Some((it.path, it.quota?))).collect()
 }
 
 /// Whether a file system is above its mark that has zones on it which may relieve it.
@@ -171,6 +208,10 @@ impl Volume for Asked<'_> {
 
     fn holds(&self, directory: &Directory) -> bool {
         self.mounted.holds(directory)
+    }
+
+    fn is_quota(&self) -> bool {
+        self.mounted.quota.is_some()
     }
 }
 
@@ -216,6 +257,10 @@ impl Volume for Foreseen<'_> {
     fn holds(&self, directory: &Directory) -> bool {
         self.mounted.holds(directory)
     }
+
+    fn is_quota(&self) -> bool {
+        self.mounted.quota.is_some()
+    }
 }
 
 #[cfg(test)]
@@ -232,9 +277,35 @@ mod tests {
             inodes: 100,
             inodes_used: 1,
         };
-        let whole = space(1 << 30, 1 << 20);
-        assert_eq!(quota(&whole, space(40 << 20, 39 << 20)), Some(space(40 << 20, 39 << 20)));
-        // Something was written between both answers.
-        assert_eq!(quota(&whole, space(1 << 30, 2 << 20)), None);
+        let (whole, part) = (space(1 << 30, 1 << 20), space(40 << 20, 39 << 20));
+        assert_eq!(relation(&[whole; 2], part), Relation::Quota(part));
+        assert_eq!(relation(&[part; 2], whole), Relation::Outside);
+        // Something was written between the answers.
+        assert_eq!(relation(&[whole; 2], space(1 << 30, 2 << 20)), Relation::Same);
+        assert_eq!(relation(&[whole, space(1 << 20, 0)], space(1 << 21, 0)), Relation::Same);
+    }
+
+    /// The same for a limit of inodes alone, and on a file system whose number of inodes shrinks as others write.
+    #[test]
+    fn a_directory_with_fewer_inodes_than_its_file_system_has_a_quota() {
+        let space = |inodes| Space {
+            bytes: 1 << 30,
+            bytes_used: 0,
+            bytes_available: 1 << 30,
+            inodes,
+            inodes_used: 9,
+        };
+        let quota = Relation::Quota(space(10));
+        for (before, after, here, expected) in [
+            (100, 100, 10, quota),
+            (0, 0, 10, quota),
+            (100, 80, 90, Relation::Same),
+            (10, 10, 100, Relation::Outside),
+            (10, 10, 0, Relation::Outside),
+            (0, 0, 0, Relation::Same),
+        ] {
+            let found = relation(&[space(before), space(after)], space(here));
+            assert_eq!(found, expected, "{before} {after} {here}");
+        }
     }
 }

@@ -158,6 +158,7 @@ fn left_alone(settings: &PressureSettings, summary: &Summary) -> Vec<(ZoneName, 
 fn unknown_relief(settings: &PressureSettings, path: PathBuf, error: &io::Error) -> Relief {
     Relief {
         path,
+        is_quota: false,
         pressure: settings.pressure,
         min_age: settings.min_age,
         before: None,

@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cmd::pass::open_root;
-use crate::cmd::usage::{removed_by, subject};
+use crate::cmd::pass::{open_root, quotas};
+use crate::cmd::usage::{quota_notes, removed_by, subject};
 use crate::config::Config;
 use crate::engine::{Limits, PassControl, Workers};
 use crate::os::{clock, priority};
@@ -187,7 +187,9 @@ fn measure(config: &Config, stop: &Arc<AtomicBool>) -> Option<Measured> {
         for top in &tops {
             measurement.walk(top, &control);
         }
-        Ok(measurement.into_usage(limits.reason()))
+        let mut usage = measurement.into_usage(limits.reason());
+        usage.notes.extend(quota_notes(&quotas(&root, &config.all_zones)));
+        Ok(usage)
     });
     if limits.is_stopped() {
         return None;

@@ -42,6 +42,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             .collect();
         let mut relief = Relief {
             path: plan.path.to_owned(),
+            is_quota: plan.volume.is_quota(),
             pressure: plan.pressure,
             min_age: plan.min_age,
             before: None,
