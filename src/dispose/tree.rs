@@ -119,7 +119,8 @@ impl<C: Control> Trees<'_, C> {
             return (Bytes(0), Some(self.put_back(expired, &mut detached, why)));
         }
         // Elsewhere it is not certain that what is moved into a directory has a newer ctime.
-        let dirs = file_system::rename_moves_ctime(top).then_some(&dirs);
+        let is_local = !expired.directory().storage.file_system.is_served();
+        let dirs = (is_local && file_system::rename_moves_ctime(top)).then_some(&dirs);
         let mut remover = TreeRemover::new(Known { dirs, ..known });
         let why = self.remove_members(expired, top, &mut remover, &detached);
         let why = why.map(|why| self.settle_rest(expired, why, remover.removed, &mut detached));

@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{fstatfs, fstatvfs};
 
-use crate::rules::{FileSystem, Space};
+use super::stat;
+use crate::rules::{FileId, FileSystem, Space};
 
 /// Magic numbers of `statfs(2)`.
 const NFS: u32 = 0x6969;
@@ -43,7 +44,30 @@ const OTHER_LOCAL: [u32; 11] = [
 
 /// The file system that an open file or directory is on.
 pub fn of(handle: impl AsFd) -> FileSystem {
-    magic(handle).map_or(FileSystem::Other, by_magic)
+    match magic(&handle).map_or(FileSystem::Other, by_magic) {
+        FileSystem::Local if is_of_server(&handle) => FileSystem::Other,
+        found => found,
+    }
+}
+
+/// Whether a file system that looks local is one of a server: 9P passes on the number of what the server has
+/// (`v9fs_statfs` in the kernel's `fs/9p/vfs_super.c`). It has no block device. Where `/proc` does not know the mount,
+/// the number is believed.
+fn is_of_server(handle: impl AsFd) -> bool {
+    let Ok((FileId { dev, .. }, mount)) = stat::id_and_mount(handle) else { return false };
+    let has_block_device = dev >> 32 != 0;
+    !has_block_device
+        && std::fs::read_to_string("/proc/self/mountinfo")
+            .is_ok_and(|mounts| kind_of(&mounts, mount) == Some("9p"))
+}
+
+/// The kind of a mount, by `/proc/self/mountinfo` (proc(5)): `68 45 0:39 / /data rw shared:1 - 9p host rw`.
+fn kind_of(mounts: &str, mount: u64) -> Option<&str> {
+    mounts.lines().find_map(|line| {
+        let (id, rest) = line.split_once(' ')?;
+        (id.parse() == Ok(mount)).then_some(())?;
+        rest.split_once(" - ")?.1.split(' ').next()
+    })
 }
 
 /// The file system with a magic number.
@@ -60,7 +84,7 @@ fn by_magic(magic: u32) -> FileSystem {
     }
 }
 
-/// Whether what is moved into a directory certainly has a newer ctime afterwards.
+/// Whether what is moved into a directory on a local file system certainly has a newer ctime afterwards.
 pub fn rename_moves_ctime(handle: impl AsFd) -> bool {
     magic(handle).is_some_and(|magic| RENAME_MOVES_CTIME.contains(&magic))
 }
@@ -101,7 +125,7 @@ pub fn reserved(handle: impl AsFd, space: &Space) -> u64 {
 /// Whether a directory certainly has the owner and the rights that it was made with: on a local file system that
 /// keeps them.
 pub fn has_owners(handle: impl AsFd) -> bool {
-    rename_moves_ctime(handle)
+    rename_moves_ctime(&handle) && !is_of_server(handle)
 }
 
 /// Whether the servers of all NFS mounts have the locks that are taken on their files. With the mount option
@@ -130,6 +154,17 @@ fn magic(handle: impl AsFd) -> Option<u32> {
 mod tests {
     use super::*;
     use std::fs::File;
+
+    #[test]
+    fn the_kind_of_a_mount_is_read_as_the_kernel_writes_it() {
+        let mounts = "29 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+                      7 29 0:39 / /mnt/a\\040-\\040b rw,sync - 9p host rw,access=any\n\
+                      77 29 0:40 / /mnt/9p rw shared:2 master:3 - tmpfs 9p rw\n";
+        let kinds = [29, 7, 77, 2].map(|mount| kind_of(mounts, mount));
+        assert_eq!(kinds, [Some("ext4"), Some("9p"), Some("tmpfs"), None]);
+        let (shm, real) = (File::open("/dev/shm").unwrap(), std::env::temp_dir());
+        assert!(!is_of_server(&shm) && !is_of_server(File::open(real).unwrap()));
+    }
 
     #[test]
     fn a_file_system_that_is_not_known_is_not_local() {

@@ -58,7 +58,7 @@ min_age() {
   made_now 3
   ahead $((40 * 60))
   for file in "$A"/cache/export/*; do touch -d "@$(($(date +%s) - 61 * 60))" "$file"; done
-  entries "$A/cache/export" 1 $((3 * 3600)) "$E"
+  entries "$A/cache/export" 1 $((3 * 3600)) "project-%d-dataset-instance1736428000.5-coco-10.zip"
   sweep --zones export --pressure 0.1% --dry-run
   dry=$(totals)
   sweep --zones export --pressure 0.1%
