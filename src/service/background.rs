@@ -29,6 +29,14 @@ struct State<T> {
     last_start: Option<Instant>,
 }
 
+impl<T> State<T> {
+    /// When something is to be made; `None` until something has changed.
+    fn due_in(&self, pause: Duration) -> Option<Duration> {
+        let since = self.last_start.map_or(pause, |start| start.elapsed());
+        (self.is_wanted && !self.is_paused).then(|| pause.saturating_sub(since))
+    }
+}
+
 impl<T: Send + Sync + 'static> Background<T> {
     /// Starts the thread, which lives as long as the process. `make` ends early when its flag is raised, and returns
     /// `None` then.
@@ -90,19 +98,18 @@ impl<T: Send + Sync + 'static> Background<T> {
     fn wait_until_due(&self, pause: Duration) -> Arc<AtomicBool> {
         let mut state = self.state();
         loop {
-            let since = state.last_start.map_or(pause, |start| start.elapsed());
-            let wait = pause.saturating_sub(since);
-            if state.is_wanted && !state.is_paused && wait.is_zero() {
-                let stop = Arc::<AtomicBool>::default();
-                state.making = Some(Arc::clone(&stop));
-                state.last_start = Some(Instant::now());
-                return stop;
-            }
-            state = if state.is_wanted && !state.is_paused {
-                let waited = self.changed.wait_timeout(state, wait);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            } else {
-                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            state = match state.due_in(pause) {
+                Some(Duration::ZERO) => {
+                    let stop = Arc::<AtomicBool>::default();
+                    state.making = Some(Arc::clone(&stop));
+                    state.last_start = Some(Instant::now());
+                    return stop;
+                }
+                Some(wait) => {
+                    let waited = self.changed.wait_timeout(state, wait);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
@@ -168,6 +175,15 @@ mod tests {
 
     #[test]
     fn nothing_is_made_during_a_pass() {
+        let state = |is_wanted, is_paused, last_start| {
+            let (latest, making) = (None::<Arc<u32>>, None);
+            State { latest, is_wanted, is_paused, making, last_start }
+        };
+        assert_eq!(state(true, false, None).due_in(LONG), Some(Duration::ZERO));
+        assert_eq!(state(true, true, None).due_in(LONG), None);
+        assert_eq!(state(false, false, None).due_in(LONG), None);
+        let wait = state(true, false, Some(Instant::now())).due_in(LONG);
+        assert!(wait.is_some_and(|wait| wait > Duration::ZERO && wait <= LONG));
         let (background, begun) = numbered(Duration::ZERO);
         background.pause();
         for _ in 0..100 {

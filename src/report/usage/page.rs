@@ -24,7 +24,7 @@ use style::STYLE;
 
 /// What a browser lets the page do: apply this style, and nothing else. A browser tells the hash of the style to use
 /// here if it has changed.
-pub const POLICY: &str = "default-src 'none'; style-src 'sha256-iB10PEReipw5mwOr7Y+sjNe+bZcJ0ttK1Dja34Mpqto='; base-uri 'none'; form-action 'none'";
+pub const POLICY: &str = "default-src 'none'; style-src 'sha256-MjqXBvn+dqw3drlEjIE1gjCC0duIU42j7kZPTVwtHLA='; base-uri 'none'; form-action 'none'";
 
 /// How each page begins. A file that begins like this may be replaced by a newer page.
 pub const BEGINNING: &str =
