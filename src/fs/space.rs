@@ -75,7 +75,7 @@ impl Space {
     ) -> io::Result<Self> {
         let start = Instant::now();
         let (mut pause, mut flush) = (SHORTEST, None);
-        let (mut least, mut since) = (Self::at(handle)?, start);
+        let mut seen = Seen { least: Self::at(handle)?, least_at: SHORTEST, flushed_at: None };
         loop {
             let space = Self::at(handle)?;
             let arrived = arrival(&space);
@@ -88,18 +88,43 @@ impl Space {
             }
             let is_flushed =
                 flush.as_ref().is_some_and(|done: &Arc<AtomicBool>| done.load(Ordering::Acquire));
-            if space.bytes_used < least.bytes_used
-                || space.inodes_used < least.inodes_used
-                || !is_flushed
-            {
-                (least, since) = (space, Instant::now());
-            }
-            if arrived == Arrival::Half && since.elapsed() >= QUIET {
+            seen.add(&space, is_flushed, waited);
+            if arrived == Arrival::Half && seen.is_enough(&space, waited) {
                 return Ok(space);
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST);
         }
+    }
+}
+
+/// What was seen while space is waited for. Times count from the beginning of the wait.
+#[derive(Debug)]
+struct Seen {
+    least: Space,
+    least_at: Duration,
+    flushed_at: Option<Duration>,
+}
+
+impl Seen {
+    fn add(&mut self, space: &Space, is_flushed: bool, now: Duration) {
+        let Space { bytes_used, inodes_used, .. } = self.least;
+        if space.bytes_used < bytes_used || space.inodes_used < inodes_used {
+            (self.least, self.least_at) = (*space, now);
+        }
+        if is_flushed && self.flushed_at.is_none() {
+            self.flushed_at = Some(now);
+        }
+    }
+
+    /// Whether half of the space is enough. Where others write, a long wait would only give them the time to fill
+    /// what is free.
+    fn is_enough(&self, space: &Space, now: Duration) -> bool {
+        let Space { bytes_used, inodes_used, .. } = self.least;
+        let others_write = space.bytes_used > bytes_used || space.inodes_used > inodes_used;
+        let is_quiet = |since: Duration| now.saturating_sub(since) >= QUIET;
+        (others_write && now.saturating_sub(self.least_at) >= SOON)
+            || self.flushed_at.is_some_and(|flushed| is_quiet(flushed.max(self.least_at)))
     }
 }
 
@@ -153,6 +178,28 @@ mod tests {
         let space = Space::settled(&handle(), &arrival, &|| false).unwrap();
         assert_eq!(answers.get(), 4);
         assert!(space.bytes > 0 && space.usable() <= space.bytes);
+    }
+
+    #[test]
+    fn half_of_the_space_is_enough_when_nothing_more_appears_or_others_write() {
+        let space = |bytes_used| Space {
+            bytes: 100,
+            bytes_used,
+            bytes_available: 100 - bytes_used,
+            inodes: 0,
+            inodes_used: 0,
+        };
+        let at = Duration::from_millis;
+        let mut seen = Seen { least: space(50), least_at: at(1), flushed_at: None };
+        seen.add(&space(40), false, at(10));
+        assert!(!seen.is_enough(&space(40), at(9000)), "the rest may come with the commit");
+        assert!(!seen.is_enough(&space(41), at(59)), "it may still become less");
+        assert!(seen.is_enough(&space(41), at(60)), "others write");
+        seen.add(&space(40), true, at(3000));
+        assert!(!seen.is_enough(&space(40), at(4999)));
+        assert!(seen.is_enough(&space(40), at(5000)), "nothing more appears");
+        seen.add(&space(39), true, at(4999));
+        assert!(!seen.is_enough(&space(39), at(5000)));
     }
 
     #[test]

@@ -101,7 +101,7 @@ const DOORS: [Row; 29] = [
         "rustix",
         &[
             "cmd/hold.rs",
-            "cmd/usage/html_file.rs",
+            "cmd/new_file.rs",
             "dispose/quarantine.rs",
             "dispose/quarantine/adopt.rs",
             "dispose/quarantine/ended.rs",
@@ -180,8 +180,8 @@ const DOORS: [Row; 29] = [
         &[
             "cmd/apply.rs",
             "cmd/demo.rs",
+            "cmd/new_file.rs",
             "cmd/pass/lists.rs",
-            "cmd/usage/html_file.rs",
             "service/metrics/file.rs",
         ],
     ),

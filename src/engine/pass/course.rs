@@ -65,11 +65,14 @@ impl Course {
         amount: Amount,
         needed: Amount,
     ) -> io::Result<Option<ReliefEnd>> {
-        let before = self.space;
+        let (before, of) = (self.space, self.of);
         // What has been free once was freed, even if others have filled it by now: they had all the time of the wait.
         let most = Cell::new(Arrival::Little);
         let has_arrived = |now: &Space| {
-            most.set(most.get().max(arrival(&before, now, amount, needed)));
+            let is_met = plan.pressure.excess(now, of).is_zero();
+            let arrived =
+                if is_met { Arrival::Whole } else { arrival(&before, now, amount, needed) };
+            most.set(most.get().max(arrived));
             most.get()
         };
         self.space = plan.volume.space_after(amount, &has_arrived)?;
@@ -80,7 +83,6 @@ impl Course {
         self.step = self.step.after(&before, &self.space, left);
         if left.is_zero() && !self.owed.is_zero() {
             // Others may have written as much meanwhile.
-            let of = self.of;
             let has_ended = |now: &Space| {
                 if plan.pressure.excess(now, of).is_zero() { Arrival::Whole } else { Arrival::Half }
             };
