@@ -44,10 +44,8 @@ const OTHER_LOCAL: [u32; 11] = [
 
 /// The file system that an open file or directory is on.
 pub fn of(handle: impl AsFd) -> FileSystem {
-    match magic(&handle).map_or(FileSystem::Other, by_magic) {
-        FileSystem::Local if is_of_server(&handle) => FileSystem::Other,
-        found => found,
-    }
+    let found = magic(&handle).map_or(FileSystem::Other, by_magic);
+    if found == FileSystem::Local && is_of_server(&handle) { FileSystem::Other } else { found }
 }
 
 /// Whether a file system that looks local is one of a server: 9P passes on the number of what the server has

@@ -30,9 +30,12 @@ fn ends_with_a_reason(run: &Run, paths: &[std::path::PathBuf]) {
     let relief = &report["pressure"][0];
     assert_eq!(relief["state"], "not_freed", "{report:#}");
     let message = relief["message"].as_str().unwrap();
-    for words in
-        ["not relieved to 50%", "not free after 10 s", "a process may have", "a snapshot or a clone may hold"]
-    {
+    for words in [
+        "not relieved to 50%",
+        "not free after 10 s",
+        "a process may have",
+        "a snapshot or a clone may hold",
+    ] {
         assert!(message.contains(words), "{message}");
     }
     assert!(relief["missing"]["bytes"].as_u64().unwrap() > 0, "{report:#}");
