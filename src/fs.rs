@@ -19,6 +19,7 @@ pub mod file_system;
 pub mod lease;
 pub mod list;
 pub mod open;
+pub mod reserve;
 pub mod rights;
 pub mod root;
 pub mod space;

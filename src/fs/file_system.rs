@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{fstatfs, fstatvfs};
 
 use super::stat;
-use crate::rules::{FileId, FileSystem, Space};
+use crate::rules::{FileId, FileSystem};
 
 /// Magic numbers of `statfs(2)`.
 const NFS: u32 = 0x6969;
@@ -106,20 +106,6 @@ pub fn shared(handle: impl AsFd) -> Option<Shared> {
     Some(Shared { id, blocks: all.f_blocks })
 }
 
-/// How many bytes must be free before others than root can write again, beyond those that are free. The system does
-/// not tell how much is reserved while root uses it: then it is what `mkfs` reserves unless told otherwise, a
-/// twentieth of all blocks, of which the system shows those alone that files can have, and what the file system
-/// reserves for itself, 4,096 blocks or less (`ext4_calculate_resv_clusters` in the kernel's `fs/ext4/super.c`).
-pub fn reserved(handle: impl AsFd, space: &Space) -> u64 {
-    const EXT: u32 = 0xef53;
-    if space.bytes_available > 0 || magic(&handle) != Some(EXT) {
-        return 0;
-    }
-    let block = fstatvfs(handle).map_or(4096, |all| all.f_frsize);
-    let free = space.bytes.saturating_sub(space.bytes_used);
-    (space.bytes / 17 + (space.bytes / 48).min(4096 * block)).saturating_sub(free)
-}
-
 /// Whether a directory certainly has the owner and the rights that it was made with: on a local file system that
 /// keeps them.
 pub fn has_owners(handle: impl AsFd) -> bool {
@@ -142,7 +128,8 @@ fn have_locks_on_servers(mounts: &str) -> bool {
     kept.next() == Some(true) && kept.all(|is_kept| is_kept)
 }
 
-fn magic(handle: impl AsFd) -> Option<u32> {
+/// Its magic number.
+pub(super) fn magic(handle: impl AsFd) -> Option<u32> {
     let found = fstatfs(handle).ok()?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "32 bits of flags")]
     Some(found.f_type as u32)

@@ -123,6 +123,7 @@ const DOORS: [Row; 29] = [
             "fs/file_system.rs",
             "fs/lease.rs",
             "fs/open.rs",
+            "fs/reserve.rs",
             "fs/rights.rs",
             "fs/root.rs",
             "fs/space.rs",

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::PressureSettings;
 use crate::engine::{Limits, Outcomes};
-use crate::fs::{DataRoot, file_system};
+use crate::fs::{DataRoot, file_system, reserve};
 use crate::protocol::{Directory, Failure, Notes, Volume};
 use crate::rules::pressure::Arrival;
 use crate::rules::{Amount, Space, Zone, ZoneName};
@@ -247,7 +247,7 @@ impl Volume for Foreseen<'_> {
             known
         } else {
             let space = self.mounted.space()?;
-            let reserved = file_system::reserved(&self.mounted.handle, &space);
+            let reserved = reserve::missing(&self.mounted.handle, &space);
             *known.space.insert((space, reserved))
         };
         known.sum = known.sum.plus(freed);
