@@ -10,6 +10,7 @@
 //! - [`root`]: the data root, and directories that are never one.
 //! - [`rights`]: whether a name may be removed.
 //! - [`space`]: how full a file system is.
+//! - [`reserve`]: how much of a file system only root can use.
 //! - [`file_system`]: whether a server keeps the files.
 //! - [`error`]: an error at a path.
 

@@ -42,7 +42,7 @@ impl Live {
             });
             let mut tally = counts.next().unwrap_or_default();
             // What was begun later is the relief of its file system.
-            counts.for_each(|early| tally.take_over(early, 0));
+            counts.for_each(|early| tally.take_over(early));
             let notes = if last == Some(&zone.name) { vec![note.to_owned()] } else { Vec::new() };
             let (name, path) = (zone.name.clone(), zone_path(data_root, zone));
             ZoneSummary { zone: name, path, tally, notes, no_lock: None }

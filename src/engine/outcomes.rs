@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::{Directory, Expired, Observer, Outcome, OutcomeKind, Skipped, Tally};
@@ -20,6 +21,19 @@ const MOST: usize = 100_000;
 pub struct Outcomes {
     most: usize,
     known: Mutex<Known>,
+    /// There were more entries that may go early than are remembered.
+    are_too_many: AtomicBool,
+}
+
+/// What the pass came to with an entry that may still go early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// It was not there, or had another outcome.
+    Nothing,
+    /// It was kept as fresh.
+    Fresh,
+    /// It was skipped because of what is in it.
+    Used,
 }
 
 #[derive(Debug, Default)]
@@ -28,13 +42,15 @@ struct Known {
     stayed: HashSet<u64>,
     /// There were more of them than are remembered.
     is_incomplete: bool,
+    /// The entries that may still go early.
+    may_go: HashSet<u64>,
     /// What was removed of each zone, by the device that it was on.
     freed: Vec<(ZoneName, u64, Amount)>,
 }
 
 impl Default for Outcomes {
     fn default() -> Self {
-        Self { most: MOST, known: Mutex::default() }
+        Self { most: MOST, known: Mutex::default(), are_too_many: AtomicBool::new(false) }
     }
 }
 
@@ -49,6 +65,22 @@ impl Outcomes {
         }
         known.stayed.contains(&key(&directory.zone.name, &directory.path, expired.name()))
             || (known.is_incomplete && expired.is_kept_by_its_content(swept))
+    }
+
+    /// What the pass, at `swept`, came to with an entry that goes early. Where it has seen more entries than are
+    /// remembered, one that was changed since, as a rename into the zone does, counts as one that was not there.
+    pub fn before(&self, expired: &Expired, swept: Moment) -> Before {
+        let directory = expired.directory();
+        let key = key(&directory.zone.name, &directory.path, expired.name());
+        let was_there = self.known().may_go.contains(&key)
+            || (self.are_too_many.load(Ordering::Relaxed) && expired.metadata().ctime < swept);
+        if !was_there {
+            Before::Nothing
+        } else if expired.is_kept_by_its_content(swept) {
+            Before::Used
+        } else {
+            Before::Fresh
+        }
     }
 
     /// What was removed of these zones on the devices that are `wanted`.
@@ -76,9 +108,17 @@ impl Outcomes {
                 None => known.freed.push((outcome.zone.clone(), outcome.device, amount)),
             }
         }
-        if let Some(name) = outcome.name
-            && stays(outcome)
-        {
+        let Some(name) = outcome.name else { return };
+        if may_go(outcome) && !self.are_too_many.load(Ordering::Relaxed) {
+            let key = key(outcome.zone, outcome.dir, name);
+            let mut known = self.known();
+            if known.may_go.len() < self.most {
+                known.may_go.insert(key);
+            } else {
+                self.are_too_many.store(true, Ordering::Relaxed);
+            }
+        }
+        if stays(outcome) {
             let mut known = self.known();
             if known.stayed.len() < self.most {
                 known.stayed.insert(key(outcome.zone, outcome.dir, name));
@@ -97,6 +137,15 @@ const fn stays(outcome: &Outcome<'_>) -> bool {
         OutcomeKind::Skipped(Skipped::Used) => outcome.is_early,
         OutcomeKind::Skipped(_) | OutcomeKind::Failed(_) => true,
         OutcomeKind::Kept(kept) => matches!(kept.why, KeptReason::MountPoint),
+    }
+}
+
+/// Whether a relief may give the entry another outcome.
+const fn may_go(outcome: &Outcome<'_>) -> bool {
+    match &outcome.kind {
+        OutcomeKind::Kept(kept) => matches!(kept.why, KeptReason::Fresh),
+        OutcomeKind::Skipped(Skipped::Used) => !outcome.is_early,
+        OutcomeKind::Skipped(_) | OutcomeKind::Failed(_) | OutcomeKind::Removed => false,
     }
 }
 
@@ -149,6 +198,27 @@ mod tests {
 
     fn kept(why: KeptReason) -> OutcomeKind<'static> {
         OutcomeKind::Kept(Kept { why, age: None, rule: None })
+    }
+
+    #[test]
+    fn entries_that_may_go_are_remembered_up_to_a_limit() {
+        let zone = ZoneName::new("z");
+        let outcomes = Outcomes { most: 2, ..Outcomes::default() };
+        let is_full = || outcomes.are_too_many.load(Ordering::Relaxed);
+        for (name, is_last) in [(c"a", false), (c"b", false), (c"c", true)] {
+            outcomes.remember(&Outcome {
+                zone: &zone,
+                dir: Path::new("/data/z"),
+                device: 1,
+                name: Some(name),
+                kind: kept(KeptReason::Fresh),
+                age: None,
+                ttl: None,
+                freed: Bytes(0),
+                is_early: false,
+            });
+            assert_eq!((outcomes.known().may_go.len() < 3, is_full()), (true, is_last));
+        }
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub struct Tally {
     pub failed: u64,
     /// Found and not taken further: the pass was stopped, or the entry was not selected. Not reported.
     pub unreached: u64,
+    /// Of those with an outcome other than "unreached", the pass had kept so many as fresh. Only a relief has any.
+    pub was_fresh: u64,
+    /// Of those, the pass had skipped so many because of what is in them.
+    pub was_used: u64,
     /// The space that was freed.
     pub freed: Bytes,
     /// The first failures.
@@ -91,6 +95,8 @@ impl Tally {
         self.removed += other.removed;
         self.failed += other.failed;
         self.unreached += other.unreached;
+        self.was_fresh += other.was_fresh;
+        self.was_used += other.was_used;
         self.freed += other.freed;
         for (sum, part) in self.kept_by.iter_mut().zip(other.kept_by) {
             *sum += part;
@@ -102,16 +108,16 @@ impl Tally {
         self.failures.extend(other.failures.into_iter().take(room));
     }
 
-    /// Entries that were kept as fresh have these outcomes now, since their file system is too full. So many of
-    /// them, `used`, were skipped because of what is in them. What was not reached keeps the outcome that it had.
-    pub fn take_over(&mut self, early: Self, used: u64) {
+    /// Entries have these outcomes now, since their file system is too full, in the place of those that the pass
+    /// had for them. What came after the pass had none. What was not reached keeps the outcome that it had.
+    pub fn take_over(&mut self, early: Self) {
         let reported = early.reported();
-        let used = used.min(reported).min(self.skipped_by[Skipped::Used as usize]);
+        let used = early.was_used.min(self.skipped_by[Skipped::Used as usize]);
         self.skipped_by[Skipped::Used as usize] -= used;
-        let fresh = (reported - used).min(self.kept_by[KeptReason::Fresh as usize]);
+        let fresh = early.was_fresh.min(self.kept_by[KeptReason::Fresh as usize]);
         self.kept_by[KeptReason::Fresh as usize] -= fresh;
-        // The rest came after the pass.
-        self.add(Self { seen: reported - used - fresh, unreached: 0, ..early });
+        let seen = reported.saturating_sub(used + fresh);
+        self.add(Self { seen, unreached: 0, was_fresh: 0, was_used: 0, ..early });
     }
 
     /// Nothing was reached: the pass ended before it began.

@@ -292,10 +292,8 @@ fn zone_summary(zone: JsonZone) -> Result<ZoneSummary, String> {
         skipped_by: reasons("skipped_by", &zone.skipped_by, Skipped::ALL.map(Skipped::key))
             .map_err(of_zone)?,
         failed: zone.failed,
-        unreached: 0,
         freed: Bytes(zone.freed_bytes),
-        failures: Vec::new(),
-        withheld: None,
+        ..Tally::default()
     };
     if !is_plausible(&tally) {
         return Err(of_zone("the counts do not add up".to_owned()));

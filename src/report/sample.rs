@@ -36,10 +36,9 @@ pub(super) fn summary() -> Summary {
         kept_by: [3, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
         skipped_by: [0, 1, 0, 0, 0, 0],
         failed: 1,
-        unreached: 0,
         freed: Bytes(16_384),
         failures: vec![failure],
-        withheld: None,
+        ..Tally::default()
     };
     let tmp = Tally { seen: 1234, removed: 1234, freed: Bytes(2 << 30), ..Tally::default() };
     let zone = |name: &str, path: &str, tally, notes: &[&str]| ZoneSummary {

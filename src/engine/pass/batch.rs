@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::turns::{Looks, Turns};
+use crate::engine::outcomes::Before;
 use crate::protocol::{Directory, Entry, Expired, Observer, Outcome, OutcomeKind, Tally};
 use crate::rules::{Bytes, Kept};
 
@@ -55,6 +56,8 @@ pub(super) struct Batch<'a> {
     total: &'a Mutex<Tally>,
     observer: &'a dyn Observer,
     wants_kept: bool,
+    /// What the pass came to with an entry that has another outcome now.
+    pub(super) before: Option<&'a dyn Fn(&Expired) -> Before>,
     pub(super) tally: Tally,
     pub(super) looks: Looks<'a>,
 }
@@ -66,14 +69,17 @@ impl<'a> Batch<'a> {
         observer: &'a dyn Observer,
     ) -> Self {
         let (wants_kept, tally) = (observer.wants_kept(), Tally::default());
-        Self { total, observer, wants_kept, tally, looks: Looks::new(turns) }
+        Self { total, observer, wants_kept, before: None, tally, looks: Looks::new(turns) }
     }
 
-    fn told(&mut self, outcome: &Outcome<'_>) {
+    fn told(&mut self, outcome: &Outcome<'_>, before: Before) {
         self.tally.count(outcome);
         if !matches!(outcome.kind, OutcomeKind::Kept(_)) {
             // At once: the process may have to end while another entry of the batch is at work.
-            self.total.lock().unwrap_or_else(PoisonError::into_inner).count(outcome);
+            let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
+            total.count(outcome);
+            total.was_fresh += u64::from(before == Before::Fresh);
+            total.was_used += u64::from(before == Before::Used);
         }
         self.observer.on_outcome(outcome);
     }
@@ -83,7 +89,7 @@ impl<'a> Batch<'a> {
         if !self.wants_kept {
             return self.tally.count_kept(kept.why);
         }
-        self.told(&Outcome {
+        let outcome = Outcome {
             zone: &entry.zone.name,
             dir: &entry.directory.path,
             device: entry.directory.id.dev,
@@ -93,12 +99,13 @@ impl<'a> Batch<'a> {
             ttl: kept.rule.and_then(|rule| rule.expiry.ttl()),
             freed: Bytes(0),
             is_early: false,
-        });
+        };
+        self.told(&outcome, Before::Nothing);
     }
 
     /// The outcome of an expired entry.
     pub(super) fn of(&mut self, expired: &Expired, kind: OutcomeKind<'_>, freed: Bytes) {
-        self.told(&Outcome {
+        let outcome = Outcome {
             zone: &expired.directory().zone.name,
             dir: &expired.directory().path,
             device: expired.directory().id.dev,
@@ -108,7 +115,9 @@ impl<'a> Batch<'a> {
             ttl: expired.rule().expiry.ttl(),
             freed,
             is_early: expired.rule().early.is_some(),
-        });
+        };
+        let before = self.before.map_or(Before::Nothing, |before| before(expired));
+        self.told(&outcome, before);
     }
 
     /// The outcome of a name that was never judged.
@@ -121,7 +130,8 @@ impl<'a> Batch<'a> {
     ) {
         let (zone, dir) = (&directory.zone.name, directory.path.as_path());
         let (device, age, ttl, is_early) = (directory.id.dev, None, None, false);
-        self.told(&Outcome { zone, dir, device, name, kind, age, ttl, freed, is_early });
+        let outcome = Outcome { zone, dir, device, name, kind, age, ttl, freed, is_early };
+        self.told(&outcome, Before::Nothing);
     }
 
     /// No lock is held now.

@@ -45,6 +45,4 @@ pub struct ReliefZone {
 pub(super) struct ReliefRun<'a> {
     pub(super) zone: &'a ReliefZone,
     pub(super) run: ZoneRun<'a>,
-    /// How many of its entries the pass had skipped because of what is in them.
-    pub(super) used: u64,
 }

@@ -37,7 +37,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             .iter()
             .map(|zone| {
                 let run = ZoneRun::new(&zone.zone, self.live.begin(&zone.zone.name));
-                ReliefRun { zone, run, used: 0 }
+                ReliefRun { zone, run }
             })
             .collect();
         let mut relief = Relief {
@@ -78,13 +78,12 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
 
     /// Adds what happened in a zone to what the pass did there.
     fn take_over(&self, run: ReliefRun<'_>, summary: &mut Summary) {
-        let used = run.used;
         let (zone, tally, no_lock) = run.run.into_parts();
         assert!(tally.is_conserved(), "an entry of {} has no outcome: {tally:?}", zone.name);
         let Some(swept) = summary.zones.iter_mut().find(|swept| swept.zone == zone.name) else {
             return;
         };
-        swept.tally.take_over(tally, used);
+        swept.tally.take_over(tally);
         swept.no_lock = swept.no_lock.take().or(no_lock);
         assert!(swept.tally.is_conserved(), "an entry of {} has two outcomes", zone.name);
         for note in self.notes.of(&zone.name) {
@@ -190,13 +189,12 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 continue;
             }
             let swept = run.zone.swept;
-            let is_used = |entry: &&Expired| entry.is_kept_by_its_content(swept);
-            let used = group.iter().filter(is_used).count() as u64;
+            let before = |entry: &Expired| plan.outcomes.before(entry, swept);
             let mut batch = Batch::new(&run.run.total, &run.run.turns, observer);
+            batch.before = Some(&before);
             batch.tally.seen = group.len() as u64;
             self.settle_together(group, &run.run, &mut batch, WhenLocked::Skip);
             batch.unlocked();
-            run.used += used.min(batch.tally.reported());
             let Tally { removed, freed, .. } = batch.tally;
             sum.add(Tally { removed, freed, ..Tally::default() });
             batch.close();

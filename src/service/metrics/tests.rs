@@ -10,11 +10,9 @@ fn summary(stopped: Option<StopReason>) -> Summary {
         removed: 4,
         kept_by: [3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         skipped_by: [2, 0, 0, 0, 0, 0],
-        failed: 0,
         unreached: 3,
         freed: Bytes(4096),
-        failures: Vec::new(),
-        withheld: None,
+        ..Tally::default()
     };
     let (zone, path) = (ZoneName::new("own"), "/data/own".into());
     let zone = ZoneSummary { zone, path, tally, notes: Vec::new(), no_lock: None };

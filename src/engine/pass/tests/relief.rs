@@ -240,6 +240,23 @@ fn what_the_pass_has_skipped_stays_although_it_could_go_now() {
     assert_eq!(told.get("locked"), Some(&1), "{told:?}");
 }
 
+/// What came between the pass and the relief, with an old time, is one entry more: none that was kept as fresh has
+/// another outcome because of it.
+#[test]
+fn what_came_after_the_pass_takes_no_outcome_of_another_entry() {
+    let zone = zone("z");
+    let before = [("a", 90, false), ("young", 5, false)];
+    let after = [("a", 90, false), ("young", 5, false), ("new", 95, false)];
+    let sources = [&before[..], &after].map(|entries| FakeSource::new(&zone, entries));
+    let (locks, told) = (Setup::default().locks, Told::default());
+    let case = Case { free: 9_000, ..Case::default() };
+    let (summary, gone) = case.relieve_from(&zone, &sources, &locks, &told);
+    assert_eq!(gone, ["new", "a"]);
+    let tally = &summary.zones[0].tally;
+    let fresh = tally.kept_by[KeptReason::Fresh as usize];
+    assert_eq!((tally.seen, tally.removed, fresh), (3, 2, 1), "{tally:?}");
+}
+
 #[test]
 fn a_relief_without_enough_entries_is_a_failure() {
     let (summary, gone) = Case { count: 50, ..Case::default() }.relieve();
