@@ -136,9 +136,9 @@ impl<'a> Measurement<'a> {
         if let ControlFlow::Break(Break::Failed(error)) = flow {
             tally.failure(error);
         }
-        for file in shared.links.into_files() {
-            tally.linked(&file);
-        }
+        let (linked, has_more) = shared.links.into_files();
+        linked.for_each(|file| tally.linked(&file));
+        tally.has_more_links |= has_more;
         let (given_up, has_more) = shared.uploads.given_up(*now, |area| area < zones.len());
         tally.given_up.extend(given_up);
         tally.has_more_uploads |= has_more;
@@ -167,6 +167,9 @@ impl<'a> Measurement<'a> {
         }
         if tally.has_more_uploads {
             notes.push(Usage::MORE_UPLOADS.to_owned());
+        }
+        if tally.has_more_links {
+            notes.push(Usage::MORE_LINKS.to_owned());
         }
         Usage {
             data_root: root.path().to_owned(),

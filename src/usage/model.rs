@@ -90,6 +90,9 @@ impl Usage {
 
     /// The note on more uploads than are remembered.
     pub(super) const MORE_UPLOADS: &str = "not all uploads were examined, because there are too many: more may be stalled than are shown";
+
+    /// The note on more files with several names than are remembered.
+    pub(super) const MORE_LINKS: &str = "more than 100,000 files have several names (hard links): the space of the others is an estimate";
 }
 
 /// Inodes and the space that they take.

@@ -2,6 +2,8 @@
 //!
 //! It must not judge: it only adds up.
 
+use std::collections::HashMap;
+
 use crate::rules::{Bytes, FileId, Moment};
 
 /// What was found in an entry.
@@ -14,8 +16,8 @@ pub(super) struct Sum {
     pub(super) newest: Option<Moment>,
     /// Something in it keeps it: a use that is too new, a mount point, or something that cannot be looked at.
     pub(super) is_protected: bool,
-    /// The names in it of files that have several.
-    pub(super) linked: Vec<FileId>,
+    /// The files with several names that are remembered, and how many of their names are in it.
+    pub(super) linked: HashMap<FileId, u32>,
     /// What its files hold, where their names say so and the entry holds several things.
     pub(super) contents: Vec<(&'static str, u64, Bytes)>,
 }
@@ -32,6 +34,12 @@ impl Sum {
         }
     }
 
+    /// Names of a file that has several.
+    pub(super) fn name_of(&mut self, id: FileId, names: u32) {
+        let sum = self.linked.entry(id).or_default();
+        *sum = sum.saturating_add(names);
+    }
+
     /// Adds what another part of the walk has found in the same tree.
     pub(super) fn add(&mut self, other: Self) {
         self.files += other.files;
@@ -39,7 +47,9 @@ impl Sum {
         self.dirs += other.dirs;
         self.newest = self.newest.max(other.newest);
         self.is_protected |= other.is_protected;
-        self.linked.extend(other.linked);
+        for (id, names) in other.linked {
+            self.name_of(id, names);
+        }
         for (content, files, allocated) in other.contents {
             self.content(content, files, allocated);
         }

@@ -50,6 +50,8 @@ pub(super) struct Tally {
     pub(super) given_up: Vec<(usize, Remains, Part)>,
     /// There are more of them than were counted.
     pub(super) has_more_uploads: bool,
+    /// There are more files with several names than are remembered.
+    pub(super) has_more_links: bool,
     pub(super) failed: u64,
     pub(super) failures: Vec<ListedFailure>,
     pub(super) mount_points: u64,
@@ -104,14 +106,14 @@ impl Tally {
 
     /// Counts a file with several names.
     pub(super) fn linked(&mut self, file: &LinkedFile) {
-        self.inode(file.area, file.allocated);
-        let area = &mut self.areas[file.area];
-        area.by_age[file.age_range] += file.allocated;
+        self.inode(file.area(), file.allocated);
+        let area = &mut self.areas[file.area()];
+        area.by_age[file.age_range()] += file.allocated;
         if file.is_expired() {
             area.expired += file.allocated;
         }
         if let Some(label) = &file.label {
-            self.label(label, 1, file.allocated, file.age_range);
+            self.label(label, 1, file.allocated, file.age_range());
         }
     }
 
@@ -159,6 +161,7 @@ impl Tally {
         self.given_up.extend(other.given_up);
         self.has_more_uploads |= other.has_more_uploads;
         self.has_more_owners |= other.has_more_owners;
+        self.has_more_links |= other.has_more_links;
         self.failed += other.failed;
         let room = LISTED_FAILURES.saturating_sub(self.failures.len());
         self.failures.extend(other.failures.into_iter().take(room));

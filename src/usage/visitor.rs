@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::judge::Verdict;
-use super::links::LinkedFile;
+use super::links::{Counts, LinkedFile};
 use super::model::age_range;
 use super::places::{Found, Here};
 use super::shared::Shared;
@@ -80,10 +80,10 @@ impl<'a> Visitor<'a> {
     }
 
     /// Counts a file with several names.
-    fn link(&self, area: usize, metadata: &Metadata, label: Option<Label>) {
+    fn link(&self, area: usize, metadata: &Metadata, label: Option<Label>) -> Counts {
         let range = self.range_of(metadata);
         let name = LinkedFile::new(metadata.links, metadata.allocated, area, range);
-        self.shared.links.add(metadata.id, name.labeled(label));
+        self.shared.links.add(metadata.id, name.labeled(label))
     }
 
     /// The range of ages of something that no rule applies to.
@@ -95,8 +95,7 @@ impl<'a> Visitor<'a> {
     fn plain(&mut self, area: usize, name: &CStr, metadata: &Metadata) {
         if metadata.kind != FileKind::Dir {
             self.tally.areas[area].entries += 1;
-            if metadata.links > 1 {
-                self.link(area, metadata, None);
+            if metadata.links > 1 && self.link(area, metadata, None) != Counts::Here {
                 return;
             }
         }
@@ -111,15 +110,21 @@ impl<'a> Visitor<'a> {
         let label = self.shared.label(area, path, name.to_bytes());
         self.tally.areas[area].entries += 1;
         let mut sum = Sum::default();
-        if metadata.has_other_names() {
-            self.link(area, metadata, label);
-            sum.linked.push(metadata.id);
+        let counts = if metadata.has_other_names() {
+            self.link(area, metadata, label)
         } else {
-            self.count(area, metadata);
-            sum.allocated = metadata.allocated;
-            match metadata.kind {
-                FileKind::Dir => sum.dirs = metadata.allocated,
-                FileKind::File | FileKind::Symlink | FileKind::Special => sum.files = 1,
+            Counts::Here
+        };
+        match counts {
+            Counts::Later => sum.name_of(metadata.id, 1),
+            Counts::Elsewhere => {}
+            Counts::Here => {
+                self.count(area, metadata);
+                sum.allocated = metadata.allocated;
+                match metadata.kind {
+                    FileKind::Dir => sum.dirs = metadata.allocated,
+                    FileKind::File | FileKind::Symlink | FileKind::Special => sum.files = 1,
+                }
             }
         }
         let verdict = self.shared.judge(area, path, name, metadata);
@@ -160,11 +165,15 @@ impl<'a> Visitor<'a> {
         };
         let area = tree.area;
         if metadata.has_other_names() {
-            sum.linked.push(metadata.id);
             let label =
                 tree.label.map(|label| Label { content: label.content.or(content), ..label });
-            self.link(area, metadata, label);
-            return;
+            let range = age_range(metadata.mtime.age_at(now));
+            let file = LinkedFile::new(metadata.links, metadata.allocated, area, range);
+            match self.shared.links.add(metadata.id, file.labeled(label)) {
+                Counts::Later => return sum.name_of(metadata.id, 1),
+                Counts::Elsewhere => return,
+                Counts::Here => {}
+            }
         }
         sum.allocated += metadata.allocated;
         match metadata.kind {
