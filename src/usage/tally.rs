@@ -40,6 +40,7 @@ pub(super) type Kind = (Option<&'static str>, Option<&'static str>);
 
 /// Everything that is counted. Its size depends on the number of areas and of owners, not of files.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each becomes a note of its own")]
 pub(super) struct Tally {
     pub(super) areas: Vec<AreaTally>,
     pub(super) kinds: HashMap<Kind, KindTally>,
