@@ -9,9 +9,11 @@
 use std::alloc::System;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use filetime::FileTime;
 use retention_sweeper::cvat::zones::{self, ExportTtls};
@@ -107,10 +109,26 @@ fn per_entry(kind: Kind, cost: impl Fn(&Path) -> usize) -> f64 {
         let scratch = tempfile::tempdir().unwrap();
         let data = scratch.path().join("data");
         kind.make(&data, count);
+        wait_until_settled(scratch.path());
         i32::try_from(cost(&data)).unwrap()
     };
     let (once, twice) = (of(kind.count()), of(2 * kind.count()));
     f64::from(twice - once) / f64::from(u32::try_from(kind.entries(kind.count())).unwrap())
+}
+
+/// Waits until the clock of the file system has moved on: a file whose ctime is that of this moment is looked at in
+/// another way.
+fn wait_until_settled(dir: &Path) {
+    let now = || {
+        let path = dir.join("clock");
+        File::create(&path).unwrap();
+        let seen = fs::metadata(path).unwrap();
+        Duration::new(seen.ctime().unsigned_abs(), seen.ctime_nsec().try_into().unwrap())
+    };
+    let begin = now();
+    while now() < begin + Duration::from_millis(50) {
+        std::thread::yield_now();
+    }
 }
 
 /// Compares figures with their records, with room for noise on both sides.

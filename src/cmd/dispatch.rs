@@ -12,6 +12,7 @@ use super::{
 };
 use crate::cli::{self, Args, Clearml, Command};
 use crate::config::{Config, LogFormat, RawSettings, ServiceConfig, Verbosity};
+use crate::fs::lease::breaks;
 use crate::os::{clock, logging, terminal};
 use crate::protocol::ExitCode;
 
@@ -30,6 +31,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
             };
         }
     };
+    // A program that is run inherits what is blocked.
+    if !matches!(args.command, Command::Hold { .. }) {
+        breaks::keep_pending();
+    }
     let raw = RawSettings::read(args.flags.clone());
     let detail = match args.verbosity {
         Verbosity::Quiet => logging::Detail::Quiet,

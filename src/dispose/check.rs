@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use super::linked::LinkedNames;
 use crate::fs::PathError;
-use crate::fs::lease::{self, InUse, InUseProbe};
+use crate::fs::lease::{self, InUse, InUseProbe, breaks};
 use crate::fs::stat;
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::protocol::{Freed, MemberLeases, Skipped};
@@ -183,6 +183,7 @@ impl Known<'_> {
             return Ok(None);
         }
         let answer = match self.members.get(metadata.id) {
+            Some(_) if breaks::were_none() => InUse::Free,
             Some(handle) => match lease::is_kept(handle) {
                 Ok(true) => InUse::Free,
                 Ok(false) => InUse::Open,
@@ -216,7 +217,10 @@ impl<'a> TreeCheck<'a> {
 
     /// Whether another process has opened a file that was free.
     pub(super) fn is_opened(&self) -> bool {
-        self.known.members.handles().any(|handle| !lease::is_kept(handle).unwrap_or(false))
+        let mut handles = self.known.members.handles().peekable();
+        handles.peek().is_some()
+            && !breaks::were_none()
+            && handles.any(|handle| !lease::is_kept(handle).unwrap_or(false))
     }
 
     fn count(&mut self, metadata: &Metadata) {

@@ -8,16 +8,19 @@
 //! closed. Where leases are refused (files of other users without `CAP_LEASE`, NFS), or say nothing about those
 //! who use the file in another way (FUSE, other machines), only locks can be asked about.
 //!
+//! - [`breaks`]: whether any lease was broken, without asking about each.
 //! - [`turn`]: workers of this process that meet at a file with several names.
 //!
 //! This is the one module with `unsafe`: neither std nor rustix has `F_SETLEASE`, `F_GETLEASE`,
-//! `F_OFD_GETLK`, `close_range` or a way to ignore a signal.
+//! `F_OFD_GETLK`, `close_range` or a way to ignore a signal, to see whether it is pending, or to take it without waiting.
 
+pub mod breaks;
 pub mod turn;
 
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Once;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -56,12 +59,55 @@ pub enum InUse {
 }
 
 /// Ignores SIGIO, whose default action ends the process when another one opens a file that a lease is held
-/// on. To be called before the first [`probe`].
+/// on. To be called before the first [`probe`]. It acts once: whenever a signal is ignored, the kernel forgets one that
+/// is pending.
 #[expect(unsafe_code, reason = "signal(2) has no safe wrapper in std or rustix")]
 pub fn ignore_lease_breaks() {
+    static ONCE: Once = Once::new();
     // SAFETY: SIG_IGN is not a handler, so no code runs in signal context.
-    unsafe {
+    ONCE.call_once(|| unsafe {
         libc::signal(libc::SIGIO, libc::SIG_IGN);
+    });
+}
+
+/// Whether a SIGIO is pending, which all threads have to block; `None` if the system does not tell.
+#[expect(unsafe_code, reason = "sigpending(2) has no safe wrapper in std or rustix")]
+fn is_pending() -> Option<bool> {
+    // SAFETY: a set of signals is a plain C struct of integers, for which all zeroes is a value; the system writes to it,
+    // and only reads it afterwards.
+    unsafe {
+        let mut pending: libc::sigset_t = std::mem::zeroed();
+        let is_told = libc::sigpending(&raw mut pending) == 0;
+        is_told.then(|| libc::sigismember(&raw const pending, libc::SIGIO) == 1)
+    }
+}
+
+/// Blocks SIGIO in this thread and in those that it starts. Whether that succeeded.
+#[expect(unsafe_code, reason = "pthread_sigmask(3) has no safe wrapper in std or rustix")]
+fn block() -> bool {
+    let only = only_sigio();
+    // SAFETY: the set is initialized, and null says that the former one is not to be written.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const only, std::ptr::null_mut()) == 0 }
+}
+
+/// Takes a SIGIO that is pending, if there is one.
+#[expect(unsafe_code, reason = "sigtimedwait(2) has no safe wrapper in std or rustix")]
+fn take_pending() {
+    let (only, at_once) = (only_sigio(), libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: both are initialized, and null says that nothing is to be written. It returns at once.
+    unsafe {
+        libc::sigtimedwait(&raw const only, std::ptr::null_mut(), &raw const at_once);
+    }
+}
+
+#[expect(unsafe_code, reason = "sets of signals have no safe functions in libc")]
+fn only_sigio() -> libc::sigset_t {
+    // SAFETY: a set of signals is a plain C struct of integers, for which all zeroes is a value.
+    unsafe {
+        let mut only: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut only);
+        libc::sigaddset(&raw mut only, libc::SIGIO);
+        only
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use crate::control::Control;
 use crate::fs::PathError;
-use crate::fs::lease::{self, InUse, InUseProbe};
+use crate::fs::lease::{self, InUse, InUseProbe, breaks};
 use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
 use crate::protocol::{Content, Expired, Skipped};
 use crate::rules::names::is_removed_in_use;
@@ -78,6 +78,9 @@ impl<'a> Survey<'a> {
         witness: Option<Witness>,
         control: &C,
     ) -> Result<Self, Break> {
+        if probe == InUseProbe::On {
+            breaks::watch();
+        }
         let mut survey = Self { witness, ..Self::new(expired, (now, began), probe) };
         let directory = expired.directory();
         let tree = WalkContext {

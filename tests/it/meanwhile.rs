@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
 mod held;
+mod leased;
 mod linked;
 mod next_pass;
 mod resumed;

@@ -12,7 +12,7 @@ use crate::config::{Config, InUse, PressureSettings};
 use crate::dispose::{DryRun, Unlink};
 use crate::engine::{Limits, Live, Pass, PassControl, ReliefPlan, Workers};
 use crate::fs::DataRoot;
-use crate::fs::lease::{self, InUseProbe};
+use crate::fs::lease::{self, InUseProbe, breaks};
 use crate::inspect::FileInspector;
 use crate::lock::Backend;
 use crate::os::clock;
@@ -120,6 +120,8 @@ impl Parts<'_> {
         observer: &dyn Observer,
     ) -> Summary {
         let PassRequest { config, planned, .. } = *self.request;
+        // No lease is held now: passes come one after the other.
+        breaks::forget();
         MemberLeases::set_limit(member_leases(config));
         let (root, notes, shard) = (self.root, self.notes, config.shard);
         let control = execution.control;

@@ -135,3 +135,10 @@ fn there_is_room_for_many_descriptors() {
     let size: u64 = size.trim().parse().unwrap();
     assert!(size >= limit.min(ROOM.unsigned_abs().into()), "{size} of {limit}");
 }
+
+#[test]
+fn where_another_thread_may_take_the_signal_of_a_break_every_lease_is_asked_about() {
+    breaks::watch();
+    breaks::forget();
+    assert!(!breaks::were_none(), "the threads of the test do not block it");
+}

@@ -7,10 +7,16 @@ use super::has_strace;
 use crate::start::Start;
 use crate::world::{DAY, NOW, World};
 
+/// The question whether any lease was broken. It is a part of the check, and then of each look.
+const ASK: &str = "ask";
+
 /// The step that a line of strace is a part of; `None` if of none.
 fn step(line: &str) -> Option<String> {
     let (call, args) = line.split_once(' ')?.1.trim_start().split_once('(')?;
     let quoted = || args.split('"').nth(1).unwrap_or_default();
+    if call == "rt_sigpending" {
+        return Some(ASK.to_owned());
+    }
     // strace -y: a descriptor is followed by its path, which ends with the name in the private directory.
     let dir = args.split_once('>')?.0;
     let within = |what: &str| dir.ends_with(what);
@@ -20,11 +26,16 @@ fn step(line: &str) -> Option<String> {
         "flock" if is_out && !dir.contains("/check") && !dir.contains("/remove") => {
             "lock the private directory".to_owned()
         }
-        "fcntl" if args.contains("F_SETLEASE") => "survey".to_owned(),
-        "fcntl" if args.contains("F_GETLEASE") && dir.contains("/check/tree") => "check".to_owned(),
+        // The lease on a file in memory is broken on purpose.
+        "fcntl" if args.contains("F_SETLEASE") && !dir.contains("memfd:") => "survey".to_owned(),
         "fcntl" if args.contains("F_GETLEASE") => "look".to_owned(),
         "mkdirat" if args.contains("\".sweeper-") => "make the private directory".to_owned(),
         "statx" if within("/check") => "arrive".to_owned(),
+        // Through the handle that the lease is on, or by the name.
+        "statx" if within("/remove/tree") && !quoted().is_empty() && quoted() != ".." => {
+            "look".to_owned()
+        }
+        "statx" if dir.contains("/remove/tree/") => "look".to_owned(),
         "statx" if within("/remove") && quoted() == "tree" => "look at the top".to_owned(),
         "renameat2" => {
             assert!(args.contains("RENAME_NOREPLACE) = 0"), "{line}");
@@ -62,6 +73,15 @@ fn a_removal_takes_the_steps_of_the_model_in_their_order() {
         assert!(!world.has(path));
         let log = std::fs::read_to_string(log).unwrap();
         let mut steps: Vec<String> = log.lines().filter_map(step).collect();
+        let approval = steps.iter().position(|step| step == "approve").unwrap_or_default();
+        let detached = steps.iter().position(|step| step == "detach").unwrap_or_default();
+        for step in &mut steps[detached..approval.max(detached)] {
+            *step = if step == ASK { "check".to_owned() } else { step.clone() };
+        }
+        for step in &mut steps[approval.max(detached)..] {
+            *step = if step == ASK { "look".to_owned() } else { step.clone() };
+        }
+        steps.retain(|step| step != ASK);
         // A step may take several calls.
         steps.dedup();
         steps
