@@ -31,7 +31,7 @@ made_now() {
 agree() {
   entries "$A/cache/export" 3 $((2 * DAY)) "$E"
   sweep --zones export
-  equal "clocks that agree are not mentioned" "removed 3 skipped 0 failed 0, no" "$(totals), $(says 'clock of the server')"
+  equal "clocks that agree are not mentioned" "removed 3 skipped 0 failed 0, no" "$(totals), $(says 'clock of the file server')"
 }
 
 too_far() {
@@ -42,7 +42,7 @@ too_far() {
     "$(totals) $(says 'its clock could be compared')"
   sweep --zones export
   equal "files that the server has just made stay when the clocks are two days apart, exit code 4" \
-    "3 4 yes" "$(count "$A/cache/export") $code $(says 's behind the clock of this machine: set one of the two right')"
+    "3 4 yes" "$(count "$A/cache/export") $code $(says "s behind this machine's: correct the wrong one")"
 }
 
 noted() {
@@ -50,7 +50,7 @@ noted() {
   ahead -600
   sweep --zones export
   equal "a clock that is ten minutes ahead is noted" "removed 1 skipped 0 failed 0 yes" \
-    "$(totals) $(says 's ahead of the clock of this machine')"
+    "$(totals) $(says "s ahead of this machine's")"
 }
 
 # What is 61 minutes old by this machine's clock is 21 minutes old by that of the server.
@@ -64,7 +64,7 @@ min_age() {
   sweep --zones export --pressure 0.1%
   equal "under pressure the age by the clock of a server that is behind counts" \
     "removed 4 skipped 0 failed 0, 3 left of 4" "$dry, $(count "$A/cache/export") left of 4"
-  equal "and the difference is noted" yes "$(says 's behind the clock of this machine')"
+  equal "and the difference is noted" yes "$(says "s behind this machine's")"
 }
 
 run_cases agree too_far noted min_age
