@@ -273,9 +273,8 @@ impl Visit for TreeCheck<'_> {
     }
 
     /// A file whose lease was not broken was not opened since, and it is looked at again before its removal.
-    fn knows(&mut self, ino: u64) -> bool {
-        let dev = self.known.id.dev;
-        self.known.members.get(FileId { dev, ino }).is_some()
+    fn knows(&mut self, file: FileId) -> bool {
+        self.known.members.get(file).is_some()
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {

@@ -177,7 +177,7 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
         };
         let entry = EntryRef { dir: handle.as_fd(), name: c"", trail, base: shared.tree.path };
         let is_private = visitor.opens_files() && open::is_private(&handle);
-        let at = NamesAt { entry, is_private };
+        let at = NamesAt { entry, is_private, dev: frame.metadata.id.dev };
         let dirs = Mutex::default();
         let visited = visit_names(shared, at, names, &dirs, 0..names.count(), *visitor);
         frame.subdirs.append(&mut dirs.into_inner().unwrap_or_else(PoisonError::into_inner));

@@ -19,7 +19,7 @@ use super::super::stat::{self, Freshness};
 use super::names::Names;
 use super::visit::{Break, EntryRef, Flow, Visit, of_both};
 use crate::control::Control;
-use crate::rules::{Action, FileKind, FileSystem, Metadata};
+use crate::rules::{Action, FileId, FileKind, FileSystem, Metadata};
 
 /// How many names one worker visits before it looks for help again.
 const STRETCH: usize = 16;
@@ -105,6 +105,8 @@ pub(super) struct NamesAt<'a> {
     pub(super) entry: EntryRef<'a>,
     /// No other user can put something else under a name.
     pub(super) is_private: bool,
+    /// The device number of the directory: inode numbers are unique only with it, such as in a Btrfs subvolume.
+    pub(super) dev: u64,
 }
 
 /// Visits some of the names in one directory, in parallel with idle workers. Those that turn out to be
@@ -133,7 +135,7 @@ pub(super) fn visit<V: Visit, C: Control>(
         }
         let at = NamesAt { entry: EntryRef { name, ..at.entry }, ..at };
         if let Some(ino) = names.file(index)
-            && visitor.knows(ino)
+            && visitor.knows(FileId { dev: at.dev, ino })
         {
             continue;
         }

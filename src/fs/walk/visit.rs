@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::super::error::{self, PathError};
-use crate::rules::{Action, Metadata};
+use crate::rules::{Action, FileId, Metadata};
 
 /// Why a walk ends before its end.
 #[derive(Debug)]
@@ -84,8 +84,8 @@ pub trait Visit: Send + Sized {
         false
     }
 
-    /// Whether the visitor needs no look at a listed regular file with this inode number.
-    fn knows(&mut self, _ino: u64) -> bool {
+    /// Whether the visitor needs no look at a listed regular file that is this one.
+    fn knows(&mut self, _file: FileId) -> bool {
         false
     }
 
