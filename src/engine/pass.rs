@@ -19,6 +19,7 @@ mod settle;
 mod turns;
 mod zone_run;
 
+use std::ffi::CStr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,12 +28,12 @@ use std::time::{Duration, Instant};
 use super::live::{Live, zone_path};
 use super::{Limits, Workers};
 use crate::protocol::{
-    Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind, Rejected, Rejection,
-    Skipped, Source, Summary, ZoneSummary,
+    Directory, Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind, Rejected,
+    Rejection, Skipped, Source, Summary, ZoneSummary,
 };
 use crate::rules::select::Select;
 use crate::rules::verdict::evaluate;
-use crate::rules::{Bytes, Exclude, FileKind, Moment, Zone};
+use crate::rules::{Bytes, Exclude, FileKind, Moment, Shape, Zone};
 use batch::{Batch, ExpiredBatch};
 use judge::note_wrong_time;
 pub use relief_plan::{ReliefPlan, ReliefZone};
@@ -130,7 +131,10 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         }
         match self.source.open(run.zone) {
             Ok(Some(scan)) => {
-                if !self.workers.are_several() || self.work_alone(&scan, run, observer) {
+                // Only there a batch of names has as few trees.
+                let is_flat = matches!(run.zone.location.shape, Shape::Flat);
+                let may_be_alone = self.workers.are_several() && is_flat;
+                if !may_be_alone || self.work_alone(&scan, run, observer) {
                     self.workers.all(|| self.work(&scan, run, observer));
                 }
             }
@@ -144,15 +148,15 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         }
     }
 
-    /// Reads the first names in the caller's thread: where there are few and no tree has expired, other threads would
-    /// only wait for each other. Whether there is work for them.
+    /// Reads the first names in the caller's thread: where there are few, no tree has expired and no removal was
+    /// interrupted, other threads would only wait for each other. Whether there is work for them.
     fn work_alone(&self, scan: &S::Scan, run: &ZoneRun<'_>, observer: &dyn Observer) -> bool {
         let mut buffer = Vec::with_capacity(ALONE_BUFFER);
         let mut names = 0;
         loop {
             let read = self.read(scan, &mut buffer, run, observer);
             names += read.names;
-            if !lock(&run.trees).is_empty() {
+            if !lock(&run.trees).is_empty() || !lock(&run.leftovers).is_empty() {
                 return true;
             }
             if !read.has_more || names >= ALONE_NAMES {
@@ -161,16 +165,20 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         }
     }
 
-    /// What one worker does until there is nothing left to do: queued trees, or else more names.
+    /// What one worker does until there is nothing left to do: what interrupted removals have left, or else queued
+    /// trees, or else more names.
     fn work(&self, scan: &S::Scan, run: &ZoneRun<'_>, observer: &dyn Observer) {
         let mut buffer = Vec::new();
         let mut has_more = true;
         loop {
             let ticket = self.workers.ticket();
             run.working.fetch_add(1, Ordering::AcqRel);
-            let tree = lock(&run.trees).pop_front();
-            let had_work = tree.is_some() || has_more;
-            if let Some(tree) = tree {
+            let leftover = lock(&run.leftovers).pop();
+            let tree = if leftover.is_some() { None } else { lock(&run.trees).pop_front() };
+            let had_work = leftover.is_some() || tree.is_some() || has_more;
+            if let Some((directory, name)) = leftover {
+                self.settle_leftover(&directory, &name, run, observer);
+            } else if let Some(tree) = tree {
                 self.settle_tree(tree, run, observer);
             } else if has_more {
                 has_more = self.read(scan, &mut buffer, run, observer).has_more;
@@ -198,11 +206,11 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     ) -> Read {
         let mut batch = Batch::new(&run.total, &run.turns, observer);
         let mut expired = ExpiredBatch::default();
-        let mut leftovers = Vec::new();
         batch.looks.resume();
         let scanned = self.source.next_batch(scan, buffer, &mut |found| match found {
             Found::Leftover(directory, name) => {
-                leftovers.push((Arc::clone(directory), name.to_owned()));
+                lock(&run.leftovers).push((Arc::clone(directory), name.to_owned()));
+                self.workers.notify();
             }
             Found::Entry(entry) if run.is_returned(entry) => {}
             Found::Entry(_) | Found::Gone(..) | Found::Failed(..) => {
@@ -211,9 +219,6 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         });
         batch.looks.pause();
         run.turns.adapt(scanned.is_cold);
-        for (directory, name) in leftovers {
-            self.recover(&directory, &name, run, &mut batch, &mut expired);
-        }
         self.settle(expired.take(), run, &mut batch, WhenLocked::Retry);
         batch.unlocked();
         if let Some(root) = scanned.root {
@@ -298,6 +303,23 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         let directory = Arc::clone(tree.directory());
         self.settle(vec![tree], run, &mut batch, WhenLocked::Retry);
         observer.on_progress(&directory, 0, &batch.tally);
+        batch.close();
+    }
+
+    /// Takes what an interrupted removal has left to its end.
+    fn settle_leftover(
+        &self,
+        directory: &Arc<Directory>,
+        name: &CStr,
+        run: &ZoneRun<'_>,
+        observer: &dyn Observer,
+    ) {
+        let mut batch = Batch::new(&run.total, &run.turns, observer);
+        let mut expired = ExpiredBatch::default();
+        self.recover(directory, name, run, &mut batch, &mut expired);
+        self.settle(expired.take(), run, &mut batch, WhenLocked::Retry);
+        batch.unlocked();
+        observer.on_progress(directory, 0, &batch.tally);
         batch.close();
     }
 

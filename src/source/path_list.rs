@@ -32,8 +32,8 @@ const ROUND: usize = 1024 * 1024;
 /// No path is as long as this.
 const TOO_LONG: usize = 64 * 1024;
 
-/// How many entries a worker takes at once.
-const BATCH: usize = 256;
+/// How many entries a worker takes at once: no more than a pass queues, so that others help with trees.
+const BATCH: usize = 128;
 
 /// How long to wait for the writer of the list before asking again whether the pass is stopped.
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -1,5 +1,5 @@
 //! Limits on processes, as `--pids-limit` sets them for a container: what runs has fewer threads or says that it cannot
-//! start. Nothing panics, and no lock is left.
+//! start. Nothing panics, and no lock is left. And all threads have a part in the work, wherever it is found.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::company::{has_tool, wait_until};
 use crate::exporter::server::Redis;
 use crate::start::Start;
-use crate::world::{DAY, Run, World, assert_counts, can_be_root, export_name};
+use crate::world::{DAY, NOW, Run, World, assert_counts, can_be_root, export_name};
 
 /// The limits that are tried. A container's own limit counts the same threads.
 pub const LIMITS: std::ops::RangeInclusive<u32> = 1..=8;
@@ -182,4 +182,82 @@ fn a_hold_that_cannot_extend_its_lock_gives_it_back() {
     assert!(run.exits(4).stderr.contains("CVAT's lock cannot be extended"), "{}", run.stderr);
     assert!(run.stderr.contains("the command was not run") && run.stdout.is_empty());
     assert!(redis.keys().is_empty(), "the lock is left: {:?}", redis.keys());
+}
+
+/// How many names each thread of a pass with four workers removes, while a removal takes as long as on a server. The first
+/// number is that of the thread that has begun the pass.
+fn removals(world: &World, args: &[&str]) -> Vec<usize> {
+    let log = world.root.parent().unwrap().join("removals.log");
+    let mut command = Command::new("strace");
+    command.args([
+        "-f",
+        "-qq",
+        "-e",
+        "trace=execve,unlinkat",
+        "-e",
+        "inject=unlinkat:delay_enter=1000",
+    ]);
+    command.arg("-o").arg(&log).arg(env!("CARGO_BIN_EXE_sweeper"));
+    command.args(["run", "--jobs", "4", "--now", NOW, "--data"]).arg(&world.root).args(args);
+    Run::of({
+        command.stdin(Stdio::null());
+        command
+    })
+    .exits(0);
+    let log = std::fs::read_to_string(log).unwrap();
+    let mut threads: Vec<(&str, usize)> = Vec::new();
+    for (thread, call) in log.lines().filter_map(|line| line.split_once(' ')) {
+        let removed = usize::from(call.trim_start().starts_with("unlinkat("));
+        match threads.iter_mut().find(|(known, _)| *known == thread) {
+            Some((_, count)) => *count += removed,
+            None => threads.push((thread, removed)),
+        }
+    }
+    threads.into_iter().map(|(_, count)| count).collect()
+}
+
+#[track_caller]
+fn assert_shared(removals: &[usize], least: usize) {
+    let all: usize = removals.iter().sum();
+    assert!(all >= least, "{removals:?}");
+    assert!(removals.iter().all(|one| one * 10 <= all * 6), "one thread does it all: {removals:?}");
+}
+
+#[test]
+fn old_trees_of_an_instance_are_removed_by_all_workers() {
+    if !has_tool("strace", "which thread removes what") {
+        return;
+    }
+    let world = World::new();
+    for number in 0..500 {
+        world.file(format!("projects/1/tmp/tree-{number}/file"), 40 * DAY);
+    }
+    world.age_dirs("projects/1/tmp", 40 * DAY);
+    assert_shared(&removals(&world, &["--zones", "instance-tmp"]), 1000);
+    assert!(!world.has("projects/1/tmp/tree-0"));
+}
+
+#[test]
+fn what_an_interrupted_removal_has_left_is_removed_by_all_workers() {
+    if !has_tool("strace", "which thread removes what") {
+        return;
+    }
+    let world = World::new();
+    for number in 0..400 {
+        world.file(format!("tmp/tree/{number}"), 40 * DAY);
+    }
+    world.age_dirs("tmp/tree", 40 * DAY);
+    let mut killed = Command::new("strace");
+    killed.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:signal=KILL:when=9"]);
+    killed.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--jobs", "1", "--now", NOW, "--data"]);
+    assert_ne!(
+        Run::of({
+            killed.arg(&world.root).stdin(Stdio::null());
+            killed
+        })
+        .code,
+        Some(0)
+    );
+    assert_shared(&removals(&world, &["--zones", "tmp"]), 390);
+    assert_eq!(std::fs::read_dir(world.path("tmp")).unwrap().count(), 0);
 }

@@ -9,13 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::ExpiredBatch;
 use super::turns::Turns;
-use crate::protocol::{Entry, Expired, Tally};
+use crate::protocol::{Directory, Entry, Expired, Tally};
 use crate::rules::{FileId, Zone};
 
 /// A zone while it is swept.
 pub(super) struct ZoneRun<'a> {
     pub(super) zone: &'a Arc<Zone>,
     pub(super) total: Arc<Mutex<Tally>>,
+    /// What interrupted removals have left: their private directories, each with the directory that it is in. They come
+    /// before trees and more names, so there are no more than a few batches of names have.
+    pub(super) leftovers: Mutex<Vec<(Arc<Directory>, CString)>>,
     /// Trees that wait for a worker.
     pub(super) trees: Mutex<VecDeque<Expired>>,
     /// Workers that are at work, and may find more trees or offer half of one.
@@ -34,6 +37,7 @@ impl<'a> ZoneRun<'a> {
         Self {
             zone,
             total,
+            leftovers: Mutex::default(),
             trees: Mutex::default(),
             working: AtomicUsize::new(0),
             locked: Mutex::default(),
