@@ -16,6 +16,7 @@ use super::ended;
 use super::errors::NotDetached;
 use super::served::ServerLock;
 use super::{BEGAN, CHECK, Detached, Quarantine, REMOVE, Stage, names, owner};
+use crate::fs::file_system;
 use crate::fs::open::{self, Across};
 use crate::fs::stat::{self, Freshness};
 use crate::protocol::{Directory, Storage};
@@ -100,7 +101,13 @@ impl Quarantine {
     ) -> io::Result<Option<(Self, Interrupted, [bool; 2])>> {
         let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
         let is_served = parent.storage.file_system.is_served();
-        if !owner::is_private(&top)? {
+        // A server says anything about owners, and without owners all directories look like the one they are in.
+        let found = owner::of(&top)?;
+        let is_like_home = || -> io::Result<bool> {
+            let home = owner::of(&parent.handle)?;
+            Ok(!file_system::has_owners(&top) && owner::foreign(&found, Some(&home)).is_none())
+        };
+        if !is_served && owner::foreign(&found, None).is_some() && !is_like_home()? {
             return Ok(None);
         }
         match flock(&top, FlockOperation::NonBlockingLockExclusive) {

@@ -44,8 +44,7 @@ pub(super) fn foreign(found: &Statx, like: Option<&Statx>) -> Option<String> {
     (!is_private).then(|| "other users may enter it".to_owned())
 }
 
-/// Whether a directory is one of this user, which no other may enter, as far as that can be said without one of ours to
-/// compare it with.
+/// Whether a directory that was just made is really one of this user, which no other may enter.
 pub(super) fn is_private(top: &OwnedFd) -> rustix::io::Result<bool> {
     // What others say about owners cannot be compared.
     Ok(!file_system::has_owners(top) || foreign(&of(top)?, None).is_none())

@@ -278,3 +278,23 @@ fn owners_without_a_number_in_a_container_are_judged_as_the_kernel_does() {
     // The trees: nothing may be removed from a directory of such an owner.
     assert_foreseen(&world, in_container, 2);
 }
+
+/// As the run, on a file system of which it is not known that it keeps owners: ramfs does.
+#[test]
+fn a_private_directory_of_another_user_is_foreseen_to_be_left_alone() {
+    if !can_be_root("a file system in memory") {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let _mounted = Mounted::with(&["-t", "ramfs"], Path::new("ramfs"), scratch.path());
+    let world = World::in_dir(scratch.path());
+    world.file("tmp/.sweeper-0123456789abcdef/remove/one/f", OLD);
+    world.age_dirs("tmp/.sweeper-0123456789abcdef", OLD);
+    lchown(world.path("tmp/.sweeper-0123456789abcdef"), Some(1234), Some(1234)).unwrap();
+    for args in [&["run", "--dry-run", "--zones", "tmp"][..], &["run", "--zones", "tmp"]] {
+        let report = world.run(&[args, &["--format", "json"]].concat()).json();
+        assert_eq!(report["totals"]["seen"], 0, "{args:?}: {report}");
+        assert_eq!(report["totals"]["removed"], 0, "{args:?}: {report}");
+    }
+    assert!(world.has("tmp/.sweeper-0123456789abcdef/remove/one/f"));
+}
