@@ -109,13 +109,16 @@ impl<'a, C: Control> FileInspector<'a, C> {
     }
 
     /// Whether another process has a claimed file open. If not, and if it has no other name, a lease on it is
-    /// held from now on. On NFS, where only locks could tell, one that excludes all others has told enough.
+    /// held from now on. On NFS only locks can tell, and an exclusive one tells about all but locks of ranges: a kernel
+    /// that the server has given a write delegation keeps both kinds itself, and does not compare them.
     fn file_in_use(&self, claimed: &Claimed) -> Asked {
         let metadata = claimed.expired().metadata();
         match claimed.object() {
             Some(file) if self.probe == InUseProbe::On && metadata.kind == FileKind::File => {
                 if claimed.is_exclusive() {
-                    return Asked { in_use: InUse::Unknown, is_leased: false };
+                    let is_locked = lease::is_range_locked(file);
+                    let in_use = if is_locked { InUse::Locked } else { InUse::Unknown };
+                    return Asked { in_use, is_leased: false };
                 }
                 let file_system = claimed.expired().directory().storage.file_system;
                 let in_use = lease::probe(file, file_system, metadata.links);

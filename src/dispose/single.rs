@@ -93,11 +93,13 @@ impl<C: Control> Trees<'_, C> {
     /// Whether another process has opened the file since it was looked at; `None` if not.
     fn in_use(&self, verified: &Verified) -> Option<Skipped> {
         let metadata = verified.expired().metadata();
-        let is_known = metadata.kind != FileKind::File || verified.is_exclusive();
-        if self.probe == InUseProbe::Off || is_known {
+        if self.probe == InUseProbe::Off || metadata.kind != FileKind::File {
             return None;
         }
         let file = verified.object()?;
+        if verified.is_exclusive() {
+            return lease::is_range_locked(file).then_some(Skipped::Locked);
+        }
         let file_system = verified.expired().directory().storage.file_system;
         let answer = match (verified.is_leased(), lease::is_kept(file).unwrap_or(false)) {
             (true, true) => InUse::Free,

@@ -226,7 +226,8 @@ costs() {
   done
   eval "kept=\$cost_60 gone=\$cost_$((40 * DAY))"
   equal "an entry that stays costs at most a tenth of a call ($kept / 100)" yes "$([ "$kept" -le 10 ] && echo yes || echo no)"
-  case $version in 3) most=9 ;; *) most=12 ;; esac
+  # Some are repeated where a directory has changed in another tick of the server's clock, more on a slow machine.
+  case $version in 3) most=10 ;; *) most=14 ;; esac
   equal "one that goes costs at most $most calls ($gone / 100)" yes "$([ "$gone" -le "${most}00" ] && echo yes || echo no)"
 }
 
