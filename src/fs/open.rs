@@ -119,8 +119,8 @@ pub fn file(dir: impl AsFd, name: &CStr, is_private: bool) -> rustix::io::Result
     file_with(dir, name, is_private, OFlags::RDONLY)
 }
 
-/// The same with the right to write alone, which is never done: see [`for_writing`]. To whom has not asked for the
-/// right to read, an NFS server delegates nothing that the removal would have to give back.
+/// The same with the right to write alone, which is never done: see [`for_writing`]. Most NFS servers delegate nothing
+/// to a client that has not asked for the right to read, so the removal has nothing to give back.
 ///
 /// # Errors
 /// Those of [`file()`].

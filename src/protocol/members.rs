@@ -28,7 +28,8 @@ impl MemberLeases {
         LEFT.store(limit, Ordering::Relaxed);
     }
 
-    /// Adds a file that a lease is held on, unless too many are held already.
+    /// Adds a file that a lease is held on, unless too many are held already. The thread that has taken the lease must
+    /// live at least as long as these: the kernel tells nobody else when another process breaks it.
     pub fn push(&mut self, id: FileId, handle: OwnedFd) {
         let left =
             LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
