@@ -31,6 +31,7 @@ use crate::protocol::{
     Directory, Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind, Rejected,
     Rejection, Skipped, Source, Summary, ZoneSummary,
 };
+use crate::rules::names::is_removed_in_use;
 use crate::rules::select::Select;
 use crate::rules::verdict::evaluate;
 use crate::rules::{Bytes, Exclude, FileKind, Moment, Shape, Zone};
@@ -249,6 +250,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                     Err(kept) => batch.kept(entry, kept),
                 }
             }
+            Found::Gone(_, name) if is_removed_in_use(name.to_bytes()) => batch.tally.seen -= 1,
             Found::Gone(directory, name) => {
                 let kind = OutcomeKind::Skipped(Skipped::Gone);
                 batch.bare(directory, Some(name), kind, Bytes(0));
@@ -339,6 +341,10 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                     drop(locked);
                     batch.of(&expired, OutcomeKind::Skipped(Skipped::Locked), freed);
                 }
+            }
+            // On NFS, the rest of a file that this pass has removed a moment ago: no entry.
+            Rejection::Skipped(Skipped::Gone) if is_removed_in_use(expired.name().to_bytes()) => {
+                batch.tally.seen = batch.tally.seen.saturating_sub(1);
             }
             Rejection::Skipped(why) => batch.of(&expired, OutcomeKind::Skipped(why), freed),
             Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
