@@ -49,6 +49,10 @@ fn niceness(pid: u32) -> Vec<String> {
 #[test]
 fn nice_gives_every_thread_that_works_the_lowest_priority_and_the_idle_class() {
     let world = World::new();
+    // So many that there is work for several.
+    for number in 2..100 {
+        world.file(Path::new("cache/export").join(export_name(number)), 60);
+    }
     for (args, nice, class) in
         [(&["--jobs", "2", "--nice"][..], "19", "idle"), (&["--jobs", "2"][..], "0", "none")]
     {
