@@ -5,7 +5,7 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{fstatfs, fstatvfs};
+use rustix::fs::{IFlags, fstatfs, fstatvfs, ioctl_getflags};
 
 use super::stat;
 use crate::rules::{FileId, FileSystem};
@@ -104,6 +104,13 @@ pub fn shared(handle: impl AsFd) -> Option<Shared> {
     // The second word also has the number of the subvolume (`btrfs_statfs` in the kernel's `fs/btrfs/super.c`).
     let id = u32::try_from(all.f_fsid & u64::from(u32::MAX)).ok()?;
     Some(Shared { id, blocks: all.f_blocks })
+}
+
+/// Whether what is made in a directory belongs to a project, which may have a quota (ext4, XFS).
+pub fn is_of_project(directory: impl AsFd) -> bool {
+    const HAVE_PROJECTS: [u32; 2] = [0xef53, 0x5846_5342];
+    magic(&directory).is_some_and(|magic| HAVE_PROJECTS.contains(&magic))
+        && ioctl_getflags(directory).is_ok_and(|flags| flags.contains(IFlags::PROJECT_INHERIT))
 }
 
 /// Whether a directory certainly has the owner and the rights that it was made with: on a local file system that

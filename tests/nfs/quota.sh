@@ -21,9 +21,10 @@ empty() {
   mkdir -p "$A/cache/export" "$A/tmp"
 }
 
-# limit DIRECTORY LIMIT: a quota for this directory and all that is made in it from now on, such as bhard=20m.
+# limit DIRECTORY LIMIT [PROJECT]: a quota for this directory and all that is in it or is made there from now on, such
+# as bhard=20m.
 limit() {
-  xfs_quota -f -x -c "project -s -p $1 42" -c "limit -p $2 42" "$D" >/tmp/limit 2>&1 || cat /tmp/limit
+  xfs_quota -f -x -c "project -s -p $1 ${3:-42}" -c "limit -p $2 ${3:-42}" "$D" >/tmp/limit 2>&1 || cat /tmp/limit
 }
 
 # exports NUMBER BYTES: exports, the first of which was written first.
@@ -100,9 +101,25 @@ elsewhere() {
   equal "nothing goes in vain that does not count in a quota" "nothing_left not_needed  9" "$(relief state) $(count "$D/scratch")"
 }
 
+# A file counts in the quota of one project: that of a zone, and not that of the data root, too.
+two_quotas() {
+  limit "$A" bhard=40m
+  limit "$A/cache/export" bhard=30m 43
+  head -c $((36 * MIB)) /dev/zero >"$A/media"
+  exports 5 $MIB
+  sweep --pressure 85% --relieve 61% --dry-run
+  equal "a dry run takes nothing from a zone with a quota for that of the data root" "nothing_left not_needed  removed 0 skipped 0 failed 0" \
+    "$(relief state) $(totals)"
+  sweep --pressure 85% --relieve 61%
+  equal "nothing goes from a zone with a quota for that of the data root" "nothing_left not_needed  5" "$(relief state) $(count "$A/cache/export")"
+  exports 27 $MIB
+  sweep --pressure 85% --relieve 61%
+  equal "and its own quota is relieved" "nothing_left relieved  18" "$(relief state) $(count "$A/cache/export")"
+}
+
 kind=XFS title="quota on XFS"
-run_cases zone_bytes zone_inodes keep_free data_root elsewhere
+run_cases zone_bytes zone_inodes keep_free data_root elsewhere two_quotas
 kind=ext4 title="quota on ext4"
-run_cases zone_bytes zone_inodes
+run_cases zone_bytes zone_inodes two_quotas
 umount "$D"
 exit $failed

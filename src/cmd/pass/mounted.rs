@@ -3,6 +3,8 @@
 //! It must not choose an entry. One file system can have several device numbers, as btrfs has one for each
 //! subvolume; and a directory with a quota of its own can be full while the rest of its file system is not.
 
+mod relation;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use crate::protocol::{Directory, Failure, Notes, Volume};
 use crate::rules::pressure::Arrival;
 use crate::rules::{Amount, Space, Zone, ZoneName};
 use crate::source;
+use relation::{Relation, has_quota, relation_of};
 
 /// A file system with zones on it, or what a quota makes of a directory on one.
 #[derive(Debug)]
@@ -28,6 +31,10 @@ pub(super) struct Mounted {
     shared: Option<file_system::Shared>,
     /// A zone has a quota of its own: as full as that looked. Of another zone it says nothing.
     quota: Option<Space>,
+    /// It is not a quota of a zone, and yet the system shows a quota for it.
+    has_quota: bool,
+    /// Directories below it that have quotas of their own, in place of that one.
+    apart: Vec<PathBuf>,
 }
 
 /// The file systems of a pass, and directories whose file system is not known.
@@ -49,7 +56,9 @@ pub(super) struct Unknown {
 impl Mounted {
     fn new(path: PathBuf, handle: OwnedFd, device: u64) -> Self {
         let shared = file_system::shared(&handle);
-        Self { path, zones: Vec::new(), handle, devices: vec![device], shared, quota: None }
+        let (zones, devices, apart) = (Vec::new(), vec![device], Vec::new());
+        let has_quota = has_quota(&handle);
+        Self { path, zones, handle, devices, shared, quota: None, has_quota, apart }
     }
 
     fn is_of(&self, device: u64, shared: Option<file_system::Shared>) -> bool {
@@ -69,15 +78,10 @@ impl Mounted {
         Space::at(&self.handle)
     }
 
-    /// What a directory on the same file system is to it. Where the system does not say, they are the same.
-    fn relation(&self, directory: &OwnedFd) -> Relation {
-        let ask = || Some((self.space().ok()?, Space::at(directory).ok()?, self.space().ok()?));
-        ask().map_or(Relation::Same, |(before, here, after)| relation(&[before, after], here))
-    }
-
     fn holds(&self, directory: &Directory) -> bool {
-        self.devices.contains(&directory.id.dev)
-            || (self.shared.is_some() && self.shared == file_system::shared(&directory.handle))
+        let is_on_it = self.devices.contains(&directory.id.dev)
+            || (self.shared.is_some() && self.shared == file_system::shared(&directory.handle));
+        is_on_it && !self.apart.iter().any(|apart| directory.path.starts_with(apart))
     }
 
     /// What a pass has removed on it. `all` are the file systems of the pass.
@@ -116,54 +120,44 @@ impl AllMounted {
     fn add(&mut self, zone: &Zone, directory: Directory) {
         let device = directory.id.dev;
         let shared = file_system::shared(&directory.handle);
-        let mut relation = Relation::Same;
-        let of_whole = |it: &&mut Mounted| {
-            it.quota.is_none() && it.is_of(device, shared) && {
-                relation = it.relation(&directory.handle);
-                relation != Relation::Outside
-            }
+        let quota = match self.add_to_whole(zone, &directory, shared) {
+            (quota @ Some(_), _) => quota,
+            (None, true) => return,
+            (None, false) => None,
         };
-        let Some(whole) = self.known.iter_mut().find(of_whole) else {
-            let mut mounted = Mounted::new(directory.path, directory.handle, device);
-            mounted.add(&zone.name, device);
-            return self.known.push(mounted);
-        };
-        whole.add(&zone.name, device);
-        let Relation::Quota(quota) = relation else { return };
-        let is_same = |it: &&mut Mounted| it.quota == Some(quota) && it.is_of(device, shared);
+        let is_same =
+            |it: &&mut Mounted| quota.is_some() && it.quota == quota && it.is_of(device, shared);
         if let Some(known) = self.known.iter_mut().find(is_same) {
             return known.add(&zone.name, device);
         }
         let mounted = Mounted::new(directory.path, directory.handle, device);
-        let mut mounted = Mounted { quota: Some(quota), ..mounted };
+        let mut mounted = Mounted { quota, ..mounted };
         mounted.add(&zone.name, device);
         self.known.push(mounted);
     }
-}
 
-/// What a directory is to another one on the same file system. Where a quota for a project is set on a directory,
-/// the system says how full that is, in place of the whole file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Relation {
-    /// Both are as full.
-    Same,
-    /// It has a quota of its own, and is so full.
-    Quota(Space),
-    /// The other one has a quota of its own, in which this one does not count.
-    Outside,
-}
-
-/// `whole` is as full as that was before and after: on some file systems sizes change while others write, and so
-/// does the number of inodes.
-fn relation(whole: &[Space], here: Space) -> Relation {
-    let are_all = |is: &dyn Fn(&Space) -> bool| whole.iter().all(is);
-    let limit = |space: &Space| if space.inodes == 0 { u64::MAX } else { space.inodes };
-    if are_all(&|whole| here.bytes < whole.bytes || limit(&here) < limit(whole)) {
-        Relation::Quota(here)
-    } else if are_all(&|whole| here.bytes > whole.bytes || limit(&here) > limit(whole)) {
-        Relation::Outside
-    } else {
-        Relation::Same
+    /// Adds a directory to the file system, or the quota of the data root, that its files count in, if that is
+    /// known: whether it is, and the quota of the directory itself.
+    fn add_to_whole(
+        &mut self,
+        zone: &Zone,
+        directory: &Directory,
+        shared: Option<file_system::Shared>,
+    ) -> (Option<Space>, bool) {
+        let (mut quota, device) = (None, directory.id.dev);
+        let wholes = self.known.iter_mut().filter(|it| it.quota.is_none());
+        for whole in wholes.filter(|it| it.is_of(device, shared)) {
+            let relation = relation_of(&whole.handle, &directory.handle);
+            if let Relation::Quota(space) = relation {
+                quota = Some(space);
+            }
+            if relation.counts(whole.has_quota, directory.path.starts_with(&whole.path)) {
+                whole.add(&zone.name, device);
+                return (quota, true);
+            }
+            whole.apart.push(directory.path.clone());
+        }
+        (quota, false)
     }
 }
 
@@ -260,52 +254,5 @@ impl Volume for Foreseen<'_> {
 
     fn is_quota(&self) -> bool {
         self.mounted.quota.is_some()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As `statvfs` answers for a directory of a project with a quota (xfs, ext4), and for the root above it.
-    #[test]
-    fn a_directory_with_less_space_than_its_file_system_has_a_quota() {
-        let space = |bytes, bytes_used| Space {
-            bytes,
-            bytes_used,
-            bytes_available: bytes - bytes_used,
-            inodes: 100,
-            inodes_used: 1,
-        };
-        let (whole, part) = (space(1 << 30, 1 << 20), space(40 << 20, 39 << 20));
-        assert_eq!(relation(&[whole; 2], part), Relation::Quota(part));
-        assert_eq!(relation(&[part; 2], whole), Relation::Outside);
-        // Something was written between the answers.
-        assert_eq!(relation(&[whole; 2], space(1 << 30, 2 << 20)), Relation::Same);
-        assert_eq!(relation(&[whole, space(1 << 20, 0)], space(1 << 21, 0)), Relation::Same);
-    }
-
-    /// The same for a limit of inodes alone, and on a file system whose number of inodes shrinks as others write.
-    #[test]
-    fn a_directory_with_fewer_inodes_than_its_file_system_has_a_quota() {
-        let space = |inodes| Space {
-            bytes: 1 << 30,
-            bytes_used: 0,
-            bytes_available: 1 << 30,
-            inodes,
-            inodes_used: 9,
-        };
-        let quota = Relation::Quota(space(10));
-        for (before, after, here, expected) in [
-            (100, 100, 10, quota),
-            (0, 0, 10, quota),
-            (100, 80, 90, Relation::Same),
-            (10, 10, 100, Relation::Outside),
-            (10, 10, 0, Relation::Outside),
-            (0, 0, 0, Relation::Same),
-        ] {
-            let found = relation(&[space(before), space(after)], space(here));
-            assert_eq!(found, expected, "{before} {after} {here}");
-        }
     }
 }
