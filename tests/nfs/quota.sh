@@ -117,9 +117,19 @@ two_quotas() {
   equal "and its own quota is relieved" "nothing_left relieved  18" "$(relief state) $(count "$A/cache/export")"
 }
 
+# On ext4 root writes beyond a quota, and all of it is in use. Nothing of it is reserved.
+zone_full() {
+  limit "$A/cache/export" bhard=20m
+  exports 20 $MIB
+  sweep --pressure 85% --relieve 61% --dry-run
+  equal "a dry run takes a full quota for no reserve of root" "not_needed relieved  removed 8 skipped 0 failed 0" "$(relief state) $(totals)"
+  sweep --pressure 85% --relieve 61%
+  equal "and as many go" "not_needed relieved  12" "$(relief state) $(count "$A/cache/export")"
+}
+
 kind=XFS title="quota on XFS"
 run_cases zone_bytes zone_inodes keep_free data_root elsewhere two_quotas
 kind=ext4 title="quota on ext4"
-run_cases zone_bytes zone_inodes two_quotas
+run_cases zone_bytes zone_inodes two_quotas zone_full
 umount "$D"
 exit $failed

@@ -84,6 +84,12 @@ impl Mounted {
         is_on_it && !self.apart.iter().any(|apart| directory.path.starts_with(apart))
     }
 
+    /// How much of what becomes free only root can use first: none of a quota, but so much of a whole file system as
+    /// is `missing` of its reserve.
+    fn reserved(&self, missing: &dyn Fn() -> u64) -> u64 {
+        if self.quota.is_some() || self.has_quota { 0 } else { missing() }
+    }
+
     /// What a pass has removed on it. `all` are the file systems of the pass.
     pub(super) fn freed(&self, all: &[Self], outcomes: &Outcomes) -> Amount {
         // A subvolume below a zone is on the file system of that zone.
@@ -241,7 +247,8 @@ impl Volume for Foreseen<'_> {
             known
         } else {
             let space = self.mounted.space()?;
-            let reserved = reserve::missing(&self.mounted.handle, &space);
+            let missing = || reserve::missing(&self.mounted.handle, &space);
+            let reserved = self.mounted.reserved(&missing);
             *known.space.insert((space, reserved))
         };
         known.sum = known.sum.plus(freed);
@@ -254,5 +261,27 @@ impl Volume for Foreseen<'_> {
 
     fn is_quota(&self) -> bool {
         self.mounted.quota.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mounted() -> Mounted {
+        let path = std::env::temp_dir();
+        let handle = std::fs::File::open(&path).unwrap().into();
+        let mounted = Mounted::new(path, handle, 1);
+        Mounted { has_quota: false, ..mounted }
+    }
+
+    #[test]
+    fn a_quota_that_is_full_has_no_reserve_for_root() {
+        let space =
+            Space { bytes: 100, bytes_used: 100, bytes_available: 0, inodes: 0, inodes_used: 0 };
+        let of_zone = Mounted { quota: Some(space), ..mounted() };
+        let of_root = Mounted { has_quota: true, ..mounted() };
+        let reserved = [mounted(), of_zone, of_root].map(|it| it.reserved(&|| 7));
+        assert_eq!(reserved, [7, 0, 0]);
     }
 }
