@@ -179,7 +179,7 @@ impl Parts<'_> {
             }
         }
         let (mut turn, mut swept) = (Some(first.zones), Swept::new());
-        let outcomes = Outcomes::default();
+        let outcomes = Outcomes::new(config.dry_run);
         let observer = &self.remembering(&outcomes, observer);
         while let Some(zones) = turn {
             let (timed, list) = (Timed::new(observer), lists.last()?);
@@ -222,7 +222,7 @@ impl Parts<'_> {
         limits: &Limits,
         list: Option<PathList>,
     ) -> Summary {
-        let outcomes = Outcomes::default();
+        let outcomes = Outcomes::new(true);
         let observer = &self.remembering(&outcomes, &());
         let mut counted = self.count(Work::Sweep(first), limits, list, observer);
         // Zones that wait are counted as well, without their lock: the guards are those of the whole pass.

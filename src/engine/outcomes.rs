@@ -20,6 +20,8 @@ const MOST: usize = 100_000;
 #[derive(Debug)]
 pub struct Outcomes {
     most: usize,
+    /// Nothing is removed: what would go early is still there for the next relief.
+    is_dry: bool,
     known: Mutex<Known>,
     /// There were more entries that may go early than are remembered.
     are_too_many: AtomicBool,
@@ -50,11 +52,17 @@ struct Known {
 
 impl Default for Outcomes {
     fn default() -> Self {
-        Self { most: MOST, known: Mutex::default(), are_too_many: AtomicBool::new(false) }
+        let (known, are_too_many) = (Mutex::default(), AtomicBool::new(false));
+        Self { most: MOST, is_dry: false, known, are_too_many }
     }
 }
 
 impl Outcomes {
+    /// Of a pass that removes nothing if it `is_dry`.
+    pub fn new(is_dry: bool) -> Self {
+        Self { is_dry, ..Self::default() }
+    }
+
     /// Whether an entry has an outcome that it keeps. What the pass, at `swept`, has kept as fresh, or skipped
     /// because of what is in it, may still go early.
     pub fn is_settled(&self, expired: &Expired, swept: Moment) -> bool {
@@ -118,7 +126,7 @@ impl Outcomes {
                 self.are_too_many.store(true, Ordering::Relaxed);
             }
         }
-        if stays(outcome) {
+        if self.stays(outcome) {
             let mut known = self.known();
             if known.stayed.len() < self.most {
                 known.stayed.insert(key(outcome.zone, outcome.dir, name));
@@ -127,16 +135,17 @@ impl Outcomes {
             }
         }
     }
-}
 
-/// Whether nothing more may happen to the entry in this pass.
-const fn stays(outcome: &Outcome<'_>) -> bool {
-    match &outcome.kind {
-        // What is gone can come again, as another entry.
-        OutcomeKind::Removed | OutcomeKind::Skipped(Skipped::Gone) => false,
-        OutcomeKind::Skipped(Skipped::Used) => outcome.is_early,
-        OutcomeKind::Skipped(_) | OutcomeKind::Failed(_) => true,
-        OutcomeKind::Kept(kept) => matches!(kept.why, KeptReason::MountPoint),
+    /// Whether nothing more may happen to the entry in this pass.
+    const fn stays(&self, outcome: &Outcome<'_>) -> bool {
+        match &outcome.kind {
+            // What is gone can come again, as another entry.
+            OutcomeKind::Removed => self.is_dry && outcome.is_early,
+            OutcomeKind::Skipped(Skipped::Gone) => false,
+            OutcomeKind::Skipped(Skipped::Used) => outcome.is_early,
+            OutcomeKind::Skipped(_) | OutcomeKind::Failed(_) => true,
+            OutcomeKind::Kept(kept) => matches!(kept.why, KeptReason::MountPoint),
+        }
     }
 }
 

@@ -75,6 +75,7 @@ struct Case<'a> {
     is_held: bool,
     are_trees: bool,
     written: (u64, u64),
+    is_dry: bool,
 }
 
 impl Default for Case<'_> {
@@ -89,6 +90,7 @@ impl Default for Case<'_> {
             is_held: false,
             are_trees: false,
             written: (0, 0),
+            is_dry: false,
         }
     }
 }
@@ -111,21 +113,36 @@ impl Case<'_> {
         (summary, gone.iter().map(number).collect())
     }
 
-    /// How it ended, and the names of the entries that are gone. The pass sees the first of `sources`, and the
-    /// relief the second.
+    /// How it ended, and the names of the entries that are gone. The pass sees the first of `sources`, and each of
+    /// the others is seen by a relief.
     fn relieve_from(
         &self,
         zone: &Arc<Zone>,
-        [source, later]: &[FakeSource; 2],
+        sources: &[FakeSource],
         locks: &FakeLocks,
         told: &Told,
     ) -> (Summary, Vec<String>) {
         let disposer = FakeDisposer::default();
         let shared = Shared::new(1);
+        let (source, later) = sources.split_first().unwrap();
         let pass = shared.pass(source, locks, &self.limits, &disposer, &All);
-        let outcomes = Outcomes::default();
+        let outcomes = Outcomes::new(self.is_dry);
         let observer = Remembering { outcomes: Some(&outcomes), observer: told };
-        let swept = pass.run(&[Arc::clone(zone)], &observer);
+        let mut summary = pass.run(&[Arc::clone(zone)], &observer);
+        for source in later {
+            let pass = shared.pass(source, locks, &self.limits, &disposer, &All);
+            summary = self.relieve_once(&pass, zone, summary, (&outcomes, &observer));
+        }
+        (summary, disposer.0.into_inner().unwrap())
+    }
+
+    fn relieve_once(
+        &self,
+        pass: &Pass<'_, FakeSource, FakeLocks, FakeInspector, All>,
+        zone: &Arc<Zone>,
+        summary: Summary,
+        (outcomes, observer): (&Outcomes, &dyn Observer),
+    ) -> Summary {
         let used = Mutex::new(10_000 - self.free + self.missing);
         let hidden = Mutex::new(self.hidden.iter().copied().collect());
         let Case { is_held, are_trees, written, .. } = *self;
@@ -138,12 +155,12 @@ impl Case<'_> {
             volume: &volume,
             path: Path::new("/data"),
             freed: Amount::default(),
-            outcomes: &outcomes,
+            outcomes,
         };
-        let summary = Pass { source: later, ..pass }.relieve(&plan, swept, &observer);
+        let summary = pass.relieve(&plan, summary, observer);
         let waits = volume.waits.load(Ordering::SeqCst);
         assert!(waits < 10, "what entries have freed is compared with what is free {waits} times");
-        (summary, disposer.0.into_inner().unwrap())
+        summary
     }
 }
 
@@ -255,6 +272,24 @@ fn what_came_after_the_pass_takes_no_outcome_of_another_entry() {
     let tally = &summary.zones[0].tally;
     let fresh = tally.kept_by[KeptReason::Fresh as usize];
     assert_eq!((tally.seen, tally.removed, fresh), (3, 2, 1), "{tally:?}");
+}
+
+/// A file system and a quota on it are relieved one after the other. In a dry run all entries are still there for the
+/// second.
+#[test]
+fn in_two_reliefs_an_entry_has_one_outcome() {
+    let zone = zone("z");
+    let (first, second) = ("first", "second");
+    let all = [(first, 95, false), (second, 90, false)];
+    let told = |is_dry: bool| {
+        let sources = [(); 3].map(|()| FakeSource::new(&zone, &all));
+        let (locks, told) = (Setup::default().locks, Told::default());
+        let case = Case { free: 9_000, missing: 10, is_dry, ..Case::default() };
+        let (summary, gone) = case.relieve_from(&zone, &sources, &locks, &told);
+        let Tally { seen, removed, .. } = summary.zones[0].tally;
+        (gone, seen, removed)
+    };
+    assert_eq!(told(true), (vec![first.to_owned(), second.to_owned()], 2, 2));
 }
 
 #[test]
