@@ -75,12 +75,13 @@ impl Outcomes {
             || (known.is_incomplete && expired.is_kept_by_its_content(swept))
     }
 
-    /// What the pass, at `swept`, came to with an entry that goes early. Where it has seen more entries than are
+    /// What the pass, at `swept`, came to with an entry that goes early; to be asked once. Where it has seen more entries than are
     /// remembered, one that was changed since, as a rename into the zone does, counts as one that was not there.
     pub fn before(&self, expired: &Expired, swept: Moment) -> Before {
         let directory = expired.directory();
         let key = key(&directory.zone.name, &directory.path, expired.name());
-        let was_there = self.known().may_go.contains(&key)
+        // When it has gone, one that comes again by this name is another entry.
+        let was_there = self.known().may_go.remove(&key)
             || (self.are_too_many.load(Ordering::Relaxed) && expired.metadata().ctime < swept);
         if !was_there {
             Before::Nothing

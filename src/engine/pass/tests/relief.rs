@@ -275,9 +275,9 @@ fn what_came_after_the_pass_takes_no_outcome_of_another_entry() {
 }
 
 /// A file system and a quota on it are relieved one after the other. In a dry run all entries are still there for the
-/// second.
+/// second, and for a pass that removes, one that came again meanwhile is another entry.
 #[test]
-fn in_two_reliefs_an_entry_has_one_outcome() {
+fn in_two_reliefs_an_entry_has_one_outcome_and_one_that_comes_again_is_another() {
     let zone = zone("z");
     let (first, second) = ("first", "second");
     let all = [(first, 95, false), (second, 90, false)];
@@ -290,6 +290,7 @@ fn in_two_reliefs_an_entry_has_one_outcome() {
         (gone, seen, removed)
     };
     assert_eq!(told(true), (vec![first.to_owned(), second.to_owned()], 2, 2));
+    assert_eq!(told(false), (vec![first.to_owned(), first.to_owned()], 3, 2));
 }
 
 #[test]
