@@ -51,7 +51,7 @@ pub(super) fn apply(
     })?;
     check(&header, &config).map_err(refused)?;
     let (planned, wrong) = read(&mut lines, seed).map_err(unread)?;
-    let code = run::run_by_plan("apply", &config, verbosity, None, Some(&planned))?;
+    let code = run::run_by_plan("apply", &config, verbosity, None, Some(&planned))?.code;
     if wrong == 0 {
         return Ok(code);
     }

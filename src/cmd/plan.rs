@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::Refusal;
 use super::new_file::NewFile;
 use super::pass::{PlanWriter, open_root, zone_around};
-use super::{Refusal, run};
+use super::run::{Ended, run_by_plan};
 use crate::config::settings::Setting;
 use crate::config::{Config, EffectiveSetting, GuardSettings, Origin, Verbosity};
 use crate::os::clock;
@@ -69,7 +70,11 @@ pub(super) fn plan(
     let (line, seed) = header.line().map_err(failed)?;
     let writer = new.writer().and_then(|file| PlanWriter::new(file, &line, seed));
     let writer = writer.map_err(failed)?;
-    let code = run::run_by_plan("plan", &config, verbosity, Some(&writer), None)?;
+    let Ended { code, is_stopped } = run_by_plan("plan", &config, verbosity, Some(&writer), None)?;
+    if is_stopped {
+        tracing::error!("the plan {path:?} is not written: the pass was stopped before its end");
+        return Ok(code);
+    }
     match writer.finish().and_then(|()| new.put()) {
         Ok(()) => Ok(code),
         Err(error) => {

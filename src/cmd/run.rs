@@ -22,7 +22,14 @@ pub(super) fn run(
     config: &Config,
     verbosity: Verbosity,
 ) -> Result<ExitCode, Refusal> {
-    run_by_plan(command, config, verbosity, None, None)
+    Ok(run_by_plan(command, config, verbosity, None, None)?.code)
+}
+
+/// How a pass ended.
+pub(super) struct Ended {
+    pub(super) code: ExitCode,
+    /// It did not come to its end.
+    pub(super) is_stopped: bool,
 }
 
 /// The same, which writes a plan or follows one.
@@ -32,7 +39,7 @@ pub(super) fn run_by_plan(
     verbosity: Verbosity,
     plan: Option<&PlanWriter>,
     planned: Option<&Planned>,
-) -> Result<ExitCode, Refusal> {
+) -> Result<Ended, Refusal> {
     let legacy;
     let zones = if command == "legacy" {
         let zone = config.legacy.clone().ok_or_else(|| {
@@ -69,18 +76,20 @@ pub(super) fn run_by_plan(
     let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path, &stop)).transpose();
     let file = file.map_err(|error| Refusal::Start(error.to_string()))?;
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
-    let Some(file) = file else { return Ok(result.code) };
+    let (code, is_stopped) = (result.code, result.summary.stopped.is_some());
+    let ended = Ended { code, is_stopped };
+    let Some(file) = file else { return Ok(ended) };
     if config.dry_run {
         tracing::warn!("a dry run removes nothing, so {file} is not changed");
-        return Ok(result.code);
+        return Ok(ended);
     }
     let names: Vec<ZoneName> = zones.iter().map(|zone| zone.name.clone()).collect();
     let metrics = Metrics::new(&names).map_err(Refusal::Start)?;
     match file.add(&metrics, |metrics| result.count(metrics)) {
-        Ok(()) => Ok(result.code),
+        Ok(()) => Ok(ended),
         Err(error) => {
             tracing::error!("{error}");
-            Ok(result.code.max(ExitCode::SomeFailed))
+            Ok(Ended { code: code.max(ExitCode::SomeFailed), is_stopped })
         }
     }
 }

@@ -232,6 +232,19 @@ fn a_plan_replaces_nothing_but_an_earlier_plan() {
 }
 
 #[test]
+fn a_plan_that_is_not_complete_does_not_replace_one_that_is() {
+    let world = world();
+    let first = plan(&world, &[]);
+    let path = plan_of(&world);
+    let stopped = ["plan", "-o", path.to_str().unwrap(), "--deadline", "1ns"];
+    let is_left = || world.run(&stopped).exits(3).stderr.contains("stopped before its end");
+    assert!(is_left());
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().collect::<Vec<_>>(), first);
+    fs::remove_file(&path).unwrap();
+    assert!(is_left() && !path.exists());
+}
+
+#[test]
 fn a_plan_is_read_from_stdin_too() {
     let world = world();
     let mut lines = plan(&world, &[]);
