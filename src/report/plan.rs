@@ -21,8 +21,8 @@ use crate::units;
 /// The version of the format.
 const VERSION: u32 = 1;
 
-/// What every plan begins with.
-pub const BEGINNING: &[u8] = b"{\"plan\":";
+/// What every plan begins with: enough that other files in JSON do not.
+pub const BEGINNING: &[u8] = b"{\"plan\":1,\"created\":\"";
 
 /// What stands before the digest, and after it.
 const BEFORE: &str = ",\"digest\":\"";
@@ -189,6 +189,7 @@ mod tests {
     #[test]
     fn a_header_is_read_as_it_was_written_and_not_when_a_byte_was_changed() {
         let (line, seed) = header().line().unwrap();
+        assert!(line.starts_with(BEGINNING));
         assert_eq!(Header::read(&line).unwrap(), (header(), seed));
         let line = line.trim_ascii_end();
         for at in 0..line.len() {

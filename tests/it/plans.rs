@@ -203,6 +203,7 @@ fn a_plan_replaces_nothing_but_an_earlier_plan() {
     let world = world();
     let beside = |name: &str| world.root.parent().unwrap().join(name);
     fs::write(beside("precious"), "precious").unwrap();
+    fs::write(beside("mine"), "{\"plan\":\"mine\"}").unwrap();
     std::os::unix::fs::symlink("precious", beside("link")).unwrap();
     std::os::unix::fs::symlink("new", beside("dangling")).unwrap();
     let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
@@ -211,7 +212,9 @@ fn a_plan_replaces_nothing_but_an_earlier_plan() {
         let run = world.run(&["plan", "-o", path.to_str().unwrap()]);
         assert!(run.exits(2).stderr.contains(words), "{path:?}: {}", run.stderr);
     };
-    refused(&beside("precious"), "it is not a plan: choose another name");
+    for name in ["precious", "mine"] {
+        refused(&beside(name), "it is not a plan: choose another name");
+    }
     for name in ["link", "dangling", "fifo"] {
         refused(&beside(name), "it is not a regular file");
     }
