@@ -7,7 +7,7 @@ mod relation;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::PressureSettings;
@@ -31,6 +31,8 @@ pub(super) struct Mounted {
     shared: Option<file_system::Shared>,
     /// A zone has a quota of its own: as full as that looked. Of another zone it says nothing.
     quota: Option<Space>,
+    /// The directories of zones that have this quota.
+    within: Vec<PathBuf>,
     /// It is not a quota of a zone, and yet the system shows a quota for it.
     has_quota: bool,
     /// Directories below it that have quotas of their own, in place of that one.
@@ -56,9 +58,10 @@ pub(super) struct Unknown {
 impl Mounted {
     fn new(path: PathBuf, handle: OwnedFd, device: u64) -> Self {
         let shared = file_system::shared(&handle);
-        let (zones, devices, apart) = (Vec::new(), vec![device], Vec::new());
+        let (zones, devices) = (Vec::new(), vec![device]);
+        let (within, apart) = (Vec::new(), Vec::new());
         let has_quota = has_quota(&handle);
-        Self { path, zones, handle, devices, shared, quota: None, has_quota, apart }
+        Self { path, zones, handle, devices, shared, quota: None, within, has_quota, apart }
     }
 
     fn is_of(&self, device: u64, shared: Option<file_system::Shared>) -> bool {
@@ -81,7 +84,20 @@ impl Mounted {
     fn holds(&self, directory: &Directory) -> bool {
         let is_on_it = self.devices.contains(&directory.id.dev)
             || (self.shared.is_some() && self.shared == file_system::shared(&directory.handle));
-        is_on_it && !self.apart.iter().any(|apart| directory.path.starts_with(apart))
+        is_on_it && self.has_path(&directory.path)
+    }
+
+    /// Whether a path on it counts in it.
+    fn has_path(&self, path: &Path) -> bool {
+        (self.quota.is_none() || self.within.iter().any(|within| path.starts_with(within)))
+            && !self.apart.iter().any(|apart| path.starts_with(apart))
+    }
+
+    /// Whether it is the quota of a directory, too. Two quotas can look equal, as when both are full: only where one
+    /// of the directories is in the other is that one and the same.
+    fn has_same_quota(&self, quota: Option<Space>, path: &Path) -> bool {
+        let is_nested = |it: &PathBuf| it.starts_with(path) || path.starts_with(it);
+        quota.is_some() && self.quota == quota && self.within.iter().any(is_nested)
     }
 
     /// How much of what becomes free only root can use first: none of a quota, but so much of a whole file system as
@@ -131,13 +147,16 @@ impl AllMounted {
             (None, true) => return,
             (None, false) => None,
         };
-        let is_same =
-            |it: &&mut Mounted| quota.is_some() && it.quota == quota && it.is_of(device, shared);
+        let is_same = |it: &&mut Mounted| {
+            it.is_of(device, shared) && it.has_same_quota(quota, &directory.path)
+        };
         if let Some(known) = self.known.iter_mut().find(is_same) {
+            known.within.push(directory.path);
             return known.add(&zone.name, device);
         }
+        let within = quota.map(|_| directory.path.clone()).into_iter().collect();
         let mounted = Mounted::new(directory.path, directory.handle, device);
-        let mut mounted = Mounted { quota, ..mounted };
+        let mut mounted = Mounted { quota, within, ..mounted };
         mounted.add(&zone.name, device);
         self.known.push(mounted);
     }
@@ -275,11 +294,41 @@ mod tests {
         Mounted { has_quota: false, ..mounted }
     }
 
+    const FULL: Space =
+        Space { bytes: 100, bytes_used: 100, bytes_available: 0, inodes: 0, inodes_used: 0 };
+
+    #[test]
+    fn two_quotas_that_look_equal_are_two_unless_one_directory_is_in_the_other() {
+        let quota = Some(FULL);
+        let one = Mounted { quota, within: vec!["/data/cache/export".into()], ..mounted() };
+        let empty = Some(Space { bytes_used: 0, ..FULL });
+        for (quota, path, expected) in [
+            (quota, "/data/cache/export/a", true),
+            (quota, "/data/cache", true),
+            (quota, "/data/cache/export", true),
+            (quota, "/data/cache/export-2", false),
+            (quota, "/data/tmp", false),
+            (empty, "/data/cache", false),
+            (None, "/data/cache", false),
+        ] {
+            assert_eq!(one.has_same_quota(quota, Path::new(path)), expected, "{path}");
+        }
+    }
+
+    /// A zone can have two directories, one of which has a quota.
+    #[test]
+    fn what_is_in_another_directory_of_a_zone_does_not_count_in_a_quota() {
+        let (quota, rest) = (Path::new("/data/a/x"), Path::new("/data/b"));
+        let of_zone = Mounted { quota: Some(FULL), within: vec!["/data/a".into()], ..mounted() };
+        assert!(of_zone.has_path(quota) && !of_zone.has_path(rest));
+        let of_root = Mounted { has_quota: true, apart: vec!["/data/a".into()], ..mounted() };
+        assert!(!of_root.has_path(quota) && of_root.has_path(rest));
+        assert!(mounted().has_path(quota) && mounted().has_path(rest));
+    }
+
     #[test]
     fn a_quota_that_is_full_has_no_reserve_for_root() {
-        let space =
-            Space { bytes: 100, bytes_used: 100, bytes_available: 0, inodes: 0, inodes_used: 0 };
-        let of_zone = Mounted { quota: Some(space), ..mounted() };
+        let of_zone = Mounted { quota: Some(FULL), ..mounted() };
         let of_root = Mounted { has_quota: true, ..mounted() };
         let reserved = [mounted(), of_zone, of_root].map(|it| it.reserved(&|| 7));
         assert_eq!(reserved, [7, 0, 0]);
