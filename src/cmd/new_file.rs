@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ pub(super) struct NewFile {
 }
 
 impl NewFile {
-    /// The file at `path`. What is there already must be empty, or begin as all of its `kind` do.
+    /// The file at `path`. What is there already must be empty, or begin as all of its `kind` do; its mode is kept.
     ///
     /// # Errors
     /// Something else is there, or its directory cannot be written: for people.
@@ -28,20 +29,29 @@ impl NewFile {
             |what: &str, error: &io::Error| format!("cannot {what}: {}", units::error(error));
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = dir.unwrap_or(Path::new("."));
-        match path.symlink_metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        let names_directory = |end: &&[u8]| path.as_os_str().as_bytes().ends_with(end);
+        if let Some(end) = [&b"/"[..], b"/."].iter().find(|end| names_directory(end)) {
+            let end = String::from_utf8_lossy(end);
+            return Err(format!("it is not a regular file: its path ends with {end:?}"));
+        }
+        let earlier = match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed("look at it", &error)),
             Ok(seen) if !seen.is_file() => return Err("it is not a regular file".to_owned()),
-            Ok(_) => {
+            Ok(seen) => {
                 let is_ours = begins(path, beginning).map_err(|error| failed("read it", &error))?;
                 if !is_ours {
                     return Err(format!("it is not {kind}: choose another name"));
                 }
+                Some(Permissions::from_mode(seen.permissions().mode() & 0o777))
             }
-        }
+        };
         let mut builder = tempfile::Builder::new();
         builder.prefix(".sweeper-new-").permissions(Permissions::from_mode(0o666));
         let new = builder.tempfile_in(dir).map_err(|error| failed("write beside it", &error))?;
+        // An earlier one may be secret, or be read by others than a new one.
+        let keep = |mode| new.as_file().set_permissions(mode);
+        earlier.map_or(Ok(()), keep).map_err(|error| failed("give it the mode it has", &error))?;
         Ok(Self { path: path.to_owned(), new })
     }
 
@@ -72,4 +82,36 @@ fn begins(path: &Path, beginning: &[u8]) -> io::Result<bool> {
     let mut found = Vec::new();
     file.take(beginning.len() as u64).read_to_end(&mut found)?;
     Ok(found.is_empty() || found == beginning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Write;
+
+    #[test]
+    fn a_file_that_is_replaced_keeps_its_mode_whatever_the_umask() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page");
+        for mode in [0o600, 0o646, 0o666] {
+            fs::write(&path, "page 1").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let new = NewFile::at(&path, "a page", b"page").unwrap();
+            new.writer().unwrap().write_all(b"page 2").unwrap();
+            new.put().unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "page 2");
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
+        }
+    }
+
+    #[test]
+    fn a_path_that_only_a_directory_can_have_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["new/", "new/.", "none/new/", "", "."] {
+            let refused = NewFile::at(&dir.path().join(path), "a page", b"page");
+            let why = refused.err().unwrap();
+            assert!(why.contains("it is not a regular file"), "{path:?}: {why}");
+        }
+    }
 }

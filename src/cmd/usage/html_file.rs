@@ -22,12 +22,16 @@ impl<'a> HtmlFile<'a> {
     /// The page at `path`. It is made before anything is measured, so that a wrong path is known early.
     ///
     /// # Errors
-    /// It lies in the data root, something else is there, or its directory cannot be written.
+    /// It lies in the data root or is stdout, something else is there, or its directory cannot be written.
     pub(super) fn at(path: &'a Path, root: &DataRoot) -> Result<Self, Refusal> {
         let refused = |what: String| Refusal::Start(format!("--html {path:?}: {what}"));
         let failed = |what: &str, error: &io::Error| {
             refused(format!("cannot {what}: {}", units::error(error)))
         };
+        if path == Path::new("-") {
+            let why = "stdout has the numbers; name a file, or ./- for one of that name";
+            return Err(refused(why.to_owned()));
+        }
         let Some(name) = path.file_name() else {
             return Err(refused("it names no file".to_owned()));
         };
