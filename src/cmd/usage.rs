@@ -55,7 +55,7 @@ pub(super) fn usage(
     let mut found = measurement.into_usage(limits.reason());
     let quotas = quotas(&root, &config.all_zones);
     found.notes.extend(quota_notes(&quotas));
-    found.notes.extend(advice(config, found.space.iter().chain(quotas.iter().map(|(_, it)| it))));
+    found.notes.extend(advice(config, found.space.as_ref(), &quotas));
     let written = usage::write(out, &found, config.format, canvas(config));
     let code = printed(written, usage::exit_code(&found));
     Ok(match html.map_or(Ok(()), |html| html.write(&found)) {
@@ -68,17 +68,32 @@ pub(super) fn usage(
 }
 
 /// What can be done about a file system, or a quota, that is nearly full.
-fn advice<'a>(config: &Config, mut spaces: impl Iterator<Item = &'a Space>) -> Option<String> {
+fn advice(config: &Config, space: Option<&Space>, quotas: &[(PathBuf, Space)]) -> Option<String> {
     let full = Share::percent(FULL_PERCENT);
-    let pressure = Pressure { mark: Some(full), ..Pressure::default() };
-    let has_exports = config.profile == Profile::Cvat;
-    let is_full = spaces.any(|space| pressure.is_exceeded_by(space));
-    (is_full && has_exports).then(|| {
+    let what = what_is_full(full, space, quotas)?;
+    (config.profile == Profile::Cvat).then(|| {
         format!(
-            "more than {full} of the file system is in use: `sweeper run --pressure {full} --dry-run` \
+            "more than {full} of {what} is in use: `sweeper run --pressure {full} --dry-run` \
              shows which exports would be removed before they expire"
         )
     })
+}
+
+/// What is above this mark.
+fn what_is_full(
+    mark: Share,
+    space: Option<&Space>,
+    quotas: &[(PathBuf, Space)],
+) -> Option<&'static str> {
+    let pressure = Pressure { mark: Some(mark), ..Pressure::default() };
+    let is_full = |space: &Space| pressure.is_exceeded_by(space);
+    if space.is_some_and(is_full) {
+        Some("the file system")
+    } else if quotas.iter().any(|(_, space)| is_full(space)) {
+        Some("a quota")
+    } else {
+        None
+    }
 }
 
 /// A note for each directory that has a quota of its own.
@@ -135,5 +150,30 @@ pub(super) fn removed_by(config: &Config, zone: &Zone) -> RemovedBy {
         RemovedBy::Run("sweeper run".to_owned())
     } else {
         RemovedBy::OnRequest(format!("sweeper run --zones {}", zone.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_only_a_quota_is_full_that_is_what_is_said() {
+        let space = |bytes_used| Space {
+            bytes: 100,
+            bytes_used,
+            bytes_available: 100 - bytes_used,
+            inodes: 0,
+            inodes_used: 0,
+        };
+        let (empty, full) = (space(10), space(90));
+        for (whole, quota, expected) in [
+            (full, full, Some("the file system")),
+            (empty, full, Some("a quota")),
+            (empty, empty, None),
+        ] {
+            let quotas = [(PathBuf::from("/data/tmp"), quota)];
+            assert_eq!(what_is_full(Share::percent(85), Some(&whole), &quotas), expected);
+        }
     }
 }
