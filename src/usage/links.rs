@@ -78,8 +78,18 @@ impl LinkedFile {
 }
 
 /// The files with several names of one walk. Shared by its workers.
-#[derive(Debug, Default)]
-pub(super) struct Links(Mutex<Known>);
+#[derive(Debug)]
+pub(super) struct Links {
+    /// How many files are remembered.
+    most: usize,
+    known: Mutex<Known>,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self::of(MOST)
+    }
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -89,10 +99,15 @@ struct Known {
 }
 
 impl Links {
+    /// Those that remember so many files.
+    pub(super) fn of(most: usize) -> Self {
+        Self { most, known: Mutex::default() }
+    }
+
     /// A name was found.
     pub(super) fn add(&self, id: FileId, name: LinkedFile) -> Counts {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.files.len() >= MOST && !known.files.contains_key(&id) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.files.len() >= self.most && !known.files.contains_key(&id) {
             return known.other(name.links);
         }
         let file = known.files.entry(id).or_insert(name);
@@ -108,7 +123,7 @@ impl Links {
         if names.is_empty() {
             return;
         }
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, count) in names {
             if let Some(file) = known.files.get_mut(id) {
                 file.expired = file.expired.saturating_add(*count);
@@ -118,7 +133,7 @@ impl Links {
 
     /// All that are remembered, at the end, and whether there are others.
     pub(super) fn into_files(self) -> (impl Iterator<Item = LinkedFile>, bool) {
-        let known = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.into_inner().unwrap_or_else(PoisonError::into_inner);
         (known.files.into_values(), !known.others.is_empty())
     }
 }

@@ -11,6 +11,8 @@ use crate::rules::{Bytes, FileId, Moment};
 pub(super) struct Sum {
     pub(super) files: u64,
     pub(super) allocated: Bytes,
+    /// The part of it that is in files with several names that are not remembered: nobody knows where the others are.
+    pub(super) shared: Bytes,
     /// The part of it that is in directories.
     pub(super) dirs: Bytes,
     pub(super) newest: Option<Moment>,
@@ -40,10 +42,16 @@ impl Sum {
         *sum = sum.saturating_add(names);
     }
 
+    /// What its removal certainly frees, besides files that are remembered.
+    pub(super) const fn freed(&self) -> Bytes {
+        Bytes(self.allocated.0.saturating_sub(self.shared.0))
+    }
+
     /// Adds what another part of the walk has found in the same tree.
     pub(super) fn add(&mut self, other: Self) {
         self.files += other.files;
         self.allocated += other.allocated;
+        self.shared += other.shared;
         self.dirs += other.dirs;
         self.newest = self.newest.max(other.newest);
         self.is_protected |= other.is_protected;

@@ -121,6 +121,9 @@ impl<'a> Visitor<'a> {
             Counts::Here => {
                 self.count(area, metadata);
                 sum.allocated = metadata.allocated;
+                if metadata.has_other_names() {
+                    sum.shared = metadata.allocated;
+                }
                 match metadata.kind {
                     FileKind::Dir => sum.dirs = metadata.allocated,
                     FileKind::File | FileKind::Symlink | FileKind::Special => sum.files = 1,
@@ -172,7 +175,7 @@ impl<'a> Visitor<'a> {
             match self.shared.links.add(metadata.id, file.labeled(label)) {
                 Counts::Later => return sum.name_of(metadata.id, 1),
                 Counts::Elsewhere => return,
-                Counts::Here => {}
+                Counts::Here => sum.shared += metadata.allocated,
             }
         }
         sum.allocated += metadata.allocated;
@@ -211,11 +214,11 @@ impl<'a> Visitor<'a> {
         let tally = &mut self.tally.areas[area];
         tally.by_age[range] += sum.allocated;
         if verdict.is_expired {
-            tally.expired += sum.allocated;
+            tally.expired += sum.freed();
             self.shared.links.expire(&sum.linked);
         }
         for (expiring, is_within) in tally.forecast.iter_mut().zip(verdict.expires_within) {
-            *expiring += if is_within { sum.allocated } else { Bytes(0) };
+            *expiring += if is_within { sum.freed() } else { Bytes(0) };
         }
         let Some(label) = label else { return };
         // The directory of a cache is no export.
@@ -373,3 +376,6 @@ impl Visit for Visitor<'_> {
         ControlFlow::Continue(())
     }
 }
+
+#[cfg(test)]
+mod tests;
