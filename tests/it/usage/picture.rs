@@ -77,6 +77,16 @@ fn a_pipe_gets_plain_lines_with_whole_names_unless_color_is_asked_for() {
     assert!(export.contains("  sweeper run  ") && export.ends_with(&path), "{export}");
     let media = text.lines().find(|line| line.starts_with("media ")).unwrap();
     assert!(media.contains("  never  "), "{media}");
+    // The documentation shows these lines.
+    let docs = include_str!("../../../docs/usage.md");
+    let shown =
+        docs.split_once("In a pipe:\n\n```text\n").unwrap().1.split_once("\n```").unwrap().0;
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(shown.lines().next().map(words), text.lines().next().map(words));
+    for line in shown.lines().filter(|line| !line.starts_with(['.', '"'])) {
+        let first = words(line).swap_remove(0);
+        assert!(text.lines().any(|line| words(line).first() == Some(&first)), "{line}");
+    }
     assert!(run(&["--color", "always"]).contains("\x1b[34m█"));
     assert_eq!(run(&["--color", "never"]), text);
 }
