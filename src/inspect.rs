@@ -109,15 +109,13 @@ impl<'a, C: Control> FileInspector<'a, C> {
     }
 
     /// Whether another process has a claimed file open. If not, and if it has no other name, a lease on it is
-    /// held from now on. On NFS only locks can tell, and an exclusive one tells about all but locks of ranges: a kernel
-    /// that the server has given a write delegation keeps both kinds itself, and does not compare them.
+    /// held from now on.
     fn file_in_use(&self, claimed: &Claimed) -> Asked {
         let metadata = claimed.expired().metadata();
         match claimed.object() {
             Some(file) if self.probe == InUseProbe::On && metadata.kind == FileKind::File => {
                 if claimed.is_exclusive() {
-                    let is_locked = lease::is_range_locked(file);
-                    let in_use = if is_locked { InUse::Locked } else { InUse::Unknown };
+                    let in_use = lease::under_exclusive_lock(file);
                     return Asked { in_use, is_leased: false };
                 }
                 let file_system = claimed.expired().directory().storage.file_system;

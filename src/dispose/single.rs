@@ -97,14 +97,15 @@ impl<C: Control> Trees<'_, C> {
             return None;
         }
         let file = verified.object()?;
-        if verified.is_exclusive() {
-            return lease::is_range_locked(file).then_some(Skipped::Locked);
-        }
         let file_system = verified.expired().directory().storage.file_system;
-        let answer = match (verified.is_leased(), lease::is_kept(file).unwrap_or(false)) {
-            (true, true) => InUse::Free,
-            (true, false) => InUse::Open,
-            (false, _) => lease::probe(file, file_system, metadata.links),
+        let answer = if verified.is_exclusive() {
+            lease::under_exclusive_lock(file)
+        } else if !verified.is_leased() {
+            lease::probe(file, file_system, metadata.links)
+        } else if lease::is_kept(file).unwrap_or(false) {
+            InUse::Free
+        } else {
+            InUse::Open
         };
         match answer {
             InUse::Free | InUse::Unknown => None,

@@ -75,8 +75,9 @@ impl Outcomes {
             || (known.is_incomplete && expired.is_kept_by_its_content(swept))
     }
 
-    /// What the pass, at `swept`, came to with an entry that goes early; to be asked once. Where it has seen more entries than are
-    /// remembered, one that was changed since, as a rename into the zone does, counts as one that was not there.
+    /// What the pass, at `swept`, came to with an entry that goes early; to be asked once. Where it has seen more
+    /// entries than are remembered, one that was changed since, as a rename into the zone does, counts as one that was
+    /// not there.
     pub fn before(&self, expired: &Expired, swept: Moment) -> Before {
         let directory = expired.directory();
         let key = key(&directory.zone.name, &directory.path, expired.name());

@@ -248,6 +248,13 @@ pub fn is_range_locked(file: impl AsFd) -> bool {
     record_lock(file) == Lock::Held
 }
 
+/// Whether a file is in use on which an exclusive `flock` of its NFS server is held through this handle. Only locks can
+/// tell there, and that one tells about all but locks of ranges: a kernel that the server has given a write delegation
+/// keeps both kinds itself, and does not compare them.
+pub fn under_exclusive_lock(file: impl AsFd) -> InUse {
+    if is_range_locked(file) { InUse::Locked } else { InUse::Unknown }
+}
+
 /// Another process has it open; is it also locked? `flock` is not tried, since it would take the lock for a
 /// moment while the other process has the file open.
 fn open_or_locked(file: impl AsFd) -> InUse {

@@ -83,7 +83,7 @@ fn with_turn(lease: Option<Box<dyn Lease>>, turn: Option<Turn>) -> Option<Box<dy
     }
 }
 
-/// The open entry, and whether its lock excludes every other lock.
+/// The open entry, and whether its lock excludes every lock of another machine.
 fn open_and_lock(expired: &Expired, files: FileLocks) -> Result<(Option<File>, bool), Rejection> {
     let Some(mut object) = open_object(expired, files)? else { return Ok((None, false)) };
     let mut is_exclusive = false;

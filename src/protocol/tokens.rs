@@ -69,7 +69,7 @@ pub struct Guard {
     object: Option<File>,
     /// A lock elsewhere, beside the one on the object.
     lease: Option<Box<dyn Lease>>,
-    /// The lock on the object excludes every other lock, those of other machines too.
+    /// The lock on the object is one of its NFS server, and excludes every lock of another machine.
     is_exclusive: bool,
 }
 
@@ -79,7 +79,7 @@ impl Guard {
         Self { object, lease, is_exclusive: false }
     }
 
-    /// Says that the lock on the object excludes every other lock, those of other machines too.
+    /// Says whether the lock on the object is one of its NFS server, and excludes every lock of another machine.
     pub(crate) const fn exclusive(mut self, is_exclusive: bool) -> Self {
         self.is_exclusive = is_exclusive;
         self
@@ -109,7 +109,8 @@ impl Claimed {
         self.guard.object.as_ref()
     }
 
-    /// Whether the lock on the object excludes every other lock: nobody has to be asked about those.
+    /// Whether the lock on the object excludes every lock of another machine, so that the server need not be asked
+    /// about those.
     pub const fn is_exclusive(&self) -> bool {
         self.guard.is_exclusive
     }
@@ -240,7 +241,8 @@ impl Verified {
         self.guard.object.as_ref()
     }
 
-    /// Whether the lock on the object excludes every other lock: nobody has to be asked about those.
+    /// Whether the lock on the object excludes every lock of another machine, so that the server need not be asked
+    /// about those.
     pub const fn is_exclusive(&self) -> bool {
         self.guard.is_exclusive
     }
