@@ -27,8 +27,7 @@ impl NewFile {
     pub(super) fn at(path: &Path, kind: &str, beginning: &[u8]) -> Result<Self, String> {
         let failed =
             |what: &str, error: &io::Error| format!("cannot {what}: {}", units::error(error));
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let dir = dir.unwrap_or(Path::new("."));
+        let dir = directory_of(path);
         let names_directory = |end: &&[u8]| path.as_os_str().as_bytes().ends_with(end);
         if let Some(end) = [&b"/"[..], b"/."].iter().find(|end| names_directory(end)) {
             let end = String::from_utf8_lossy(end);
@@ -72,6 +71,22 @@ impl NewFile {
         new.persist(path).map_err(|error| error.error)?;
         Ok(())
     }
+}
+
+/// Refuses `-`, which is stdout, where something else goes: `what`.
+///
+/// # Errors
+/// It is that: for people.
+pub(super) fn refuse_stdout(path: &Path, what: &str) -> Result<(), String> {
+    if path == Path::new("-") {
+        return Err(format!("stdout has {what}; name a file, or ./- for one of that name"));
+    }
+    Ok(())
+}
+
+/// The directory that a file is in, or is to be in.
+pub(super) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether a file is empty or begins like this.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Refusal;
-use super::new_file::NewFile;
+use super::new_file::{NewFile, refuse_stdout};
 use super::pass::{PlanWriter, open_root, zone_around};
 use super::run::{Ended, run_by_plan};
 use crate::config::settings::Setting;
@@ -54,10 +54,7 @@ pub(super) fn plan(
     let refused = |why: String| Refusal::Plan { path: path.to_owned(), why };
     let failed =
         |error: std::io::Error| refused(format!("it cannot be written: {}", units::error(&error)));
-    if path == Path::new("-") {
-        let why = "stdout has the report; name a file, or ./- for one of that name";
-        return Err(refused(why.to_owned()));
-    }
+    refuse_stdout(path, "the report").map_err(refused)?;
     let root = open_root(&config, &config.zones)?;
     if let Some(zone) = zone_around(path, &config, &root).map_err(failed)? {
         let why = format!("it would be in a directory of zone {zone:?}: write it somewhere else");

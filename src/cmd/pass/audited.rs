@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::super::Refusal;
+use crate::cmd::new_file::refuse_stdout;
 use crate::config::Config;
 use crate::fs::DataRoot;
 use crate::os::clock;
@@ -33,11 +34,7 @@ pub(in crate::cmd) fn open(
             "it is in a directory of zone {zone:?}, whose entries are removed: put it somewhere else"
         )));
     }
-    if path == Path::new("-") {
-        return Err(refused(
-            "stdout has the report; name a file, or ./- for one of that name".to_owned(),
-        ));
-    }
+    refuse_stdout(path, "the report").map_err(refused)?;
     if path.is_dir() {
         return Err(refused("it is a directory: name a file".to_owned()));
     }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::cmd::Refusal;
-use crate::cmd::new_file::NewFile;
+use crate::cmd::new_file::{NewFile, directory_of, refuse_stdout};
 use crate::fs::DataRoot;
 use crate::report::usage::page;
 use crate::units;
@@ -28,15 +28,11 @@ impl<'a> HtmlFile<'a> {
         let failed = |what: &str, error: &io::Error| {
             refused(format!("cannot {what}: {}", units::error(error)))
         };
-        if path == Path::new("-") {
-            let why = "stdout has the numbers; name a file, or ./- for one of that name";
-            return Err(refused(why.to_owned()));
-        }
+        refuse_stdout(path, "the numbers").map_err(refused)?;
         let Some(name) = path.file_name() else {
             return Err(refused("it names no file".to_owned()));
         };
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let dir = dir.unwrap_or(Path::new("."));
+        let dir = directory_of(path);
         // The directory has to be there; the page need not.
         let real = dir.canonicalize().map_err(|error| failed("find its directory", &error))?;
         let inside = root.relative(&real.join(name));
