@@ -156,16 +156,11 @@ pub(super) fn removed_by(config: &Config, zone: &Zone) -> RemovedBy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::space::tests::space;
 
     #[test]
     fn where_only_a_quota_is_full_that_is_what_is_said() {
-        let space = |bytes_used| Space {
-            bytes: 100,
-            bytes_used,
-            bytes_available: 100 - bytes_used,
-            inodes: 0,
-            inodes_used: 0,
-        };
+        let space = |bytes_used| space(100, bytes_used);
         let (empty, full) = (space(10), space(90));
         for (whole, quota, expected) in [
             (full, full, Some("the file system")),

@@ -163,6 +163,7 @@ fn begin_flush(handle: &OwnedFd) -> Arc<AtomicBool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::space::tests::space;
 
     fn handle() -> OwnedFd {
         File::open(std::env::temp_dir()).unwrap().into()
@@ -182,13 +183,7 @@ mod tests {
 
     #[test]
     fn half_of_the_space_is_enough_when_nothing_more_appears_or_others_write() {
-        let space = |bytes_used| Space {
-            bytes: 100,
-            bytes_used,
-            bytes_available: 100 - bytes_used,
-            inodes: 0,
-            inodes_used: 0,
-        };
+        let space = |bytes_used| space(100, bytes_used);
         let at = Duration::from_millis;
         let mut seen = Seen { least: space(50), least_at: at(1), flushed_at: None };
         seen.add(&space(40), false, at(10));

@@ -84,3 +84,13 @@ impl Space {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A file system of so many bytes without any reserve, that does not count inodes.
+    pub(crate) const fn space(bytes: u64, bytes_used: u64) -> Space {
+        Space { bytes, bytes_used, bytes_available: bytes - bytes_used, inodes: 0, inodes_used: 0 }
+    }
+}

@@ -271,12 +271,7 @@ pub(crate) mod tests {
 
     pub(in super::super) const NOW: Moment = Moment::from_unix(1_000_000, 0);
 
-    pub(in super::super) fn zone(
-        entry: EntryKind,
-        names: Names,
-        last_use: LastUse,
-        expiry: Expiry,
-    ) -> Zone {
+    pub(crate) fn zone(entry: EntryKind, names: Names, last_use: LastUse, expiry: Expiry) -> Zone {
         Zone {
             name: ZoneName::new("z"),
             location: Location::flat("z"),

@@ -29,7 +29,7 @@ fn world() -> World {
 }
 
 /// Runs a pass under strace, which tampers with the calls `call` as `what` says.
-fn tampered(world: &World, call: &str, what: &str) -> std::process::Output {
+pub fn tampered(world: &World, call: &str, what: &str) -> std::process::Output {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("inject={call}:{what}"));
     command.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--jobs", "1", "--format", "json"]);

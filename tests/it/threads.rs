@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::company::{has_tool, wait_until};
 use crate::exporter::server::Redis;
+use crate::interrupted::tampered;
 use crate::start::Start;
 use crate::world::{DAY, NOW, Run, World, assert_counts, can_be_root, export_name};
 
@@ -247,17 +248,8 @@ fn what_an_interrupted_removal_has_left_is_removed_by_all_workers() {
         world.file(format!("tmp/tree/{number}"), 40 * DAY);
     }
     world.age_dirs("tmp/tree", 40 * DAY);
-    let mut killed = Command::new("strace");
-    killed.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:signal=KILL:when=9"]);
-    killed.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--jobs", "1", "--now", NOW, "--data"]);
-    assert_ne!(
-        Run::of({
-            killed.arg(&world.root).stdin(Stdio::null());
-            killed
-        })
-        .code,
-        Some(0)
-    );
+    let killed = tampered(&world, "unlinkat", "signal=KILL:when=9");
+    assert_ne!(killed.status.code(), Some(0));
     assert_shared(&removals(&world, &["--zones", "tmp"]), 390);
     assert_eq!(std::fs::read_dir(world.path("tmp")).unwrap().count(), 0);
 }

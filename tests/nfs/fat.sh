@@ -14,10 +14,7 @@ empty() {
 
 # tree NAME FILES: an old tree in tmp.
 tree() {
-  mkdir -p "$A/tmp/$1/sub"
-  entries "$A/tmp/$1" "$2" $((40 * DAY)) f%d
-  entries "$A/tmp/$1/sub" "$2" $((40 * DAY)) g%d
-  old "$A/tmp/$1/sub" "$A/tmp/$1"
+  tree_in "$A/tmp" "$@"
 }
 
 fat_plain() {

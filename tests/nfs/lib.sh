@@ -47,6 +47,14 @@ old() {
   touch -h -d "@$(($(date +%s) - 40 * DAY))" "$@"
 }
 
+# tree_in TMP NAME FILES: an old tree.
+tree_in() {
+  mkdir -p "$1/$2/sub"
+  entries "$1/$2" "$3" $((40 * DAY)) f%d
+  entries "$1/$2/sub" "$3" $((40 * DAY)) g%d
+  old "$1/$2/sub" "$1/$2"
+}
+
 # count DIR: how many names are in it.
 count() {
   ls -A "$1" 2>/dev/null | wc -l

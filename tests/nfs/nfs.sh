@@ -21,10 +21,7 @@ empty() {
 
 # tree NAME FILES: an old tree in tmp, made on the server.
 tree() {
-  mkdir -p "$S/tmp/$1/sub"
-  entries "$S/tmp/$1" "$2" $((40 * DAY)) f%d
-  entries "$S/tmp/$1/sub" "$2" $((40 * DAY)) g%d
-  old "$S/tmp/$1/sub" "$S/tmp/$1"
+  tree_in "$S/tmp" "$@"
 }
 
 # replace FILE-OF-B: another file takes the name; the old one lives on under another name.

@@ -286,6 +286,7 @@ impl Volume for Foreseen<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::space::tests::space;
 
     fn mounted() -> Mounted {
         let path = std::env::temp_dir();
@@ -294,8 +295,7 @@ mod tests {
         Mounted { has_quota: false, ..mounted }
     }
 
-    const FULL: Space =
-        Space { bytes: 100, bytes_used: 100, bytes_available: 0, inodes: 0, inodes_used: 0 };
+    const FULL: Space = space(100, 100);
 
     #[test]
     fn two_quotas_that_look_equal_are_two_unless_one_directory_is_in_the_other() {

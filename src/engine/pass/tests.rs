@@ -14,24 +14,17 @@ use crate::protocol::{
     Storage, Tally, Verified,
 };
 use crate::rules::select::All;
-use crate::rules::verdict::tests::metadata;
+use crate::rules::verdict::tests::{self as plain, metadata};
 use crate::rules::{
-    Action, EntryKind, Expiry, FileId, LastUse, Location, LockKind, Metadata, Names, Ttl, ZoneName,
+    Action, EntryKind, Expiry, FileId, LastUse, Location, Metadata, Names, Ttl, ZoneName,
 };
 
 const NOW: Moment = Moment::from_unix(1_000_000, 0);
 
 fn zone(name: &str) -> Arc<Zone> {
-    Arc::new(Zone {
-        name: ZoneName::new(name),
-        location: Location::flat(name),
-        entry: EntryKind::Any,
-        names: Names::Any,
-        last_use: LastUse::Mtime,
-        ttls: vec![Expiry::After(Ttl::from_secs(100))],
-        lock: LockKind::Flock,
-        describe_name: |_| None,
-    })
+    let expiry = Expiry::After(Ttl::from_secs(100));
+    let zone = plain::zone(EntryKind::Any, Names::Any, LastUse::Mtime, expiry);
+    Arc::new(Zone { name: ZoneName::new(name), location: Location::flat(name), ..zone })
 }
 
 /// Entries by name: an age in seconds, and whether each is a directory. A name that begins with `!` cannot

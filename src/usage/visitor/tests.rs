@@ -7,30 +7,16 @@ use super::super::places::Places;
 use super::super::shared::Progress;
 use super::super::uploads::Uploads;
 use super::*;
-use crate::rules::verdict::tests::metadata;
-use crate::rules::{
-    EntryKind, Exclude, Expiry, FileId, Labels, LastUse, Location, LockKind, Moment, Names, Ttl,
-    Zone, ZoneName,
-};
-
-fn zone() -> Arc<Zone> {
-    Arc::new(Zone {
-        name: ZoneName::new("z"),
-        location: Location::flat("z"),
-        entry: EntryKind::Any,
-        names: Names::Any,
-        last_use: LastUse::Mtime,
-        ttls: vec![Expiry::After(Ttl::from_secs(100))],
-        lock: LockKind::Flock,
-        describe_name: |_| None,
-    })
-}
+use crate::rules::verdict::tests::{metadata, zone};
+use crate::rules::{EntryKind, Exclude, Expiry, FileId, Labels, LastUse, Moment, Names, Ttl};
 
 /// Both names of each file are in the zone. What is remembered has expired with both of them. Of the other nobody
 /// knows whether both have, so its space is in the total, and nothing is promised of it.
 #[test]
 fn a_file_with_several_names_that_is_not_remembered_never_counts_as_expired() {
-    let (zones, exclude) = ([zone()], Exclude::default());
+    let expiry = Expiry::After(Ttl::from_secs(100));
+    let zone = zone(EntryKind::Any, Names::Any, LastUse::Mtime, expiry);
+    let (zones, exclude) = ([Arc::new(zone)], Exclude::default());
     let (inodes, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     for (age, expired, soon) in [(200, 13, 0), (50, 0, 3)] {
         let shared = Shared {

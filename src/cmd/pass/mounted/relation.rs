@@ -80,6 +80,7 @@ fn above(directory: &OwnedFd) -> Vec<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::space::tests::space;
 
     /// As `statvfs` answers for a directory of a project with a quota (xfs, ext4), and for the root above it.
     #[test]
@@ -126,14 +127,7 @@ mod tests {
     /// With quotas for two projects a file counts in that of its own, and not in that of a directory above.
     #[test]
     fn a_zone_with_a_quota_counts_in_a_whole_file_system_and_not_in_another_quota() {
-        let space = Space {
-            bytes: 20 << 20,
-            bytes_used: 20 << 20,
-            bytes_available: 0,
-            inodes: 0,
-            inodes_used: 0,
-        };
-        let quota = Relation::Quota(space);
+        let quota = Relation::Quota(space(20 << 20, 20 << 20));
         for (relation, other_has_quota, is_inside, expected) in [
             (quota, false, true, true),
             (quota, true, true, false),

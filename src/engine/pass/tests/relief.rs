@@ -27,13 +27,7 @@ struct Slow {
 }
 
 fn space(bytes_used: u64) -> Space {
-    Space {
-        bytes: 10_000,
-        bytes_used,
-        bytes_available: 10_000 - bytes_used,
-        inodes: 0,
-        inodes_used: 0,
-    }
+    crate::rules::space::tests::space(10_000, bytes_used)
 }
 
 impl Volume for Slow {
