@@ -12,7 +12,7 @@ mod waiting;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -78,16 +78,6 @@ fn outcome_of(world: &World, path: &Path, args: &[&str]) -> String {
 /// The number of entries in a directory.
 pub fn count(dir: impl AsRef<Path>) -> usize {
     std::fs::read_dir(dir).unwrap().count()
-}
-
-/// Waits for a condition. The time limit only ends a test that would hang.
-#[track_caller]
-pub fn wait_until(what: &str, mut is_met: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_met() {
-        assert!(start.elapsed() < Duration::from_secs(120), "waited too long until {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Sends a signal to a child.

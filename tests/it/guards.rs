@@ -15,7 +15,7 @@ fn world(old: u32) -> World {
     for number in 0..old {
         world.file(Path::new("cache/export").join(export_name(number)), 2 * DAY);
     }
-    world.file(Path::new("cache/export").join(export_name(1000)), HOUR);
+    world.file(Path::new("cache/export").join(export_name(1_000_000)), HOUR);
     world.file_of("tmp/tree/sub/file", 20 * DAY, &vec![b'x'; 20_000]);
     world.file("tmp/fresh-inside/sub/file", HOUR);
     world.age_dirs("tmp", 20 * DAY);
@@ -123,9 +123,9 @@ fn what_expires_after_the_count_ends_the_pass_at_the_guard() {
 #[test]
 fn a_signal_during_the_count_ends_the_pass() {
     // So many that the count goes on until the signal has arrived.
-    let world = world(900);
+    let world = world(9000);
     // Two zones are locked for this sweeper, and then entries by the count.
-    let args = ["--max-removals", "3000"];
+    let args = ["--max-removals", "10000"];
     let paused = Paused::at(&world, &args, 4096, &Moment { calls: "flock", count: 4 });
     let paused = paused.unwrap_or_else(|run| panic!("it ended: {}{}", run.stdout, run.stderr));
     paused.send(rustix::process::Signal::TERM);

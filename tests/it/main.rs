@@ -31,6 +31,7 @@ mod threads;
 mod tidy;
 mod trees;
 mod usage;
+mod wait;
 mod world;
 mod written;
 mod zones;

@@ -6,8 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::company::{has_tool, log_beside, wait_until};
+use crate::company::{has_tool, log_beside};
 use crate::start::Start;
+use crate::wait::{AT_ONCE, wait_until};
 use crate::world::{DAY, Run, World, assert_counts, can_be_root, export_name, tool};
 
 /// A pass that waits for a locked export, and the lock.
@@ -164,15 +165,11 @@ fn a_slow_pass_ends_when_it_is_told_to() {
     let mut command = world.command(&["run", "--format", "json", "--max-rate", "1"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
     let left = || fs::read_dir(world.path("cache/export")).unwrap().count();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while left() == 100 {
-        assert!(Instant::now() < deadline, "it did not begin");
-        thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("it begins", || left() < 100);
     tool("kill", &["-TERM".as_ref(), child.id().to_string().as_ref()]);
     let told = Instant::now();
     let run = Run::from(child.wait_with_output().unwrap());
-    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    assert!(told.elapsed() < AT_ONCE, "{:?}", told.elapsed());
     let report = run.exits(3).json();
     assert_eq!(report["stopped"], "signal");
     assert_counts(&report, "export", &[("removed", 100 - left() as u64), ("failed", 0)]);

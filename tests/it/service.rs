@@ -23,10 +23,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::start::{Start, written};
+use crate::wait::{AT_ONCE, LIMIT, wait_until};
 use crate::world::{DAY, HOUR, Run, World, export_name, sweeper, zone};
-
-/// How long a test waits for what should come soon.
-const SOON: Duration = Duration::from_secs(20);
 
 /// A running service.
 pub struct Serving {
@@ -82,7 +80,7 @@ impl Serving {
     fn stop_any_time(self) -> Run {
         let (run, took) = self.stop();
         assert!([Some(0), Some(3)].contains(&run.code), "{}", run.stderr);
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < AT_ONCE, "{took:?}");
         run
     }
 
@@ -116,15 +114,6 @@ fn reports(run: &Run) -> Vec<Value> {
     lines.filter(|line| line.get("schema").is_some()).collect()
 }
 
-#[track_caller]
-pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < SOON, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// Waits until a pass has swept the temporary files, which it does after the exports.
 #[track_caller]
 fn wait_for_a_pass(world: &World) {
@@ -142,7 +131,7 @@ fn an_idle_service_sweeps_nothing_and_ends_at_once_with_0() {
     assert!(line.contains("T18:30:00Z"), "{line}");
     let (run, took) = service.stop();
     assert!(run.exits(0).stdout.is_empty(), "{}", run.stdout);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     assert!(world.path("cache/export").join(export_name(1)).exists());
 }
 
@@ -168,7 +157,7 @@ fn passes_are_repeated_and_reported_like_those_of_run() {
 }
 
 #[test]
-fn sigterm_in_the_middle_of_a_pass_prints_the_report_and_exits_3_within_a_second() {
+fn sigterm_in_the_middle_of_a_pass_prints_the_report_and_exits_3_at_once() {
     let world = World::new();
     for number in 0..60_000 {
         written(|| std::fs::write(world.path(format!("tmp/{number}")), "")).unwrap();
@@ -185,7 +174,7 @@ fn sigterm_in_the_middle_of_a_pass_prints_the_report_and_exits_3_within_a_second
     let left = || std::fs::read_dir(world.path("tmp")).unwrap().count();
     wait_until("removals", || left() < 59_900);
     let (run, took) = service.stop();
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     let report = run.exits(3).json();
     assert_eq!((&report["stopped"], &report["exit"]), (&"signal".into(), &3.into()));
     let removed = usize::try_from(report["totals"]["removed"].as_u64().unwrap()).unwrap();
@@ -297,16 +286,16 @@ fn systemd_is_told_ready_reloading_alive_and_stopping() {
         ),
     ];
     for (socket, name) in sockets {
-        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
         let mut command = serve(&world, &["--schedule", "export=0 0 1 1 *"]);
-        command.env("NOTIFY_SOCKET", name).env("WATCHDOG_USEC", "400000");
+        command.env("NOTIFY_SOCKET", name).env("WATCHDOG_USEC", "2000000");
         let mut service = Serving::start(command);
         assert!(receives(&socket, "READY=1").contains("STATUS=next pass: export at "));
         let start = Instant::now();
         for _ in 0..5 {
             receives(&socket, "WATCHDOG=1");
         }
-        assert!(start.elapsed() < Duration::from_secs(2), "twice per limit");
+        assert!(start.elapsed() < Duration::from_secs(5 * 2), "once per limit at least");
         service.signal(Signal::HUP);
         let text = receives(&socket, "RELOADING=1");
         assert!(text.lines().any(|line| {
@@ -341,8 +330,8 @@ fn the_watchdog_is_fed_during_a_long_pass() {
     let scratch = tempfile::tempdir().unwrap();
     let name = scratch.path().join("notify");
     let socket = UnixDatagram::bind(&name).unwrap();
-    socket.set_read_timeout(Some(SOON)).unwrap();
-    let mut command = serve(&world, &["--at-start", "--lock-wait", "30s"]);
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut command = serve(&world, &["--at-start", "--lock-wait", "10m"]);
     command.env("NOTIFY_SOCKET", &name).env("WATCHDOG_USEC", "400000");
     let mut service = Serving::start(command);
     service.says("serving");
@@ -352,5 +341,5 @@ fn the_watchdog_is_fed_during_a_long_pass() {
     }
     let (run, took) = service.stop();
     assert!(run.exits(3).stdout.contains("export"), "{}", run.stdout);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::company::{has_tool, wait_until};
+use crate::company::has_tool;
 use crate::exporter::server::Redis;
 use crate::interrupted::tampered;
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{DAY, NOW, Run, World, assert_counts, can_be_root, export_name};
 
 /// The limits that are tried. A container's own limit counts the same threads.

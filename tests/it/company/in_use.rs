@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use super::{Other, export, outcome_of, wait_until};
+use super::{Other, export, outcome_of};
+use crate::wait::wait_until;
 use crate::world::{DAY, Run, World, can_be_root};
 
 #[test]

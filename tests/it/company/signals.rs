@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::process::Signal;
 
-use super::{Other, count, export, has_tool, log_beside, send, slowed, wait_until};
+use super::{Other, count, export, has_tool, log_beside, send, slowed};
 use crate::start::Start;
+use crate::wait::{AT_ONCE, wait_until};
 use crate::world::{DAY, Run, World, assert_counts};
 
 /// How many removals the log shows after the signal.
@@ -41,7 +42,7 @@ fn a_signal_ends_the_pass_between_two_entries_with_the_report() {
         let took = start.elapsed();
         let report = run.exits(3).json();
         assert_eq!(report["stopped"], "signal");
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < AT_ONCE, "{took:?}");
         // The current one, and a few more until the signal is handled.
         let after = removals_after(&log, name);
         assert!(after <= 10, "{after} removals after the signal");
@@ -95,7 +96,7 @@ fn the_rest_of_a_tree_whose_removal_was_stopped_is_removed_by_the_next_pass() {
         let run = Run::from(child.wait_with_output().unwrap());
         let took = start.elapsed();
         let report = run.exits(3).json();
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < AT_ONCE, "{took:?}");
         // A tree at work may be finished if that takes no longer than 0.3 s, which are 60 pauses.
         let after = removals_after(&log, "SIGTERM");
         assert!(after <= 70, "{after} removals after the signal");
@@ -124,7 +125,7 @@ fn a_signal_ends_the_wait_for_locked_entries() {
     let start = Instant::now();
     send(&child, Signal::TERM);
     let run = Run::from(child.wait_with_output().unwrap());
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
     let report = run.exits(3).json();
     assert_eq!(report["stopped"], "signal");
     assert_counts(&report, "export", &[("seen", 2), ("removed", 1), ("skipped_by.locked", 1)]);

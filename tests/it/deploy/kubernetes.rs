@@ -17,7 +17,7 @@ use super::sidecar::next_report;
 use super::{checked, file, python_tool, seconds};
 use crate::exporter::server::Redis;
 use crate::service::metrics::get;
-use crate::service::wait_until;
+use crate::wait::wait_until;
 use crate::world::{DAY, Run, World, export_name, tool};
 
 /// Each kustomization, and the manifest in it that says what it needs.

@@ -12,10 +12,10 @@ use super::{checked, file, has, python_tool, yaml};
 use crate::service::metrics::get;
 use crate::service::{Serving, export};
 use crate::start::Start;
+use crate::wait::LIMIT;
 use crate::world::{DAY, HOUR, World};
 
 /// How long a test waits for what should come soon.
-const SOON: Duration = Duration::from_secs(40);
 
 #[test]
 fn the_alert_rules_pass_their_own_tests_and_each_has_one() {
@@ -150,7 +150,7 @@ impl Prometheus {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut this = Self::on(format!("127.0.0.1:{port}"), scratch);
             let start = Instant::now();
-            while this.child.try_wait().unwrap().is_none() && start.elapsed() < SOON {
+            while this.child.try_wait().unwrap().is_none() && start.elapsed() < LIMIT {
                 let is_up = std::net::TcpStream::connect(&this.address).is_ok();
                 if is_up && get(&this.address, "GET /-/ready").0 == 200 {
                     return this;
@@ -203,7 +203,7 @@ impl Prometheus {
             if !found.is_empty() {
                 return found;
             }
-            assert!(start.elapsed() < SOON, "{expression} finds nothing");
+            assert!(start.elapsed() < LIMIT, "{expression} finds nothing");
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::fake::{self, Answer, line};
 use super::server::{Redis, start_python};
 use super::{export, key};
-use crate::company::wait_until;
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{Run, World, export_name, sweeper};
 
 /// Starts `sweeper hold` with a command that runs until its stdin is closed.

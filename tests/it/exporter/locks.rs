@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::server::{Pottery, Redis};
 use super::{export, key, run, with_locks};
-use crate::company::{count, has_tool, log_beside, slowed, wait_until};
+use crate::company::{count, has_tool, log_beside, slowed};
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{NOW, Run, World, assert_counts, sweeper};
 
 #[test]

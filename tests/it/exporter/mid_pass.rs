@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::server::Redis;
 use super::{export, key, with_locks};
-use crate::company::{count, has_tool, log_beside, slowed, wait_until};
+use crate::company::{count, has_tool, log_beside, slowed};
 use crate::start::Start;
+use crate::wait::{LIMIT, wait_until};
 use crate::world::{DAY, Run, World, assert_counts, zone};
 
 /// The pause before each removal.
@@ -91,7 +92,7 @@ fn an_error_in_the_middle_of_a_pass_ends_its_removals_at_once() {
         break_it(&mut redis);
         let (start, at_error) = (Instant::now(), left(&world));
         let run = Run::from(child.wait_with_output().unwrap());
-        assert!(start.elapsed() < Duration::from_secs(15), "{what}: {:?}", start.elapsed());
+        assert!(start.elapsed() < LIMIT, "{what}: {:?}", start.elapsed());
         let report = run.exits(4).json();
         let after = at_error - left(&world);
         assert!(after < most, "{what}: {after} removed without a lock");

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use super::export;
 use super::server::Redis;
-use crate::company::wait_until;
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{NOW, World, export_name, sweeper};
 
 /// A program whose output is not read, and that waits for that.

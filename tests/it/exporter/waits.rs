@@ -10,9 +10,10 @@ use rustix::process::Signal;
 use super::fake::Way;
 use super::server::Redis;
 use super::{export, key};
-use crate::company::{count, send, wait_until};
+use crate::company::{count, send};
 use crate::interrupted::has_strace;
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{Run, World, assert_counts, zone};
 
 fn command(world: &World, url: &str, args: &[&str]) -> Command {

@@ -5,12 +5,12 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{OLD, sweeping, within};
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{Run, World, assert_counts, can_be_root, export_name, tool};
 
 /// A FUSE file system on a file, whose server answers nothing. A process that asks for its metadata waits.
@@ -92,11 +92,7 @@ fn a_zone_whose_server_does_not_answer_keeps_no_report_from_being_printed_at_the
     let _server = Silent::on(&world.path("tmp"));
     let mut command = sweeping(&world, &["--if-running", "share"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
-    let start = Instant::now();
-    while !waits_for_server(child.id()) {
-        assert!(start.elapsed() < Duration::from_secs(60), "it does not wait for the server");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("it waits for the server", || waits_for_server(child.id()));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let run = Run::from(child.wait_with_output().unwrap());
     let report = run.exits(3).json();

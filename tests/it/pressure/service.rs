@@ -7,8 +7,9 @@ use std::process::Stdio;
 use rustix::process::Signal;
 
 use super::disk::Disk;
-use crate::company::{count, send, wait_until};
+use crate::company::{count, send};
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{HOUR, can_be_root, export_name};
 
 const MIB: u64 = 1 << 20;

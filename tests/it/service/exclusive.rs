@@ -4,11 +4,11 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Serving, export, wait_until};
+use super::{Serving, export};
+use crate::wait::{AT_ONCE, wait_until};
 use crate::world::{DAY, Run, World, assert_counts, export_name, zone};
 
 /// The exclusive lock of a zone, as another sweeper on this machine would hold it.
@@ -70,7 +70,7 @@ fn a_run_that_waits_for_another_starts_after_it_and_ends_on_a_signal_or_deadline
     waiting.says("waiting for it");
     let (run, took) = waiting.stop();
     run.exits(3);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     world.run(&["run", "--if-running", "wait", "--deadline", "1s"]).exits(3);
     assert!(world.has("tmp/old"));
 }
@@ -139,7 +139,7 @@ fn a_data_root_has_one_service_and_the_next_one_waits() {
     third.says("waiting for it");
     let (run, took) = third.stop();
     run.exits(0);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     second.stop_any_time();
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use super::{Serving, export, reports, serve, wait_until};
+use super::{Serving, export, reports, serve};
+use crate::wait::wait_until;
 use crate::world::{DAY, Run, World, export_name, zone};
 
 fn path(world: &World, number: u32) -> PathBuf {

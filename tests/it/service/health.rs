@@ -1,7 +1,8 @@
 //! `sweeper health`: what the health check of a container says of a service, and of the passes of a timer.
 
 use super::metrics::address;
-use super::{Serving, export, wait_until};
+use super::{Serving, export};
+use crate::wait::wait_until;
 use crate::world::{DAY, Run, World, sweeper};
 
 fn health(args: &[&str]) -> Run {

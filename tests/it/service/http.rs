@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::metrics::{address, get};
-use super::{SOON, Serving, serve, wait_for_a_pass, wait_until};
+use super::{Serving, serve, wait_for_a_pass};
+use crate::wait::{LIMIT, wait_until};
 use crate::world::{Run, World, as_user, can_be_root};
 
 /// A service that makes no pass, and its address.
@@ -22,7 +23,7 @@ fn idle(world: &World) -> (Serving, String) {
 fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     for set in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
-        set(&stream, Some(SOON)).unwrap();
+        set(&stream, Some(LIMIT)).unwrap();
     }
     stream
 }

@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Serving, export, reports, serve, wait_until};
+use super::{Serving, export, reports, serve};
 use crate::start::Start;
+use crate::wait::{LIMIT, wait_until};
 use crate::world::{DAY, HOUR, Run, World, can_be_root, export_name, zone};
 
 /// Checks a text with Prometheus' own tool, which prints nothing about a good one.
@@ -40,7 +41,7 @@ pub fn samples(text: &str) -> BTreeMap<String, f64> {
 /// A page: its status and its text.
 pub fn get(address: &str, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(super::SOON)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
     write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

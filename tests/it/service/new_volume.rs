@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use super::Serving;
 use super::metrics::{address, get};
-use super::{Serving, wait_until};
+use crate::wait::{AT_ONCE, wait_until};
 use crate::world::{Run, sweeper};
 
 #[test]
@@ -51,7 +52,7 @@ fn a_service_that_waits_for_its_volume_ends_at_a_signal_with_0() {
     service.says("waiting for the data root");
     let (run, took) = service.stop();
     assert!(run.exits(0).stderr.contains("this service made no pass"), "{}", run.stderr);
-    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     assert_eq!(fs::read_dir(volume.path()).unwrap().count(), 0, "nothing is made there");
 }
 

@@ -5,14 +5,15 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use super::metrics::address;
-use super::{SOON, Serving, export, serve, wait_until};
+use super::{Serving, export, serve};
 use crate::usage::page::number;
+use crate::wait::{LIMIT, wait_until};
 use crate::world::{DAY, HOUR, Run, World, sweeper};
 
 /// What the server answers: the headers and the body.
 fn ask(address: &str, request: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
     write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -30,7 +31,7 @@ fn page_when(address: &str, is_complete: impl Fn(&str) -> bool) -> String {
         if is_complete(&page) {
             return page;
         }
-        assert!(start.elapsed() < SOON * 3, "{page}");
+        assert!(start.elapsed() < LIMIT, "{page}");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }

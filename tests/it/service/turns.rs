@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::exclusive::at_work;
-use super::{Serving, export, reports, wait_until};
+use super::{Serving, export, reports};
+use crate::wait::wait_until;
 use crate::world::{DAY, Run, World, assert_counts, export_name, zone};
 
 /// One entry in each zone that has expired.

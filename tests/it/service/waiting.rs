@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::exclusive::at_work;
 use super::metrics::{address, get};
-use super::{Serving, export, wait_until};
+use super::{Serving, export};
+use crate::wait::wait_until;
 use crate::world::{DAY, World, assert_counts, export_name};
 
 /// A memory file system has the same device number everywhere, so the kernel shows who has locked a directory.

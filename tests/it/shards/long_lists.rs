@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::Signal;
 
 use super::lists::swept_from_list;
-use crate::company::{send, wait_until};
+use crate::company::send;
 use crate::start::Start;
+use crate::wait::{AT_ONCE, wait_until};
 use crate::world::{DAY, Run, World, export_name};
 
 #[test]
@@ -42,7 +43,7 @@ fn a_writer_that_sends_nothing_does_not_keep_a_pass_from_stopping() {
     let start = Instant::now();
     send(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(3));
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
     assert!(path.exists(), "it is in no complete round");
     drop(input);
 }

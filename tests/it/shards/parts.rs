@@ -9,8 +9,9 @@ use std::process::{Child, Stdio};
 use retention_sweeper::rules::Shard;
 
 use super::{ZONES, add, counts, entries, left, random_root, removed, swept, unlink_second_names};
-use crate::company::{count, has_tool, log_beside, slowed, wait_until};
+use crate::company::{count, has_tool, log_beside, slowed};
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{DAY, Run, World, export_name};
 
 #[test]

@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use super::volume;
-use crate::company::{has_tool, log_beside, send, wait_until};
+use crate::company::{has_tool, log_beside, send};
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{Run, World, sweeper};
 
 #[test]
