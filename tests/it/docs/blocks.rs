@@ -31,6 +31,8 @@ pub(super) fn blocks(page: &str, text: &str) -> Vec<Block> {
             }
             Some(_) if content == "```" => all.extend(open.take().map(|(_, block)| block)),
             Some((indentation, block)) => {
+                // Text after the closing fence: a reader's browser takes the rest for code.
+                assert!(!content.starts_with("```"), "{page}:{}: {content}", at + 1);
                 block.text += line.get(*indentation..).unwrap_or_default();
                 block.text += "\n";
             }
