@@ -4,24 +4,24 @@
 //! This page is the architecture. Two things decide everything: **it never removes what is in use or what it
 //! does not know**, and **it is far faster than what it replaces**.
 //!
-//! # The line
+//! # The pipeline
 //!
 //! ```text
 //! Source -Entry-> evaluate -Expired-> select -> claim -Claimed-> look again -Verified-> dispose -Removed-> Outcome
 //!                    | Kept                       | Skipped        | Skipped             | Failed
 //! ```
 //!
-//! Every zone, every command and the dry run use this one line. It moves in batches: a buffer of names is
-//! looked at and judged, what has expired is claimed together, and each claim is looked at again under its
-//! lock and removed. A file that is kept costs one `statx` and no allocation.
+//! Every zone, every command and the dry run use this one pipeline. It works in batches: a buffer of names
+//! is looked at and judged, the expired entries are claimed together, and each claim is looked at again under
+//! its lock and removed. A file that is kept costs one `statx` and no allocation.
 //!
 //! # The rooms
 //!
 //! Pure, without I/O, clock or logging:
 //! - [`rules`]: age, metadata, names, zones as data, the verdict, the selection.
-//! - [`protocol`]: the tokens of the line, its four seams, outcomes and counts.
+//! - [`protocol`]: the tokens of the pipeline, its four seams, outcomes and counts.
 //! - [`units`]: how durations, sizes and names are written and read.
-//! - [`control`]: what long work asks while it runs.
+//! - [`control`]: tells long work whether to stop and how fast to continue.
 //!
 //! The pass:
 //! - [`engine`]: workers, batches, limits; generic over the seams.
@@ -55,12 +55,12 @@
 //!    every member of a tree as for a file.
 //! 3. **Conservation.** Every entry seen yields exactly one outcome:
 //!    `seen = removed + kept + skipped + failed`.
-//! 4. **A dry run is the same line** with another disposer. No flag is passed down.
+//! 4. **A dry run is the same pipeline** with another disposer. No flag is passed down.
 //! 5. **`now` is a value**, read once per pass.
 //! 6. **Looking is not use.** No surviving entry has its atime or mtime moved.
-//! 7. **Nothing outside the root.** One component at a time from an open directory, through no link, onto no
-//!    other mount.
-//! 8. **One bad entry costs one entry.**
+//! 7. **Nothing outside the root.** Everything is opened from an open directory, one component at a time,
+//!    without following a link or entering another mount.
+//! 8. **One bad entry costs one entry.** It never stops the others.
 //! 9. **Bounded** memory, stack, descriptors and time: no lock is held while something slow is waited for.
 //! 10. **Names are bytes**, and what is printed of them is escaped.
 //! 11. **Irreversible steps are recorded first**: with an audit log, a removal is on disk there before it is

@@ -1,8 +1,8 @@
 //! `sweeper why`: which rule applies to a path, the times used, its locks, what a run would do now, and when
 //! it expires.
 //!
-//! It must not judge by rules of its own: the path takes the same line as in a pass, up to the removal,
-//! which is not made. No lock is held while a line is printed.
+//! It must not judge by rules of its own: the path goes through the same pipeline as in a pass, up to the
+//! removal, which is not made. No lock is held while a line is printed.
 
 mod answer;
 mod early;
@@ -75,7 +75,7 @@ struct Question<'a> {
     now: Moment,
 }
 
-/// Where an entry ends on the line.
+/// Where an entry leaves the pipeline.
 enum End {
     /// It would be removed, and this freed.
     Removed(Freed),

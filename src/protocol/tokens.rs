@@ -1,5 +1,5 @@
 //! The tokens of the protocol: `Expired` → [`Claimed`] → [`Rechecked`] → [`Verified`] → [`Removed`], and
-//! [`Rejected`] for an entry that leaves the line before its end.
+//! [`Rejected`] for an entry that leaves the pipeline before its end.
 //!
 //! It must not do I/O. There is no unlink by descriptor in Linux: between the last look and the unlink,
 //! a process that does not take the lock can give a name to another file. The last look keeps that window
@@ -315,7 +315,7 @@ impl Rejected {
     }
 }
 
-/// How an expired entry leaves the line before its end.
+/// How an expired entry leaves the pipeline before its end.
 #[derive(Debug)]
 pub enum Rejection {
     /// Something prevents its removal right now.

@@ -83,7 +83,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         batch.unlocked();
     }
 
-    /// The second half of the line: look again, then remove.
+    /// The second half of the pipeline: look again, then remove.
     fn finish(&self, claimed: Claimed) -> Result<Removed, Rejected> {
         let verified = self.inspector.inspect(claimed, self.now)?;
         let (zone, frees) =
