@@ -259,7 +259,7 @@ fn plan(look: Look) -> clap::Command {
 }
 
 fn apply(look: Look) -> clap::Command {
-    sweep("apply", "Remove what is in a plan and has not changed since", Use::Apply, look)
+    sweep("apply", "Remove the entries of a plan that have not changed since", Use::Apply, look)
         .arg(path("FILE").help("The plan; - for stdin"))
         .after_help(texts::EXIT_CODES)
 }

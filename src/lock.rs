@@ -19,9 +19,9 @@ use self::redis::ExporterLocks;
 use crate::protocol::{Claimed, Expired, Locks, Rejected};
 use crate::rules::{LockKind, Zone};
 
-/// What to know, and to do, where exports are swept without the lock of those who write them.
+/// The note where exports are swept without the lock of those who write them.
 const UNLOCKED_EXPORTS: &str = "warning: CVAT's lock in Redis is not taken: only age and the check for open files \
-    protect what CVAT writes or sends now. To take it, name the server: --redis redis://HOST:6379 or \
+    protect files that CVAT is using. To take the lock, name the server: --redis redis://HOST:6379 or \
     CVAT_REDIS_INMEM_HOST";
 
 /// The locks that a pass takes.

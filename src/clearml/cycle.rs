@@ -28,8 +28,8 @@ impl Cycle<'_> {
     /// Cleans up once. Says why it ended early, if it did.
     ///
     /// # Errors
-    /// The server or the journal cannot be used, or a guard stands in the way. The ledger has what was done
-    /// until then.
+    /// The server or the journal cannot be used, or a guard prevents it. The ledger has what was done until
+    /// then.
     pub fn run(
         &self,
         executor: &mut dyn Executor,
@@ -210,7 +210,7 @@ impl Batch<'_, '_> {
             let age = Some(self.conditions.age(task.changed));
             tasks.add(&task.id.to_string(), &end, age, ttl, self.cycle.observer);
             if let End::Kept(KeptReason::Refused) = &end {
-                tasks.note("the server keeps some tasks by its rules; see the warnings");
+                tasks.note("the server refuses to delete some tasks; see the warnings");
             }
         }
     }
@@ -227,7 +227,7 @@ fn in_report(end: TaskEnd) -> End {
         TaskEnd::Public => End::Kept(KeptReason::NotOurs),
         TaskEnd::Failed(why) => End::Failed(why),
         TaskEnd::Unknown(error) => {
-            End::Failed(format!("it is not known whether it is deleted: {error}"))
+            End::Failed(format!("it is not known whether it was deleted: {error}"))
         }
     }
 }

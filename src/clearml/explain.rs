@@ -94,7 +94,7 @@ fn explain_one(
     };
     let needed = super::datasets::needed(tools, &[selected])?;
     if needed.contains(&id) && !options.overrides.dataset_parents {
-        return kept("another version of the dataset is made from it");
+        return kept("another version of the dataset is based on it");
     }
     Ok(Explanation {
         would_delete: true,

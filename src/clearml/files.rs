@@ -1,7 +1,7 @@
-//! What becomes of the files of deleted tasks.
+//! What happens to the files of deleted tasks.
 //!
 //! It must not remove a file itself: a [`Remover`] does, through a file server or from a mounted directory. A
-//! file that something else names stays, and a file that nothing can delete is reported.
+//! file to which something else refers stays, and a file that nothing can delete is reported.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -229,7 +229,8 @@ impl<'a> DeletionContext<'a> {
 fn to_server(task: Id, file: TaskFile, is_told: bool) -> Settled {
     let TaskFile { url, kind } = file;
     if is_told {
-        let why = "the server's own queue deletes it, or not: no request shows that".to_owned();
+        let why =
+            "the server's own queue may delete it; no request shows whether it does".to_owned();
         let end = FileEnd { url, kind, outcome: Ending::LeftToServer, why };
         return (task, end, End::Kept(KeptReason::LeftToServer));
     }

@@ -42,7 +42,7 @@ pub fn place_of(url: &str, files: &[String]) -> Place {
         ),
         Some(("s3" | "gs" | "azure", _)) => Place::Store,
         Some(("file", path)) => local(&decoded(path.strip_prefix("localhost").unwrap_or(path))),
-        Some(_) => Place::Elsewhere("there is no way to delete a file at such an address"),
+        Some(_) => Place::Elsewhere("a file at such an address cannot be deleted"),
         None => local(url.as_bytes()),
     }
 }

@@ -24,8 +24,8 @@ pub(super) fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error 
     let is_for_a_full_disk = known().any(|setting| setting.group == settings::WHEN_FULL);
     let tip = if is_for_a_full_disk && command == "plan" {
         format!(
-            "what is removed before it expires depends on how full the disk is at that moment, so a \
-             plan has no such entries; `sweeper run {arg} ... --dry-run` shows them"
+            "which entries are removed before they expire depends on how full the disk is at that \
+             moment, so a plan has no such entries; `sweeper run {arg} ... --dry-run` shows them"
         )
     } else if !commands.is_empty() {
         format!("'{arg}' is an option of {}", commands.join(", "))

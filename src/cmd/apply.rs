@@ -1,6 +1,6 @@
-//! `sweeper apply`: removes what is in a plan, as far as it is still as the plan says.
+//! `sweeper apply`: removes the entries of a plan that are still as the plan says.
 //!
-//! It must not trust a plan: each line is checked, and each entry takes the usual way to its removal.
+//! It must not trust a plan: each line is checked, and each entry goes through the usual pipeline.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -34,8 +34,8 @@ pub(super) fn apply(
     warn_of_unused(
         &config,
         &["pressure", "keep_free", "max_share"],
-        "apply removes what is in the plan and nothing else, and the plan does not say how many \
-         entries a zone has",
+        "apply removes only entries of the plan, and the plan does not say how many entries a zone \
+         has",
     );
     // The plan says how many entries there are, not how many the zone has.
     config.guards.share = None;

@@ -54,7 +54,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
     );
     logging::to_stderr(detail, format, clock);
     if prints_a_result(&args.command) && terminal::is_nowhere() {
-        tracing::warn!("stdout is closed, or is /dev/null: what this command prints is lost");
+        tracing::warn!("stdout is closed, or is /dev/null: the output of this command is lost");
     }
     execute(&args, &raw).unwrap_or_else(|refusal| {
         tracing::error!("{refusal}");

@@ -40,7 +40,7 @@ pub(super) fn plan(
     warn_of_unused(
         &config,
         &["pressure", "keep_free"],
-        "a plan has no entries that are removed before they expire, because that depends on how full \
+        "a plan has no entries that are removed before they expire, because they depend on how full \
          the disk is at that moment; `sweeper run --dry-run` shows them",
     );
     warn_of_unused(

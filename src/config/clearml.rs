@@ -1,6 +1,6 @@
 //! The settings of `sweeper clearml`: what to delete, and where its state is.
 //!
-//! It must not connect or read `clearml.conf`: the environment is handed on for that.
+//! It must not connect or read `clearml.conf`: it passes on the environment for that.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -170,7 +170,7 @@ fn filters(values: &mut Values<'_>) -> Result<Filters, ConfigError> {
     filters.hidden = values.switch("clearml_hidden")?;
     if values.switch("clearml_draft_only")? {
         if !filters.statuses.is_empty() && filters.statuses != ["created"] {
-            let why = "draft_only selects the status created, and no other";
+            let why = "draft_only selects only the status created";
             return Err(values.wrong("clearml_status", why));
         }
         filters.statuses = vec!["created".to_owned()];

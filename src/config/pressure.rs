@@ -19,9 +19,9 @@ use crate::units;
 pub struct PressureSettings {
     /// When a file system is relieved, and how far.
     pub pressure: Pressure,
-    /// No entry goes that is not older.
+    /// Only older entries are removed.
     pub min_age: MinAge,
-    /// The zones whose entries may go, and in which order.
+    /// The zones whose entries may be removed, and in which order.
     pub zones: Vec<(Arc<Zone>, Order)>,
 }
 
@@ -57,8 +57,8 @@ impl PressureSettings {
             if values.text(part).is_some() {
                 let flag = part.replace('_', "-");
                 let why = format!(
-                    "with --{flag} a pass looks at only a part of the entries, and does not know \
-                     which of all are the oldest: leave out one of the two"
+                    "with --{flag} a pass looks at only a part of the entries, and cannot know \
+                     which are the oldest of all: leave out one of the two"
                 );
                 return Err(values.wrong(key, why));
             }
@@ -74,8 +74,8 @@ fn check_shares(
     mark: Option<Share>,
     relieve: Option<Share>,
 ) -> Result<(), ConfigError> {
-    let never_met = "no file system is emptier than 0%, so all that may go would go, and it would not be enough: \
-                     write a higher mark";
+    let never_met =
+        "0% can never be met, so everything that may be removed would be: write a higher mark";
     match (mark, relieve) {
         (None, Some(_)) => Err(values.wrong("relieve", "it needs --pressure")),
         (Some(mark), _) if mark == Share::percent(0) => Err(values.wrong("pressure", never_met)),
@@ -90,7 +90,7 @@ fn check_shares(
     }
 }
 
-/// The zones whose entries may go: the exports first, then those that are named.
+/// The zones whose entries may be removed: the exports first, then those that are named.
 fn pressed(
     values: &Values<'_>,
     zones: &Zones,

@@ -222,7 +222,7 @@ impl<C: Control> Trees<'_, C> {
                 let at = detached.quarantine.path_of(detached.stage, &detached.name);
                 let mut failure = failure(expired, Action::Rename, error);
                 failure.hint =
-                    Some(format!("it is in {at:?}; the next run returns it to its name"));
+                    Some(format!("it is in {at:?}; the next run moves it back to its place"));
                 Rejection::Failed(failure)
             }
         }

@@ -39,9 +39,9 @@ impl Notes {
                                       system): age and locks decided";
 
     /// The note of a dry run on a server.
-    pub const CLOCK_NOT_COMPARED: &str = "the file system is on a server, and a dry run writes nothing there by \
-                                          which its clock could be compared: a run leaves the zone alone if \
-                                          that is off by more than an hour";
+    pub const CLOCK_NOT_COMPARED: &str = "the file system is on a server, and a dry run writes nothing there, so \
+                                          the clocks are not compared: a real run leaves the zone alone if \
+                                          they differ by more than an hour";
 
     /// The note on times that do not count.
     pub const WRONG_TIMES: &str = "some times are more than 24 h in the future and do not count: \

@@ -77,7 +77,7 @@ struct RuleObject {
     last_use: &'static str,
     used: String,
     ttl_s: Option<i64>,
-    /// The disk is too full, and what is older than this goes.
+    /// The disk is too full, and entries older than this are removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pressure_min_age_s: Option<i64>,
 }
@@ -183,8 +183,8 @@ impl Journal for AuditLog {
             .and_then(|()| self.append(&lines))
             .and_then(|file| file.sync().inspect_err(|error| self.lose(error)));
         written.map_err(|error| {
-            let hint = "what cannot be recorded is not removed: make room for the audit log, or allow \
-                        this user to write to it";
+            let hint = "an entry is not removed if its removal cannot be recorded: make room for the \
+                        audit log, or allow this user to write to it";
             let (action, hint) = (Action::WriteAuditLog, Some(hint.to_owned()));
             Failure::new(first.zone, action, self.path.clone(), error, hint)
         })

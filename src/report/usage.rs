@@ -58,7 +58,7 @@ pub fn exit_code(usage: &Usage) -> ExitCode {
 fn remarks(out: &mut dyn Write, usage: &Usage) -> io::Result<()> {
     list_failures(out, "usage", RunMode::Real, &usage.failures, usage.failed)?;
     if usage.failed > 0 {
-        writeln!(out, "usage: note: what could not be looked at is not counted")?;
+        writeln!(out, "usage: note: entries that could not be looked at are not counted")?;
     }
     for path in &usage.mounts {
         writeln!(out, "usage: note: not counted, another mount: {}", shown_short(path))?;

@@ -73,7 +73,7 @@ impl Metrics {
             success: gauge(
                 all,
                 "sweeper_last_success_timestamp_seconds",
-                "When the last pass ended that swept the whole zone without failures.",
+                "When the last pass that swept the whole zone without failures ended.",
             )?,
             end: gauge(all, "sweeper_last_end_timestamp_seconds", "When the last pass ended.")?,
             left_alone: gauge(

@@ -79,7 +79,7 @@ impl Watched {
     fn end(&self, reason: StopReason, elapsed: Duration) -> ! {
         let why = "5 s after the pass was told to end, a call on a file system has still not \
                    returned: its server may be unreachable. Entries in progress are not counted; the \
-                   next run completes what was begun";
+                   next run completes unfinished removals";
         let mut code = ExitCode::Stopped;
         match self.data_root.get() {
             None => tracing::error!("stopped before the pass began: {why}"),

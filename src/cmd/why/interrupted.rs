@@ -31,7 +31,7 @@ pub(super) fn explain(
         relative.strip_prefix(entry.path()).map(|path| path.iter().collect()).unwrap_or_default();
     let [stage, name, ..] = inside[..] else {
         let what = "a private directory of sweeper: a run moves entries here to remove them, and the \
-                    next run settles what an interrupted one has left. Ask about a path in it";
+                    next run deals with what an interrupted run has left. Ask about a path in it";
         return answer.verdict(Verdict::NeverTouched, None, what);
     };
     let mut found = None;

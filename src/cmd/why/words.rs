@@ -80,12 +80,12 @@ pub(super) fn describe_rejection(why: Rejection) -> String {
 pub(in crate::cmd) const fn describe_kept(why: KeptReason) -> &'static str {
     match why {
         KeptReason::Fresh => "it has not expired yet",
-        KeptReason::Unrecognized => "its zone does not recognize it, and what is unknown is kept",
-        KeptReason::NotAFile => "its zone holds regular files, and what is unknown is kept",
+        KeptReason::Unrecognized => "its zone does not recognize it, and anything unknown is kept",
+        KeptReason::NotAFile => "its zone has only regular files, and anything else is kept",
         KeptReason::Excluded => "it has expired, but --exclude keeps it",
         KeptReason::MountPoint => "it is a mount point",
         KeptReason::Published => "it is published",
-        KeptReason::Referenced => "something that is kept refers to it or is made from it",
+        KeptReason::Referenced => "something that is kept refers to it or is based on it",
         KeptReason::Newest => "it is one of the newest, and --keep-last keeps them",
         KeptReason::Refused => "the server refuses to delete it",
         KeptReason::NotOurs => "it is public, so it is not deleted",

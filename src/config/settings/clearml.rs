@@ -126,7 +126,7 @@ pub(super) static CLEARML: [Setting; 31] = [
     Setting {
         key: "clearml_delete_dataset_parents",
         group: GUARDS,
-        help: "Also delete dataset versions from which other versions are made",
+        help: "Also delete dataset versions on which other versions are based",
         ..BASE
     },
     Setting {
@@ -140,7 +140,7 @@ pub(super) static CLEARML: [Setting; 31] = [
         takes: Takes::One("N"),
         used_by: LIMITS,
         group: GUARDS,
-        help: "Delete nothing if more than N tasks would be deleted; with orphans, the folders of N tasks",
+        help: "Delete nothing if more than N tasks, or with orphans the folders of more than N tasks, would be deleted",
         ..BASE
     },
     Setting {

@@ -22,27 +22,26 @@ const BASE: Setting = Setting {
 pub(super) static PRESSURE: [Setting; 5] = [
     Setting {
         key: "pressure",
-        help: "When more than this share of the disk is in use after a pass, such as 85%, remove \
-               exports that have not expired, the least recently used first; also for \
-               inodes",
+        help: "When more than this share of the disk or its inodes is in use after a pass, such as \
+               85%, remove exports that have not expired, the least recently used first",
         ..BASE
     },
     Setting {
         key: "relieve",
-        help: "Remove them until no more than this share is in use [default: --pressure]",
+        help: "Remove exports until no more than this share is in use [default: --pressure]",
         ..BASE
     },
     Setting {
         key: "keep_free",
         takes: Takes::One("SIZE"),
-        help: "Remove them when less space than this is available, such as 50GiB, until it is",
+        help: "Remove exports until at least this much space is available, such as 50GiB",
         ..BASE
     },
     Setting {
         key: "min_age",
         default: Some("1h"),
         takes: Takes::One("DUR"),
-        help: "Keep what was used within this time, however full the disk is",
+        help: "Keep entries used within this time, however full the disk is",
         ..BASE
     },
     Setting {

@@ -134,7 +134,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
         takes: Takes::One("HOW"),
         choices: &["skip", "ignore"],
         used_by: JUDGES,
-        help: "Skip what another process has open or locked, or do not check",
+        help: "Skip entries that another process has open or locked, or do not check",
         ..BASE
     },
     Setting {

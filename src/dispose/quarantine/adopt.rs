@@ -77,7 +77,7 @@ impl Quarantine {
         let stages = stage(&top, CHECK).and_then(|check| Ok((check, stage(&top, REMOVE)?)));
         let ((check, has_ended), (remove, _)) = match stages {
             Err(error) if leads_elsewhere(&error) => {
-                return Ok(Adopted::Foreign("what is in it was made by others".to_owned()));
+                return Ok(Adopted::Foreign("another program made something in it".to_owned()));
             }
             stages => stages?,
         };
@@ -143,7 +143,7 @@ impl Quarantine {
     }
 
     /// An entry that another process left in a stage, by its name there, on its way back to its own name. If
-    /// the directory that it came from is gone, it comes to lie beside the quarantine.
+    /// the directory that it came from is gone, it is moved beside the quarantine.
     pub(in super::super) fn leftover(
         self: &Arc<Self>,
         stage: Stage,

@@ -202,7 +202,7 @@ fn a_report_to_a_closed_stdout_is_not_lost_in_silence() {
         let run = Run::from(command.finish().unwrap());
         run.exits(0).stderr.clone()
     };
-    assert!(shell(">&-").contains("what this command prints is lost"), "{}", shell(">&-"));
+    assert!(shell(">&-").contains("the output of this command is lost"), "{}", shell(">&-"));
     assert_eq!(shell("> /dev/null"), "");
     assert_eq!(shell("-q >&-"), "", "nothing was to be printed");
 }

@@ -39,7 +39,7 @@ fn why_names_rule_times_lock_and_verdict() {
     assert!(said.contains("would keep it: it has not expired yet"), "{said}");
     assert!(said.contains("expires   2026-01-02T04:04:05Z (in 1h)"), "{said}");
     let odd = world.file("cache/export/notes.txt", 2 * DAY);
-    assert!(why(&odd, &[]).stdout.contains("what is unknown is kept"));
+    assert!(why(&odd, &[]).stdout.contains("anything unknown is kept"));
     let deep = world.file("tmp/tree/a/b", 20 * DAY);
     world.age_dirs("tmp", 20 * DAY);
     let said = why(&deep, &[]).stdout;
