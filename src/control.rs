@@ -1,4 +1,4 @@
-//! What long-running work asks: whether to stop, how fast to continue, and whether a worker is idle.
+//! Tells long-running work whether to stop, how fast to continue, and whether a worker is idle.
 //!
 //! It must not do anything itself: `engine` implements it, and sources and tree walks ask.
 

@@ -7,7 +7,7 @@
 //! - [`workers`]: its threads.
 //! - [`limits`]: when it ends early, and how fast it may go.
 //! - [`budget`]: how much it may still remove.
-//! - [`control`]: what long work asks of the two.
+//! - [`control`]: tells long work about the two.
 //! - [`live`]: the counts of a pass while it is at work.
 //! - [`outcomes`]: the outcomes of a pass, for the relief after it.
 

@@ -1,7 +1,7 @@
-//! Versions of datasets that others are made from.
+//! Dataset versions on which other versions are based.
 //!
-//! It must not delete anything. A version names the versions that it needs in its configuration, and nowhere
-//! else: deleting one of those makes it useless.
+//! It must not delete anything. Only the configuration of a version names the versions that it needs: deleting
+//! one of those makes it useless.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! The two ways through a cleanup: with a journal, and without any effect.
+//! The two ways to carry out a cleanup: with a journal, and without any effect.
 //!
 //! It must not delete before the journal is on disk.
 

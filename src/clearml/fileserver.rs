@@ -1,7 +1,7 @@
 //! Removes files through a file server.
 //!
-//! It must not send it a path that could be a directory in a batch: `/delete_many` removes directories with all
-//! that is in them. Such a path goes alone, with DELETE, which refuses directories.
+//! It must not put a path that could be a directory into a batch: `/delete_many` removes directories with
+//! everything in them. Such a path is sent alone, with DELETE, which refuses directories.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;

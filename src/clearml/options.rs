@@ -24,7 +24,7 @@ pub enum Stores {
     Nobody,
 }
 
-/// Whether what a guard protects is deleted all the same.
+/// Which protected things are deleted anyway.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Overrides {
@@ -34,7 +34,7 @@ pub struct Overrides {
     pub published_models: bool,
     /// Running and queued tasks.
     pub running: bool,
-    /// Versions of datasets that others are made from.
+    /// Dataset versions on which others are based.
     pub dataset_parents: bool,
     /// Files that something else names.
     pub shared_files: bool,
@@ -77,7 +77,7 @@ pub struct Filters {
 pub struct Options {
     /// A task is deleted when its status has not changed for this long.
     pub threshold: Duration,
-    /// Whether the server is told to delete what it would refuse.
+    /// Whether the server is told to delete tasks that it would refuse to delete.
     pub force: bool,
     /// Which tasks.
     pub filters: Filters,

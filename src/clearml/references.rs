@@ -1,7 +1,7 @@
-//! Who else names a file: other tasks, and models.
+//! Which other tasks and models refer to a file.
 //!
-//! It must not delete anything. It remembers only those addresses in the tasks and models on a server that lead
-//! out of a task's own folder, as numbers: nothing else can name a file of another task. An address can be written
+//! It must not delete anything. It remembers, as numbers, only those addresses in the tasks and models on a server
+//! that lead out of a task's own folder: no others can name a file of another task. An address can be written
 //! in many ways, so a file is compared by its name below the folder of a task.
 
 use std::collections::{HashMap, HashSet};
@@ -174,7 +174,7 @@ impl References {
     }
 }
 
-/// Whether another task than `own` that is not deleted yet stands beside `what`.
+/// Whether `pending` has `what` for a task other than `own` that is not deleted yet.
 fn is_named<T: Ord>(pending: &[(T, Id)], what: &T, own: Id, selected: &SelectedTasks) -> bool {
     let start = pending.partition_point(|(named, _)| named < what);
     let those = pending[start..].iter().take_while(|(named, _)| named == what);

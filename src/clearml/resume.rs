@@ -1,4 +1,4 @@
-//! Finishes what the journal has from earlier runs, before anything new is begun.
+//! Finishes the work of earlier runs that the journal records, before anything new is begun.
 //!
 //! It must not delete a task: a task that is still there is left to the next selection. Its files are only
 //! removed after "there is no such task".
@@ -65,7 +65,7 @@ impl Cycle<'_> {
         is_retry: bool,
     ) -> Result<(), CycleError> {
         let gone = self.find_gone(batch, real)?;
-        // Which models of them stay is not known any more, so no folder goes as a whole.
+        // Which models of them stay is not known any more, so no folder is removed as a whole.
         let mut rests = [false, true].map(|is_told| Rest { is_told, ..Rest::default() });
         for (task, stage) in batch.iter().filter(|(task, _)| gone.contains(task)) {
             let left = real.journal.files_of(*task).map_err(CycleError::Journal)?;

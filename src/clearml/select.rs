@@ -1,4 +1,4 @@
-//! Which tasks a cleanup is about: the query, and the same conditions checked again on every row.
+//! Selects the tasks of a cleanup: by a query, and by the same conditions checked again on every row.
 //!
 //! It must not delete anything. A server drops a condition that it cannot read, so one row that breaks a
 //! condition means that the others cannot be trusted either. All ids are collected before the first task is
@@ -232,7 +232,7 @@ pub fn select(
     Ok(selected)
 }
 
-/// What pages of tasks come to.
+/// What was found on pages of tasks.
 #[derive(Default)]
 struct Collected {
     known: HashSet<Id>,

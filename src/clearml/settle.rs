@@ -1,4 +1,4 @@
-//! Removes the files of deleted tasks, and writes down what became of them.
+//! Removes the files of deleted tasks, and records what happened to them.
 //!
 //! It must not be called for a task that may still be there. A file that is named by another task to be deleted
 //! waits until that task is deleted, since the server may keep it.
@@ -24,7 +24,7 @@ pub(super) struct Rest {
     pub(super) files: Vec<(Id, Vec<TaskFile>)>,
     /// Whether the server was told to delete them, too.
     pub(super) is_told: bool,
-    /// Tasks whose folder may go as a whole.
+    /// Tasks whose folder may be removed as a whole.
     pub(super) may_go_whole: HashSet<Id>,
     /// What became of others of their files before, and is not to be forgotten.
     pub(super) known: HashMap<Id, Vec<FileEnd>>,
@@ -62,7 +62,7 @@ pub(super) fn settle(
             tell(cycle, parts, vec![(task, file, End::Skipped(Skipped::InUse))], &mut ends);
         }
     }
-    // A folder goes as a whole if nothing in it stays, and nothing outside names it.
+    // A folder is removed as a whole if nothing in it stays, and nothing outside names it.
     let stays = |end: &FileEnd| !matches!(end.outcome, Ending::Removed | Ending::Gone);
     let is_whole = |task: &Id, ends: &[FileEnd]| {
         may_go_whole.contains(task)

@@ -1,4 +1,4 @@
-//! `sweeper health`: whether a service, or the last passes of a timer, are well.
+//! `sweeper health`: whether a service or the last passes of a timer are healthy.
 //!
 //! It must not look at the data root.
 

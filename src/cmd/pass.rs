@@ -136,7 +136,7 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     Ok(PassResult { mode, code, summary, durations, at, space, postponed })
 }
 
-/// What the report of a pass says that does not end by itself.
+/// The report of a pass that does not end by itself.
 fn watched(request: &PassRequest<'_>, mode: RunMode) -> Watched {
     let PassRequest { command, config, zones, .. } = *request;
     Watched {

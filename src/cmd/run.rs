@@ -28,7 +28,7 @@ pub(super) fn run(
 /// How a pass ended.
 pub(super) struct Ended {
     pub(super) code: ExitCode,
-    /// It did not come to its end.
+    /// It was stopped before its end.
     pub(super) is_stopped: bool,
 }
 

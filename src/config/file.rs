@@ -110,7 +110,7 @@ fn has_tables(value: &DeValue<'_>) -> bool {
     value.as_array().is_some_and(|all| all.iter().any(is_table))
 }
 
-/// What is wrong with a key that is not among those that are known.
+/// What is wrong with an unknown key.
 fn unknown<'a>(
     name: &str,
     value: &DeValue<'_>,

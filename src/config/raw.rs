@@ -60,8 +60,8 @@ impl RawSettings {
         let env: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| {
                 let is_ours = name.as_bytes().starts_with(PREFIX.as_bytes());
-                // What is not UTF-8 is neither a name nor a value of ours; with replacement characters it
-                // is refused.
+                // Bytes that are not UTF-8 are neither a name nor a value of ours; with replacement
+                // characters they are refused.
                 let name = if is_ours {
                     name.to_string_lossy().into_owned()
                 } else {

@@ -113,7 +113,7 @@ impl Setting {
         format!("--{}", self.long())
     }
 
-    /// Its key in the table `[clearml]` of the settings file, if it stands there.
+    /// Its key in the table `[clearml]` of the settings file, if it is there.
     pub fn key_in_table(&self) -> Option<&'static str> {
         self.key.strip_prefix(TABLE)
     }

@@ -58,7 +58,7 @@ impl<'a, C: Control> DryRun<'a, C> {
         }
     }
 
-    /// What stands against the removal of an entry that is no tree.
+    /// What prevents the removal of an entry that is not a tree.
     fn forbidden(&self, expired: &Expired) -> Option<Rejection> {
         let directory = expired.directory();
         let rights = self.rights_in(directory);
@@ -67,7 +67,7 @@ impl<'a, C: Control> DryRun<'a, C> {
         Some(Rejection::Failed(failure(expired, Action::Unlink, error)))
     }
 
-    /// What the removal of a tree would free, and what stands against its end.
+    /// What the removal of a tree would free, and what prevents its completion.
     fn tree(&self, expired: &Expired, top: &std::fs::File) -> (Freed, Option<Rejection>) {
         let directory = expired.directory();
         let mut look = TreeRights::new(self.rights_in(directory));

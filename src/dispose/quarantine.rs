@@ -89,7 +89,7 @@ pub(super) enum Stage {
     Remove,
 }
 
-/// What a return to the own name came to.
+/// The result of giving an entry its name back.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Returned {
     /// It has its name again.

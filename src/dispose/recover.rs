@@ -2,10 +2,9 @@
 //!
 //! It must not touch one whose process is still at work, which its lock says, nor one that belongs to another
 //! user. A tree in `check` returns to its name and is judged like any other. A tree in `remove` was verified
-//! and its removal had begun, so the rest of it is removed, if the rules and guards of this pass say so, too. If
-//! another process has something in it open or
-//! locked, it stays for the next pass; if something was added or used, it returns to its name. So does whatever
-//! is not a tree.
+//! and its removal had begun, so the rest of it is removed, if the rules and guards of this pass also allow it. If
+//! another process has something in it open or locked, it stays for the next pass; if something was added or used,
+//! it returns to its name. Anything that is not a tree returns to its name, too.
 
 mod foresee;
 mod rest;

@@ -69,7 +69,7 @@ impl<'a, C: Control> Unlink<'a, C> {
             Ok(behind) => behind,
             Err(why) => return Err(verified.reject(Rejection::NoLock(why), Bytes(0))),
         };
-        // An hour matters for what goes early: its least age is not much more.
+        // An hour matters for what is removed early: its least age is not much more.
         let is_early = expired.rule().early.is_some();
         let now = if is_early { now.minus(behind) } else { now };
         if is_early && !expired.rule().is_expired(expired.last_used(now), now) {

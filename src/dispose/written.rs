@@ -1,8 +1,8 @@
-//! Which removals are written down: nothing is removed that is not.
+//! Which removals are written down: no others are made.
 //!
 //! It must not remove anything, and without a journal it does nothing. The lines of files are written for a
 //! whole batch, before their locks are taken, and the line of a tree immediately before it is taken out of
-//! reach. What was written and stays all the same gets a second line.
+//! reach. An entry that was written down and stays after all gets a second line.
 
 use std::collections::HashSet;
 use std::ffi::CString;

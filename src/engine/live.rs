@@ -22,8 +22,8 @@ impl Live {
         counts
     }
 
-    /// What was done until now in `zones`, and `note` in the one that was begun last. Entries without an outcome
-    /// are not in it.
+    /// The outcomes so far in `zones`, with `note` in the zone that was begun last. Entries without an outcome
+    /// are not counted.
     pub fn summary(
         &self,
         data_root: &Path,
@@ -41,7 +41,7 @@ impl Live {
                 tally
             });
             let mut tally = counts.next().unwrap_or_default();
-            // What was begun later is the relief of its file system.
+            // Counts that were begun later are those of the relief of its file system.
             counts.for_each(|early| tally.take_over(early));
             let notes = if last == Some(&zone.name) { vec![note.to_owned()] } else { Vec::new() };
             let (name, path) = (zone.name.clone(), zone_path(data_root, zone));

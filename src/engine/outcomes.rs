@@ -16,25 +16,25 @@ use crate::rules::{Amount, KeptReason, Moment, ZoneName};
 /// How many entries are remembered.
 const MOST: usize = 100_000;
 
-/// What entries came to.
+/// The outcomes of entries.
 #[derive(Debug)]
 pub struct Outcomes {
     most: usize,
-    /// Nothing is removed: what would go early is still there for the next relief.
+    /// Nothing is removed: what would be removed early is still there for the next relief.
     is_dry: bool,
     known: Mutex<Known>,
-    /// There were more entries that may go early than are remembered.
+    /// There were more entries that may be removed early than are remembered.
     are_too_many: AtomicBool,
 }
 
-/// What the pass came to with an entry that may still go early.
+/// The outcome in the pass of an entry that may still be removed early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     /// It was not there, or had another outcome.
     Nothing,
     /// It was kept as fresh.
     Fresh,
-    /// It was skipped because of what is in it.
+    /// It was skipped because of something in it.
     Used,
 }
 
@@ -44,7 +44,7 @@ struct Known {
     stayed: HashSet<u64>,
     /// There were more of them than are remembered.
     is_incomplete: bool,
-    /// The entries that may still go early.
+    /// The entries that may still be removed early.
     may_go: HashSet<u64>,
     /// What was removed of each zone, by the device that it was on.
     freed: Vec<(ZoneName, u64, Amount)>,
@@ -63,8 +63,8 @@ impl Outcomes {
         Self { is_dry, ..Self::default() }
     }
 
-    /// Whether an entry has an outcome that it keeps. What the pass, at `swept`, has kept as fresh, or skipped
-    /// because of what is in it, may still go early.
+    /// Whether an entry has an outcome that it keeps. An entry that the pass, at `swept`, has kept as fresh, or
+    /// skipped because of something in it, may still be removed early.
     pub fn is_settled(&self, expired: &Expired, swept: Moment) -> bool {
         let directory = expired.directory();
         let known = self.known();
@@ -75,9 +75,9 @@ impl Outcomes {
             || (known.is_incomplete && expired.is_kept_by_its_content(swept))
     }
 
-    /// What the pass, at `swept`, came to with an entry that goes early; to be asked once. Where it has seen more
-    /// entries than are remembered, one that was changed since, as a rename into the zone does, counts as one that was
-    /// not there.
+    /// The outcome in the pass, at `swept`, of an entry that is removed early; to be asked once. If the pass has seen
+    /// more entries than are remembered, an entry that was changed since, as by a rename into the zone, counts as one
+    /// that was not there.
     pub fn before(&self, expired: &Expired, swept: Moment) -> Before {
         let directory = expired.directory();
         let key = key(&directory.zone.name, &directory.path, expired.name());
@@ -141,7 +141,7 @@ impl Outcomes {
     /// Whether nothing more may happen to the entry in this pass.
     const fn stays(&self, outcome: &Outcome<'_>) -> bool {
         match &outcome.kind {
-            // What is gone can come again, as another entry.
+            // A name that is gone can come again, as another entry.
             OutcomeKind::Removed => self.is_dry && outcome.is_early,
             OutcomeKind::Skipped(Skipped::Gone) => false,
             OutcomeKind::Skipped(Skipped::Used) => outcome.is_early,

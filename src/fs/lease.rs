@@ -157,7 +157,7 @@ pub fn probe(file: impl AsFd, file_system: FileSystem, links: u64) -> InUse {
         (Answer::Refused, FileSystem::Smb) | (Answer::Granted | Answer::Unsupported, _) => {
             unless_locked(file)
         }
-        // As if it were open: what is not known to be free stays.
+        // It counts as open: a file that is not known to be free stays.
         (Answer::Refused | Answer::Unclear, _) => open_or_locked(file),
     }
 }

@@ -18,7 +18,7 @@ use super::{open, stat};
 /// The permission bit that restricts removals to owners (`S_ISVTX`).
 const STICKY: u16 = 0o1000;
 
-/// What stands against a removal.
+/// What prevents a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
     /// The directory may not be written.
@@ -79,7 +79,7 @@ impl DirRights {
         Self { obstacle, sticky_of, is_idmapped }
     }
 
-    /// What stands against the removal of `name` from `dir`, which is this directory.
+    /// What prevents the removal of `name` from `dir`, which is this directory.
     pub fn obstacle(&self, dir: impl AsFd, name: &CStr) -> Option<Obstacle> {
         if self.obstacle.is_some() && !self.is_idmapped {
             return self.obstacle;

@@ -63,8 +63,8 @@ impl Space {
         Self::at(handle)
     }
 
-    /// Of the file system that an open directory is on, when the space of what was removed has appeared by what
-    /// `arrival` says. As it is after 10 s, if that has not happened, or when `is_stopped`.
+    /// Of the file system that an open directory is on, when the space of the removed entries has appeared according
+    /// to `arrival`. As it is after 10 s, if that has not happened, or when `is_stopped`.
     ///
     /// # Errors
     /// What the system says.
@@ -98,7 +98,7 @@ impl Space {
     }
 }
 
-/// What was seen while space is waited for. Times count from the beginning of the wait.
+/// What was seen during the wait for space. Times count from the beginning of the wait.
 #[derive(Debug)]
 struct Seen {
     least: Space,

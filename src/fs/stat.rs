@@ -55,7 +55,7 @@ pub fn handle(handle: impl AsFd, mount: u64) -> io::Result<Metadata> {
 /// Whether `path` leads to a directory, links followed.
 ///
 /// # Errors
-/// It cannot be said.
+/// The system does not say.
 pub fn is_dir(dir: impl AsFd, path: &CStr) -> io::Result<bool> {
     match statx(dir, path, AtFlags::NO_AUTOMOUNT, StatxFlags::TYPE) {
         Ok(seen) => Ok(FileType::from_raw_mode(seen.stx_mode.into()) == FileType::Directory),
@@ -64,9 +64,8 @@ pub fn is_dir(dir: impl AsFd, path: &CStr) -> io::Result<bool> {
     }
 }
 
-/// The type of the file at `path`: `None` when it certainly does not exist, and `Unknown` when that cannot
-/// be said. The last component is not followed if it is a link; the ones before it must be known to be
-/// none.
+/// The type of the file at `path`: `None` when it certainly does not exist, and `Unknown` when the system does
+/// not say. The last component is not followed if it is a link; the ones before it must not be links.
 pub fn type_at(dir: impl AsFd, path: &CStr) -> Option<FileType> {
     let flags = NOT_FOLLOWED | AtFlags::STATX_DONT_SYNC;
     match statx(dir, path, flags, StatxFlags::TYPE) {

@@ -19,7 +19,7 @@
 //! token and Linux has no conditional unlink, so this window is small but cannot be closed. And a server
 //! that is restarted forgets all locks, ours and those of the exporters. No entry is handed over on an
 //! answer that arrived more than a tenth of a second ago, but a restart within that time, or while the answer
-//! was on its way, goes unnoticed. `tests/model/lock.rs` shows both windows, and that there is no other.
+//! was on its way, goes unnoticed. `tests/model/lock.rs` shows both windows, and that there are no others.
 //!
 //! - `claims`: takes and releases the locks of batches.
 //! - `hold`: one lock for as long as a command runs.
@@ -313,7 +313,7 @@ impl ExporterLocks {
         self.idle()
     }
 
-    /// An error that every further attempt would meet again, some of them after a wait.
+    /// An error that every further attempt would cause again, sometimes after a wait.
     fn known_error(&self) -> Option<LockError> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

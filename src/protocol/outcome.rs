@@ -14,9 +14,9 @@ use crate::rules::{Age, Bytes, Kept, Ttl, ZoneName};
 pub struct Outcome<'a> {
     /// Its zone.
     pub zone: &'a ZoneName,
-    /// The path of the directory that holds it, as people see it; empty for what is in none.
+    /// The path of the directory that holds it, as people see it; empty if it is in none.
     pub dir: &'a Path,
-    /// The device number of that directory; 0 for what is in none.
+    /// The device number of that directory; 0 if it is in none.
     pub device: u64,
     /// Its name there; `None` when the directory itself could not be read.
     pub name: Option<&'a CStr>,
@@ -28,7 +28,7 @@ pub struct Outcome<'a> {
     pub ttl: Option<Ttl>,
     /// The space that was freed, even if only a part of the entry is gone.
     pub freed: Bytes,
-    /// Whether it was to go before it expired, because its file system is too full.
+    /// Whether it was to be removed before it expired, because its file system is too full.
     pub is_early: bool,
 }
 

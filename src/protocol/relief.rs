@@ -18,8 +18,8 @@ pub trait Volume: Sync + Debug {
     /// What the system says.
     fn space(&self) -> io::Result<Space>;
 
-    /// How full it is when the space of what was removed, `freed`, has appeared, by what `arrival` says; or as it
-    /// is when that takes too long.
+    /// How full it is when the space of the removed entries, `freed`, has appeared according to `arrival`; or how
+    /// full it is when that takes too long.
     ///
     /// # Errors
     /// What the system says.
@@ -64,9 +64,9 @@ pub enum ReliefEnd {
     NotNeeded,
     /// The low mark is met.
     Relieved,
-    /// All that may go is gone, and this is in the way.
+    /// Everything that may be removed is gone, and this is in the way.
     NothingLeft(InTheWay),
-    /// What was removed is not free, although it was waited for. This much is missing.
+    /// The space of the removed entries did not become free in time. This much is missing.
     NotFreed(Amount),
     /// More is to be kept free than there can be.
     TooMuch(Bytes),

@@ -172,7 +172,7 @@ pub enum Recovered<'a> {
     Returned(Arc<Directory>, CString),
     /// Its removal had begun and must not be completed: the rest has this name again, in this directory.
     ReturnedInPart(Arc<Directory>, CString, Failure),
-    /// Its removal had begun, and came to this now; with the directory that it came from, its name there, and
+    /// Its removal had begun, and has this outcome now; with the directory that it came from, its name there, and
     /// the space that was freed.
     Settled(&'a Directory, &'a CStr, OutcomeKind<'a>, Bytes),
     /// Its removal had begun, and the pass was stopped first.

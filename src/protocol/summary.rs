@@ -26,15 +26,15 @@ pub struct Tally {
     pub failed: u64,
     /// Found and not taken further: the pass was stopped, or the entry was not selected. Not reported.
     pub unreached: u64,
-    /// Of those with an outcome other than "unreached", the pass had kept so many as fresh. Only a relief has any.
+    /// How many of those with an outcome other than "unreached" the pass had kept as fresh. Only a relief has any.
     pub was_fresh: u64,
-    /// Of those, the pass had skipped so many because of what is in them.
+    /// How many of them the pass had skipped because of something in them.
     pub was_used: u64,
     /// The space that was freed.
     pub freed: Bytes,
     /// The first failures.
     pub failures: Vec<ListedFailure>,
-    /// What was counted in a pass that a guard has stopped before it began, and what would have become of it.
+    /// The counts of a pass that a guard has stopped before it began, as they would have been.
     pub withheld: Option<Box<Self>>,
 }
 
@@ -108,8 +108,8 @@ impl Tally {
         self.failures.extend(other.failures.into_iter().take(room));
     }
 
-    /// Entries have these outcomes now, since their file system is too full, in the place of those that the pass
-    /// had for them. What came after the pass had none. What was not reached keeps the outcome that it had.
+    /// Replaces the outcomes that entries had in the pass by those of the relief of their file system. Entries that
+    /// came after the pass had none. Entries that were not reached keep the outcome that they had.
     pub fn take_over(&mut self, early: Self) {
         let reported = early.reported();
         let used = early.was_used.min(self.skipped_by[Skipped::Used as usize]);

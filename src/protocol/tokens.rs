@@ -29,7 +29,7 @@ pub struct Directory {
     pub handle: OwnedFd,
     /// The identity of the directory.
     pub id: FileId,
-    /// The mount that it is on. What is on another mount is not touched.
+    /// The mount that it is on. Nothing on another mount is touched.
     pub mount: u64,
     /// The directory in which its entries are put out of reach: the one that is listed, if that is not
     /// this one.
@@ -56,7 +56,7 @@ pub type Entry<'a> = rules::Entry<'a, Arc<Directory>>;
 /// An entry in an open directory that has expired, as far as the first look can tell.
 pub type Expired = rules::Expired<Arc<Directory>>;
 
-/// A lock that ends by itself.
+/// A lock that expires.
 pub trait Lease: Send + std::fmt::Debug {
     /// Whether it is still held at this moment.
     fn is_valid(&self) -> bool;
@@ -124,7 +124,7 @@ impl Claimed {
         if (metadata.id, metadata.kind) != (first.id, first.kind) {
             return Err(self.reject(Rejection::Skipped(Skipped::Replaced)));
         }
-        // What goes early goes because of its age: one that was written since is not the oldest any more.
+        // An entry is removed early because of its age: one that was written since is no longer the oldest.
         if self.expired.rule().early.is_some() && metadata.mtime > first.mtime {
             return Err(self.reject(Rejection::Skipped(Skipped::Used)));
         }
@@ -158,7 +158,7 @@ fn evaluate_again(expired: Expired, metadata: Metadata, now: Moment) -> Result<E
 }
 
 /// A claimed entry whose own metadata was read again under the lock and still says that it has expired.
-/// What is in it was not looked at yet.
+/// Its content was not looked at yet.
 #[derive(Debug)]
 pub struct Rechecked {
     claimed: Claimed,
@@ -211,7 +211,7 @@ pub struct Content {
     pub skipped: Option<Skipped>,
     /// What its removal frees.
     pub freed: Freed,
-    /// The newest ctime of anything in a directory. What has a newer one was added or changed later.
+    /// The newest ctime of anything in a directory. Anything with a newer one was added or changed later.
     pub changed: Option<Moment>,
     /// The leases that are held on files in a directory.
     pub members: MemberLeases,
@@ -304,7 +304,7 @@ pub struct Rejected {
     pub expired: Expired,
     /// Why.
     pub why: Rejection,
-    /// The space that was freed all the same: a tree can be removed in part.
+    /// The space that was freed anyway: a tree can be removed in part.
     pub freed: Bytes,
 }
 

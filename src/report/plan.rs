@@ -24,7 +24,7 @@ const VERSION: u32 = 1;
 /// What every plan begins with: enough that other files in JSON do not.
 pub const BEGINNING: &[u8] = b"{\"plan\":1,\"created\":\"";
 
-/// What stands before the digest, and after it.
+/// The text before the digest, and after it.
 const BEFORE: &str = ",\"digest\":\"";
 const AFTER: &str = "\"}";
 

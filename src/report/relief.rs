@@ -198,7 +198,7 @@ fn amount(Amount { bytes, inodes }: Amount) -> String {
     }
 }
 
-/// What has expired and is still there. In a dry run that would have gone before.
+/// How many entries have expired and are still there. In a dry run there are none: a run would have removed them.
 fn left(way: &InTheWay, mode: RunMode) -> u64 {
     if mode == RunMode::DryRun { 0 } else { way.left }
 }
@@ -286,7 +286,7 @@ mod tests {
         let of_quota = Relief { is_quota: true, ..relief(ReliefEnd::NotNeeded) };
         let text = message(&of_quota, RunMode::Real);
         assert_eq!(text, "not needed: 95.1% (inodes 1.5%) of its quota in use");
-        // What has expired would have gone before.
+        // Entries that have expired would have been removed before.
         let left = InTheWay { left: 5, ..InTheWay::default() };
         assert!(dry(ReliefEnd::NothingLeft(left)).contains("(there is no other entry)"));
     }

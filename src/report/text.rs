@@ -57,7 +57,7 @@ pub fn summary(
         let message = relief::message(relief, info.mode);
         writeln!(out, "pressure: {}: {message}", shown_short(&relief.path))?;
     }
-    // What needs an answer stands where the eye is: beside the last line.
+    // Notes that need action come last, where the reader looks.
     for (zone, warning) in warnings {
         writeln!(out, "{zone}: {warning}")?;
     }

@@ -103,7 +103,7 @@ impl Ttl {
     }
 }
 
-/// How old an entry must be to go before it expires: whole seconds, in few bytes, since each entry carries it.
+/// How old an entry must be to be removed before it expires: whole seconds, in few bytes, since each entry carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MinAge(NonZeroU32);
 

@@ -33,7 +33,7 @@ pub fn is_quarantine(name: &[u8]) -> bool {
 }
 
 /// What the kernel (NFS) and libfuse rename a file to that is removed while a process has it open: the
-/// beginning, and the number of hexadecimal digits that follow. The file goes when the last process closes it.
+/// beginning, and the number of hexadecimal digits that follow. The file is removed when the last process closes it.
 const REMOVED_IN_USE: [(&[u8], usize); 2] = [(b".nfs", 24), (b".fuse_hidden", 16)];
 
 /// Whether a name is that of a file that was removed while a process, perhaps on another machine, had it open.

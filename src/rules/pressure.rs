@@ -8,7 +8,7 @@ use super::metadata::Bytes;
 use super::share::Share;
 use super::space::{Amount, Space};
 
-/// The first step is this part of all that is to be freed.
+/// The first step is this part of the space that is to be freed.
 const FIRST_PART: u64 = 32;
 
 /// No step aims at less: other processes write meanwhile, and what they write hides what little was freed.
@@ -34,7 +34,7 @@ pub struct Exceeded {
     pub inodes: bool,
 }
 
-/// Whether the space of what was removed has appeared.
+/// Whether the space of the removed entries has appeared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arrival {
     /// Less than half of it.
@@ -58,7 +58,8 @@ impl Pressure {
         bytes || inodes
     }
 
-    /// What is to be freed, of what was above its mark, until that is no longer above the low mark.
+    /// How much is to be freed of bytes and inodes, if they were above their mark, until they are no longer above the
+    /// low mark.
     pub fn excess(&self, space: &Space, of: Exceeded) -> Amount {
         let low = self.relieve.or(self.mark);
         let Amount { bytes, inodes } = low.map(|low| above(low, space)).unwrap_or_default();
@@ -73,13 +74,13 @@ impl Pressure {
         self.keep_free.is_some_and(|free| free.0 >= space.usable())
     }
 
-    /// The bytes that are missing to what is to be kept free.
+    /// How many bytes fewer are available than are to be kept free.
     fn lacks(&self, space: &Space) -> u64 {
         self.keep_free.map_or(0, |free| free.0.saturating_sub(space.bytes_available))
     }
 }
 
-/// What is in use above a share.
+/// How much more is in use than a share.
 fn above(share: Share, space: &Space) -> Amount {
     Amount {
         bytes: space.bytes_used.saturating_sub(share.of(space.usable())),

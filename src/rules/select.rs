@@ -28,17 +28,17 @@ impl Select for All {
     }
 }
 
-/// How the entries of a zone that go early are ordered. Those of the first kind go before all others.
+/// How the entries of a zone that are removed early are ordered. Those of the first kind are removed before all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
-    /// The least recently used goes first.
+    /// The least recently used entry is removed first.
     OldestUse,
-    /// What expires the soonest goes first.
+    /// The entry that expires soonest is removed first.
     SoonestExpiry,
 }
 
-/// When an entry goes: the least goes first. Its directory and its name decide between equal moments, so that
-/// the order is the same each time.
+/// The place of an entry in the order of removal: the least is first. Directory and name decide between equal
+/// moments, so that the order is the same each time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     order: Order,
@@ -69,16 +69,16 @@ impl Place {
     }
 }
 
-/// The first of the entries that go early, as many as are kept in memory. When they are gone, the next ones are
+/// The first of the entries that are removed early, as many as are kept in memory. When they are gone, the next ones are
 /// looked for, from the least that was left out on. An entry is known by what it is kept as, a `T`: its directory
 /// need not be open.
 #[derive(Debug)]
 pub struct First<T> {
     /// How many are kept in memory.
     most: usize,
-    /// What is before it had its turn.
+    /// The entries before it had their turn.
     from: Option<Place>,
-    /// The least that was left out. All that are in the heap are before it.
+    /// The least that was left out. All entries in the heap are before it.
     end: Option<Place>,
     heap: BinaryHeap<Placed<T>>,
 }
@@ -110,17 +110,17 @@ impl<T> Ord for Placed<T> {
 }
 
 impl<T> First<T> {
-    /// At most so many of all that are not before `from`.
+    /// Keeps the first `most` entries that are not before `from`.
     pub const fn new(most: usize, from: Option<Place>) -> Self {
         Self { most, from, end: None, heap: BinaryHeap::new() }
     }
 
-    /// Whether there is a place for it, or for what comes later in the same order and is not walked yet.
+    /// Whether there is a place for it, or for an entry that comes later in the same order and is not walked yet.
     pub fn has_place(&self, place: &Place) -> bool {
         self.end.as_ref().is_none_or(|end| place < end)
     }
 
-    /// Takes an entry, if it is among the first. The last of the others goes if there are too many.
+    /// Takes an entry, if it is among the first. If there are too many then, the last one is left out.
     pub fn offer(&mut self, place: Place, entry: T) {
         if self.from.as_ref().is_some_and(|from| place < *from) || !self.has_place(&place) {
             return;

@@ -9,7 +9,7 @@ pub struct Space {
     pub bytes: u64,
     /// The bytes in use.
     pub bytes_used: u64,
-    /// The bytes that users other than root can still write. Less than what is free where some is reserved.
+    /// The bytes that users other than root can still write: fewer than are free, where some are reserved.
     pub bytes_available: u64,
     /// The number of inodes that it can have; 0 where there is no limit.
     pub inodes: u64,
@@ -64,14 +64,14 @@ impl Space {
         self.bytes_used.saturating_add(self.bytes_available)
     }
 
-    /// As it is when `freed` is free. What is reserved is not known while none is available; then it counts as
-    /// what is free now.
+    /// As it is when `freed` is free. While no space is available, it is not known how much is reserved; then
+    /// everything that is free now counts as reserved.
     #[must_use]
     pub fn without(&self, freed: Amount) -> Self {
         self.without_but(freed, 0)
     }
 
-    /// The same, where the first bytes that are free become part of what is reserved, so many as `reserved` says.
+    /// The same, where the first `reserved` bytes that become free belong to the reserved space.
     #[must_use]
     pub fn without_but(&self, freed: Amount, reserved: u64) -> Self {
         let bytes = freed.bytes.min(self.bytes_used);

@@ -36,7 +36,7 @@ pub struct Rule {
     pub last_use: LastUse,
     /// When it expires.
     pub expiry: Expiry,
-    /// Its file system is too full: it may go before it expires, when it is older than this.
+    /// Its file system is too full: it may be removed before it expires, when it is older than this.
     pub early: Option<MinAge>,
 }
 
@@ -62,7 +62,7 @@ impl Rule {
         Ok(Self { last_use: zone.last_use, expiry, early: None })
     }
 
-    /// Whether an entry last used at `used` has expired at `now`, or may go early.
+    /// Whether an entry last used at `used` has expired at `now`, or may be removed early.
     pub fn is_expired(&self, used: Moment, now: Moment) -> bool {
         let age = used.age_at(now);
         match (self.early, self.expiry) {
@@ -73,7 +73,7 @@ impl Rule {
     }
 
     /// Whether a member of a tree protects the whole tree. A use after `now` does so even under a rule that
-    /// looks at the top entry alone. Under one that asks for no age, no time matters. What goes early has no
+    /// looks at the top entry alone. Under one that asks for no age, no time matters. What is removed early has no
     /// young member.
     pub fn is_protected_by(&self, member: &Metadata, now: Moment) -> bool {
         if self.expiry == Expiry::AtOnce && self.early.is_none() {
@@ -104,7 +104,7 @@ pub enum KeptReason {
     MountPoint,
     /// It is published: people rely on it.
     Published,
-    /// Something that stays names it, or is made from it.
+    /// Something that stays refers to it, or is based on it.
     Referenced,
     /// It is one of the newest, which the user asked to keep.
     Newest,

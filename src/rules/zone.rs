@@ -62,7 +62,7 @@ pub struct Zone {
 pub enum EntryKind {
     /// A regular file.
     File,
-    /// A directory with all that is in it.
+    /// A directory with everything in it.
     Tree,
     /// Either of them, a link, or a special file.
     Any,

@@ -1,4 +1,4 @@
-//! Does slow work on request, in a thread of its own: at most once in a while, and never during a pass.
+//! Does slow work on request, in a thread of its own: not too often, and never during a pass.
 //!
 //! It must not keep anything waiting: a caller gets the last result, and a pass waits at most a second for running
 //! work to end.

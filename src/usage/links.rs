@@ -1,8 +1,8 @@
 //! Files with several names, each of which counts once.
 //!
-//! It must not hold anything about files with one name, nor about more than so many others: of a file that is not
-//! remembered, nobody knows whether it was counted. So of those with two names every second name counts, and so on.
-//! If all of their names are in the walk, that gives their exact number.
+//! It must not remember files with one name, nor more than a fixed number of others. Of a file that is not
+//! remembered, it is not known whether it was counted. So of those with two names every second name counts, and
+//! so on. If all of their names are in the walk, that gives their exact number.
 //!
 //! Removing a name frees nothing while another is left. So such a file counts in the area that comes last of
 //! those that have a name of it: the zones come first and what is never removed comes last. Its space is

@@ -1,7 +1,7 @@
 //! Plans: a dry run that writes down what it would remove, and a pass that removes exactly that.
 //!
-//! It must not remove anything, and a plan gives no right to remove: what is in it takes the usual way, and
-//! stays if it is not as the plan says.
+//! It must not remove anything, and a plan gives no right to remove: its entries go through the usual pipeline, and
+//! stay if they are not as the plan says.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -1,7 +1,7 @@
-//! The relief of the file systems that a pass was over, as the settings say.
+//! Relieves the file systems that a pass has swept, as the settings say.
 //!
-//! It must not choose an entry: the engine does. Zones can be on several file systems, and each is relieved by what
-//! is on it.
+//! It must not choose an entry: the engine does. Zones can be on several file systems, and each is relieved by
+//! removing entries that are on it.
 
 use std::io;
 use std::path::PathBuf;
@@ -31,8 +31,7 @@ pub(super) enum Way<'a> {
 pub(super) type Swept = Vec<(ZoneName, Moment)>;
 
 impl Parts<'_> {
-    /// Relieves each file system after a pass with this summary, if that is asked for and the pass came to its
-    /// end.
+    /// Relieves each file system after a pass with this summary, if that is asked for and the pass was complete.
     pub(super) fn relieve(
         &mut self,
         way: Way<'_>,

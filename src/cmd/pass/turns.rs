@@ -22,7 +22,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 pub enum WhenHeld {
     /// Leave it alone.
     LeaveAlone,
-    /// Sweep it all the same.
+    /// Sweep it anyway.
     Share,
     /// Sweep the others, and then wait for it.
     Wait,

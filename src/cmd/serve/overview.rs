@@ -1,7 +1,7 @@
 //! The page of a service at `/`: what takes the space, and what the last passes did.
 //!
-//! It must not measure while a pass is running, nor more often than once a minute, however often the page is asked for. Nor must it
-//! keep a client waiting: the page shows what was measured last.
+//! It must not measure while a pass is running, nor more often than once a minute, however often the page is
+//! requested. Nor must it keep a client waiting: the page shows what was measured last.
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;

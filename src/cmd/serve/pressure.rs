@@ -1,6 +1,6 @@
 //! Whether a service sweeps at once, because a file system is too full.
 //!
-//! It must not sweep. A pass that could not relieve it is not made again soon.
+//! It must not sweep. A pass that could not relieve it is not repeated soon.
 
 use std::cell::Cell;
 use std::time::Duration;

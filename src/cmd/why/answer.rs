@@ -20,7 +20,7 @@ pub(super) enum Verdict {
     WouldRemove,
     /// The rules say that it stays.
     Kept,
-    /// Something stands in the way now.
+    /// Something prevents its removal now.
     Skipped,
     /// Its removal would fail.
     Failed,

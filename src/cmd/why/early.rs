@@ -8,7 +8,7 @@ use crate::rules::verdict::{NotEarly, evaluate_early};
 use crate::rules::{FileKind, Moment, Pressure, Rule};
 use crate::units;
 
-/// When an entry that has not expired goes all the same; `None` if no setting asks for that.
+/// When an entry that has not expired is removed anyway; `None` if no setting asks for that.
 pub(super) fn describe(config: &Config, found: &Entry<'_>, now: Moment) -> Option<String> {
     let Ok(Some(PressureSettings { pressure, min_age, zones })) = &config.pressure else {
         return None;

@@ -56,7 +56,7 @@ pub(super) struct Batch<'a> {
     total: &'a Mutex<Tally>,
     observer: &'a dyn Observer,
     wants_kept: bool,
-    /// What the pass came to with an entry that has another outcome now.
+    /// The outcome in the pass of an entry that has another outcome now.
     pub(super) before: Option<&'a dyn Fn(&Expired) -> Before>,
     pub(super) tally: Tally,
     pub(super) looks: Looks<'a>,

@@ -1,7 +1,7 @@
 //! What may be removed early: the first entries of all zones, in the order of their removal.
 //!
-//! It must not remove anything. A directory is as old as what is in it, so it is walked, under its lock. What is
-//! kept in memory is bounded, whatever the number of entries, and their directories are closed again: there can be
+//! It must not remove anything. A directory is as old as the newest thing in it, so it is walked, under its
+//! lock. Memory is bounded, whatever the number of entries, and their directories are closed again: there can be
 //! more of them than a process may have open.
 
 use std::collections::VecDeque;
@@ -24,23 +24,23 @@ const MOST: usize = 32 * 1024;
 /// How many directories are open at once.
 const OPEN: usize = 64;
 
-/// An entry that may go, while its directory is closed.
+/// An entry that may be removed, while its directory is closed.
 pub(super) struct Candidate {
     /// The number of its zone in the plan.
     pub(super) zone: usize,
     dir: Arc<Path>,
     id: FileId,
     mtime: Moment,
-    /// What its removal frees, as far as its own metadata says: nothing of what is in a directory.
+    /// What its removal frees, as far as its own metadata says: the content of a directory does not count.
     pub(super) size: Amount,
 }
 
-/// Entries that may go, in their order, and the directories of the last ones.
+/// Entries that may be removed, in their order, and the directories of the last ones.
 #[derive(Default)]
 pub(super) struct Candidates {
     queue: VecDeque<(Place, Candidate)>,
     open: Vec<(usize, Arc<Directory>)>,
-    /// What is not as it was any more.
+    /// Entries that are no longer as they were.
     pub(super) in_the_way: InTheWay,
 }
 
@@ -110,7 +110,7 @@ impl Finder<'_> {
 }
 
 impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
-    /// The next entries to go, where to look for more, and what stays.
+    /// The next entries to remove, where to look for more, and what stays.
     pub(super) fn candidates(
         &self,
         plan: &ReliefPlan<'_>,
@@ -197,7 +197,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         }
     }
 
-    /// Looks into a directory under its lock; what is known of it then.
+    /// Looks into a directory under its lock, and returns it with what is known then.
     fn walk(&self, expired: Expired, in_the_way: &mut InTheWay) -> Option<Expired> {
         let mut walked = None;
         self.locks.claim(vec![expired], &mut |claimed| match claimed
@@ -269,7 +269,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         self.source.look(&directory, place.name(), &mut |found| {
             let Found::Entry(entry) = found else { return };
             let Metadata { id, mtime, .. } = entry.metadata;
-            // What was written since is not the oldest any more.
+            // An entry that was written since is no longer the oldest.
             if (id, mtime) == (candidate.id, candidate.mtime) {
                 let (exclude, min_age) = (self.exclude, plan.min_age);
                 again = evaluate_early(entry, exclude, min_age, *swept, self.now).ok();

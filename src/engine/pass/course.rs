@@ -16,13 +16,13 @@ use crate::rules::{Amount, Bytes, Space};
 /// can hide what one of them has freed, but hardly all.
 const SMALL_STEPS: u32 = 3;
 
-/// What is known while entries go.
+/// The state of a relief while entries are removed.
 pub(super) struct Course {
     /// What there was too little of.
     of: Exceeded,
     /// What the system said last.
     pub(super) space: Space,
-    /// What has not appeared yet of what was removed, and certainly will.
+    /// Space of removed entries that has not appeared yet, and certainly will.
     owed: Amount,
     pub(super) step: Step,
     /// How many small steps in a row have freed nothing that appeared.
@@ -39,7 +39,8 @@ impl Course {
         Self { of, space, owed, step, misses: 0, removed: 0, freed }
     }
 
-    /// Asks how full it is, immediately before a step: to find what may go takes time, and others write meanwhile.
+    /// Asks how full it is, immediately before a step: finding what may be removed takes time, and others write
+    /// meanwhile.
     ///
     /// # Errors
     /// What the system says.
@@ -66,7 +67,7 @@ impl Course {
         needed: Amount,
     ) -> io::Result<Option<ReliefEnd>> {
         let (before, of) = (self.space, self.of);
-        // What has been free once was freed, even if others have filled it by now: they had all the time of the wait.
+        // Space that was free once was freed, even if others have filled it by now: they had the whole wait for that.
         let most = Cell::new(Arrival::Little);
         let has_arrived = |now: &Space| {
             let is_met = plan.pressure.excess(now, of).is_zero();
@@ -101,7 +102,7 @@ impl Course {
     }
 }
 
-/// What has not appeared of `freed`, of the kinds that are needed.
+/// The part of `freed` that has not appeared, of the kinds that are needed.
 fn missing(before: &Space, now: &Space, freed: Amount, needed: Amount) -> Amount {
     let of = |before: u64, now: u64, freed: u64, needed: u64| {
         if needed == 0 { 0 } else { freed.saturating_sub(before.saturating_sub(now)) }

@@ -14,11 +14,11 @@ use crate::rules::{Amount, MinAge, Moment, Pressure, Zone};
 /// What to relieve, and how.
 #[derive(Debug)]
 pub struct ReliefPlan<'a> {
-    /// The zones whose entries may go.
+    /// The zones whose entries may be removed.
     pub zones: &'a [ReliefZone],
     /// When it is too full, and how far it is to be relieved.
     pub pressure: Pressure,
-    /// No entry goes that is not older.
+    /// Only older entries are removed.
     pub min_age: MinAge,
     /// The file system.
     pub volume: &'a dyn Volume,
@@ -26,16 +26,16 @@ pub struct ReliefPlan<'a> {
     pub path: &'a Path,
     /// What the pass has removed there before.
     pub freed: Amount,
-    /// What the pass came to.
+    /// The outcomes of the pass.
     pub outcomes: &'a Outcomes,
 }
 
-/// A zone whose entries may go early.
+/// A zone whose entries may be removed early.
 #[derive(Debug, Clone)]
 pub struct ReliefZone {
     /// The zone.
     pub zone: Arc<Zone>,
-    /// Which of its entries goes first.
+    /// Which of its entries is removed first.
     pub order: Order,
     /// The moment that its pass has judged at.
     pub swept: Moment,

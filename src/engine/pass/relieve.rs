@@ -1,10 +1,10 @@
-//! The relief of a file system: entries that have not expired go, one after the other, until it is no longer too
-//! full.
+//! The relief of a file system: entries that have not expired are removed, one after the other, until it is no
+//! longer too full.
 //!
-//! It must not remove anything by a way of its own: what it selects is claimed, looked at again and removed like
-//! all else. It asks how full the file system is after each step, and ends when what was removed is not free. At
-//! most one entry too many is removed: a step ends with the entry that frees the last of what it is to free, by
-//! its size, and with an entry whose size is not known.
+//! It must not remove anything in a way of its own: the entries that it selects are claimed, looked at again and
+//! removed like any other. It asks how full the file system is after each step, and ends when the space of the
+//! removed entries is not free. At most one entry too many is removed: a step ends with the entry that frees the
+//! last of what it is to free, by its size, and with an entry whose size is not known.
 
 use std::collections::VecDeque;
 
@@ -207,7 +207,7 @@ fn unknown(error: &std::io::Error) -> ReliefEnd {
     ReliefEnd::Unknown(crate::units::error(error))
 }
 
-/// What was to go and stayed.
+/// Entries that were to be removed and stayed.
 fn stayed(runs: &[ReliefRun<'_>]) -> InTheWay {
     let mut all = InTheWay::default();
     for run in runs {

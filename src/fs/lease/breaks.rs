@@ -1,4 +1,4 @@
-//! Whether any lease of this process was broken: the same question, whichever lease is meant.
+//! Whether any lease of this process was broken: one question about all of them.
 //!
 //! It must not forget a break while a lease is held that it may be about. Before the `open` that breaks a lease waits
 //! or fails, the kernel sends SIGIO to the process that holds it (`__break_lease` in its `fs/locks.c`, `send_sigio` in

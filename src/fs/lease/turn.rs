@@ -1,7 +1,7 @@
 //! Workers of this process that reach the same file by different names: one of them at a time.
 //!
 //! It must not know what a worker does with a file. A worker that has a file open looks like another process to
-//! a worker that comes by another name of it. So a worker that knows that a file has several names takes its turn
+//! a worker that opens the file by another name. So a worker that knows that a file has several names takes its turn
 //! first ([`Turn`]), and where names are opened before that is known, the others wait for a moment
 //! ([`Transient`]).
 

@@ -55,7 +55,7 @@ pub struct Forbidden {
     pub homes: Vec<PathBuf>,
     /// The running program: a directory that contains it is refused.
     pub program: Option<PathBuf>,
-    /// Why some of them are not known, if that is so. Then every directory is refused.
+    /// Why some of them are unknown, if they are. Then every directory is refused.
     pub unknown: Option<String>,
 }
 

@@ -81,7 +81,7 @@ impl Holder {
 /// A connection that is logged in.
 pub(super) struct Connection {
     stream: Stream,
-    /// What was received and not read yet.
+    /// Bytes that were received and not read yet.
     received: Vec<u8>,
     /// Releases that were sent and not answered yet. If the connection is lost, they must be sent again.
     pending: Vec<Release>,
@@ -321,7 +321,7 @@ impl Connection {
     }
 }
 
-/// An answer that is not one to what was asked.
+/// An answer that does not fit the question.
 fn unexpected(what: &str, answer: &Value) -> LockError {
     let said = match answer {
         Value::Text(text) | Value::Error(text) => format!("{:?}", printable(text)),
@@ -336,7 +336,7 @@ fn contains(text: &[u8], words: &str) -> bool {
     text.windows(words.len()).any(|window| window == words.as_bytes())
 }
 
-/// Where a search goes on, and what it has found.
+/// Where a search continues, and what it has found.
 fn scanned(answer: &Value) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
     let text = |value: &Value| value.text().map(ToOwned::to_owned);
     let [next, keys] = answer.list()? else { return None };

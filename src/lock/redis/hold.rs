@@ -77,7 +77,7 @@ impl Hold {
         Ok(is_held)
     }
 
-    /// Releases it. If that fails, it expires by itself.
+    /// Releases the lock. If that fails, the lock expires.
     ///
     /// # Errors
     /// Why it may not be released.

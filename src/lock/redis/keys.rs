@@ -37,7 +37,7 @@ impl Prefix {
     }
 
     /// Our own data root, which CVAT may see at another path. `known` are the paths at which it is known to
-    /// see its data root, as CVAT is told them.
+    /// see its data root, as they are in CVAT's settings.
     pub fn guessed(data_root: &Path, known: &[PathBuf]) -> Self {
         let full = |path: &Path| {
             let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

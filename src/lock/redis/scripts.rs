@@ -45,7 +45,7 @@ const EXTEND: &str = "local token = redis.call('MGET', KEYS[1])[1]
 if token == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0";
 
-/// What a request for a lock came to.
+/// The result of a request for a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
     /// We hold it.

@@ -11,7 +11,7 @@ use crate::rules::exclude::Exclude;
 use crate::rules::metadata::{FileKind, Metadata};
 use crate::rules::zone::LastUse;
 
-/// Why an entry does not go early.
+/// Why an entry is not removed early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotEarly {
     /// It was used too recently.
@@ -22,7 +22,7 @@ pub enum NotEarly {
     Left,
 }
 
-/// Whether an entry that had not expired at `swept`, when its zone was swept, may go at `now`. It must be older
+/// Whether an entry that had not expired at `swept`, when its zone was swept, may be removed at `now`. It must be older
 /// than `min_age`. A directory that was not walked may turn out to be younger, and is to be asked about with
 /// [`Expired::is_early`] once it was.
 ///

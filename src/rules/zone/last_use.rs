@@ -24,11 +24,11 @@ pub enum LastUse {
 
 impl LastUse {
     /// The last use as far as `metadata` says at `now`. For a directory that was not walked this is a lower
-    /// bound: what is in it can only be newer.
+    /// bound: its content can only be newer.
     ///
-    /// A time that lies too far in the future ([`MOST_AHEAD`]) does not count. If no other of the times that
-    /// it looks at does, the newest of all that the entry has decides. The ctime cannot be set by hand: if it
-    /// lies ahead too, the clocks differ, and every time counts.
+    /// A time that lies too far in the future ([`MOST_AHEAD`]) does not count. If all times that it looks at lie too
+    /// far in the future, the newest of the entry's other times decides. The ctime cannot be set by hand: if it lies
+    /// ahead too, the clocks differ, and every time counts.
     #[inline]
     pub fn read(self, metadata: &Metadata, now: Moment) -> Moment {
         let [one, other] = self.times(metadata);

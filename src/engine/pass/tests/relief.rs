@@ -194,11 +194,11 @@ fn space_that_never_appears_ends_the_relief_after_a_few_small_steps() {
     }
 }
 
-/// What other processes write while an entry goes, and while its space is waited for, hides what it has freed. That
+/// Writes by other processes, while an entry is removed and its space is waited for, hide what it has freed. That
 /// must not end the relief.
 #[test]
 fn a_small_entry_whose_space_others_take_at_once_does_not_end_the_relief() {
-    // Before a step, because to find what may go takes time.
+    // Before a step, because finding what may be removed takes time.
     let (summary, gone) = Case { missing: 10, written: (5, 0), ..Case::default() }.relieve();
     assert_eq!((gone.len(), &summary.relief[0].end), (2, &ReliefEnd::Relieved));
     // During it: the first answer shows that more is in use than before.

@@ -208,7 +208,7 @@ fn histogram(title: &str, id: &str, label: &str, series: &[Series<'_>], sums: By
     text + "</ul>\n"
 }
 
-/// What stands below columns or a curve.
+/// The labels below columns or a curve.
 fn scale<'a>(marks: impl Iterator<Item = (&'a str, Bytes)>) -> String {
     // A number and its unit stay on one line.
     let joined = |name: &str| match name.rsplit_once(' ') {
