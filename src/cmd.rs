@@ -4,6 +4,7 @@
 //! [`pass`], and nowhere else.
 
 mod apply;
+mod canvas;
 mod clearml;
 mod config;
 mod data_root;

@@ -5,6 +5,7 @@
 //! that has stopped would hold up those who wait for the locks. So outcomes are collected first.
 
 pub mod audit;
+pub mod canvas;
 pub mod json;
 pub mod merge;
 pub mod plan;
@@ -25,6 +26,7 @@ use crate::protocol::{
 };
 use crate::rules::{Age, ZoneName};
 use crate::units;
+use canvas::Canvas;
 use progress::Progress;
 
 /// The format of a report.
@@ -54,6 +56,7 @@ pub struct Report<'a, W> {
     info: RunInfo<'a>,
     format: Format,
     detail: Detail,
+    canvas: Canvas,
     /// What was told and is not printed yet. It is locked for moments only.
     told: Mutex<Told>,
     /// It is locked for as long as a reader takes, so never by a worker that holds locks.
@@ -106,10 +109,18 @@ impl<'a, W: Write + Send> Report<'a, W> {
             info,
             format,
             detail,
+            canvas: Canvas::PLAIN,
             told: Mutex::default(),
             out: Mutex::new(Output { to: Some(out), is_lost: false }),
             progress,
         }
+    }
+
+    /// Text in this width, with or without color. Otherwise its lines have any length and no color.
+    #[must_use]
+    pub fn on(mut self, canvas: Canvas) -> Self {
+        self.canvas = canvas;
+        self
     }
 
     /// Prints the end of the report and returns the exit code. A report that cannot be written counts as
@@ -122,7 +133,7 @@ impl<'a, W: Write + Send> Report<'a, W> {
         out.write(|out| {
             match self.format {
                 Format::Text if self.detail == Detail::Problems && code == ExitCode::Done => {}
-                Format::Text => text::summary(out, &self.info, summary, elapsed)?,
+                Format::Text => text::summary(out, self.canvas, &self.info, summary, elapsed)?,
                 Format::Json => json::whole(out, &self.info, summary, elapsed, code)?,
                 Format::Jsonl => json::line(out, &self.info, summary, elapsed, code)?,
             }

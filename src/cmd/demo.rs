@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 use filetime::FileTime;
 use walkdir::WalkDir;
 
+use super::canvas::canvas;
 use super::why::{describe_kept, describe_skipped};
 use super::{Refusal, printed};
+use crate::config::ColorWhen;
 use crate::cvat::zones::{self, ExportTtls};
 use crate::dispose::Unlink;
 use crate::engine::{Limits, Live, Pass, PassControl, Workers};
@@ -186,7 +188,7 @@ fn sweep(
     let stays = Stays { root, paths: Mutex::default() };
     let summary = pass.run(zones, &stays);
     let info = RunInfo { command, mode: RunMode::Real, now, data_root: root_path, shard: None };
-    text::summary(out, &info, &summary, start.elapsed())?;
+    text::summary(out, canvas(ColorWhen::Never), &info, &summary, start.elapsed())?;
     Ok(stays.paths.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 

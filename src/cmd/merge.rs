@@ -5,6 +5,7 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
+use super::canvas::canvas;
 use super::{Refusal, printed};
 use crate::config::{Config, Verbosity};
 use crate::protocol::ExitCode;
@@ -36,5 +37,5 @@ pub(super) fn merge(
     if is_quiet && merged.exit == ExitCode::Done {
         return Ok(ExitCode::Done);
     }
-    Ok(printed(merged.write(out, config.format), merged.exit))
+    Ok(printed(merged.write(out, config.format, canvas(config.color)), merged.exit))
 }

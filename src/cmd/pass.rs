@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use super::Refusal;
 pub(super) use super::data_root::open_root;
+use crate::cmd::canvas::canvas;
 use crate::config::{Config, InUse};
 use crate::engine::{Limits, Live, Outcomes, Remembering, Workers};
 use crate::fs::Space;
@@ -144,6 +145,7 @@ fn watched(request: &PassRequest<'_>, mode: RunMode) -> Watched {
         mode,
         shard: config.shard,
         format: config.format,
+        canvas: canvas(config.color),
         zones: zones.to_vec(),
         data_root: OnceLock::new(),
         live: Live::default(),

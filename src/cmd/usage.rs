@@ -9,16 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::canvas::canvas;
 use super::pass::{limits, open_root, progress_style, quotas, workers};
 use super::{Refusal, printed};
-use crate::config::{ColorWhen, Config, Profile, Verbosity};
+use crate::config::{Config, Profile, Verbosity};
 use crate::cvat::areas;
 use crate::engine::PassControl;
 use crate::fs::{DataRoot, lease};
-use crate::os::{clock, signals, terminal};
+use crate::os::{clock, signals};
 use crate::protocol::ExitCode;
+use crate::report::canvas::Canvas;
 use crate::report::progress::Meter;
-use crate::report::usage::{self, Canvas};
+use crate::report::usage;
 use crate::rules::{Bytes, Labels, Pressure, Share, Space, Zone, ZoneName};
 use crate::units::grouped;
 use crate::usage::{Measurement, RemovedBy, Subject};
@@ -56,7 +58,7 @@ pub(super) fn usage(
     let quotas = quotas(&root, &config.all_zones);
     found.notes.extend(quota_notes(&quotas));
     found.notes.extend(advice(config, found.space.as_ref(), &quotas));
-    let written = usage::write(out, &found, config.format, canvas(config));
+    let written = usage::write(out, &found, config.format, picture(canvas(config.color)));
     let code = printed(written, usage::exit_code(&found));
     Ok(match html.map_or(Ok(()), |html| html.write(&found)) {
         Ok(()) => code,
@@ -130,15 +132,12 @@ pub(super) fn subject<'a>(
 }
 
 /// A picture is drawn on a terminal, and wherever color is asked for.
-fn canvas(config: &Config) -> Option<Canvas> {
-    let width = terminal::width();
-    let has_color = match config.color {
-        ColorWhen::Auto => width.is_some(),
-        ColorWhen::Always => true,
-        ColorWhen::Never => false,
-    };
-    let width = width.or_else(|| has_color.then_some(USUAL_WIDTH))?;
-    Some(Canvas { width, has_color })
+fn picture(canvas: Canvas) -> Option<Canvas> {
+    match canvas {
+        Canvas::PLAIN => None,
+        Canvas { width: usize::MAX, has_color } => Some(Canvas { width: USUAL_WIDTH, has_color }),
+        canvas => Some(canvas),
+    }
 }
 
 /// The command that removes what has expired in a zone.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::canvas::Canvas;
 use super::{Format, json, text};
 use crate::protocol::{
     ExitCode, ListedFailure, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
@@ -148,15 +149,15 @@ fn note_of_missing(shards: &BTreeSet<Shard>, count: u32) -> Option<String> {
 }
 
 impl Merged {
-    /// Writes the sum as a report.
+    /// Writes the sum as a report, as text on `canvas`.
     ///
     /// # Errors
     /// `out` cannot be written.
-    pub fn write(&self, out: &mut dyn Write, format: Format) -> io::Result<()> {
+    pub fn write(&self, out: &mut dyn Write, format: Format, canvas: Canvas) -> io::Result<()> {
         let Self { command, mode, now, elapsed, exit, .. } = *self;
         let info = RunInfo { command, mode, now, data_root: &self.data_root, shard: None };
         match format {
-            Format::Text => text::summary(out, &info, &self.summary, elapsed),
+            Format::Text => text::summary(out, canvas, &info, &self.summary, elapsed),
             Format::Json => json::whole(out, &info, &self.summary, elapsed, exit),
             Format::Jsonl => json::line(out, &info, &self.summary, elapsed, exit),
         }

@@ -1,11 +1,16 @@
 //! The report for people.
 //!
-//! It must not print a name unescaped. Every line names its zone, so that `grep` finds all about one.
+//! It must not print a name unescaped. Every line names its zone, so that `grep` finds all about one. On a terminal
+//! long lines are divided, and a table that is too wide becomes narrower.
+
+mod table;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use self::table::counts_of;
+use super::canvas::{Canvas, Paint};
 use super::relief;
 use crate::protocol::{
     ListedFailure, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
@@ -22,6 +27,9 @@ const LONGEST_PATH: usize = 160;
 /// What a note begins with that is a warning.
 const WARNING: &str = "warning: ";
 
+/// How a note begins.
+pub(super) const NOTE: (&str, Paint) = ("note", Paint::Faint);
+
 /// How many kinds of failures are listed for a zone.
 const FAILURE_KINDS: usize = 10;
 
@@ -31,6 +39,7 @@ const FAILURE_KINDS: usize = 10;
 /// `out` cannot be written.
 pub fn summary(
     out: &mut dyn Write,
+    canvas: Canvas,
     info: &RunInfo<'_>,
     summary: &Summary,
     elapsed: Duration,
@@ -38,12 +47,12 @@ pub fn summary(
     // A pass that a guard has stopped before it began shows what it would have done.
     let is_withheld = summary.zones.iter().any(|zone| zone.tally.withheld.is_some());
     let mode = if is_withheld { RunMode::DryRun } else { info.mode };
-    table(out, mode, &summary.zones)?;
+    table::write(out, canvas, mode, &summary.zones)?;
     for zone in &summary.zones {
-        reasons(out, zone)?;
+        reasons(out, canvas, zone)?;
     }
     for zone in &summary.zones {
-        failures(out, mode, zone)?;
+        failures(out, canvas, mode, zone)?;
     }
     let (warnings, notes): (Vec<_>, Vec<_>) = summary
         .zones
@@ -51,68 +60,30 @@ pub fn summary(
         .flat_map(|zone| zone.notes.iter().map(move |note| (&zone.zone, note)))
         .partition(|(_, note)| note.starts_with(WARNING));
     for (zone, note) in notes {
-        writeln!(out, "{zone}: note: {note}")?;
+        canvas.write(out, &format!("{zone}: note: {note}"), NOTE)?;
     }
     for relief in &summary.relief {
         let message = relief::message(relief, info.mode);
-        writeln!(out, "pressure: {}: {message}", shown_short(&relief.path))?;
+        let text = format!("pressure: {}: {message}", shown_short(&relief.path));
+        canvas.write(out, &text, ("pressure", Paint::Title))?;
     }
     // Notes that need action come last, where the reader looks.
     for (zone, warning) in warnings {
-        writeln!(out, "{zone}: {warning}")?;
+        canvas.write(out, &format!("{zone}: {warning}"), ("warning", Paint::Warning))?;
     }
-    closing(out, info, summary, is_withheld, elapsed)
-}
-
-/// The counts of a zone; of a pass that a guard has stopped, what would have become of its entries.
-fn counts_of(zone: &ZoneSummary) -> &Tally {
-    zone.tally.withheld.as_deref().unwrap_or(&zone.tally)
-}
-
-/// A line for each zone, in columns as wide as their longest cell.
-fn table(out: &mut dyn Write, mode: RunMode, zones: &[ZoneSummary]) -> io::Result<()> {
-    let (removed, freed) = match mode {
-        RunMode::Real => ("removed", "freed"),
-        RunMode::DryRun => ("would remove", "would free"),
-    };
-    let head = ["zone", "seen", removed, "kept", "skipped", "failed", freed].map(str::to_owned);
-    let rows = zones.iter().map(|zone| {
-        let tally = counts_of(zone);
-        [
-            zone.zone.to_string(),
-            grouped(tally.reported()),
-            grouped(tally.removed),
-            grouped(tally.kept()),
-            grouped(tally.skipped()),
-            grouped(tally.failed),
-            tally.freed.to_string(),
-        ]
-    });
-    let rows: Vec<[String; 7]> = std::iter::once(head).chain(rows).collect();
-    let mut widths = [0; 7];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for [zone, numbers @ ..] in &rows {
-        write!(out, "{zone:<0$}", widths[0])?;
-        for (number, width) in numbers.iter().zip(&widths[1..]) {
-            write!(out, "  {number:>width$}")?;
-        }
-        writeln!(out)?;
-    }
-    Ok(())
+    closing(out, canvas, info, summary, is_withheld, elapsed)
 }
 
 /// Why entries of a zone are still there.
-fn reasons(out: &mut dyn Write, zone: &ZoneSummary) -> io::Result<()> {
+fn reasons(out: &mut dyn Write, canvas: Canvas, zone: &ZoneSummary) -> io::Result<()> {
     let Tally { kept_by, skipped_by, .. } = counts_of(zone);
     let kept = counts(KeptReason::ALL.map(KeptReason::key).into_iter().zip(*kept_by));
     let skipped = counts(Skipped::ALL.map(Skipped::key).into_iter().zip(*skipped_by));
-    for (word, counts) in [("kept", kept), ("skipped", skipped)] {
+    for (word, counts, paint) in
+        [("kept", kept, Paint::Faint), ("skipped", skipped, Paint::Warning)]
+    {
         if !counts.is_empty() {
-            writeln!(out, "{}: {word}: {counts}", zone.zone)?;
+            canvas.write(out, &format!("{}: {word}: {counts}", zone.zone), (word, paint))?;
         }
     }
     Ok(())
@@ -140,9 +111,14 @@ struct Group<'a> {
 }
 
 /// Writes the failures of a zone, a line for each kind.
-fn failures(out: &mut dyn Write, mode: RunMode, zone: &ZoneSummary) -> io::Result<()> {
+fn failures(
+    out: &mut dyn Write,
+    canvas: Canvas,
+    mode: RunMode,
+    zone: &ZoneSummary,
+) -> io::Result<()> {
     let Tally { failures, failed, .. } = counts_of(zone);
-    list_failures(out, zone.zone.as_str(), mode, failures, *failed)
+    list_failures(out, canvas, zone.zone.as_str(), mode, (failures, *failed))
 }
 
 /// That an action has failed, or that it would.
@@ -157,10 +133,10 @@ pub(super) const fn fails(mode: RunMode, action: Action) -> &'static str {
 /// those of removals are foreseen.
 pub(super) fn list_failures(
     out: &mut dyn Write,
+    canvas: Canvas,
     name: &str,
     mode: RunMode,
-    listed: &[ListedFailure],
-    failed: u64,
+    (listed, failed): (&[ListedFailure], u64),
 ) -> io::Result<()> {
     let groups = groups(listed);
     let mut rest = failed;
@@ -173,11 +149,13 @@ pub(super) fn list_failures(
         };
         let message = message(example);
         let fails = fails(mode, example.action);
-        writeln!(out, "{name}: {fails}: {} {path}{others}: {message}", example.action)?;
+        let text = format!("{name}: {fails}: {} {path}{others}: {message}", example.action);
+        canvas.write(out, &text, (fails, Paint::Failed))?;
         rest = rest.saturating_sub(*count);
     }
     if rest > 0 {
-        writeln!(out, "{name}: failed: {} more, not listed", grouped(rest))?;
+        let text = format!("{name}: failed: {} more, not listed", grouped(rest));
+        canvas.write(out, &text, ("failed", Paint::Failed))?;
     }
     Ok(())
 }
@@ -237,6 +215,7 @@ pub(super) fn cut(text: &str, longest: usize) -> String {
 /// The totals and how the pass ended.
 fn closing(
     out: &mut dyn Write,
+    canvas: Canvas,
     info: &RunInfo<'_>,
     summary: &Summary,
     is_withheld: bool,
@@ -251,7 +230,8 @@ fn closing(
     let failed: u64 = sum(|tally| tally.failed);
     let freed: Bytes = tallies().map(|tally| tally.freed).sum();
     if let Some(shard) = info.shard {
-        writeln!(out, "shard {shard}: only the entries of this shard were checked")?;
+        let text = format!("shard {shard}: only the entries of this shard were checked");
+        canvas.write(out, &text, ("shard", Paint::Title))?;
     }
     let fails = if info.mode == RunMode::Real && !is_withheld { "failed" } else { "would fail" };
     let failed = if failed > 0 { format!(", {} {fails}", grouped(failed)) } else { String::new() };
@@ -281,7 +261,8 @@ fn closing(
         }
     };
     let root = shown_short(info.data_root);
-    writeln!(out, "{root}: {did}; {ended} {:.2} s", elapsed.as_secs_f64())
+    let text = format!("{root}: {did}; {ended} {:.2} s", elapsed.as_secs_f64());
+    canvas.write(out, &text, (&root, Paint::Title))
 }
 
 #[cfg(test)]

@@ -2,14 +2,12 @@
 //!
 //! It must not measure or count: every number comes from the [`Usage`] that it is given.
 //!
-//! - `canvas`: the width and the colors of a picture.
 //! - `charts`: which numbers are shown together.
 //! - `picture`: charts with bars, in the width of a terminal.
 //! - `tables`: the same numbers as plain lines.
 //! - [`page`]: a page for a browser.
 //! - `json`: all of them, for programs.
 
-mod canvas;
 mod charts;
 mod json;
 pub mod page;
@@ -19,11 +17,11 @@ mod tables;
 use std::io::{self, Write};
 
 use super::Format;
-use super::text::{list_failures, shown_short};
+use super::canvas::{Canvas, Paint};
+use super::text::{NOTE, list_failures, shown_short};
 use crate::protocol::{ExitCode, RunMode, StopReason};
 use crate::units::grouped;
 use crate::usage::Usage;
-pub use canvas::Canvas;
 
 /// Writes a usage in a format; as text a picture if there is a canvas, and tables if there is none.
 ///
@@ -40,7 +38,7 @@ pub fn write(
         (Format::Text, Some(canvas)) => picture::write(out, usage, canvas)?,
         (Format::Text, None) => tables::write(out, usage)?,
     }
-    remarks(out, usage)
+    remarks(out, canvas.unwrap_or(Canvas::PLAIN), usage)
 }
 
 /// The exit code of the command.
@@ -55,26 +53,29 @@ pub fn exit_code(usage: &Usage) -> ExitCode {
 }
 
 /// What could not be counted, and why.
-fn remarks(out: &mut dyn Write, usage: &Usage) -> io::Result<()> {
-    list_failures(out, "usage", RunMode::Real, &usage.failures, usage.failed)?;
+fn remarks(out: &mut dyn Write, canvas: Canvas, usage: &Usage) -> io::Result<()> {
+    let note =
+        |out: &mut dyn Write, text: &str| canvas.write(out, &format!("usage: note: {text}"), NOTE);
+    list_failures(out, canvas, "usage", RunMode::Real, (&usage.failures, usage.failed))?;
     if usage.failed > 0 {
-        writeln!(out, "usage: note: entries that could not be looked at are not counted")?;
+        note(out, "entries that could not be looked at are not counted")?;
     }
     for path in &usage.mounts {
-        writeln!(out, "usage: note: not counted, another mount: {}", shown_short(path))?;
+        note(out, &format!("not counted, another mount: {}", shown_short(path)))?;
     }
     let more = usage.mount_points.saturating_sub(usage.mounts.len() as u64);
     if more > 0 {
-        writeln!(out, "usage: note: not counted, other mounts: {} more", grouped(more))?;
+        note(out, &format!("not counted, other mounts: {} more", grouped(more)))?;
     }
-    for note in &usage.notes {
-        writeln!(out, "usage: note: {note}")?;
+    for text in &usage.notes {
+        note(out, text)?;
     }
     if let Some(why) = usage.stopped {
         // Every other reason is about removals.
         let is_deadline = why == StopReason::Deadline;
         let why = if is_deadline { "the deadline" } else { "a signal" };
-        writeln!(out, "usage: stopped by {why}: these numbers are not complete")?;
+        let text = format!("usage: stopped by {why}: these numbers are not complete");
+        canvas.write(out, &text, ("stopped", Paint::Warning))?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod settings_file;
 mod times;
 mod usage;
 mod why;
+mod width;
 
 use crate::world::{Run, sweeper};
 

@@ -27,6 +27,7 @@ mod served;
 mod service;
 mod shards;
 mod start;
+mod terminal;
 mod threads;
 mod tidy;
 mod trees;

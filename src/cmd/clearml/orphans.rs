@@ -25,6 +25,7 @@ use crate::clearml::orphans::{self, BATCH, Orphans};
 use crate::clearml::rows::Id;
 use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
+use crate::cmd::canvas::canvas;
 use crate::cmd::pass::detail;
 use crate::config::{ClearmlConfig, Config, ConfigError, Verbosity};
 use crate::protocol::{
@@ -57,6 +58,7 @@ pub(super) fn orphans(
     let progress = Progress::new(Style::Silent, mode);
     let out = BufWriter::new(io::stdout());
     let report = Report::new(info, config.format, detail(verbosity), progress, out);
+    let report = report.on(canvas(config.color));
     let (zone, stopped) = sweep(config, options, &tools, &stop, &report)?;
     let summary = Summary { zones: vec![zone], stopped, relief: Vec::new() };
     Ok(report.finish(&summary, start.elapsed()))

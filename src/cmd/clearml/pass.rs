@@ -22,6 +22,7 @@ use crate::clearml::ledger::{Ledger, ZoneLedger};
 use crate::clearml::parts::Cycle;
 use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
+use crate::cmd::canvas::canvas;
 use crate::cmd::pass::{detail, probe};
 use crate::config::{ClearmlConfig, Config, Verbosity};
 use crate::dispose::{DryRun, Unlink};
@@ -88,6 +89,7 @@ pub(in crate::cmd) fn cleanup(
         if options.compat_output { Box::new(std::io::sink()) } else { Box::new(out) };
     let progress = Progress::new(Style::Silent, mode);
     let report = Report::new(info, config.format, detail(request.verbosity), progress, out);
+    let report = report.on(canvas(config.color));
     let files = server.files.first().map_or("", String::as_str);
     let mut ledger = Ledger::new(&server.api, files);
     let part =

@@ -4,6 +4,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use crate::cmd::canvas::canvas;
 use crate::config::{Config, ProgressWhen, Verbosity};
 use crate::protocol::RunInfo;
 use crate::report::progress::{Progress, Style};
@@ -17,7 +18,7 @@ pub(super) fn report<'a, W: Write + Send>(
     out: W,
 ) -> Report<'a, W> {
     let progress = Progress::new(progress_style(config, info.command, verbosity), info.mode);
-    Report::new(info, config.format, detail(verbosity), progress, out)
+    Report::new(info, config.format, detail(verbosity), progress, out).on(canvas(config.color))
 }
 
 pub(in crate::cmd) const fn detail(verbosity: Verbosity) -> Detail {

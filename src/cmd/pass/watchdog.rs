@@ -14,6 +14,7 @@ use crate::engine::Live;
 use crate::fs::lease;
 use crate::os::clock;
 use crate::protocol::{ExitCode, RunInfo, RunMode, StopReason};
+use crate::report::canvas::Canvas;
 use crate::report::{Format, json, text};
 use crate::rules::{Shard, Zone};
 
@@ -35,6 +36,7 @@ pub(super) struct Watched {
     pub(super) mode: RunMode,
     pub(super) shard: Option<Shard>,
     pub(super) format: Format,
+    pub(super) canvas: Canvas,
     pub(super) zones: Vec<Arc<Zone>>,
     pub(super) data_root: OnceLock<PathBuf>,
     pub(super) live: Live,
@@ -96,7 +98,7 @@ impl Watched {
                 };
                 // An error here has no one to be told to.
                 let _ = match self.format {
-                    Format::Text => text::summary(out, &info, &summary, elapsed),
+                    Format::Text => text::summary(out, self.canvas, &info, &summary, elapsed),
                     Format::Json => json::whole(out, &info, &summary, elapsed, code),
                     Format::Jsonl => json::line(out, &info, &summary, elapsed, code),
                 };

@@ -3,8 +3,8 @@
 //! It must not say anything about a setting but its row: there is no code here.
 
 use super::uses::{
-    ANY, DRY, ENDS, FORMATS, JUDGES, KEEPS, LOCKED, ONCE, PATHS, REDIS, RULES, SCANS, SERVE,
-    SWEEPS, WAITS, WALKS, WRITTEN, ZONES,
+    ANY, DRY, ENDS, FORMATS, JUDGES, KEEPS, LOCKED, ONCE, PATHS, PRINTS, REDIS, RULES, SCANS,
+    SERVE, SWEEPS, WAITS, WALKS, WRITTEN, ZONES,
 };
 use super::{Setting, Takes, Use};
 
@@ -295,7 +295,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
         default: Some("auto"),
         takes: Takes::One("WHEN"),
         choices: &["auto", "always", "never"],
-        used_by: &[Use::Usage],
+        used_by: PRINTS,
         group: OUTPUT,
         help: "When to use color; auto: on a terminal, unless NO_COLOR is set",
     },

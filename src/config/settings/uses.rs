@@ -19,6 +19,19 @@ pub(super) const FORMATS: &[Use] = &[
     Use::ClearmlJournal,
     Use::ClearmlWhy,
 ];
+/// They print a report or a picture.
+pub(super) const PRINTS: &[Use] = &[
+    Use::Run,
+    Use::Plan,
+    Use::Apply,
+    Use::Serve,
+    Use::Legacy,
+    Use::Usage,
+    Use::Merge,
+    Use::ClearmlRun,
+    Use::ClearmlServe,
+    Use::ClearmlOrphans,
+];
 pub(super) const PASSES: &[Use] = &[Use::Run, Use::Serve];
 pub(super) const SERVE: &[Use] = &[Use::Serve];
 pub(super) const ONCE: &[Use] = &[Use::Run, Use::Legacy];

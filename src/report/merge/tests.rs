@@ -21,7 +21,7 @@ fn same(_: &mut Value) {}
 
 fn written(merged: &Merged) -> Value {
     let mut out = Vec::new();
-    merged.write(&mut out, Format::Json).unwrap();
+    merged.write(&mut out, Format::Json, Canvas::PLAIN).unwrap();
     serde_json::from_slice(&out).unwrap()
 }
 
@@ -78,7 +78,7 @@ fn zones_of_any_name_are_added_and_cannot_steer_a_terminal() {
     assert_eq!(written(&merged)["zones"][0]["zone"], "label-exports\\u{1b}[31m");
     assert_eq!(written(&merged)["failures"].as_array().unwrap().len(), 2);
     let mut out = Vec::new();
-    merged.write(&mut out, Format::Text).unwrap();
+    merged.write(&mut out, Format::Text, Canvas::PLAIN).unwrap();
     assert!(!out.contains(&0x1b));
 }
 

@@ -8,9 +8,13 @@ use crate::report::sample;
 use crate::rules::{Action, ZoneName};
 
 fn written(mode: RunMode, given: &Summary) -> String {
+    drawn(Canvas::PLAIN, mode, given)
+}
+
+fn drawn(canvas: Canvas, mode: RunMode, given: &Summary) -> String {
     let mut out = Vec::new();
     let info = RunInfo { mode, ..sample::info() };
-    summary(&mut out, &info, given, Duration::from_millis(420)).unwrap();
+    summary(&mut out, canvas, &info, given, Duration::from_millis(420)).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -28,7 +32,7 @@ fn of_failures(failed: u64, failures: Vec<ListedFailure>) -> String {
         no_lock: None,
     };
     let mut out = Vec::new();
-    super::failures(&mut out, RunMode::Real, &zone).unwrap();
+    super::failures(&mut out, Canvas::PLAIN, RunMode::Real, &zone).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -68,6 +72,53 @@ fn a_dry_run_says_would_and_fits_80_columns() {
     let expected = "\"/data\": would remove 9,001,237 of 9,001,244 entries, would free 2.0 GiB, \
                     1 would fail; nothing was removed; stopped at the deadline after 0.42 s";
     assert_eq!(closing, expected);
+}
+
+#[test]
+fn a_report_fits_a_terminal_of_60_columns() {
+    let mut summary = sample::summary();
+    let expected = r"
+                would                            would
+zone     seen  remove  kept  skipped  failed      free
+";
+    let text = drawn(Canvas { width: 60, has_color: false }, RunMode::DryRun, &summary);
+    let expected: Vec<&str> = expected.trim_matches('\n').lines().collect();
+    assert_eq!(text.lines().take(2).collect::<Vec<_>>(), expected, "{text}");
+    summary.zones[0].zone = ZoneName::new("instance-tmp");
+    summary.zones[0].tally.seen += 8_999_999;
+    summary.zones[0].tally.removed += 8_999_999;
+    summary.zones[0].notes = vec!["warning: look out ".repeat(9)];
+    for mode in [RunMode::Real, RunMode::DryRun] {
+        let plain = written(mode, &summary);
+        let text = drawn(Canvas { width: 60, has_color: false }, mode, &summary);
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        // Nothing is lost: from the reasons on, the words are the same.
+        let words = |text: &str| {
+            let from = text.find("instance-tmp: kept").unwrap();
+            text[from..].split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(words(&text), words(&plain));
+    }
+    let sentence = "instance-tmp: seen 9,000,010, would remove 9,000,003, kept\n  5, skipped 1, failed 1, would free 16.0 KiB\n";
+    assert!(
+        drawn(Canvas { width: 60, has_color: false }, RunMode::DryRun, &summary)
+            .starts_with(sentence)
+    );
+}
+
+#[test]
+fn color_changes_no_text() {
+    let codes = regex::Regex::new("\u{1b}\\[[0-9]+m").unwrap();
+    for mode in [RunMode::Real, RunMode::DryRun] {
+        let colored = drawn(Canvas { width: 60, has_color: true }, mode, &sample::summary());
+        let plain = drawn(Canvas { width: 60, has_color: false }, mode, &sample::summary());
+        assert_eq!(codes.replace_all(&colored, ""), plain);
+        let painted = match mode {
+            RunMode::Real => "\u{1b}[31mfailed\u{1b}[0m",
+            RunMode::DryRun => "\u{1b}[31mwould fail\u{1b}[0m",
+        };
+        assert!(colored.contains(painted), "{colored}");
+    }
 }
 
 #[test]
@@ -131,7 +182,7 @@ fn a_shard_and_an_empty_pass_are_told() {
     let info = RunInfo { shard, ..sample::info() };
     let nothing =
         Summary { zones: Vec::new(), stopped: Some(StopReason::Signal), relief: Vec::new() };
-    summary(&mut out, &info, &nothing, Duration::ZERO).unwrap();
+    summary(&mut out, Canvas::PLAIN, &info, &nothing, Duration::ZERO).unwrap();
     let text = String::from_utf8(out).unwrap();
     let end: Vec<&str> = text.lines().skip(1).collect();
     assert_eq!(

@@ -4,8 +4,8 @@
 
 use std::io::{self, Write};
 
-use super::canvas::{Canvas, Paint};
 use super::charts::{self, Bar, Chart, Removal, percent};
+use crate::report::canvas::{Canvas, Paint, wrapped};
 use crate::report::text::{self, shown_short};
 use crate::rules::Bytes;
 use crate::units::grouped;
@@ -85,7 +85,7 @@ fn draw(out: &mut dyn Write, chart: &Chart, canvas: Canvas) -> io::Result<()> {
         let line =
             format!("  {name:<name_width$}  {amount:>10}{share}{count:>count_width$}  {drawn}");
         writeln!(out, "{}", line.trim_end())?;
-        let remark = bar.remark.iter().flat_map(|text| wrapped(text, canvas.width - 4));
+        let remark = bar.remark.iter().flat_map(|text| wrapped(text, canvas.width - 4, ""));
         for line in remark {
             writeln!(out, "    {}", canvas.paint(Paint::Faint, &line))?;
         }
@@ -125,28 +125,11 @@ fn removals(out: &mut dyn Write, removals: &[Removal<'_>], canvas: Canvas) -> io
             None => ("  never removed by this program".to_owned(), areas.join(", ")),
         };
         writeln!(out, "{first}")?;
-        for line in wrapped(&rest, canvas.width.saturating_sub(4)) {
+        for line in wrapped(&rest, canvas.width.saturating_sub(4), "") {
             writeln!(out, "    {}", canvas.paint(Paint::Faint, &line))?;
         }
     }
     Ok(())
-}
-
-/// Text in lines of at most `width` characters, broken at spaces.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let Some(line) = lines.last_mut() else { break };
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
 }
 
 /// A name from the settings file or of the program, escaped and cut.

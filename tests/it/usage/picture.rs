@@ -1,34 +1,19 @@
 //! What people see: a picture in the width of a terminal, and plain lines in a pipe.
 
-use std::process::Command;
-
 use super::volume;
 use crate::company::has_tool;
+use crate::terminal::{self, plain};
 use crate::world::{DAY, Run, World, sweeper};
 
 /// What a terminal of this width shows.
 fn on_terminal(world: &World, width: u32, env: &[(&str, &str)]) -> String {
-    let program = env!("CARGO_BIN_EXE_sweeper");
-    let root = world.root.to_str().unwrap();
-    let now = crate::world::NOW;
-    let line = format!("stty cols {width} && {program} usage --data {root} --now {now}");
-    let mut script = Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin");
-    script.envs(env.iter().copied()).stdin(std::process::Stdio::null());
-    without_volume(&Run::of(script).exits(0).stdout.replace('\r', ""))
+    without_volume(&terminal::on_terminal(world, width, "usage", env).exits(0).stdout)
 }
 
 /// Without the lines on the whole file system, on which other programs write meanwhile.
 fn without_volume(text: &str) -> String {
     let is_kept = |line: &&str| !line.contains("file system") && !line.starts_with("inodes ");
     text.lines().filter(is_kept).map(|line| line.to_owned() + "\n").collect()
-}
-
-/// Text without colors.
-fn plain(text: &str) -> String {
-    let mut parts = text.split("\x1b[");
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |plain, part| plain + part.split_once('m').map_or("", |(_, rest)| rest))
 }
 
 #[test]

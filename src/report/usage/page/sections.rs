@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use super::markup::{Plain, bytes, count, name};
 use super::svg::{self, Part};
+use crate::report::canvas::Canvas;
 use crate::report::usage::charts::{self, AGES, HORIZONS};
 use crate::report::usage::remarks;
 use crate::rules::Bytes;
@@ -295,7 +296,7 @@ fn table(title: &str, id: &str, head: &str, last_class: &str, rows: Vec<Row>) ->
 fn notes(usage: &Usage) -> String {
     let mut lines = Vec::new();
     // Memory can be written.
-    let _ = remarks(&mut lines, usage);
+    let _ = remarks(&mut lines, Canvas::PLAIN, usage);
     let lines = String::from_utf8_lossy(&lines);
     if lines.is_empty() {
         return String::new();
