@@ -13,7 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgGroup, ArgMatches, value_parser};
 
 use crate::config::settings::{Setting, Use};
 use crate::config::{Flags, Verbosity};
@@ -271,15 +271,17 @@ fn has_own_flag(setting: &Setting) -> bool {
 
 fn health(look: Look) -> clap::Command {
     with_settings("health", texts::HEALTH, look, |setting| setting.applies_to(Use::Health))
-        .arg(Arg::new("url").value_name("URL").conflicts_with("metrics_file").help(
+        .arg(Arg::new("url").value_name("URL").help(
             "The page to ask, such as http://127.0.0.1:9108/healthz [default: that of --listen]",
         ))
         .arg(
             Arg::new("max_age")
                 .long("max-age")
                 .value_name("DUR")
+                .conflicts_with_all(["url", "listen"])
                 .help("How old the last success in a metrics file may be [default: 2d]"),
         )
+        .group(ArgGroup::new("what").args(["url", "listen", "metrics_file"]))
         .after_help(texts::HEALTH_CODES)
 }
 

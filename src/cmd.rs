@@ -17,6 +17,7 @@ pub mod pass;
 mod path_list;
 mod plan;
 mod run;
+mod run_metrics;
 mod runtime;
 mod serve;
 mod usage;
