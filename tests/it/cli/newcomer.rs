@@ -203,6 +203,28 @@ fn an_option_that_would_have_no_effect_is_refused() {
 }
 
 #[test]
+fn what_other_cleaners_call_a_dry_run_is_answered() {
+    for flag in ["-n", "-t", "--test", "--simulate"] {
+        let run = Run::of(sweeper(&["run", flag]));
+        let said = &run.exits(2).stderr;
+        assert!(said.contains("a run that removes nothing is --dry-run"), "{flag}: {said}");
+    }
+}
+
+#[test]
+fn why_knows_a_path_that_is_relative_to_the_data_root() {
+    let world = World::new();
+    let file = world.file("tmp/old", DAY);
+    world.file("cache/export/other", DAY);
+    let other = world.path("cache/export/other");
+    // From `/`: one of the directories exists there too, and the other does not.
+    for (path, meant, code) in [("tmp/old", file, 0), ("cache/export/other", other, 1)] {
+        let said = world.run(&["why", path]).exits(code).stdout.clone();
+        assert!(said.contains(&format!("; did you mean {meant:?}?")), "{said}");
+    }
+}
+
+#[test]
 fn a_wrong_field_of_a_schedule_is_named() {
     let world = World::new();
     let run = world.run(&["serve", "--schedule", "tmp=5 25 * * *"]);
