@@ -13,7 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgGroup, ArgMatches, value_parser};
 
 use crate::config::settings::{Setting, Use};
 use crate::config::{Flags, Verbosity};
@@ -211,6 +211,7 @@ fn usage(look: Look) -> clap::Command {
 fn why(look: Look) -> clap::Command {
     with_settings("why", texts::WHY, look, |setting| setting.applies_to(Use::Why))
         .arg(path("PATH").num_args(1..).help("The paths to explain"))
+        .after_help(texts::WHY_CODES)
 }
 
 fn config(look: Look) -> clap::Command {
@@ -271,20 +272,25 @@ fn has_own_flag(setting: &Setting) -> bool {
 
 fn health(look: Look) -> clap::Command {
     with_settings("health", texts::HEALTH, look, |setting| setting.applies_to(Use::Health))
-        .arg(Arg::new("url").value_name("URL").conflicts_with("metrics_file").help(
+        .mut_arg("listen", |listen| listen.help("Ask the service on this address or port"))
+        .mut_arg("metrics_file", |file| file.help("Look into this metrics file of single runs"))
+        .arg(Arg::new("url").value_name("URL").help(
             "The page to ask, such as http://127.0.0.1:9108/healthz [default: that of --listen]",
         ))
         .arg(
             Arg::new("max_age")
                 .long("max-age")
                 .value_name("DUR")
+                .conflicts_with_all(["url", "listen"])
                 .help("How old the last success in a metrics file may be [default: 2d]"),
         )
+        .group(ArgGroup::new("what").args(["url", "listen", "metrics_file"]))
         .after_help(texts::HEALTH_CODES)
 }
 
 fn hold(look: Look) -> clap::Command {
     with_settings("hold", texts::HOLD, look, |setting| setting.applies_to(Use::Hold))
+        .mut_arg("lock_wait", |wait| wait.help("Wait for the lock for this long [default: 5s]"))
         .arg(path("PATH").help("An existing file or directory"))
         .arg(
             Arg::new("command")

@@ -18,6 +18,7 @@ pub mod pass;
 mod path_list;
 mod plan;
 mod run;
+mod run_metrics;
 mod runtime;
 mod serve;
 mod usage;

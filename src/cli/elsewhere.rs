@@ -8,6 +8,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::config::settings;
 
+/// What other cleaners call a dry run.
+const DRY_RUN_ELSEWHERE: [&str; 4] = ["-n", "-t", "--test", "--simulate"];
+
 /// The commands that sweep or measure what is below a data root.
 const WITH_A_ROOT: [&str; 4] = ["run", "serve", "legacy", "usage"];
 
@@ -29,6 +32,8 @@ pub(super) fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error 
         )
     } else if !commands.is_empty() {
         format!("'{arg}' is an option of {}", commands.join(", "))
+    } else if DRY_RUN_ELSEWHERE.contains(&arg.as_str()) {
+        "a run that removes nothing is --dry-run".to_owned()
     } else if !arg.starts_with('-') && WITH_A_ROOT.contains(&command) {
         "a data root is named with --data, and the items of a list are separated by commas"
             .to_owned()

@@ -83,6 +83,13 @@ Exit codes (the highest applies):
   3  the pass was stopped before its end
   4  a lock backend could not be used, or another sweeper is at work; that zone was left alone";
 
+/// After the help of `sweeper why`.
+pub(super) const WHY_CODES: &str = "\
+DUR is a duration with a unit, such as 36h, 14d or 1h30m.
+
+Nothing is changed. The exit code is 0, 1 if a path cannot be looked at, and 2 if the usage, the settings or \
+the data root are wrong.";
+
 /// After the help of `sweeper usage`.
 pub(super) const USAGE_CODES: &str = "\
 DUR is a duration with a unit, such as 36h, 14d or 1h30m.

@@ -81,7 +81,7 @@ fn execute(args: &Args, raw: &RawSettings) -> Result<ProcessCode, Refusal> {
         Command::Why(paths) => why::why(&settings(raw)?, paths, &mut out)?,
         Command::Health { url, max_age } => {
             let config = Config::resolve(raw)?;
-            health::health(&config, url.as_deref(), max_age.as_deref(), &mut out)?
+            health::health(&config, &raw.flags, url.as_deref(), max_age.as_deref(), &mut out)?
         }
         Command::Merge(paths) => merge::merge(&settings(raw)?, paths, args.verbosity, &mut out)?,
         Command::Config => config::config(&settings(raw)?, &mut out)?,

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::{Refusal, printed};
-use crate::config::Config;
+use crate::config::{Config, Flags};
 use crate::os::clock;
 use crate::protocol::ExitCode;
 use crate::service::health_check::HealthPage;
@@ -23,10 +23,15 @@ const NOTHING_NAMED: &str = "there is nothing to check: name the page of a servi
                              in `sweeper health --listen 9108`, or, for passes of cron or a timer, \
                              their metrics file, as in `sweeper health --metrics-file FILE`";
 
-/// Asks the page at `url`; or else looks into the metrics file, or asks the page that the settings name. A success in
-/// the metrics file may be as old as `max_age` says.
+/// The error when the age of a success is given for a service.
+const AGE_OF_PAGE: &str = "--max-age is for a metrics file, and this asks a service, which knows its schedule: \
+                           leave it out, or add --metrics-file FILE";
+
+/// Asks the page at `url` or the one that a flag names; or else looks into the metrics file, or asks the page that
+/// the settings name. A success in the metrics file may be as old as `max_age` says.
 pub(super) fn health(
     config: &Config,
+    flags: &Flags,
     url: Option<&str>,
     max_age: Option<&str>,
     out: &mut impl Write,
@@ -41,8 +46,10 @@ pub(super) fn health(
         }
         None => config.service.clone()?.listen.map(HealthPage::of),
     };
+    let is_page_named = url.is_some() || flags.contains_key("listen");
     let answer = match (&config.metrics_file, page) {
-        (Some(file), _) if url.is_none() => age::of_success(file, most, clock::now()),
+        (Some(file), _) if !is_page_named => age::of_success(file, most, clock::now()),
+        (_, Some(_)) if max_age.is_some() => return Err(refused(AGE_OF_PAGE.to_owned())),
         (_, Some(page)) => page.ask(),
         (_, None) => {
             return Err(refused(NOTHING_NAMED.to_owned()));

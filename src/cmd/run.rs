@@ -8,13 +8,12 @@ use std::sync::atomic::AtomicBool;
 
 use super::Refusal;
 use super::pass::{PassRequest, PlanWriter, Planned, make_room, sweep};
+use super::run_metrics::RunMetrics;
 use crate::config::{Config, IfRunning, Verbosity};
 use crate::fs::lease;
 use crate::os::signals;
 use crate::protocol::ExitCode;
 use crate::rules::ZoneName;
-use crate::service::metrics::Metrics;
-use crate::service::metrics::file::MetricsFile;
 
 /// One pass over the zones of `command`.
 pub(super) fn run(
@@ -73,23 +72,9 @@ pub(super) fn run_by_plan(
         hangup,
         when_held,
     };
-    let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path, &stop)).transpose();
-    let file = file.map_err(|error| Refusal::Start(error.to_string()))?;
+    let metrics = RunMetrics::of(config, &stop)?;
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
-    let (code, is_stopped) = (result.code, result.summary.stopped.is_some());
-    let ended = Ended { code, is_stopped };
-    let Some(file) = file else { return Ok(ended) };
-    if config.dry_run {
-        tracing::warn!("a dry run removes nothing, so {file} is not changed");
-        return Ok(ended);
-    }
     let names: Vec<ZoneName> = zones.iter().map(|zone| zone.name.clone()).collect();
-    let metrics = Metrics::new(&names).map_err(Refusal::Start)?;
-    match file.add(&metrics, |metrics| result.count(metrics)) {
-        Ok(()) => Ok(ended),
-        Err(error) => {
-            tracing::error!("{error}");
-            Ok(Ended { code: code.max(ExitCode::SomeFailed), is_stopped })
-        }
-    }
+    let code = metrics.add(&names, result.code, |metrics| result.count(metrics))?;
+    Ok(Ended { code, is_stopped: result.summary.stopped.is_some() })
 }

@@ -92,11 +92,14 @@ impl Question<'_> {
                 let root = shown(self.root.path());
                 let from =
                     if path.is_relative() { ", seen from the working directory" } else { "" };
-                let why = format!("never touched: it is not below the data root {root}{from}");
+                let meant = self.meant(path);
+                let why =
+                    format!("never touched: it is not below the data root {root}{from}{meant}");
                 return answer.verdict(Verdict::NeverTouched, None, why);
             }
             Err(error) => {
-                let why = format!("cannot be looked at: {}", units::error(&error));
+                let (error, meant) = (units::error(&error), self.meant(path));
+                let why = format!("cannot be looked at: {error}{meant}");
                 return answer.verdict(Verdict::Unknown, None, why);
             }
         };
@@ -114,6 +117,13 @@ impl Question<'_> {
             Some((zone, entry)) => self.explain_entry(zone, &entry, &relative),
             None => answer.verdict(Verdict::NeverTouched, None, self.describe_outside(&relative)),
         }
+    }
+
+    /// The question whether a relative path is meant from the data root on, if something is there.
+    fn meant(&self, path: &Path) -> String {
+        let meant = self.root.path().join(path);
+        let is_there = path.is_relative() && meant.symlink_metadata().is_ok();
+        if is_there { format!("; did you mean {}?", shown(&meant)) } else { String::new() }
     }
 
     /// Why a path that is no entry is never touched.

@@ -292,7 +292,7 @@ mod tests {
             ("clearml_files", "mount", "fileserver_root"),
             ("clearml_orphans", "", "fileserver_root"),
             ("clearml_tag", "-x", "must not be empty or begin"),
-            ("clearml_project", "", "must not be empty"),
+            ("clearml_project", "", "it is empty; is a shell variable not set?"),
             ("clearml_status", "done", "the statuses are created, queued"),
             ("clearml_max_share", "120", "percentage"),
             ("clearml_connections", "0", "from 1 to 64"),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::closest::closest;
 use super::origin::{ConfigError, Origin};
-use super::settings::{self, PREFIX, Setting, Takes};
+use super::settings::{self, PREFIX, Setting};
 use crate::units;
 
 /// Flags by the key of their setting; a switch has an empty value.
@@ -107,9 +107,8 @@ impl RawSettings {
     /// Refuses flags with an empty value, which a variable of the shell leaves that is not set.
     pub(super) fn check_flags(&self) -> Result<(), ConfigError> {
         let is_empty = |key: &str| self.flags[key].iter().any(String::is_empty);
-        let takes_one = |setting: &&Setting| matches!(setting.takes, Takes::One(_));
         let mut given = settings::all().filter(|setting| self.flags.contains_key(setting.key));
-        match given.find(|setting| takes_one(setting) && is_empty(setting.key)) {
+        match given.find(|setting| !setting.is_switch() && is_empty(setting.key)) {
             None => Ok(()),
             Some(setting) => Err(ConfigError::Value {
                 key: setting.key.to_owned(),

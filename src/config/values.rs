@@ -246,7 +246,7 @@ fn split(key: &str, text: &str) -> Vec<String> {
         }
     }
     let items = items.into_iter().map(|item| item.trim().to_owned());
-    items.filter(|item| key == "zones" || !item.is_empty()).collect()
+    items.filter(|item| matches!(key, "zones" | "pressure_zones") || !item.is_empty()).collect()
 }
 
 /// Schedules are separated by semicolons, or by commas as other lists. Commas in cron expressions are not
@@ -284,7 +284,9 @@ mod tests {
         ] {
             assert_eq!(split("exclude", text), items, "{text}");
         }
-        assert_eq!(split("zones", "export,,tmp"), ["export", "", "tmp"]);
+        for key in ["zones", "pressure_zones"] {
+            assert_eq!(split(key, "export,,tmp"), ["export", "", "tmp"]);
+        }
     }
 
     #[test]

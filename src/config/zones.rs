@@ -102,6 +102,9 @@ impl Zones {
         let names: Vec<&str> = known.iter().map(|zone| zone.name.as_str()).collect();
         let closest = closest(name, names.iter().copied());
         let all = names.join(", ");
+        if word.is_empty() {
+            return Err(format!("a name is missing in the list. There are: {all}"));
+        }
         Err(format!("there is no zone {word:?}; did you mean {closest}? There are: {all}"))
     }
 }

@@ -1,5 +1,5 @@
 //! README and docs, held to what they say: each command line runs, each link leads somewhere, each settings file is
-//! accepted, and the book builds.
+//! accepted, the words of the program are explained as it prints them, and the book builds.
 //!
 //! `blocks` reads Markdown, `scene` runs what it found on a machine that is thrown away.
 
@@ -10,6 +10,7 @@ mod migration;
 mod pictures;
 mod scene;
 mod settings;
+mod troubleshooting;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -27,13 +27,15 @@ use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
 use crate::cmd::canvas::canvas;
 use crate::cmd::pass::detail;
+use crate::cmd::run_metrics::RunMetrics;
 use crate::config::{ClearmlConfig, Config, ConfigError, Verbosity};
+use crate::os::clock;
 use crate::protocol::{
     ExitCode, Failure, Found, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary,
 };
 use crate::report::Report;
 use crate::report::progress::{Progress, Style};
-use crate::rules::{EntryKind, Expiry, KeptReason, Zone};
+use crate::rules::{EntryKind, Expiry, KeptReason, Zone, ZoneName};
 use crate::source::find_trees;
 use crate::units;
 
@@ -44,6 +46,7 @@ pub(super) fn orphans(
     verbosity: Verbosity,
 ) -> Result<ExitCode, Refusal> {
     let stop = stop_flag()?;
+    let metrics = RunMetrics::of(config, &stop)?;
     let start = Instant::now();
     let tools = tools(options, &stop)?;
     let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
@@ -61,7 +64,11 @@ pub(super) fn orphans(
     let report = report.on(canvas(config.color));
     let (zone, stopped) = sweep(config, options, &tools, &stop, &report)?;
     let summary = Summary { zones: vec![zone], stopped, relief: Vec::new() };
-    Ok(report.finish(&summary, start.elapsed()))
+    let (duration, end) = (start.elapsed(), clock::now());
+    let code = report.finish(&summary, duration);
+    let zone = ZoneName::new(ORPHANS);
+    let durations = [(zone.clone(), duration)];
+    metrics.add(&[zone], code, |metrics| metrics.count(mode, &summary, &durations, end))
 }
 
 fn root(options: &ClearmlConfig) -> Result<&Path, Refusal> {

@@ -12,6 +12,7 @@ use super::orphans;
 pub(in crate::cmd) use super::pass::task_zone;
 use super::pass::{Cleanup, CleanupRequest, cleanup, say};
 use crate::clearml::ledger::{FILES, ORPHANS};
+use crate::cmd::run_metrics::RunMetrics;
 use crate::cmd::runtime::{calls, notify, reading, show};
 use crate::cmd::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, RawSettings, Verbosity};
@@ -20,7 +21,6 @@ use crate::protocol::{ExitCode, Observer, Outcome, Summary, Tally};
 use crate::rules::{Moment, ZoneName};
 use crate::service::health::Health;
 use crate::service::metrics::Metrics;
-use crate::service::metrics::file::MetricsFile;
 use crate::service::schedule::Rule;
 use crate::service::scheduler::{First, Schedule, Scheduler};
 use crate::service::{PassEnd, Service};
@@ -38,18 +38,9 @@ pub(super) fn once(
     verbosity: Verbosity,
 ) -> Result<ExitCode, Refusal> {
     let stop = stop_flag()?;
-    let file = config.metrics_file.as_ref().map(|path| MetricsFile::at(path, &stop)).transpose();
-    let file = file.map_err(|error| Refusal::Start(error.to_string()))?;
+    let metrics = RunMetrics::of(config, &stop)?;
     let result = one(config, options, verbosity, &stop)?;
-    let Some(file) = file.filter(|_| !config.dry_run) else { return Ok(result.code) };
-    let metrics = Metrics::new(&zones(options)).map_err(Refusal::Start)?;
-    match file.add(&metrics, |metrics| count(&result, metrics)) {
-        Ok(()) => Ok(result.code),
-        Err(error) => {
-            tracing::error!("{error}");
-            Ok(result.code.max(ExitCode::SomeFailed))
-        }
-    }
+    metrics.add(&zones(options), result.code, |metrics| count(&result, metrics))
 }
 
 /// One cleanup, and the folders without a task after it if that is asked for.

@@ -16,7 +16,7 @@ const REMOVES: &[Use] = &[
     Use::ClearmlWhy,
 ];
 
-const LIMITS: &[Use] = &[Use::ClearmlRun, Use::ClearmlServe, Use::ClearmlOrphans, Use::ClearmlWhy];
+const LIMITS: &[Use] = &[Use::ClearmlRun, Use::ClearmlServe, Use::ClearmlOrphans];
 
 const TASKS: &str = "Which tasks";
 const GUARDS: &str = "What is protected";

@@ -61,8 +61,8 @@ pub(super) static SETTINGS: [Setting; 44] = [
         key: "zones",
         takes: Takes::Many("ZONES"),
         used_by: ZONES,
-        help: "Zones to sweep, separated by commas: export, tmp, instance-tmp, or zones of the \
-               settings file [default: export, tmp and all zones of the settings file]",
+        help: "Zones to sweep, separated by commas: export, tmp, instance-tmp, chunk-cache, or zones \
+               of the settings file [default: export, tmp and all zones of the settings file]",
         ..BASE
     },
     Setting {
@@ -109,8 +109,8 @@ pub(super) static SETTINGS: [Setting; 44] = [
         takes: Takes::One("HOW"),
         choices: &["tree", "write", "entry"],
         used_by: RULES,
-        help: "What counts as the last use of a temporary entry: the newest access or change in its \
-               tree (tree), the newest change (write), or its own access time as in CVAT (entry; for \
+        help: "What counts as the last use of a temporary entry: the newest access or write in its \
+               tree (tree), the newest write (write), or its own access time as in CVAT (entry; for \
                a link, CVAT uses that of its target)",
         ..BASE
     },
@@ -288,7 +288,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
         choices: &["auto", "always", "never"],
         used_by: WALKS,
         group: OUTPUT,
-        help: "When to show progress on stderr; auto: if it is a terminal",
+        help: "When to show progress on stderr; auto: if it is a terminal, and for legacy always",
     },
     Setting {
         key: "color",

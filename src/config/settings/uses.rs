@@ -96,5 +96,4 @@ pub(super) const PATHS: &[Use] =
     &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Why, Use::Hold, Use::Usage];
 pub(super) const REDIS: &[Use] =
     &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Why, Use::Hold];
-pub(super) const WAITS: &[Use] =
-    &[Use::Run, Use::Plan, Use::Apply, Use::Serve, Use::Legacy, Use::Hold];
+pub(super) const WAITS: &[Use] = &[Use::Run, Use::Apply, Use::Serve, Use::Legacy, Use::Hold];

@@ -14,10 +14,12 @@ const SHOWN: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
     /// There is no connection.
-    #[error("the Redis server cannot be reached: {0}")]
+    #[error(
+        "the Redis server cannot be reached: {0}; check its address, and whether it is running"
+    )]
     Unreachable(String),
     /// The server accepts the connection and does not answer, or not to the end.
-    #[error("the Redis server cannot be reached: no answer within {} s", TIMEOUT.as_secs())]
+    #[error("the Redis server cannot be reached: no answer within {} s; check its address, and whether it is running", TIMEOUT.as_secs())]
     Silent,
     /// The server expects another login, or one at all.
     #[error("the Redis server refuses the login: {0}; check the password")]

@@ -33,6 +33,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// The wait once this run was told to end.
 const LOCK_WAIT_AT_END: Duration = Duration::from_millis(300);
 
+/// What is tried if there is no file yet.
+const CREATE: &str = "create";
+
 /// Between two tries to lock the file.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -54,7 +57,11 @@ pub enum FileError {
         path: PathBuf,
     },
     /// The system refused something.
-    #[error("cannot {action} the metrics file {path:?}: {}", units::error(error))]
+    #[error(
+        "cannot {action} the metrics file {path:?}: {}{}",
+        units::error(error),
+        hint(action, error)
+    )]
     Io {
         /// Its path.
         path: PathBuf,
@@ -63,6 +70,12 @@ pub enum FileError {
         /// What the system said.
         error: io::Error,
     },
+}
+
+/// What to do about an error.
+fn hint(action: &str, error: &io::Error) -> &'static str {
+    let has_no_directory = action == CREATE && error.kind() == io::ErrorKind::NotFound;
+    if has_no_directory { "; make its directory first" } else { "" }
 }
 
 /// A path at which a metrics file may be written.
@@ -100,6 +113,15 @@ impl<'a> MetricsFile<'a> {
         count(metrics);
         self.replace(&metrics.text()).map_err(self.fail("write"))
         // Until here it is locked.
+    }
+
+    /// Whether the directory is there in which the file is to be made. Nothing is written.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn foresee(self) -> Result<(), FileError> {
+        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        dir.map_or(Ok(()), |dir| dir.metadata().map(drop)).map_err(self.fail(CREATE))
     }
 
     /// Opens the file, if there is one. What is no regular file is not opened: that can have an effect, or
@@ -146,7 +168,7 @@ impl<'a> MetricsFile<'a> {
                 let mut options = OpenOptions::new();
                 match options.write(true).create_new(true).mode(0o644).open(self.path) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                        return Err(self.fail("create")(error));
+                        return Err(self.fail(CREATE)(error));
                     }
                     _ => continue,
                 }

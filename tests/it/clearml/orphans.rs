@@ -162,3 +162,16 @@ fn more_folders_than_are_allowed_are_not_begun() {
     orphans(&double, &["--max-tasks", "3", "--max-share", "75"]).exits(0);
     assert_eq!(double.files_left().len(), 1);
 }
+
+#[test]
+fn a_metrics_file_counts_the_folders_of_a_real_run() {
+    let double = double(json!({}));
+    old_file(&double, &path("gone", "artifacts/x/x.bin"), 30 * DAY);
+    let file = double.path("sweeper.prom");
+    let args = ["--metrics-file", file.to_str().unwrap()];
+    orphans(&double, &[&args[..], &["--dry-run"]].concat()).exits(0);
+    assert!(!file.exists());
+    orphans(&double, &args).exits(0);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("sweeper_removed_total{zone=\"clearml-orphans\"} 1"), "{text}");
+}

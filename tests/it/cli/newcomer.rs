@@ -136,6 +136,7 @@ fn a_file_to_write_is_refused_where_it_cannot_stay_also_in_a_dry_run() {
         refused(&log(missing), "No such file or directory; make its directory first");
         refused(&log(world.root.to_str().unwrap()), "it is a directory: name a file");
     }
+    refused(&["run", "--metrics-file", "-"], "stdout has the report; name a file");
     refused(&["plan", "-o", inside], "it would be in a directory of zone \"tmp\"");
     assert!(!world.has("tmp/file"));
 }
@@ -153,6 +154,74 @@ fn a_directory_that_is_missing_is_called_what_the_user_calls_it() {
     let run = Run::of(sweeper(&["run", "--data", ""]));
     let words = "it is empty; is a shell variable not set?";
     assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
+}
+
+#[test]
+fn a_list_that_an_unset_variable_of_the_shell_leaves_empty_is_refused() {
+    let world = World::new();
+    for (command, flag) in [
+        ("run", "--zones"),
+        ("run", "--exclude"),
+        ("run", "--pressure-zones"),
+        ("serve", "--schedule"),
+    ] {
+        let run = world.run(&[command, "--pressure", "85%", flag, ""]);
+        let words = format!("(flag {flag}): it is empty; is a shell variable not set?");
+        assert!(run.exits(2).stderr.contains(&words), "{}", run.stderr);
+    }
+    for flag in ["--zones", "--pressure-zones"] {
+        let run = world.run(&["run", "--pressure", "85%", flag, "export,"]);
+        let words = format!("(flag {flag}): a name is missing in the list. There are: export, tmp");
+        assert!(run.exits(2).stderr.contains(&words), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_dry_run_says_that_the_metrics_file_has_no_directory() {
+    let world = World::new();
+    let missing = world.path("none/sweeper.prom");
+    for dry in [&["--dry-run"][..], &[]] {
+        let args = ["run", "--metrics-file", missing.to_str().unwrap()];
+        let run = world.run(&[&args, dry].concat());
+        let words = "No such file or directory; make its directory first";
+        assert!(run.exits(1).stderr.contains(words), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn an_option_that_would_have_no_effect_is_refused() {
+    for args in [
+        // A dry run waits for no lock.
+        &["plan", "-o", "plan", "--lock-wait", "1s"][..],
+        // Each task is explained by itself.
+        &["clearml", "why", "x", "--max-tasks", "1"],
+        &["clearml", "why", "x", "--max-share", "1"],
+    ] {
+        let run = Run::of(sweeper(args));
+        assert!(run.exits(2).stderr.contains("' is an option of "), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn what_other_cleaners_call_a_dry_run_is_answered() {
+    for flag in ["-n", "-t", "--test", "--simulate"] {
+        let run = Run::of(sweeper(&["run", flag]));
+        let said = &run.exits(2).stderr;
+        assert!(said.contains("a run that removes nothing is --dry-run"), "{flag}: {said}");
+    }
+}
+
+#[test]
+fn why_knows_a_path_that_is_relative_to_the_data_root() {
+    let world = World::new();
+    let file = world.file("tmp/old", DAY);
+    world.file("cache/export/other", DAY);
+    let other = world.path("cache/export/other");
+    // From `/`: one of the directories exists there too, and the other does not.
+    for (path, meant, code) in [("tmp/old", file, 0), ("cache/export/other", other, 1)] {
+        let said = world.run(&["why", path]).exits(code).stdout.clone();
+        assert!(said.contains(&format!("; did you mean {meant:?}?")), "{said}");
+    }
 }
 
 #[test]

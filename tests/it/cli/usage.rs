@@ -79,6 +79,21 @@ fn help_lists_commands_and_flags_and_wrong_usage_is_exit_2() {
 }
 
 #[test]
+fn the_help_says_what_an_option_does_in_this_command() {
+    for (command, words) in [
+        ("hold", "Wait for the lock for this long"),
+        ("health", "Ask the service on this address or port"),
+        ("health", "Look into this metrics file"),
+        ("why", "1 if a path cannot be looked at"),
+        ("run", "export, tmp, instance-tmp, chunk-cache,"),
+    ] {
+        let help = run(&[command, "--help"]).exits(0).stdout.clone();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains(words), "{help}");
+    }
+}
+
+#[test]
 fn output_that_cannot_be_written_is_an_error_and_no_panic() {
     let world = World::new();
     world.file("tmp/old", 20 * DAY);

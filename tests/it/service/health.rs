@@ -72,11 +72,29 @@ fn what_cannot_be_asked_is_wrong_usage() {
         (&[][..], "there is nothing to check"),
         (&["https://127.0.0.1:9108/"], "a service speaks plain HTTP: write http://"),
         (&["127.0.0.1:9108"], "write it like http://"),
-        (&["--listen", "9108", "--max-age", "7"], "--max-age"),
+        (&["--metrics-file", "x", "--max-age", "7"], "--max-age"),
         (&["http://127.0.0.1:9108/", "--metrics-file", "x"], "cannot be used with"),
+        (&["http://127.0.0.1:9108/", "--listen", "9108"], "cannot be used with"),
+        (&["--listen", "9108", "--metrics-file", "x"], "cannot be used with"),
+        (&["http://127.0.0.1:9108/", "--max-age", "1d"], "cannot be used with"),
         (&["--listen", "everywhere"], "write it like 9108"),
     ] {
         let run = health(args);
         assert!(run.exits(2).stderr.contains(word), "{args:?}: {}", run.stderr);
     }
+}
+
+#[test]
+fn a_flag_of_health_is_not_ignored_because_of_a_variable() {
+    let with = |name: &str, value: &str, args: &[&str]| {
+        let mut command = sweeper(&[&["health"], args].concat());
+        command.env(name, value);
+        Run::of(command)
+    };
+    let said = with("SWEEPER_METRICS_FILE", "/no/such", &["--listen", "9"]).exits(1).stdout.clone();
+    assert!(said.contains("http://127.0.0.1:9/healthz"), "{said}");
+    let said = with("SWEEPER_LISTEN", "9", &["--metrics-file", "/no/such"]).exits(1).stdout.clone();
+    assert!(said.contains("/no/such"), "{said}");
+    let run = with("SWEEPER_LISTEN", "9", &["--max-age", "1d"]);
+    assert!(run.exits(2).stderr.contains("--max-age is for a metrics file"), "{}", run.stderr);
 }
