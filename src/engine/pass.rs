@@ -337,6 +337,8 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 let mut locked = lock(&run.locked);
                 if locked.has_room(MAX_LOCKED, LOCKED_DIRECTORIES) {
                     locked.push(expired);
+                    // Counted where it is tried again.
+                    batch.tally.seen -= 1;
                 } else {
                     drop(locked);
                     batch.of(&expired, OutcomeKind::Skipped(Skipped::Locked), freed);
@@ -344,7 +346,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             }
             // On NFS, the rest of a file that this pass has removed a moment ago: no entry.
             Rejection::Skipped(Skipped::Gone) if is_removed_in_use(expired.name().to_bytes()) => {
-                batch.tally.seen = batch.tally.seen.saturating_sub(1);
+                batch.tally.seen -= 1;
             }
             Rejection::Skipped(why) => batch.of(&expired, OutcomeKind::Skipped(why), freed),
             Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
@@ -368,6 +370,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             for run in runs {
                 let locked = lock(&run.locked).take();
                 let mut batch = Batch::new(&run.total, &run.turns, observer);
+                batch.tally.seen = locked.len() as u64;
                 self.settle(locked, run, &mut batch, when_locked);
                 batch.close();
                 waiting += lock(&run.locked).count();

@@ -106,7 +106,8 @@ impl Source for FakeSource {
     }
 }
 
-/// Locks that are free, but for names that begin with `locked`: those are held for so many tries.
+/// Locks that are free, but for names that begin with `locked`, and files that were removed in use: those are held
+/// for so many tries. Then the latter are gone.
 struct FakeLocks {
     tries: AtomicU64,
     refusal: Option<&'static str>,
@@ -119,13 +120,16 @@ impl Locks for FakeLocks {
 
     fn claim(&self, batch: Vec<Expired>, each: &mut dyn FnMut(Result<Claimed, Rejected>)) {
         for expired in batch {
-            let is_locked = expired.name().to_bytes().starts_with(b"locked")
+            let is_removed_in_use = is_removed_in_use(expired.name().to_bytes());
+            let is_locked = (is_removed_in_use || expired.name().to_bytes().starts_with(b"locked"))
                 && self
                     .tries
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
                     .is_ok();
             each(if is_locked {
                 Err(Rejected::new(expired, Rejection::Skipped(Skipped::Locked)))
+            } else if is_removed_in_use {
+                Err(Rejected::new(expired, Rejection::Skipped(Skipped::Gone)))
             } else if expired.name().to_bytes().starts_with(b"nolock") {
                 Err(Rejected::new(expired, Rejection::NoLock("unreachable".to_owned())))
             } else {
@@ -314,6 +318,16 @@ fn a_locked_entry_is_tried_again_until_the_wait_is_over() {
     let locks = FakeLocks { tries: AtomicU64::new(3), refusal: None };
     let setup = Setup { locks, lock_wait: Duration::from_secs(3600), ..Setup::default() };
     assert_eq!(setup.run(&[("locked", 101, false)]).1, ["locked"]);
+}
+
+/// The process that has it open and locked ends during the pass.
+#[test]
+fn a_file_removed_in_use_that_is_locked_at_first_and_then_gone_is_no_entry() {
+    let locks = FakeLocks { tries: AtomicU64::new(1), refusal: None };
+    let setup = Setup { locks, lock_wait: Duration::from_secs(3600), ..Setup::default() };
+    let silly = concat!(".nfs", "0000000000000007", "00000001");
+    let (summary, removed, told) = setup.run(&[(silly, 101, false), ("old", 101, false)]);
+    assert_eq!((removed.len(), told.len(), summary.zones[0].tally.seen), (1, 1, 1), "{told:?}");
 }
 
 #[test]
