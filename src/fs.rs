@@ -12,6 +12,7 @@
 //! - [`space`]: how full a file system is.
 //! - [`reserve`]: how much of a file system only root can use.
 //! - [`file_system`]: whether a server keeps the files.
+//! - [`mounts`]: what is mounted.
 //! - [`error`]: an error at a path.
 
 pub mod append;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod file_system;
 pub mod lease;
 pub mod list;
+pub mod mounts;
 pub mod open;
 pub mod reserve;
 pub mod rights;

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{IFlags, fstatfs, fstatvfs, ioctl_getflags};
 
+use super::mounts::{self, Mount};
 use super::stat;
 use crate::rules::{FileId, FileSystem};
 
@@ -55,17 +56,7 @@ fn is_of_server(handle: impl AsFd) -> bool {
     let Ok((FileId { dev, .. }, mount)) = stat::id_and_mount(handle) else { return false };
     let has_block_device = dev >> 32 != 0;
     !has_block_device
-        && std::fs::read_to_string("/proc/self/mountinfo")
-            .is_ok_and(|mounts| kind_of(&mounts, mount) == Some("9p"))
-}
-
-/// The kind of a mount, by `/proc/self/mountinfo` (proc(5)): `68 45 0:39 / /data rw shared:1 - 9p host rw`.
-fn kind_of(mounts: &str, mount: u64) -> Option<&str> {
-    mounts.lines().find_map(|line| {
-        let (id, rest) = line.split_once(' ')?;
-        (id.parse() == Ok(mount)).then_some(())?;
-        rest.split_once(" - ")?.1.split(' ').next()
-    })
+        && mounts::with_id(&mounts::read(), mount).is_some_and(|mount| mount.kind == "9p")
 }
 
 /// The file system with a magic number.
@@ -122,17 +113,14 @@ pub fn has_owners(handle: impl AsFd) -> bool {
 /// Whether the servers of all NFS mounts have the locks that are taken on their files. With the mount option
 /// `local_lock` or `nolock` (nfs(5)) this kernel keeps them for itself.
 pub fn nfs_keeps_locks() -> bool {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    have_locks_on_servers(&mounts)
+    have_locks_on_servers(&mounts::read())
 }
 
-/// The same, by `/proc/self/mountinfo` (proc(5)). Without a mount in it that says so, it is not known.
-fn have_locks_on_servers(mounts: &str) -> bool {
-    let described = mounts.lines().filter_map(|line| Some(line.split_once(" - ")?.1));
-    let is_nfs = |mount: &&str| mount.starts_with("nfs ") || mount.starts_with("nfs4 ");
-    let is_kept = |mount: &str| mount.split([',', ' ']).any(|option| option == "local_lock=none");
-    let mut kept = described.filter(is_nfs).map(is_kept);
-    kept.next() == Some(true) && kept.all(|is_kept| is_kept)
+/// The same, by the lines of all mounts. Without a mount in them that says so, it is not known.
+fn have_locks_on_servers(lines: &str) -> bool {
+    let is_nfs = |mount: &Mount<'_>| matches!(mount.kind, "nfs" | "nfs4");
+    let mut nfs = mounts::all(lines).filter(is_nfs).peekable();
+    nfs.peek().is_some() && nfs.all(|mount| mount.file_system_has("local_lock=none"))
 }
 
 /// Its magic number.
@@ -148,21 +136,11 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn the_kind_of_a_mount_is_read_as_the_kernel_writes_it() {
-        let mounts = "29 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
-                      7 29 0:39 / /mnt/a\\040-\\040b rw,sync - 9p host rw,access=any\n\
-                      77 29 0:40 / /mnt/9p rw shared:2 master:3 - tmpfs 9p rw\n";
-        let kinds = [29, 7, 77, 2].map(|mount| kind_of(mounts, mount));
-        assert_eq!(kinds, [Some("ext4"), Some("9p"), Some("tmpfs"), None]);
-        let (shm, real) = (File::open("/dev/shm").unwrap(), std::env::temp_dir());
-        assert!(!is_of_server(&shm) && !is_of_server(File::open(real).unwrap()));
-    }
-
-    #[test]
     fn a_file_system_that_is_not_known_is_not_local() {
         let (shm, proc) = (File::open("/dev/shm").unwrap(), File::open("/proc").unwrap());
         assert_eq!(of(&shm), FileSystem::Local, "tmpfs");
         assert!(rename_moves_ctime(&shm));
+        assert!(!is_of_server(&shm) && !is_of_server(File::open(std::env::temp_dir()).unwrap()));
         assert_eq!(of(&proc), FileSystem::Other, "proc");
         assert!(!rename_moves_ctime(&proc));
         // Ceph, 9p and one that does not exist.

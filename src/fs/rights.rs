@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::{open, stat};
+use super::{mounts, open, stat};
 
 /// The permission bit that restricts removals to owners (`S_ISVTX`).
 const STICKY: u16 = 0o1000;
@@ -152,7 +152,10 @@ impl Ids {
                 .then_some(overflow[0]),
             unmapped_gid: is_foreign(&read("/proc/self/gid_map"), overflow[1])
                 .then_some(overflow[1]),
-            idmapped: idmapped(&read("/proc/self/mountinfo")),
+            idmapped: mounts::all(&mounts::read())
+                .filter(|mount| mount.has("idmapped"))
+                .map(|mount| mount.id)
+                .collect(),
             overflow_uid: overflow[0],
         }
     }
@@ -177,16 +180,6 @@ fn maps(map: &str, id: u32) -> bool {
     })
 }
 
-/// The mounts with the option `idmapped`, by `/proc/self/mountinfo`.
-fn idmapped(mounts: &str) -> Vec<u64> {
-    let of_line = |line: &str| {
-        let mut words = line.split(' ');
-        let id = words.next()?.parse().ok()?;
-        words.nth(4)?.split(',').any(|option| option == "idmapped").then_some(id)
-    };
-    mounts.lines().filter_map(of_line).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,13 +191,6 @@ mod tests {
             assert_eq!(maps(map, id), is_mapped, "{id}");
         }
         assert!(maps("         0          0 4294967295\n", 65_534) && !maps("", 1));
-    }
-
-    #[test]
-    fn mounts_with_numbers_of_their_own_are_found() {
-        let mounts = "29 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
-                      77 29 8:1 /a /mnt/b rw,relatime,idmapped shared:1 - ext4 /dev/sda1 rw\n";
-        assert_eq!(idmapped(mounts), [77]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::fs::stat;
+use crate::fs::{mounts, stat};
 use crate::rules::ZoneName;
 
 /// Whether other sweepers may work at the same time.
@@ -98,8 +98,9 @@ const READINGS: usize = 4;
 fn holder(handle: impl AsFd) -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let pid = stat::id_and_mount(handle).ok().and_then(|(id, mount)| {
-        let device = device_of(&read("/proc/self/mountinfo"), mount)?;
-        let file = format!("{device}:{}", id.ino);
+        // What `stat` says is another number on Btrfs.
+        let (major, minor) = mounts::with_id(&mounts::read(), mount)?.device;
+        let file = format!("{major:02x}:{minor:02x}:{}", id.ino);
         // A lock can be missing from a list that is read while others come and go.
         (0..READINGS).find_map(|_| pid_in(&read("/proc/locks"), &file))
     });
@@ -110,18 +111,6 @@ fn holder(handle: impl AsFd) -> String {
         }
         None => "a process that is not visible from here".to_owned(),
     }
-}
-
-/// The device of a mount as `/proc/locks` writes it, by `/proc/self/mountinfo` (proc(5)):
-/// `68 45 0:39 / /data rw - btrfs /dev/vdb rw`. What `stat` says is another number on Btrfs.
-fn device_of(mounts: &str, mount: u64) -> Option<String> {
-    mounts.lines().find_map(|line| {
-        let mut words = line.split(' ');
-        (words.next()?.parse() == Ok(mount)).then_some(())?;
-        let (major, minor) = words.nth(1)?.split_once(':')?;
-        let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
-        Some(format!("{major:02x}:{minor:02x}"))
-    })
 }
 
 /// The process that holds the `flock` of a file, in the format of `/proc/locks` (proc(5)):
@@ -243,15 +232,6 @@ mod tests {
         assert_eq!(refusal(&root.pass(&[("x", "a")]), "x"), None);
         drop(first);
         assert_becomes_free(|| service().is_ok());
-    }
-
-    #[test]
-    fn the_device_of_a_mount_is_that_of_the_kernels_list() {
-        let mounts =
-            "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n68 45 0:39 / /data rw - btrfs /dev/vdb rw\n";
-        assert_eq!(device_of(mounts, 21).as_deref(), Some("08:01"));
-        assert_eq!(device_of(mounts, 68).as_deref(), Some("00:27"));
-        assert_eq!((device_of(mounts, 45), device_of("nonsense", 1)), (None, None));
     }
 
     #[test]
