@@ -37,8 +37,8 @@ struct Lost {
     message: String,
 }
 
-impl From<io::Error> for Lost {
-    fn from(error: io::Error) -> Self {
+impl From<&io::Error> for Lost {
+    fn from(error: &io::Error) -> Self {
         Self { kind: error.kind(), errno: error.raw_os_error(), message: error.to_string() }
     }
 }
@@ -50,15 +50,22 @@ impl From<Lost> for io::Error {
     }
 }
 
-/// A removal that is about to be made.
+/// How each line begins: what happens to which entry.
 #[derive(Serialize)]
-struct RemoveLine<'a> {
+struct Head<'a> {
     event: &'static str,
     time: &'a str,
     run: &'a str,
     zone: &'a str,
     #[serde(flatten)]
     path: Pathname<'a>,
+}
+
+/// A removal that is about to be made.
+#[derive(Serialize)]
+struct RemoveLine<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
     kind: &'static str,
     device: u64,
     inode: u64,
@@ -82,26 +89,11 @@ struct RuleObject {
     pressure_min_age_s: Option<i64>,
 }
 
-/// A deletion that is about to be made, of what is not a file here or is named by another program.
-#[derive(Serialize)]
-struct DeleteLine<'a> {
-    event: &'static str,
-    time: &'a str,
-    run: &'a str,
-    zone: &'a str,
-    #[serde(flatten)]
-    path: Pathname<'a>,
-}
-
 /// A removal that was not made after all.
 #[derive(Serialize)]
 struct StaysLine<'a> {
-    event: &'static str,
-    time: &'a str,
-    run: &'a str,
-    zone: &'a str,
     #[serde(flatten)]
-    path: Pathname<'a>,
+    head: Head<'a>,
     reason: &'a str,
 }
 
@@ -132,7 +124,7 @@ impl AuditLog {
             file.append(lines)?;
             Ok(file)
         };
-        append().inspect_err(|error: &io::Error| *state = Err(copy(error).into()))
+        append().inspect_err(|error: &io::Error| *state = Err(error.into()))
     }
 
     /// Says that entries are about to be deleted that are on a server, or are named one by one. The lines are on
@@ -144,13 +136,8 @@ impl AuditLog {
         let time = units::rfc3339_exact((self.clock)());
         let mut lines = Vec::with_capacity(names.len() * 256);
         for name in names {
-            let line = DeleteLine {
-                event: "delete",
-                time: &time,
-                run: &self.run,
-                zone: zone.as_str(),
-                path: Pathname::new(Path::new(name)),
-            };
+            // What is not a file here, or is named by another program.
+            let line = self.head("delete", &time, zone, Path::new(name));
             json::write_line(&mut lines, &line)?;
         }
         let file = self.append(&lines)?;
@@ -159,15 +146,35 @@ impl AuditLog {
 
     /// From now on every line is refused with this error.
     fn lose(&self, error: &io::Error) {
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Err(copy(error).into());
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Err(error.into());
     }
-}
 
-fn copy(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(
-        || io::Error::new(error.kind(), error.to_string()),
-        io::Error::from_raw_os_error,
-    )
+    fn head<'a>(
+        &'a self,
+        event: &'static str,
+        time: &'a str,
+        zone: &'a ZoneName,
+        path: &'a Path,
+    ) -> Head<'a> {
+        Head { event, time, run: &self.run, zone: zone.as_str(), path: Pathname::new(path) }
+    }
+
+    fn remove_line<'a>(&'a self, intent: &'a Intent<'_>, time: &'a str) -> RemoveLine<'a> {
+        let metadata = intent.metadata;
+        RemoveLine {
+            head: self.head("remove", time, intent.zone, &intent.path),
+            kind: metadata.kind.key(),
+            device: json::device_number(metadata.id.dev),
+            inode: metadata.id.ino,
+            links: metadata.links,
+            size: metadata.size.0,
+            allocated_bytes: intent.size.0,
+            atime: units::rfc3339_exact(metadata.atime),
+            mtime: units::rfc3339_exact(metadata.mtime),
+            ctime: units::rfc3339_exact(metadata.ctime),
+            rule: rule_object(intent.rule, intent.rule.last_use.read(metadata, intent.now)),
+        }
+    }
 }
 
 impl Journal for AuditLog {
@@ -177,9 +184,7 @@ impl Journal for AuditLog {
         let mut lines = Vec::with_capacity(intents.len() * 512);
         let written = intents
             .iter()
-            .try_for_each(|intent| {
-                json::write_line(&mut lines, &remove_line(intent, &time, &self.run))
-            })
+            .try_for_each(|intent| json::write_line(&mut lines, &self.remove_line(intent, &time)))
             .and_then(|()| self.append(&lines))
             .and_then(|file| file.sync().inspect_err(|error| self.lose(error)));
         written.map_err(|error| {
@@ -192,14 +197,7 @@ impl Journal for AuditLog {
 
     fn withdraw(&self, zone: &ZoneName, path: &Path, reason: &str) {
         let time = units::rfc3339_exact((self.clock)());
-        let line = StaysLine {
-            event: "not_removed",
-            time: &time,
-            run: &self.run,
-            zone: zone.as_str(),
-            path: Pathname::new(path),
-            reason,
-        };
+        let line = StaysLine { head: self.head("not_removed", &time, zone, path), reason };
         let mut text = Vec::new();
         let written = json::write_line(&mut text, &line).and_then(|()| self.append(&text));
         if let Err(error) = written {
@@ -209,27 +207,6 @@ impl Journal for AuditLog {
                 units::error(&error)
             );
         }
-    }
-}
-
-fn remove_line<'a>(intent: &'a Intent<'_>, time: &'a str, run: &'a str) -> RemoveLine<'a> {
-    let metadata = intent.metadata;
-    RemoveLine {
-        event: "remove",
-        time,
-        run,
-        zone: intent.zone.as_str(),
-        path: Pathname::new(&intent.path),
-        kind: metadata.kind.key(),
-        device: json::device_number(metadata.id.dev),
-        inode: metadata.id.ino,
-        links: metadata.links,
-        size: metadata.size.0,
-        allocated_bytes: intent.size.0,
-        atime: units::rfc3339_exact(metadata.atime),
-        mtime: units::rfc3339_exact(metadata.mtime),
-        ctime: units::rfc3339_exact(metadata.ctime),
-        rule: rule_object(intent.rule, intent.rule.last_use.read(metadata, intent.now)),
     }
 }
 
