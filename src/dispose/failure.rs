@@ -8,7 +8,7 @@ use std::io;
 use crate::fs::PathError;
 use crate::fs::error::hint;
 use crate::protocol::{Expired, Failure, Rejection};
-use crate::rules::Action;
+use crate::rules::{Action, ZoneName};
 
 /// The failure of an operation on an entry.
 pub(super) fn failure(expired: &Expired, action: Action, error: io::Error) -> Failure {
@@ -17,15 +17,20 @@ pub(super) fn failure(expired: &Expired, action: Action, error: io::Error) -> Fa
     Failure::new(&directory.zone.name, action, directory.path_of(expired.name()), error, hint)
 }
 
+/// The failure of an operation at a path.
+pub(super) fn at_path(zone: &ZoneName, error: PathError) -> Failure {
+    let PathError { action, path, error, hint } = error;
+    Failure::new(zone, action, path, error, hint)
+}
+
 /// The failure of an operation in a tree that is called `name` at the moment.
 pub(super) fn failed_in_tree(expired: &Expired, name: &CStr, error: PathError) -> Rejection {
-    let PathError { action, path, error, hint } = error;
     let directory = expired.directory();
-    let path = match path.strip_prefix(directory.path_of(name)) {
+    let path = match error.path.strip_prefix(directory.path_of(name)) {
         Ok(inside) => directory.path_of(expired.name()).join(inside),
         // A look at an open directory does not know its path.
-        Err(_) if path.as_os_str().is_empty() => directory.path_of(expired.name()),
-        Err(_) => path,
+        Err(_) if error.path.as_os_str().is_empty() => directory.path_of(expired.name()),
+        Err(_) => error.path,
     };
-    Rejection::Failed(Failure::new(&directory.zone.name, action, path, error, hint))
+    Rejection::Failed(at_path(&directory.zone.name, PathError { path, ..error }))
 }

@@ -23,6 +23,7 @@ use self::rest::{Found, Rest, failed, failure};
 pub(super) use self::tree::MOST;
 use self::tree::{Tree, check_leftover, leftover, names, open_tree};
 use super::check::{Known, TreeCheck};
+use super::failure::at_path;
 use super::linked::LinkedNames;
 use super::quarantine::{Adopted, Detached, NotDetached, Quarantine, Stage};
 use super::tree::Trees;
@@ -31,9 +32,7 @@ use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::error::{hint, is_gone};
 use crate::fs::{file_system, walk};
-use crate::protocol::{
-    Directory, Failure, Intent, MemberLeases, OutcomeKind, Recovered, Recovery, Skipped,
-};
+use crate::protocol::{Directory, Failure, Intent, OutcomeKind, Recovered, Recovery, Skipped};
 use crate::rules::{Action, Bytes, Moment, Rule};
 use crate::units;
 
@@ -143,63 +142,58 @@ impl<C: Control> Trees<'_, C> {
         rule: Rule,
         recovery: &mut Recovery<'_>,
     ) {
-        let name = tree.name;
-        let fail = |action, error: io::Error| failure(found, Stage::Remove, name, action, error);
-        let mut members = MemberLeases::default();
-        members.leave_out();
-        let known = found.known(&tree, rule, self.probe, &members);
-        let zone = &rest.home.zone.name;
+        let known = found.known(&tree, rule, self.probe);
         let mut check = TreeCheck::new(known);
         let stays = check_leftover(self.control, found, &tree, &mut check);
         let linked = LinkedNames::of(&check.freed);
         let mut remover = TreeRemover::new(Known { linked: &linked, ..known });
-        let why = stays.or_else(|| {
-            if !(recovery.allow)(zone, check.freed.bytes) {
-                return Some(Stays::Unreached);
-            }
-            let why = self.write_leftover(found, &tree, rule).or_else(|| {
-                let walked = walk::walk(
-                    &leftover(self.control, found, &tree),
-                    &tree.top,
-                    known.id,
-                    &mut remover,
-                );
-                let why = remover.result(walked);
-                self.withdraw_leftover(found, name, why.as_ref());
-                why
-            });
-            if why.is_some() {
-                (recovery.give_back)(zone, check.freed.bytes);
-            }
-            why
-        });
-        let freed = self.ledger.charge(&remover.freed);
+        let bytes = check.freed.bytes;
+        let why = stays
+            .or_else(|| self.remove_leftover(found, &tree, rule, bytes, &mut remover, recovery));
+        let (gone, freed) = (remover.removed, self.ledger.charge(&remover.freed));
         let failure = match why {
             None => return (recovery.each)(rest.settled(OutcomeKind::Removed, freed)),
-            Some(Stays::Skipped(Skipped::Used)) if remover.removed == 0 => {
+            Some(Stays::Skipped(Skipped::Used)) if gone == 0 => {
                 drop(tree);
                 return self.put_rest_back(found, rest, Skipped::Used.key(), recovery);
             }
-            Some(Stays::Skipped(why)) if remover.removed == 0 => {
+            Some(Stays::Skipped(why)) if gone == 0 => {
                 return (recovery.each)(rest.settled(OutcomeKind::Skipped(why), freed));
             }
-            Some(Stays::Unreached) if remover.removed == 0 => {
+            Some(Stays::Unreached) if gone == 0 => {
                 return (recovery.each)(Recovered::Unreached);
             }
-            Some(Stays::Skipped(why)) => Failure {
-                hint: Some(format!(
-                    "{}; {} of its entries were removed, and the rest is still there",
-                    why.key().replace('_', " "),
-                    remover.removed
-                )),
-                ..fail(Action::RemoveTree, Errno::BUSY.into())
-            },
-            Some(Stays::Failed(PathError { action, path, error, hint })) => {
-                Failure::new(zone, action, path, error, hint)
-            }
-            Some(Stays::Unreached) => fail(Action::RemoveTree, Errno::INTR.into()),
+            Some(why) => left_in_part(found, tree.name, why, gone),
         };
         (recovery.each)(rest.settled(OutcomeKind::Failed(&failure), freed));
+    }
+
+    /// Removes what is left of a tree, which frees so many `bytes`, if the guards allow it and it can be written
+    /// down. Why something stays, if so.
+    fn remove_leftover(
+        &self,
+        found: &Found,
+        tree: &Tree<'_>,
+        rule: Rule,
+        bytes: Bytes,
+        remover: &mut TreeRemover<'_>,
+        recovery: &Recovery<'_>,
+    ) -> Option<Stays> {
+        let zone = &found.quarantine.zone().name;
+        if !(recovery.allow)(zone, bytes) {
+            return Some(Stays::Unreached);
+        }
+        let why = self.write_leftover(found, tree, rule).or_else(|| {
+            let left = leftover(self.control, found, tree);
+            let walked = walk::walk(&left, &tree.top, tree.metadata.id, remover);
+            let why = remover.result(walked);
+            self.withdraw_leftover(found, tree.name, why.as_ref());
+            why
+        });
+        if why.is_some() {
+            (recovery.give_back)(zone, bytes);
+        }
+        why
     }
 
     /// Writes down the removal of what is left of a tree. Why it stays, if that is not possible.
@@ -249,6 +243,24 @@ impl<C: Control> Trees<'_, C> {
                 let failure = failure(found, Stage::Remove, name, action, error.into());
                 (recovery.each)(failed(found.quarantine.parent(), name, &failure));
             }
+        }
+    }
+}
+
+/// The failure of a tree of which this run has removed some entries, or that failed before that.
+fn left_in_part(found: &Found, name: &CStr, why: Stays, removed: u64) -> Failure {
+    let fail = |error: Errno| {
+        failure(found, Stage::Remove, name, Action::RemoveTree, io::Error::from(error))
+    };
+    match why {
+        Stays::Failed(error) => at_path(&found.quarantine.zone().name, error),
+        Stays::Unreached => fail(Errno::INTR),
+        Stays::Skipped(why) => {
+            let why = why.key().replace('_', " ");
+            let hint = format!(
+                "{why}; {removed} of its entries were removed, and the rest is still there"
+            );
+            Failure { hint: Some(hint), ..fail(Errno::BUSY) }
         }
     }
 }

@@ -23,6 +23,11 @@ pub struct MemberLeases {
 }
 
 impl MemberLeases {
+    /// Of a tree in which no file is under a lease.
+    pub const fn of_none() -> Self {
+        Self { files: Vec::new(), is_sorted: true, is_partial: true }
+    }
+
     /// Sets how many may be held at the same time by this process. To be called before the first pass.
     pub fn set_limit(limit: usize) {
         LEFT.store(limit, Ordering::Relaxed);

@@ -9,16 +9,14 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::super::check::TreeCheck;
+use super::super::failure::at_path;
 use super::super::quarantine::{Quarantine, Stage};
 use super::super::tree_remover::Stays;
 use super::rest::{Found, Rest, failed, failure};
 use super::tree::{MOST, check_leftover, names, open_tree};
 use crate::control::Control;
-use crate::fs::PathError;
 use crate::fs::lease::InUseProbe;
-use crate::protocol::{
-    Directory, Failure, MemberLeases, OutcomeKind, Recovered, Recovery, Skipped,
-};
+use crate::protocol::{Directory, OutcomeKind, Recovered, Recovery, Skipped};
 use crate::rules::{Action, Bytes, Moment};
 
 /// Says what a pass would do with the private directory `name` in `directory`. What is in `check` is handed over as
@@ -86,9 +84,7 @@ fn foresee_rest<C: Control>(
     let failure = match (recovery.judge)(&rest.entry(found.interrupted.unmoved(&tree.metadata))) {
         Err(kept) => rest.returned(path, kept.why.key()),
         Ok(expired) => {
-            let mut members = MemberLeases::default();
-            members.leave_out();
-            let mut check = TreeCheck::new(found.known(&tree, expired.rule(), probe, &members));
+            let mut check = TreeCheck::new(found.known(&tree, expired.rule(), probe));
             match check_leftover(control, found, &tree, &mut check) {
                 None if (recovery.allow)(zone, check.freed.bytes) => {
                     let kind = OutcomeKind::Removed;
@@ -99,9 +95,7 @@ fn foresee_rest<C: Control>(
                 Some(Stays::Skipped(why)) => {
                     return (recovery.each)(rest.settled(OutcomeKind::Skipped(why), Bytes(0)));
                 }
-                Some(Stays::Failed(PathError { action, path, error, hint })) => {
-                    Failure::new(zone, action, path, error, hint)
-                }
+                Some(Stays::Failed(error)) => at_path(zone, error),
             }
         }
     };

@@ -34,15 +34,12 @@ pub(super) struct Tree<'a> {
     pub(super) path: PathBuf,
 }
 
+/// No file of it is under a lease: nothing has looked at it before.
+static NO_LEASES: MemberLeases = MemberLeases::of_none();
+
 impl Found {
     /// What is known about a tree in `remove`.
-    pub(super) fn known<'a>(
-        &self,
-        tree: &Tree<'_>,
-        rule: Rule,
-        probe: InUseProbe,
-        members: &'a MemberLeases,
-    ) -> Known<'a> {
+    pub(super) fn known(&self, tree: &Tree<'_>, rule: Rule, probe: InUseProbe) -> Known<'static> {
         Known {
             id: tree.metadata.id,
             mount: self.quarantine.mount(),
@@ -50,7 +47,7 @@ impl Found {
             rule,
             now: self.now,
             probe,
-            members,
+            members: &NO_LEASES,
             newest: None,
             latest: Moment::LAST,
             linked: &NONE,
