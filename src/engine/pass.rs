@@ -19,7 +19,6 @@ mod settle;
 mod turns;
 mod zone_run;
 
-use std::ffi::CStr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -178,9 +177,15 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             let tree = if leftover.is_some() { None } else { lock(&run.trees).pop_front() };
             let had_work = leftover.is_some() || tree.is_some() || has_more;
             if let Some((directory, name)) = leftover {
-                self.settle_leftover(&directory, &name, run, observer);
+                self.settle_apart(&directory, run, observer, |batch| {
+                    self.recover(&directory, &name, run, batch)
+                });
             } else if let Some(tree) = tree {
-                self.settle_tree(tree, run, observer);
+                let directory = Arc::clone(tree.directory());
+                self.settle_apart(&directory, run, observer, |batch| {
+                    batch.tally.seen = 1;
+                    vec![tree]
+                });
             } else if has_more {
                 has_more = self.read(scan, &mut buffer, run, observer).has_more;
             }
@@ -298,28 +303,17 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         None
     }
 
-    /// Takes one tree to its end.
-    fn settle_tree(&self, tree: Expired, run: &ZoneRun<'_>, observer: &dyn Observer) {
-        let mut batch = Batch::new(&run.total, &run.turns, observer);
-        batch.tally.seen = 1;
-        let directory = Arc::clone(tree.directory());
-        self.settle(vec![tree], run, &mut batch, WhenLocked::Retry);
-        observer.on_progress(&directory, 0, &batch.tally);
-        batch.close();
-    }
-
-    /// Takes what an interrupted removal has left to its end.
-    fn settle_leftover(
+    /// Takes entries of a directory to their end that do not come from a batch of names.
+    fn settle_apart(
         &self,
-        directory: &Arc<Directory>,
-        name: &CStr,
+        directory: &Directory,
         run: &ZoneRun<'_>,
         observer: &dyn Observer,
+        entries: impl FnOnce(&mut Batch<'_>) -> Vec<Expired>,
     ) {
         let mut batch = Batch::new(&run.total, &run.turns, observer);
-        let mut expired = ExpiredBatch::default();
-        self.recover(directory, name, run, &mut batch, &mut expired);
-        self.settle(expired.take(), run, &mut batch, WhenLocked::Retry);
+        let expired = entries(&mut batch);
+        self.settle(expired, run, &mut batch, WhenLocked::Retry);
         batch.unlocked();
         observer.on_progress(directory, 0, &batch.tally);
         batch.close();

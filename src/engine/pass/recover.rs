@@ -10,22 +10,21 @@ use super::batch::{Batch, ExpiredBatch};
 use super::judge::judge;
 use super::zone_run::ZoneRun;
 use crate::protocol::{
-    Directory, Found, Inspector, Locks, OutcomeKind, Recovered, Recovery, Source,
+    Directory, Expired, Found, Inspector, Locks, OutcomeKind, Recovered, Recovery, Source,
 };
 use crate::rules::Bytes;
 use crate::rules::select::Select;
 
 impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
-    /// Completes an interrupted removal. An entry that has its name again is judged like any other, now:
-    /// the listing may have passed it.
+    /// Completes an interrupted removal. An entry that has its name again is judged like any other, now: the listing
+    /// may have passed it. Those that have expired.
     pub(super) fn recover(
         &self,
         directory: &Arc<Directory>,
         name: &CStr,
         run: &ZoneRun<'_>,
         batch: &mut Batch<'_>,
-        expired: &mut ExpiredBatch,
-    ) {
+    ) -> Vec<Expired> {
         let (mut returned, mut in_part) = (Vec::new(), Vec::new());
         let mut each = |recovered: Recovered<'_>| match recovered {
             Recovered::Returned(directory, name) => returned.push((directory, name)),
@@ -56,10 +55,12 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             batch.tally.seen += 1;
             batch.bare(&directory, Some(&name), OutcomeKind::Failed(&failure), Bytes(0));
         }
+        let mut expired = ExpiredBatch::default();
         for (directory, name) in returned {
             run.remember_returned(directory.id, &name);
-            let mut judge = |found: Found<'_>| self.judge(found, run, batch, expired);
+            let mut judge = |found: Found<'_>| self.judge(found, run, batch, &mut expired);
             self.source.look(&directory, &name, &mut judge);
         }
+        expired.take()
     }
 }
