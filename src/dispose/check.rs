@@ -192,11 +192,16 @@ impl Known<'_> {
             None => lease::probe_at(at.dir, at.name, self.file_system, metadata)
                 .map_err(|error| at.error(Action::Open, error))?,
         };
-        Ok(match answer {
-            InUse::Free | InUse::Unknown => None,
-            InUse::Open => Some(Skipped::InUse),
-            InUse::Locked => Some(Skipped::Locked),
-        })
+        Ok(skipped(answer))
+    }
+}
+
+/// Why a file stays about which the kernel says this. Where it does not tell, the first look has made a note.
+pub(super) const fn skipped(answer: InUse) -> Option<Skipped> {
+    match answer {
+        InUse::Free | InUse::Unknown => None,
+        InUse::Open => Some(Skipped::InUse),
+        InUse::Locked => Some(Skipped::Locked),
     }
 }
 

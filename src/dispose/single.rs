@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::check::skipped;
 use super::failure::failure;
 use super::quarantine::{Detached, NotDetached, Stage};
 use super::tree::{Trees, arrived, not_detached};
@@ -107,11 +108,7 @@ impl<C: Control> Trees<'_, C> {
         } else {
             InUse::Open
         };
-        match answer {
-            InUse::Free | InUse::Unknown => None,
-            InUse::Open => Some(Skipped::InUse),
-            InUse::Locked => Some(Skipped::Locked),
-        }
+        skipped(answer)
     }
 }
 
