@@ -101,18 +101,14 @@ impl Journal {
     /// Reads all lines but one that was never finished.
     fn replay(&mut self) -> Result<(), String> {
         let mut reader = BufReader::new(&self.file);
-        let mut seen = Vec::new();
         let mut at = 0;
         for number in 1_u64.. {
-            let (line, length) = read_line(&mut reader).map_err(|error| self.cannot(&error))?;
+            let line = read_line(&mut reader).map_err(|error| self.cannot(&error))?;
             let Some(line) = line else { break };
             let record: Record =
                 serde_json::from_slice(&line).map_err(|error| self.damaged(number, &error))?;
-            seen.push((at, record));
-            at += length;
-            for (at, record) in seen.drain(..) {
-                note(&mut self.open, &mut self.server, &mut self.has_finished, at, &record);
-            }
+            note(&mut self.open, &mut self.server, &mut self.has_finished, at, &record);
+            at += line.len() as u64 + 1;
         }
         self.length = at;
         Ok(())
@@ -222,7 +218,7 @@ impl Journal {
         let read = || {
             let mut file = File::open(&self.path)?;
             file.seek(SeekFrom::Start(at))?;
-            read_line(&mut BufReader::new(file)).map(|(line, _)| line.unwrap_or_default())
+            read_line(&mut BufReader::new(file)).map(Option::unwrap_or_default)
         };
         read().map_err(|error| self.cannot(&error))
     }
@@ -336,16 +332,16 @@ fn note(
     entry.lines.push(at);
 }
 
-/// Reads a line without its end, and its length with it. `None`: there is no further line with an end.
-fn read_line(reader: &mut impl BufRead) -> io::Result<(Option<Vec<u8>>, u64)> {
+/// Reads a line without its end. `None`: there is no further line with an end.
+fn read_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     io::Read::take(&mut *reader, LONGEST_LINE).read_until(b'\n', &mut line)?;
     let length = line.len() as u64;
     match line.pop() {
-        Some(b'\n') => Ok((Some(line), length)),
+        Some(b'\n') => Ok(Some(line)),
         // Not one that was never finished: there may be more after it.
         _ if length >= LONGEST_LINE => Err(io::Error::other(too_long())),
-        _ => Ok((None, 0)),
+        _ => Ok(None),
     }
 }
 
