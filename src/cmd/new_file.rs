@@ -3,14 +3,15 @@
 //! It must not replace anything but an earlier one of its kind, nor write through a link. It is written to a new file
 //! beside it, which takes its place when it is complete.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::fs::open;
 use crate::units;
 
 /// A file that is to be written.
@@ -27,7 +28,7 @@ impl NewFile {
     pub(super) fn at(path: &Path, kind: &str, beginning: &[u8]) -> Result<Self, String> {
         let failed =
             |what: &str, error: &io::Error| format!("cannot {what}: {}", units::error(error));
-        let dir = directory_of(path);
+        let dir = open::directory_of(path);
         let names_directory = |end: &&[u8]| path.as_os_str().as_bytes().ends_with(end);
         if let Some(end) = [&b"/"[..], b"/."].iter().find(|end| names_directory(end)) {
             let end = String::from_utf8_lossy(end);
@@ -84,16 +85,9 @@ pub(super) fn refuse_stdout(path: &Path, what: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The directory that a file is in, or is to be in.
-pub(super) fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Whether a file is empty or begins like this.
 fn begins(path: &Path, beginning: &[u8]) -> io::Result<bool> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file: File =
-        OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let file = open::careful().read(true).open(path)?;
     let mut found = Vec::new();
     file.take(beginning.len() as u64).read_to_end(&mut found)?;
     Ok(found.is_empty() || found == beginning)

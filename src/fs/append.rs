@@ -3,14 +3,16 @@
 //! It must not remove or rename anything, and must not follow a link. What is appended together lies together:
 //! it is written by one call, under a lock, at the end of the file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+use super::open;
 
 /// How often the lock of another writer is tried, and how long to wait in between. It is held for one write, so
 /// only a process that was stopped in the middle of it holds it for longer.
@@ -29,10 +31,8 @@ impl AppendFile {
     /// # Errors
     /// What the system says, or that it is something else.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let flags = flags.bits().cast_signed();
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).custom_flags(flags).mode(0o600);
+        let mut options = open::careful();
+        options.read(true).append(true).mode(0o600);
         let (file, is_new) = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 (options.create(true).open(path)?, true)
@@ -44,7 +44,7 @@ impl AppendFile {
         }
         if is_new {
             // Its name must outlive a crash as well.
-            File::open(directory_of(path))?.sync_all()?;
+            File::open(open::directory_of(path))?.sync_all()?;
         }
         Ok(Self { file })
     }
@@ -110,14 +110,7 @@ impl AppendFile {
     }
 }
 
-fn directory_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
-/// What `O_NOFOLLOW` and `O_NONBLOCK` say of a link and of a FIFO.
+/// What [`open::careful`] says of a link and of a FIFO.
 fn explained(error: io::Error) -> io::Error {
     match Errno::from_io_error(&error) {
         Some(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => not_regular(),

@@ -6,8 +6,10 @@
 //! handle.
 
 use std::ffi::CStr;
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,6 +88,19 @@ const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
+
+/// Options to open what has a path that is not known to be that of a regular file: not through a link, and without
+/// waiting for the other end of a FIFO. What it is, the caller has to look at then.
+pub fn careful() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags(FILE.bits().cast_signed());
+    options
+}
+
+/// The directory that a file is in, or is to be in.
+pub fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
 
 /// Opens or resolves `name` in `dir`: not through a link, and not if it is a mount point, so that no file
 /// system that is mounted there is asked.

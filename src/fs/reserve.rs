@@ -7,12 +7,13 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::{OFlags, fstat, fstatvfs, major, minor};
+use rustix::fs::{fstat, fstatvfs, major, minor};
 
 use super::file_system::magic;
+use super::open;
 use crate::rules::Space;
 
 const EXT: u32 = 0xef53;
@@ -69,10 +70,7 @@ fn device_of(handle: impl AsFd) -> io::Result<Device> {
 impl Device {
     /// Only root can read it, and in a container it is usually not there.
     fn superblock(&self) -> io::Result<Superblock> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let flags = flags.bits().cast_signed();
-        let path = Path::new("/dev").join(&self.name);
-        let device = File::options().read(true).custom_flags(flags).open(path)?;
+        let device = open::careful().read(true).open(Path::new("/dev").join(&self.name))?;
         let metadata = device.metadata()?;
         if !metadata.file_type().is_block_device() || metadata.rdev() != self.number {
             return Err(io::ErrorKind::NotFound.into());

@@ -101,7 +101,6 @@ const DOORS: [Row; 29] = [
         "rustix",
         &[
             "cmd/hold.rs",
-            "cmd/new_file.rs",
             "dispose/quarantine.rs",
             "dispose/quarantine/adopt.rs",
             "dispose/quarantine/ended.rs",

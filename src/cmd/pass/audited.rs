@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use super::super::Refusal;
 use crate::cmd::new_file::refuse_stdout;
 use crate::config::Config;
-use crate::fs::DataRoot;
+use crate::fs::{DataRoot, open};
 use crate::os::clock;
 use crate::report::audit::AuditLog;
 use crate::units;
@@ -59,10 +59,7 @@ pub(in crate::cmd) fn zone_around(
     config: &Config,
     root: &DataRoot,
 ) -> io::Result<Option<String>> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.canonicalize()?,
-        _ => PathBuf::from(".").canonicalize()?,
-    };
+    let directory = open::directory_of(path).canonicalize()?;
     let is_around = |dir: &PathBuf| {
         root.path().join(dir).canonicalize().is_ok_and(|dir| directory.starts_with(dir))
     };

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::cmd::Refusal;
-use crate::cmd::new_file::{NewFile, directory_of, refuse_stdout};
-use crate::fs::DataRoot;
+use crate::cmd::new_file::{NewFile, refuse_stdout};
+use crate::fs::{DataRoot, open};
 use crate::report::usage::page;
 use crate::units;
 use crate::usage::Usage;
@@ -32,7 +32,7 @@ impl<'a> HtmlFile<'a> {
         let Some(name) = path.file_name() else {
             return Err(refused("it names no file".to_owned()));
         };
-        let dir = directory_of(path);
+        let dir = open::directory_of(path);
         // The directory has to be there; the page need not.
         let real = dir.canonicalize().map_err(|error| failed("find its directory", &error))?;
         let inside = root.relative(&real.join(name));

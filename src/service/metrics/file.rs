@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tempfile::TempPath;
 
 use super::Metrics;
+use crate::fs::open;
 use crate::units;
 
 /// How the first line of our files begins.
@@ -143,16 +144,13 @@ impl<'a> MetricsFile<'a> {
         if let Some(what) = what {
             return Err(self.not_ours(what));
         }
-        let open = |options: &mut OpenOptions| {
-            // If something else has taken its place meanwhile, this neither follows nor waits for it.
-            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-            options.read(true).custom_flags(flags.bits().cast_signed()).open(self.path)
-        };
+        // If something else has taken its place meanwhile, this neither follows nor waits for it.
+        let open = |write| open::careful().read(true).write(write).open(self.path);
         // On NFS the lock needs a file that is open for writing. Elsewhere it does not, and the file may
         // belong to another user.
-        let mut file = open(OpenOptions::new().write(true));
+        let mut file = open(true);
         if file.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
-            file = open(&mut OpenOptions::new());
+            file = open(false);
         }
         match file {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -219,12 +217,11 @@ impl<'a> MetricsFile<'a> {
 
     /// Puts a file with this text in the place of the one that is locked.
     fn replace(self, text: &str) -> io::Result<()> {
-        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty());
         // The collector reads names that end in .prom, and so does not read this one before it is renamed.
         let mut name = OsString::from(".");
         name.push(self.path.file_name().unwrap_or_default());
         name.push(".sweeper-new");
-        let path = dir.unwrap_or(Path::new(".")).join(name);
+        let path = open::directory_of(self.path).join(name);
         let new = || OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
         let mut file = match new() {
             // A run that was killed has left it: every other one holds the lock.
