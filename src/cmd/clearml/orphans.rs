@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::audit::Log;
 use super::connect::{now, stop_flag, tools};
 use super::mount::in_words;
-use super::pass::{Work, reason, with_seams};
+use super::pass::{reason, with_seams};
 use super::place::{Place, Seams, at_once};
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::Audit;
@@ -91,36 +91,12 @@ pub(super) fn sweep(
     let audit = Log::open(config)?;
     let zone = Arc::new(at_once(ORPHANS, EntryKind::Tree, Expiry::After(options.grace)));
     let mut ledger = ZoneLedger::new(ORPHANS, &path.to_string_lossy());
-    let work = Search {
-        tools,
-        options,
-        place: &place,
-        zone: &zone,
-        observer,
-        audit: &audit,
-        ledger: &mut ledger,
-    };
-    let end = with_seams(config, stop, now(config), work);
+    let end = with_seams(config, stop, now(config), |seams| {
+        let (place, zone, audit) = (&place, &zone, &audit);
+        Sweep { tools, options, place, zone, observer, audit, seams }.run(&mut ledger)
+    });
     let stopped = reason(end, &mut ledger)?;
     Ok((ledger.into_summary(), stopped))
-}
-
-/// What is searched, and who is told.
-struct Search<'a> {
-    tools: &'a Tools,
-    options: &'a ClearmlConfig,
-    place: &'a Place,
-    zone: &'a Arc<Zone>,
-    observer: &'a dyn Observer,
-    audit: &'a Log,
-    ledger: &'a mut ZoneLedger,
-}
-
-impl Work for Search<'_> {
-    fn run(self, seams: Seams<'_>) -> Result<Option<StopReason>, CycleError> {
-        let Search { tools, options, place, zone, observer, audit, ledger } = self;
-        Sweep { tools, options, place, zone, observer, audit, seams }.run(ledger)
-    }
 }
 
 /// The search with the means to remove.

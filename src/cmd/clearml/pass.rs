@@ -15,7 +15,7 @@ use super::mount::{Mounts, Removers};
 use super::place::Seams;
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::{Look, Real};
-use crate::clearml::files::{FolderEnd, Removal};
+use crate::clearml::files::{FolderEnd, Removal, Remover};
 use crate::clearml::fileserver::{HttpLook, HttpRemover};
 use crate::clearml::journal::Journal;
 use crate::clearml::ledger::{Ledger, ZoneLedger};
@@ -178,20 +178,38 @@ impl<O: Observer> Part<'_, O> {
         let mut journal = Journal::open(state).map_err(CycleError::Journal)?;
         let company = self.tools.company()?;
         journal.begin(&self.tools.client.server().api, &company).map_err(CycleError::Journal)?;
-        let work = Cleaning { part: self, journal: Some(&mut journal), is_retry, ledger };
-        let end = self.carry_out(work);
+        let mut http = HttpRemover::default();
+        let end = self.carry_out(|seams| {
+            let mut removers = self.removers(seams, &mut http);
+            let mut real = Real { journal: &mut journal, audit: self.audit, now: self.now };
+            self.with_cycle(&mut |cycle| {
+                cycle.resume(&mut real, &mut removers, ledger, is_retry)?;
+                if is_retry { Ok(None) } else { cycle.run(&mut real, &mut removers, ledger) }
+            })
+        });
         let compacted = journal.compact().map_err(CycleError::Journal);
         let stopped = end?;
         compacted.map(|()| stopped)
     }
 
     fn dry_run(&self, ledger: &mut Ledger) -> Result<Option<StopReason>, CycleError> {
-        self.carry_out(Cleaning { part: self, journal: None, is_retry: false, ledger })
+        let mut http = HttpLook;
+        self.carry_out(|seams| {
+            let mut removers = self.removers(seams, &mut http);
+            self.with_cycle(&mut |cycle| cycle.run(&mut Look, &mut removers, ledger))
+        })
     }
 
-    fn carry_out(&self, work: impl Work) -> Result<Option<StopReason>, CycleError> {
+    fn carry_out(
+        &self,
+        work: impl FnOnce(Seams<'_>) -> Result<Option<StopReason>, CycleError>,
+    ) -> Result<Option<StopReason>, CycleError> {
         let CleanupRequest { config, stop, .. } = *self.request;
         with_seams(config, stop, self.now, work)
+    }
+
+    fn removers<'s>(&'s self, seams: Seams<'s>, rest: &'s mut dyn Remover) -> Removers<'s> {
+        Removers { mounts: self.mounts, seams, rest, audit: self.audit }
     }
 
     fn with_cycle<R>(&self, run: &mut dyn FnMut(&Cycle<'_>) -> R) -> R {
@@ -215,47 +233,12 @@ impl<O: Observer> Part<'_, O> {
     }
 }
 
-/// A cleanup with a journal, or without one a dry run.
-struct Cleaning<'a, O> {
-    part: &'a Part<'a, O>,
-    journal: Option<&'a mut Journal>,
-    is_retry: bool,
-    ledger: &'a mut Ledger,
-}
-
-impl<O: Observer> Work for Cleaning<'_, O> {
-    fn run(self, seams: Seams<'_>) -> Result<Option<StopReason>, CycleError> {
-        let Cleaning { part, journal, is_retry, ledger } = self;
-        let audit = part.audit;
-        let Some(journal) = journal else {
-            let mut removers = Removers { mounts: part.mounts, seams, rest: &mut HttpLook, audit };
-            return part.with_cycle(&mut |cycle| cycle.run(&mut Look, &mut removers, ledger));
-        };
-        let mut http = HttpRemover::default();
-        let mut removers = Removers { mounts: part.mounts, seams, rest: &mut http, audit };
-        let mut real = Real { journal, audit, now: part.now };
-        part.with_cycle(&mut |cycle| {
-            cycle.resume(&mut real, &mut removers, ledger, is_retry)?;
-            if is_retry { Ok(None) } else { cycle.run(&mut real, &mut removers, ledger) }
-        })
-    }
-}
-
-/// What is done with the means to remove from mounted directories.
-pub(super) trait Work {
-    /// Does it.
-    ///
-    /// # Errors
-    /// As a cleanup.
-    fn run(self, seams: Seams<'_>) -> Result<Option<StopReason>, CycleError>;
-}
-
 /// Does something with what removals from mounted directories need. Here it is decided whether they are real.
 pub(super) fn with_seams(
     config: &Config,
     stop: &Arc<AtomicBool>,
     now: Moment,
-    work: impl Work,
+    work: impl FnOnce(Seams<'_>) -> Result<Option<StopReason>, CycleError>,
 ) -> Result<Option<StopReason>, CycleError> {
     let limits = Limits::new(Arc::clone(stop), u64::MAX, None);
     let (workers, notes, locks) = (Workers::one(), Notes::default(), Backend::flock());
@@ -264,10 +247,10 @@ pub(super) fn with_seams(
     let inspector = &FileInspector::new(control, notes, probe);
     if config.dry_run {
         let disposer = &DryRun::new(control, probe);
-        work.run(Seams { control, notes, disposer, inspector, locks, now })
+        work(Seams { control, notes, disposer, inspector, locks, now })
     } else {
         let disposer = &Unlink::new(control, notes, probe);
-        work.run(Seams { control, notes, disposer, inspector, locks, now })
+        work(Seams { control, notes, disposer, inspector, locks, now })
     }
 }
 
