@@ -15,6 +15,9 @@ use super::names::Names;
 /// The longest answer. Nobody waits for a longer one, and nothing of it is kept in memory as a whole.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// The longest wait. `ureq` panics if a request may take until a moment that the clock does not have.
+const MAX_WAIT: Duration = Duration::from_secs(366 * 86_400);
+
 /// To how many servers connections stay open: the API server and file servers are asked by turns.
 const SERVERS: usize = 4;
 
@@ -93,7 +96,7 @@ impl Http {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
-            .timeout_global(Some(timeout))
+            .timeout_global(Some(timeout.min(MAX_WAIT)))
             .timeout_connect(Some(timeout.min(Duration::from_secs(15))))
             .max_idle_connections(SERVERS * connections)
             .max_idle_connections_per_host(connections)

@@ -225,7 +225,7 @@ impl<O: Observer> Part<'_, O> {
             tools: self.tools,
             options: &options.options,
             now: self.now,
-            deadline: config.deadline.map(|deadline| Instant::now() + deadline),
+            deadline: config.deadline.and_then(|after| Instant::now().checked_add(after)),
             observer: self.observer,
             on_batch: &on_batch,
             on_folder: &on_folder,

@@ -184,6 +184,15 @@ fn a_deadline_ends_it_between_two_batches() {
     assert!(!double.left("tasks").is_empty());
 }
 
+/// No clock of the system counts as far.
+#[test]
+fn the_longest_deadline_and_timeout_that_can_be_written_end_nothing() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    let longest = format!("{}s", u64::MAX);
+    double.run(&["--deadline", &longest, "--request-timeout", &longest]).exits(0);
+    assert!(double.left("tasks").is_empty());
+}
+
 /// The lines of an audit log: the event, the zone and the path.
 fn audited(path: &std::path::Path) -> Vec<(String, String, String)> {
     let text = std::fs::read_to_string(path).unwrap();
