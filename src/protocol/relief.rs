@@ -92,6 +92,18 @@ impl ReliefEnd {
 }
 
 impl Relief {
+    /// One that has ended like this before it was known how full the file system is.
+    pub const fn new(
+        path: PathBuf,
+        is_quota: bool,
+        pressure: Pressure,
+        min_age: MinAge,
+        end: ReliefEnd,
+    ) -> Self {
+        let (before, after, removed, freed) = (None, None, 0, Bytes(0));
+        Self { path, is_quota, pressure, min_age, before, after, removed, freed, end }
+    }
+
     /// Nothing was removed: the pass ended before it began.
     pub fn withhold(&mut self) {
         if self.end != ReliefEnd::NotNeeded {

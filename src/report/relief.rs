@@ -70,23 +70,15 @@ pub(super) fn object(relief: &Relief, mode: RunMode) -> Object<'_> {
         after: relief.after.map(space),
         removed: relief.removed,
         freed_bytes: relief.freed.0,
-        missing: match relief.end {
-            ReliefEnd::NotFreed(Amount { bytes, inodes }) => Some(AmountObject { bytes, inodes }),
-            ReliefEnd::NotNeeded
-            | ReliefEnd::Relieved
-            | ReliefEnd::NothingLeft(_)
-            | ReliefEnd::TooMuch(_)
-            | ReliefEnd::Stopped
-            | ReliefEnd::Unknown(_) => None,
+        missing: if let ReliefEnd::NotFreed(Amount { bytes, inodes }) = relief.end {
+            Some(AmountObject { bytes, inodes })
+        } else {
+            None
         },
-        in_the_way: match &relief.end {
-            ReliefEnd::NothingLeft(way) => Some(in_the_way(way, mode)),
-            ReliefEnd::NotNeeded
-            | ReliefEnd::Relieved
-            | ReliefEnd::NotFreed(_)
-            | ReliefEnd::TooMuch(_)
-            | ReliefEnd::Stopped
-            | ReliefEnd::Unknown(_) => None,
+        in_the_way: if let ReliefEnd::NothingLeft(way) = &relief.end {
+            Some(in_the_way(way, mode))
+        } else {
+            None
         },
         message: message(relief, mode),
     }

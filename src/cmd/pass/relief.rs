@@ -14,7 +14,7 @@ use crate::config::PressureSettings;
 use crate::engine::{Limits, Outcomes, ReliefPlan, ReliefZone};
 use crate::lock::exclusive::ExclusiveLock;
 use crate::protocol::{Journal, Observer, Relief, ReliefEnd, Summary, Volume};
-use crate::rules::{Amount, Bytes, Moment, Zone, ZoneName};
+use crate::rules::{Amount, Moment, Zone, ZoneName};
 
 /// How a relief is made.
 #[derive(Clone, Copy)]
@@ -155,15 +155,6 @@ fn left_alone(settings: &PressureSettings, summary: &Summary) -> Vec<(ZoneName, 
 
 /// The relief of a file system that cannot be asked how full it is.
 fn unknown_relief(settings: &PressureSettings, path: PathBuf, error: &io::Error) -> Relief {
-    Relief {
-        path,
-        is_quota: false,
-        pressure: settings.pressure,
-        min_age: settings.min_age,
-        before: None,
-        after: None,
-        removed: 0,
-        freed: Bytes(0),
-        end: ReliefEnd::Unknown(crate::units::error(error)),
-    }
+    let end = ReliefEnd::Unknown(crate::units::error(error));
+    Relief::new(path, false, settings.pressure, settings.min_age, end)
 }

@@ -40,17 +40,9 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 ReliefRun { zone, run }
             })
             .collect();
-        let mut relief = Relief {
-            path: plan.path.to_owned(),
-            is_quota: plan.volume.is_quota(),
-            pressure: plan.pressure,
-            min_age: plan.min_age,
-            before: None,
-            after: None,
-            removed: 0,
-            freed: Bytes(0),
-            end: ReliefEnd::NotNeeded,
-        };
+        let (path, is_quota) = (plan.path.to_owned(), plan.volume.is_quota());
+        let end = ReliefEnd::NotNeeded;
+        let mut relief = Relief::new(path, is_quota, plan.pressure, plan.min_age, end);
         let settled = |space: &Space| {
             if plan.pressure.is_exceeded_by(space) { Arrival::Half } else { Arrival::Whole }
         };
