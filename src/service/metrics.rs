@@ -90,9 +90,7 @@ impl Metrics {
             unrelieved: {
                 let help = "1 if a file system is still too full after the last pass with --pressure, \
                             else 0.";
-                let gauge = IntGauge::new("sweeper_pressure_unrelieved", help)?;
-                all.register(Box::new(gauge.clone()))?;
-                gauge
+                added(all, IntGauge::new("sweeper_pressure_unrelieved", help))?
             },
             inodes: whole(
                 all,
@@ -212,21 +210,27 @@ fn called<'a, M: Collector, const N: usize>(name: &str, all: [&'a M; N]) -> Opti
     all.into_iter().find(|metric| metric.desc().iter().any(|desc| desc.fq_name == name))
 }
 
+/// Adds a metric to all of them.
+fn added<M: Collector + Clone + 'static>(
+    all: &Registry,
+    metric: prometheus::Result<M>,
+) -> prometheus::Result<M> {
+    let metric = metric?;
+    all.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
 fn counter(
     all: &Registry,
     name: &str,
     help: &str,
     labels: &[&str],
 ) -> prometheus::Result<IntCounterVec> {
-    let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-    all.register(Box::new(counter.clone()))?;
-    Ok(counter)
+    added(all, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
 fn gauge(all: &Registry, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
-    let gauge = GaugeVec::new(Opts::new(name, help), &["zone"])?;
-    all.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
+    added(all, GaugeVec::new(Opts::new(name, help), &["zone"]))
 }
 
 fn whole(
@@ -235,9 +239,7 @@ fn whole(
     help: &str,
     labels: &[&str],
 ) -> prometheus::Result<IntGaugeVec> {
-    let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    all.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
+    added(all, IntGaugeVec::new(Opts::new(name, help), labels))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far from 2^52")]
