@@ -5,7 +5,7 @@
 //! its TTL, because it is not extended any more.)
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -214,17 +214,18 @@ fn run(command: &[OsString]) -> End {
             );
         }
     };
-    let mut said = Vec::new();
-    if let (Ok(mut signals), Ok(pid)) = (signals, i32::try_from(child.id())) {
-        let pass_on_all = move || {
+    let passed_on = signals.and_then(|mut signals| {
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        std::thread::Builder::new().spawn(move || {
             for signal in signals.forever() {
                 pass_on(pid, signal);
             }
-        };
-        if let Err(error) = std::thread::Builder::new().spawn(pass_on_all) {
-            let error = units::error(&error);
-            said.push(format!("signals were not passed on to the command: {error}"));
-        }
+        })
+    });
+    let mut said = Vec::new();
+    if let Err(error) = passed_on {
+        let error = units::error(&error);
+        said.push(format!("signals were not passed on to the command: {error}"));
     }
     let code = match child.wait() {
         Ok(status) => {
