@@ -5,18 +5,19 @@
 
 use std::ffi::CStr;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::failure::{failed_in_tree, failure};
 use super::kept::Kept;
 use super::ledger::Ledger;
 use super::recover::foresee;
+use super::tree::walk_of;
 use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::lease::InUseProbe;
 use crate::fs::rights::DirRights;
-use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
+use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::protocol::{
     Directory, Disposer, Expired, Freed, Notes, Recovery, Rejected, Rejection, Removed, Verified,
 };
@@ -69,17 +70,8 @@ impl<'a, C: Control> DryRun<'a, C> {
 
     /// What the removal of a tree would free, and what prevents its completion.
     fn tree(&self, expired: &Expired, top: &std::fs::File) -> (Freed, Option<Rejection>) {
-        let directory = expired.directory();
-        let mut look = TreeRights::new(self.rights_in(directory));
-        let tree = WalkContext {
-            control: self.control,
-            parent: directory.handle.as_fd(),
-            parent_id: directory.id,
-            path: &directory.path,
-            name: expired.name(),
-            mount: directory.mount,
-            file_system: directory.storage.file_system,
-        };
+        let mut look = TreeRights::new(self.rights_in(expired.directory()));
+        let tree = walk_of(self.control, expired, expired.name());
         let walked = walk::walk(&tree, top, expired.metadata().id, &mut look);
         let failed = |error| failed_in_tree(expired, expired.name(), error);
         let why = match walked {

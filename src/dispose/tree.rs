@@ -260,18 +260,26 @@ impl<C: Control> Trees<'_, C> {
         (self.ledger.charge(&remover.freed), why)
     }
 
-    /// The walk through a tree that is called `name` at the moment.
     fn context<'t>(&'t self, expired: &'t Expired, name: &'t CStr) -> WalkContext<'t, C> {
-        let directory = expired.directory();
-        WalkContext {
-            control: self.control,
-            parent: directory.handle.as_fd(),
-            parent_id: directory.id,
-            path: &directory.path,
-            name,
-            mount: directory.mount,
-            file_system: directory.storage.file_system,
-        }
+        walk_of(self.control, expired, name)
+    }
+}
+
+/// The walk through a tree that is called `name` at the moment.
+pub(super) fn walk_of<'t, C>(
+    control: &'t C,
+    expired: &'t Expired,
+    name: &'t CStr,
+) -> WalkContext<'t, C> {
+    let directory = expired.directory();
+    WalkContext {
+        control,
+        parent: directory.handle.as_fd(),
+        parent_id: directory.id,
+        path: &directory.path,
+        name,
+        mount: directory.mount,
+        file_system: directory.storage.file_system,
     }
 }
 
