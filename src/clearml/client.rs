@@ -178,7 +178,7 @@ impl Client {
     fn token(&self, refused: Option<&Token>) -> Result<Token, ApiError> {
         let mut known = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         let is_good = |token: &Token| {
-            let left = token.expires.map(|end| end - (self.clock)().unix_secs());
+            let left = token.expires.map(|end| end.saturating_sub((self.clock)().unix_secs()));
             refused != Some(token) && left.is_none_or(|left| left > RENEW_BEFORE)
         };
         if let Some(token) = known.as_ref().filter(|token| is_good(token)) {

@@ -117,7 +117,7 @@ impl ExporterLocks {
         let (mut connection, theirs) = self.with_connection(Connection::time)?;
         let elapsed = self.timing.now().saturating_sub(self.started);
         let elapsed = i64::try_from(elapsed.as_secs()).unwrap_or(0);
-        let ahead = self.clock.unix_secs() + elapsed - theirs;
+        let ahead = self.clock.unix_secs().saturating_add(elapsed).saturating_sub(theirs);
         let error = LockError::Clock(ahead);
         if ahead.unsigned_abs() > CLOCK_REFUSED {
             return Err(self.remember(error));
