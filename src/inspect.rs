@@ -212,7 +212,7 @@ fn look(directory: &Directory, name: &CStr) -> io::Result<Metadata> {
 fn failure(expired: &Expired, action: Action, error: io::Error) -> Failure {
     let directory = expired.directory();
     let hint = hint(&directory.handle, Some(expired.name()), action, &error);
-    Failure::new(&directory.zone.name, action, directory.path_of(expired.name()), error, hint)
+    directory.failure(action, Some(expired.name()), error, hint)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::rules::{Action, ZoneName};
 pub(super) fn failure(expired: &Expired, action: Action, error: io::Error) -> Failure {
     let directory = expired.directory();
     let hint = hint(&directory.handle, Some(expired.name()), action, &error);
-    Failure::new(&directory.zone.name, action, directory.path_of(expired.name()), error, hint)
+    directory.failure(action, Some(expired.name()), error, hint)
 }
 
 /// The failure of an operation at a path.

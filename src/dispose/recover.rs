@@ -57,8 +57,7 @@ impl<C: Control> Trees<'_, C> {
             Err(error) if is_gone(&error) => return,
             Err(error) => {
                 let hint = hint(&directory.handle, Some(name), Action::Open, &error);
-                let path = directory.path_of(name);
-                let failure = Failure::new(&directory.zone.name, Action::Open, path, error, hint);
+                let failure = directory.failure(Action::Open, Some(name), error, hint);
                 return (recovery.each)(failed(directory, name, &failure));
             }
         };

@@ -66,10 +66,8 @@ impl Written<'_> {
         if self.journal.is_none() || self.pending().contains(&Key::of(file)) {
             return Ok(());
         }
-        let directory = file.directory();
-        let (zone, path) = (&directory.zone.name, directory.path_of(file.name()));
         let error = io::Error::other("it is not in the audit log");
-        Err(Failure::new(zone, Action::Unlink, path, error, None))
+        Err(file.directory().failure(Action::Unlink, Some(file.name()), error, None))
     }
 
     /// An entry was removed.

@@ -17,7 +17,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use crate::fs::lease::turn::Turn;
 use crate::fs::open::Across;
 use crate::fs::{error, file_system, lease, open, stat};
-use crate::protocol::{Claimed, Expired, Failure, Guard, Lease, Rejected, Rejection, Skipped};
+use crate::protocol::{Claimed, Expired, Guard, Lease, Rejected, Rejection, Skipped};
 use crate::rules::{Action, FileKind, FileSystem, LockKind, Zone};
 use crate::units;
 
@@ -200,8 +200,7 @@ fn is_same(expired: &Expired, object: &File) -> Result<bool, Rejection> {
 fn failure(expired: &Expired, action: Action, error: io::Error) -> Rejection {
     let (directory, name) = (expired.directory(), expired.name());
     let hint = error::hint(&directory.handle, Some(name), action, &error);
-    let (zone, path) = (directory.zone.name.clone(), directory.path_of(name));
-    Rejection::Failed(Failure { zone, action, path, error, hint })
+    Rejection::Failed(directory.failure(action, Some(name), error, hint))
 }
 
 /// Why `sweeper hold` has no lock.

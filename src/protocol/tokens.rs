@@ -7,6 +7,7 @@
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use super::storage::Change;
 use super::{Failure, Freed, MemberLeases, Storage};
-use crate::rules::{self, Bytes, FileId, KeptReason, Metadata, Moment, Zone};
+use crate::rules::{self, Action, Bytes, FileId, KeptReason, Metadata, Moment, Zone};
 
 /// An open directory that holds entries of a zone.
 #[derive(Debug)]
@@ -47,6 +48,18 @@ impl Directory {
     /// The path of the entry `name`, as people see it.
     pub fn path_of(&self, name: &CStr) -> PathBuf {
         self.path.join(OsStr::from_bytes(name.to_bytes()))
+    }
+
+    /// The failure of an operation on the entry `name`, or on the directory itself.
+    pub fn failure(
+        &self,
+        action: Action,
+        name: Option<&CStr>,
+        error: io::Error,
+        hint: Option<String>,
+    ) -> Failure {
+        let path = name.map_or_else(|| self.path.clone(), |name| self.path_of(name));
+        Failure::new(&self.zone.name, action, path, error, hint)
     }
 }
 

@@ -28,23 +28,18 @@ pub(super) fn failure(
     error: impl Into<io::Error>,
 ) -> Failure {
     let error = error.into();
-    let path = name.map_or_else(|| directory.path.clone(), |name| directory.path_of(name));
     let hint = hint(&directory.handle, name, action, &error);
-    Failure { zone: directory.zone.name.clone(), action, path, error, hint }
+    directory.failure(action, name, error, hint)
 }
 
 /// The data root itself, to step down from.
 pub(super) fn data_root(root: &DataRoot, zone: &Arc<Zone>) -> Result<Directory, Failure> {
-    let handle = root.handle().try_clone().map_err(|error| Failure {
-        zone: zone.name.clone(),
-        action: Action::Open,
-        path: root.path().to_owned(),
-        error,
-        hint: None,
-    })?;
+    let path = root.path();
+    let failed = |error| Failure::new(&zone.name, Action::Open, path.to_owned(), error, None);
+    let handle = root.handle().try_clone().map_err(failed)?;
     Ok(Directory {
         zone: Arc::clone(zone),
-        path: root.path().to_owned(),
+        path: path.to_owned(),
         dir: PathBuf::new(),
         handle,
         id: root.id(),
@@ -87,13 +82,7 @@ pub fn zone_root(
 
 /// A directory outside the data root. It was opened and checked when the pass began.
 fn outside(root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Result<Directory, Failure> {
-    let fail = |error: io::Error| Failure {
-        zone: zone.name.clone(),
-        action: Action::Open,
-        path: path.to_owned(),
-        error,
-        hint: None,
-    };
+    let fail = |error| Failure::new(&zone.name, Action::Open, path.to_owned(), error, None);
     let found = root.outside(path).ok_or_else(|| fail(Errno::NOENT.into()))?;
     // Through `.`, so that each scan has a position of its own.
     let opened = open::dir(&found.handle, c".", Across::AnyMount).map_err(fail)?;
