@@ -35,21 +35,16 @@ const WHOLE: &str = "the answer is not an object with `meta` and `data`: is this
 #[derive(Deserialize)]
 struct Envelope<T> {
     meta: Meta,
-    #[serde(default = "none")]
     data: Option<T>,
-}
-
-const fn none<T>() -> Option<T> {
-    None
 }
 
 #[derive(Deserialize)]
 struct Meta {
     #[serde(rename = "result_code")]
     code: u16,
-    #[serde(default, rename = "result_subcode")]
+    #[serde(rename = "result_subcode")]
     subcode: Option<u32>,
-    #[serde(default, rename = "result_msg")]
+    #[serde(rename = "result_msg")]
     message: Option<String>,
 }
 

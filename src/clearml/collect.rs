@@ -243,17 +243,14 @@ fn is_address(url: &str) -> bool {
 fn images_of(plot: Option<&str>) -> Vec<String> {
     #[derive(Deserialize)]
     struct Plot {
-        #[serde(default)]
         layout: Option<Layout>,
     }
     #[derive(Deserialize)]
     struct Layout {
-        #[serde(default)]
         images: Option<Vec<Image>>,
     }
     #[derive(Deserialize)]
     struct Image {
-        #[serde(default)]
         source: Option<String>,
     }
     let plot: Option<Plot> = plot.and_then(|text| serde_json::from_str(text).ok());

@@ -24,13 +24,11 @@ struct Datasets {
 #[derive(Deserialize)]
 struct Dataset {
     id: Id,
-    #[serde(default)]
     configuration: Option<BTreeMap<String, Option<Item>>>,
 }
 
 #[derive(Deserialize)]
 struct Item {
-    #[serde(default)]
     value: Option<String>,
 }
 

@@ -76,25 +76,16 @@ impl Page for Tasks {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct TaskRow {
     pub(super) id: Id,
-    #[serde(default)]
     pub(super) status: Option<String>,
-    #[serde(default)]
     pub(super) status_changed: Option<String>,
-    #[serde(default)]
     pub(super) last_update: Option<String>,
-    #[serde(default)]
     pub(super) system_tags: Option<Vec<String>>,
-    #[serde(default)]
     pub(super) tags: Option<Vec<String>>,
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     pub(super) kind: Option<String>,
-    #[serde(default)]
     pub(super) user: Option<String>,
-    #[serde(default)]
     pub(super) project: Option<String>,
-    #[serde(default)]
     pub(super) execution: Option<Execution>,
-    #[serde(default)]
     pub(super) models: Option<TaskModels>,
 }
 
@@ -111,32 +102,26 @@ impl TaskRow {
 /// The part of a task with its artifacts.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Execution {
-    #[serde(default)]
     pub(super) artifacts: Option<Vec<Artifact>>,
 }
 
 /// An artifact.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Artifact {
-    #[serde(default)]
     pub(super) mode: Option<String>,
-    #[serde(default)]
     pub(super) uri: Option<String>,
 }
 
 /// The models of a task.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct TaskModels {
-    #[serde(default)]
     pub(super) input: Option<Vec<TaskModel>>,
-    #[serde(default)]
     pub(super) output: Option<Vec<TaskModel>>,
 }
 
 /// One of them.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct TaskModel {
-    #[serde(default)]
     pub(super) model: Option<String>,
 }
 
@@ -157,11 +142,8 @@ impl Page for Models {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct ModelRow {
     pub(super) id: String,
-    #[serde(default)]
     pub(super) uri: Option<String>,
-    #[serde(default)]
     pub(super) task: Option<String>,
-    #[serde(default)]
     pub(super) ready: Option<bool>,
 }
 
@@ -170,20 +152,15 @@ pub(super) struct ModelRow {
 pub(super) struct Events {
     #[serde(rename = "events")]
     pub(super) rows: Vec<EventRow>,
-    #[serde(default)]
     pub(super) total: Option<u64>,
-    #[serde(default)]
     pub(super) scroll_id: Option<String>,
 }
 
 /// A debug sample or a plot.
 #[derive(Debug, Deserialize)]
 pub(super) struct EventRow {
-    #[serde(default)]
     pub(super) url: Option<String>,
-    #[serde(default)]
     pub(super) source_urls: Option<Vec<String>>,
-    #[serde(default)]
     pub(super) plot_str: Option<String>,
 }
 
@@ -200,20 +177,19 @@ pub(super) struct Deletion {
 #[derive(Debug, Deserialize)]
 pub(super) struct Deleted {
     pub(super) id: Id,
-    #[serde(default, rename = "deleted")]
+    #[serde(rename = "deleted")]
     pub(super) is_done: Option<bool>,
-    #[serde(default)]
     pub(super) urls: Option<DeletedUrls>,
 }
 
 /// Files that the server knows of.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct DeletedUrls {
-    #[serde(default, rename = "model_urls")]
+    #[serde(rename = "model_urls")]
     pub(super) models: Option<Vec<String>>,
-    #[serde(default, rename = "artifact_urls")]
+    #[serde(rename = "artifact_urls")]
     pub(super) artifacts: Option<Vec<String>>,
-    #[serde(default, rename = "event_urls")]
+    #[serde(rename = "event_urls")]
     pub(super) events: Option<Vec<String>>,
 }
 
@@ -221,7 +197,6 @@ pub(super) struct DeletedUrls {
 #[derive(Debug, Deserialize)]
 pub(super) struct NotDeleted {
     pub(super) id: Id,
-    #[serde(default)]
     pub(super) error: Option<NotDeletedError>,
 }
 
@@ -230,7 +205,6 @@ pub(super) struct NotDeleted {
 pub(super) struct NotDeletedError {
     #[serde(default)]
     pub(super) codes: Vec<u32>,
-    #[serde(default)]
     pub(super) msg: Option<String>,
 }
 
