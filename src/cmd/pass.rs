@@ -243,7 +243,7 @@ impl Parts<'_> {
 pub(super) fn limits(config: &Config, signal: Arc<AtomicBool>) -> Limits {
     // A dry run removes nothing, so nothing in it has to wait.
     let rate = config.max_rate.filter(|_| !config.dry_run);
-    let limits = Limits::new(signal, u64::MAX, rate);
+    let limits = Limits::new(signal, rate);
     if let Some(deadline) = config.deadline {
         limits.set_deadline(deadline);
     }

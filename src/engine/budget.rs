@@ -41,12 +41,6 @@ impl Left {
 }
 
 impl Budget {
-    /// At most so many removals.
-    pub const fn of_removals(most: u64) -> Self {
-        let (removals, bytes) = (Left::new(most), Left::new(u64::MAX));
-        Self { removals, bytes, zones: Vec::new(), exhausted: OnceLock::new() }
-    }
-
     /// What `guards` allow in zones that were seen to have as many entries as `counted` says.
     pub fn new(guards: &Guards, counted: &Summary) -> Self {
         let zones = counted.zones.iter().filter_map(|zone| {

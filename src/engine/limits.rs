@@ -35,23 +35,19 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self::new(Arc::default(), u64::MAX, None)
+        Self::new(Arc::default(), None)
     }
 }
 
 impl Limits {
-    /// Of a pass that ends when `signal` is set, removes at most `max_removals` entries, and at most `rate`
-    /// files per second.
-    pub fn new(signal: Arc<AtomicBool>, max_removals: u64, rate: Option<NonZeroU32>) -> Self {
+    /// Of a pass that ends when `signal` is set, and removes at most `rate` files per second.
+    pub fn new(signal: Arc<AtomicBool>, rate: Option<NonZeroU32>) -> Self {
         Self {
             signal,
             deadline: Arc::default(),
             timer: Mutex::default(),
             until: OnceLock::new(),
-            budget: match max_removals {
-                u64::MAX => OnceLock::new(),
-                most => Budget::of_removals(most).into(),
-            },
+            budget: OnceLock::new(),
             has_no_audit_log: AtomicBool::new(false),
             rate: rate.map(RateLimiter::new),
         }
@@ -62,7 +58,7 @@ impl Limits {
     #[must_use]
     pub fn for_count(&self) -> Self {
         let (signal, deadline) = (Arc::clone(&self.signal), Arc::clone(&self.deadline));
-        Self { deadline, until: self.until.clone(), ..Self::new(signal, u64::MAX, None) }
+        Self { deadline, until: self.until.clone(), ..Self::new(signal, None) }
     }
 
     /// Sets what the guards allow. To be called once, before the pass.
@@ -207,8 +203,18 @@ impl RateLimiter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::protocol::{Guards, Summary};
+
+    /// At most so many removals, and `rate` files per second.
+    pub(in crate::engine) fn of_removals(most: u64, rate: Option<NonZeroU32>) -> Limits {
+        let guards = Guards { max_removals: Some(most), ..Guards::default() };
+        let counted = Summary { zones: Vec::new(), stopped: None, relief: Vec::new() };
+        let limits = Limits::new(Arc::default(), rate);
+        limits.set_budget(Budget::new(&guards, &counted));
+        limits
+    }
 
     fn take(limits: &Limits) -> bool {
         limits.allow_removal(&ZoneName::new("z"), Bytes(0))
@@ -216,7 +222,7 @@ mod tests {
 
     #[test]
     fn exactly_as_many_removals_are_allowed_as_were_given() {
-        let limits = Limits::new(Arc::default(), 2, None);
+        let limits = of_removals(2, None);
         assert!(take(&limits));
         limits.return_removal(&ZoneName::new("z"), Bytes(0));
         assert!(take(&limits) && take(&limits));
@@ -228,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_signal_goes_before_all_other_reasons() {
-        let limits = Limits::new(Arc::default(), 0, None);
+        let limits = of_removals(0, None);
         assert!(!take(&limits));
         limits.on_audit_log_lost();
         limits.signal_flag().store(true, Ordering::Relaxed);
@@ -238,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_count_ends_at_the_same_signal_and_is_not_guarded() {
-        let limits = Limits::new(Arc::default(), 0, NonZeroU32::new(1));
+        let limits = of_removals(0, NonZeroU32::new(1));
         let count = limits.for_count();
         assert!(!take(&limits) && take(&count) && !count.is_stopped());
         assert_eq!(count.batch_size(), usize::MAX);

@@ -9,14 +9,15 @@ use std::time::Duration;
 use retention_sweeper::control::Unlimited;
 use retention_sweeper::cvat::zones::{self, ExportTtls};
 use retention_sweeper::dispose::{DryRun, Unlink};
-use retention_sweeper::engine::{Limits, Live, Pass, PassControl, Workers};
+use retention_sweeper::engine::{Budget, Limits, Live, Pass, PassControl, Workers};
 use retention_sweeper::fs::lease::InUseProbe;
 use retention_sweeper::fs::{DataRoot, Forbidden};
 use retention_sweeper::inspect::FileInspector;
 use retention_sweeper::lock::Backend;
 use retention_sweeper::protocol::{
-    Claimed, Directory, Disposer, ExitCode, Expired, Inspector, Locks, Notes, Observer, Outcome,
-    OutcomeKind, Rejected, Rejection, Removed, Skipped, StopReason, Summary, Tally, Verified,
+    Claimed, Directory, Disposer, ExitCode, Expired, Guards, Inspector, Locks, Notes, Observer,
+    Outcome, OutcomeKind, Rejected, Rejection, Removed, Skipped, StopReason, Summary, Tally,
+    Verified,
 };
 use retention_sweeper::rules::select::All;
 use retention_sweeper::rules::{Exclude, LastUse, Moment, Ttl, Zone, ZoneName};
@@ -226,7 +227,10 @@ fn what_is_not_locked_by_us_is_not_removed() {
 #[test]
 fn a_stopped_pass_removes_nothing_more() {
     let (world, path) = world();
-    let limits = Limits::new(Arc::default(), 0, None);
+    let limits = Limits::default();
+    let none = Guards { max_removals: Some(0), ..Guards::default() };
+    let counted = Summary { zones: Vec::new(), stopped: None, relief: Vec::new() };
+    limits.set_budget(Budget::new(&none, &counted));
     for _ in 0..2 {
         let (outcomes, summary) = sweep(&world, &limits, &Backend::flock());
         assert!(outcomes.is_empty(), "{outcomes:?}");

@@ -240,7 +240,7 @@ pub(super) fn with_seams(
     now: Moment,
     work: impl FnOnce(Seams<'_>) -> Result<Option<StopReason>, CycleError>,
 ) -> Result<Option<StopReason>, CycleError> {
-    let limits = Limits::new(Arc::clone(stop), u64::MAX, None);
+    let limits = Limits::new(Arc::clone(stop), None);
     let (workers, notes, locks) = (Workers::one(), Notes::default(), Backend::flock());
     let control = &PassControl { limits: &limits, workers: &workers };
     let (notes, locks, probe) = (&notes, &locks, probe(config.in_use));

@@ -175,7 +175,7 @@ fn measure(config: &Config, stop: &Arc<AtomicBool>) -> Option<Measured> {
     // The system may refuse: then it takes the usual priority.
     let _ = priority::lower();
     let (at, start) = (clock::now(), Instant::now());
-    let limits = Limits::new(Arc::clone(stop), u64::MAX, None);
+    let limits = Limits::new(Arc::clone(stop), None);
     let found = open_root(config, &config.all_zones).map_err(|refusal| refusal.to_string());
     let found = found.and_then(|root| {
         let removed_by = |zone: &Zone| removed_by(config, zone);

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
+use crate::engine::limits::tests::of_removals;
 use crate::protocol::{
     Claimed, Content, Directory, Entry, ExitCode, Failure, Guard, Outcome, Removed, ScanBatch,
     Storage, Tally, Verified,
@@ -351,7 +352,7 @@ fn a_lock_server_that_fails_during_the_pass_ends_the_zone() {
 #[test]
 fn no_more_is_removed_than_allowed_and_nothing_after_a_stop() {
     let entries = [("a", 101, false), ("b", 101, false), ("c", 101, false)];
-    let limits = Limits::new(Arc::default(), 2, None);
+    let limits = of_removals(2, None);
     let (summary, removed, told) = Setup { limits, ..Setup::default() }.run(&entries);
     assert_eq!((removed.len(), told.len()), (2, 2));
     assert_eq!(ExitCode::of(&summary), ExitCode::Stopped);

@@ -146,7 +146,7 @@ fn what_is_used_while_a_removal_waits_for_its_rate_is_not_removed() {
     let files: Vec<_> =
         (0..20).map(|file| world.file(format!("tmp/tree/{file}"), 20 * DAY)).collect();
     age(&world);
-    let one_a_second = Limits::new(Arc::default(), u64::MAX, NonZeroU32::new(1));
+    let one_a_second = Limits::new(Arc::default(), NonZeroU32::new(1));
     // The tree is out of reach by then, so this needs handles from before. They open no file.
     let (outcome, _) = std::thread::scope(|scope| {
         let use_the_rest = |_: &Verified| {

@@ -297,7 +297,7 @@ fn a_relief_without_enough_entries_is_a_failure() {
 
 #[test]
 fn a_guard_ends_the_relief() {
-    let limits = Limits::new(Arc::default(), 7, None);
+    let limits = of_removals(7, None);
     let (summary, gone) = Case { limits, ..Case::default() }.relieve();
     assert_eq!(gone, (0..7).collect::<Vec<_>>());
     assert_eq!(summary.relief[0].end, ReliefEnd::Stopped);
