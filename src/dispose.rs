@@ -13,6 +13,7 @@ mod ledger;
 mod linked;
 mod quarantine;
 mod recover;
+mod recoverable;
 mod remove;
 mod server_clock;
 mod single;

@@ -13,14 +13,12 @@ mod tree;
 use std::ffi::CStr;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use rustix::io::Errno;
 
 pub(super) use self::foresee::foresee;
 use self::rest::{Found, Rest, failed, failure};
-pub(super) use self::tree::MOST;
 use self::tree::{Tree, check_leftover, leftover, names, open_tree};
 use super::check::{Known, TreeCheck};
 use super::failure::at_path;
@@ -62,7 +60,7 @@ impl<C: Control> Trees<'_, C> {
             }
         };
         for stage in [Stage::Check, Stage::Remove] {
-            let most = self.recoverable.load(Ordering::Relaxed);
+            let most = self.recoverable.left();
             let names = match names(found.quarantine.handle(stage), most) {
                 Ok(names) => names,
                 Err(error) => {
@@ -76,7 +74,7 @@ impl<C: Control> Trees<'_, C> {
             if names.len() == most {
                 self.notes.add(&directory.zone.name, MANY);
             }
-            self.recoverable.fetch_sub(names.len(), Ordering::Relaxed);
+            self.recoverable.took(names.len());
             for name in names {
                 match stage {
                     Stage::Check => self.put_leftover_back(&found, Stage::Check, &name, recovery),

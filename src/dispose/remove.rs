@@ -3,12 +3,11 @@
 //! It must not remove anything but the entry of a [`Verified`].
 
 use std::ffi::CStr;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use super::ledger::Ledger;
 use super::quarantine::Quarantines;
-use super::recover;
+use super::recoverable::Recoverable;
 use super::server_clock::ServerClocks;
 use super::tree::Trees;
 use super::unlink::remove_empty_directory;
@@ -32,7 +31,7 @@ impl<'a, C: Control> Unlink<'a, C> {
     pub fn new(control: &'a C, notes: &'a Notes, probe: InUseProbe) -> Self {
         let (ledger, quarantines) = (Ledger::default(), Quarantines::new());
         let (written, clocks) = (Written::default(), ServerClocks::default());
-        let (recoverable, foreign) = (AtomicUsize::new(recover::MOST), Mutex::default());
+        let (recoverable, foreign) = (Recoverable::default(), Mutex::default());
         Self {
             trees: Trees {
                 control,

@@ -7,7 +7,6 @@ use std::ffi::CStr;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
@@ -17,6 +16,7 @@ use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
 use super::linked::LinkedNames;
 use super::quarantine::{Detached, NotDetached, Quarantines, Returned, Stage};
+use super::recoverable::Recoverable;
 use super::server_clock::ServerClocks;
 use super::tree_remover::{Stays, TreeRemover};
 use super::written::Written;
@@ -42,7 +42,7 @@ pub(super) struct Trees<'a, C> {
     pub(super) written: Written<'a>,
     pub(super) clocks: ServerClocks,
     /// How many entries of interrupted removals are still looked at.
-    pub(super) recoverable: AtomicUsize,
+    pub(super) recoverable: Recoverable,
     /// What has the name of a private directory and is none, as far as it was said.
     pub(super) foreign: Mutex<Vec<(ZoneName, String)>>,
 }

@@ -107,9 +107,6 @@ pub(super) fn open_tree<'a>(found: &Found, name: &'a CStr) -> Result<Tree<'a>, (
     Ok(Tree { name, top, metadata, path: quarantine.path(Stage::Remove) })
 }
 
-/// How many entries are returned or completed in one pass. An interrupted pass leaves one for each of its workers.
-pub(in super::super) const MOST: usize = 10_000;
-
 /// The names in an open directory, or `most` of them.
 pub(super) fn names(dir: impl AsFd, most: usize) -> rustix::io::Result<Vec<CString>> {
     let mut buffer = Vec::with_capacity(16 * 1024);
