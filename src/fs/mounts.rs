@@ -40,9 +40,10 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// The lines; none where `/proc` is not mounted.
+/// The lines; none where `/proc` is not mounted. The name of a mount need not be text.
 pub fn read() -> String {
-    std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+    let lines = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    String::from_utf8_lossy(&lines).into_owned()
 }
 
 /// The mounts in these lines.

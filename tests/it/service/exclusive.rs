@@ -1,15 +1,17 @@
 //! One sweeper at a time: which sweeper exits, which waits, which works all the same, and which is not
 //! affected.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Serving, export};
 use crate::wait::{AT_ONCE, wait_until};
-use crate::world::{DAY, Run, World, assert_counts, export_name, zone};
+use crate::world::{DAY, Run, World, assert_counts, can_be_root, export_name, zone};
 
 /// The exclusive lock of a zone, as another sweeper on this machine would hold it.
 pub(super) fn at_work(world: &World, root: &str) -> File {
@@ -49,6 +51,25 @@ fn the_other_process_is_named_where_the_kernel_shows_it() {
     let _other = at_work(&world, "tmp");
     let notes = world.run(&["run", "--zones", "tmp", "--format", "json"]).exits(4).json();
     let notes = zone(&notes, "tmp")["notes"].to_string();
+    assert!(notes.contains(&format!("process {}", std::process::id())), "{notes}");
+}
+
+/// The kernel lists the names of mounts as they are, and many users may mount something with FUSE.
+#[test]
+fn a_mount_whose_name_is_not_text_hides_no_other_mount() {
+    if !can_be_root("a mount whose name is not text") {
+        return;
+    }
+    let world = World::in_dir(Path::new("/dev/shm"));
+    let _other = at_work(&world, "tmp");
+    let odd = world.root.with_file_name(OsStr::from_bytes(b"odd-\xff"));
+    std::fs::create_dir(&odd).unwrap();
+    let inner = world.command(&["run", "--zones", "tmp", "--format", "json"]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "mount -t tmpfs none \"$0\" && exec \"$@\""]).arg(odd);
+    command.arg(inner.get_program()).args(inner.get_args());
+    let report = Run::of(command).exits(4).json();
+    let notes = zone(&report, "tmp")["notes"].to_string();
     assert!(notes.contains(&format!("process {}", std::process::id())), "{notes}");
 }
 
