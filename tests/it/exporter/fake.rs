@@ -105,13 +105,13 @@ fn take_command(received: &mut Vec<u8>) -> Option<Vec<String>> {
     Some(command)
 }
 
-/// What happens when a client has sent something, before the server gets it: told its number and its content.
+/// What happens when a client has asked for something, before the server gets it: told its number and how it begins.
 type Happens = dyn Fn(usize, &[u8]) + Send + Sync;
 
 /// A way to a real server.
 pub struct Way {
     pub url: String,
-    /// How many times the client has sent something.
+    /// How many times the client has asked for something.
     pub sent: Arc<AtomicUsize>,
 }
 
@@ -176,7 +176,10 @@ fn pass_on(
             end();
         });
         let _ = copy(client, |asked| {
-            happens(sent.fetch_add(1, Ordering::SeqCst) + 1, asked);
+            // A long request may come in several parts, of which only the first begins like one.
+            if asked.starts_with(b"*") {
+                happens(sent.fetch_add(1, Ordering::SeqCst) + 1, asked);
+            }
             let is_release = asked.windows(5).any(|word| word == b"'DEL'");
             let take = |left: usize| left.checked_sub(1);
             if is_release && cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
