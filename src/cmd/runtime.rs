@@ -3,6 +3,7 @@
 //! It must not run a pass.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver};
 
 use super::Refusal;
@@ -63,8 +64,8 @@ pub(super) fn reading() -> Reading {
     Reading { wall: clock::now(), steady: clock::steady() }
 }
 
-/// What signals ask of the service. The flag that stops a pass is set beside this.
-pub(super) fn calls() -> Result<Receiver<Call>, Refusal> {
+/// What signals ask of the service. The flag that stops a pass is raised beside this, and may be by now.
+pub(super) fn calls(stop: &AtomicBool) -> Result<Receiver<Call>, Refusal> {
     let (call, calls) = mpsc::channel();
     let pass_on = move |signal| {
         // No one listens once the service has ended.
@@ -73,6 +74,6 @@ pub(super) fn calls() -> Result<Receiver<Call>, Refusal> {
             signals::Signal::Terminate => Call::Stop,
         });
     };
-    signals::listen(pass_on).map_err(Refusal::Start)?;
+    signals::listen(stop, pass_on).map_err(Refusal::Start)?;
     Ok(calls)
 }

@@ -44,7 +44,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     signals::end_on_signals(&stop, || {}).map_err(Refusal::Start)?;
     let hangup = Arc::<AtomicBool>::default();
     signals::note_hangups(&hangup).map_err(Refusal::Start)?;
-    let calls = calls()?;
+    let calls = calls(&stop)?;
     let seed = clock::seed();
     let begin = || Scheduler::new(schedule.clone(), seed, reading(), options.first);
     let health = Arc::new(Health::new(&begin()));

@@ -34,21 +34,21 @@ const SAME: Duration = Duration::from_secs(1);
 /// The system refused the handlers, for people.
 pub fn end_on_signals(flag: &Arc<AtomicBool>, begin: fn()) -> Result<(), String> {
     let is_impatient = Arc::<AtomicBool>::default();
+    // One that comes before there are all handlers and the thread waits for them.
+    let is_blocked = ending().thread_block().is_ok();
     for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_default(signal, Arc::clone(&is_impatient))
-            .and_then(|_| flag::register(signal, Arc::clone(flag)))
+        flag::register(signal, Arc::clone(flag))
+            .and_then(|_| flag::register_conditional_default(signal, Arc::clone(&is_impatient)))
             .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
     }
     let (told, then) = (Arc::clone(flag), Arc::clone(&is_impatient));
     let wait = move || {
         begin();
-        while !told.load(Ordering::Relaxed) {
-            pause();
-        }
+        receive_until(&told);
         std::thread::sleep(SAME);
         then.store(true, Ordering::Relaxed);
     };
-    if !receive_in_own_thread(wait) {
+    if !is_blocked || !receive_in_own_thread(wait) {
         is_impatient.store(true, Ordering::Relaxed);
     }
     Ok(())
@@ -60,11 +60,13 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>, begin: fn()) -> Result<(), String>
 /// # Errors
 /// The system refused the handler, for people.
 pub fn note_hangups(flag: &Arc<AtomicBool>) -> Result<(), String> {
+    let hangup = SigSet::from(Number::SIGHUP);
+    let _ = hangup.thread_block();
     flag::register(SIGHUP, Arc::clone(flag))
         .map_err(|error| format!("signal handlers: {error}"))?;
     // The thread of the other signals receives it too.
-    if HAS_THREAD.load(Ordering::Relaxed) {
-        let _ = SigSet::from(Number::SIGHUP).thread_block();
+    if !HAS_THREAD.load(Ordering::Relaxed) {
+        let _ = hangup.thread_unblock();
     }
     Ok(())
 }
@@ -72,21 +74,34 @@ pub fn note_hangups(flag: &Arc<AtomicBool>) -> Result<(), String> {
 /// Whether there is a thread that receives the signals.
 static HAS_THREAD: AtomicBool = AtomicBool::new(false);
 
-/// What it receives.
+/// What asks the program to end.
+fn ending() -> SigSet {
+    [Number::SIGINT, Number::SIGTERM].into_iter().collect()
+}
+
+/// What that thread receives.
 fn received() -> SigSet {
     [Number::SIGINT, Number::SIGTERM, Number::SIGHUP].into_iter().collect()
 }
 
-/// Starts a thread that handles signals. No others handle SIGINT and SIGTERM from now on. It calls `wait` first.
-/// `false`: no thread can be started, and this one goes on handling them.
-fn receive_in_own_thread(wait: impl FnOnce() + Send + 'static) -> bool {
-    let signals: SigSet = [Number::SIGINT, Number::SIGTERM].into_iter().collect();
-    // Before the thread is started, so that there is no moment at which a signal could come here.
-    if signals.thread_block().is_err() {
-        return false;
+/// Handles signals in this thread until the flag is raised, and goes on handling them. None comes between a look at the
+/// flag and the wait for the next one.
+fn receive_until(flag: &AtomicBool) {
+    let _ = received().thread_block();
+    let mut open = SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty());
+    for signal in &received() {
+        open.remove(signal);
     }
+    while !flag.load(Ordering::Relaxed) {
+        let _ = open.suspend();
+    }
+    let _ = received().thread_unblock();
+}
+
+/// Starts a thread that handles signals, which this one has blocked. It calls `wait` first.
+/// `false`: no thread can be started, and this one handles them.
+fn receive_in_own_thread(wait: impl FnOnce() + Send + 'static) -> bool {
     let receive = move || {
-        let _ = received().thread_unblock();
         wait();
         loop {
             pause();
@@ -94,19 +109,26 @@ fn receive_in_own_thread(wait: impl FnOnce() + Send + 'static) -> bool {
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(receive);
     if thread.is_err() {
-        let _ = signals.thread_unblock();
+        let _ = ending().thread_unblock();
     }
     HAS_THREAD.store(thread.is_ok(), Ordering::Relaxed);
     thread.is_ok()
 }
 
-/// Calls `on_signal` at every SIGHUP, SIGINT and SIGTERM, from a thread that lives as long as the process.
+/// Calls `on_signal` at every SIGHUP, SIGINT and SIGTERM, from a thread that lives as long as the process. If `ended`,
+/// the flag of [`end_on_signals`], is raised by now, such a signal has come already.
 ///
 /// # Errors
 /// The system refused the handlers or the thread, for people.
-pub fn listen(on_signal: impl Fn(Signal) + Send + 'static) -> Result<(), String> {
+pub fn listen(
+    ended: &AtomicBool,
+    on_signal: impl Fn(Signal) + Send + 'static,
+) -> Result<(), String> {
     let mut signals = iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])
         .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
+    if ended.load(Ordering::Relaxed) {
+        on_signal(Signal::Terminate);
+    }
     let pass_on = move || {
         // The handlers may run here: this thread waits for them.
         let _ = received().thread_unblock();
@@ -131,7 +153,7 @@ mod tests {
         let flag = Arc::<AtomicBool>::default();
         let (sender, received) = mpsc::channel();
         end_on_signals(&flag, || {}).unwrap();
-        listen(move |signal| sender.send(signal).unwrap()).unwrap();
+        listen(&flag, move |signal| sender.send(signal).unwrap()).unwrap();
         for (signal, expected, is_raised) in
             [(Number::HUP, Signal::Hangup, false), (Number::TERM, Signal::Terminate, true)]
         {

@@ -1,5 +1,6 @@
 //! Other processes beside a pass: locks, open files, signals, another sweeper.
 
+mod at_start;
 mod beside;
 mod chunks;
 pub mod file_systems;
@@ -85,6 +86,14 @@ pub fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
+/// Whether a signal was sent to a process and no thread of it has taken it yet.
+pub fn is_pending(id: u32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    let pending = pending.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+    pending & (1 << (signal.as_raw() - 1)) != 0
+}
+
 /// Whether a tool exists. `tests/run` installs it, so there it must. Elsewhere one line says what was left out.
 pub fn has_tool(tool: &str, what: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -93,11 +102,11 @@ pub fn has_tool(tool: &str, what: &str) -> bool {
 }
 
 /// The same command with a pause before each removal, so that a test can act in the middle of a pass on a
-/// machine of any speed. The process is still the program itself, not `strace`. The log has its removals and
-/// signals.
+/// machine of any speed. The process is still the program itself, not `strace`. The log has its removals,
+/// sleeps and signals.
 pub fn slowed(command: &Command, pause: Duration, log: &Path) -> Command {
     let mut slowed = Command::new("strace");
-    slowed.args(["-D", "-f", "-qq", "--seccomp-bpf", "-e", "trace=unlinkat", "-e"]);
+    slowed.args(["-D", "-f", "-qq", "--seccomp-bpf", "-e", "trace=unlinkat,clock_nanosleep", "-e"]);
     slowed.arg(format!("inject=unlinkat:delay_enter={}", pause.as_micros()));
     slowed.arg("-o").arg(log).arg(command.get_program()).args(command.get_args());
     slowed.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());

@@ -47,7 +47,7 @@ fn within(program: &str, args: &[&str], command: &Command) -> Command {
 
 /// The same command, killed when it hangs: exit code 137.
 fn bounded(command: &Command) -> Command {
-    within("/usr/bin/timeout", &["--signal=KILL", "60"], command)
+    within("/usr/bin/timeout", &["--signal=KILL", "600"], command)
 }
 
 /// `sweeper run --format json` with `args` on `world`.

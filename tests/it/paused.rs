@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
 
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{Run, World};
 
 /// Where a pass is stopped: after so many of these system calls, in the syntax of `strace -e`.
@@ -20,7 +21,8 @@ pub struct Paused(Option<Child>);
 impl Paused {
     /// Starts a pass with one worker and waits until it has stopped, or has ended before that.
     ///
-    /// With at most 256 descriptors (`files`), the program holds no leases on the files of a tree.
+    /// With at most 256 descriptors (`files`), the program holds no leases on the files of a tree. It gets no more of them
+    /// than this process may give it.
     pub fn at(world: &World, args: &[&str], files: u32, moment: &Moment<'_>) -> Result<Self, Run> {
         Self::of("run", world, args, files, moment)
     }
@@ -38,7 +40,12 @@ impl Paused {
         let inner = world.command(&[&[sweep, "--format", "json", "--jobs", "1"], args].concat());
         let mut command = Command::new("/usr/bin/prlimit");
         // -D: the child is the program itself, and strace is a process of its own.
-        command.arg(format!("--nofile={files}")).args(["/usr/bin/strace", "-D", "-f"]);
+        let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        command.arg(format!("--nofile={}", most.min(files.into()))).args([
+            "/usr/bin/strace",
+            "-D",
+            "-f",
+        ]);
         let Moment { calls, count } = moment;
         command.args(["-e", &format!("trace={calls}")]);
         command.args(["-e", &format!("inject={calls}:signal=SIGSTOP:when={count}")]);
@@ -59,11 +66,29 @@ impl Paused {
         kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
     }
 
+    /// Whether a process waits for the lease of this pass on a file, as `/proc/locks` says:
+    /// `1: LEASE  BREAKING  READ 4711 08:01:1234 0 EOF`. Another file system can have the same inode number.
+    pub fn keeps_waiting(&self, ino: u64) -> bool {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        let (ours, inode) = (self.0.as_ref().unwrap().id().to_string(), format!(":{ino}"));
+        locks.lines().filter(|line| line.contains(" BREAKING ")).any(|line| {
+            let mut words = line.split_whitespace().skip_while(|word| **word != ours);
+            words.nth(1).is_some_and(|file| file.ends_with(&inode))
+        })
+    }
+
     /// Lets the pass continue to its end.
     pub fn finish(mut self) -> Run {
-        let child = self.0.take().unwrap();
-        kill_process(Pid::from_child(&child), Signal::CONT).unwrap();
-        Run::from(child.wait_with_output().unwrap())
+        self.send(Signal::CONT);
+        Run::from(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+
+    /// The same, of a pass that may have no end and prints little.
+    pub fn ends(mut self) -> Run {
+        self.send(Signal::CONT);
+        let child = self.0.as_mut().unwrap();
+        wait_until("it ends", || child.try_wait().unwrap().is_some());
+        Run::from(self.0.take().unwrap().wait_with_output().unwrap())
     }
 }
 
@@ -79,12 +104,4 @@ impl Drop for Paused {
 fn is_stopped(log: &Path) -> bool {
     let log = std::fs::read(log).unwrap_or_default();
     String::from_utf8_lossy(&log).contains("--- stopped by SIGSTOP ---")
-}
-
-/// Whether a process waits for the lease on this file to end, as `/proc/locks` says:
-/// `1: LEASE  BREAKING  READ 4711 08:01:1234 0 EOF`.
-pub fn is_waited_for(ino: u64) -> bool {
-    let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    let inode = format!(":{ino} ");
-    locks.lines().any(|line| line.contains("BREAKING") && line.contains(&inode))
 }

@@ -4,6 +4,7 @@
 //! writing at that moment stays open in the child a little longer: the sweeper skips it as "in use", and the
 //! system refuses to run it.
 
+use std::cell::Cell;
 use std::io;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{PoisonError, RwLock};
@@ -11,10 +12,22 @@ use std::sync::{PoisonError, RwLock};
 /// Locked for reading while a file is written, and for writing while a program is started.
 static WRITING: RwLock<()> = RwLock::new(());
 
-/// Writes files that no process has open once this returns.
+thread_local! {
+    /// Whether this thread is in [`written`].
+    static IS_WRITING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Writes files that no process has open once this returns, or opens and locks some that no other process is to have a
+/// copy of. It starts no program, and may call itself.
 pub fn written<T>(write: impl FnOnce() -> T) -> T {
+    if IS_WRITING.get() {
+        return write();
+    }
     let _writing = WRITING.read().unwrap_or_else(PoisonError::into_inner);
-    write()
+    IS_WRITING.set(true);
+    let result = write();
+    IS_WRITING.set(false);
+    result
 }
 
 /// The ways to start a program.

@@ -76,8 +76,10 @@ impl Watcher {
         Self { events, opened, delay, path: world.path(path_of(random.below(files))) }
     }
 
-    /// Waits and writes. Whether that succeeded before the file was removed.
-    fn run(self, is_over: &AtomicBool) -> bool {
+    /// Waits and writes. `None` where there was no file any more; or else what helps to explain a loss: whether the file
+    /// had its name when it was open, and how often its writer had waited meanwhile, as for the end of a lease, and how
+    /// often it had to let others run.
+    fn run(self, is_over: &AtomicBool) -> Option<String> {
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut events = inotify::Reader::new(&self.events, &mut buffer);
         let mut left = self.opened;
@@ -85,7 +87,7 @@ impl Watcher {
             match events.next() {
                 Ok(event) if event.events().contains(inotify::ReadFlags::ISDIR) => {}
                 Ok(_) => left -= 1,
-                Err(Errno::AGAIN) if is_over.load(Ordering::Acquire) => return false,
+                Err(Errno::AGAIN) if is_over.load(Ordering::Acquire) => return None,
                 Err(Errno::AGAIN) => std::thread::yield_now(),
                 Err(error) => panic!("{error}"),
             }
@@ -93,20 +95,41 @@ impl Watcher {
         for _ in 0..self.delay {
             std::hint::spin_loop();
         }
-        write(&self.path)
+        let before = switches();
+        let file = opened(&self.path)?;
+        let (is_named, after) = (self.path.exists(), switches());
+        append(file);
+        let [waits, turns_lost] = [0, 1].map(|at| after[at] - before[at]);
+        Some(format!("named: {is_named}, waits: {waits}, turns lost: {turns_lost}"))
     }
+}
+
+/// How often this thread has waited, and how often it had to let others run.
+fn switches() -> [u64; 2] {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"].map(|key| {
+        let count = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        count.trim().parse().unwrap()
+    })
+}
+
+/// The file, if it was there to be opened.
+fn opened(path: &Path) -> Option<File> {
+    match File::options().append(true).open(path) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn append(mut file: File) {
+    file.write_all(&CONTENT[4..]).unwrap();
+    file.sync_all().unwrap();
 }
 
 /// Appends to a file. Whether it was there to be opened.
 fn write(path: &Path) -> bool {
-    let mut file = match File::options().append(true).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return false,
-        Err(error) => panic!("{error}"),
-    };
-    file.write_all(&CONTENT[4..]).unwrap();
-    file.sync_all().unwrap();
-    true
+    opened(path).map(append).is_some()
 }
 
 /// What became of the writes in some passes.
@@ -124,21 +147,20 @@ impl Tally {
         let watcher = Watcher::new(&world, files, random);
         let (path, about) = (watcher.path.clone(), format!("{} {}", watcher.opened, watcher.delay));
         let is_over = AtomicBool::new(false);
-        let (is_written, run) = std::thread::scope(|scope| {
+        let (written, run) = std::thread::scope(|scope| {
             let watching = scope.spawn(|| watcher.run(&is_over));
             let mut command = world.command(&["run", "--jobs", "2", "--format", "jsonl"]);
             let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).finish().unwrap();
             is_over.store(true, Ordering::Release);
             (watching.join().unwrap(), Run::from(run))
         });
-        if !is_written {
-            return;
-        }
+        let Some(written) = written else { return };
         self.writes += 1;
         let (outcome, reason) = run.outcomes().remove(&world.path("tmp/tree")).unwrap();
         let is_there = fs::read(&path).is_ok_and(|content| content == CONTENT);
         if !is_there || !["skipped", "failed"].contains(&&*outcome) {
-            self.lost.push(format!("there: {is_there}, {outcome} {reason} ({about})"));
+            let end = format!("there: {is_there}, {outcome} {reason}");
+            self.lost.push(format!("{end}, {written} ({about})"));
         }
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let options = config.clearml.clone()?;
     let service = config.service.clone()?;
     let stop = stop_flag()?;
-    let calls = calls()?;
+    let calls = calls(&stop)?;
     // What is missing is told before the first cleanup.
     drop(tools(&options, &stop)?);
     let start = clock::now();

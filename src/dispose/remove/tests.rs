@@ -132,11 +132,13 @@ fn add_below(tree: &Path) {
     fs::write(tree.join("sub/deep/new"), "new").unwrap();
 }
 
-/// Whether a process waits for the lease on the file with this inode number to end, by a line such as
-/// `1: LEASE  BREAKING  READ 4711 08:01:1234 0 EOF`.
+/// Whether a process waits for our lease on the file with this inode number to end, by a line such as
+/// `1: LEASE  BREAKING  READ 4711 08:01:1234 0 EOF`. Another process can have one on another file system.
 fn is_lease_breaking(ino: u64) -> bool {
     let (locks, file) = (fs::read_to_string("/proc/locks").unwrap(), format!(":{ino} "));
-    locks.lines().any(|line| line.contains("BREAKING") && line.contains(&file))
+    let ours = format!(" {} ", std::process::id());
+    let is_it = |line: &str| line.contains(&ours) && line.contains(&file);
+    locks.lines().any(|line| line.contains("BREAKING") && is_it(line))
 }
 
 #[test]

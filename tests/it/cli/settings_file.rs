@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::start::Start;
+use crate::wait::LIMIT;
 use crate::world::{DAY, Run, World, assert_counts, fifo};
 
 const SETTINGS: &[u8] = b"dry_run = true\nformat = 'json'\n";
@@ -18,7 +19,7 @@ const SETTINGS: &[u8] = b"dry_run = true\nformat = 'json'\n";
 fn end_of(mut child: Child) -> Run {
     let start = Instant::now();
     while child.try_wait().unwrap().is_none() {
-        if start.elapsed() > Duration::from_secs(60) {
+        if start.elapsed() > LIMIT {
             child.kill().unwrap();
             panic!("the settings file was opened a second time");
         }

@@ -3,21 +3,23 @@
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use rustix::process::Signal;
 
-use super::{Other, count, export, has_tool, log_beside, send, slowed};
+use super::{Other, count, export, has_tool, is_pending, log_beside, send, slowed};
 use crate::start::Start;
 use crate::wait::{AT_ONCE, wait_until};
 use crate::world::{DAY, Run, World, assert_counts};
 
-/// How many removals the log shows after the signal.
+/// How many removals the log shows after the signal was handled: its thread sleeps then, for as long as a second signal
+/// means the same. When that thread runs is up to the machine.
 fn removals_after(log: &Path, signal: &str) -> usize {
     let text = std::fs::read_to_string(log).unwrap();
     let (_, after) = text.split_once(&format!("--- {signal} ")).expect("the signal in the log");
+    let (_, after) = after.split_once("nanosleep(").expect("the sleep in the log");
     after.matches("unlinkat(").count()
 }
 
@@ -43,9 +45,9 @@ fn a_signal_ends_the_pass_between_two_entries_with_the_report() {
         let report = run.exits(3).json();
         assert_eq!(report["stopped"], "signal");
         assert!(took < AT_ONCE, "{took:?}");
-        // The current one, and a few more until the signal is handled.
+        // The current one, and perhaps one for which the flag was read a moment before.
         let after = removals_after(&log, name);
-        assert!(after <= 10, "{after} removals after the signal");
+        assert!(after <= 2, "{after} removals after the signal");
         let left = left() as u64;
         assert_eq!(report["totals"]["removed"].as_u64().unwrap() + left, 2000, "{report:#}");
         assert!(left > 0, "it was over before the signal");
@@ -132,14 +134,6 @@ fn a_signal_ends_the_wait_for_locked_entries() {
     drop(other);
 }
 
-/// Whether a signal was sent to a process and has not been delivered yet.
-fn is_pending(child: &Child, signal: Signal) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
-    let pending = u64::from_str_radix(pending.trim(), 16).unwrap();
-    pending & (1 << (signal.as_raw() - 1)) != 0
-}
-
 /// As `timeout` does: it signals the program, and then its process group.
 #[test]
 fn a_signal_that_is_sent_twice_at_once_is_one_signal() {
@@ -151,10 +145,10 @@ fn a_signal_that_is_sent_twice_at_once_is_one_signal() {
     let mut command = world.command(&["run", "--format", "json", "--max-rate", "20/s"]);
     let child = command.stdout(Stdio::piped()).start().unwrap();
     wait_until("something is removed", || left() < 200);
-    send(&child, Signal::TERM);
-    send(&child, Signal::INT);
-    wait_until("the signals arrive", || !is_pending(&child, Signal::INT));
-    send(&child, Signal::TERM);
+    // Both arrive when it continues, however long it takes to send them.
+    for signal in [Signal::STOP, Signal::TERM, Signal::INT, Signal::CONT] {
+        send(&child, signal);
+    }
     let run = Run::from(child.wait_with_output().unwrap());
     let report = run.exits(3).json();
     assert_eq!(report["totals"]["removed"].as_u64().unwrap() + left() as u64, 200, "{report:#}");
@@ -173,7 +167,7 @@ fn a_second_signal_ends_the_process_at_once() {
     let mut child = command.stdout(writer).start().unwrap();
     wait_until("the pass has begun", || !path.exists());
     send(&child, Signal::TERM);
-    wait_until("the first signal arrives", || !is_pending(&child, Signal::TERM));
+    wait_until("the first signal arrives", || !is_pending(child.id(), Signal::TERM));
     assert!(child.try_wait().unwrap().is_none(), "the first one asks it to end");
     // One that comes at once is the same signal.
     wait_until("a later one ends it", || {

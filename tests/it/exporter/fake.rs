@@ -105,25 +105,37 @@ fn take_command(received: &mut Vec<u8>) -> Option<Vec<String>> {
     Some(command)
 }
 
+/// What happens when a client has asked for something, before the server gets it: told its number and how it begins.
+type Happens = dyn Fn(usize, &[u8]) + Send + Sync;
+
 /// A way to a real server.
 pub struct Way {
     pub url: String,
-    /// How many times the client has sent something.
+    /// How many times the client has asked for something.
     pub sent: Arc<AtomicUsize>,
 }
 
 impl Way {
     /// Each answer takes this long.
     pub fn slow(redis: &Redis, delay: Duration) -> Self {
-        Self::with(redis, delay, 0)
+        Self::slow_while(redis, delay, |_, _| {})
+    }
+
+    /// The same, and this happens while the client waits for the answer to each of its questions.
+    pub fn slow_while(
+        redis: &Redis,
+        delay: Duration,
+        happens: impl Fn(usize, &[u8]) + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(redis, delay, 0, Arc::new(happens))
     }
 
     /// The connection is lost when the first release was executed, and its answer with it.
     pub fn cut_at_the_first_release(redis: &Redis) -> Self {
-        Self::with(redis, Duration::ZERO, 1)
+        Self::with(redis, Duration::ZERO, 1, Arc::new(|_, _| {}))
     }
 
-    fn with(redis: &Redis, delay: Duration, cuts: usize) -> Self {
+    fn with(redis: &Redis, delay: Duration, cuts: usize, happens: Arc<Happens>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("redis://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let (sent, to) = (Arc::new(AtomicUsize::new(0)), redis.port);
@@ -131,7 +143,8 @@ impl Way {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (counter, cuts) = (Arc::clone(&counter), Arc::clone(&cuts));
-                std::thread::spawn(move || pass_on(&client, to, delay, &counter, &cuts));
+                let happens = Arc::clone(&happens);
+                std::thread::spawn(move || pass_on(&client, to, delay, &counter, &cuts, &*happens));
             }
         });
         Self { url, sent }
@@ -145,6 +158,7 @@ fn pass_on(
     delay: Duration,
     sent: &AtomicUsize,
     cuts: &AtomicUsize,
+    happens: &Happens,
 ) -> Option<()> {
     let server = TcpStream::connect(("127.0.0.1", to)).ok()?;
     let is_cut = AtomicBool::new(false);
@@ -162,7 +176,10 @@ fn pass_on(
             end();
         });
         let _ = copy(client, |asked| {
-            sent.fetch_add(1, Ordering::SeqCst);
+            // A long request may come in several parts, of which only the first begins like one.
+            if asked.starts_with(b"*") {
+                happens(sent.fetch_add(1, Ordering::SeqCst) + 1, asked);
+            }
             let is_release = asked.windows(5).any(|word| word == b"'DEL'");
             let take = |left: usize| left.checked_sub(1);
             if is_release && cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {

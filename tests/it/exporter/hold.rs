@@ -42,7 +42,7 @@ fn a_lock_that_we_hold_makes_pottery_wait_and_then_succeed() {
     let Some(redis) = Redis::start(&[]) else { return };
     let world = World::new();
     let path = export(&world, 1);
-    let mut hold = start(&redis, &world, &path, &["--lock-ttl", "4s"]);
+    let mut hold = start(&redis, &world, &path, &["--lock-ttl", "6s"]);
     wait_until("the lock is taken", || !redis.keys().is_empty());
     let token = redis.cli(&["GET", &key(&path)]);
     let mut pottery = start_python(
@@ -97,11 +97,11 @@ fn hold_extends_its_lock_while_it_waits_for_the_file_lock_and_takes_a_lost_one_a
     let path = export(&world, 1);
     let other = std::fs::File::open(&path).unwrap();
     fs2::FileExt::lock_exclusive(&other).unwrap();
-    let mut hold = start(&redis, &world, &path, &["--lock-ttl", "2s", "--lock-wait", "10m"]);
+    let mut hold = start(&redis, &world, &path, &["--lock-ttl", "6s", "--lock-wait", "10m"]);
     wait_until("the lock is taken", || !redis.keys().is_empty());
     let token = redis.cli(&["GET", &key(&path)]);
-    // More than twice the TTL.
-    wait_for_extensions(&redis, &key(&path), 7);
+    // Longer than the TTL.
+    wait_for_extensions(&redis, &key(&path), 4);
     assert_eq!(redis.keys(), [key(&path)]);
     drop(other);
     let mut line = String::new();

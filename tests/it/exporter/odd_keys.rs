@@ -103,15 +103,25 @@ fn locks_without_an_expiry_are_counted_in_a_note() {
     assert_not_held(&redis, &world, &path, "no expiry");
 }
 
+/// What a server has sent so far, in bytes.
+fn sent(redis: &Redis) -> u64 {
+    let stats = redis.cli(&["INFO", "stats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
 #[test]
 fn a_token_of_any_length_is_compared_and_not_read() {
     let Some(redis) = Redis::start(&[]) else { return };
     let (world, odd) = world();
     let set = "import redis as r; r.Redis(port=PORT).set('redlock:export_lock:' + path, \
-               b'x' * (50 << 20), px=3600000)";
+               b'x' * (1 << 20), px=3600000)";
     let set = set.replace("PORT", &redis.port.to_string());
     assert!(start_python(&set, &redis, &odd).wait().unwrap().success());
+    let before = sent(&redis);
     let run = run(&redis, &world, &["--lock-wait", "0"]);
     assert_counts(&run.exits(0).json(), "export", &[("removed", 299), ("skipped_by.locked", 1)]);
     assert!(why(&redis, &world, &odd).len() < 4096);
+    let bytes = sent(&redis) - before;
+    assert!(bytes < 1 << 19, "the server has sent {bytes} bytes");
 }

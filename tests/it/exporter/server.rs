@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::start::Start;
+use crate::wait::LIMIT;
 use crate::world::is_present;
 
 /// A port that leads to the server. When it is asked the time there, its clock is off by some seconds.
@@ -96,11 +97,13 @@ impl Redis {
 
     fn answers(&mut self) -> bool {
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(60) {
+        while start.elapsed() < LIMIT {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return false;
             }
-            if self.cli(&["PING"]).contains("PONG") {
+            // Another server may have taken the port first.
+            let id = format!("process_id:{}\r", self.child.id());
+            if self.cli(&["INFO", "server"]).contains(&id) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(20));

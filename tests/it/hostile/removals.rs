@@ -268,22 +268,24 @@ fn an_old_file_that_is_moved_into_a_tree_during_its_removal_survives() {
 fn a_removal_that_waits_for_its_rate_makes_no_other_process_wait() {
     let world = World::new();
     let tree = world.dir("tmp/tree", OLD);
-    let names: Vec<String> = (0..40).map(|it| it.to_string()).collect();
-    for name in &names {
-        world.file(tree.join(name), OLD);
+    for number in 0..40 {
+        world.file(tree.join(number.to_string()), OLD);
     }
     set_age(&tree, OLD);
-    let (child, rest) = start_removal(&world, &["--max-rate", "20/s"]);
+    let (child, rest) = start_removal(&world, &["--max-rate", "2/s"]);
     // A file that a lease is held on cannot be opened without a wait.
     let mut without_wait = File::options();
     without_wait.read(true).custom_flags(libc::O_NONBLOCK);
-    let open = |name: &String| {
-        let path = rest.join(name);
-        let file = without_wait.open(&path).ok()?;
-        Some((path, file))
+    let open = |name: fs::DirEntry| {
+        let file = without_wait.open(name.path()).ok()?;
+        Some((name.path(), file))
     };
-    let (path, file) =
-        names.iter().rev().find_map(open).expect("all files have leases or are gone");
+    // One of the next: they are removed in this order.
+    let (path, file) = fs::read_dir(&rest)
+        .unwrap()
+        .flatten()
+        .find_map(open)
+        .expect("all files have leases or are gone");
     let report = Run::from(child.wait_with_output().unwrap()).exits(1).json();
     let path = tree.join(path.file_name().unwrap());
     assert!(path.exists(), "an open file was removed, or did not return to its name");

@@ -41,7 +41,7 @@ impl Drop for Silent {
 
 /// A pass that is killed when it hangs.
 fn sweep(world: &World, args: &[&str]) -> Run {
-    Run::of(within("/usr/bin/timeout", &["--signal=KILL", "30"], &sweeping(world, args)))
+    Run::of(within("/usr/bin/timeout", &["--signal=KILL", "120"], &sweeping(world, args)))
 }
 
 #[test]

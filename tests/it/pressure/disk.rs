@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs, syncfs};
+use serde_json::Value;
 
 use crate::company::file_systems::Mounted;
 use crate::world::{Stat, World, set_age};
@@ -51,6 +52,28 @@ impl Disk {
         let (used, all) = self.bytes();
         let length = (all * percent / 100).saturating_sub(used);
         allocate(&self.mount().join("other"), length);
+    }
+
+    /// Writes everything out.
+    pub fn sync(&self) {
+        syncfs(File::open(self.mount()).unwrap()).unwrap();
+    }
+
+    /// Passes until one says that the file system is relieved: its report. A file system that frees space when it
+    /// commits may take longer for that than a pass waits, on a slow machine, and then the pass must have waited.
+    pub fn relieved(&self, args: &[&str]) -> Value {
+        for _ in 0..20 {
+            let report = self.world.run(args).json();
+            let state = &report["pressure"][0]["state"];
+            if state == "relieved" {
+                assert_eq!(report["exit"], 0, "{report:#}");
+                return report;
+            }
+            assert_eq!(state, "not_freed", "{report:#}");
+            assert!(report["elapsed_s"].as_f64() >= Some(10.0), "{report:#}");
+            self.sync();
+        }
+        panic!("it is never relieved");
     }
 
     /// A file in the data root of this size, used `age` seconds ago, all of it allocated.

@@ -33,20 +33,20 @@ fn subvolumes_of_one_file_system_are_relieved_together_and_in_order() {
         disk.file(name, 2 * HOUR + i64::from(number), 6 * MIB);
         disk.file(format!("tmp/{number}"), 3 * DAY, 6 * MIB);
     }
-    tool("sync", &[]);
+    disk.sync();
     let (used, all) = disk.bytes();
     let keep = |bytes: u64| format!("{}B", all - used + bytes);
     let run = |free: &str| {
         let args = [&["run", "--format", "json", "--keep-free", free], &ZONES[..]].concat();
-        disk.world.run(&args)
+        disk.relieved(&args)
     };
     let left = |dir| std::fs::read_dir(disk.world.path(dir)).unwrap().count();
-    let report = run(&keep(20 * MIB)).exits(0).json();
+    let report = run(&keep(20 * MIB));
     let reliefs = report["pressure"].as_array().unwrap();
     assert_eq!((reliefs.len(), left("tmp")), (1, 10), "exports alone: {report:#}");
     assert!((5..=7).contains(&left("cache/export")), "{report:#}");
     // More than the exports have: then it is the turn of the other zone, and the disk is relieved.
-    let report = run(&keep(75 * MIB)).exits(0).json();
+    let report = run(&keep(75 * MIB));
     assert_eq!((report["pressure"].as_array().unwrap().len(), left("cache/export")), (1, 0));
     assert!((6..=8).contains(&left("tmp")), "{report:#}");
 }

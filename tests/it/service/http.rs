@@ -9,6 +9,7 @@ use std::process::Command;
 
 use super::metrics::{address, get};
 use super::{Serving, serve, wait_for_a_pass};
+use crate::threads::new_user;
 use crate::wait::{LIMIT, wait_until};
 use crate::world::{Run, World, as_user, can_be_root};
 
@@ -191,8 +192,7 @@ fn a_thread_that_cannot_be_started_ends_the_service_with_a_message() {
     if !can_be_root("a user who may have few threads") {
         return;
     }
-    // No one else has it.
-    let uid = 54_321;
+    let uid = new_user();
     let world = World::new();
     world.chown(uid);
     let scratch = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use super::{Serving, export, reports, serve};
 use crate::start::Start;
@@ -97,6 +98,7 @@ fn the_page_agrees_with_the_reports() {
     world.file("cache/export/notes.txt", DAY);
     world.file("tmp/old", 20 * DAY);
     let args = ["--every", "2s", "--at-start", "--listen", "0", "--format", "jsonl"];
+    let start = Instant::now();
     let mut service = Serving::on(&world, &args);
     let address = address(&mut service);
     assert!(address.starts_with("127.0.0.1:"), "{address}");
@@ -110,7 +112,8 @@ fn the_page_agrees_with_the_reports() {
         all["sweeper_volume_bytes{state=\"size\"}"] > all["sweeper_volume_bytes{state=\"used\"}"]
     );
     assert!(all.contains_key("sweeper_volume_inodes{state=\"used\"}"));
-    assert!(all["sweeper_pass_duration_seconds{zone=\"export\"}"] < 5.0);
+    let took = all["sweeper_pass_duration_seconds{zone=\"export\"}"];
+    assert!(took > 0.0 && took < start.elapsed().as_secs_f64(), "{took}");
     assert!(text.contains("sweeper_build_info{version=\""));
 
     assert_eq!(get(&address, "GET /metrics?x=1").0, 200);

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
 
 use super::CONTENT;
-use crate::paused::{Moment, Paused, is_waited_for};
+use crate::paused::{Moment, Paused};
 use crate::world::{DAY, Stat, World};
 
 /// The calls that a pass is stopped after. All others change nothing that another process could see.
@@ -128,7 +128,7 @@ fn try_at(name: &str, act: Act, moment: &Moment<'_>, is_killed: bool) -> Option<
         let scene = Arc::clone(&scene);
         move || act(&scene)
     });
-    while !acting.is_finished() && !inos.iter().any(|ino| is_waited_for(*ino)) {
+    while !acting.is_finished() && !inos.iter().any(|ino| pass.keeps_waiting(*ino)) {
         std::thread::yield_now();
     }
     let about = format!("it {name} after {} {}, killed: {is_killed}", moment.count, moment.calls);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{CONTENT, write};
-use crate::paused::{Moment, Paused, is_waited_for};
+use crate::paused::{Moment, Paused};
 use crate::world::{DAY, Stat, World};
 
 /// The calls that a pass can be stopped after. Between two of them nothing changes for another process.
@@ -45,7 +45,7 @@ fn write_at_every_moment(descriptors: u32, make: impl Fn(&World) -> PathBuf) -> 
             });
             let mut waits = false;
             while !writing.is_finished() && !waits {
-                waits = is_waited_for(ino);
+                waits = paused.keeps_waiting(ino);
                 std::thread::yield_now();
             }
             let run = paused.finish();
