@@ -220,12 +220,15 @@ impl<'a> TreeCheck<'a> {
         Self { known, skipped: None, dirs: Dirs(Vec::new()), freed }
     }
 
-    /// Whether another process has opened a file that was free.
+    /// Whether another process has opened a file that was free, or is about to.
     pub(super) fn is_opened(&self) -> bool {
-        let mut handles = self.known.members.handles().peekable();
-        handles.peek().is_some()
-            && !breaks::were_none()
-            && handles.any(|handle| !lease::is_kept(handle).unwrap_or(false))
+        let handles = || self.known.members.handles();
+        if handles().next().is_none() {
+            return false;
+        }
+        let is_broken = !breaks::were_none()
+            && handles().any(|handle| !lease::is_kept(handle).unwrap_or(false));
+        is_broken || handles().any(|handle| !lease::is_still_free(handle))
     }
 
     fn count(&mut self, metadata: &Metadata) {

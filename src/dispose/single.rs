@@ -103,7 +103,7 @@ impl<C: Control> Trees<'_, C> {
             lease::under_exclusive_lock(file)
         } else if !verified.is_leased() {
             lease::probe(file, file_system, metadata.links)
-        } else if lease::is_kept(file).unwrap_or(false) {
+        } else if lease::is_kept(file).unwrap_or(false) && lease::is_still_free(file) {
             InUse::Free
         } else {
             InUse::Open

@@ -194,6 +194,14 @@ pub fn is_kept(file: impl AsFd) -> io::Result<bool> {
     Ok(get_lease(file)? == libc::F_WRLCK)
 }
 
+/// Asks again for the lease that [`probe`] took on this handle: whether no other process has the file open, or is about
+/// to. A process that opens it counts before it breaks the lease, and may have to wait in between: while another one
+/// reads `/proc/locks`, or for the answer of a virus scanner (`do_dentry_open` in the kernel's `fs/open.c`). Until then
+/// nothing else tells of it. If it came by the name, it has to be asked about after that name is out of reach.
+pub fn is_still_free(file: impl AsFd) -> bool {
+    take(file) == Answer::Granted
+}
+
 /// Makes room for the descriptors of many leases. To be called before threads are started: whenever the kernel
 /// doubles the table of descriptors of a process with several threads, it waits for all processors
 /// (`expand_files` in its `fs/file.c`).

@@ -26,6 +26,8 @@ fn step(line: &str) -> Option<String> {
         "flock" if is_out && !dir.contains("/check") && !dir.contains("/remove") => {
             "lock the private directory".to_owned()
         }
+        // The same question about each lease, which also tells of a process that waits in `open`.
+        "fcntl" if args.contains("F_SETLEASE") && is_out => ASK.to_owned(),
         // The lease on a file in memory is broken on purpose.
         "fcntl" if args.contains("F_SETLEASE") && !dir.contains("memfd:") => "survey".to_owned(),
         "fcntl" if args.contains("F_GETLEASE") => "look".to_owned(),

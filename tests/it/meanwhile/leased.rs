@@ -1,11 +1,14 @@
 //! A tree is removed under leases on its files.
 
-use std::process::Command;
+use std::io::BufRead;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
 use super::tree;
-use crate::world::{DAY, Run, World, sweeper};
+use crate::paused::{Moment, Paused};
+use crate::start::Start;
+use crate::world::{DAY, Run, World, assert_counts, can_be_root, sweeper};
 
 /// How many leases are taken in a pass over an expired tree that `launcher` starts, and how often one is asked about.
 fn asked(launcher: &[&str]) -> (usize, usize) {
@@ -44,4 +47,57 @@ fn a_program_that_runs_under_a_lock_has_the_signal_of_leases_not_blocked() {
         run.exits(0).stdout.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
     let blocked = u64::from_str_radix(blocked.trim(), 16).unwrap();
     assert_eq!(blocked >> (Signal::IO.as_raw() - 1) & 1, 0, "{blocked:x}");
+}
+
+/// Opens a file for writing and waits in the kernel before it can break a lease, as while a virus scanner has not
+/// answered, or while `/proc/locks` is read. It goes on when a line comes.
+const WAITING_OPENER: &str = "
+import ctypes, os, subprocess, sys, time
+path = sys.argv[1]
+libc = ctypes.CDLL(None, use_errno=True)
+CLASS_CONTENT, CLOEXEC, ADD, OPEN_PERM, AT_FDCWD = 4, 1, 1, 0x10000, -100
+scanner = libc.fanotify_init(CLASS_CONTENT | CLOEXEC, os.O_RDONLY)
+assert scanner >= 0, os.strerror(ctypes.get_errno())
+marked = libc.fanotify_mark(scanner, ADD, ctypes.c_uint64(OPEN_PERM), AT_FDCWD, os.fsencode(path))
+assert marked == 0, os.strerror(ctypes.get_errno())
+script = 'import os, sys; os.write(os.open(sys.argv[1], os.O_WRONLY), b\"written\")'
+writer = subprocess.Popen([sys.executable, '-c', script, path])
+while 'fanotify' not in open(f'/proc/{writer.pid}/wchan').read():
+    assert writer.poll() is None
+    time.sleep(0.005)
+print('ready', flush=True)
+sys.stdin.readline()
+os.close(scanner)
+sys.exit(writer.wait())
+";
+
+#[test]
+fn a_write_of_a_process_that_waits_in_open_is_not_lost() {
+    if !can_be_root("a scanner of opened files") {
+        return;
+    }
+    for name in ["tmp/tree/sub/file-1", "tmp/file"] {
+        let world = World::new();
+        tree(&world, 3);
+        world.file("tmp/file", 20 * DAY);
+        let path = world.path(name);
+        // The entries are leased, and not out of reach yet.
+        let top = if name.ends_with("/file") { "tmp/file" } else { "tmp/tree" };
+        std::fs::write(world.path("../list"), format!("{top}\0")).unwrap();
+        let list = world.path("../list");
+        let moment = Moment { calls: "mkdirat", count: 1 };
+        let paused = Paused::at(&world, &["--from0", list.to_str().unwrap()], 4096, &moment);
+        let paused = paused.unwrap_or_else(|run| panic!("{}", run.stdout));
+        let mut opener = Command::new("python3");
+        opener.args(["-c", WAITING_OPENER]).arg(&path).stdin(Stdio::piped());
+        let mut opener = opener.stdout(Stdio::piped()).start().unwrap();
+        let mut said = String::new();
+        std::io::BufReader::new(opener.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "ready\n");
+        let report = paused.finish().exits(0).json();
+        drop(opener.stdin.take());
+        assert!(opener.wait().unwrap().success());
+        assert_counts(&report, "tmp", &[("seen", 1), ("skipped_by.in_use", 1)]);
+        assert_eq!(std::fs::read(&path).unwrap(), b"written", "{name}");
+    }
 }
