@@ -128,8 +128,8 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     // No lock is held while the report is printed.
     drop(parts);
     let Sum { durations, mut summary } = taken.in_order_of(zones);
-    if unmatched::is_complete(request.command, config, &summary) {
-        unmatched::note(exclude, zones, &mut summary);
+    if unmatched::is_complete(request, &summary) {
+        unmatched::note(exclude, request, &mut summary);
     }
     let code = report.finish(&summary, start.elapsed());
     let (at, space) = (clock::now(), Space::of(root.path()).ok());
