@@ -136,6 +136,10 @@ fn a_line_says_what_stat_says_and_the_header_what_was_asked_for() {
         assert!(line["mtime"].as_str().unwrap().starts_with(mtime), "{line}");
         assert!(line["used"].as_str().unwrap().starts_with(used), "{line}");
         assert_eq!(line["ctime"].is_null(), !is_dir && stat.nlink() > 1, "{line}");
+        // The rule, in the form of the audit log.
+        let (rule, last_use) = (&line["rule"], if is_dir { "tree" } else { "mtime" });
+        assert_eq!(rule["last_use"], last_use, "{line}");
+        assert_eq!((&rule["used"], &rule["ttl_s"]), (&line["used"], &line["ttl_s"]), "{line}");
         if !is_dir {
             assert_eq!(number("allocated_bytes"), stat.blocks() * 512, "{line}");
         }
