@@ -120,6 +120,7 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     let info = RunInfo { command, mode, now, data_root: root.path(), shard };
     let report = output::report(info, config, request.verbosity, out);
     let (notes, exclude) = (Notes::default(), config.exclude.watched());
+    turns.foresee(zones, &notes);
     let (workers, exclude, live) = (&workers, &exclude, &watchdog.pass().live);
     let mut parts =
         Parts { request, root: &root, locks, notes: &notes, workers, exclude, live, now, pressure };
