@@ -202,6 +202,7 @@ fn the_settings_do_what_they_say() {
     assert_eq!(removed(&[("SWEEPER_TTL", "0"), ("SWEEPER_EXCLUDE", "./cache/export/**")], &[]), 0);
     assert_eq!(removed(&[("SWEEPER_TTL", "0")], &["--zones", "cron_tmp_directory_cleanup"]), 0);
     assert_eq!(removed(&[], &["--zones", "cron_export_cache_directory_cleanup"]), 1);
+    assert_eq!(removed(&[], &["--zones", "cleanup_instance_tmp_directories"]), 0);
     let mut command = world.command(&["run"]);
     command.env("SWEEPER_DRY_RUN", "1");
     assert!(Run::of(command).exits(0).stdout.contains("nothing was removed"));
