@@ -115,14 +115,11 @@ impl<'a> Turns<'a> {
         }
         let then = match self.when_held {
             WhenHeld::Share => return,
-            WhenHeld::LeaveAlone => "leave this zone alone",
-            WhenHeld::Wait | WhenHeld::Postpone => "wait for this zone",
+            WhenHeld::LeaveAlone => "a run now would leave this zone alone",
+            WhenHeld::Wait | WhenHeld::Postpone => "a run now would wait for this zone",
         };
         for (zone, why) in foresee(zone_roots(self.root, zones), sharing(self.config)) {
-            notes.add(
-                &zone,
-                format!("{why}: a run would {then} now, and removes this when it is free"),
-            );
+            notes.add(&zone, format!("{why}: {then}; the counts are those of a run after that"));
         }
     }
 
