@@ -77,7 +77,8 @@ pub enum Command {
     Man,
 }
 
-/// Reads the command line. Under one of the names of CVAT's own command it is that of `sweeper legacy`.
+/// Reads the command line. Under one of the names of CVAT's own command it is that of `sweeper legacy`, and under the
+/// name of ClearML's script that of `sweeper clearml serve`.
 ///
 /// # Errors
 /// What `clap` prints: an error, or the help or version that was asked for.
@@ -90,7 +91,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
         let (flags, verbosity) = (flags(&matches), verbosity(&matches));
         return Ok(Args { command: Command::Legacy, flags, verbosity });
     }
-    if name == Some(clearml::SCRIPT) {
+    let is_script = |args: &&[OsString]| args.first().is_some_and(|name| name == clearml::SCRIPT);
+    let script = if name == Some(clearml::SCRIPT) {
+        Some(&args[..])
+    } else {
+        args.get(1..).filter(is_script)
+    };
+    if let Some(args) = script {
         let matches = clearml::script(Look::Help).try_get_matches_from(args)?;
         let mut flags = flags(&matches);
         // The script prints its own lines.

@@ -25,9 +25,11 @@ pub const MARKS: [&str; 5] = ["cache/export", "projects", "tasks", "jobs", "tmp"
 pub const COMMANDS: [&str; 2] = ["exportcachecleanup", "cleanuplegacyexportcache"];
 
 /// CVAT's periodic jobs, by the zone that each one sweeps. Their ids are accepted as names of zones.
-const JOBS: [(&str, &str); 2] = [
+const JOBS: [(&str, &str); 3] = [
     ("cron_export_cache_directory_cleanup", zones::EXPORT),
     ("cron_tmp_directory_cleanup", zones::TMP),
+    // After CVAT 2.73: the name of its function, as no release has an id for it.
+    ("cleanup_instance_tmp_directories", zones::INSTANCE_TMP),
 ];
 
 /// The name of the zone that `word` means: a job's id means the zone that the job sweeps.
@@ -72,6 +74,7 @@ mod tests {
     fn the_job_ids_of_cvat_mean_the_zones_that_they_sweep() {
         assert_eq!(zone_of_job("cron_export_cache_directory_cleanup"), "export");
         assert_eq!(zone_of_job("cron_tmp_directory_cleanup"), "tmp");
+        assert_eq!(zone_of_job("cleanup_instance_tmp_directories"), "instance-tmp");
         for other in ["export", "instance-tmp", "clean_up_sessions", ""] {
             assert_eq!(zone_of_job(other), other);
         }

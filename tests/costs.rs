@@ -293,6 +293,7 @@ fn allocations(data: &Path, zone: Zone) -> usize {
         exclude: &Exclude::default(),
         data_root: root.path(),
         notes: &notes,
+        is_planned: false,
         now: Moment::from_unix(NOW, 0),
         limits: &limits,
         workers: &workers,

@@ -190,9 +190,13 @@ fn all_failed(files: Vec<(Target, String)>, why: &str) -> Results {
     files.into_iter().map(|(target, _)| (target, Removal::Failed(why.to_owned()))).collect()
 }
 
-/// Says what would be removed, and asks the file server how long each file is.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct HttpLook;
+/// Says what would be removed, and asks the file server how long each file is. A removal through the server does not
+/// say what the disk gets back, so neither does this.
+#[derive(Debug, Default)]
+pub struct HttpLook {
+    /// How long the files are that would be removed.
+    pub length: u64,
+}
 
 impl Remover for HttpLook {
     fn remove(
@@ -210,7 +214,7 @@ impl Remover for HttpLook {
                     let url = format!("{}/{}", client.server().files[*server], encoded(path));
                     match client.file(Method::Head, &url, b"") {
                         Ok(reply) if reply.status == 200 => {
-                            Removal::Removed(Bytes(reply.length.unwrap_or(0)))
+                            return (target, Removal::Removed(Bytes(0)), reply.length);
                         }
                         Ok(reply) if reply.status == 404 => Removal::Gone,
                         Ok(reply) => Removal::Failed(odd(&url, reply.status)),
@@ -218,9 +222,13 @@ impl Remover for HttpLook {
                     }
                 }
             };
-            (target, removal)
+            (target, removal, None)
         };
-        tools.pool.each(targets, look, |result| done.push(result))?;
+        let length = &mut self.length;
+        tools.pool.each(targets, look, |(target, removal, known)| {
+            *length = length.saturating_add(known.unwrap_or(0));
+            done.push((target, removal));
+        })?;
         Ok(done)
     }
 }

@@ -115,6 +115,18 @@ fn under_the_names_of_cvat_it_is_the_command_of_cvat() {
 }
 
 #[test]
+fn the_name_of_the_script_of_clearml_is_a_command_too() {
+    let by_name = read(&["/usr/local/bin/cleanup_service", "--dry-run"]).unwrap();
+    let as_command = read(&["sweeper", "cleanup_service", "--dry-run"]).unwrap();
+    assert_eq!(as_command.command, Command::Clearml(Clearml::Serve));
+    assert_eq!(as_command.command, by_name.command);
+    assert_eq!(as_command.flags, by_name.flags);
+    let help = read(&["sweeper", "cleanup_service", "--help"]).unwrap_err();
+    assert!(help.contains("Usage: cleanup_service [OPTIONS]"), "{help}");
+    assert!(read(&["sweeper", "run", "cleanup_service"]).is_err());
+}
+
+#[test]
 fn help_names_every_command_and_hides_what_is_for_tests() {
     let help = read(&["sweeper", "--help"]).unwrap_err();
     for name in sweeper(Look::Help).get_subcommands().map(clap::Command::get_name) {

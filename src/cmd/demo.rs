@@ -180,6 +180,7 @@ fn sweep(
         exclude: &Exclude::default(),
         data_root: root_path,
         notes: &notes,
+        is_planned: false,
         now,
         limits: &limits,
         workers: &workers,

@@ -120,6 +120,7 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     let info = RunInfo { command, mode, now, data_root: root.path(), shard };
     let report = output::report(info, config, request.verbosity, out);
     let (notes, exclude) = (Notes::default(), config.exclude.watched());
+    turns.foresee(zones, &notes);
     let (workers, exclude, live) = (&workers, &exclude, &watchdog.pass().live);
     let mut parts =
         Parts { request, root: &root, locks, notes: &notes, workers, exclude, live, now, pressure };
@@ -128,8 +129,8 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     // No lock is held while the report is printed.
     drop(parts);
     let Sum { durations, mut summary } = taken.in_order_of(zones);
-    if unmatched::is_complete(request.command, config, &summary) {
-        unmatched::note(exclude, zones, &mut summary);
+    if unmatched::is_complete(request, &summary) {
+        unmatched::note(exclude, request, &mut summary);
     }
     let code = report.finish(&summary, start.elapsed());
     let (at, space) = (clock::now(), Space::of(root.path()).ok());

@@ -56,7 +56,7 @@ pub(super) fn why(
             code = ExitCode::SomeFailed;
         }
         if config.format != Format::Text {
-            answers.push((path.as_path(), answer));
+            answers.push((std::path::absolute(path).unwrap_or_else(|_| path.clone()), answer));
         } else if let Err(error) = answer.write(path, out) {
             return Ok(printed(Err(error), code));
         }
@@ -219,7 +219,12 @@ impl Question<'_> {
             return answer.verdict(Verdict::LeftAlone, None, "a run now would leave it alone");
         }
         let holder = self.holder(zone, relative);
+        let metadata = *expired.metadata();
         let end = self.follow(expired);
+        let by_witness = matches!(&end, End::Rejected(Rejection::Skipped(Skipped::Used), Some(it)) if it.newest.is_some());
+        if let Some(ttl) = rule.expiry.ttl().filter(|_| !by_witness) {
+            answer.add("expires", self.describe_expiry(rule, &metadata, ttl));
+        }
         answer.add("lock", holder.unwrap_or_else(|| self.describe_lock(zone, &end).to_owned()));
         if let End::Rejected(Rejection::Skipped(why), Some(witness)) = &end {
             self.add_witness(&mut answer, rule, *why, witness);

@@ -88,7 +88,19 @@ fn lock_ttl(values: &mut Values<'_>) -> Result<Duration, ConfigError> {
     }
     let set =
         variables::LOCK_WAITS.iter().find_map(|name| Some((*name, values.env_of_cvat(name)?)));
-    let Some((name, text)) = set else { return Ok(ttl) };
+    let Some((name, text)) = set else {
+        let wait = variables::DEFAULT_LOCK_WAIT;
+        let is_of_cvat = matches!(values.origin("lock_ttl"), Origin::Env(name) if variables::names().any(|own| own == name));
+        if !is_of_cvat || wait > ttl {
+            return Ok(ttl);
+        }
+        let (wait, [.., name]) = (units::exact(wait), variables::LOCK_WAITS);
+        let why = format!(
+            "CVAT waits {wait} for a lock, and refuses to start if that is not longer than the TTL of a lock; if it \
+             waits longer, set {name} here, too"
+        );
+        return Err(values.wrong("lock_ttl", why));
+    };
     let why = match variables::seconds(text) {
         Ok(wait) if wait > ttl => return Ok(ttl),
         Ok(_) => format!("it is not longer than the TTL of a lock, {}", units::exact(ttl)),

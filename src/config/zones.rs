@@ -16,7 +16,7 @@ use super::words::Profile;
 use crate::clearml::ledger;
 use crate::cvat;
 use crate::cvat::zones::{self, ExportTtls, Sweep, ZoneSettings};
-use crate::rules::{Exclude, LastUse, Location, Shape, Ttl, Zone, ZoneName};
+use crate::rules::{Exclude, LastUse, Shape, Ttl, Zone, ZoneName};
 
 /// The zones of a command.
 #[derive(Debug)]
@@ -222,12 +222,11 @@ fn select(
 
 /// What the user asked to keep. A glob with a path must fit an entry of some zone, swept or not.
 pub(super) fn exclude(values: &Values<'_>, all: &[Arc<Zone>]) -> Result<Exclude, ConfigError> {
-    let locations: Vec<&Location> = all.iter().map(|zone| &zone.location).collect();
+    let zones: Vec<&Zone> = all.iter().map(|zone| &**zone).collect();
     let globs = values.texts("exclude");
-    Exclude::new(globs, &locations).map_err(|why| {
+    Exclude::new(globs, &zones).map_err(|why| {
         // The first glob that is wrong by itself.
-        let is_wrong =
-            |glob: &&String| Exclude::new(std::slice::from_ref(*glob), &locations).is_err();
+        let is_wrong = |glob: &&String| Exclude::new(std::slice::from_ref(*glob), &zones).is_err();
         let glob = globs.iter().find(is_wrong).map_or("", String::as_str);
         values.wrong_text("exclude", glob, why)
     })

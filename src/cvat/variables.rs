@@ -22,6 +22,9 @@ pub const DEFAULT_REDIS_PORT: u16 = 6379;
 pub const LOCK_WAITS: [&str; 2] =
     ["CVAT_DATASET_CACHE_LOCK_TIMEOUT", "CVAT_EXPORT_CACHE_LOCK_ACQUISITION_TIMEOUT"];
 
+/// For how long it waits if neither is set.
+pub const DEFAULT_LOCK_WAIT: Duration = Duration::from_secs(50);
+
 /// A variable that sets a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {

@@ -73,6 +73,8 @@ pub struct Pass<'a, S, L, I, Q> {
     pub data_root: &'a Path,
     /// What the user should know about a zone.
     pub notes: &'a Notes,
+    /// All that is found had expired before: it is in a plan. What the rules keep now has changed since then.
+    pub is_planned: bool,
     /// The moment at which everything is judged.
     pub now: Moment,
     /// When to end early.
@@ -252,6 +254,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 note_wrong_time(&verdict, entry, self.now, self.notes);
                 match verdict {
                     Ok(found) => self.expired(found, run, batch, expired),
+                    Err(kept) if self.is_planned => batch.changed(entry, kept),
                     Err(kept) => batch.kept(entry, kept),
                 }
             }

@@ -51,9 +51,7 @@ impl ExclusiveLock {
             match take(handle, sharing) {
                 Ok(handle) => lock.held.extend(handle),
                 Err(holder) => {
-                    let why =
-                        format!("{holder} has locked the directory, as a sweeper at work does");
-                    lock.refused.insert(zone, why);
+                    lock.refused.insert(zone, in_the_way(&holder));
                 }
             }
         }
@@ -76,6 +74,22 @@ impl ExclusiveLock {
     }
 }
 
+/// Why zones could not be locked now, as far as the system shows it, without an attempt.
+pub fn foresee(roots: Vec<(ZoneName, OwnedFd)>, sharing: Sharing) -> BTreeMap<ZoneName, String> {
+    let mut refused = BTreeMap::new();
+    for (zone, handle) in roots {
+        if let Some(pid) = holder_of(&handle, sharing) {
+            let why = in_the_way(&named(pid));
+            refused.entry(zone).or_insert(why);
+        }
+    }
+    refused
+}
+
+fn in_the_way(holder: &str) -> String {
+    format!("{holder} has locked the directory, as a sweeper at work does")
+}
+
 /// Locks an open directory, without waiting. `None`: go on without the lock, because the file system does not
 /// support it or the work is shared with all. The error says who holds it.
 fn take(handle: OwnedFd, sharing: Sharing) -> Result<Option<OwnedFd>, String> {
@@ -96,31 +110,42 @@ const READINGS: usize = 4;
 /// Who holds the lock of a directory. Any process that can open the directory can lock it, so this need not be
 /// a sweeper. `/proc` does not show processes in other containers or on other machines.
 fn holder(handle: impl AsFd) -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let pid = stat::id_and_mount(handle).ok().and_then(|(id, mount)| {
-        // What `stat` says is another number on Btrfs.
-        let (major, minor) = mounts::with_id(&mounts::read(), mount)?.device;
-        let file = format!("{major:02x}:{minor:02x}:{}", id.ino);
-        // A lock can be missing from a list that is read while others come and go.
-        (0..READINGS).find_map(|_| pid_in(&read("/proc/locks"), &file))
-    });
-    match pid {
-        Some(pid) => {
-            let name = read(&format!("/proc/{pid}/comm"));
-            format!("process {pid} ({:?})", name.trim_end())
-        }
-        None => "a process that is not visible from here".to_owned(),
-    }
+    holder_of(handle, Sharing::Alone)
+        .map_or_else(|| "a process that is not visible from here".to_owned(), named)
 }
 
-/// The process that holds the `flock` of a file, in the format of `/proc/locks` (proc(5)):
-/// `1: FLOCK  ADVISORY  WRITE 4711 08:01:131074 0 EOF`.
-fn pid_in(locks: &str, file: &str) -> Option<u32> {
+/// The process that keeps the lock of a directory from being taken.
+fn holder_of(handle: impl AsFd, sharing: Sharing) -> Option<u32> {
+    let (id, mount) = stat::id_and_mount(handle).ok()?;
+    // What `stat` says is another number on Btrfs.
+    let (major, minor) = mounts::with_id(&mounts::read(), mount)?.device;
+    let file = format!("{major:02x}:{minor:02x}:{}", id.ino);
+    // A lock can be missing from a list that is read while others come and go.
+    (0..READINGS).find_map(|_| pid_in(&read("/proc/locks"), &file, sharing))
+}
+
+fn named(pid: u32) -> String {
+    let name = read(&format!("/proc/{pid}/comm"));
+    format!("process {pid} ({:?})", name.trim_end())
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The process that holds the `flock` of a file in the way of one with this `sharing`, in the format of `/proc/locks`
+/// (proc(5)): `1: FLOCK  ADVISORY  WRITE 4711 08:01:131074 0 EOF`.
+fn pid_in(locks: &str, file: &str, sharing: Sharing) -> Option<u32> {
     locks.lines().find_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let ["FLOCK", _, _, pid, held, ..] = words.get(1..)? else { return None };
+        let ["FLOCK", _, kind, pid, held, ..] = words.get(1..)? else { return None };
+        let is_in_the_way = match sharing {
+            Sharing::Alone => true,
+            Sharing::WithOthers => *kind == "WRITE",
+            Sharing::WithAll => false,
+        };
         let pid = pid.parse().ok().filter(|pid| *pid > 0)?;
-        (*held == file).then_some(pid)
+        (*held == file && is_in_the_way).then_some(pid)
     })
 }
 
@@ -239,10 +264,20 @@ mod tests {
         let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:7 0 EOF\n\
                      2: FLOCK  ADVISORY  WRITE 0 08:01:8 0 EOF\n\
                      3: FLOCK  ADVISORY  WRITE 4711 08:01:9 0 EOF\n\
-                     3: -> FLOCK  ADVISORY  WRITE 12 08:01:10 0 EOF\nnonsense\n";
-        assert_eq!(pid_in(locks, "08:01:9"), Some(4711));
+                     3: -> FLOCK  ADVISORY  WRITE 12 08:01:10 0 EOF\n\
+                     4: FLOCK  ADVISORY  READ 4712 08:01:11 0 EOF\nnonsense\n";
+        let pid_in = |file, sharing| super::pid_in(locks, file, sharing);
+        assert_eq!(pid_in("08:01:9", Sharing::Alone), Some(4711));
         for file in ["08:01:7", "08:01:8", "08:01:10", "08:01:1"] {
-            assert_eq!(pid_in(locks, file), None, "{file}");
+            assert_eq!(pid_in(file, Sharing::Alone), None, "{file}");
+        }
+        for (sharing, alone, shared) in [
+            (Sharing::Alone, Some(4711), Some(4712)),
+            (Sharing::WithOthers, Some(4711), None),
+            (Sharing::WithAll, None, None),
+        ] {
+            let found = ["08:01:9", "08:01:11"].map(|file| pid_in(file, sharing));
+            assert_eq!(found, [alone, shared], "{sharing:?}");
         }
     }
 }

@@ -153,21 +153,9 @@ impl Claimed {
 
 /// The verdict of the first look, once more, on newer metadata.
 fn evaluate_again(expired: Expired, metadata: Metadata, now: Moment) -> Result<Expired, Rejected> {
-    expired.evaluate_again(metadata, now).map_err(|(expired, why)| {
-        let why = match why {
-            KeptReason::Fresh
-            | KeptReason::Excluded
-            | KeptReason::Published
-            | KeptReason::Referenced
-            | KeptReason::Newest
-            | KeptReason::Refused
-            | KeptReason::NotOurs
-            | KeptReason::LeftToServer => Skipped::Used,
-            KeptReason::NotAFile | KeptReason::Unrecognized => Skipped::Replaced,
-            KeptReason::MountPoint => Skipped::MountPoint,
-        };
-        Rejected::new(expired, Rejection::Skipped(why))
-    })
+    expired
+        .evaluate_again(metadata, now)
+        .map_err(|(expired, why)| Rejected::new(expired, Rejection::Skipped(Skipped::since(why))))
 }
 
 /// A claimed entry whose own metadata was read again under the lock and still says that it has expired.
@@ -364,6 +352,22 @@ impl Skipped {
     /// Every reason, in the order of the report.
     pub const ALL: [Self; 6] =
         [Self::Locked, Self::InUse, Self::Used, Self::Replaced, Self::Gone, Self::MountPoint];
+
+    /// What has happened to an entry that had expired, if the rules keep it now for this reason.
+    pub const fn since(why: KeptReason) -> Self {
+        match why {
+            KeptReason::Fresh
+            | KeptReason::Excluded
+            | KeptReason::Published
+            | KeptReason::Referenced
+            | KeptReason::Newest
+            | KeptReason::Refused
+            | KeptReason::NotOurs
+            | KeptReason::LeftToServer => Self::Used,
+            KeptReason::NotAFile | KeptReason::Unrecognized => Self::Replaced,
+            KeptReason::MountPoint => Self::MountPoint,
+        }
+    }
 
     /// The name of the reason in reports.
     pub const fn key(self) -> &'static str {

@@ -80,7 +80,7 @@ struct RemoveLine<'a> {
 
 /// The rule that the entry has outlived.
 #[derive(Serialize)]
-struct RuleObject {
+pub(super) struct RuleObject {
     last_use: &'static str,
     used: String,
     ttl_s: Option<i64>,
@@ -210,7 +210,8 @@ impl Journal for AuditLog {
     }
 }
 
-fn rule_object(rule: Rule, used: Moment) -> RuleObject {
+/// A rule, and the last use that it has counted.
+pub(super) fn rule_object(rule: Rule, used: Moment) -> RuleObject {
     RuleObject {
         last_use: match rule.last_use {
             LastUse::Mtime => "mtime",

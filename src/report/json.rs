@@ -261,6 +261,32 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, St
     })
 }
 
+/// Reads the objects in `bytes` that have a `schema`. Other objects are entries, or what was logged, as other lines are.
+pub(super) fn read_each<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, String> {
+    #[derive(serde::Deserialize)]
+    struct Any {
+        schema: Option<serde::de::IgnoredAny>,
+    }
+    let (mut found, mut rest) = (Vec::new(), bytes.trim_ascii_start());
+    while !rest.is_empty() {
+        let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<Any>();
+        let value = values.next();
+        let (object, after) = rest.split_at(values.byte_offset());
+        rest = match value {
+            Some(Ok(any)) => {
+                if any.schema.is_some() {
+                    found.push(serde_json::from_slice(object).map_err(|why| why.to_string())?);
+                }
+                after
+            }
+            Some(Err(why)) if rest.starts_with(b"{") => return Err(why.to_string()),
+            _ => rest.iter().position(|byte| *byte == b'\n').map_or(&[], |end| &rest[end..]),
+        };
+        rest = rest.trim_ascii_start();
+    }
+    Ok(found)
+}
+
 fn object<'a>(
     info: &RunInfo<'a>,
     summary: &'a Summary,

@@ -92,7 +92,7 @@ pub struct Merged {
     pub exit: ExitCode,
 }
 
-/// Adds reports, given with their names for people, which are printed as they are.
+/// Adds reports, given with their names for people, which are printed as they are. A file can have several.
 ///
 /// A shard that was stopped and run again has two reports. Only the removals of the earlier one count,
 /// because the later one has seen everything else again. A shard without a report is noted, and the exit
@@ -101,8 +101,10 @@ pub struct Merged {
 /// # Errors
 /// Why they cannot be added.
 pub fn merge(reports: &[(String, Vec<u8>)]) -> Result<Merged, String> {
-    let parts = reports.iter().map(|(name, bytes)| Part::read(name, bytes));
-    let mut parts = parts.collect::<Result<Vec<Part>, String>>()?;
+    let mut parts = Vec::new();
+    for (name, bytes) in reports {
+        parts.extend(Part::read(name, bytes)?);
+    }
     // The first report of each shard counts in full: the one that was not stopped, or else the latest.
     parts.sort_by_key(|part| {
         (part.shard, part.summary.stopped.is_some(), std::cmp::Reverse(part.now))
@@ -165,10 +167,19 @@ impl Merged {
 }
 
 impl Part {
-    fn read(name: &str, bytes: &[u8]) -> Result<Self, String> {
-        let read = json::read(bytes);
-        let read = read.map_err(|why| format!("not a report of --format json: {why}"));
-        read.and_then(|report| Self::new(name, report)).map_err(|why| format!("{name}: {why}"))
+    /// The reports in `bytes`: one or several, each perhaps after the lines of its entries.
+    fn read(name: &str, bytes: &[u8]) -> Result<Vec<Self>, String> {
+        let wrong = |why| format!("{name}: not a report of --format json: {why}");
+        let reports: Vec<JsonReport> = json::read_each(bytes).map_err(wrong)?;
+        if reports.is_empty() {
+            return Err(wrong("there is none in it".to_owned()));
+        }
+        let is_one = reports.len() == 1;
+        let part = |(at, report)| {
+            let name = if is_one { name.to_owned() } else { format!("{name} ({})", at + 1) };
+            Self::new(&name, report).map_err(|why| format!("{name}: {why}"))
+        };
+        reports.into_iter().enumerate().map(part).collect()
     }
 
     fn new(name: &str, report: JsonReport) -> Result<Self, String> {

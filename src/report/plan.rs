@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::{RuleObject, rule_object};
 use super::json::{self, Pathname};
 use super::merge::path;
 use crate::protocol::Expired;
@@ -60,6 +61,7 @@ struct Line<'a> {
     ctime: Option<String>,
     used: String,
     ttl_s: Option<i64>,
+    rule: RuleObject,
 }
 
 /// What of an entry is read back.
@@ -127,6 +129,7 @@ impl Header {
 pub fn entry(seed: u64, entry: &Expired, size: Bytes, now: Moment) -> io::Result<(Vec<u8>, u64)> {
     let (directory, metadata) = (entry.directory(), entry.metadata());
     let path = directory.dir.join(OsStr::from_bytes(entry.name().to_bytes()));
+    let used = entry.rule().last_use.read(metadata, now);
     let line = Line {
         zone: directory.zone.name.as_str(),
         path: Pathname::new(&path),
@@ -137,8 +140,9 @@ pub fn entry(seed: u64, entry: &Expired, size: Bytes, now: Moment) -> io::Result
         allocated_bytes: size.0,
         mtime: units::rfc3339_exact(metadata.mtime),
         ctime: (!metadata.has_other_names()).then(|| units::rfc3339_exact(metadata.ctime)),
-        used: units::rfc3339_exact(entry.rule().last_use.read(metadata, now)),
+        used: units::rfc3339_exact(used),
         ttl_s: entry.rule().expiry.ttl().map(Ttl::as_secs),
+        rule: rule_object(entry.rule(), used),
     };
     signed(seed, &line)
 }

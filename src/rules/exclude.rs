@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
-use super::zone::{Location, Step};
+use super::zone::{EntryKind, Step, Zone};
 
 /// The globs of `--exclude`.
 #[derive(Debug, Clone, Default)]
@@ -37,17 +37,17 @@ struct Watch {
 }
 
 impl Exclude {
-    /// From globs; `*` and `?` do not match a `/`. A glob with a `/` must be able to match an entry in
-    /// one of `locations`.
+    /// From globs; `*` and `?` do not match a `/`. A glob with a `/` must be able to match an entry of
+    /// one of `zones`.
     ///
     /// # Errors
     /// The first glob that is malformed or can match no entry, with the reason.
-    pub fn new(globs: &[String], locations: &[&Location]) -> Result<Self, String> {
+    pub fn new(globs: &[String], zones: &[&Zone]) -> Result<Self, String> {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         let (mut of_names, mut of_paths) = (Vec::new(), Vec::new());
         for (index, text) in globs.iter().enumerate() {
-            let plain = text.trim_start_matches("./").trim_end_matches('/');
-            check_reach(plain, locations)?;
+            let plain = plain(text);
+            check_reach(plain, zones)?;
             // `tmp/keep/**` is meant for `tmp/keep`, which is judged as a whole.
             for text in [plain].into_iter().chain(plain.strip_suffix("/**")) {
                 let glob = GlobBuilder::new(text).literal_separator(true).build();
@@ -84,20 +84,21 @@ impl Exclude {
         globs.filter(move |(index, _)| has_not(*index)).map(|(_, glob)| glob.as_str())
     }
 
-    /// Remembers which globs match the entry called `name` in `dir`, expired or not.
-    pub(super) fn observe(&self, dir: &Path, name: &CStr) {
+    /// Remembers which globs match the entry of `zone` called `name` in `dir`, expired or not.
+    pub(super) fn observe(&self, zone: &Zone, dir: &Path, name: &CStr) {
         if let Some(watch) = &self.watch
             && watch.left.load(Ordering::Relaxed) > 0
         {
-            self.mark(watch, dir, name);
+            self.mark(watch, zone, dir, name);
         }
     }
 
     #[inline(never)]
-    fn mark(&self, watch: &Watch, dir: &Path, name: &CStr) {
+    fn mark(&self, watch: &Watch, zone: &Zone, dir: &Path, name: &CStr) {
         let name = OsStr::from_bytes(name.to_bytes());
         let mark = |set: &GlobSet, of: &[usize], text: &Path| {
-            if set.is_empty() || !set.is_match(text) {
+            // To match a directory beside the trees of a zone protects nothing.
+            if set.is_empty() || !set.is_match(text) || is_beside(name.as_bytes(), zone) {
                 return;
             }
             for index in set.matches(text).into_iter().map(|member| of[member]) {
@@ -120,8 +121,48 @@ impl Exclude {
     }
 }
 
+/// A glob as it is compared.
+fn plain(glob: &str) -> &str {
+    glob.trim_start_matches("./").trim_end_matches('/')
+}
+
+/// What a glob has to do with the entries of a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bearing {
+    /// It can match one.
+    pub can_match: bool,
+    /// It matches a directory that holds them, which is not an entry itself.
+    pub is_above: bool,
+}
+
+/// What `glob` has to do with the entries of `zone`.
+pub fn bearing(glob: &str, zone: &Zone) -> Bearing {
+    let glob = plain(glob);
+    let steps: Vec<&str> = glob.split('/').collect();
+    let patterns = zone.location.patterns();
+    let can_match = if let [name] = steps[..] {
+        let is_name =
+            |pattern: &Vec<Step<'_>>| pattern.last().is_some_and(|last| step_can_match(name, last));
+        let is_known = !is_literal(name) || zone.names.class_of(name.as_bytes()).is_some();
+        is_known && patterns.iter().any(is_name)
+    } else {
+        patterns.iter().any(|pattern| reaches(&steps, pattern, zone) != Reach::Nothing)
+    };
+    let is_above = |pattern: &Vec<Step<'_>>| {
+        (1..pattern.len()).any(|length| can_match_steps(&steps, &pattern[..length]) == Reach::Entry)
+    };
+    // `tmp/**` is what is in `tmp` already.
+    let is_above = steps.last() != Some(&"**") && patterns.iter().any(is_above);
+    Bearing { can_match, is_above }
+}
+
+/// What to write instead of `glob`, which matches a directory of entries, to keep what is in it.
+pub fn all_in(glob: &str) -> String {
+    format!("{}/**", plain(glob))
+}
+
 /// Refuses a glob that can match no entry: it would protect nothing, and without a word.
-fn check_reach(glob: &str, locations: &[&Location]) -> Result<(), String> {
+fn check_reach(glob: &str, zones: &[&Zone]) -> Result<(), String> {
     if glob.is_empty() {
         return Err("an empty glob matches nothing".to_owned());
     }
@@ -129,22 +170,30 @@ fn check_reach(glob: &str, locations: &[&Location]) -> Result<(), String> {
     if steps.len() == 1 {
         return Ok(());
     }
-    let patterns: Vec<Vec<Step<'_>>> =
-        locations.iter().flat_map(|location| location.patterns()).collect();
-    if patterns.iter().any(|pattern| can_match(&steps, pattern) == Reach::Entry) {
-        return Ok(());
+    let mut inside = None;
+    for zone in zones {
+        for pattern in zone.location.patterns() {
+            match reaches(&steps, &pattern, zone) {
+                Reach::Entry => return Ok(()),
+                Reach::Inside => inside = inside.or(Some(pattern.len())),
+                Reach::Nothing => {}
+            }
+        }
     }
     // `tmp/keep/**` and `tmp/keep/file` both mean something that is judged as a part of `tmp/keep`.
-    let inside = patterns.iter().find(|pattern| can_match(&steps, pattern) == Reach::Inside);
     match inside {
-        Some(pattern) if steps.last() == Some(&"**") && steps.len() == pattern.len() + 1 => Ok(()),
-        Some(pattern) => {
-            let entry = steps[..pattern.len()].join("/");
+        Some(length) if steps.last() == Some(&"**") && steps.len() == length + 1 => Ok(()),
+        Some(length) => {
+            let entry = steps[..length].join("/");
             Err(format!("an entry is judged as a whole: exclude {entry:?}"))
+        }
+        None if zones.iter().any(|zone| bearing(glob, zone).is_above) => {
+            let all = all_in(glob);
+            Err(format!("it is a directory of entries, and not an entry: exclude {all:?}"))
         }
         None => {
             let mut roots: Vec<String> = Vec::new();
-            for root in locations.iter().flat_map(|location| &location.roots) {
+            for root in zones.iter().flat_map(|zone| &zone.location.roots) {
                 let root = root.display().to_string();
                 if !roots.contains(&root) {
                     roots.push(root);
@@ -159,6 +208,26 @@ fn check_reach(glob: &str, locations: &[&Location]) -> Result<(), String> {
     }
 }
 
+/// Compares a glob with the paths of the entries of `zone` that match `pattern`.
+fn reaches(glob: &[&str], pattern: &[Step<'_>], zone: &Zone) -> Reach {
+    let up_to_entry = glob.get(..pattern.len()).filter(|steps| !steps.contains(&"**"));
+    let entry = up_to_entry.and_then(<[_]>::last);
+    if entry.is_some_and(|name| is_literal(name) && is_beside(name.as_bytes(), zone)) {
+        return Reach::Nothing;
+    }
+    can_match_steps(glob, pattern)
+}
+
+/// Whether `name` is not one of the trees of `zone`: others of its directories may hold entries of another zone.
+fn is_beside(name: &[u8], zone: &Zone) -> bool {
+    zone.entry == EntryKind::Tree && zone.names.class_of(name).is_none()
+}
+
+/// Whether a step of a glob matches nothing but itself.
+fn is_literal(step: &str) -> bool {
+    !step.contains(['*', '?', '[', ']', '{', '}', '\\'])
+}
+
 /// What a glob can match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
@@ -169,19 +238,19 @@ enum Reach {
 }
 
 /// Compares a glob with the pattern of the paths of entries, step by step.
-fn can_match(glob: &[&str], pattern: &[Step<'_>]) -> Reach {
+fn can_match_steps(glob: &[&str], pattern: &[Step<'_>]) -> Reach {
     match (glob, pattern) {
         ([], []) => Reach::Entry,
         ([], _) => Reach::Nothing,
         (["**", rest @ ..], _) => {
-            let any = (0..=pattern.len()).map(|skipped| can_match(rest, &pattern[skipped..]));
+            let any = (0..=pattern.len()).map(|skipped| can_match_steps(rest, &pattern[skipped..]));
             // A `**` at the end matches the entry itself.
             any.min_by_key(|reach| *reach as u8).unwrap_or(Reach::Nothing)
         }
         (_, []) => Reach::Inside,
         ([first, glob @ ..], [step, pattern @ ..]) => {
             if step_can_match(first, step) {
-                can_match(glob, pattern)
+                can_match_steps(glob, pattern)
             } else {
                 Reach::Nothing
             }
@@ -204,78 +273,4 @@ fn step_can_match(glob: &str, step: &Step<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::zone::Shape;
-    use super::*;
-
-    fn exclude(globs: &[&str]) -> Result<Exclude, String> {
-        let locations = [
-            Location::flat("cache/export"),
-            Location::flat("tmp"),
-            Location { roots: vec!["tasks".into()], shape: Shape::InEach("tmp") },
-        ];
-        let globs: Vec<String> = globs.iter().map(|glob| (*glob).to_owned()).collect();
-        Exclude::new(&globs, &locations.iter().collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn a_glob_without_a_slash_is_matched_against_the_name_and_others_against_the_path() {
-        let exclude = exclude(&["*.zip", "./tmp/keep-*/", "tmp/keep/**", "tasks/*/tmp/x"]).unwrap();
-        for (dir, name, covered) in [
-            ("cache/export", c"a.zip", true),
-            ("cache/export", c"a.csv", false),
-            ("tmp", c"keep-1", true),
-            ("tmp", c"keep", true),
-            ("tmp", c"kept", false),
-            ("tasks/7/tmp", c"x", true),
-            ("jobs/7/tmp", c"x", false),
-        ] {
-            assert_eq!(exclude.covers(Path::new(dir), name), covered, "{dir}/{name:?}");
-        }
-    }
-
-    #[test]
-    fn globs_that_matched_nothing_are_known() {
-        let globs = ["*.zip", "tmp", "tmp/keep/**", "tasks/*/tmp/x"];
-        let watched = exclude(&globs).unwrap().watched();
-        assert!(watched.unmatched().eq(globs));
-        watched.observe(Path::new("tmp"), c"keep");
-        watched.observe(Path::new("cache/export"), c"a.zip");
-        watched.observe(Path::new("cache/export"), c"b.zip");
-        watched.observe(Path::new("jobs/7/tmp"), c"x");
-        assert!(watched.unmatched().eq(["tmp", "tasks/*/tmp/x"]));
-        assert!(watched.watched().unmatched().eq(globs), "each pass begins anew");
-        assert_eq!(exclude(&globs).unwrap().unmatched().count(), 0, "it is not asked");
-    }
-
-    #[test]
-    fn a_glob_that_can_match_no_entry_is_refused() {
-        for glob in ["", "cache/exports/*", "data/1", "events/x", "/tmp/x", "tasks/1/x/y", "tmp/"] {
-            assert_eq!(exclude(&[glob]).is_err(), glob != "tmp/", "{glob:?}");
-        }
-        let error = exclude(&["tmp/keep/file"]).unwrap_err();
-        assert!(error.contains("exclude \"tmp/keep\""), "{error}");
-        for glob in ["**/x", "t?p/x", "*/*/x", "tmp/**", "tasks/**/x", "{tmp,cache}/x"] {
-            assert!(exclude(&[glob]).is_ok(), "{glob}");
-        }
-        assert!(exclude(&["[a"]).is_err());
-    }
-
-    #[test]
-    fn a_refused_glob_is_told_each_directory_once() {
-        let locations = [
-            Location {
-                roots: vec!["projects".into(), "tasks".into()],
-                shape: Shape::InEach("tmp"),
-            },
-            Location {
-                roots: vec!["projects".into(), "tasks".into()],
-                shape: Shape::InEach("old"),
-            },
-            Location::flat("tmp"),
-        ];
-        let locations: Vec<&Location> = locations.iter().collect();
-        let error = Exclude::new(&["a/b".to_owned()], &locations).unwrap_err();
-        assert!(error.ends_with("begins with one of projects, tasks, tmp"), "{error}");
-    }
-}
+mod tests;

@@ -246,7 +246,7 @@ pub fn evaluate<D: Clone>(
     now: Moment,
 ) -> Result<Expired<D>, Kept> {
     let Entry { zone, directory, dir, name, ref metadata } = *entry;
-    exclude.observe(dir, name);
+    exclude.observe(zone, dir, name);
     let rule = Rule::of(zone, name, metadata).map_err(|why| Kept { why, age: None, rule: None })?;
     let used = rule.last_use.read(metadata, now);
     let age = used.age_at(now);

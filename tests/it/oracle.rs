@@ -9,8 +9,7 @@ use std::path::Path;
 use retention_sweeper::cvat::zones::{self, ExportTtls};
 use retention_sweeper::rules::verdict::evaluate;
 use retention_sweeper::rules::{
-    Bytes, Entry, Exclude, FileId, FileKind, KeptReason, LastUse, Location, Metadata, Moment,
-    Shape, Ttl, Zone,
+    Bytes, Entry, Exclude, FileId, FileKind, KeptReason, LastUse, Metadata, Moment, Ttl, Zone,
 };
 
 const NOW: i64 = 1_767_323_045;
@@ -202,9 +201,8 @@ fn the_newest_use_inside_a_directory_counts_and_only_by_the_tree_rule() {
 fn only_what_would_be_removed_without_the_glob_counts_as_excluded() {
     let now = Moment::from_unix(NOW, 0);
     let [_, _, zone, _] = all_zones(false, false);
-    let location = Location { roots: vec!["tasks".into()], shape: Shape::InEach("tmp") };
     let globs = ["keep-*".to_owned(), "tasks/*/tmp/y/".to_owned()];
-    let exclude = Exclude::new(&globs, &[&location]).unwrap();
+    let exclude = Exclude::new(&globs, &[&zone]).unwrap();
     let verdict = |dir: &str, name: &CStr, age: i64| {
         let then = Moment::from_unix(NOW - age, 0);
         let metadata = metadata(FileKind::File, then, then);

@@ -83,6 +83,27 @@ fn a_plan_removes_exactly_the_entries_that_have_not_changed() {
 }
 
 #[test]
+fn what_a_plan_has_and_the_rules_keep_now_has_changed_and_is_skipped() {
+    for jobs in ["1", "4"] {
+        let world = world();
+        plan(&world, &[]);
+        // None of these would go in a run.
+        set_age(&world.path(export(1)), HOUR);
+        fs::remove_file(world.path(export(2))).unwrap();
+        world.file(export(2).join("file"), 2 * DAY);
+        fs::remove_file(world.path("tmp/tree-1/sub/file")).unwrap();
+        set_age(&world.path("tmp/tree-1"), HOUR);
+        for args in [&["--dry-run"][..], &[]] {
+            let report = apply(&world, &[&["--jobs", jobs], args].concat()).exits(0).json();
+            let used = [("removed", 8), ("kept", 0), ("skipped_by.used", 1)];
+            assert_counts(&report, "export", &used);
+            assert_counts(&report, "export", &[("skipped_by.replaced", 1)]);
+            assert_counts(&report, "tmp", &[("removed", 9), ("kept", 0), ("skipped_by.used", 1)]);
+        }
+    }
+}
+
+#[test]
 fn a_line_says_what_stat_says_and_the_header_what_was_asked_for() {
     let world = world();
     fs::hard_link(world.path(export(1)), world.root.parent().unwrap().join("link")).unwrap();
@@ -115,6 +136,10 @@ fn a_line_says_what_stat_says_and_the_header_what_was_asked_for() {
         assert!(line["mtime"].as_str().unwrap().starts_with(mtime), "{line}");
         assert!(line["used"].as_str().unwrap().starts_with(used), "{line}");
         assert_eq!(line["ctime"].is_null(), !is_dir && stat.nlink() > 1, "{line}");
+        // The rule, in the form of the audit log.
+        let (rule, last_use) = (&line["rule"], if is_dir { "tree" } else { "mtime" });
+        assert_eq!(rule["last_use"], last_use, "{line}");
+        assert_eq!((&rule["used"], &rule["ttl_s"]), (&line["used"], &line["ttl_s"]), "{line}");
         if !is_dir {
             assert_eq!(number("allocated_bytes"), stat.blocks() * 512, "{line}");
         }

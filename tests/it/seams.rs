@@ -111,6 +111,7 @@ fn pass(
         exclude: &Exclude::default(),
         data_root: root.path(),
         notes: &notes,
+        is_planned: false,
         now: Moment::from_unix(NOW_SECS, 0),
         limits,
         workers: &ONE,

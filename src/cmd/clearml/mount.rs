@@ -7,7 +7,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::place::{Place, Seams};
+use super::place::{Place, Seams, absolute};
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::Audit;
 use crate::clearml::files::{At, FolderEnd, Removal, Remover, Target};
@@ -37,8 +37,7 @@ impl Mounts {
         };
         let local = clearml.local_roots.iter().map(|root| {
             let place = Place::open(config, root, FILES)?;
-            let absolute = std::path::absolute(root).unwrap_or_else(|_| root.clone());
-            Ok((absolute, place))
+            Ok((absolute(root), place))
         });
         let local: Result<Vec<(PathBuf, Place)>, Refusal> = local.collect();
         Ok(Self { fileserver, local: local? })

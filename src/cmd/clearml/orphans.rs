@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, BufWriter};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use super::audit::Log;
 use super::connect::{now, stop_flag, tools};
 use super::mount::in_words;
 use super::pass::{reason, with_seams};
-use super::place::{Place, Seams, at_once};
+use super::place::{Place, Seams, absolute, at_once};
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::Audit;
 use crate::clearml::files::Removal;
@@ -55,7 +55,7 @@ pub(super) fn orphans(
         command: "clearml orphans",
         mode,
         now: now(config),
-        data_root: root,
+        data_root: &root,
         shard: None,
     };
     let progress = Progress::new(Style::Silent, mode);
@@ -71,8 +71,8 @@ pub(super) fn orphans(
     metrics.add(&[zone], code, |metrics| metrics.count(mode, &summary, &durations, end))
 }
 
-fn root(options: &ClearmlConfig) -> Result<&Path, Refusal> {
-    options.fileserver_root.as_deref().ok_or_else(|| {
+fn root(options: &ClearmlConfig) -> Result<PathBuf, Refusal> {
+    options.fileserver_root.as_deref().map(absolute).ok_or_else(|| {
         let why = "name the directory of the file server with --fileserver-root".to_owned();
         ConfigError::Missing { key: "clearml_fileserver_root", why }.into()
     })
@@ -87,7 +87,7 @@ pub(super) fn sweep(
     observer: &dyn Observer,
 ) -> Result<(ZoneSummary, Option<StopReason>), Refusal> {
     let path = root(options)?;
-    let place = Place::open(config, path, ORPHANS)?;
+    let place = Place::open(config, &path, ORPHANS)?;
     let audit = Log::open(config)?;
     let zone = Arc::new(at_once(ORPHANS, EntryKind::Tree, Expiry::After(options.grace)));
     let mut ledger = ZoneLedger::new(ORPHANS, &path.to_string_lossy());
@@ -167,7 +167,7 @@ impl Sweep<'_> {
             self.audit.write(ORPHANS, &[&*name]).map_err(CycleError::Journal)?;
             let removal = self.seams.remove(&self.place.root, self.zone, path);
             if matches!(removal, Removal::Removed(_)) {
-                emptied.extend(path.parent().map(Path::to_owned));
+                emptied.extend(path.parent().map(ToOwned::to_owned));
             } else {
                 self.audit.withdraw(ORPHANS, &name, in_words(&removal));
             }
@@ -180,7 +180,7 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    fn tell(&self, ledger: &mut ZoneLedger, path: &Path, end: &End) {
+    fn tell(&self, ledger: &mut ZoneLedger, path: &std::path::Path, end: &End) {
         let path = self.place.root.path().join(path);
         ledger.add(&path.to_string_lossy(), end, None, Some(self.options.grace), self.observer);
     }

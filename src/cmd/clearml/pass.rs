@@ -35,7 +35,7 @@ use crate::protocol::{
 };
 use crate::report::Report;
 use crate::report::progress::{Progress, Style};
-use crate::rules::{Moment, ZoneName};
+use crate::rules::{Bytes, Moment, ZoneName};
 
 /// What to clean up, and how to tell it.
 pub(in crate::cmd) struct CleanupRequest<'a> {
@@ -193,11 +193,19 @@ impl<O: Observer> Part<'_, O> {
     }
 
     fn dry_run(&self, ledger: &mut Ledger) -> Result<Option<StopReason>, CycleError> {
-        let mut http = HttpLook;
-        self.carry_out(|seams| {
+        let mut http = HttpLook::default();
+        let end = self.carry_out(|seams| {
             let mut removers = self.removers(seams, &mut http);
             self.with_cycle(&mut |cycle| cycle.run(&mut Look, &mut removers, ledger))
-        })
+        });
+        if http.length > 0 {
+            ledger.files.note(format!(
+                "the files on file servers have {}; what the disk gets back is not known there, and is not \
+                 among the bytes freed",
+                Bytes(http.length)
+            ));
+        }
+        end
     }
 
     fn carry_out(

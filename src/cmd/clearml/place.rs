@@ -47,7 +47,9 @@ impl Place {
             program: config.program.clone(),
             unknown: config.unknown.clone(),
         };
-        let root = DataRoot::open(path, &[], &forbidden).map_err(|why| {
+        // Reports and logs are read elsewhere.
+        let path = absolute(path);
+        let root = DataRoot::open(&path, &[], &forbidden).map_err(|why| {
             let why = without_data_root(&why);
             Refusal::Start(format!("the directory of the file server (--fileserver-root): {why}"))
         })?;
@@ -59,6 +61,11 @@ impl Place {
     pub(super) const fn folders(&self) -> &Arc<Zone> {
         &self.folders
     }
+}
+
+/// A path as an absolute one; as it is if the working directory is gone.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// A zone of entries that are named one by one.

@@ -138,6 +138,7 @@ impl Parts<'_> {
             exclude: self.exclude,
             data_root: root.path(),
             notes,
+            is_planned: planned.is_some(),
             now: self.now,
             limits: execution.control.limits,
             workers: execution.control.workers,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::config::{Config, FileLocks, IfRunning};
 use crate::fs::DataRoot;
-use crate::lock::exclusive::{ExclusiveLock, Sharing};
+use crate::lock::exclusive::{ExclusiveLock, Sharing, foresee};
 use crate::protocol::Notes;
 use crate::rules::{Zone, ZoneName};
 use crate::source;
@@ -105,6 +105,21 @@ impl<'a> Turns<'a> {
             }
             drop(lock);
             std::thread::sleep(RETRY_INTERVAL);
+        }
+    }
+
+    /// Notes what a dry run does not meet, because it takes no lock: that a run would not sweep `zones` now.
+    pub(super) fn foresee(&self, zones: &[Arc<Zone>], notes: &Notes) {
+        if !self.config.dry_run || self.config.locks.files == FileLocks::Unlocked {
+            return;
+        }
+        let then = match self.when_held {
+            WhenHeld::Share => return,
+            WhenHeld::LeaveAlone => "a run now would leave this zone alone",
+            WhenHeld::Wait | WhenHeld::Postpone => "a run now would wait for this zone",
+        };
+        for (zone, why) in foresee(zone_roots(self.root, zones), sharing(self.config)) {
+            notes.add(&zone, format!("{why}: {then}; the counts are those of a run after that"));
         }
     }
 

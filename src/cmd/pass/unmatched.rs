@@ -1,38 +1,42 @@
 //! Globs of `--exclude` that matched nothing and are probably wrong.
 //!
-//! It must not complain about a pass that has not looked at everything.
+//! It must not complain about a pass that has not looked at everything, nor about globs for zones of other passes.
 
-use std::path::Path;
-use std::sync::Arc;
-
+use super::request::PassRequest;
 use crate::config::Config;
 use crate::protocol::Summary;
-use crate::rules::{Exclude, Zone};
+use crate::rules::Exclude;
+use crate::rules::exclude::{all_in, bearing};
 
 /// Whether every entry of all zones was looked at.
-pub(super) fn is_complete(command: &str, config: &Config, summary: &Summary) -> bool {
-    let Config { zones, shard, from0, .. } = config;
+pub(super) fn is_complete(request: &PassRequest<'_>, summary: &Summary) -> bool {
+    let Config { zones, shard, from0, .. } = request.config;
     let is_part = shard.is_some() || from0.is_some() || summary.stopped.is_some();
-    let all = command == "run" && summary.zones.len() == zones.len();
+    let all = match request.command {
+        "run" | "plan" => summary.zones.len() == zones.len(),
+        "legacy" => summary.zones.len() == request.zones.len(),
+        _ => false,
+    };
     all && !is_part && summary.zones.iter().all(|zone| zone.no_lock.is_none())
 }
 
-/// Notes each glob of `--exclude` that has matched nothing, in the first zone whose entries it could match.
-pub(super) fn note(exclude: &Exclude, zones: &[Arc<Zone>], summary: &mut Summary) {
+/// Notes each glob of `--exclude` that has matched nothing, in the first zone whose entries it could match, or that
+/// has its entries in a directory that it matches.
+pub(super) fn note(exclude: &Exclude, request: &PassRequest<'_>, summary: &mut Summary) {
+    let (zones, known) = (request.zones, &request.config.all_zones);
     for glob in exclude.unmatched() {
-        let can_match =
-            |zone: &Arc<Zone>| Exclude::new(&[glob.to_owned()], &[&zone.location]).is_ok();
-        let Some(at) = zones.iter().position(can_match) else { continue };
-        let is_root = |zone: &&Arc<Zone>| {
-            zone.location
-                .roots
-                .iter()
-                .any(|root| root.as_path() == Path::new(glob.trim_matches('/')))
+        let bearings: Vec<_> = zones.iter().map(|zone| bearing(glob, zone)).collect();
+        let above = bearings.iter().position(|bearing| bearing.is_above);
+        let can_match = bearings.iter().position(|bearing| bearing.can_match);
+        // One for a zone that is not swept now is none of this pass.
+        let is_elsewhere = || known.iter().any(|zone| bearing(glob, zone).can_match);
+        let Some(at) = can_match.or(above).or_else(|| (!is_elsewhere()).then_some(0)) else {
+            continue;
         };
-        let hint = zones.iter().find(is_root).map(|zone| {
+        let hint = above.map(|at| {
+            let (zone, all) = (&zones[at].name, all_in(glob));
             format!(
-                ": it is compared with the names in {glob}; --zones without {} leaves it alone",
-                zone.name
+                ": it matches a directory of zone {zone}, and not what is in it; write {all:?} to keep that"
             )
         });
         let note = format!("--exclude {glob:?} matched no entry{}", hint.unwrap_or_default());

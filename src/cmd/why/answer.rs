@@ -4,7 +4,7 @@
 //! while a terminal is slow.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -131,7 +131,7 @@ impl Answer {
 
 /// Writes all answers for programs.
 pub(super) fn write_json(
-    answers: &[(&Path, Answer)],
+    answers: &[(PathBuf, Answer)],
     root: &Path,
     now: Moment,
     out: &mut impl Write,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::turns::{Looks, Turns};
 use crate::engine::outcomes::Before;
-use crate::protocol::{Directory, Entry, Expired, Observer, Outcome, OutcomeKind, Tally};
+use crate::protocol::{Directory, Entry, Expired, Observer, Outcome, OutcomeKind, Skipped, Tally};
 use crate::rules::{Bytes, Kept};
 
 /// How many entries are claimed together: enough that a round trip to a lock server costs little, few enough
@@ -89,12 +89,22 @@ impl<'a> Batch<'a> {
         if !self.wants_kept {
             return self.tally.count_kept(kept.why);
         }
+        self.judged(entry, OutcomeKind::Kept(kept), kept);
+    }
+
+    /// The outcome of an entry that had expired, and that the rules keep now.
+    #[cold]
+    pub(super) fn changed(&mut self, entry: &Entry<'_>, kept: Kept) {
+        self.judged(entry, OutcomeKind::Skipped(Skipped::since(kept.why)), kept);
+    }
+
+    fn judged(&mut self, entry: &Entry<'_>, kind: OutcomeKind<'_>, kept: Kept) {
         let outcome = Outcome {
             zone: &entry.zone.name,
             dir: &entry.directory.path,
             device: entry.directory.id.dev,
             name: Some(entry.name),
-            kind: OutcomeKind::Kept(kept),
+            kind,
             age: kept.age,
             ttl: kept.rule.and_then(|rule| rule.expiry.ttl()),
             freed: Bytes(0),

@@ -226,6 +226,7 @@ impl Shared {
             exclude,
             data_root: Path::new("/data"),
             notes,
+            is_planned: false,
             now: NOW,
             limits,
             workers,

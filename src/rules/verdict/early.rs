@@ -119,7 +119,7 @@ mod tests {
     fn unknown_and_excluded_entries_stay_under_pressure() {
         let names = Names::Patterns(crate::rules::names::Patterns::new(&["a.?"]).unwrap());
         let zone = zone(EntryKind::File, names, LastUse::Mtime, TEN);
-        let exclude = Exclude::new(&["ab*".to_owned()], &[&zone.location]).unwrap();
+        let exclude = Exclude::new(&["ab*".to_owned()], &[&zone]).unwrap();
         let judge = |name, metadata| {
             let dir = Path::new("z");
             let entry = Entry { zone: &zone, directory: &(), dir, name, metadata };

@@ -25,6 +25,26 @@ fn orphans(double: &Double, args: &[&str]) -> Run {
     Run::of(double.command(&[&flags[..], &[root.to_str().unwrap()], args].concat()))
 }
 
+#[test]
+fn a_report_has_absolute_paths_only() {
+    let double = double(json!({}));
+    let gone = format!("{}/artifacts/x/x.bin", id("gone"));
+    old_file(&double, &format!("p/t.{gone}"), 30 * DAY);
+    let args = ["orphans", "--now", NOW, "--dry-run", "--format", "jsonl", "--fileserver-root"];
+    let mut command = double.command(&[&args[..], &["files"]].concat());
+    command.current_dir(double.path(""));
+    let run = Run::of(command);
+    let root = double.path("files");
+    for line in run.exits(0).stdout.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let paths = [&line["path"], &line["data_root"], &line["zones"][0]["path"]];
+        for path in paths.into_iter().filter_map(Value::as_str) {
+            assert!(path.starts_with(root.to_str().unwrap()), "{path}: {line}");
+        }
+    }
+    assert_eq!(run.stdout.lines().count(), 2, "{}", run.stdout);
+}
+
 /// A server with one live task.
 fn double(more: Value) -> Double {
     let live = with(task("live", &[]), json!({"system_tags": []}));

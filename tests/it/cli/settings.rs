@@ -202,6 +202,7 @@ fn the_settings_do_what_they_say() {
     assert_eq!(removed(&[("SWEEPER_TTL", "0"), ("SWEEPER_EXCLUDE", "./cache/export/**")], &[]), 0);
     assert_eq!(removed(&[("SWEEPER_TTL", "0")], &["--zones", "cron_tmp_directory_cleanup"]), 0);
     assert_eq!(removed(&[], &["--zones", "cron_export_cache_directory_cleanup"]), 1);
+    assert_eq!(removed(&[], &["--zones", "cleanup_instance_tmp_directories"]), 0);
     let mut command = world.command(&["run"]);
     command.env("SWEEPER_DRY_RUN", "1");
     assert!(Run::of(command).exits(0).stdout.contains("nothing was removed"));
@@ -230,19 +231,68 @@ fn a_glob_that_matched_nothing_is_noted_and_one_that_can_match_nothing_is_refuse
             .cloned()
             .collect::<Vec<_>>()
     };
-    let [export, tmp] = &notes(&[])[..] else { panic!("{:?}", notes(&[])) };
-    assert!(
-        export.as_str().unwrap().starts_with("--exclude \"tmp\" matched no entry: "),
-        "{export}"
-    );
-    assert!(export.as_str().unwrap().contains("--zones without tmp"), "{export}");
-    assert_eq!(tmp, "--exclude \"tmp/nothing-*\" matched no entry");
+    let [directory, nothing] = &notes(&[])[..] else { panic!("{:?}", notes(&[])) };
+    let directory = directory.as_str().unwrap();
+    assert!(directory.starts_with("--exclude \"tmp\" matched no entry: "), "{directory}");
+    assert!(directory.contains("write \"tmp/**\""), "{directory}");
+    assert_eq!(nothing, "--exclude \"tmp/nothing-*\" matched no entry");
     assert!(world.has("tmp/x/keep"), "it is excluded");
     // What sees only a part of the entries cannot say so.
     for extra in [&["--shard", "0/2"][..], &["--max-removals", "0"], &["--from0", "/dev/null"]] {
         world.file("tmp/old", 20 * DAY);
         assert!(notes(extra).is_empty(), "{extra:?}");
     }
+}
+
+#[test]
+fn an_exclusion_of_a_directory_of_entries_does_not_pass_in_silence() {
+    let world = World::new();
+    world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
+    world.file("cache/000/00/a.val", 20 * DAY);
+    world.age_dirs("cache/000", 20 * DAY);
+    let run = |glob: &str, extra: &[&str]| {
+        let args = ["run", "--dry-run", "--format", "json", "--exclude", glob];
+        world.run(&[&args[..], extra].concat())
+    };
+    // What can match no entry is refused, with what to write.
+    for glob in ["cache/export", "cache/export/", "./cache/export"] {
+        let refused = run(glob, &[]);
+        assert!(
+            refused.exits(2).stderr.contains("exclude \"cache/export/**\""),
+            "{}",
+            refused.stderr
+        );
+    }
+    run("cache/x", &[]).exits(2);
+    let mut command = world.command(&["run", "--dry-run"]);
+    command.env("SWEEPER_EXCLUDE", "cache/export");
+    assert!(Run::of(command).exits(2).stderr.contains("SWEEPER_EXCLUDE"));
+    // What might match one of a zone that is not swept is noted, and so is what matched only the directory.
+    let notes = |glob: &str, extra: &[&str]| {
+        let report = run(glob, extra).exits(0).json();
+        assert_eq!(report["totals"]["removed"], report["totals"]["seen"], "{report:#}");
+        let zones = report["zones"].as_array().unwrap().clone();
+        let notes = zones.iter().flat_map(|zone| zone["notes"].as_array().unwrap());
+        notes.filter(|note| note.to_string().contains("matched no entry")).count()
+    };
+    let with_old = ["--zones", "export,tmp,chunk-cache"];
+    for (glob, extra, count) in [
+        ("cache/*", &[][..], 1),
+        ("cache/e*", &[], 1),
+        ("cache/e*/", &[], 1),
+        ("tmp/", &[], 1),
+        // It is for a zone that this run does not sweep.
+        ("projects/**", &[], 0),
+        ("cache/001", &[], 0),
+    ] {
+        assert_eq!(notes(glob, extra), count, "{glob}");
+    }
+    let report = run("cache/e*", &with_old).exits(0).json();
+    assert_counts(&report, "chunk-cache", &[("removed", 1), ("kept_by.unrecognized", 1)]);
+    assert!(report.to_string().contains("matched no entry: it matches a directory of zone export"));
+    let kept = run("cache/e*/**", &with_old).exits(0).json();
+    assert_counts(&kept, "export", &[("removed", 0), ("kept_by.excluded", 1)]);
+    assert!(!kept.to_string().contains("matched no entry"), "{kept:#}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn why_names_rule_times_lock_and_verdict() {
         "dataset of task 1, format coco-10",
         "expires when its mtime is older than 1d",
         "2d ago",
+        "expires   2026-01-01T03:04:05Z (1d ago)",
         "lock      free",
         "would remove it",
     ] {
@@ -52,6 +53,32 @@ fn why_names_rule_times_lock_and_verdict() {
     assert!(why(&world.path("tmp/none"), &[]).exits(1).stdout.contains("No such file"));
     let said = why(&deep, &["--retention", "30d"]).stdout;
     assert!(said.contains("would keep it"), "{said}");
+}
+
+#[test]
+fn each_expiry_is_told_once_in_text_and_the_same_in_json() {
+    let world = World::new();
+    world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
+    world.file("tmp/old/file", 20 * DAY);
+    world.file("tmp/used/file", DAY);
+    world.age_dirs("tmp", 20 * DAY);
+    let paths =
+        [format!("cache/export/{}", export_name(1)), "tmp/old".into(), "tmp/used".to_owned()];
+    let why = |format: &str, path: &str| {
+        let mut command = world.command(&["why", "--format", format, path]);
+        // The paths are relative to it, and in the answer they are not.
+        command.current_dir(&world.root);
+        Run::of(command)
+    };
+    for path in &paths {
+        let answer = why("json", path).exits(0).json()["paths"][0].clone();
+        assert_eq!(answer["path"], world.path(path).to_str().unwrap());
+        let expires = answer["expires"].as_str().unwrap().to_owned();
+        assert!(answer["details"]["expires"].as_str().unwrap().starts_with(&expires), "{answer}");
+        let said = why("text", path).stdout;
+        assert_eq!(said.matches("  expires   ").count(), 1, "{said}");
+        assert!(said.contains(&format!("  expires   {expires}")), "{expires}: {said}");
+    }
 }
 
 #[test]

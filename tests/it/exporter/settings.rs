@@ -24,6 +24,16 @@ fn settings_of_the_lock_have_cvats_names() {
     ];
     let run = with(&pair);
     assert!(run.exits(2).stderr.contains("ACQUISITION_TIMEOUT"), "{}", run.stderr);
+    // Without that variable CVAT waits 50 seconds.
+    for name in ["CVAT_EXPORT_CACHE_LOCK_TTL", "CVAT_DATASET_EXPORT_LOCK_TTL"] {
+        for ttl in ["50", "60"] {
+            let run = with(&[(name, ttl)]);
+            assert!(run.exits(2).stderr.contains("CVAT waits 50s for a lock"), "{}", run.stderr);
+            with(&[(name, ttl), ("CVAT_EXPORT_CACHE_LOCK_ACQUISITION_TIMEOUT", "61")]).exits(0);
+        }
+        with(&[(name, "49")]).exits(0);
+    }
+    with(&[("SWEEPER_LOCK_TTL", "60s")]).exits(0);
     for ttl in ["0", "18446744073709551615", "2d"] {
         let run = with(&[("CVAT_EXPORT_CACHE_LOCK_TTL", ttl)]);
         assert!(run.exits(2).stderr.contains("LOCK_TTL"), "{ttl}: {}", run.stderr);

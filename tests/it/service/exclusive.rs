@@ -45,6 +45,33 @@ fn a_second_run_names_the_other_sweeper_and_leaves_its_zone_alone() {
 }
 
 #[test]
+fn a_dry_run_says_that_a_run_would_not_sweep_now_and_takes_no_lock() {
+    // A memory file system has the same device number everywhere.
+    let world = World::in_dir(Path::new("/dev/shm"));
+    world.file("tmp/old", 20 * DAY);
+    let notes = |args: &[&str]| {
+        let dry = [&["run", "--dry-run", "--format", "json"], args].concat();
+        let report = world.run(&dry).exits(0).json();
+        assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+        zone(&report, "tmp")["notes"].to_string()
+    };
+    assert!(!notes(&[]).contains("a run now would"));
+    let other = at_work(&world, "tmp");
+    let holder = format!("process {} (", std::process::id());
+    let alone = notes(&[]);
+    assert!(alone.contains(&holder) && alone.contains("would leave this zone alone"), "{alone}");
+    assert!(notes(&["--if-running", "wait"]).contains("would wait for this zone"));
+    for free in [&["--if-running", "share"][..], &["--lock", "none"]] {
+        assert!(!notes(free).contains("a run now would"), "{free:?}");
+    }
+    world.run(&["run", "--zones", "tmp"]).exits(4);
+    // Shards share the lock with each other, and with no other run.
+    flock(&other, FlockOperation::NonBlockingLockShared).unwrap();
+    assert!(notes(&[]).contains(&holder));
+    assert!(!notes(&["--shard", "0/1"]).contains("a run now would"));
+}
+
+#[test]
 fn the_other_process_is_named_where_the_kernel_shows_it() {
     // A memory file system has the same device number everywhere.
     let world = World::in_dir(Path::new("/dev/shm"));

@@ -72,6 +72,51 @@ fn the_sum_of_the_reports_is_the_report_of_one() {
 }
 
 #[test]
+fn all_reports_of_a_stream_are_read() {
+    let world = World::new();
+    for number in 0..20 {
+        world.file(Path::new("cache/export").join(export_name(number)), 2 * DAY);
+    }
+    let reports = Reports::new();
+    let whole = world.run(&["run", "--dry-run", "--format", "json"]).exits(0).json();
+    let of_shard = |format: &str, index: u32| {
+        let shard = format!("{index}/3");
+        world
+            .run(&["run", "--dry-run", "--format", format, "--shard", &shard])
+            .exits(0)
+            .stdout
+            .clone()
+    };
+    let lines: String = (0..3).map(|index| of_shard("jsonl", index)).collect();
+    let compact: String = (0..3).map(|index| of_shard("json", index)).collect();
+    // On a terminal, a report takes several lines.
+    let pretty = compact.lines().map(|line| {
+        let report: Value = serde_json::from_str(line).unwrap();
+        serde_json::to_string_pretty(&report).unwrap() + "\n"
+    });
+    let pretty: String = pretty.collect();
+    for (name, text) in [("lines", &lines), ("compact", &compact), ("pretty", &pretty)] {
+        reports.keep(name, text);
+        let mut command = sweeper(&["merge", "-", "--format", "json"]);
+        command.stdin(std::fs::File::open(reports.0.path().join(name)).unwrap());
+        let merged = Run::of(command).exits(0).json();
+        assert_eq!(comparable(merged), comparable(whole.clone()), "{name}");
+        let merged = reports.merge(&[name], &["--format", "json"]).exits(0).json();
+        assert_eq!(merged["totals"], whole["totals"], "{name}");
+    }
+    // One that was cut off is not left out in silence.
+    reports.keep("cut", &compact[..compact.len() - 20]);
+    assert!(reports.merge(&["cut"], &[]).exits(2).stderr.contains("not a report"));
+    reports.keep("twice", &format!("{compact}{}", of_shard("json", 1)));
+    let twice = reports.merge(&["twice"], &[]);
+    assert!(
+        twice.exits(2).stderr.contains("another complete report of shard 1/3"),
+        "{}",
+        twice.stderr
+    );
+}
+
+#[test]
 fn failures_are_added_too_and_the_highest_exit_code_applies() {
     let world = World::new();
     for number in 0..20 {
