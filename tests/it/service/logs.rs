@@ -34,7 +34,9 @@ fn every_log_line_of_a_service_has_the_local_time() {
     assert!(has_time(line["timestamp"].as_str().unwrap(), "+05:30"), "{line}");
     service.stop().0.exits(0);
     // Its settings are wrong, and it says when it found out. A command for people does not.
-    let refused = Run::of(serve(&world, &["--ttl", "soon"]));
+    let mut refused = serve(&world, &["--ttl", "soon"]);
+    refused.env("TZ", "Etc/UTC");
+    let refused = Run::of(refused);
     assert!(has_time(&refused.exits(2).stderr, "+00:00"), "{}", refused.stderr);
     assert!(!has_time(&world.run(&["run", "--ttl", "soon"]).exits(2).stderr, "+00:00"));
 }
