@@ -22,6 +22,7 @@ mod run_metrics;
 mod runtime;
 mod serve;
 mod usage;
+mod unused;
 mod why;
 
 use std::io;

@@ -1,0 +1,62 @@
+//! Settings of the environment and of the settings file: each is checked whatever the command, and one that protects
+//! something is honored or warned about.
+
+use std::fs;
+use std::path::Path;
+
+use crate::world::{DAY, Run, World, export_name, sweeper};
+
+/// A world with an expired export, and the export.
+fn world() -> (World, std::path::PathBuf) {
+    let world = World::new();
+    let export = world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
+    (world, export)
+}
+
+/// A command with one variable.
+fn with(world: &World, args: &[&str], name: &str, value: &str) -> Run {
+    let mut command = world.command(args);
+    command.env(name, value);
+    Run::of(command)
+}
+
+#[test]
+fn legacy_takes_every_guard_as_a_flag() {
+    let world = World::new();
+    let cache = world.dir("tasks/1/export_cache", 0);
+    for guard in [&["--max-share", "50%"][..], &["--max-removals", "0"], &["--max-bytes", "0"]] {
+        world.file("tasks/1/export_cache/x", 20 * DAY);
+        let run = world.run(&[&["legacy"], guard].concat());
+        assert!(run.exits(3).stdout.contains(guard[0]), "{}", run.stdout);
+        assert!(cache.exists());
+    }
+    world.run(&["legacy", "--max-share", "100%"]).exits(0);
+    assert!(!cache.exists());
+}
+
+#[test]
+fn a_plan_and_its_application_take_as_flags_what_they_honor_as_variables() {
+    let (world, listed) = world();
+    let other = world.file(Path::new("cache/export").join(export_name(2)), 2 * DAY);
+    let beside = |name: &str| world.root.with_file_name(name).to_str().unwrap().to_owned();
+    let (list, plan, metrics) = (beside("list"), beside("plan"), beside("sweeper.prom"));
+    fs::write(&list, format!("cache/export/{}\0", export_name(1))).unwrap();
+    world.run(&["plan", "-o", &plan, "--from0", &list]).exits(0);
+    let text = fs::read_to_string(&plan).unwrap();
+    assert!(text.contains(&export_name(1)) && !text.contains(&export_name(2)), "{text}");
+    let args = ["apply", &plan, "--metrics-file", &metrics];
+    let said = with(&world, &args, "SWEEPER_FROM0", "/nonexistent/list");
+    let words = "from0 = /nonexistent/list (environment SWEEPER_FROM0) does not apply here";
+    assert!(said.exits(0).stderr.contains(words), "{}", said.stderr);
+    assert!(!listed.exists() && other.exists());
+    assert!(fs::read_to_string(&metrics).unwrap().contains("sweeper_removed_total"));
+}
+
+#[test]
+fn a_service_says_that_it_writes_no_metrics_file() {
+    let mut command = sweeper(&["serve", "--data", "/"]);
+    command.env("SWEEPER_METRICS_FILE", "/nonexistent/m");
+    let run = Run::of(command);
+    let said = &run.exits(2).stderr;
+    assert!(said.contains("(environment SWEEPER_METRICS_FILE) does not apply here"), "{said}");
+}
