@@ -21,8 +21,8 @@ mod run;
 mod run_metrics;
 mod runtime;
 mod serve;
-mod usage;
 mod unused;
+mod usage;
 mod why;
 
 use std::io;

@@ -60,3 +60,21 @@ fn a_service_says_that_it_writes_no_metrics_file() {
     let said = &run.exits(2).stderr;
     assert!(said.contains("(environment SWEEPER_METRICS_FILE) does not apply here"), "{said}");
 }
+
+#[test]
+fn a_metrics_file_that_cannot_be_written_or_would_be_removed_is_refused_before_the_pass() {
+    let (world, export) = world();
+    let path = |path: &str| world.path(path).to_str().unwrap().to_owned();
+    for (file, words) in [
+        (path("nodir/x"), "make its directory first"),
+        (path(&format!("cache/export/{}/x", export_name(1))), "not a directory"),
+        (path("tmp/x"), "in a directory of zone \"tmp\""),
+        (path("cache/export/x"), "in a directory of zone \"export\""),
+    ] {
+        for args in [&["run"][..], &["run", "--dry-run"], &["legacy"]] {
+            let run = world.run(&[args, &["--metrics-file", &file]].concat());
+            assert!(run.exits(2).stderr.contains(words), "{file}: {}", run.stderr);
+            assert!(export.exists());
+        }
+    }
+}
