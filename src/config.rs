@@ -6,10 +6,12 @@
 //!
 //! - [`settings`]: the table of settings.
 //! - `file`: the settings file as values with lines.
-//! - `values`: which source wins; `misspelt`: variables that are probably meant and are not read.
+//! - `checks`: every value by itself; `values`: which source wins.
+//! - `misspelt`: variables that are probably meant and are not read.
 //! - `zones`, `user_zones`, `overlap`: which zones there are.
 //! - `guards`, `pressure`, `locks`, [`service`], [`clearml`]: the settings of these parts.
 
+mod checks;
 pub mod clearml;
 mod closest;
 mod file;
@@ -149,12 +151,14 @@ impl Config {
         raw.check_variables()?;
         raw.check_flags()?;
         let file = read_file(raw)?;
+        checks::values(raw, &file)?;
         let mut values = Values::gather(raw, &file)?;
         let warnings = warnings(&values);
         let data = data_root(&mut values);
         let roots = data.as_ref().map(|data| data.absolute(raw)).unwrap_or_default();
         let zones = Zones::resolve(&mut values, &file, &roots)?;
         let all_zones = zones.all();
+        checks::names(&values, &file, &zones.known, &all_zones)?;
         let exclude = zones::exclude(&values, &all_zones)?;
         let service = ServiceConfig::resolve(&mut values, &zones);
         let clearml = ClearmlConfig::resolve(&mut values, &file);
@@ -250,10 +254,7 @@ fn data_root(values: &mut Values<'_>) -> Result<DataRoot, ConfigError> {
 
 /// By default as many workers as there are processors.
 fn jobs(values: &mut Values<'_>) -> Result<usize, ConfigError> {
-    let jobs = values.optional("jobs", |text| match text.parse() {
-        Ok(jobs @ 1..=256) => Ok(jobs),
-        _ => Err("it is not a number from 1 to 256".to_owned()),
-    })?;
+    let jobs = values.optional("jobs", checks::jobs)?;
     let jobs = jobs.unwrap_or_else(|| values.raw.processors.clamp(1, 256));
     values.show("jobs", jobs.to_string());
     Ok(jobs)

@@ -80,12 +80,7 @@ impl LockPlan {
 /// lock, so such a pair is refused here too.
 fn lock_ttl(values: &mut Values<'_>) -> Result<Duration, ConfigError> {
     let ttl = values.duration("lock_ttl")?;
-    if ttl < Duration::from_secs(1) {
-        return Err(values.wrong("lock_ttl", "it is less than a second"));
-    }
-    if ttl > Duration::from_secs(86_400) {
-        return Err(values.wrong("lock_ttl", "it is more than a day"));
-    }
+    check_ttl(ttl).map_err(|why| values.wrong("lock_ttl", why))?;
     let set =
         variables::LOCK_WAITS.iter().find_map(|name| Some((*name, values.env_of_cvat(name)?)));
     let Some((name, text)) = set else { return Ok(ttl) };
@@ -106,6 +101,15 @@ fn server(values: &mut Values<'_>) -> Result<Option<Server>, ConfigError> {
         if matches!(origin, Origin::Flag(_)) && server.has_password() {
             let why = format!(
                 "everyone can see a password on the command line with `ps`: set SWEEPER_REDIS \
+/// What is wrong with the time after which a lock expires.
+pub(super) fn check_ttl(ttl: Duration) -> Result<(), &'static str> {
+    match ttl {
+        _ if ttl < Duration::from_secs(1) => Err("it is less than a second"),
+        _ if ttl > Duration::from_secs(86_400) => Err("it is more than a day"),
+        _ => Ok(()),
+    }
+}
+
                  instead, or {} and a URL without a password",
                 variables::REDIS_PASSWORD
             );

@@ -14,6 +14,13 @@ use crate::rules::select::Order;
 use crate::rules::{Bytes, MinAge, Pressure, Share, Zone};
 use crate::units;
 
+/// What is wrong with a mark of 0%.
+pub(super) const NEVER_MET: &str =
+    "0% can never be met, so everything that may be removed would be: write a higher mark";
+
+/// What is wrong with a size of 0.
+pub(super) const NOTHING_FREE: &str = "it keeps nothing free: write a size like 50GiB";
+
 /// When entries go before they expire, and which.
 #[derive(Debug, Clone)]
 pub struct PressureSettings {
@@ -43,7 +50,7 @@ impl PressureSettings {
         let names = values.texts("pressure_zones").to_vec();
         check_shares(values, mark, relieve)?;
         if keep_free == Some(Bytes(0)) {
-            return Err(values.wrong("keep_free", "it keeps nothing free: write a size like 50GiB"));
+            return Err(values.wrong("keep_free", NOTHING_FREE));
         }
         if mark.is_none() && keep_free.is_none() {
             let given = |key: &&str| values.origin(key) != Origin::Default;
@@ -74,12 +81,10 @@ fn check_shares(
     mark: Option<Share>,
     relieve: Option<Share>,
 ) -> Result<(), ConfigError> {
-    let never_met =
-        "0% can never be met, so everything that may be removed would be: write a higher mark";
     match (mark, relieve) {
         (None, Some(_)) => Err(values.wrong("relieve", "it needs --pressure")),
-        (Some(mark), _) if mark == Share::percent(0) => Err(values.wrong("pressure", never_met)),
-        (_, Some(low)) if low == Share::percent(0) => Err(values.wrong("relieve", never_met)),
+        (Some(mark), _) if mark == Share::percent(0) => Err(values.wrong("pressure", NEVER_MET)),
+        (_, Some(low)) if low == Share::percent(0) => Err(values.wrong("relieve", NEVER_MET)),
         (Some(mark), Some(low)) if low > mark => {
             Err(values.wrong("relieve", format!("it is more than --pressure {mark}")))
         }

@@ -16,6 +16,9 @@ use crate::rules::{Zone, ZoneName};
 use crate::service::schedule::{LocalTime, Rule};
 use crate::service::scheduler::{First, Schedule};
 
+/// What to write if it is not `ZONE=CRON`.
+pub(super) const LIKE_A_SCHEDULE: &str = "write it like export='0 0,12 * * *'";
+
 /// The settings of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceConfig {
@@ -140,7 +143,7 @@ fn own_rules(
     let mut rules: Vec<(ZoneName, Rule)> = Vec::new();
     for text in values.texts("schedule") {
         let read = || {
-            let (word, cron) = text.split_once('=').ok_or("write it like export='0 0,12 * * *'")?;
+            let (word, cron) = text.split_once('=').ok_or(LIKE_A_SCHEDULE)?;
             let zone: Arc<Zone> = Zones::find(values, &zones.known, word.trim())?;
             let name = zone.name.clone();
             if !zones.swept.iter().any(|swept| swept.name == name) {
@@ -158,7 +161,7 @@ fn own_rules(
 }
 
 /// An address to listen at; a port alone is one of the loopback interface.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     match port.parse() {
         Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),

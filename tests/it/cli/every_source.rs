@@ -21,6 +21,79 @@ fn with(world: &World, args: &[&str], name: &str, value: &str) -> Run {
 }
 
 #[test]
+fn a_wrong_value_is_refused_whatever_the_command() {
+    let (world, export) = world();
+    let path = export.to_str().unwrap();
+    let commands = [
+        &["run"][..],
+        &["legacy"],
+        &["usage"],
+        &["why", path],
+        &["plan", "-o", "/nonexistent/plan"],
+        &["apply", "/nonexistent/plan"],
+        &["hold", path, "--", "true"],
+        &["clearml", "run"],
+    ];
+    for (name, value) in [
+        ("SWEEPER_LISTEN", "99999"),
+        ("SWEEPER_EVERY", "x"),
+        ("SWEEPER_SCHEDULE", "x"),
+        ("SWEEPER_SCHEDULE", "exprot=@daily"),
+        ("SWEEPER_JITTER", "x"),
+        ("SWEEPER_AT_START", "x"),
+        ("SWEEPER_PRESSURE", "5"),
+        ("SWEEPER_KEEP_FREE", "5"),
+        ("SWEEPER_MIN_AGE", "5"),
+        ("SWEEPER_PRESSURE_ZONES", "tpm"),
+        ("SWEEPER_CLEARML_GRACE", "5"),
+        ("SWEEPER_CLEARML_STATUS", "done"),
+    ] {
+        for args in commands {
+            let mut command = sweeper(args);
+            command.env(name, value);
+            let run = Run::of(command);
+            let said = &run.exits(2).stderr;
+            assert!(said.contains(&format!("environment {name}")), "{args:?}: {said}");
+        }
+        for args in [&["merge", path][..], &["health", "http://127.0.0.1:1/"]] {
+            let mut command = sweeper(args);
+            command.env(name, value);
+            let said = &Run::of(command).exits(2).stderr.clone();
+            assert!(said.contains(&format!("environment {name}")), "{args:?}: {said}");
+        }
+    }
+    let file = world.root.with_file_name("s.toml");
+    fs::write(&file, "\n[clearml]\nconnections = 0\n").unwrap();
+    let run = world.run(&["run", "--config", file.to_str().unwrap()]);
+    assert!(run.exits(2).stderr.contains("line 3"), "{}", run.stderr);
+    assert!(export.exists());
+}
+
+#[test]
+fn a_wrong_value_is_refused_also_where_another_source_wins() {
+    let (world, export) = world();
+    let file = world.root.with_file_name("s.toml");
+    let flag = with(&world, &["run", "--ttl", "1d"], "SWEEPER_TTL", "bad");
+    assert!(flag.exits(2).stderr.contains("environment SWEEPER_TTL"), "{}", flag.stderr);
+    for line in ["ttl = 'bad'", "zones = ['exprot']", "exclude = ['a[b']", "lock = 'paper'"] {
+        fs::write(&file, line).unwrap();
+        let args = ["run", "--config", file.to_str().unwrap(), "--zones", "export", "--ttl", "1d"];
+        let args = [&args[..], &["--exclude", "x", "--lock", "none"]].concat();
+        let said = world.run(&args).exits(2).stderr.clone();
+        assert!(said.contains("line 1"), "{line}: {said}");
+    }
+    fs::write(&file, "ttl = 'bad'").unwrap();
+    let args = ["run", "--config", file.to_str().unwrap()];
+    let variable = with(&world, &args, "SWEEPER_TTL", "1d");
+    assert!(variable.exits(2).stderr.contains("line 1"), "{}", variable.stderr);
+    assert!(export.exists());
+    // What is wrong only together with another setting is no error where that one is not used.
+    fs::write(&file, "relieve = '90%'\npressure = '95%'\nschedule = ['tmp=@daily']\n").unwrap();
+    let args = ["legacy", "--config", file.to_str().unwrap()];
+    with(&world, &args, "SWEEPER_ZONES", "export").exits(0);
+}
+
+#[test]
 fn legacy_takes_every_guard_as_a_flag() {
     let world = World::new();
     let cache = world.dir("tasks/1/export_cache", 0);
