@@ -151,3 +151,23 @@ fn a_metrics_file_that_cannot_be_written_or_would_be_removed_is_refused_before_t
         }
     }
 }
+
+#[test]
+fn a_negative_or_bare_number_is_refused_by_the_name_of_its_flag() {
+    let (world, export) = world();
+    for (args, words) in [
+        (&["--ttl", "-1d"][..], "(flag --ttl): it is not a duration"),
+        (&["--retention", "-5"], "(flag --retention): it is not a duration"),
+        (&["--max-removals", "-1"], "(flag --max-removals): it is not a whole number"),
+        (&["--ttl", "14.5"], "(flag --ttl): a duration needs a unit: write 14.5d or 14.5s"),
+    ] {
+        let run = world.run(&[&["run"], args].concat());
+        assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
+    }
+    // What follows `--` belongs to another program, and a switch has no value.
+    let hold = ["hold", export.to_str().unwrap(), "--", "echo", "--ttl", "-1d"];
+    assert_eq!(Run::of(sweeper(&hold)).exits(0).stdout, "--ttl -1d\n");
+    assert!(world.run(&["run", "--dry-run", "-1"]).exits(2).stderr.contains("'-1'"));
+    let legacy = world.run(&["legacy", "--nice", "--older-than", "-1"]);
+    assert!(legacy.exits(2).stderr.contains("flag --older-than"), "{}", legacy.stderr);
+}
