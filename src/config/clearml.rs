@@ -74,6 +74,7 @@ impl ClearmlConfig {
         file: &FileSettings,
     ) -> Result<Self, ConfigError> {
         let root = values.optional("clearml_fileserver_root", path)?;
+        values.path("clearml_fileserver_root");
         let (files, stores) = files(values, root.is_some())?;
         let options = Options {
             threshold: threshold(values)?,
@@ -82,7 +83,7 @@ impl ClearmlConfig {
             keep_last: values.optional("clearml_keep_last", whole)?.unwrap_or(0),
             overrides: overrides(values)?,
             max_tasks: values.optional("clearml_max_tasks", whole)?,
-            max_share: values.optional("clearml_max_share", percent)?,
+            max_share: max_share(values)?,
             files,
             stores,
         };
@@ -235,6 +236,14 @@ fn overrides(values: &mut Values<'_>) -> Result<Overrides, ConfigError> {
     })
 }
 
+fn max_share(values: &mut Values<'_>) -> Result<Option<f64>, ConfigError> {
+    let share = values.optional("clearml_max_share", percent)?;
+    if let Some(share) = share {
+        values.show("clearml_max_share", format!("{share}%"));
+    }
+    Ok(share)
+}
+
 /// Who deletes files, on the file server and in object stores.
 fn files(values: &mut Values<'_>, has_root: bool) -> Result<(FilesMode, Stores), ConfigError> {
     let files = match values.choice("clearml_files")? {
@@ -264,6 +273,7 @@ fn orphans(values: &mut Values<'_>, has_root: bool) -> Result<bool, ConfigError>
 
 fn state(values: &mut Values<'_>) -> Result<PathBuf, ConfigError> {
     if let Some(state) = values.optional("clearml_state", path)? {
+        values.path("clearml_state");
         return Ok(state);
     }
     let raw: &RawSettings = values.raw;

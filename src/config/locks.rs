@@ -2,6 +2,7 @@
 //!
 //! It must not connect. A password is never shown.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +51,10 @@ impl LockPlan {
                 Err("write an absolute path".to_owned())
             }
         })?;
+        // `//` at the beginning is another directory in a key.
+        if data_root.as_ref().is_some_and(|root| !root.as_os_str().as_bytes().starts_with(b"//")) {
+            values.path("cvat_data");
+        }
         let server = match (backend.as_str(), server) {
             ("redis", _) if values.profile == Profile::None => {
                 return Err(values
@@ -70,6 +75,10 @@ impl LockPlan {
         let own_roots = cvat::own_data_roots(values.env_of_cvat(variables::BASE_DIR));
         let is_required = backend == "redis";
         let files = if backend == "none" { FileLocks::Unlocked } else { FileLocks::Flock };
+        if server.is_some() && data_root.is_none() {
+            let own = values.text("data").unwrap_or_default().to_owned();
+            values.show("cvat_data", own);
+        }
         let application =
             server.map(|server| ApplicationLock { server, data_root, own_roots, ttl, is_required });
         Ok(Self { files, application })
@@ -92,15 +101,6 @@ fn lock_ttl(values: &mut Values<'_>) -> Result<Duration, ConfigError> {
     Err(wrong_variable(name, text, why))
 }
 
-/// The server of the setting, or else of CVAT's own variables. What is shown of it has no password.
-fn server(values: &mut Values<'_>) -> Result<Option<Server>, ConfigError> {
-    let password = values.env_of_cvat(variables::REDIS_PASSWORD);
-    let (server, origin) = if let Some(url) = values.text("redis") {
-        let origin = values.origin("redis");
-        let server = Server::from_url(url).map_err(|why| values.wrong("redis", why))?;
-        if matches!(origin, Origin::Flag(_)) && server.has_password() {
-            let why = format!(
-                "everyone can see a password on the command line with `ps`: set SWEEPER_REDIS \
 /// What is wrong with the time after which a lock expires.
 pub(super) fn check_ttl(ttl: Duration) -> Result<(), &'static str> {
     match ttl {
@@ -110,6 +110,15 @@ pub(super) fn check_ttl(ttl: Duration) -> Result<(), &'static str> {
     }
 }
 
+/// The server of the setting, or else of CVAT's own variables. What is shown of it has no password.
+fn server(values: &mut Values<'_>) -> Result<Option<Server>, ConfigError> {
+    let password = values.env_of_cvat(variables::REDIS_PASSWORD);
+    let (server, origin) = if let Some(url) = values.text("redis") {
+        let origin = values.origin("redis");
+        let server = Server::from_url(url).map_err(|why| values.wrong("redis", why))?;
+        if matches!(origin, Origin::Flag(_)) && server.has_password() {
+            let why = format!(
+                "everyone can see a password on the command line with `ps`: set SWEEPER_REDIS \
                  instead, or {} and a URL without a password",
                 variables::REDIS_PASSWORD
             );

@@ -55,6 +55,8 @@ pub struct EffectiveSetting {
     pub key: String,
     /// Its value, with units and without passwords; empty: not set.
     pub value: String,
+    /// Its items, if it is a list.
+    pub items: Option<Vec<String>>,
     /// Where that comes from.
     pub origin: Origin,
 }

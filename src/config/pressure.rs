@@ -45,7 +45,7 @@ impl PressureSettings {
             Ok::<_, ConfigError>(share)
         };
         let (mark, relieve) = (share("pressure")?, share("relieve")?);
-        let keep_free = values.optional("keep_free", units::size)?;
+        let keep_free = values.size("keep_free")?;
         let min_age = MinAge::from_duration(values.duration("min_age")?);
         let names = values.texts("pressure_zones").to_vec();
         check_shares(values, mark, relieve)?;
@@ -71,6 +71,9 @@ impl PressureSettings {
             }
         }
         let zones = pressed(values, zones, &names, key)?;
+        if let (Some(mark), None) = (mark, relieve) {
+            values.show("relieve", mark.to_string());
+        }
         let pressure = Pressure { mark, relieve, keep_free };
         Ok(Some(Self { pressure, min_age, zones }))
     }

@@ -95,12 +95,23 @@ impl ServiceConfig {
             let why = "a list of paths is for a single pass, not for a service";
             values.text("from0").map(|_| values.wrong("from0", why))
         };
+        let listen = values.optional("listen", address)?;
+        if let Some(address) = listen {
+            values.show("listen", address.to_string());
+        }
+        if values.origin("schedule") == Origin::Default && every.is_none() {
+            let of_cvat = rules.iter().filter_map(|(name, rule)| match rule {
+                ZoneRule::OfCvat(cron, _) => Some(format!("{name}={cron}")),
+                ZoneRule::Set(_) => None,
+            });
+            values.show_list("schedule", of_cvat.collect(), Origin::Default);
+        }
         Ok(Self {
             rules,
             jitter: values.duration("jitter")?,
             obstacle,
             first: if values.switch("at_start")? { First::AtStart } else { First::WhenDue },
-            listen: values.optional("listen", address)?,
+            listen,
             notify_socket: values.raw.env("NOTIFY_SOCKET").map(str::to_owned),
             watchdog: watchdog(values.raw),
         })

@@ -4,6 +4,7 @@
 //! check puts the normalized value in its place.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{Field, FileSettings};
@@ -12,7 +13,7 @@ use super::raw::RawSettings;
 use super::settings::{self, Setting};
 use super::words::Profile;
 use crate::cvat::variables::{self, Variable};
-use crate::rules::Ttl;
+use crate::rules::{Bytes, Ttl};
 use crate::units;
 
 /// The value of each setting that has one.
@@ -111,7 +112,31 @@ impl<'a> Values<'a> {
 
     /// Changes what is shown for a setting, and where it comes from.
     pub(super) fn show_from(&mut self, key: &'static str, text: String, origin: Origin) {
-        self.by_key.insert(key, Value { texts: vec![text], origin, variable: None });
+        self.show_list(key, vec![text], origin);
+    }
+
+    /// The same for a list.
+    pub(super) fn show_list(&mut self, key: &'static str, texts: Vec<String>, origin: Origin) {
+        self.by_key.insert(key, Value { texts, origin, variable: None });
+    }
+
+    /// The path that a setting names. It is shown from `/` on, unless it means a stream.
+    pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let path = PathBuf::from(self.text(key)?);
+        if path != Path::new("-") && !path.as_os_str().is_empty() {
+            let full: PathBuf = self.raw.directory.join(&path).components().collect();
+            self.show(key, full.to_string_lossy().into_owned());
+        }
+        Some(path)
+    }
+
+    /// The size that a setting names.
+    pub(super) fn size(&mut self, key: &'static str) -> Result<Option<Bytes>, ConfigError> {
+        let size = self.optional(key, units::size)?;
+        if let Some(size) = size {
+            self.show(key, units::exact_size(size));
+        }
+        Ok(size)
     }
 
     /// An error about the value of a setting.
@@ -198,14 +223,20 @@ impl<'a> Values<'a> {
     pub(super) fn effective(&self) -> Vec<EffectiveSetting> {
         let row = |setting: &Setting| {
             let unset = if setting.is_switch() { "false" } else { "" };
-            let value = match self.texts(setting.key) {
+            let texts = self.texts(setting.key);
+            let between = if setting.key == "schedule" { "; " } else { "," };
+            let value = match texts {
                 [] => unset.to_owned(),
-                texts if setting.key == "schedule" => texts.join("; "),
-                texts => texts.join(","),
+                [one] if !setting.is_list() => one.clone(),
+                texts => Some(texts.join(between))
+                    .filter(|joined| split(setting.key, joined) == texts)
+                    // As the settings file has it, where commas would leave open what the items are.
+                    .unwrap_or_else(|| format!("{texts:?}")),
             };
             EffectiveSetting {
                 key: setting.key.to_owned(),
                 value,
+                items: setting.is_list().then(|| texts.to_vec()),
                 origin: self.origin(setting.key),
             }
         };
@@ -213,37 +244,6 @@ impl<'a> Values<'a> {
     }
 }
 
-/// The items of a list in one text: separated by commas, but not by those in braces or brackets, which
-/// belong to a glob. Empty items of a variable are left out.
-fn split(key: &str, text: &str) -> Vec<String> {
-    if key == "schedule" {
-        return split_schedule(text);
-    }
-    let (mut items, mut depth) = (vec![String::new()], 0_u32);
-    for character in text.chars() {
-        match character {
-            '{' | '[' => depth += 1,
-            '}' | ']' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                items.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        if let Some(item) = items.last_mut() {
-            item.push(character);
-        }
-    }
-    let items = items.into_iter().map(|item| item.trim().to_owned());
-    items.filter(|item| matches!(key, "zones" | "pressure_zones") || !item.is_empty()).collect()
-}
-
-/// Schedules are separated by semicolons, or by commas as other lists. Commas in cron expressions are not
-/// followed by a zone and `=`.
-fn split_schedule(text: &str) -> Vec<String> {
-    let mut items: Vec<String> = Vec::new();
-    for part in text.split(';') {
-        let mut is_first = true;
 /// The texts in a variable.
 pub(super) fn texts_of_variable(setting: &Setting, text: &str) -> Vec<String> {
     if setting.is_list() { split(setting.key, text) } else { vec![text.to_owned()] }
@@ -279,6 +279,37 @@ pub(super) fn one_of(allowed: &[&str], text: &str) -> Result<(), String> {
     if is_one { Ok(()) } else { Err(format!("it is not one of {}", allowed.join(", "))) }
 }
 
+/// The items of a list in one text: separated by commas, but not by those in braces or brackets, which
+/// belong to a glob. Empty items of a variable are left out.
+fn split(key: &str, text: &str) -> Vec<String> {
+    if key == "schedule" {
+        return split_schedule(text);
+    }
+    let (mut items, mut depth) = (vec![String::new()], 0_u32);
+    for character in text.chars() {
+        match character {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                items.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(item) = items.last_mut() {
+            item.push(character);
+        }
+    }
+    let items = items.into_iter().map(|item| item.trim().to_owned());
+    items.filter(|item| matches!(key, "zones" | "pressure_zones") || !item.is_empty()).collect()
+}
+
+/// Schedules are separated by semicolons, or by commas as other lists. Commas in cron expressions are not
+/// followed by a zone and `=`.
+fn split_schedule(text: &str) -> Vec<String> {
+    let mut items: Vec<String> = Vec::new();
+    for part in text.split(';') {
+        let mut is_first = true;
         for piece in part.split(',') {
             match items.last_mut() {
                 Some(item) if !is_first && !piece.contains('=') => {

@@ -171,3 +171,39 @@ fn a_negative_or_bare_number_is_refused_by_the_name_of_its_flag() {
     let legacy = world.run(&["legacy", "--nice", "--older-than", "-1"]);
     assert!(legacy.exits(2).stderr.contains("flag --older-than"), "{}", legacy.stderr);
 }
+
+#[test]
+fn settings_are_shown_as_they_take_effect() {
+    let args = ["config", "--format", "json", "--max-rate", "100", "--max-bytes", "1.5 GiB"];
+    let more = ["--data", "rel//b/", "--cvat-data", "/a//b/", "--pressure", "85.0%"];
+    let lists = ["--exclude", "a,b", "--exclude", "c", "--listen", "9108", "--audit-log", "./a//b"];
+    let mut command = sweeper(&[&args[..], &more, &lists].concat());
+    command.env("SWEEPER_KEEP_FREE", "50000MB").current_dir("/var");
+    let json = Run::of(command).exits(0).json();
+    for (key, value) in [
+        ("max_rate", "100/s"),
+        ("max_bytes", "1536MiB"),
+        ("keep_free", "50GB"),
+        ("data", "/var/rel/b"),
+        ("cvat_data", "/a/b"),
+        ("relieve", "85%"),
+        ("listen", "127.0.0.1:9108"),
+        ("audit_log", "/var/a/b"),
+        ("if_running", "exit (serve: wait)"),
+        ("schedule", "export=30 0,12 * * *; tmp=30 18 * * *"),
+        ("exclude", "[\"a,b\", \"c\"]"),
+        ("zones", "export,tmp"),
+    ] {
+        assert_eq!(json[key]["value"], value, "{key}");
+    }
+    assert_eq!(json["exclude"]["items"], serde_json::json!(["a,b", "c"]));
+    assert_eq!(json["pressure_zones"]["items"], serde_json::json!([]));
+    assert_eq!(json["relieve"]["origin"], "default");
+    assert!(json["ttl"]["items"].is_null());
+    let mut command = sweeper(&["config", "--exclude", "a,b", "--exclude", "c", "--data", "/data"]);
+    command.env("SWEEPER_REDIS", "redis://r");
+    let text = Run::of(command).exits(0).stdout.clone();
+    assert!(text.contains("\"a,b\", \"c\""), "{text}");
+    let is_own = |line: &str| line.starts_with("cvat_data ") && line.contains("\"/data\"");
+    assert!(text.lines().any(is_own), "{text}");
+}
