@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::data_root::open_root;
+use super::data_root::{open_root, refuse_forbidden};
 use super::{Refusal, printed};
 use crate::config::{Config, DataRoot, EffectiveSetting};
 use crate::fs::RootError;
@@ -18,6 +18,7 @@ use crate::units::{quoted, shown};
 
 /// Writes the settings.
 pub(super) fn config(config: &Config, out: &mut impl Write) -> Result<ExitCode, Refusal> {
+    refuse_forbidden(config)?;
     if let Err(error) = &config.service {
         return Err(error.clone().into());
     }
@@ -63,9 +64,9 @@ fn as_json(settings: &[EffectiveSetting], out: &mut impl Write) -> io::Result<()
     #[derive(Serialize)]
     struct Shown<'a> {
         value: &'a str,
-        origin: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         items: Option<&'a [String]>,
+        origin: String,
     }
     let shown = |setting: &EffectiveSetting| setting.origin.to_string();
     let all: BTreeMap<&str, Shown<'_>> = settings

@@ -207,3 +207,25 @@ fn settings_are_shown_as_they_take_effect() {
     let is_own = |line: &str| line.starts_with("cvat_data ") && line.contains("\"/data\"");
     assert!(text.lines().any(is_own), "{text}");
 }
+
+#[test]
+fn what_is_never_swept_is_refused_before_a_lock_is_held_and_by_config() {
+    let (world, export) = world();
+    let run = sweeper(&["config", "--data", "/"]);
+    assert!(Run::of(run).exits(2).stderr.contains("it is the root of the file system"));
+    let file = world.root.with_file_name("s.toml");
+    let zone = "[[zone]]\nname = 'e'\npath = '/etc'\nentry = 'tree'\nttl = '1d'\n";
+    fs::write(&file, zone).unwrap();
+    let run = Run::of(sweeper(&["config", "--config", file.to_str().unwrap()]));
+    let said = &run.exits(2).stderr;
+    assert!(said.contains("it is a system directory") && said.contains("line 3"), "{said}");
+    fs::write(&file, "[zones.tmp]\npath = '/var'\n").unwrap();
+    let run = Run::of(sweeper(&["config", "--config", file.to_str().unwrap()]));
+    assert!(run.exits(2).stderr.contains("it is a system directory"), "{}", run.stderr);
+    let mut hold = sweeper(&["hold", export.to_str().unwrap(), "--", "echo", "ran"]);
+    hold.env("SWEEPER_DATA", "/");
+    let run = Run::of(hold);
+    assert!(run.exits(2).stdout.is_empty() && run.stderr.contains("is refused"), "{}", run.stderr);
+    // What is not there may be on another machine.
+    Run::of(sweeper(&["config", "--data", "/nonexistent"])).exits(0);
+}
