@@ -19,7 +19,7 @@ use crate::config::settings::{Setting, Use};
 use crate::config::{Flags, Verbosity};
 use crate::cvat;
 pub use clearml::{Clearml, JournalAction};
-use options::{Look, flags, sweep, verbosity, with_settings};
+use options::{Look, flags, sweep, verbosity, with_negative_values, with_settings};
 
 /// The command line, read.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub enum Command {
 /// # Errors
 /// What `clap` prints: an error, or the help or version that was asked for.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let args = with_negative_values(args);
     let name = args.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str);
     if let Some(name) = name.and_then(|name| cvat::COMMANDS.iter().find(|own| **own == name)) {
         let command = legacy(name, Look::Help).bin_name(*name).version(env!("CARGO_PKG_VERSION"));

@@ -21,6 +21,7 @@ mod run;
 mod run_metrics;
 mod runtime;
 mod serve;
+mod unused;
 mod usage;
 mod why;
 

@@ -6,10 +6,12 @@
 //!
 //! - [`settings`]: the table of settings.
 //! - `file`: the settings file as values with lines.
-//! - `values`: which source wins; `misspelt`: variables that are probably meant and are not read.
+//! - `checks`: every value by itself; `values`: which source wins.
+//! - `misspelt`: variables that are probably meant and are not read.
 //! - `zones`, `user_zones`, `overlap`: which zones there are.
 //! - `guards`, `pressure`, `locks`, [`service`], [`clearml`]: the settings of these parts.
 
+mod checks;
 pub mod clearml;
 mod closest;
 mod file;
@@ -149,12 +151,14 @@ impl Config {
         raw.check_variables()?;
         raw.check_flags()?;
         let file = read_file(raw)?;
+        checks::values(raw, &file)?;
         let mut values = Values::gather(raw, &file)?;
         let warnings = warnings(&values);
         let data = data_root(&mut values);
         let roots = data.as_ref().map(|data| data.absolute(raw)).unwrap_or_default();
         let zones = Zones::resolve(&mut values, &file, &roots)?;
         let all_zones = zones.all();
+        checks::names(&values, &file, &zones.known, &all_zones)?;
         let exclude = zones::exclude(&values, &all_zones)?;
         let service = ServiceConfig::resolve(&mut values, &zones);
         let clearml = ClearmlConfig::resolve(&mut values, &file);
@@ -170,7 +174,7 @@ impl Config {
             in_use: if values.choice("in_use")? == "ignore" { InUse::Ignore } else { InUse::Skip },
             jobs: jobs(&mut values)?,
             shard: shard(&mut values)?,
-            from0: values.optional("from0", |path| Ok(PathBuf::from(path)))?,
+            from0: values.path("from0"),
             max_plan_age: values.duration("max_plan_age")?,
             format: format(&values)?,
             progress: progress(&values)?,
@@ -179,14 +183,14 @@ impl Config {
             dry_run: values.switch("dry_run")?,
             now: values.optional("now", units::moment)?,
             nice: values.switch("nice")?,
-            max_rate: values.optional("max_rate", units::rate)?,
+            max_rate: max_rate(&mut values)?,
             deadline: values.optional_duration("deadline")?,
             guards: GuardSettings::resolve(&mut values)?,
             pressure,
-            audit_log: values.optional("audit_log", |path| Ok(PathBuf::from(path)))?,
-            if_running: if_running(&values)?,
-            metrics_file: values.optional("metrics_file", |path| Ok(PathBuf::from(path)))?,
-            html: values.optional("html", |path| Ok(PathBuf::from(path)))?,
+            audit_log: values.path("audit_log"),
+            if_running: if_running(&mut values)?,
+            metrics_file: values.path("metrics_file"),
+            html: values.path("html"),
             homes: raw.homes.clone(),
             program: raw.program.clone(),
             unknown: raw.unknown.clone(),
@@ -230,8 +234,8 @@ fn read_file(raw: &RawSettings) -> Result<FileSettings, ConfigError> {
 }
 
 fn data_root(values: &mut Values<'_>) -> Result<DataRoot, ConfigError> {
-    if let Some(path) = values.text("data") {
-        return Ok(DataRoot::Named(PathBuf::from(path)));
+    if let Some(path) = values.path("data") {
+        return Ok(DataRoot::Named(path));
     }
     if values.profile == Profile::None {
         let why = "with profile none there is no default data root: name it with --data".to_owned();
@@ -250,10 +254,7 @@ fn data_root(values: &mut Values<'_>) -> Result<DataRoot, ConfigError> {
 
 /// By default as many workers as there are processors.
 fn jobs(values: &mut Values<'_>) -> Result<usize, ConfigError> {
-    let jobs = values.optional("jobs", |text| match text.parse() {
-        Ok(jobs @ 1..=256) => Ok(jobs),
-        _ => Err("it is not a number from 1 to 256".to_owned()),
-    })?;
+    let jobs = values.optional("jobs", checks::jobs)?;
     let jobs = jobs.unwrap_or_else(|| values.raw.processors.clamp(1, 256));
     values.show("jobs", jobs.to_string());
     Ok(jobs)
@@ -307,12 +308,25 @@ fn log_format(values: &Values<'_>) -> Result<LogFormat, ConfigError> {
     Ok(if values.choice("log_format")? == "json" { LogFormat::Json } else { LogFormat::Text })
 }
 
-fn if_running(values: &Values<'_>) -> Result<Option<IfRunning>, ConfigError> {
-    Ok(values.optional_choice("if_running")?.map(|word| match word {
+/// By default it depends on the command.
+fn if_running(values: &mut Values<'_>) -> Result<Option<IfRunning>, ConfigError> {
+    let what = values.optional_choice("if_running")?.map(|word| match word {
         "wait" => IfRunning::Wait,
         "share" => IfRunning::Share,
         _ => IfRunning::Exit,
-    }))
+    });
+    if what.is_none() {
+        values.show("if_running", "exit (serve: wait)".to_owned());
+    }
+    Ok(what)
+}
+
+fn max_rate(values: &mut Values<'_>) -> Result<Option<NonZeroU32>, ConfigError> {
+    let rate = values.optional("max_rate", units::rate)?;
+    if let Some(rate) = rate {
+        values.show("max_rate", format!("{rate}/s"));
+    }
+    Ok(rate)
 }
 
 /// What the user should know about the settings, though they are right.

@@ -152,6 +152,21 @@ pub fn size(text: &str) -> Result<Bytes, String> {
     if bytes < 1.8e19 { Ok(Bytes(bytes as u64)) } else { Err("it is too large".to_owned()) }
 }
 
+/// A size in the unit that needs the fewest digits and loses nothing, as [`size`] reads it.
+pub fn exact_size(size: Bytes) -> String {
+    const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
+    let powers = |base: u64, end: &'static str| {
+        let fits = |(at, letter): (usize, &&str)| {
+            let unit = base.checked_pow(u32::try_from(at).ok()? + 1)?;
+            size.0.is_multiple_of(unit).then(|| (size.0 / unit, format!("{letter}{end}")))
+        };
+        UNITS.iter().enumerate().filter_map(fits).next_back()
+    };
+    let all = [Some((size.0, "B".to_owned())), powers(1000, "B"), powers(1024, "iB")];
+    let best = all.into_iter().flatten().filter(|_| size.0 > 0).min_by_key(|(count, _)| *count);
+    best.map_or_else(|| "0B".to_owned(), |(count, unit)| format!("{count}{unit}"))
+}
+
 /// A share in percent: `50%`, `99.5%`.
 ///
 /// # Errors
@@ -296,5 +311,23 @@ mod tests {
             assert!(text.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{text}");
         }
         assert_eq!(quoted(OsStr::new("Привет.zip")), "\"Привет.zip\"");
+    }
+
+    #[test]
+    fn a_size_is_shown_in_a_unit_that_loses_nothing() {
+        for (text, shown) in [
+            ("0", "0B"),
+            ("1B", "1B"),
+            ("1023B", "1023B"),
+            ("1.5 GiB", "1536MiB"),
+            ("50GB", "50GB"),
+            ("1024GiB", "1TiB"),
+            ("1500KB", "1500KB"),
+            ("2EiB", "2EiB"),
+        ] {
+            let bytes = size(text).unwrap();
+            assert_eq!(exact_size(bytes), shown, "{text}");
+            assert_eq!(size(shown), Ok(bytes), "{text}");
+        }
     }
 }

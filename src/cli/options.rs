@@ -2,6 +2,9 @@
 //!
 //! It must not know a command.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches};
 
@@ -10,6 +13,9 @@ use crate::config::settings::Use;
 use crate::config::settings::{self, Setting, Takes};
 use crate::config::{Flags, Verbosity};
 
+/// The one flag with a value that is no setting.
+const MAX_AGE_FLAG: &str = "--max-age";
+
 /// What the definition of the command line is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
@@ -17,6 +23,33 @@ pub(super) enum Look {
     Help,
     /// For the manual page: options are not grouped, and their choices are part of the text.
     Manual,
+}
+
+/// The same arguments, with `--ttl -1d` written as `--ttl=-1d`: so a negative number is the value of the flag before
+/// it, which is then refused by its name, and not an option that nobody knows.
+pub(super) fn with_negative_values(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let (mut read, mut are_options): (Vec<OsString>, bool) = (Vec::new(), true);
+    for arg in args {
+        let is_number = matches!(arg.as_bytes(), [b'-', digit, ..] if digit.is_ascii_digit());
+        match read.last_mut() {
+            Some(flag) if is_number && are_options && takes_a_value(flag) => {
+                flag.push("=");
+                flag.push(arg);
+            }
+            _ => {
+                are_options &= arg != "--";
+                read.push(arg);
+            }
+        }
+    }
+    read
+}
+
+/// Whether it is the flag of a setting that has a value.
+fn takes_a_value(flag: &OsStr) -> bool {
+    let takes = |setting: &Setting| matches!(setting.takes, Takes::One(_) | Takes::Many(_));
+    flag == MAX_AGE_FLAG
+        || settings::all().any(|setting| takes(setting) && flag == &*setting.flag())
 }
 
 /// The settings that were given as flags.

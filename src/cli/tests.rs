@@ -83,7 +83,7 @@ fn a_misplaced_argument_gets_a_tip() {
             "tip: '--older-than' is an option of legacy, why, usage",
         ),
         (&["legacy", "--ttl", "3d"], "tip: '--ttl' is an option of run, plan,"),
-        (&["serve", "--from0", "-"], "tip: '--from0' is an option of run, legacy"),
+        (&["serve", "--from0", "-"], "tip: '--from0' is an option of run, plan, legacy"),
         (&["run", "/data"], "tip: a data root is named with --data"),
         (&["run", "--zones", "export", "tmp"], "items of a list are separated by commas"),
     ] {

@@ -10,8 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::pass::{Planned, open_root};
-use super::plan::{deciding, warn_of_unused};
-use super::{Refusal, run};
+use super::plan::deciding;
+use super::{Refusal, run, unused};
+use crate::config::settings::Use;
 use crate::config::{Config, Verbosity};
 use crate::os::clock;
 use crate::protocol::ExitCode;
@@ -31,12 +32,7 @@ pub(super) fn apply(
     path: &Path,
     verbosity: Verbosity,
 ) -> Result<ExitCode, Refusal> {
-    warn_of_unused(
-        &config,
-        &["pressure", "keep_free", "max_share"],
-        "apply removes only entries of the plan, and the plan does not say how many entries a zone \
-         has",
-    );
+    unused::warn(&config, Use::Apply);
     // The plan says how many entries there are, not how many the zone has.
     config.guards.share = None;
     config.from0 = None;

@@ -15,8 +15,9 @@ pub(super) mod serve;
 
 use std::io::Write;
 
-use super::{Refusal, settings};
-use crate::cli::Clearml;
+use super::{Refusal, settings, unused};
+use crate::cli::{Clearml, JournalAction};
+use crate::config::settings::Use;
 use crate::config::{RawSettings, Verbosity};
 use crate::protocol::ExitCode;
 
@@ -34,6 +35,13 @@ pub(super) fn clearml(
         Clearml::Serve => options.run_as_service.unwrap_or(true),
         Clearml::Orphans | Clearml::Journal(_) | Clearml::Why(_) => false,
     };
+    match command {
+        Clearml::Run | Clearml::Serve if is_service => unused::warn(&config, Use::ClearmlServe),
+        Clearml::Run | Clearml::Serve => unused::warn(&config, Use::ClearmlRun),
+        Clearml::Orphans => unused::warn(&config, Use::ClearmlOrphans),
+        Clearml::Journal(JournalAction::Retry) => unused::warn(&config, Use::ClearmlJournal),
+        Clearml::Journal(_) | Clearml::Why(_) => {}
+    }
     match command {
         Clearml::Run | Clearml::Serve if is_service => serve::serve(raw, verbosity),
         Clearml::Run | Clearml::Serve => serve::once(&config, &options, verbosity),

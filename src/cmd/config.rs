@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::data_root::open_root;
+use super::data_root::{open_root, refuse_forbidden};
 use super::{Refusal, printed};
 use crate::config::{Config, DataRoot, EffectiveSetting};
 use crate::fs::RootError;
@@ -18,6 +18,7 @@ use crate::units::{quoted, shown};
 
 /// Writes the settings.
 pub(super) fn config(config: &Config, out: &mut impl Write) -> Result<ExitCode, Refusal> {
+    refuse_forbidden(config)?;
     if let Err(error) = &config.service {
         return Err(error.clone().into());
     }
@@ -49,9 +50,12 @@ fn used_root(config: &Config) -> String {
 /// Writes a line for each setting. That of the data root ends with `used_root`.
 fn text(settings: &[EffectiveSetting], used_root: &str, out: &mut dyn Write) -> io::Result<()> {
     let width = settings.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
-    for EffectiveSetting { key, value, origin } in settings {
+    for EffectiveSetting { key, value, items, origin } in settings {
         let used = if key == "data" { used_root } else { "" };
-        writeln!(out, "{key:<width$} {:<24} {origin}{used}", quoted(value.as_ref()))?;
+        let items = items.as_deref().filter(|items| !items.is_empty());
+        let items = items.map(|items| items.iter().map(|item| quoted(item.as_ref())).collect());
+        let shown = items.map_or_else(|| quoted(value.as_ref()), |items: Vec<_>| items.join(", "));
+        writeln!(out, "{key:<width$} {shown:<24} {origin}{used}")?;
     }
     Ok(())
 }
@@ -60,13 +64,16 @@ fn as_json(settings: &[EffectiveSetting], out: &mut impl Write) -> io::Result<()
     #[derive(Serialize)]
     struct Shown<'a> {
         value: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        items: Option<&'a [String]>,
         origin: String,
     }
     let shown = |setting: &EffectiveSetting| setting.origin.to_string();
     let all: BTreeMap<&str, Shown<'_>> = settings
         .iter()
         .map(|setting| {
-            let value = Shown { value: &setting.value, origin: shown(setting) };
+            let items = setting.items.as_deref();
+            let value = Shown { value: &setting.value, items, origin: shown(setting) };
             (setting.key.as_str(), value)
         })
         .collect();

@@ -15,11 +15,7 @@ use crate::rules::{Zone, ZoneName};
 /// # Errors
 /// One of them cannot be used.
 pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot, Refusal> {
-    let forbidden = Forbidden {
-        homes: config.homes.clone(),
-        program: config.program.clone(),
-        unknown: config.unknown.clone(),
-    };
+    let forbidden = forbidden(config);
     let mut root = match config.data.clone()? {
         config::DataRoot::Named(path) => DataRoot::open(&path, config.marks, &forbidden),
         config::DataRoot::AnyOf(paths) => DataRoot::find(&paths, config.marks, &forbidden),
@@ -37,6 +33,38 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
         }
     }
     Ok(root)
+}
+
+fn forbidden(config: &Config) -> Forbidden {
+    Forbidden {
+        homes: config.homes.clone(),
+        program: config.program.clone(),
+        unknown: config.unknown.clone(),
+    }
+}
+
+/// Refuses the data root that is named, and the directory of a zone elsewhere, if it is one that is never swept. One
+/// that is not there passes.
+///
+/// # Errors
+/// The first that is refused.
+pub(super) fn refuse_forbidden(config: &Config) -> Result<(), Refusal> {
+    let forbidden = forbidden(config);
+    let check = |path: &Path| match DataRoot::open(path, &[], &forbidden) {
+        Err(error @ RootError::Refused { .. }) => Err(error),
+        _ => Ok(()),
+    };
+    if let Ok(config::DataRoot::Named(path)) = &config.data {
+        check(path)?;
+    }
+    for zone in &config.all_zones {
+        let roots = zone.location.roots.iter().map(PathBuf::as_path);
+        let outside = roots.filter(|root| root.is_absolute()).chain(place_of(config, &zone.name));
+        for path in outside {
+            check(path).map_err(|why| refused_zone(config, &zone.name, why))?;
+        }
+    }
+    Ok(())
 }
 
 /// Where the directory of a zone is, if not below the data root.

@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Refusal;
+use super::data_root::refuse_forbidden;
 use super::pass::{application_locks, open_root};
 use crate::config::Config;
 use crate::lock::flock::{self, NotHeld};
@@ -31,6 +32,7 @@ pub(super) fn hold(
     path: &Path,
     command: &[OsString],
 ) -> Result<ExitCode, Refusal> {
+    refuse_forbidden(config)?;
     let lock = application_lock(config, path)?;
     let end = while_held(config.lock_wait, lock, path, command);
     // Only now that no lock is held: printing waits for as long as a terminal is stopped.

@@ -9,8 +9,9 @@ use super::Refusal;
 use super::new_file::{NewFile, refuse_stdout};
 use super::pass::{PlanWriter, open_root, zone_around};
 use super::run::{Ended, run_by_plan};
+use super::unused::warn_of_unused;
 use crate::config::settings::Setting;
-use crate::config::{Config, EffectiveSetting, GuardSettings, Origin, Verbosity};
+use crate::config::{Config, GuardSettings, Verbosity};
 use crate::os::clock;
 use crate::protocol::ExitCode;
 use crate::report::plan::{BEGINNING, Header};
@@ -78,22 +79,6 @@ pub(super) fn plan(
             tracing::error!("the plan {path:?} is not written: {}", units::error(&error));
             Ok(code.max(ExitCode::SomeFailed))
         }
-    }
-}
-
-/// Says of settings that a file or a variable has, and that this command does not use, why.
-pub(super) fn warn_of_unused(config: &Config, keys: &[&str], why: &str) {
-    let is_set = |row: &&EffectiveSetting| {
-        keys.contains(&row.key.as_str()) && row.origin != Origin::Default && !row.value.is_empty()
-    };
-    let set: Vec<String> = config
-        .settings
-        .iter()
-        .filter(is_set)
-        .map(|row| format!("{} = {} ({})", row.key, row.value, row.origin))
-        .collect();
-    if !set.is_empty() {
-        tracing::warn!("{} does not apply here: {why}", set.join(", "));
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) fn run_by_plan(
         hangup,
         when_held,
     };
-    let metrics = RunMetrics::of(config, &stop)?;
+    let metrics = RunMetrics::of_pass(config, zones, &stop)?;
     let result = sweep(&request, BufWriter::new(io::stdout()))?;
     let names: Vec<ZoneName> = zones.iter().map(|zone| zone.name.clone()).collect();
     let code = metrics.add(&names, result.code, |metrics| result.count(metrics))?;

@@ -2,15 +2,18 @@
 //!
 //! It must not count anything: the command does that.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::Refusal;
 use super::new_file::refuse_stdout;
+use super::pass::{open_root, zone_around};
 use crate::config::Config;
 use crate::protocol::ExitCode;
-use crate::rules::ZoneName;
+use crate::rules::{Zone, ZoneName};
 use crate::service::metrics::Metrics;
 use crate::service::metrics::file::MetricsFile;
+use crate::units;
 
 /// Where the metrics of a run go, if the settings say so.
 pub(super) struct RunMetrics<'a> {
@@ -29,11 +32,32 @@ impl<'a> RunMetrics<'a> {
         let refused = |why| Refusal::Start(format!("the metrics file {path:?}: {why}"));
         refuse_stdout(path, "the report").map_err(refused)?;
         let file = MetricsFile::at(path, stop).map_err(|why| Refusal::Start(why.to_string()))?;
+        file.foresee().map_err(|why| Refusal::Start(why.to_string()))?;
         Ok(Self { file: Some(file), is_dry })
     }
 
-    /// After the run, which ended with `code`: adds what `count` counts. The exit code says whether that succeeded,
-    /// and in a dry run whether it would.
+    /// The same before a pass over `zones`, which must not remove the file.
+    ///
+    /// # Errors
+    /// The file is none that may be written, or lies where entries are removed.
+    pub(super) fn of_pass(
+        config: &'a Config,
+        zones: &[Arc<Zone>],
+        stop: &'a AtomicBool,
+    ) -> Result<Self, Refusal> {
+        let metrics = Self::of(config, stop)?;
+        let Some(path) = &config.metrics_file else { return Ok(metrics) };
+        let refused = |why| Refusal::Start(format!("the metrics file {path:?}: {why}"));
+        let root = open_root(config, zones)?;
+        match zone_around(path, config, &root).map_err(|why| refused(units::error(&why)))? {
+            None => Ok(metrics),
+            Some(zone) => Err(refused(format!(
+                "it is in a directory of zone {zone:?}, whose entries are removed: put it somewhere else"
+            ))),
+        }
+    }
+
+    /// After the run, which ended with `code`: adds what `count` counts. The exit code says whether that succeeded.
     ///
     /// # Errors
     /// The names of the zones cannot be those of metrics.
@@ -45,9 +69,8 @@ impl<'a> RunMetrics<'a> {
     ) -> Result<ExitCode, Refusal> {
         let Some(file) = self.file else { return Ok(code) };
         let added = if self.is_dry {
-            file.foresee().map(|()| {
-                tracing::warn!("a dry run removes nothing, so {file} is not changed");
-            })
+            tracing::warn!("a dry run removes nothing, so {file} is not changed");
+            Ok(())
         } else {
             file.add(&Metrics::new(zones).map_err(Refusal::Start)?, count)
         };

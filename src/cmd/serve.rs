@@ -16,7 +16,8 @@ use super::clearml::serve;
 use super::pass::turns::WhenHeld;
 use super::pass::{PassRequest, locks, make_room, open_audit_log, open_root, sweep};
 use super::runtime::{Front, calls, notify, reading, show};
-use super::{Refusal, settings};
+use super::{Refusal, settings, unused};
+use crate::config::settings::Use;
 use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, RootError, Space};
 use crate::lock::exclusive::ExclusiveLock;
@@ -34,6 +35,7 @@ use waits::{Waits, try_root};
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
     let config = Arc::new(settings(raw)?);
+    unused::warn(&config, Use::Serve);
     config.pressure.clone()?;
     let options = config.service.clone()?;
     let clearml = clearml_of(&config)?;

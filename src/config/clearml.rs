@@ -10,9 +10,11 @@ use std::time::Duration;
 use super::file::FileSettings;
 use super::origin::{ConfigError, Origin};
 use super::raw::RawSettings;
-use super::values::Values;
+use super::settings::Takes;
+use super::values::{Values, on_or_off};
 use crate::clearml::options::{FilesMode, Filters, Options, Overrides, STATUSES, Stores};
 use crate::rules::Ttl;
+use crate::units;
 
 /// The settings of `sweeper clearml`.
 #[derive(Debug, Clone)]
@@ -63,6 +65,7 @@ impl fmt::Debug for Environment {
 }
 
 const THRESHOLD: &str = "clearml_delete_threshold_days";
+const PERIOD: &str = "clearml_cleanup_period_in_days";
 const OLD_THRESHOLD: &str = "clearml_archived_age_cleanup_in_days";
 
 impl ClearmlConfig {
@@ -71,6 +74,7 @@ impl ClearmlConfig {
         file: &FileSettings,
     ) -> Result<Self, ConfigError> {
         let root = values.optional("clearml_fileserver_root", path)?;
+        values.path("clearml_fileserver_root");
         let (files, stores) = files(values, root.is_some())?;
         let options = Options {
             threshold: threshold(values)?,
@@ -79,31 +83,24 @@ impl ClearmlConfig {
             keep_last: values.optional("clearml_keep_last", whole)?.unwrap_or(0),
             overrides: overrides(values)?,
             max_tasks: values.optional("clearml_max_tasks", whole)?,
-            max_share: values.optional("clearml_max_share", percent)?,
+            max_share: max_share(values)?,
             files,
             stores,
         };
-        let period = days(values, "clearml_cleanup_period_in_days")?;
-        if period < Duration::from_secs(1) {
-            return Err(values.wrong("clearml_cleanup_period_in_days", "it is less than a second"));
-        }
+        let time = days(values, PERIOD)?;
+        period(time).map_err(|why| values.wrong(PERIOD, why))?;
         let run_as_service = match values.text("clearml_run_as_service") {
             Some(_) => Some(values.switch("clearml_run_as_service")?),
             None => None,
         };
-        let connections = values.optional("clearml_connections", |text| match text.parse() {
-            Ok(count @ 1..=64) => Ok(count),
-            _ => Err("it is not a number from 1 to 64".to_owned()),
-        })?;
+        let connections = values.optional("clearml_connections", connections)?;
         let request_timeout = values.duration("clearml_request_timeout")?;
-        if request_timeout.is_zero() {
-            return Err(values.wrong("clearml_request_timeout", "it is zero"));
-        }
+        timeout(request_timeout).map_err(|why| values.wrong("clearml_request_timeout", why))?;
         let local_roots = values.texts("clearml_local_root").iter().map(|text| path(text));
         let local_roots: Result<Vec<PathBuf>, String> = local_roots.collect();
         Ok(Self {
             options,
-            period,
+            period: time,
             run_as_service,
             compat_output: values.switch("clearml_compat_output")?,
             state: state(values),
@@ -139,17 +136,63 @@ fn threshold(values: &mut Values<'_>) -> Result<Duration, ConfigError> {
 
 /// A number of days, which need not be whole.
 fn days(values: &Values<'_>, key: &'static str) -> Result<Duration, ConfigError> {
-    let read = |text: &str| {
-        let days: f64 = text
-            .trim()
-            .parse()
-            .map_err(|_| "write a number of days, such as 30 or 0.5".to_owned())?;
-        if !(0.0..=36_500.0).contains(&days) {
-            return Err("it is not a number of days from 0 to 36500".to_owned());
-        }
-        Duration::try_from_secs_f64(days * 86_400.0).map_err(|error| error.to_string())
-    };
-    values.optional(key, read)?.ok_or_else(|| values.wrong(key, "it is not set"))
+    values.optional(key, read_days)?.ok_or_else(|| values.wrong(key, "it is not set"))
+}
+
+fn read_days(text: &str) -> Result<Duration, String> {
+    let days = text.trim().parse();
+    let days: f64 = days.map_err(|_| "write a number of days, such as 30 or 0.5".to_owned())?;
+    if !(0.0..=36_500.0).contains(&days) {
+        return Err("it is not a number of days from 0 to 36500".to_owned());
+    }
+    Duration::try_from_secs_f64(days * 86_400.0).map_err(|error| error.to_string())
+}
+
+/// Checks one value by itself.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check(key: &str, takes: Takes, text: &str) -> Result<(), String> {
+    match (key, takes) {
+        (PERIOD, _) => period(read_days(text)?).map_err(str::to_owned),
+        ("clearml_connections", _) => connections(text).map(drop),
+        ("clearml_request_timeout", _) => timeout(units::duration(text)?).map_err(str::to_owned),
+        ("clearml_max_share", _) => percent(text).map(drop),
+        ("clearml_status", _) => status(text),
+        (_, Takes::Nothing | Takes::OnOff) => on_or_off(text).map(drop),
+        (_, Takes::One("DUR")) => units::duration(text).map(drop),
+        (_, Takes::One("DAYS")) => read_days(text).map(drop),
+        (_, Takes::One("N")) => whole(text).map(drop),
+        (_, Takes::One("DIR") | Takes::Many("DIR")) => path(text).map(drop),
+        (_, Takes::Many(_)) => item(text).map_err(str::to_owned),
+        (_, Takes::One(_)) => Ok(()),
+    }
+}
+
+fn period(period: Duration) -> Result<(), &'static str> {
+    if period < Duration::from_secs(1) { Err("it is less than a second") } else { Ok(()) }
+}
+
+fn timeout(timeout: Duration) -> Result<(), &'static str> {
+    if timeout.is_zero() { Err("it is zero") } else { Ok(()) }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=64) => Ok(count),
+        _ => Err("it is not a number from 1 to 64".to_owned()),
+    }
+}
+
+fn status(text: &str) -> Result<(), String> {
+    let is_one = STATUSES.contains(&text);
+    if is_one { Ok(()) } else { Err(format!("the statuses are {}", STATUSES.join(", "))) }
+}
+
+/// Checks what a task must have. The server reads some texts as the opposite, or as operators.
+fn item(text: &str) -> Result<(), &'static str> {
+    let is_odd = text.is_empty() || text.starts_with(['-', '_']);
+    if is_odd { Err("it must not be empty or begin with - or _") } else { Ok(()) }
 }
 
 fn filters(values: &mut Values<'_>) -> Result<Filters, ConfigError> {
@@ -163,9 +206,8 @@ fn filters(values: &mut Values<'_>) -> Result<Filters, ConfigError> {
         statuses: list("clearml_status"),
         hidden: false,
     };
-    if let Some(odd) = filters.statuses.iter().find(|it| !STATUSES.contains(&it.as_str())) {
-        let all = STATUSES.join(", ");
-        return Err(values.wrong_text("clearml_status", odd, format!("the statuses are {all}")));
+    for text in &filters.statuses {
+        status(text).map_err(|why| values.wrong_text("clearml_status", text, why))?;
     }
     filters.hidden = values.switch("clearml_hidden")?;
     if values.switch("clearml_draft_only")? {
@@ -177,11 +219,8 @@ fn filters(values: &mut Values<'_>) -> Result<Filters, ConfigError> {
     }
     for key in ["clearml_project", "clearml_tag", "clearml_type", "clearml_user", "clearml_status"]
     {
-        let texts = values.texts(key);
-        if let Some(odd) = texts.iter().find(|text| text.is_empty() || text.starts_with(['-', '_']))
-        {
-            // The server reads these as the opposite, or as operators.
-            return Err(values.wrong_text(key, odd, "it must not be empty or begin with - or _"));
+        for text in values.texts(key) {
+            item(text).map_err(|why| values.wrong_text(key, text, why))?;
         }
     }
     Ok(filters)
@@ -195,6 +234,14 @@ fn overrides(values: &mut Values<'_>) -> Result<Overrides, ConfigError> {
         dataset_parents: values.switch("clearml_delete_dataset_parents")?,
         shared_files: values.switch("clearml_delete_shared_files")?,
     })
+}
+
+fn max_share(values: &mut Values<'_>) -> Result<Option<f64>, ConfigError> {
+    let share = values.optional("clearml_max_share", percent)?;
+    if let Some(share) = share {
+        values.show("clearml_max_share", format!("{share}%"));
+    }
+    Ok(share)
 }
 
 /// Who deletes files, on the file server and in object stores.
@@ -226,6 +273,7 @@ fn orphans(values: &mut Values<'_>, has_root: bool) -> Result<bool, ConfigError>
 
 fn state(values: &mut Values<'_>) -> Result<PathBuf, ConfigError> {
     if let Some(state) = values.optional("clearml_state", path)? {
+        values.path("clearml_state");
         return Ok(state);
     }
     let raw: &RawSettings = values.raw;

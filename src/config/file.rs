@@ -116,6 +116,15 @@ fn unknown<'a>(
     value: &DeValue<'_>,
     known: impl IntoIterator<Item = &'a str>,
 ) -> String {
+    if name == "config" {
+        return "a settings file names no other: use --config or SWEEPER_CONFIG".to_owned();
+    }
+    if let Some(flag) = settings::flag_alone(name) {
+        return format!("there is no setting {name:?}: {flag} is a flag alone");
+    }
+    if settings::all().any(|setting| setting.key_in_table() == Some(name)) {
+        return format!("{name} is a setting of ClearML: write it in the table [clearml]");
+    }
     let closest = closest(name, known);
     let is_table = value.as_table().is_some() || has_tables(value);
     if is_table && edits(name, &closest) > 2 {
@@ -311,7 +320,12 @@ mod tests {
             ("\n[[zones]]\nname = 'x'", "line 2: write a zone of your own as [[zone]]"),
             ("\n[run]\nttl = '1h'", "line 2: there is no table \"run\": settings stand at the top"),
             ("now = 'x'", "there is no setting \"now\""),
-            ("config = 'x'", "there is no setting \"config\""),
+            ("config = 'x'", "line 1: a settings file names no other: use --config"),
+            ("quiet = true", "there is no setting \"quiet\": --quiet is a flag alone"),
+            (
+                "\ndelete_threshold_days = 3",
+                "line 2: delete_threshold_days is a setting of ClearML",
+            ),
             ("ttl = 1.5", "line 1: ttl: write text"),
             ("ttl = 0x10", "line 1: ttl: write text"),
             ("ttl = ['1h']", "line 1: ttl: it takes one value"),

@@ -23,7 +23,10 @@ impl GuardSettings {
         let removals = values.optional("max_removals", |text| {
             text.parse().map_err(|_| "it is not a whole number".to_owned())
         })?;
-        let bytes = values.optional("max_bytes", units::size)?;
+        if let Some(removals) = removals {
+            values.show("max_removals", u64::to_string(&removals));
+        }
+        let bytes = values.size("max_bytes")?;
         let share = values.optional("max_share", units::share)?;
         if share.is_some() && values.text("from0").is_some() {
             let why = "a list of paths does not say how many entries a zone has: set max_removals instead";

@@ -2,6 +2,7 @@
 //!
 //! It must not connect. A password is never shown.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +51,10 @@ impl LockPlan {
                 Err("write an absolute path".to_owned())
             }
         })?;
+        // `//` at the beginning is another directory in a key.
+        if data_root.as_ref().is_some_and(|root| !root.as_os_str().as_bytes().starts_with(b"//")) {
+            values.path("cvat_data");
+        }
         let server = match (backend.as_str(), server) {
             ("redis", _) if values.profile == Profile::None => {
                 return Err(values
@@ -70,6 +75,10 @@ impl LockPlan {
         let own_roots = cvat::own_data_roots(values.env_of_cvat(variables::BASE_DIR));
         let is_required = backend == "redis";
         let files = if backend == "none" { FileLocks::Unlocked } else { FileLocks::Flock };
+        if server.is_some() && data_root.is_none() {
+            let own = values.text("data").unwrap_or_default().to_owned();
+            values.show("cvat_data", own);
+        }
         let application =
             server.map(|server| ApplicationLock { server, data_root, own_roots, ttl, is_required });
         Ok(Self { files, application })
@@ -80,12 +89,7 @@ impl LockPlan {
 /// lock, so such a pair is refused here too.
 fn lock_ttl(values: &mut Values<'_>) -> Result<Duration, ConfigError> {
     let ttl = values.duration("lock_ttl")?;
-    if ttl < Duration::from_secs(1) {
-        return Err(values.wrong("lock_ttl", "it is less than a second"));
-    }
-    if ttl > Duration::from_secs(86_400) {
-        return Err(values.wrong("lock_ttl", "it is more than a day"));
-    }
+    check_ttl(ttl).map_err(|why| values.wrong("lock_ttl", why))?;
     let set =
         variables::LOCK_WAITS.iter().find_map(|name| Some((*name, values.env_of_cvat(name)?)));
     let Some((name, text)) = set else {
@@ -107,6 +111,15 @@ fn lock_ttl(values: &mut Values<'_>) -> Result<Duration, ConfigError> {
         Err(why) => why,
     };
     Err(wrong_variable(name, text, why))
+}
+
+/// What is wrong with the time after which a lock expires.
+pub(super) fn check_ttl(ttl: Duration) -> Result<(), &'static str> {
+    match ttl {
+        _ if ttl < Duration::from_secs(1) => Err("it is less than a second"),
+        _ if ttl > Duration::from_secs(86_400) => Err("it is more than a day"),
+        _ => Ok(()),
+    }
 }
 
 /// The server of the setting, or else of CVAT's own variables. What is shown of it has no password.

@@ -55,6 +55,8 @@ pub struct EffectiveSetting {
     pub key: String,
     /// Its value, with units and without passwords; empty: not set.
     pub value: String,
+    /// Its items, if it is a list.
+    pub items: Option<Vec<String>>,
     /// Where that comes from.
     pub origin: Origin,
 }
@@ -75,12 +77,12 @@ pub enum ConfigError {
         why: String,
     },
     /// A variable has our prefix, but there is no such setting.
-    #[error("environment {name}: there is no such setting; did you mean {closest}?")]
+    #[error("environment {name}: there is no such setting; {hint}")]
     Variable {
         /// Its name.
         name: String,
-        /// The closest one that there is.
-        closest: String,
+        /// What is probably meant.
+        hint: String,
     },
     /// The settings file cannot be used.
     #[error(

@@ -14,6 +14,13 @@ use crate::rules::select::Order;
 use crate::rules::{Bytes, MinAge, Pressure, Share, Zone};
 use crate::units;
 
+/// What is wrong with a mark of 0%.
+pub(super) const NEVER_MET: &str =
+    "0% can never be met, so everything that may be removed would be: write a higher mark";
+
+/// What is wrong with a size of 0.
+pub(super) const NOTHING_FREE: &str = "it keeps nothing free: write a size like 50GiB";
+
 /// When entries go before they expire, and which.
 #[derive(Debug, Clone)]
 pub struct PressureSettings {
@@ -38,12 +45,12 @@ impl PressureSettings {
             Ok::<_, ConfigError>(share)
         };
         let (mark, relieve) = (share("pressure")?, share("relieve")?);
-        let keep_free = values.optional("keep_free", units::size)?;
+        let keep_free = values.size("keep_free")?;
         let min_age = MinAge::from_duration(values.duration("min_age")?);
         let names = values.texts("pressure_zones").to_vec();
         check_shares(values, mark, relieve)?;
         if keep_free == Some(Bytes(0)) {
-            return Err(values.wrong("keep_free", "it keeps nothing free: write a size like 50GiB"));
+            return Err(values.wrong("keep_free", NOTHING_FREE));
         }
         if mark.is_none() && keep_free.is_none() {
             let given = |key: &&str| values.origin(key) != Origin::Default;
@@ -64,6 +71,9 @@ impl PressureSettings {
             }
         }
         let zones = pressed(values, zones, &names, key)?;
+        if let (Some(mark), None) = (mark, relieve) {
+            values.show("relieve", mark.to_string());
+        }
         let pressure = Pressure { mark, relieve, keep_free };
         Ok(Some(Self { pressure, min_age, zones }))
     }
@@ -74,12 +84,10 @@ fn check_shares(
     mark: Option<Share>,
     relieve: Option<Share>,
 ) -> Result<(), ConfigError> {
-    let never_met =
-        "0% can never be met, so everything that may be removed would be: write a higher mark";
     match (mark, relieve) {
         (None, Some(_)) => Err(values.wrong("relieve", "it needs --pressure")),
-        (Some(mark), _) if mark == Share::percent(0) => Err(values.wrong("pressure", never_met)),
-        (_, Some(low)) if low == Share::percent(0) => Err(values.wrong("relieve", never_met)),
+        (Some(mark), _) if mark == Share::percent(0) => Err(values.wrong("pressure", NEVER_MET)),
+        (_, Some(low)) if low == Share::percent(0) => Err(values.wrong("relieve", NEVER_MET)),
         (Some(mark), Some(low)) if low > mark => {
             Err(values.wrong("relieve", format!("it is more than --pressure {mark}")))
         }

@@ -123,17 +123,13 @@ impl RawSettings {
     pub(super) fn check_variables(&self) -> Result<(), ConfigError> {
         let known: Vec<String> = settings::all().filter_map(Setting::variable).collect();
         let unknown = self.env.iter().find(|(name, value)| {
-            name.starts_with(PREFIX)
-                && !known.contains(name)
-                && !name.starts_with("SWEEPER_TESTS_")
-                && !is_of_kubernetes(name, value)
+            name.starts_with(PREFIX) && !known.contains(name) && !is_of_kubernetes(name, value)
         });
         match unknown {
             None => Ok(()),
-            Some((name, _)) => Err(ConfigError::Variable {
-                name: name.clone(),
-                closest: closest(name, known.iter().map(String::as_str)),
-            }),
+            Some((name, _)) => {
+                Err(ConfigError::Variable { name: name.clone(), hint: meant(name, &known) })
+            }
         }
     }
 
@@ -213,6 +209,18 @@ impl SettingsFile {
     }
 }
 
+/// What is probably meant by a variable that is not among those that are known.
+fn meant(name: &str, known: &[String]) -> String {
+    let own = name.strip_prefix(PREFIX).unwrap_or(name);
+    if let Some(flag) = settings::flag_alone(own) {
+        return format!("{flag} is a flag alone");
+    }
+    let of_clearml = format!("{PREFIX}CLEARML_{own}");
+    let of_clearml = known.iter().find(|known| **known == of_clearml).cloned();
+    let meant = of_clearml.unwrap_or_else(|| closest(name, known.iter().map(String::as_str)));
+    format!("did you mean {meant}?")
+}
+
 /// Whether Kubernetes sets this variable for a service called `sweeper` or `sweeper-<something>`.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);
@@ -242,8 +250,10 @@ mod tests {
             ("SWEEPER_DRYRUN", "SWEEPER_DRY_RUN"),
             ("SWEEPER_RETENTON", "SWEEPER_RETENTION"),
             ("SWEEPER_MAX_REMOVAL", "SWEEPER_MAX_REMOVALS"),
-            ("SWEEPER_NOW", "SWEEPER_"),
             ("SWEEPER_", "SWEEPER_"),
+            ("SWEEPER_PROJECT", "SWEEPER_CLEARML_PROJECT?"),
+            ("SWEEPER_DELETE_THRESHOLD_DAYS", "SWEEPER_CLEARML_DELETE_THRESHOLD_DAYS?"),
+            ("SWEEPER_TESTS_ALL", "SWEEPER_"),
             ("SWEEPER_LISTEN_PORT", "SWEEPER_LISTEN"),
         ] {
             let error = check(name, "1").unwrap_err();
@@ -253,7 +263,22 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_kubernetes_of_our_tests_and_of_others_pass() {
+    fn what_is_a_flag_alone_is_said_to_be_one() {
+        for (name, flag) in [
+            ("SWEEPER_QUIET", "--quiet"),
+            ("SWEEPER_VERBOSE", "--verbose"),
+            ("SWEEPER_MAX_AGE", "--max-age"),
+            ("SWEEPER_OUTPUT", "--output"),
+        ] {
+            let error = check(name, "1").unwrap_err();
+            assert!(error.ends_with(&format!("{flag} is a flag alone")), "{error}");
+        }
+        let now = check("SWEEPER_NOW", "1").unwrap_err();
+        assert!(now.contains("did you mean"), "it is for tests: {now}");
+    }
+
+    #[test]
+    fn variables_of_kubernetes_and_of_others_pass() {
         for (name, value) in [
             ("SWEEPER_SERVICE_HOST", "10.0.0.7"),
             ("SWEEPER_SERVICE_PORT_HTTP", "9108"),
@@ -263,7 +288,6 @@ mod tests {
             ("SWEEPER_METRICS_SERVICE_PORT_HTTP", "9108"),
             ("SWEEPER_METRICS_PORT", "tcp://10.0.0.7:9108"),
             ("SWEEPER_METRICS_PORT_9108_TCP_PROTO", "tcp"),
-            ("SWEEPER_TESTS_ALL", "1"),
             ("SWEEPER_METRICS_FILE", "/m"),
             ("SWEEPERS", "2"),
             ("HOME", "/root"),

@@ -16,6 +16,9 @@ use crate::rules::{Zone, ZoneName};
 use crate::service::schedule::{LocalTime, Rule};
 use crate::service::scheduler::{First, Schedule};
 
+/// What to write if it is not `ZONE=CRON`.
+pub(super) const LIKE_A_SCHEDULE: &str = "write it like export='0 0,12 * * *'";
+
 /// The settings of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceConfig {
@@ -92,12 +95,23 @@ impl ServiceConfig {
             let why = "a list of paths is for a single pass, not for a service";
             values.text("from0").map(|_| values.wrong("from0", why))
         };
+        let listen = values.optional("listen", address)?;
+        if let Some(address) = listen {
+            values.show("listen", address.to_string());
+        }
+        if values.origin("schedule") == Origin::Default && every.is_none() {
+            let of_cvat = rules.iter().filter_map(|(name, rule)| match rule {
+                ZoneRule::OfCvat(cron, _) => Some(format!("{name}={cron}")),
+                ZoneRule::Set(_) => None,
+            });
+            values.show_list("schedule", of_cvat.collect(), Origin::Default);
+        }
         Ok(Self {
             rules,
             jitter: values.duration("jitter")?,
             obstacle,
             first: if values.switch("at_start")? { First::AtStart } else { First::WhenDue },
-            listen: values.optional("listen", address)?,
+            listen,
             notify_socket: values.raw.env("NOTIFY_SOCKET").map(str::to_owned),
             watchdog: watchdog(values.raw),
         })
@@ -140,7 +154,7 @@ fn own_rules(
     let mut rules: Vec<(ZoneName, Rule)> = Vec::new();
     for text in values.texts("schedule") {
         let read = || {
-            let (word, cron) = text.split_once('=').ok_or("write it like export='0 0,12 * * *'")?;
+            let (word, cron) = text.split_once('=').ok_or(LIKE_A_SCHEDULE)?;
             let zone: Arc<Zone> = Zones::find(values, &zones.known, word.trim())?;
             let name = zone.name.clone();
             if !zones.swept.iter().any(|swept| swept.name == name) {
@@ -158,7 +172,7 @@ fn own_rules(
 }
 
 /// An address to listen at; a port alone is one of the loopback interface.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     match port.parse() {
         Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),

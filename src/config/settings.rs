@@ -166,6 +166,13 @@ const TABLE: &str = "clearml_";
 /// What the name of every variable of ours begins with.
 pub const PREFIX: &str = "SWEEPER_";
 
+/// The flag that is no setting and has this name, in any case.
+pub fn flag_alone(name: &str) -> Option<&'static str> {
+    const FLAGS: [&str; 4] = ["--quiet", "--verbose", "--max-age", "--output"];
+    let plain = name.replace('_', "-");
+    FLAGS.into_iter().find(|flag| flag[2..].eq_ignore_ascii_case(&plain))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

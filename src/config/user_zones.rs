@@ -65,6 +65,7 @@ impl UserZone {
                 units::exact(ttl),
                 if lock == LockKind::Flock { "flock" } else { "none" },
             ),
+            items: None,
             origin: Origin::File { path: file.to_owned(), line: table.line },
         };
         let zone = Zone {

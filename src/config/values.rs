@@ -4,15 +4,16 @@
 //! check puts the normalized value in its place.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::FileSettings;
+use super::file::{Field, FileSettings};
 use super::origin::{ConfigError, EffectiveSetting, Origin};
 use super::raw::RawSettings;
 use super::settings::{self, Setting};
 use super::words::Profile;
 use crate::cvat::variables::{self, Variable};
-use crate::rules::Ttl;
+use crate::rules::{Bytes, Ttl};
 use crate::units;
 
 /// The value of each setting that has one.
@@ -62,8 +63,7 @@ impl<'a> Values<'a> {
         if let Some(name) = setting.variable()
             && let Some(text) = self.raw.env(&name)
         {
-            let texts = if setting.is_list() { listed(text) } else { vec![text.to_owned()] };
-            return value(texts, Origin::Env(name));
+            return value(texts_of_variable(setting, text), Origin::Env(name));
         }
         if let Some((variable, text)) = self.of_cvat(setting.key) {
             let origin = Origin::Env(variable.name.to_owned());
@@ -72,12 +72,7 @@ impl<'a> Values<'a> {
         if let Some(field) = file.values.get(setting.key)
             && let Some(file) = &self.raw.file
         {
-            let texts = match setting.key {
-                "zones" | "pressure_zones" | "schedule" => {
-                    field.texts.iter().flat_map(|text| listed(text)).collect()
-                }
-                _ => field.texts.clone(),
-            };
+            let texts = texts_of_file(setting, field);
             return value(texts, Origin::File { path: file.path.clone(), line: field.line });
         }
         value(vec![setting.default?.to_owned()], Origin::Default)
@@ -117,7 +112,31 @@ impl<'a> Values<'a> {
 
     /// Changes what is shown for a setting, and where it comes from.
     pub(super) fn show_from(&mut self, key: &'static str, text: String, origin: Origin) {
-        self.by_key.insert(key, Value { texts: vec![text], origin, variable: None });
+        self.show_list(key, vec![text], origin);
+    }
+
+    /// The same for a list.
+    pub(super) fn show_list(&mut self, key: &'static str, texts: Vec<String>, origin: Origin) {
+        self.by_key.insert(key, Value { texts, origin, variable: None });
+    }
+
+    /// The path that a setting names. It is shown from `/` on, unless it means a stream.
+    pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let path = PathBuf::from(self.text(key)?);
+        if path != Path::new("-") && !path.as_os_str().is_empty() {
+            let full: PathBuf = self.raw.directory.join(&path).components().collect();
+            self.show(key, full.to_string_lossy().into_owned());
+        }
+        Some(path)
+    }
+
+    /// The size that a setting names.
+    pub(super) fn size(&mut self, key: &'static str) -> Result<Option<Bytes>, ConfigError> {
+        let size = self.optional(key, units::size)?;
+        if let Some(size) = size {
+            self.show(key, units::exact_size(size));
+        }
+        Ok(size)
     }
 
     /// An error about the value of a setting.
@@ -127,9 +146,7 @@ impl<'a> Values<'a> {
 
     /// The same, about one text of several.
     pub(super) fn wrong_text(&self, key: &str, text: &str, why: impl Into<String>) -> ConfigError {
-        // A URL may hold a password.
-        let value = if key == "redis" { "(not shown)" } else { text };
-        let (key, value) = (key.to_owned(), value.to_owned());
+        let (key, value) = (key.to_owned(), shown_text(key, text).to_owned());
         ConfigError::Value { origin: self.origin(&key), key, value, why: why.into() }
     }
 
@@ -187,20 +204,17 @@ impl<'a> Values<'a> {
     pub(super) fn optional_choice(&self, key: &'static str) -> Result<Option<&str>, ConfigError> {
         let allowed = Setting::find(key).map_or(&[][..], |setting| setting.choices);
         match self.text(key) {
-            Some(text) if !allowed.contains(&text) => {
-                Err(self.wrong(key, format!("it is not one of {}", allowed.join(", "))))
-            }
-            text => Ok(text),
+            None => Ok(None),
+            Some(text) => match one_of(allowed, text) {
+                Ok(()) => Ok(Some(text)),
+                Err(why) => Err(self.wrong(key, why)),
+            },
         }
     }
 
     pub(super) fn switch(&mut self, key: &'static str) -> Result<bool, ConfigError> {
         let Some(text) = self.text(key) else { return Ok(false) };
-        let is_on = match text.to_ascii_lowercase().as_str() {
-            "1" | "true" | "yes" | "on" => true,
-            "0" | "false" | "no" | "off" => false,
-            _ => return Err(self.wrong(key, "write true or false")),
-        };
+        let is_on = on_or_off(text).map_err(|why| self.wrong(key, why))?;
         self.show(key, is_on.to_string());
         Ok(is_on)
     }
@@ -209,19 +223,60 @@ impl<'a> Values<'a> {
     pub(super) fn effective(&self) -> Vec<EffectiveSetting> {
         let row = |setting: &Setting| {
             let unset = if setting.is_switch() { "false" } else { "" };
-            let value = match self.texts(setting.key) {
+            let texts = self.texts(setting.key);
+            let between = if setting.key == "schedule" { "; " } else { "," };
+            let value = match texts {
                 [] => unset.to_owned(),
-                texts if setting.key == "schedule" => texts.join("; "),
-                texts => texts.join(","),
+                [one] if !setting.is_list() => one.clone(),
+                texts => Some(texts.join(between))
+                    .filter(|joined| split(setting.key, joined) == texts)
+                    // As the settings file has it, where commas would leave open what the items are.
+                    .unwrap_or_else(|| format!("{texts:?}")),
             };
             EffectiveSetting {
                 key: setting.key.to_owned(),
                 value,
+                items: setting.is_list().then(|| texts.to_vec()),
                 origin: self.origin(setting.key),
             }
         };
         settings::all().filter(|setting| setting.is_in_file()).map(row).collect()
     }
+}
+
+/// The texts in a variable.
+pub(super) fn texts_of_variable(setting: &Setting, text: &str) -> Vec<String> {
+    if setting.is_list() { split(setting.key, text) } else { vec![text.to_owned()] }
+}
+
+/// The texts of a setting in the settings file.
+pub(super) fn texts_of_file(setting: &Setting, field: &Field) -> Vec<String> {
+    match setting.key {
+        key @ ("zones" | "pressure_zones" | "schedule") => {
+            field.texts.iter().flat_map(|text| split(key, text)).collect()
+        }
+        _ => field.texts.clone(),
+    }
+}
+
+/// A value in a message. A URL may hold a password.
+pub(super) fn shown_text<'a>(key: &str, text: &'a str) -> &'a str {
+    if key == "redis" { "(not shown)" } else { text }
+}
+
+/// Whether a switch is on.
+pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}
+
+/// Whether a word is one of those that are allowed.
+pub(super) fn one_of(allowed: &[&str], text: &str) -> Result<(), String> {
+    let is_one = allowed.contains(&text);
+    if is_one { Ok(()) } else { Err(format!("it is not one of {}", allowed.join(", "))) }
 }
 
 /// The items of a list in one text: separated by commas, but not by those in braces or brackets, which

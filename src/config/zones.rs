@@ -56,7 +56,7 @@ impl Zones {
         }
         for (name, path, origin) in placed(values, file, &profile_zones)? {
             let (key, value) = (format!("zones.{name}"), path.to_string_lossy().into_owned());
-            shown.push(EffectiveSetting { key, value, origin: origin.clone() });
+            shown.push(EffectiveSetting { key, value, items: None, origin: origin.clone() });
             paths.push((name.clone(), origin));
             places.push((name, path));
         }
@@ -64,8 +64,8 @@ impl Zones {
         let known: Vec<Arc<Zone>> =
             profile_zones.into_iter().chain(of_user).map(Arc::new).collect();
         let swept = select(values, &known, &on_request)?;
-        let names: Vec<&str> = swept.iter().map(|zone| zone.name.as_str()).collect();
-        values.show("zones", names.join(","));
+        let names = swept.iter().map(|zone| zone.name.to_string()).collect();
+        values.show_list("zones", names, values.origin("zones"));
         Ok(Self { swept, legacy: legacy.map(Arc::new), known, paths, shown, places })
     }
 

@@ -17,7 +17,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_digit = |byte: u8| byte.is_ascii_digit();
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(is_digit);
+    if is_number(whole) && is_number(part) {
         return Err(format!("a duration needs a unit: write {text}d or {text}s"));
     }
     if let Some(why) = without_fixed_length(text) {
@@ -86,7 +89,12 @@ mod tests {
         for text in ["", "soon", "-5", "1.5", "86400", "99999999999999999999", "5 parsecs"] {
             assert!(duration(text).is_err(), "{text}");
         }
-        assert_eq!(duration("14").unwrap_err(), "a duration needs a unit: write 14d or 14s");
+        for number in ["14", "14.5"] {
+            let both = [format!("{number}d"), format!("{number}s")];
+            let said = format!("a duration needs a unit: write {} or {}", both[0], both[1]);
+            assert_eq!(duration(number).unwrap_err(), said);
+            assert!(both.iter().all(|text| duration(text).is_ok()), "what is offered is accepted");
+        }
     }
 
     #[test]

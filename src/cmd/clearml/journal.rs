@@ -40,6 +40,11 @@ pub(super) fn journal(
     verbosity: Verbosity,
     out: &mut (impl Write + Send),
 ) -> Result<ExitCode, Refusal> {
+    if config.dry_run && action != JournalAction::List {
+        let why = "dry_run is set, and there is no dry run of this: `sweeper clearml journal` lists \
+                   what it would finish";
+        return Err(Refusal::Start(why.to_owned()));
+    }
     if action == JournalAction::Retry {
         let (command, stop, is_retry) = ("clearml journal", &stop_flag()?, true);
         let request = CleanupRequest { command, config, options, verbosity, stop, is_retry };

@@ -3,8 +3,8 @@
 //! It must not say anything about a setting but its row: there is no code here.
 
 use super::uses::{
-    ANY, DRY, ENDS, FORMATS, JUDGES, KEEPS, LOCKED, ONCE, PATHS, PRINTS, REDIS, RULES, SCANS,
-    SERVE, SWEEPS, WAITS, WALKS, WRITTEN, ZONES,
+    ANY, DRY, ENDS, FORMATS, JUDGES, KEEPS, LOCKED, MEASURED, ONCE, PATHS, PRINTS, REDIS, RULES,
+    SCANS, SERVE, SHARES, SWEEPS, WAITS, WALKS, WRITTEN, ZONES,
 };
 use super::{Setting, Takes, Use};
 
@@ -240,7 +240,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
     Setting {
         key: "max_share",
         takes: Takes::One("PCT"),
-        used_by: &[Use::Run, Use::Serve],
+        used_by: SHARES,
         group: LIMITS,
         help: "Do not begin a pass that would remove more than this share of the entries of a zone, \
                such as 50% [default: none; for the first pass of serve over a zone with 10 entries \
@@ -319,7 +319,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
     Setting {
         key: "metrics_file",
         takes: Takes::One("FILE"),
-        used_by: &[Use::Run, Use::Legacy, Use::ClearmlRun, Use::ClearmlOrphans, Use::Health],
+        used_by: MEASURED,
         group: OUTPUT,
         help: "The file with the metrics of single runs, written after each pass, for node_exporter's \
                textfile collector",

@@ -34,7 +34,10 @@ pub(super) const PRINTS: &[Use] = &[
 ];
 pub(super) const PASSES: &[Use] = &[Use::Run, Use::Serve];
 pub(super) const SERVE: &[Use] = &[Use::Serve];
-pub(super) const ONCE: &[Use] = &[Use::Run, Use::Legacy];
+pub(super) const ONCE: &[Use] = &[Use::Run, Use::Plan, Use::Legacy];
+pub(super) const SHARES: &[Use] = &[Use::Run, Use::Serve, Use::Legacy];
+pub(super) const MEASURED: &[Use] =
+    &[Use::Run, Use::Apply, Use::Legacy, Use::ClearmlRun, Use::ClearmlOrphans, Use::Health];
 pub(super) const ANY: &[Use] = &[
     Use::Run,
     Use::Plan,

@@ -122,7 +122,11 @@ impl<'a> MetricsFile<'a> {
     /// It is not.
     pub fn foresee(self) -> Result<(), FileError> {
         let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        dir.map_or(Ok(()), |dir| dir.metadata().map(drop)).map_err(self.fail(CREATE))
+        let is_there = |dir: &Path| match dir.metadata() {
+            Ok(dir) if !dir.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+            dir => dir.map(drop),
+        };
+        dir.map_or(Ok(()), is_there).map_err(self.fail(CREATE))
     }
 
     /// Opens the file, if there is one. What is no regular file is not opened: that can have an effect, or

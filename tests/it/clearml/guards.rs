@@ -188,3 +188,41 @@ fn why_explains_what_a_cleanup_does_with_a_task() {
     assert!(answers[1]["verdict"].as_str().unwrap().contains("32 hexadecimal digits"));
     assert!(double.bodies("tasks.delete_many").is_empty());
 }
+
+#[test]
+fn a_guard_of_data_roots_that_does_not_limit_a_cleanup_is_warned_about() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    let file = double.path("sweeper.toml");
+    std::fs::write(&file, "exclude = ['keep-*']\nmax_removals = 0\n").unwrap();
+    let args = ["run", "--now", NOW, "--config", file.to_str().unwrap()];
+    let mut command = double.command(&args);
+    command.env("SWEEPER_MAX_SHARE", "1%").env("SWEEPER_MAX_BYTES", "1B");
+    let said = Run::of(command).exits(0).stderr.clone();
+    for words in [
+        "max_share = 1% (environment SWEEPER_MAX_SHARE)",
+        "max_bytes = 1B (environment SWEEPER_MAX_BYTES)",
+        "max_removals = 0 (file ",
+        "exclude = keep-* (file ",
+        "does not apply here",
+        "SWEEPER_CLEARML_MAX_SHARE",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // What is set for the cleanup holds.
+    let double = Double::with_tasks(&[task("a", &[])]);
+    let mut command = double.command(&["run", "--now", NOW]);
+    command.env("SWEEPER_CLEARML_MAX_SHARE", "1%");
+    let run = Run::of(command);
+    assert!(!run.exits(3).stderr.contains("does not apply"), "{}", run.stderr);
+}
+
+#[test]
+fn a_journal_is_not_finished_where_a_dry_run_is_asked_for() {
+    let double = Double::with_tasks(&[]);
+    for (action, code) in [("retry", 2), ("forget", 2), ("list", 0)] {
+        let mut command = double.command(&["journal", action]);
+        command.env("SWEEPER_DRY_RUN", "1");
+        let run = Run::of(command);
+        assert_eq!(run.exits(code).stderr.contains("dry_run is set"), code == 2, "{action}");
+    }
+}

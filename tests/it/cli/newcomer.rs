@@ -177,14 +177,14 @@ fn a_list_that_an_unset_variable_of_the_shell_leaves_empty_is_refused() {
 }
 
 #[test]
-fn a_dry_run_says_that_the_metrics_file_has_no_directory() {
+fn a_metrics_file_without_a_directory_is_refused_also_before_a_dry_run() {
     let world = World::new();
     let missing = world.path("none/sweeper.prom");
     for dry in [&["--dry-run"][..], &[]] {
         let args = ["run", "--metrics-file", missing.to_str().unwrap()];
         let run = world.run(&[&args, dry].concat());
         let words = "No such file or directory; make its directory first";
-        assert!(run.exits(1).stderr.contains(words), "{}", run.stderr);
+        assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
     }
 }
 
