@@ -19,7 +19,7 @@ use super::words::Profile;
 use super::zones::Zones;
 use crate::cvat::{self, zones};
 use crate::lock::redis::Server;
-use crate::rules::{Exclude, Location, Shard, Share, Zone};
+use crate::rules::{Exclude, Shard, Share, Zone};
 use crate::service::schedule::{LocalTime, Rule};
 use crate::units;
 
@@ -58,7 +58,7 @@ pub(super) fn names(
     known: &[Arc<Zone>],
     all: &[Arc<Zone>],
 ) -> Result<(), ConfigError> {
-    let locations: Vec<&Location> = all.iter().map(|zone| &zone.location).collect();
+    let zones: Vec<&Zone> = all.iter().map(|zone| &**zone).collect();
     for given in given(values.raw, file) {
         let checked = match given.setting.key {
             "zones" | "pressure_zones" => zone(values, known, &given.text),
@@ -67,7 +67,7 @@ pub(super) fn names(
             }
             // Without the profile, a glob may be meant for a zone of it.
             "exclude" if values.profile == Profile::Cvat => {
-                Exclude::new(std::slice::from_ref(&given.text), &locations).map(drop)
+                Exclude::new(std::slice::from_ref(&given.text), &zones).map(drop)
             }
             _ => Ok(()),
         };
