@@ -108,11 +108,16 @@ fn take_command(received: &mut Vec<u8>) -> Option<Vec<String>> {
 /// What happens when a client has asked for something, before the server gets it: told its number and how it begins.
 type Happens = dyn Fn(usize, &[u8]) + Send + Sync;
 
+/// How the keys of CVAT's locks begin.
+const LOCK: &[u8] = b"redlock:export_lock:";
+
 /// A way to a real server.
 pub struct Way {
     pub url: String,
     /// How many times the client has asked for something.
     pub sent: Arc<AtomicUsize>,
+    /// How many keys of locks were in that.
+    pub keys: Arc<AtomicUsize>,
 }
 
 impl Way {
@@ -138,16 +143,19 @@ impl Way {
     fn with(redis: &Redis, delay: Duration, cuts: usize, happens: Arc<Happens>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("redis://127.0.0.1:{}", listener.local_addr().unwrap().port());
-        let (sent, to) = (Arc::new(AtomicUsize::new(0)), redis.port);
+        let (sent, keys, to) = (Arc::default(), Arc::default(), redis.port);
         let (counter, cuts) = (Arc::clone(&sent), Arc::new(AtomicUsize::new(cuts)));
+        let key_counter = Arc::clone(&keys);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (counter, cuts) = (Arc::clone(&counter), Arc::clone(&cuts));
-                let happens = Arc::clone(&happens);
-                std::thread::spawn(move || pass_on(&client, to, delay, &counter, &cuts, &*happens));
+                let (happens, keys) = (Arc::clone(&happens), Arc::clone(&key_counter));
+                std::thread::spawn(move || {
+                    pass_on(&client, to, delay, [&counter, &keys], &cuts, &*happens)
+                });
             }
         });
-        Self { url, sent }
+        Self { url, sent, keys }
     }
 }
 
@@ -156,7 +164,7 @@ fn pass_on(
     client: &TcpStream,
     to: u16,
     delay: Duration,
-    sent: &AtomicUsize,
+    [sent, keys]: [&AtomicUsize; 2],
     cuts: &AtomicUsize,
     happens: &Happens,
 ) -> Option<()> {
@@ -180,6 +188,8 @@ fn pass_on(
             if asked.starts_with(b"*") {
                 happens(sent.fetch_add(1, Ordering::SeqCst) + 1, asked);
             }
+            let of_locks = asked.windows(LOCK.len()).filter(|word| *word == LOCK);
+            keys.fetch_add(of_locks.count(), Ordering::SeqCst);
             let is_release = asked.windows(5).any(|word| word == b"'DEL'");
             let take = |left: usize| left.checked_sub(1);
             if is_release && cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
