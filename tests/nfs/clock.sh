@@ -39,7 +39,7 @@ too_far() {
   ahead $((2 * DAY))
   sweep --zones export --dry-run
   equal "a dry run says that it does not compare the clocks" "removed 3 skipped 0 failed 0 yes" \
-    "$(totals) $(says 'its clock could be compared')"
+    "$(totals) $(says 'the clocks are not compared')"
   sweep --zones export
   equal "files that the server has just made stay when the clocks are two days apart, exit code 4" \
     "3 4 yes" "$(count "$A/cache/export") $code $(says "s behind this machine's: correct the wrong one")"
