@@ -1,11 +1,17 @@
 //! Plans: what `sweeper plan` writes down, `sweeper apply` removes, unless it has changed.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::company::send;
+use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{DAY, HOUR, Run, World, assert_counts, export_name, set_age};
 
 fn export(number: u32) -> PathBuf {
@@ -264,8 +270,18 @@ fn a_plan_that_is_not_complete_does_not_replace_one_that_is() {
     let world = world();
     let first = plan(&world, &[]);
     let path = plan_of(&world);
-    let stopped = ["plan", "-o", path.to_str().unwrap(), "--deadline", "1ns"];
-    let is_left = || world.run(&stopped).exits(3).stderr.contains("stopped before its end");
+    // Its list does not end.
+    let is_left = || {
+        let args = ["plan", "-o", path.to_str().unwrap(), "--from0", "-"];
+        let mut command = world.command(&args);
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
+        let mut list = child.stdin.take().unwrap();
+        list.write_all(b"tmp/tree-3\0tmp/t").unwrap();
+        wait_until("it is read", || rustix::io::ioctl_fionread(&list).unwrap() == 0);
+        send(&child, Signal::TERM);
+        let run = Run::from(child.wait_with_output().unwrap());
+        run.exits(3).stderr.contains("stopped before its end")
+    };
     assert!(is_left());
     assert_eq!(fs::read_to_string(&path).unwrap().lines().collect::<Vec<_>>(), first);
     fs::remove_file(&path).unwrap();
