@@ -151,14 +151,15 @@ impl Config {
         raw.check_variables()?;
         raw.check_flags()?;
         let file = read_file(raw)?;
-        checks::values(raw, &file)?;
+        let given = checks::given(raw, &file);
+        checks::values(&given)?;
         let mut values = Values::gather(raw, &file)?;
         let warnings = warnings(&values);
         let data = data_root(&mut values);
         let roots = data.as_ref().map(|data| data.absolute(raw)).unwrap_or_default();
         let zones = Zones::resolve(&mut values, &file, &roots)?;
         let all_zones = zones.all();
-        checks::names(&values, &file, &zones.known, &all_zones)?;
+        checks::names(&given, &values, &zones.known, &all_zones)?;
         let exclude = zones::exclude(&values, &all_zones)?;
         let service = ServiceConfig::resolve(&mut values, &zones);
         let clearml = ClearmlConfig::resolve(&mut values, &file);
@@ -322,11 +323,7 @@ fn if_running(values: &mut Values<'_>) -> Result<Option<IfRunning>, ConfigError>
 }
 
 fn max_rate(values: &mut Values<'_>) -> Result<Option<NonZeroU32>, ConfigError> {
-    let rate = values.optional("max_rate", units::rate)?;
-    if let Some(rate) = rate {
-        values.show("max_rate", format!("{rate}/s"));
-    }
-    Ok(rate)
+    values.shown_as("max_rate", units::rate, |rate| format!("{rate}/s"))
 }
 
 /// What the user should know about the settings, though they are right.

@@ -3,7 +3,6 @@
 //!
 //! It must not compare settings with each other: that matters only where they are used.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::clearml;
@@ -14,7 +13,9 @@ use super::pressure;
 use super::raw::RawSettings;
 use super::service;
 use super::settings::{self, PREFIX, Setting, Takes};
-use super::values::{Values, on_or_off, one_of, shown_text, texts_of_file, texts_of_variable};
+use super::values::{
+    Values, absolute, on_or_off, one_of, shown_text, texts_of_file, texts_of_variable, whole,
+};
 use super::words::Profile;
 use super::zones::Zones;
 use crate::cvat::{self, zones};
@@ -24,7 +25,7 @@ use crate::service::schedule::{LocalTime, Rule};
 use crate::units;
 
 /// A value that was given.
-struct Given {
+pub(super) struct Given {
     setting: &'static Setting,
     text: String,
     origin: Origin,
@@ -42,8 +43,8 @@ impl Given {
 ///
 /// # Errors
 /// The first that is wrong.
-pub(super) fn values(raw: &RawSettings, file: &FileSettings) -> Result<(), ConfigError> {
-    given(raw, file)
+pub(super) fn values(given: &[Given]) -> Result<(), ConfigError> {
+    given
         .iter()
         .try_for_each(|given| check(given.setting, &given.text).map_err(|why| given.wrong(why)))
 }
@@ -53,20 +54,22 @@ pub(super) fn values(raw: &RawSettings, file: &FileSettings) -> Result<(), Confi
 /// # Errors
 /// The first that is wrong.
 pub(super) fn names(
+    given: &[Given],
     values: &Values<'_>,
-    file: &FileSettings,
     known: &[Arc<Zone>],
     all: &[Arc<Zone>],
 ) -> Result<(), ConfigError> {
     let zones: Vec<&Zone> = all.iter().map(|zone| &**zone).collect();
-    for given in given(values.raw, file) {
+    for given in given {
         let checked = match given.setting.key {
             "zones" | "pressure_zones" => zone(values, known, &given.text),
             "schedule" => {
                 zone(values, known, given.text.split_once('=').map_or("", |(zone, _)| zone.trim()))
             }
-            // Without the profile, a glob may be meant for a zone of it.
-            "exclude" if values.profile == Profile::Cvat => {
+            // Without the profile, a glob may be meant for a zone of it. Those that apply are checked where they are read.
+            "exclude"
+                if values.profile == Profile::Cvat && given.origin != values.origin("exclude") =>
+            {
                 Exclude::new(std::slice::from_ref(&given.text), &zones).map(drop)
             }
             _ => Ok(()),
@@ -77,7 +80,7 @@ pub(super) fn names(
 }
 
 /// All values of the environment and the settings file.
-fn given(raw: &RawSettings, file: &FileSettings) -> Vec<Given> {
+pub(super) fn given(raw: &RawSettings, file: &FileSettings) -> Vec<Given> {
     let mut all = Vec::new();
     for name in raw.env.keys().filter(|name| name.starts_with(PREFIX)) {
         let is_it = |setting: &&Setting| setting.variable().as_ref() == Some(name);
@@ -115,7 +118,7 @@ fn check(setting: &Setting, text: &str) -> Result<(), String> {
         "jobs" => return jobs(text).map(drop),
         "every" => return Rule::every(units::duration(text)?).map(drop),
         "lock_ttl" => return locks::check_ttl(units::duration(text)?).map_err(str::to_owned),
-        "cvat_data" => return absolute(text),
+        "cvat_data" => return absolute(text).map(drop),
         "redis" => return Server::from_url(text).map(drop),
         "shard" => return shard(text),
         "schedule" => return schedule(text),
@@ -147,15 +150,6 @@ pub(super) fn jobs(text: &str) -> Result<usize, String> {
         Ok(jobs @ 1..=256) => Ok(jobs),
         _ => Err("it is not a number from 1 to 256".to_owned()),
     }
-}
-
-fn whole(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "it is not a whole number".to_owned())
-}
-
-fn absolute(path: &str) -> Result<(), String> {
-    let is_absolute = Path::new(path).is_absolute();
-    if is_absolute { Ok(()) } else { Err("write an absolute path".to_owned()) }
 }
 
 fn shard(text: &str) -> Result<(), String> {

@@ -11,7 +11,7 @@ use super::file::FileSettings;
 use super::origin::{ConfigError, Origin};
 use super::raw::RawSettings;
 use super::settings::Takes;
-use super::values::{Values, on_or_off};
+use super::values::{Values, on_or_off, whole};
 use crate::clearml::options::{FilesMode, Filters, Options, Overrides, STATUSES, Stores};
 use crate::rules::Ttl;
 use crate::units;
@@ -237,11 +237,7 @@ fn overrides(values: &mut Values<'_>) -> Result<Overrides, ConfigError> {
 }
 
 fn max_share(values: &mut Values<'_>) -> Result<Option<f64>, ConfigError> {
-    let share = values.optional("clearml_max_share", percent)?;
-    if let Some(share) = share {
-        values.show("clearml_max_share", format!("{share}%"));
-    }
-    Ok(share)
+    values.shown_as("clearml_max_share", percent, |share| format!("{share}%"))
 }
 
 /// Who deletes files, on the file server and in object stores.
@@ -291,10 +287,6 @@ fn state(values: &mut Values<'_>) -> Result<PathBuf, ConfigError> {
 
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
-}
-
-fn whole(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "it is not a whole number".to_owned())
 }
 
 fn percent(text: &str) -> Result<f64, String> {

@@ -3,7 +3,7 @@
 //! It must not count anything.
 
 use super::origin::ConfigError;
-use super::values::Values;
+use super::values::{Values, whole};
 use crate::rules::{Bytes, Share};
 use crate::units;
 
@@ -20,12 +20,7 @@ pub struct GuardSettings {
 
 impl GuardSettings {
     pub(super) fn resolve(values: &mut Values<'_>) -> Result<Self, ConfigError> {
-        let removals = values.optional("max_removals", |text| {
-            text.parse().map_err(|_| "it is not a whole number".to_owned())
-        })?;
-        if let Some(removals) = removals {
-            values.show("max_removals", u64::to_string(&removals));
-        }
+        let removals = values.shown_as("max_removals", whole, |most| most.to_string())?;
         let bytes = values.size("max_bytes")?;
         let share = values.optional("max_share", units::share)?;
         if share.is_some() && values.text("from0").is_some() {

@@ -3,11 +3,11 @@
 //! It must not connect. A password is never shown.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::origin::{ConfigError, Origin};
-use super::values::Values;
+use super::values::{Values, absolute};
 use super::words::{FileLocks, Profile};
 use crate::cvat::{self, variables};
 use crate::lock::redis::Server;
@@ -42,15 +42,8 @@ impl LockPlan {
         let backend = values.choice("lock")?.to_owned();
         let server = server(values)?;
         let ttl = lock_ttl(values)?;
-        let data_root = values.optional("cvat_data", |path| {
-            // Keys are compared byte by byte, so there is no directory that a relative path could be in.
-            let is_absolute = Path::new(path).is_absolute();
-            if is_absolute {
-                Ok(PathBuf::from(path))
-            } else {
-                Err("write an absolute path".to_owned())
-            }
-        })?;
+        // Keys are compared byte by byte, so there is no directory that a relative path could be in.
+        let data_root = values.optional("cvat_data", absolute)?;
         // `//` at the beginning is another directory in a key.
         if data_root.as_ref().is_some_and(|root| !root.as_os_str().as_bytes().starts_with(b"//")) {
             values.path("cvat_data");

@@ -95,10 +95,7 @@ impl ServiceConfig {
             let why = "a list of paths is for a single pass, not for a service";
             values.text("from0").map(|_| values.wrong("from0", why))
         };
-        let listen = values.optional("listen", address)?;
-        if let Some(address) = listen {
-            values.show("listen", address.to_string());
-        }
+        let listen = values.shown_as("listen", address, |address| address.to_string())?;
         if values.origin("schedule") == Origin::Default && every.is_none() {
             let of_cvat = rules.iter().filter_map(|(name, rule)| match rule {
                 ZoneRule::OfCvat(cron, _) => Some(format!("{name}={cron}")),

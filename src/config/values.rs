@@ -132,11 +132,7 @@ impl<'a> Values<'a> {
 
     /// The size that a setting names.
     pub(super) fn size(&mut self, key: &'static str) -> Result<Option<Bytes>, ConfigError> {
-        let size = self.optional(key, units::size)?;
-        if let Some(size) = size {
-            self.show(key, units::exact_size(size));
-        }
-        Ok(size)
+        self.shown_as(key, units::size, units::exact_size)
     }
 
     /// An error about the value of a setting.
@@ -158,19 +154,30 @@ impl<'a> Values<'a> {
         self.text(key).map(|text| parse(text).map_err(|why| self.wrong(key, why))).transpose()
     }
 
+    /// The same, which is shown as `show` writes it.
+    pub(super) fn shown_as<T: Copy>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        show: impl FnOnce(T) -> String,
+    ) -> Result<Option<T>, ConfigError> {
+        let value = self.optional(key, parse)?;
+        if let Some(value) = value {
+            self.show(key, show(value));
+        }
+        Ok(value)
+    }
+
     pub(super) fn optional_duration(
         &mut self,
         key: &'static str,
     ) -> Result<Option<Duration>, ConfigError> {
         let variable = self.by_key.get(key).and_then(|value| value.variable);
-        let duration = self.optional(key, |text| match variable {
+        let read = |text: &str| match variable {
             Some(variable) => variable.read(text),
             None => units::duration(text),
-        })?;
-        if let Some(duration) = duration {
-            self.show(key, units::exact(duration));
-        }
-        Ok(duration)
+        };
+        self.shown_as(key, read, units::exact)
     }
 
     /// A duration that has a default.
@@ -271,6 +278,17 @@ pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
         "0" | "false" | "no" | "off" => Ok(false),
         _ => Err("write true or false".to_owned()),
     }
+}
+
+/// A whole number.
+pub(super) fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it is not a whole number".to_owned())
+}
+
+/// A path that begins with `/`.
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("write an absolute path".to_owned()) }
 }
 
 /// Whether a word is one of those that are allowed.
