@@ -36,17 +36,24 @@ pub(super) fn clearml(
         Clearml::Orphans | Clearml::Journal(_) | Clearml::Why(_) => false,
     };
     match command {
-        Clearml::Run | Clearml::Serve if is_service => unused::warn(&config, Use::ClearmlServe),
-        Clearml::Run | Clearml::Serve => unused::warn(&config, Use::ClearmlRun),
-        Clearml::Orphans => unused::warn(&config, Use::ClearmlOrphans),
-        Clearml::Journal(JournalAction::Retry) => unused::warn(&config, Use::ClearmlJournal),
-        Clearml::Journal(_) | Clearml::Why(_) => {}
-    }
-    match command {
-        Clearml::Run | Clearml::Serve if is_service => serve::serve(raw, verbosity),
-        Clearml::Run | Clearml::Serve => serve::once(&config, &options, verbosity),
-        Clearml::Orphans => orphans::orphans(&config, &options, verbosity),
-        Clearml::Journal(action) => journal::journal(&config, &options, *action, verbosity, out),
+        Clearml::Run | Clearml::Serve if is_service => {
+            unused::warn(&config, Use::ClearmlServe);
+            serve::serve(raw, verbosity)
+        }
+        Clearml::Run | Clearml::Serve => {
+            unused::warn(&config, Use::ClearmlRun);
+            serve::once(&config, &options, verbosity)
+        }
+        Clearml::Orphans => {
+            unused::warn(&config, Use::ClearmlOrphans);
+            orphans::orphans(&config, &options, verbosity)
+        }
+        Clearml::Journal(action) => {
+            if *action == JournalAction::Retry {
+                unused::warn(&config, Use::ClearmlJournal);
+            }
+            journal::journal(&config, &options, *action, verbosity, out)
+        }
         Clearml::Why(tasks) => explain::why(&config, &options, tasks, out),
     }
 }

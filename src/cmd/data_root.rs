@@ -35,7 +35,8 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
     Ok(root)
 }
 
-fn forbidden(config: &Config) -> Forbidden {
+/// What is never swept.
+pub(super) fn forbidden(config: &Config) -> Forbidden {
     Forbidden {
         homes: config.homes.clone(),
         program: config.program.clone(),
@@ -65,6 +66,11 @@ pub(super) fn refuse_forbidden(config: &Config) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// A path as an absolute one; as it is if the working directory is gone.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Where the directory of a zone is, if not below the data root.

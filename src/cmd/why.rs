@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::data_root::absolute;
 use super::pass::{locks, open_root, probe};
 use super::{Refusal, printed};
 use crate::config::Config;
@@ -56,7 +57,7 @@ pub(super) fn why(
             code = ExitCode::SomeFailed;
         }
         if config.format != Format::Text {
-            answers.push((std::path::absolute(path).unwrap_or_else(|_| path.clone()), answer));
+            answers.push((absolute(path), answer));
         } else if let Err(error) = answer.write(path, out) {
             return Ok(printed(Err(error), code));
         }

@@ -7,7 +7,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::place::{Place, Seams, absolute};
+use super::place::{Place, Seams};
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::Audit;
 use crate::clearml::files::{At, FolderEnd, Removal, Remover, Target};
@@ -16,6 +16,7 @@ use crate::clearml::options::FilesMode;
 use crate::clearml::rows::Id;
 use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
+use crate::cmd::data_root::absolute;
 use crate::config::{ClearmlConfig, Config};
 use crate::protocol::Found;
 use crate::source::find_trees;

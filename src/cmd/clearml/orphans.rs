@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, BufWriter};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use super::audit::Log;
 use super::connect::{now, stop_flag, tools};
 use super::mount::in_words;
 use super::pass::{reason, with_seams};
-use super::place::{Place, Seams, absolute, at_once};
+use super::place::{Place, Seams, at_once};
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::Audit;
 use crate::clearml::files::Removal;
@@ -26,6 +26,7 @@ use crate::clearml::rows::Id;
 use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
 use crate::cmd::canvas::canvas;
+use crate::cmd::data_root::absolute;
 use crate::cmd::pass::detail;
 use crate::cmd::run_metrics::RunMetrics;
 use crate::config::{ClearmlConfig, Config, ConfigError, Verbosity};
@@ -167,7 +168,7 @@ impl Sweep<'_> {
             self.audit.write(ORPHANS, &[&*name]).map_err(CycleError::Journal)?;
             let removal = self.seams.remove(&self.place.root, self.zone, path);
             if matches!(removal, Removal::Removed(_)) {
-                emptied.extend(path.parent().map(ToOwned::to_owned));
+                emptied.extend(path.parent().map(Path::to_owned));
             } else {
                 self.audit.withdraw(ORPHANS, &name, in_words(&removal));
             }
@@ -180,7 +181,7 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    fn tell(&self, ledger: &mut ZoneLedger, path: &std::path::Path, end: &End) {
+    fn tell(&self, ledger: &mut ZoneLedger, path: &Path, end: &End) {
         let path = self.place.root.path().join(path);
         ledger.add(&path.to_string_lossy(), end, None, Some(self.options.grace), self.observer);
     }

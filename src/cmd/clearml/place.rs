@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clearml::files::Removal;
+use crate::cmd::data_root::{absolute, forbidden};
 use crate::cmd::{Refusal, without_data_root};
 use crate::config::Config;
 use crate::engine::PassControl;
-use crate::fs::{DataRoot, Forbidden};
+use crate::fs::DataRoot;
 use crate::inspect::FileInspector;
 use crate::lock::Backend;
 use crate::protocol::{Disposer, Inspector, Locks, Notes, Recovery, Rejection, Skipped};
@@ -42,14 +43,9 @@ pub(super) struct Place {
 impl Place {
     /// Opens the directory.
     pub(super) fn open(config: &Config, path: &Path, zone: &str) -> Result<Self, Refusal> {
-        let forbidden = Forbidden {
-            homes: config.homes.clone(),
-            program: config.program.clone(),
-            unknown: config.unknown.clone(),
-        };
         // Reports and logs are read elsewhere.
         let path = absolute(path);
-        let root = DataRoot::open(&path, &[], &forbidden).map_err(|why| {
+        let root = DataRoot::open(&path, &[], &forbidden(config)).map_err(|why| {
             let why = without_data_root(&why);
             Refusal::Start(format!("the directory of the file server (--fileserver-root): {why}"))
         })?;
@@ -61,11 +57,6 @@ impl Place {
     pub(super) const fn folders(&self) -> &Arc<Zone> {
         &self.folders
     }
-}
-
-/// A path as an absolute one; as it is if the working directory is gone.
-pub(super) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// A zone of entries that are named one by one.
