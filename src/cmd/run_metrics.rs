@@ -2,18 +2,18 @@
 //!
 //! It must not count anything: the command does that.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::Refusal;
 use super::new_file::refuse_stdout;
-use super::pass::{open_root, zone_around};
+use super::pass::{open_root, refuse_in_zone};
 use crate::config::Config;
 use crate::protocol::ExitCode;
 use crate::rules::{Zone, ZoneName};
 use crate::service::metrics::Metrics;
 use crate::service::metrics::file::MetricsFile;
-use crate::units;
 
 /// Where the metrics of a run go, if the settings say so.
 pub(super) struct RunMetrics<'a> {
@@ -29,8 +29,7 @@ impl<'a> RunMetrics<'a> {
     pub(super) fn of(config: &'a Config, stop: &'a AtomicBool) -> Result<Self, Refusal> {
         let is_dry = config.dry_run;
         let Some(path) = &config.metrics_file else { return Ok(Self { file: None, is_dry }) };
-        let refused = |why| Refusal::Start(format!("the metrics file {path:?}: {why}"));
-        refuse_stdout(path, "the report").map_err(refused)?;
+        refuse_stdout(path, "the report").map_err(|why| refused(path, &why))?;
         let file = MetricsFile::at(path, stop).map_err(|why| Refusal::Start(why.to_string()))?;
         file.foresee().map_err(|why| Refusal::Start(why.to_string()))?;
         Ok(Self { file: Some(file), is_dry })
@@ -47,14 +46,9 @@ impl<'a> RunMetrics<'a> {
     ) -> Result<Self, Refusal> {
         let metrics = Self::of(config, stop)?;
         let Some(path) = &config.metrics_file else { return Ok(metrics) };
-        let refused = |why| Refusal::Start(format!("the metrics file {path:?}: {why}"));
         let root = open_root(config, zones)?;
-        match zone_around(path, config, &root).map_err(|why| refused(units::error(&why)))? {
-            None => Ok(metrics),
-            Some(zone) => Err(refused(format!(
-                "it is in a directory of zone {zone:?}, whose entries are removed: put it somewhere else"
-            ))),
-        }
+        refuse_in_zone(path, config, &root).map_err(|why| refused(path, &why))?;
+        Ok(metrics)
     }
 
     /// After the run, which ended with `code`: adds what `count` counts. The exit code says whether that succeeded.
@@ -82,4 +76,8 @@ impl<'a> RunMetrics<'a> {
             }
         })
     }
+}
+
+fn refused(path: &Path, why: &str) -> Refusal {
+    Refusal::Start(format!("the metrics file {path:?}: {why}"))
 }

@@ -27,13 +27,7 @@ pub(in crate::cmd) fn open(
 ) -> Result<Option<AuditLog>, Refusal> {
     let Some(path) = &config.audit_log else { return Ok(None) };
     let refused = |why: String| Refusal::Start(format!("the audit log {path:?}: {why}"));
-    if let Some(zone) =
-        zone_around(path, config, root).map_err(|why| refused(no_directory(&why)))?
-    {
-        return Err(refused(format!(
-            "it is in a directory of zone {zone:?}, whose entries are removed: put it somewhere else"
-        )));
-    }
+    refuse_in_zone(path, config, root).map_err(refused)?;
     refuse_stdout(path, "the report").map_err(refused)?;
     if path.is_dir() {
         return Err(refused("it is a directory: name a file".to_owned()));
@@ -51,6 +45,23 @@ fn no_directory(error: &io::Error) -> String {
     let hint =
         if error.kind() == io::ErrorKind::NotFound { "; make its directory first" } else { "" };
     format!("{}{hint}", units::error(error))
+}
+
+/// Refuses a file that a pass would remove.
+///
+/// # Errors
+/// It is in a directory of a zone, or has no directory: for people.
+pub(in crate::cmd) fn refuse_in_zone(
+    path: &Path,
+    config: &Config,
+    root: &DataRoot,
+) -> Result<(), String> {
+    match zone_around(path, config, root).map_err(|why| no_directory(&why))? {
+        None => Ok(()),
+        Some(zone) => Err(format!(
+            "it is in a directory of zone {zone:?}, whose entries are removed: put it somewhere else"
+        )),
+    }
 }
 
 /// The zone in whose directories a file would be.

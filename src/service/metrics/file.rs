@@ -121,12 +121,11 @@ impl<'a> MetricsFile<'a> {
     /// # Errors
     /// It is not.
     pub fn foresee(self) -> Result<(), FileError> {
-        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let is_there = |dir: &Path| match dir.metadata() {
+        let is_there = match open::directory_of(self.path).metadata() {
             Ok(dir) if !dir.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
             dir => dir.map(drop),
         };
-        dir.map_or(Ok(()), is_there).map_err(self.fail(CREATE))
+        is_there.map_err(self.fail(CREATE))
     }
 
     /// Opens the file, if there is one. What is no regular file is not opened: that can have an effect, or
