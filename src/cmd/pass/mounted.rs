@@ -142,11 +142,10 @@ impl AllMounted {
     fn add(&mut self, zone: &Zone, directory: Directory) {
         let device = directory.id.dev;
         let shared = file_system::shared(&directory.handle);
-        let quota = match self.add_to_whole(zone, &directory, shared) {
-            (quota @ Some(_), _) => quota,
-            (None, true) => return,
-            (None, false) => None,
-        };
+        let (quota, counts) = self.add_to_whole(zone, &directory, shared);
+        if quota.is_none() && counts {
+            return;
+        }
         let is_same = |it: &&mut Mounted| {
             it.is_of(device, shared) && it.has_same_quota(quota, &directory.path)
         };
@@ -162,7 +161,7 @@ impl AllMounted {
     }
 
     /// Adds a directory to the file system, or the quota of the data root, that its files count in, if that is
-    /// known: whether it is, and the quota of the directory itself.
+    /// known: the quota of the directory itself, and whether it is.
     fn add_to_whole(
         &mut self,
         zone: &Zone,
