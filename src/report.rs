@@ -40,6 +40,25 @@ pub enum Format {
     Jsonl,
 }
 
+/// Writes the end of a report in a format; as text on a canvas.
+///
+/// # Errors
+/// `out` cannot be written.
+pub fn write(
+    out: &mut impl Write,
+    (format, canvas): (Format, Canvas),
+    info: &RunInfo<'_>,
+    summary: &Summary,
+    elapsed: Duration,
+    code: ExitCode,
+) -> io::Result<()> {
+    match format {
+        Format::Text => text::summary(out, canvas, info, summary, elapsed),
+        Format::Json => json::whole(out, info, summary, elapsed, code),
+        Format::Jsonl => json::line(out, info, summary, elapsed, code),
+    }
+}
+
 /// How much a report says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
@@ -131,11 +150,9 @@ impl<'a, W: Write + Send> Report<'a, W> {
         let code = ExitCode::of(summary);
         let mut out = self.out.into_inner().unwrap_or_else(PoisonError::into_inner);
         out.write(|out| {
-            match self.format {
-                Format::Text if self.detail == Detail::Problems && code == ExitCode::Done => {}
-                Format::Text => text::summary(out, self.canvas, &self.info, summary, elapsed)?,
-                Format::Json => json::whole(out, &self.info, summary, elapsed, code)?,
-                Format::Jsonl => json::line(out, &self.info, summary, elapsed, code)?,
+            let is_text = self.format == Format::Text;
+            if !is_text || self.detail != Detail::Problems || code != ExitCode::Done {
+                write(out, (self.format, self.canvas), &self.info, summary, elapsed, code)?;
             }
             out.flush()
         });

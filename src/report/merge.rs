@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::canvas::Canvas;
-use super::{Format, json, text};
+use super::{Format, json, write};
 use crate::protocol::{
     ExitCode, ListedFailure, RunInfo, RunMode, Skipped, StopReason, Summary, Tally, ZoneSummary,
 };
@@ -155,14 +155,10 @@ impl Merged {
     ///
     /// # Errors
     /// `out` cannot be written.
-    pub fn write(&self, out: &mut dyn Write, format: Format, canvas: Canvas) -> io::Result<()> {
+    pub fn write(&self, out: &mut impl Write, format: Format, canvas: Canvas) -> io::Result<()> {
         let Self { command, mode, now, elapsed, exit, .. } = *self;
         let info = RunInfo { command, mode, now, data_root: &self.data_root, shard: None };
-        match format {
-            Format::Text => text::summary(out, canvas, &info, &self.summary, elapsed),
-            Format::Json => json::whole(out, &info, &self.summary, elapsed, exit),
-            Format::Jsonl => json::line(out, &info, &self.summary, elapsed, exit),
-        }
+        write(out, (format, canvas), &info, &self.summary, elapsed, exit)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::fs::lease;
 use crate::os::clock;
 use crate::protocol::{ExitCode, RunInfo, RunMode, StopReason};
 use crate::report::canvas::Canvas;
-use crate::report::{Format, json, text};
+use crate::report::{self, Format};
 use crate::rules::{Shard, Zone};
 
 /// How long a pass may take to end. An engine that stops a container kills it after 10 s.
@@ -97,11 +97,8 @@ impl Watched {
                     shard: self.shard,
                 };
                 // An error here has no one to be told to.
-                let _ = match self.format {
-                    Format::Text => text::summary(out, self.canvas, &info, &summary, elapsed),
-                    Format::Json => json::whole(out, &info, &summary, elapsed, code),
-                    Format::Jsonl => json::line(out, &info, &summary, elapsed, code),
-                };
+                let how = (self.format, self.canvas);
+                let _ = report::write(out, how, &info, &summary, elapsed, code);
                 let _ = out.flush();
             }
         }
