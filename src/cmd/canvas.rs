@@ -14,5 +14,5 @@ pub(super) fn canvas(color: ColorWhen) -> Canvas {
         ColorWhen::Always => true,
         ColorWhen::Never => false,
     };
-    Canvas { width: width.unwrap_or(Canvas::PLAIN.width), has_color }
+    Canvas { width: width.unwrap_or(Canvas::ANY_WIDTH), has_color }
 }

@@ -135,7 +135,9 @@ pub(super) fn subject<'a>(
 fn picture(canvas: Canvas) -> Option<Canvas> {
     match canvas {
         Canvas::PLAIN => None,
-        Canvas { width: usize::MAX, has_color } => Some(Canvas { width: USUAL_WIDTH, has_color }),
+        Canvas { width: Canvas::ANY_WIDTH, has_color } => {
+            Some(Canvas { width: USUAL_WIDTH, has_color })
+        }
         canvas => Some(canvas),
     }
 }

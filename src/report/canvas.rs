@@ -28,8 +28,11 @@ pub(super) enum Paint {
 const INDENT: &str = "  ";
 
 impl Canvas {
+    /// The width where lines may have any length.
+    pub const ANY_WIDTH: usize = usize::MAX;
+
     /// Lines of any length without color, as in a pipe: `grep` finds a whole line.
-    pub const PLAIN: Self = Self { width: usize::MAX, has_color: false };
+    pub const PLAIN: Self = Self { width: Self::ANY_WIDTH, has_color: false };
 
     /// Text in a color, if there is any.
     pub(super) fn paint(self, paint: Paint, text: &str) -> String {
@@ -47,23 +50,23 @@ impl Canvas {
         }
     }
 
-    /// Writes `text` in as many lines as it takes. Its first occurrence of `label`, if that is in the first line, is
-    /// painted.
+    /// Writes a text in as many lines as it takes. Its `label`, if that is in the first line, is painted.
     pub(super) fn write(
         self,
         out: &mut dyn Write,
-        text: &str,
+        before: &str,
         (label, paint): (&str, Paint),
+        after: &str,
     ) -> io::Result<()> {
-        let lines = wrapped(text, self.width, INDENT);
-        let Some((first, more)) = lines.split_first() else { return writeln!(out) };
-        match first.split_once(label) {
-            Some((before, after)) => {
-                writeln!(out, "{before}{}{after}", self.paint(paint, label))?;
+        let begin = format!("{before}{label}");
+        for (at, line) in wrapped(&format!("{begin}{after}"), self.width, INDENT).iter().enumerate()
+        {
+            match line.strip_prefix(&begin).filter(|_| at == 0) {
+                Some(rest) => writeln!(out, "{before}{}{rest}", self.paint(paint, label))?,
+                None => writeln!(out, "{line}")?,
             }
-            None => writeln!(out, "{first}")?,
         }
-        more.iter().try_for_each(|line| writeln!(out, "{line}"))
+        Ok(())
     }
 }
 
@@ -141,10 +144,13 @@ mod tests {
     fn only_the_label_is_painted() {
         let mut out = Vec::new();
         let canvas = Canvas { width: 16, has_color: true };
-        canvas.write(&mut out, "tmp: failed: it failed", ("failed", Paint::Failed)).unwrap();
+        let label = ("failed", Paint::Failed);
+        canvas.write(&mut out, "tmp: ", label, ": it failed").unwrap();
+        canvas.write(&mut out, "failed: ", label, ": it failed").unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "tmp: \u{1b}[31mfailed\u{1b}[0m: it\n  failed\n"
+            "tmp: \u{1b}[31mfailed\u{1b}[0m: it\n  failed\n\
+             failed: \u{1b}[31mfailed\u{1b}[0m:\n  it failed\n"
         );
     }
 }

@@ -60,16 +60,22 @@ pub fn summary(
         .flat_map(|zone| zone.notes.iter().map(move |note| (&zone.zone, note)))
         .partition(|(_, note)| note.starts_with(WARNING));
     for (zone, note) in notes {
-        canvas.write(out, &format!("{zone}: note: {note}"), NOTE)?;
+        canvas.write(out, &format!("{zone}: "), NOTE, &format!(": {note}"))?;
     }
     for relief in &summary.relief {
         let message = relief::message(relief, info.mode);
-        let text = format!("pressure: {}: {message}", shown_short(&relief.path));
-        canvas.write(out, &text, ("pressure", Paint::Title))?;
+        let text = format!(": {}: {message}", shown_short(&relief.path));
+        canvas.write(out, "", ("pressure", Paint::Title), &text)?;
     }
     // Notes that need action come last, where the reader looks.
-    for (zone, warning) in warnings {
-        canvas.write(out, &format!("{zone}: {warning}"), ("warning", Paint::Warning))?;
+    for (zone, note) in warnings {
+        let text = note.strip_prefix(WARNING).unwrap_or(note);
+        canvas.write(
+            out,
+            &format!("{zone}: "),
+            ("warning", Paint::Warning),
+            &format!(": {text}"),
+        )?;
     }
     closing(out, canvas, info, summary, is_withheld, elapsed)
 }
@@ -83,7 +89,8 @@ fn reasons(out: &mut dyn Write, canvas: Canvas, zone: &ZoneSummary) -> io::Resul
         [("kept", kept, Paint::Faint), ("skipped", skipped, Paint::Warning)]
     {
         if !counts.is_empty() {
-            canvas.write(out, &format!("{}: {word}: {counts}", zone.zone), (word, paint))?;
+            let before = format!("{}: ", zone.zone);
+            canvas.write(out, &before, (word, paint), &format!(": {counts}"))?;
         }
     }
     Ok(())
@@ -138,7 +145,7 @@ pub(super) fn list_failures(
     mode: RunMode,
     (listed, failed): (&[ListedFailure], u64),
 ) -> io::Result<()> {
-    let groups = groups(listed);
+    let (groups, before) = (groups(listed), format!("{name}: "));
     let mut rest = failed;
     for Group { example, count } in groups.iter().take(FAILURE_KINDS) {
         let path = shown_short(&example.path);
@@ -149,13 +156,13 @@ pub(super) fn list_failures(
         };
         let message = message(example);
         let fails = fails(mode, example.action);
-        let text = format!("{name}: {fails}: {} {path}{others}: {message}", example.action);
-        canvas.write(out, &text, (fails, Paint::Failed))?;
+        let text = format!(": {} {path}{others}: {message}", example.action);
+        canvas.write(out, &before, (fails, Paint::Failed), &text)?;
         rest = rest.saturating_sub(*count);
     }
     if rest > 0 {
-        let text = format!("{name}: failed: {} more, not listed", grouped(rest));
-        canvas.write(out, &text, ("failed", Paint::Failed))?;
+        let text = format!(": {} more, not listed", grouped(rest));
+        canvas.write(out, &before, ("failed", Paint::Failed), &text)?;
     }
     Ok(())
 }
@@ -230,8 +237,8 @@ fn closing(
     let failed: u64 = sum(|tally| tally.failed);
     let freed: Bytes = tallies().map(|tally| tally.freed).sum();
     if let Some(shard) = info.shard {
-        let text = format!("shard {shard}: only the entries of this shard were checked");
-        canvas.write(out, &text, ("shard", Paint::Title))?;
+        let text = format!(" {shard}: only the entries of this shard were checked");
+        canvas.write(out, "", ("shard", Paint::Title), &text)?;
     }
     let fails = if info.mode == RunMode::Real && !is_withheld { "failed" } else { "would fail" };
     let failed = if failed > 0 { format!(", {} {fails}", grouped(failed)) } else { String::new() };
@@ -261,8 +268,8 @@ fn closing(
         }
     };
     let root = shown_short(info.data_root);
-    let text = format!("{root}: {did}; {ended} {:.2} s", elapsed.as_secs_f64());
-    canvas.write(out, &text, (&root, Paint::Title))
+    let text = format!(": {did}; {ended} {:.2} s", elapsed.as_secs_f64());
+    canvas.write(out, "", (&root, Paint::Title), &text)
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub fn exit_code(usage: &Usage) -> ExitCode {
 /// What could not be counted, and why.
 fn remarks(out: &mut dyn Write, canvas: Canvas, usage: &Usage) -> io::Result<()> {
     let note =
-        |out: &mut dyn Write, text: &str| canvas.write(out, &format!("usage: note: {text}"), NOTE);
+        |out: &mut dyn Write, text: &str| canvas.write(out, "usage: ", NOTE, &format!(": {text}"));
     list_failures(out, canvas, "usage", RunMode::Real, (&usage.failures, usage.failed))?;
     if usage.failed > 0 {
         note(out, "entries that could not be looked at are not counted")?;
@@ -74,8 +74,8 @@ fn remarks(out: &mut dyn Write, canvas: Canvas, usage: &Usage) -> io::Result<()>
         // Every other reason is about removals.
         let is_deadline = why == StopReason::Deadline;
         let why = if is_deadline { "the deadline" } else { "a signal" };
-        let text = format!("usage: stopped by {why}: these numbers are not complete");
-        canvas.write(out, &text, ("stopped", Paint::Warning))?;
+        let text = format!(" by {why}: these numbers are not complete");
+        canvas.write(out, "usage: ", ("stopped", Paint::Warning), &text)?;
     }
     Ok(())
 }

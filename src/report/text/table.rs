@@ -13,9 +13,6 @@ const COLUMNS: usize = 7;
 /// The column of what failed.
 const FAILED: usize = 5;
 
-/// The words above the columns; each word of the second row stands below one of the first.
-type Head = [[&'static str; 2]; COLUMNS];
-
 /// Writes the table: with one row of words above it, with two if it is too wide, and a sentence for each zone where
 /// that is too wide, too.
 pub(super) fn write(
@@ -30,23 +27,22 @@ pub(super) fn write(
     };
     let [zone, seen, kept, skipped, failed] =
         ["zone", "seen", "kept", "skipped", "failed"].map(|word| ["", word]);
+    // Each word of the second row stands below one of the first.
     let head = [zone, seen, removed, kept, skipped, failed, freed];
     let rows: Vec<_> = zones.iter().map(cells).collect();
-    let is_wide = |heads: &[[String; COLUMNS]]| {
+    let one_row = [head.map(|words| words.join(" ").trim_start().to_owned())];
+    let two_rows = [0, 1].map(|row| head.map(|words| words[row].to_owned()));
+    for heads in [&one_row[..], &two_rows] {
         let widths = widths(heads.iter().chain(&rows));
-        widths.iter().sum::<usize>() + 2 * (COLUMNS - 1) > canvas.width
-    };
-    for heads in [one_row(&head), two_rows(&head)] {
-        if !is_wide(&heads) {
-            return columns(out, canvas, &heads, &rows);
+        if widths.iter().sum::<usize>() + 2 * (COLUMNS - 1) <= canvas.width {
+            return columns(out, canvas, heads, &rows, &widths);
         }
     }
+    let [[_, names @ ..]] = &one_row;
     for [zone, numbers @ ..] in &rows {
-        let names = one_row(&head);
-        let parts =
-            names[0].iter().skip(1).zip(numbers).map(|(name, number)| format!("{name} {number}"));
-        let parts: Vec<String> = parts.collect();
-        canvas.write(out, &format!("{zone}: {}", parts.join(", ")), (zone, Paint::Title))?;
+        let parts = names.iter().zip(numbers).map(|(name, number)| format!("{name} {number}"));
+        let text = format!(": {}", parts.collect::<Vec<_>>().join(", "));
+        canvas.write(out, "", (zone, Paint::Title), &text)?;
     }
     Ok(())
 }
@@ -69,14 +65,6 @@ fn cells(zone: &ZoneSummary) -> [String; COLUMNS] {
     ]
 }
 
-fn one_row(head: &Head) -> Vec<[String; COLUMNS]> {
-    vec![head.map(|words| words.join(" ").trim_start().to_owned())]
-}
-
-fn two_rows(head: &Head) -> Vec<[String; COLUMNS]> {
-    vec![head.map(|[above, _]| above.to_owned()), head.map(|[_, below]| below.to_owned())]
-}
-
 /// The width of each column: that of its longest cell.
 fn widths<'a>(rows: impl Iterator<Item = &'a [String; COLUMNS]>) -> [usize; COLUMNS] {
     let mut widths = [0; COLUMNS];
@@ -93,8 +81,8 @@ fn columns(
     canvas: Canvas,
     heads: &[[String; COLUMNS]],
     rows: &[[String; COLUMNS]],
+    widths: &[usize; COLUMNS],
 ) -> io::Result<()> {
-    let widths = widths(heads.iter().chain(rows));
     let cell = |at: usize, text: &str| match at {
         0 => format!("{text:<0$}", widths[0]),
         _ => format!("  {text:>0$}", widths[at]),
