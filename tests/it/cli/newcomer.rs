@@ -177,18 +177,6 @@ fn a_list_that_an_unset_variable_of_the_shell_leaves_empty_is_refused() {
 }
 
 #[test]
-fn a_metrics_file_without_a_directory_is_refused_also_before_a_dry_run() {
-    let world = World::new();
-    let missing = world.path("none/sweeper.prom");
-    for dry in [&["--dry-run"][..], &[]] {
-        let args = ["run", "--metrics-file", missing.to_str().unwrap()];
-        let run = world.run(&[&args, dry].concat());
-        let words = "No such file or directory; make its directory first";
-        assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
-    }
-}
-
-#[test]
 fn an_option_that_would_have_no_effect_is_refused() {
     for args in [
         // A dry run waits for no lock.
