@@ -29,8 +29,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use retention_sweeper::fs::lease::{self, InUse};
-use retention_sweeper::rules::FileSystem;
+use retention_sweeper::fs::lease;
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawDir, RawDirEntry, Statx, StatxFlags,
     flock, openat, statx, unlinkat,
@@ -150,7 +149,7 @@ impl Worker {
         let held = statx(&file, c"", AtFlags::EMPTY_PATH, wanted)?;
         let named = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
         let is_same = held.stx_ino == named.stx_ino && held.stx_mtime.tv_sec < self.orders.cutoff;
-        if is_same && lease::probe(&file, FileSystem::Local, 1) == InUse::Free {
+        if is_same && lease::is_still_free(&file) {
             self.remove(dir, name, AtFlags::empty())?;
         }
         Ok(())

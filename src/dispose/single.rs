@@ -102,7 +102,7 @@ impl<C: Control> Trees<'_, C> {
         let answer = if verified.is_exclusive() {
             lease::under_exclusive_lock(file)
         } else if !verified.is_leased() {
-            lease::probe(file, file_system, metadata.links)
+            lease::probe(file, file_system, metadata)
         } else if lease::is_kept(file).unwrap_or(false) && lease::is_still_free(file) {
             InUse::Free
         } else {

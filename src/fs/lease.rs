@@ -127,7 +127,7 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
     (limit.saturating_sub(OTHERS).saturating_sub(workers.saturating_mul(EACH)) / 2).min(MOST)
 }
 
-/// Asks about an open regular file that has `links` names. If it has several, the caller has its [`Turn`].
+/// Asks about an open regular file. If it has several names, the caller has its [`Turn`], otherwise it has none.
 ///
 /// On a local file system, [`InUse::Free`] means that a lease was granted. It is held until the handle is closed
 /// if the file has only one name.
@@ -135,18 +135,21 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
 /// On other file systems a granted lease says nothing about other machines, or about what is behind FUSE. A
 /// refused one means that another process on this machine has the file open, except on NFS and SMB, which also
 /// refuse leases for other reasons. No lease is held there: on SMB our own removal would wait for its end.
-pub fn probe(file: impl AsFd, file_system: FileSystem, links: u64) -> InUse {
+pub fn probe(file: impl AsFd, file_system: FileSystem, metadata: &Metadata) -> InUse {
     let file = file.as_fd();
     if file_system == FileSystem::Nfs {
         return unless_locked(file);
     }
+    let is_linked = metadata.links > 1;
     let mut answer = take(file);
-    if answer == Answer::Refused && links > 1 {
-        // Another worker may have it open by another of its names, without having looked at it yet.
+    if answer == Answer::Refused {
+        // Another worker may have it open by another of its names: it has removed that one a moment ago, or has not
+        // looked at it yet.
+        let _turn = (!is_linked).then(|| Turn::of(metadata.id));
         let _alone = turn::without_transients();
         answer = take(file);
     }
-    if answer == Answer::Granted && (links > 1 || file_system.is_served()) {
+    if answer == Answer::Granted && (is_linked || file_system.is_served()) {
         // A worker that comes by another of its names must not break it.
         give_back(file);
     }
@@ -174,7 +177,7 @@ pub fn probe_at(
 ) -> rustix::io::Result<InUse> {
     let _turn = (metadata.links > 1).then(|| Turn::of(metadata.id));
     match open::file(&dir, name, open::is_private(&dir)) {
-        Ok(handle) => Ok(probe(&handle, file_system, metadata.links)),
+        Ok(handle) => Ok(probe(&handle, file_system, metadata)),
         // Gone, or something else by now: the removal looks at it again.
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
         Err(Errno::STALE) if !stat::exists(&dir, name) => Ok(InUse::Free),

@@ -45,16 +45,22 @@ impl FileLocks {
 
 /// Opens an expired entry and locks it with `flock`, unless `files` says otherwise. `lease` is a lock
 /// that is already held on it elsewhere. Of the workers that come by different names of one file, each waits
-/// until the claim of the other has ended: their locks would exclude each other.
+/// until the claim of the other has ended: their locks would exclude each other. If the other one has removed
+/// its name, the file may have a single one by then.
 pub(super) fn claim(
     expired: Expired,
     files: FileLocks,
     lease: Option<Box<dyn Lease>>,
 ) -> Result<Claimed, Rejected> {
     let metadata = expired.metadata();
-    let is_linked = metadata.kind == FileKind::File && metadata.links > 1;
-    let turn = is_linked.then(|| Turn::of(metadata.id));
-    match open_and_lock(&expired, files) {
+    let is_file = metadata.kind == FileKind::File;
+    let turn = (is_file && metadata.links > 1).then(|| Turn::of(metadata.id));
+    let mut opened = open_and_lock(&expired, files);
+    if is_file && turn.is_none() && matches!(opened, Err(Rejection::Skipped(Skipped::Locked))) {
+        drop(Turn::of(metadata.id));
+        opened = open_and_lock(&expired, files);
+    }
+    match opened {
         Ok((object, is_exclusive)) => {
             let guard = Guard::new(object, with_turn(lease, turn)).exclusive(is_exclusive);
             Ok(Claimed::new(expired, guard))

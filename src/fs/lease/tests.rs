@@ -18,10 +18,11 @@ fn a_file_that_is_open_elsewhere_is_in_use_and_an_opener_breaks_the_lease() {
     ignore_lease_breaks();
     let reader = File::open(&path).unwrap();
     let file = File::open(&path).unwrap();
-    assert_eq!(probe(&file, FileSystem::Local, 1), InUse::Open);
+    let metadata = metadata(&path);
+    assert_eq!(probe(&file, FileSystem::Local, &metadata), InUse::Open);
     assert!(!is_kept(&file).unwrap(), "there is no lease");
     drop(reader);
-    assert_eq!(probe(&file, FileSystem::Local, 1), InUse::Free);
+    assert_eq!(probe(&file, FileSystem::Local, &metadata), InUse::Free);
     assert!(is_kept(&file).unwrap());
     let flags = libc::O_NONBLOCK;
     let opened = std::os::unix::fs::OpenOptionsExt::custom_flags(File::options().read(true), flags)
@@ -51,7 +52,7 @@ fn with_two_names() -> (tempfile::TempDir, File) {
 /// Asks by the second name, in another thread, after that has begun and while `opened` is still open for as
 /// long as the other thread can be seen to wait; then that is closed.
 fn probed_beside<T>(scratch: &tempfile::TempDir, dir: &File, opened: T) -> InUse {
-    let metadata = metadata(&scratch.path().join("one"));
+    let metadata = metadata(&scratch.path().join("other"));
     std::thread::scope(|scope| {
         let probing =
             scope.spawn(|| probe_at(dir, c"other", FileSystem::Local, &metadata).unwrap());
@@ -77,6 +78,19 @@ fn a_worker_that_has_another_name_of_a_file_open_is_waited_for_and_is_not_anothe
 }
 
 #[test]
+fn a_worker_that_has_open_what_had_another_name_a_moment_ago_is_waited_for() {
+    for _ in 0..20 {
+        let (scratch, dir) = with_two_names();
+        let path = scratch.path().join("one");
+        let turn = Turn::of(metadata(&path).id);
+        let opened = (File::open(&path).unwrap(), turn);
+        fs::write(scratch.path().join("new"), "y").unwrap();
+        fs::rename(scratch.path().join("new"), &path).unwrap();
+        assert_eq!(probed_beside(&scratch, &dir, opened), InUse::Free);
+    }
+}
+
+#[test]
 fn a_file_with_several_names_that_another_process_has_open_is_in_use() {
     let (scratch, dir) = with_two_names();
     let metadata = metadata(&scratch.path().join("one"));
@@ -94,7 +108,7 @@ fn a_lease_proves_that_a_file_is_free_on_a_local_file_system_alone() {
     ignore_lease_breaks();
     let asked = |file_system| {
         let file = File::open(&path).unwrap();
-        (probe(&file, file_system, 1), is_kept(&file).unwrap())
+        (probe(&file, file_system, &metadata(&path)), is_kept(&file).unwrap())
     };
     let elsewhere = [FileSystem::Nfs, FileSystem::Smb, FileSystem::Fuse, FileSystem::Other];
     assert_eq!(asked(FileSystem::Local), (InUse::Free, true));

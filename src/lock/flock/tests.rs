@@ -51,6 +51,26 @@ fn an_entry_that_another_process_has_locked_is_skipped() {
 }
 
 #[test]
+fn a_worker_that_has_locked_what_had_another_name_a_moment_ago_is_waited_for() {
+    for _ in 0..20 {
+        let zone = zone();
+        let path = zone.file("one");
+        fs::hard_link(&path, zone.path("other")).unwrap();
+        let claimed = locked(zone.expired(c"one")).unwrap();
+        fs::rename(zone.file("new"), &path).unwrap();
+        let last = zone.expired(c"other");
+        std::thread::scope(|scope| {
+            let claiming = scope.spawn(|| locked(last).map(drop).map_err(|end| end.why));
+            for _ in 0..1000 {
+                std::thread::yield_now();
+            }
+            drop(claimed);
+            assert!(claiming.join().unwrap().is_ok());
+        });
+    }
+}
+
+#[test]
 fn a_claim_holds_the_lock_until_it_is_dropped() {
     let zone = zone();
     let path = zone.file("file");
