@@ -250,6 +250,10 @@ fn left_in_part(found: &Found, name: &CStr, why: Stays, removed: u64) -> Failure
         failure(found, Stage::Remove, name, Action::RemoveTree, io::Error::from(error))
     };
     match why {
+        // A look at an open directory does not know its path.
+        Stays::Failed(error) if error.path.as_os_str().is_empty() => {
+            failure(found, Stage::Remove, name, error.action, error.error)
+        }
         Stays::Failed(error) => at_path(&found.quarantine.zone().name, error),
         Stays::Unreached => fail(Errno::INTR),
         Stays::Skipped(why) => {
