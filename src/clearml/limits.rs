@@ -51,11 +51,14 @@ fn check_count(options: &Options, count: usize, what: &str) -> Result<(), CycleE
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
 fn check_share(options: &Options, count: usize, all: usize, what: &str) -> Result<(), CycleError> {
-    let share = 100.0 * count as f64 / all.max(count).max(1) as f64;
-    match options.max_share.filter(|most| share > *most) {
-        Some(most) => Err(CycleError::Guard(format!(
-            "{what}, which is {share:.1}%, and --max-share allows {most}%"
-        ))),
+    let all = all.max(count);
+    match options.max_share.filter(|most| count as u64 > most.of(all as u64)) {
+        Some(most) => {
+            let share = 100.0 * count as f64 / all as f64;
+            Err(CycleError::Guard(format!(
+                "{what}, which is {share:.1}%, and --max-share allows {most}"
+            )))
+        }
         None => Ok(()),
     }
 }

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::rules::Share;
+
 /// How files are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FilesMode {
@@ -87,8 +89,8 @@ pub struct Options {
     pub overrides: Overrides,
     /// Delete nothing if more tasks than this would go.
     pub max_tasks: Option<u64>,
-    /// Delete nothing if more than this part of all archived tasks would go, in percent.
-    pub max_share: Option<f64>,
+    /// Delete nothing if more than this part of all archived tasks would go.
+    pub max_share: Option<Share>,
     /// How files are deleted.
     pub files: FilesMode,
     /// Who deletes files in object stores.

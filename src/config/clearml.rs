@@ -83,7 +83,8 @@ impl ClearmlConfig {
             keep_last: values.optional("clearml_keep_last", whole)?.unwrap_or(0),
             overrides: overrides(values)?,
             max_tasks: values.optional("clearml_max_tasks", whole)?,
-            max_share: max_share(values)?,
+            max_share: values
+                .shown_as("clearml_max_share", units::share, |share| share.to_string())?,
             files,
             stores,
         };
@@ -157,7 +158,7 @@ pub(super) fn check(key: &str, takes: Takes, text: &str) -> Result<(), String> {
         (PERIOD, _) => period(read_days(text)?).map_err(str::to_owned),
         ("clearml_connections", _) => connections(text).map(drop),
         ("clearml_request_timeout", _) => timeout(units::duration(text)?).map_err(str::to_owned),
-        ("clearml_max_share", _) => percent(text).map(drop),
+        ("clearml_max_share", _) => units::share(text).map(drop),
         ("clearml_status", _) => status(text),
         (_, Takes::Nothing | Takes::OnOff) => on_or_off(text).map(drop),
         (_, Takes::One("DUR")) => units::duration(text).map(drop),
@@ -236,10 +237,6 @@ fn overrides(values: &mut Values<'_>) -> Result<Overrides, ConfigError> {
     })
 }
 
-fn max_share(values: &mut Values<'_>) -> Result<Option<f64>, ConfigError> {
-    values.shown_as("clearml_max_share", percent, |share| format!("{share}%"))
-}
-
 /// Who deletes files, on the file server and in object stores.
 fn files(values: &mut Values<'_>, has_root: bool) -> Result<(FilesMode, Stores), ConfigError> {
     let files = match values.choice("clearml_files")? {
@@ -289,14 +286,6 @@ fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
-fn percent(text: &str) -> Result<f64, String> {
-    let number = text.trim().trim_end_matches('%').trim_end();
-    match number.parse() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
-        _ => Err("it is not a percentage from 0 to 100".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::{config, raw};
@@ -334,7 +323,8 @@ mod tests {
             ("clearml_tag", "-x", "must not be empty or begin"),
             ("clearml_project", "", "it is empty; is a shell variable not set?"),
             ("clearml_status", "done", "the statuses are created, queued"),
-            ("clearml_max_share", "120", "percentage"),
+            ("clearml_max_share", "120", "from 0% to 100%"),
+            ("clearml_max_share", "50", "write 50%"),
             ("clearml_connections", "0", "from 1 to 64"),
             ("clearml_cleanup_period_in_days", "0", "less than a second"),
             ("clearml_run_as_service", "maybe", "true or false"),

@@ -148,7 +148,7 @@ pub(super) static CLEARML: [Setting; 31] = [
         takes: Takes::One("PCT"),
         used_by: LIMITS,
         group: GUARDS,
-        help: "Delete nothing if more than this percentage of all archived tasks would be deleted; with \
+        help: "Delete nothing if more than this share of all archived tasks would be deleted, such as 50%; with \
                orphans, of all tasks with folders",
         ..BASE
     },

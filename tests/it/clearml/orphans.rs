@@ -174,12 +174,12 @@ fn more_folders_than_are_allowed_are_not_begun() {
     for n in 0..3 {
         old_file(&double, &path(&format!("gone {n}"), "artifacts/x/x.bin"), 30 * DAY);
     }
-    for args in [["--max-tasks", "2"], ["--max-share", "74"]] {
+    for args in [["--max-tasks", "2"], ["--max-share", "74%"]] {
         let run = orphans(&double, &args);
         assert!(run.exits(3).stderr.contains("the folders of 3 "), "{}", run.stderr);
         assert_eq!(double.files_left().len(), 4);
     }
-    orphans(&double, &["--max-tasks", "3", "--max-share", "75"]).exits(0);
+    orphans(&double, &["--max-tasks", "3", "--max-share", "75%"]).exits(0);
     assert_eq!(double.files_left().len(), 1);
 }
 
