@@ -149,7 +149,7 @@ impl Worker {
         let held = statx(&file, c"", AtFlags::EMPTY_PATH, wanted)?;
         let named = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
         let is_same = held.stx_ino == named.stx_ino && held.stx_mtime.tv_sec < self.orders.cutoff;
-        if is_same && lease::is_still_free(&file) {
+        if is_same && lease::is_still_free(&file).unwrap_or(false) {
             self.remove(dir, name, AtFlags::empty())?;
         }
         Ok(())

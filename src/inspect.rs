@@ -119,7 +119,7 @@ impl<'a, C: Control> FileInspector<'a, C> {
                     return Asked { in_use, is_leased: false };
                 }
                 let file_system = claimed.expired().directory().storage.file_system;
-                let in_use = lease::probe(file, file_system, metadata);
+                let in_use = lease::probe_after_others(file, file_system, metadata);
                 Asked { in_use, is_leased: in_use == InUse::Free && metadata.links == 1 }
             }
             _ => Asked { in_use: InUse::Free, is_leased: false },

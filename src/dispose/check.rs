@@ -5,7 +5,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::linked::LinkedNames;
 use crate::fs::PathError;
@@ -173,6 +173,13 @@ impl Known<'_> {
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }
 
+    /// Whether another process has opened a file that was free, or is about to, as far as is known.
+    pub(super) fn is_opened(&self) -> bool {
+        let were_none = self.members.handles().next().is_some() && breaks::were_none();
+        let is_free = |handle| is_undisturbed(handle, were_none).unwrap_or(false);
+        !self.members.handles().all(is_free)
+    }
+
     /// Whether another process has the file open or locked; `None` if not.
     pub(super) fn in_use(
         &self,
@@ -183,8 +190,7 @@ impl Known<'_> {
             return Ok(None);
         }
         let answer = match self.members.get(metadata.id) {
-            Some(_) if breaks::were_none() => InUse::Free,
-            Some(handle) => match lease::is_kept(handle) {
+            Some(handle) => match is_undisturbed(handle, breaks::were_none()) {
                 Ok(true) => InUse::Free,
                 Ok(false) => InUse::Open,
                 Err(error) => return Err(at.error(Action::Lock, error)),
@@ -194,6 +200,11 @@ impl Known<'_> {
         };
         Ok(skipped(answer))
     }
+}
+
+/// Whether no other process has opened the file that this lease is on, or is about to. `were_none`: no lease was broken.
+fn is_undisturbed(handle: BorrowedFd<'_>, were_none: bool) -> io::Result<bool> {
+    Ok((were_none || lease::is_kept(handle)?) && lease::is_still_free(handle)?)
 }
 
 /// Why a file stays about which the kernel says this. Where it does not tell, the first look has made a note.
@@ -218,17 +229,6 @@ impl<'a> TreeCheck<'a> {
     pub(super) const fn new(known: Known<'a>) -> Self {
         let freed = Freed { bytes: Bytes(0), linked: Vec::new() };
         Self { known, skipped: None, dirs: Dirs(Vec::new()), freed }
-    }
-
-    /// Whether another process has opened a file that was free, or is about to.
-    pub(super) fn is_opened(&self) -> bool {
-        let handles = || self.known.members.handles();
-        if handles().next().is_none() {
-            return false;
-        }
-        let is_broken = !breaks::were_none()
-            && handles().any(|handle| !lease::is_kept(handle).unwrap_or(false));
-        is_broken || handles().any(|handle| !lease::is_still_free(handle))
     }
 
     fn count(&mut self, metadata: &Metadata) {

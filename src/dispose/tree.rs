@@ -180,11 +180,11 @@ impl<C: Control> Trees<'_, C> {
         detached: &Detached,
     ) -> Result<Dirs, Rejection> {
         arrived(expired, detached)?;
-        let check = detached.quarantine.handle(Stage::Check);
-        let mut visitor = TreeCheck::new(known);
-        if visitor.is_opened() {
+        if known.is_opened() {
             return Err(Rejection::Skipped(Skipped::InUse));
         }
+        let check = detached.quarantine.handle(Stage::Check);
+        let mut visitor = TreeCheck::new(known);
         let tree = WalkContext { parent: check.as_fd(), ..self.context(expired, &detached.name) };
         match walk::walk(&tree, top, known.id, &mut visitor) {
             ControlFlow::Continue(()) => Ok(visitor.dirs),
@@ -236,6 +236,9 @@ impl<C: Control> Trees<'_, C> {
         top: &std::fs::File,
         refused: &io::Error,
     ) -> (Bytes, Option<Rejection>) {
+        if known.is_opened() {
+            return (Bytes(0), Some(Rejection::Skipped(Skipped::InUse)));
+        }
         let _change = expired.directory().change();
         let mut remover = TreeRemover::new(known);
         let tree = self.context(expired, expired.name());

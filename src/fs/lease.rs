@@ -127,7 +127,7 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
     (limit.saturating_sub(OTHERS).saturating_sub(workers.saturating_mul(EACH)) / 2).min(MOST)
 }
 
-/// Asks about an open regular file. If it has several names, the caller has its [`Turn`], otherwise it has none.
+/// Asks about an open regular file that has `links` names. If it has several, the caller has its [`Turn`].
 ///
 /// On a local file system, [`InUse::Free`] means that a lease was granted. It is held until the handle is closed
 /// if the file has only one name.
@@ -135,21 +135,18 @@ fn affordable_within(limit: usize, workers: usize) -> usize {
 /// On other file systems a granted lease says nothing about other machines, or about what is behind FUSE. A
 /// refused one means that another process on this machine has the file open, except on NFS and SMB, which also
 /// refuse leases for other reasons. No lease is held there: on SMB our own removal would wait for its end.
-pub fn probe(file: impl AsFd, file_system: FileSystem, metadata: &Metadata) -> InUse {
+pub fn probe(file: impl AsFd, file_system: FileSystem, links: u64) -> InUse {
     let file = file.as_fd();
     if file_system == FileSystem::Nfs {
         return unless_locked(file);
     }
-    let is_linked = metadata.links > 1;
     let mut answer = take(file);
-    if answer == Answer::Refused {
-        // Another worker may have it open by another of its names: it has removed that one a moment ago, or has not
-        // looked at it yet.
-        let _turn = (!is_linked).then(|| Turn::of(metadata.id));
+    if answer == Answer::Refused && links > 1 {
+        // Another worker may have it open by another of its names, without having looked at it yet.
         let _alone = turn::without_transients();
         answer = take(file);
     }
-    if answer == Answer::Granted && (is_linked || file_system.is_served()) {
+    if answer == Answer::Granted && (links > 1 || file_system.is_served()) {
         // A worker that comes by another of its names must not break it.
         give_back(file);
     }
@@ -165,6 +162,17 @@ pub fn probe(file: impl AsFd, file_system: FileSystem, metadata: &Metadata) -> I
     }
 }
 
+/// The same, of a worker that has the [`Turn`] of the file only if that has several names. If it has one and is in use,
+/// another worker may have removed a second name a moment ago, and still have the file open: it is waited for.
+pub fn probe_after_others(file: impl AsFd, file_system: FileSystem, metadata: &Metadata) -> InUse {
+    let answer = probe(&file, file_system, metadata.links);
+    if metadata.links > 1 || !matches!(answer, InUse::Open | InUse::Locked) {
+        return answer;
+    }
+    drop(Turn::of(metadata.id));
+    probe(&file, file_system, metadata.links)
+}
+
 /// Asks about the regular file `name` in `dir`, and holds no lease.
 ///
 /// # Errors
@@ -177,7 +185,7 @@ pub fn probe_at(
 ) -> rustix::io::Result<InUse> {
     let _turn = (metadata.links > 1).then(|| Turn::of(metadata.id));
     match open::file(&dir, name, open::is_private(&dir)) {
-        Ok(handle) => Ok(probe(&handle, file_system, metadata)),
+        Ok(handle) => Ok(probe_after_others(&handle, file_system, metadata)),
         // Gone, or something else by now: the removal looks at it again.
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
         Err(Errno::STALE) if !stat::exists(&dir, name) => Ok(InUse::Free),
@@ -197,12 +205,20 @@ pub fn is_kept(file: impl AsFd) -> io::Result<bool> {
     Ok(get_lease(file)? == libc::F_WRLCK)
 }
 
-/// Asks again for the lease that [`probe`] took on this handle: whether no other process has the file open, or is about
-/// to. A process that opens it counts before it breaks the lease, and may have to wait in between: while another one
-/// reads `/proc/locks`, or for the answer of a virus scanner (`do_dentry_open` in the kernel's `fs/open.c`). Until then
-/// nothing else tells of it. If it came by the name, it has to be asked about after that name is out of reach.
-pub fn is_still_free(file: impl AsFd) -> bool {
-    take(file) == Answer::Granted
+/// Asks again for the lease that [`probe`] took on this handle, which [`is_kept`]: whether no other process has the file
+/// open, or is about to. A process that opens it counts before it breaks the lease, and may have to wait in between: while
+/// another one reads `/proc/locks`, or for the answer of a virus scanner (`do_dentry_open` in the kernel's `fs/open.c`).
+/// Until then nothing else tells of it. This alone is not enough: it grants a new lease if the old one was broken by a
+/// process that has gone again.
+///
+/// # Errors
+/// The kernel cannot say.
+pub fn is_still_free(file: impl AsFd) -> io::Result<bool> {
+    match take(&file) {
+        Answer::Granted => Ok(true),
+        Answer::Refused => Ok(false),
+        Answer::Unsupported | Answer::Unclear => set_lease(file, libc::F_WRLCK).map(|()| true),
+    }
 }
 
 /// Makes room for the descriptors of many leases. To be called before threads are started: whenever the kernel

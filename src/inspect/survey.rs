@@ -165,7 +165,7 @@ impl<'a> Survey<'a> {
     ) -> Flow {
         let file_system = self.expired.directory().storage.file_system;
         let answer = if let Some(handle) = opened {
-            let answer = lease::probe(&handle, file_system, metadata);
+            let answer = lease::probe_after_others(&handle, file_system, metadata);
             if answer == InUse::Free {
                 self.content.members.push(metadata.id, handle);
             }

@@ -35,6 +35,18 @@ impl Paused {
         files: u32,
         moment: &Moment<'_>,
     ) -> Result<Self, Run> {
+        Self::failing(sweep, world, args, files, moment, None)
+    }
+
+    /// The same, where some other calls fail, in the syntax of `strace -e inject`.
+    pub fn failing(
+        sweep: &str,
+        world: &World,
+        args: &[&str],
+        files: u32,
+        moment: &Moment<'_>,
+        failure: Option<&str>,
+    ) -> Result<Self, Run> {
         let log = world.root.parent().unwrap().join("calls.log");
         let _ = std::fs::remove_file(&log);
         let inner = world.command(&[&[sweep, "--format", "json", "--jobs", "1"], args].concat());
@@ -47,8 +59,15 @@ impl Paused {
             "-f",
         ]);
         let Moment { calls, count } = moment;
-        command.args(["-e", &format!("trace={calls}")]);
+        // What else is injected at them may follow.
+        let traced = calls.split(':').next().unwrap_or(calls);
+        let fails = failure.and_then(|failure| failure.split(':').next());
+        let traced = [&[traced][..], fails.as_slice()].concat().join(",");
+        command.args(["-e", &format!("trace={traced}")]);
         command.args(["-e", &format!("inject={calls}:signal=SIGSTOP:when={count}")]);
+        if let Some(failure) = failure {
+            command.args(["-e", &format!("inject={failure}")]);
+        }
         command.arg("-o").arg(&log).arg(inner.get_program()).args(inner.get_args());
         command.env_clear().stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.start().unwrap();

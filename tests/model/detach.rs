@@ -3,7 +3,8 @@
 //!
 //! The writer changes members of the tree, adds one, moves the tree elsewhere, and makes a new tree of a name that
 //! is free. It reaches members by path where the tree has a path, and anywhere through a directory that it has open
-//! from before.
+//! from before. Before it changes a member it may have to wait in `open`, for a virus scanner for example: that shows in
+//! no time, but in the answer to the question for a lease.
 //!
 //! **The window** that remains is one step wide, between the look at a member and its removal, and only an open
 //! directory leads to it. The checker must find what is lost through it: a model without it would not be one of this
@@ -31,12 +32,24 @@ enum Member {
     Changed,
     /// The same, through an open directory.
     ChangedInside,
+    /// The writer has begun to open it by its path, and waits.
+    Opening,
+    /// The same, through an open directory.
+    OpeningInside,
     Gone,
 }
 
 impl Member {
     fn is_changed(self) -> bool {
         matches!(self, Self::Changed | Self::ChangedInside)
+    }
+
+    fn is_opening(self) -> bool {
+        matches!(self, Self::Opening | Self::OpeningInside)
+    }
+
+    fn is_used(self) -> bool {
+        self.is_changed() || self.is_opening()
     }
 }
 
@@ -127,6 +140,10 @@ enum Event {
     Open,
     Change(usize),
     ChangeInside(usize),
+    BeginToOpen(usize),
+    BeginToOpenInside(usize),
+    /// It has opened the member, and changes it.
+    Write(usize),
     MoveElsewhere,
     MakeNew,
 }
@@ -138,8 +155,12 @@ enum Step {
     Identity,
     /// The second look at the tree as a whole.
     SecondSurvey,
+    /// The question for the leases on all members that is a part of it.
+    SecondQuestion,
     /// The look at a member immediately before it is removed.
     LastLook,
+    /// The question for the lease on the member that is a part of it.
+    LastQuestion,
     /// A return that replaces nothing.
     NoReplace,
     /// The rename that says that the removal has begun.
@@ -216,6 +237,16 @@ impl Model for Protocol {
         }
         let members = if self.is_file { 1 } else { MEMBERS };
         for (member, state) in world.members[..members].iter().enumerate() {
+            if state.is_opening() {
+                actions.push(Event::Write(member));
+            }
+            if *state == Member::Expired && !world.is_removed {
+                if world.has_path() {
+                    actions.push(Event::BeginToOpen(member));
+                } else if world.has_opened {
+                    actions.push(Event::BeginToOpenInside(member));
+                }
+            }
             if matches!(state, Member::Absent | Member::Expired) && !world.is_removed {
                 if world.has_path() {
                     actions.push(Event::Change(member));
@@ -235,6 +266,13 @@ impl Model for Protocol {
             Event::Open => next.has_opened = true,
             Event::Change(member) => next.members[member] = Member::Changed,
             Event::ChangeInside(member) => next.members[member] = Member::ChangedInside,
+            Event::BeginToOpen(member) => next.members[member] = Member::Opening,
+            Event::BeginToOpenInside(member) => next.members[member] = Member::OpeningInside,
+            Event::Write(member) => {
+                let is_inside = next.members[member] == Member::OpeningInside;
+                next.members[member] =
+                    if is_inside { Member::ChangedInside } else { Member::Changed };
+            }
             Event::MoveElsewhere => next.elsewhere = next.home.take(),
             Event::MakeNew => {
                 next.home = Some(Tree::New);
@@ -308,8 +346,11 @@ fn without_any_one_of_the_steps_something_is_lost_or_left() {
         (Step::Identity, OUT_OF_REACH, false),
         (Step::Identity, STAYS, true),
         (Step::SecondSurvey, WHOLE, false),
+        (Step::SecondQuestion, WHOLE, false),
         (Step::LastLook, STAYS, false),
         (Step::LastLook, STAYS, true),
+        (Step::LastQuestion, STAYS, false),
+        (Step::LastQuestion, STAYS, true),
         (Step::NoReplace, STAYS, false),
         (Step::NoReplace, STAYS, true),
         (Step::Approval, GONE, false),

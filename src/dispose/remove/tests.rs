@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::control::Unlimited;
 use crate::dispose::DryRun;
+use crate::fs::lease::turn::Turn;
 use crate::inspect::FileInspector;
 use crate::inspect::tests::Setup;
 use crate::protocol::{Claimed, Guard, Inspector, Lease, Rejection, Skipped};
@@ -60,6 +61,40 @@ fn a_dry_run_removes_nothing_and_frees_as_much() {
         .freed;
     assert!(setup.path("tree/sub/0009").exists());
     assert_eq!(dispose(&setup, verified(&setup, 10)).unwrap().freed, would);
+}
+
+/// A claim of a file with several names has its turn.
+#[derive(Debug)]
+struct WithTurn(Turn);
+
+impl Lease for WithTurn {
+    fn is_valid(&self) -> bool {
+        let Self(_turn) = self;
+        true
+    }
+}
+
+/// The last question whether it is in use must not wait for that turn.
+#[test]
+fn a_file_that_has_lost_its_other_name_since_it_was_claimed_is_in_use_if_it_is_open() {
+    let setup = Setup::under(LastUse::Mtime, LockKind::Flock);
+    fs::write(setup.path("file"), "x").unwrap();
+    fs::hard_link(setup.path("file"), setup.path("other")).unwrap();
+    let (object, expired) = (File::open(setup.path("file")).unwrap(), setup.expired(c"file"));
+    let turn = WithTurn(Turn::of(expired.metadata().id));
+    let claimed = Claimed::new(expired, Guard::new(Some(object), Some(Box::new(turn))));
+    fs::write(setup.path("new"), "y").unwrap();
+    fs::rename(setup.path("new"), setup.path("other")).unwrap();
+    let verified = setup.inspect(claimed).unwrap();
+    let _reader = File::open(setup.path("file")).unwrap();
+    let (done, result) = std::sync::mpsc::channel();
+    let removing = move || {
+        let end = dispose(&setup, verified).map(drop).map_err(|end| end.why);
+        done.send(end).unwrap();
+    };
+    std::thread::Builder::new().spawn(removing).unwrap();
+    let end = result.recv_timeout(Duration::from_secs(60)).expect("it waits for itself");
+    assert!(matches!(end, Err(Rejection::Skipped(Skipped::InUse))), "{end:?}");
 }
 
 /// A lock of the application that has run out.

@@ -16,7 +16,7 @@ static TAKEN: Mutex<BTreeSet<FileId>> = Mutex::new(BTreeSet::new());
 static RETURNED: Condvar = Condvar::new();
 
 /// The right of one worker to have a file with several names open. It must not be waited for by a worker that
-/// has another one.
+/// has one already, of this file or another.
 #[derive(Debug)]
 pub struct Turn(FileId);
 

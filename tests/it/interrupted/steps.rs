@@ -7,12 +7,12 @@ use super::has_strace;
 use crate::start::Start;
 use crate::world::{DAY, NOW, World};
 
-/// The question whether any lease was broken. It is a part of the check, and then of each look.
+/// The questions whether a lease is undisturbed. They are a part of the check, and then of each look.
 const ASK: &str = "ask";
 
 /// The step that a line of strace is a part of; `None` if of none.
 fn step(line: &str) -> Option<String> {
-    let (call, args) = line.split_once(' ')?.1.trim_start().split_once('(')?;
+    let (call, args) = line.split_once('(')?;
     let quoted = || args.split('"').nth(1).unwrap_or_default();
     if call == "rt_sigpending" {
         return Some(ASK.to_owned());
@@ -26,7 +26,6 @@ fn step(line: &str) -> Option<String> {
         "flock" if is_out && !dir.contains("/check") && !dir.contains("/remove") => {
             "lock the private directory".to_owned()
         }
-        // The same question about each lease, which also tells of a process that waits in `open`.
         "fcntl" if args.contains("F_SETLEASE") && is_out => ASK.to_owned(),
         // The lease on a file in memory is broken on purpose.
         "fcntl" if args.contains("F_SETLEASE") && !dir.contains("memfd:") => "survey".to_owned(),
@@ -68,12 +67,20 @@ fn a_removal_takes_the_steps_of_the_model_in_their_order() {
         world.age_dirs("tmp", 40 * DAY);
         let log = world.root.parent().unwrap().join("calls.log");
         let mut command = Command::new("strace");
-        command.args(["-f", "-y", "-qq", "-s", "255", "-o"]).arg(&log);
+        // A log for each thread: in one, a line may be cut in two.
+        command.args(["-ff", "-y", "-qq", "-s", "255", "-o"]).arg(&log);
         command.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--jobs", "1", "--zones", "tmp"]);
         command.args(["--now", NOW, "--data"]).arg(&world.root);
         assert!(command.finish().unwrap().status.success());
         assert!(!world.has(path));
-        let log = std::fs::read_to_string(log).unwrap();
+        let logs = std::fs::read_dir(log.parent().unwrap()).unwrap().map(|entry| entry.unwrap());
+        let mut logs =
+            logs.filter(|entry| entry.file_name().to_string_lossy().starts_with("calls"));
+        let log = logs.find_map(|entry| {
+            let log = std::fs::read_to_string(entry.path()).unwrap();
+            log.contains("renameat2(").then_some(log)
+        });
+        let log = log.unwrap();
         let mut steps: Vec<String> = log.lines().filter_map(step).collect();
         let approval = steps.iter().position(|step| step == "approve").unwrap_or_default();
         let detached = steps.iter().position(|step| step == "detach").unwrap_or_default();

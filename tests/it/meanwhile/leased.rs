@@ -1,11 +1,12 @@
 //! A tree is removed under leases on its files.
 
 use std::io::BufRead;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
-use super::tree;
+use super::{count, quarantined, tree};
 use crate::paused::{Moment, Paused};
 use crate::start::Start;
 use crate::world::{DAY, Run, World, assert_counts, can_be_root, sweeper};
@@ -71,6 +72,27 @@ os.close(scanner)
 sys.exit(writer.wait())
 ";
 
+/// A process that waits in `open`.
+struct WaitingOpener(Child);
+
+impl WaitingOpener {
+    fn of(path: &Path) -> Self {
+        let mut opener = Command::new("python3");
+        opener.args(["-c", WAITING_OPENER]).arg(path).stdin(Stdio::piped());
+        let mut opener = opener.stdout(Stdio::piped()).start().unwrap();
+        let mut said = String::new();
+        std::io::BufReader::new(opener.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "ready\n");
+        Self(opener)
+    }
+
+    /// It opens the file now, and writes to it.
+    fn finish(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
 #[test]
 fn a_write_of_a_process_that_waits_in_open_is_not_lost() {
     if !can_be_root("a scanner of opened files") {
@@ -88,16 +110,53 @@ fn a_write_of_a_process_that_waits_in_open_is_not_lost() {
         let moment = Moment { calls: "mkdirat", count: 1 };
         let paused = Paused::at(&world, &["--from0", list.to_str().unwrap()], 4096, &moment);
         let paused = paused.unwrap_or_else(|run| panic!("{}", run.stdout));
-        let mut opener = Command::new("python3");
-        opener.args(["-c", WAITING_OPENER]).arg(&path).stdin(Stdio::piped());
-        let mut opener = opener.stdout(Stdio::piped()).start().unwrap();
-        let mut said = String::new();
-        std::io::BufReader::new(opener.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "ready\n");
+        let opener = WaitingOpener::of(&path);
         let report = paused.finish().exits(0).json();
-        drop(opener.stdin.take());
-        assert!(opener.wait().unwrap().success());
+        opener.finish();
         assert_counts(&report, "tmp", &[("seen", 1), ("skipped_by.in_use", 1)]);
         assert_eq!(std::fs::read(&path).unwrap(), b"written", "{name}");
     }
+}
+
+/// Through a directory that it has open, or by the path of a tree that cannot be renamed.
+#[test]
+fn nor_is_it_lost_when_the_removal_of_the_tree_has_begun() {
+    if !can_be_root("a scanner of opened files") {
+        return;
+    }
+    for failure in [None, Some("mkdirat:error=EACCES")] {
+        let world = World::new();
+        tree(&world, 20);
+        let moment = Moment { calls: "unlinkat", count: 1 };
+        let paused = Paused::failing("run", &world, &[], 4096, &moment, failure);
+        let paused = paused.unwrap_or_else(|run| panic!("{}", run.stdout));
+        let top = if failure.is_some() { world.path("tmp/tree") } else { quarantined(&world) };
+        let last = std::fs::read_dir(top.join("sub")).unwrap().last().unwrap().unwrap();
+        let opener = WaitingOpener::of(&last.path());
+        let report = paused.finish().exits(1).json();
+        opener.finish();
+        assert_counts(&report, "tmp", &[("seen", 1), ("failed", 1)]);
+        let message = report["failures"][0]["message"].as_str().unwrap();
+        assert!(message.contains("in use"), "{message}");
+        let path = world.path("tmp/tree/sub").join(last.file_name());
+        assert_eq!(std::fs::read(&path).unwrap(), b"written", "{failure:?}");
+    }
+}
+
+/// Before anything in it is removed.
+#[test]
+fn a_tree_that_cannot_be_renamed_stays_whole_if_a_process_has_begun_to_open_a_file_in_it() {
+    if !can_be_root("a scanner of opened files") {
+        return;
+    }
+    let world = World::new();
+    let top = tree(&world, 3);
+    let moment = Moment { calls: "mkdirat:error=EACCES", count: 1 };
+    let paused = Paused::at(&world, &[], 4096, &moment);
+    let paused = paused.unwrap_or_else(|run| panic!("{}", run.stdout));
+    let opener = WaitingOpener::of(&top.join("sub/file-1"));
+    let report = paused.finish().exits(0).json();
+    opener.finish();
+    assert_counts(&report, "tmp", &[("seen", 1), ("skipped_by.in_use", 1)]);
+    assert_eq!(count(&top.join("sub")), 3);
 }

@@ -15,7 +15,7 @@ impl Protocol {
             At::Done => At::Done,
             At::Adopt(number) => self.adopt(world, who, number),
             At::Judge => world.judge(who),
-            At::Survey(member) if world.members[member].is_changed() => At::Leave,
+            At::Survey(member) if world.members[member].is_used() => At::Leave,
             At::Survey(member) => self.next(At::Survey, member, At::Make),
             At::Make => {
                 world.quarantines[works_in].is_made = true;
@@ -32,18 +32,14 @@ impl Protocol {
                     () => At::Approve,
                 }
             }
-            At::Check(member) => match world.members[member].is_changed() {
+            At::Check(member) => match self.sees(world.members[member], Step::SecondQuestion) {
                 true if completes => At::Withdraw,
                 true => At::Return,
                 false if completes => self.next(At::Check, member, At::Look(0)),
                 false => self.next(At::Check, member, At::Approve),
             },
             At::Approve => self.approve(world, works_in),
-            At::Look(member) => match world.members[member] {
-                Member::Absent | Member::Gone => self.next(At::Look, member, At::Rmdir),
-                Member::Changed | Member::ChangedInside if self.has(Step::LastLook) => At::Withdraw,
-                Member::Expired | Member::Changed | Member::ChangedInside => At::Unlink(member),
-            },
+            At::Look(member) => self.look(world.members[member], member),
             At::Unlink(member) => self.unlink(world, works_in, member),
             At::Rmdir => world.rmdir(who),
             At::Withdraw => {
@@ -65,6 +61,23 @@ impl Protocol {
             world.locked = None;
         }
         world.sweepers[who].at = next;
+    }
+
+    fn look(&self, found: Member, member: usize) -> At {
+        match found {
+            Member::Absent | Member::Gone => self.next(At::Look, member, At::Rmdir),
+            used if self.has(Step::LastLook) && self.sees(used, Step::LastQuestion) => At::Withdraw,
+            Member::Expired
+            | Member::Changed
+            | Member::ChangedInside
+            | Member::Opening
+            | Member::OpeningInside => At::Unlink(member),
+        }
+    }
+
+    /// Whether a look at a member finds it used, with a question for its lease.
+    fn sees(&self, member: Member, question: Step) -> bool {
+        member.is_changed() || (member.is_opening() && self.has(question))
     }
 
     /// The same step at the next member, or the step after all of them.
@@ -116,15 +129,21 @@ impl Protocol {
         let is_out_of_reach = [check, remove].contains(&Some(Tree::Old));
         if self.is_file {
             // By its name, whatever that leads to.
-            world.lost |= check == Some(Tree::New) || world.members[0].is_changed();
+            world.lost |= check == Some(Tree::New) || world.members[0].is_used();
             world.is_removed |= is_out_of_reach;
             world.quarantines[works_in].check = None;
             world.members[0] = Member::Gone;
             return At::Leave;
         }
+        let looks = self.has(Step::LastLook);
         match world.members[member] {
-            Member::ChangedInside if self.has(Step::LastLook) => world.lost_in_the_window = true,
-            Member::Changed | Member::ChangedInside => world.lost = true,
+            Member::ChangedInside if looks => world.lost_in_the_window = true,
+            Member::OpeningInside if looks && self.has(Step::LastQuestion) => {
+                world.lost_in_the_window = true;
+            }
+            Member::Changed | Member::ChangedInside | Member::Opening | Member::OpeningInside => {
+                world.lost = true;
+            }
             Member::Absent | Member::Expired | Member::Gone => {}
         }
         world.lost_in_reach |= !is_out_of_reach;
@@ -147,8 +166,7 @@ impl Protocol {
 impl World {
     fn judge(&mut self, who: usize) -> At {
         // The removal of a member makes the tree look used.
-        let has_expired =
-            self.members.iter().all(|m| matches!(m, Member::Absent | Member::Expired));
+        let has_expired = self.members.iter().all(|m| !m.is_changed() && *m != Member::Gone);
         if self.home != Some(Tree::Old) || self.locked.is_some() || !has_expired {
             return At::Leave;
         }
@@ -162,7 +180,7 @@ impl World {
         if !quarantine.is_made || self.home.is_none() {
             return At::Leave;
         }
-        let is_changed = self.members.iter().any(|member| member.is_changed());
+        let is_changed = self.members.iter().any(|member| member.is_used());
         self.was_changed_in_time |= is_changed && self.home == Some(Tree::Old);
         quarantine.check = self.home.take();
         At::Arrive
