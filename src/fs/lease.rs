@@ -205,11 +205,11 @@ pub fn is_kept(file: impl AsFd) -> io::Result<bool> {
     Ok(get_lease(file)? == libc::F_WRLCK)
 }
 
-/// Asks again for the lease that [`probe`] took on this handle, which [`is_kept`]: whether no other process has the file
-/// open, or is about to. A process that opens it counts before it breaks the lease, and may have to wait in between: while
-/// another one reads `/proc/locks`, or for the answer of a virus scanner (`do_dentry_open` in the kernel's `fs/open.c`).
-/// Until then nothing else tells of it. This alone is not enough: it grants a new lease if the old one was broken by a
-/// process that has gone again.
+/// Asks again for the lease that [`probe`] took on this handle: whether no other process has the file open, or is about
+/// to. A process that opens it counts before it breaks the lease, and may have to wait in between: while another one reads
+/// `/proc/locks`, or for the answer of a virus scanner (`do_dentry_open` in the kernel's `fs/open.c`). Until then nothing
+/// else tells of it. [`is_kept`] is to be asked before: a new lease is granted if the process that has broken the old one
+/// has gone again.
 ///
 /// # Errors
 /// The kernel cannot say.
