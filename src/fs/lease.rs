@@ -9,12 +9,14 @@
 //! who use the file in another way (FUSE, other machines), only locks can be asked about.
 //!
 //! - [`breaks`]: whether any lease was broken, without asking about each.
+//! - [`room`]: how many files may be open at the same time.
 //! - [`turn`]: workers of this process that meet at a file with several names.
 //!
 //! This is the one module with `unsafe`: neither std nor rustix has `F_SETLEASE`, `F_GETLEASE`,
 //! `F_OFD_GETLK`, `close_range` or a way to ignore a signal, to see whether it is pending, or to take it without waiting.
 
 pub mod breaks;
+mod room;
 pub mod turn;
 
 use std::ffi::CStr;
@@ -23,18 +25,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Once;
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Resource, getrlimit};
+use rustix::io::Errno;
 
 use super::{open, stat};
 use crate::rules::{FileSystem, Metadata};
+pub use room::{affordable, make_room};
 use turn::Turn;
-
-/// The most files that are kept open under leases at the same time.
-const MOST: usize = 8192;
-
-/// How many descriptors [`make_room`] makes room for.
-const ROOM: i32 = 8192;
 
 /// Whether files that another process has open are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,22 +105,6 @@ fn only_sigio() -> libc::sigset_t {
         libc::sigaddset(&raw mut only, libc::SIGIO);
         only
     }
-}
-
-/// How many files may be kept open under leases at the same time, while `workers` walk through trees: half
-/// of what the limit on open files leaves to them, and no more than a few trees need.
-pub fn affordable(workers: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile).current;
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    affordable_within(limit, workers)
-}
-
-fn affordable_within(limit: usize, workers: usize) -> usize {
-    /// What a walk through a deep tree keeps open.
-    const EACH: usize = 16;
-    /// The directories of zones, locks, the report, and what was inherited.
-    const OTHERS: usize = 128;
-    (limit.saturating_sub(OTHERS).saturating_sub(workers.saturating_mul(EACH)) / 2).min(MOST)
 }
 
 /// Asks about an open regular file that has `links` names. If it has several, the caller has its [`Turn`].
@@ -219,16 +199,6 @@ pub fn is_still_free(file: impl AsFd) -> io::Result<bool> {
         Answer::Refused => Ok(false),
         Answer::Unsupported | Answer::Unclear => set_lease(file, libc::F_WRLCK).map(|()| true),
     }
-}
-
-/// Makes room for the descriptors of many leases. To be called before threads are started: whenever the kernel
-/// doubles the table of descriptors of a process with several threads, it waits for all processors
-/// (`expand_files` in its `fs/file.c`).
-pub fn make_room(any: impl AsFd) {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let last = i32::try_from(limit.saturating_sub(1)).unwrap_or(i32::MAX).min(ROOM);
-    // The table stays as large when this is closed. If it is refused, the table grows later.
-    let _ = fcntl_dupfd_cloexec(any, last);
 }
 
 /// Gives a thread that only waits a table of descriptors of its own, with nothing in it but the standard streams. As long

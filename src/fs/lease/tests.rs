@@ -1,9 +1,12 @@
 //! The kernel itself answers.
 
+use super::room::{ROOM, affordable_within};
 use super::*;
 use crate::fs::stat;
 use std::fs::{self, File};
 use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
 
 fn metadata(path: &Path) -> Metadata {
     let file = File::open(path).unwrap();
