@@ -29,7 +29,8 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use retention_sweeper::fs::lease;
+use retention_sweeper::fs::lease::{self, InUse};
+use retention_sweeper::rules::FileSystem;
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawDir, RawDirEntry, Statx, StatxFlags,
     flock, openat, statx, unlinkat,
@@ -149,7 +150,7 @@ impl Worker {
         let held = statx(&file, c"", AtFlags::EMPTY_PATH, wanted)?;
         let named = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
         let is_same = held.stx_ino == named.stx_ino && held.stx_mtime.tv_sec < self.orders.cutoff;
-        if is_same && lease::is_still_free(&file).unwrap_or(false) {
+        if is_same && lease::probe(&file, FileSystem::Local, 1) == InUse::Free {
             self.remove(dir, name, AtFlags::empty())?;
         }
         Ok(())

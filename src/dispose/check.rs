@@ -5,7 +5,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::linked::LinkedNames;
 use crate::fs::PathError;
@@ -176,7 +176,7 @@ impl Known<'_> {
     /// Whether another process has opened a file that was free, or is about to, as far as is known.
     pub(super) fn is_opened(&self) -> bool {
         let were_none = self.members.handles().next().is_some() && breaks::were_none();
-        let is_free = |handle| is_undisturbed(handle, were_none).unwrap_or(false);
+        let is_free = |handle| lease::is_undisturbed(handle, were_none).unwrap_or(false);
         !self.members.handles().all(is_free)
     }
 
@@ -190,7 +190,7 @@ impl Known<'_> {
             return Ok(None);
         }
         let answer = match self.members.get(metadata.id) {
-            Some(handle) => match is_undisturbed(handle, breaks::were_none()) {
+            Some(handle) => match lease::is_undisturbed(handle, breaks::were_none()) {
                 Ok(true) => InUse::Free,
                 Ok(false) => InUse::Open,
                 Err(error) => return Err(at.error(Action::Lock, error)),
@@ -200,11 +200,6 @@ impl Known<'_> {
         };
         Ok(skipped(answer))
     }
-}
-
-/// Whether no other process has opened the file that this lease is on, or is about to. `were_none`: no lease was broken.
-fn is_undisturbed(handle: BorrowedFd<'_>, were_none: bool) -> io::Result<bool> {
-    Ok((were_none || lease::is_kept(handle)?) && lease::is_still_free(handle)?)
 }
 
 /// Why a file stays about which the kernel says this. Where it does not tell, the first look has made a note.

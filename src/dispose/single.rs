@@ -6,8 +6,6 @@
 //! writers, if it is taken. It must still be held then.
 
 use std::ffi::CStr;
-use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -106,18 +104,13 @@ impl<C: Control> Trees<'_, C> {
         } else if !verified.is_leased() {
             // It has one name less than when it was claimed, perhaps, and the claim has its turn.
             lease::probe(file, file_system, metadata.links)
-        } else if is_undisturbed(file).unwrap_or(false) {
+        } else if lease::is_undisturbed(file, false).unwrap_or(false) {
             InUse::Free
         } else {
             InUse::Open
         };
         skipped(answer)
     }
-}
-
-/// Whether no other process has opened the file that this lease is on, or is about to.
-fn is_undisturbed(file: &File) -> io::Result<bool> {
-    Ok(lease::is_kept(file)? && lease::is_still_free(file)?)
 }
 
 /// Removes the entry where it is. Why it is not gone, if it is not.

@@ -4,12 +4,12 @@
 //! `fcntl(2)`) is granted only when no other open file description of the inode exists on this kernel, in
 //! any container or namespace. A granted lease also means that no other process holds a lock, since a lock
 //! needs an open file. While the lease is held, a process that opens the file waits until it ends (with
-//! `O_NONBLOCK` it gets `EWOULDBLOCK`), and the holder can see that ([`is_kept`]). It ends when the handle is
+//! `O_NONBLOCK` it gets `EWOULDBLOCK`), and the holder can see that ([`is_undisturbed`]). It ends when the handle is
 //! closed. Where leases are refused (files of other users without `CAP_LEASE`, NFS), or say nothing about those
 //! who use the file in another way (FUSE, other machines), only locks can be asked about.
 //!
 //! - [`breaks`]: whether any lease was broken, without asking about each.
-//! - [`room`]: how many files may be open at the same time.
+//! - `room`: how many files may be open at the same time.
 //! - [`turn`]: workers of this process that meet at a file with several names.
 //!
 //! This is the one module with `unsafe`: neither std nor rustix has `F_SETLEASE`, `F_GETLEASE`,
@@ -176,24 +176,25 @@ pub fn probe_at(
     }
 }
 
-/// Whether the lease that [`probe`] took on this handle is still undisturbed: no other process has opened
-/// the file since.
+/// Whether no other process has opened the file since [`probe`] took the lease on this handle, or is about to.
+/// `were_none`: no lease was broken ([`breaks::were_none`]), so this one need not be asked about.
 ///
-/// # Errors
-/// The system does not tell.
-pub fn is_kept(file: impl AsFd) -> io::Result<bool> {
-    Ok(get_lease(file)? == libc::F_WRLCK)
-}
-
-/// Asks again for the lease that [`probe`] took on this handle: whether no other process has the file open, or is about
-/// to. A process that opens it counts before it breaks the lease, and may have to wait in between: while another one reads
-/// `/proc/locks`, or for the answer of a virus scanner (`do_dentry_open` in the kernel's `fs/open.c`). Until then nothing
-/// else tells of it. [`is_kept`] is to be asked before: a new lease is granted if the process that has broken the old one
-/// has gone again.
+/// The lease is asked for again, too. A process that opens the file counts before it breaks the lease, and may have to
+/// wait in between: while another one reads `/proc/locks`, or for the answer of a virus scanner (`do_dentry_open` in the
+/// kernel's `fs/open.c`). Until then nothing else tells of it. That alone is not enough: a new lease is granted if the
+/// process that has broken the old one has gone again.
 ///
 /// # Errors
 /// The kernel cannot say.
-pub fn is_still_free(file: impl AsFd) -> io::Result<bool> {
+pub fn is_undisturbed(file: impl AsFd, were_none: bool) -> io::Result<bool> {
+    Ok((were_none || is_kept(&file)?) && is_still_free(file)?)
+}
+
+fn is_kept(file: impl AsFd) -> io::Result<bool> {
+    Ok(get_lease(file)? == libc::F_WRLCK)
+}
+
+fn is_still_free(file: impl AsFd) -> io::Result<bool> {
     match take(&file) {
         Answer::Granted => Ok(true),
         Answer::Refused => Ok(false),
