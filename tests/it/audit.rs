@@ -181,7 +181,7 @@ fn a_rotated_log_is_opened_anew_on_sighup() {
     let log = log_of(&world);
     // So slowly that the signal arrives before the last entry.
     let args = ["--audit-log", log.to_str().unwrap(), "--max-rate", "10/s"];
-    let paused = Paused::at(&world, &args, 4096, &Moment { calls: "unlinkat", count: 1 });
+    let paused = Paused::at(&world, &args, 4096, &Moment::of("unlinkat", 1));
     let paused = paused.unwrap_or_else(|run| panic!("it ended: {}{}", run.stdout, run.stderr));
     let rotated = log.with_extension("1");
     fs::rename(&log, &rotated).unwrap();

@@ -105,7 +105,7 @@ fn what_expires_after_the_count_ends_the_pass_at_the_guard() {
         world.file("tmp/file", HOUR);
         let args = [&*format!("--{}", guard.replace('_', "-")), limit];
         // After the first removal, so the pass was counted and has begun with the exports.
-        let paused = Paused::at(&world, &args, 4096, &Moment { calls: "unlinkat", count: 1 });
+        let paused = Paused::at(&world, &args, 4096, &Moment::of("unlinkat", 1));
         let paused = paused.unwrap_or_else(|run| panic!("it ended: {}{}", run.stdout, run.stderr));
         for number in 0..20 {
             world.file(format!("tmp/late-{number}"), 20 * DAY);
@@ -126,7 +126,7 @@ fn a_signal_during_the_count_ends_the_pass() {
     let world = world(9000);
     // Two zones are locked for this sweeper, and then entries by the count.
     let args = ["--max-removals", "10000"];
-    let paused = Paused::at(&world, &args, 4096, &Moment { calls: "flock", count: 4 });
+    let paused = Paused::at(&world, &args, 4096, &Moment::of("flock", 4));
     let paused = paused.unwrap_or_else(|run| panic!("it ended: {}{}", run.stdout, run.stderr));
     paused.send(rustix::process::Signal::TERM);
     let report = paused.finish().exits(3).json();

@@ -36,7 +36,7 @@ fn paused(world: &World, args: &[&str], removals: usize) -> Paused {
 
 /// The same, with a limit on open files.
 fn paused_within(world: &World, args: &[&str], removals: usize, files: u32) -> Paused {
-    let moment = Moment { calls: "unlinkat", count: removals };
+    let moment = Moment::of("unlinkat", removals);
     let paused = Paused::at(world, args, files, &moment);
     paused.unwrap_or_else(|run| panic!("it ended before:\n{}\n{}", run.stdout, run.stderr))
 }

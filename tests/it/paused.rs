@@ -13,6 +13,31 @@ use crate::world::{Run, World};
 pub struct Moment<'a> {
     pub calls: &'a str,
     pub count: usize,
+    /// A call that fails each time, and its error.
+    pub failure: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Moment<'a> {
+    pub const fn of(calls: &'a str, count: usize) -> Self {
+        Self { calls, count, failure: None }
+    }
+
+    /// The options of `strace`.
+    fn options(&self) -> Vec<String> {
+        let Self { calls, count, failure } = *self;
+        let stop = |more: &str| format!("inject={calls}{more}:signal=SIGSTOP:when={count}");
+        let (traced, injected) = match failure {
+            None => (calls.to_owned(), vec![stop("")]),
+            Some((call, error)) if call == calls => {
+                (calls.to_owned(), vec![stop(&format!(":error={error}"))])
+            }
+            Some((call, error)) => {
+                (format!("{calls},{call}"), vec![stop(""), format!("inject={call}:error={error}")])
+            }
+        };
+        let all = std::iter::once(format!("trace={traced}")).chain(injected);
+        all.flat_map(|option| ["-e".to_owned(), option]).collect()
+    }
 }
 
 /// A pass that is stopped. `None` once it was resumed.
@@ -35,18 +60,6 @@ impl Paused {
         files: u32,
         moment: &Moment<'_>,
     ) -> Result<Self, Run> {
-        Self::failing(sweep, world, args, files, moment, None)
-    }
-
-    /// The same, where some other calls fail, in the syntax of `strace -e inject`.
-    pub fn failing(
-        sweep: &str,
-        world: &World,
-        args: &[&str],
-        files: u32,
-        moment: &Moment<'_>,
-        failure: Option<&str>,
-    ) -> Result<Self, Run> {
         let log = world.root.parent().unwrap().join("calls.log");
         let _ = std::fs::remove_file(&log);
         let inner = world.command(&[&[sweep, "--format", "json", "--jobs", "1"], args].concat());
@@ -58,16 +71,7 @@ impl Paused {
             "-D",
             "-f",
         ]);
-        let Moment { calls, count } = moment;
-        // What else is injected at them may follow.
-        let traced = calls.split(':').next().unwrap_or(calls);
-        let fails = failure.and_then(|failure| failure.split(':').next());
-        let traced = [&[traced][..], fails.as_slice()].concat().join(",");
-        command.args(["-e", &format!("trace={traced}")]);
-        command.args(["-e", &format!("inject={calls}:signal=SIGSTOP:when={count}")]);
-        if let Some(failure) = failure {
-            command.args(["-e", &format!("inject={failure}")]);
-        }
+        command.args(moment.options());
         command.arg("-o").arg(&log).arg(inner.get_program()).args(inner.get_args());
         command.env_clear().stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.start().unwrap();

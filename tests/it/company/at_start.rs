@@ -52,7 +52,7 @@ fn ends_at_every_moment(command: &str, args: &[&str], code: i32) {
     for calls in ["rt_sigaction", "clone,clone3"] {
         for count in 1..=calls_of(calls, command, args) {
             let (world, _held) = world();
-            let paused = Paused::of(command, &world, args, 4096, &Moment { calls, count });
+            let paused = Paused::of(command, &world, args, 4096, &Moment::of(calls, count));
             let paused = paused.unwrap_or_else(|run| panic!("{count} {calls}: {}", run.stderr));
             paused.send(Signal::TERM);
             let run = paused.ends();

@@ -54,7 +54,7 @@ fn many_files(dir: &Path) {
 
 /// Starts a sweep that stops in the middle of the removal of `tmp/tree`, and says where that is.
 fn stopped(world: &World) -> (Paused, PathBuf) {
-    let moment = Moment { calls: "unlinkat", count: SOME };
+    let moment = Moment::of("unlinkat", SOME);
     let pass = Paused::at(world, &[], 4096, &moment)
         .unwrap_or_else(|run| panic!("it ended before:\n{}\n{}", run.stdout, run.stderr));
     (pass, in_removal(world, "tree"))
@@ -306,7 +306,7 @@ fn what_takes_the_place_of_a_new_private_directory_is_not_used() {
     let world = World::new();
     world.file("tmp/tree/file", OLD);
     world.age_dirs("tmp", OLD);
-    let moment = Moment { calls: "mkdirat", count: 1 };
+    let moment = Moment::of("mkdirat", 1);
     let pass =
         Paused::at(&world, &[], 4096, &moment).unwrap_or_else(|run| panic!("{}", run.stdout));
     let made = fs::read_dir(world.path("tmp")).unwrap().map(|entry| entry.unwrap().path());

@@ -37,7 +37,7 @@ fn a_fifo_that_takes_the_name_of_a_file_at_any_moment_is_not_opened() {
                 fifo(pipe, 0);
                 inotify::add_watch(&watch, pipe, inotify::WatchFlags::OPEN).unwrap();
             }
-            let Ok(pass) = Paused::at(&world, &[], 4096, &Moment { calls, count }) else { break };
+            let Ok(pass) = Paused::at(&world, &[], 4096, &Moment::of(calls, count)) else { break };
             // Where the directory is gone by now, there is no name to take.
             let taken = names.map(|name| world.path(name));
             for (pipe, name) in pipes.iter().zip(&taken) {

@@ -107,7 +107,7 @@ fn a_write_of_a_process_that_waits_in_open_is_not_lost() {
         let top = if name.ends_with("/file") { "tmp/file" } else { "tmp/tree" };
         std::fs::write(world.path("../list"), format!("{top}\0")).unwrap();
         let list = world.path("../list");
-        let moment = Moment { calls: "mkdirat", count: 1 };
+        let moment = Moment::of("mkdirat", 1);
         let paused = Paused::at(&world, &["--from0", list.to_str().unwrap()], 4096, &moment);
         let paused = paused.unwrap_or_else(|run| panic!("{}", run.stdout));
         let opener = WaitingOpener::of(&path);
@@ -124,11 +124,11 @@ fn nor_is_it_lost_when_the_removal_of_the_tree_has_begun() {
     if !can_be_root("a scanner of opened files") {
         return;
     }
-    for failure in [None, Some("mkdirat:error=EACCES")] {
+    for failure in [None, Some(("mkdirat", "EACCES"))] {
         let world = World::new();
         tree(&world, 20);
-        let moment = Moment { calls: "unlinkat", count: 1 };
-        let paused = Paused::failing("run", &world, &[], 4096, &moment, failure);
+        let moment = Moment { failure, ..Moment::of("unlinkat", 1) };
+        let paused = Paused::at(&world, &[], 4096, &moment);
         let paused = paused.unwrap_or_else(|run| panic!("{}", run.stdout));
         let top = if failure.is_some() { world.path("tmp/tree") } else { quarantined(&world) };
         let last = std::fs::read_dir(top.join("sub")).unwrap().last().unwrap().unwrap();
@@ -151,7 +151,7 @@ fn a_tree_that_cannot_be_renamed_stays_whole_if_a_process_has_begun_to_open_a_fi
     }
     let world = World::new();
     let top = tree(&world, 3);
-    let moment = Moment { calls: "mkdirat:error=EACCES", count: 1 };
+    let moment = Moment { failure: Some(("mkdirat", "EACCES")), ..Moment::of("mkdirat", 1) };
     let paused = Paused::at(&world, &[], 4096, &moment);
     let paused = paused.unwrap_or_else(|run| panic!("{}", run.stdout));
     let opener = WaitingOpener::of(&top.join("sub/file-1"));

@@ -43,7 +43,7 @@ fn a_removal_that_is_killed_before_the_first_of_several_names_went_is_completed(
     }
     world.age_dirs("tmp", 20 * DAY);
     // The second rename says that the removal begins.
-    let moment = Moment { calls: "renameat2", count: 2 };
+    let moment = Moment::of("renameat2", 2);
     drop(Paused::at(&world, &[], 4096, &moment).unwrap_or_else(|run| panic!("{}", run.stdout)));
     let report = world.run(&["run", "--format", "json"]).exits(0).json();
     assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);

@@ -239,7 +239,7 @@ fn a_tree_whose_directory_was_removed_after_a_crash_is_not_stuck() {
     let world = World::new();
     world.file("tasks/7/export_cache/old", 20 * DAY);
     world.age_dirs("tasks", 20 * DAY);
-    let moment = Moment { calls: "renameat2", count: 1 };
+    let moment = Moment::of("renameat2", 1);
     let legacy = Paused::of("legacy", &world, &[], 4096, &moment);
     drop(legacy.unwrap_or_else(|run| panic!("{}", run.stdout)));
     std::fs::remove_dir(world.path("tasks/7")).unwrap();

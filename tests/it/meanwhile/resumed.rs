@@ -101,7 +101,7 @@ fn a_guard_that_the_rest_of_an_interrupted_removal_exceeds_lets_nothing_go() {
 fn a_dry_run_counts_a_tree_that_was_killed_before_its_removal_began() {
     let world = World::new();
     tree(&world, 3);
-    let moment = Moment { calls: "renameat2", count: 1 };
+    let moment = Moment::of("renameat2", 1);
     drop(Paused::at(&world, &[], 4096, &moment).unwrap_or_else(|run| panic!("{}", run.stdout)));
     let before = world.snapshot();
     let report = world.run(&["run", "--format", "json", "--dry-run"]).exits(0).json();

@@ -158,7 +158,7 @@ fn a_shard_that_was_stopped_and_run_again_counts_each_entry_once() {
     let reports = Reports::new();
     // A signal arrives while a removal is made: that one is finished. The rest would take half a minute: a thread
     // of its own receives the signal, at its own time.
-    let moment = Moment { calls: "unlinkat", count: 1 };
+    let moment = Moment::of("unlinkat", 1);
     let slowly = ["--shard", "0/2", "--max-rate", "1/s"];
     let paused = Paused::at(&world, &slowly, 4096, &moment);
     let paused = paused.unwrap_or_else(|run| panic!("it ended: {}{}", run.stdout, run.stderr));

@@ -179,7 +179,7 @@ fn try_all(is_killed: bool) {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some((calls, (name, act))) = some.get(at) else { break };
                     for count in (1 + at % step..).step_by(step) {
-                        let moment = Moment { calls, count };
+                        let moment = Moment::of(calls, count);
                         let Some(done) = try_at(name, *act, &moment, is_killed) else { break };
                         succeeded.fetch_add(usize::from(done), Ordering::Relaxed);
                     }

@@ -37,7 +37,7 @@ fn write_at_every_moment(descriptors: u32, make: impl Fn(&World) -> PathBuf) -> 
             let world = World::new();
             let path = make(&world);
             let ino = Stat::of(&path).ino;
-            let moment = Moment { calls, count };
+            let moment = Moment::of(calls, count);
             let Ok(paused) = Paused::at(&world, &[], descriptors, &moment) else { break };
             let writing = std::thread::spawn({
                 let path = path.clone();
