@@ -32,6 +32,8 @@ pub(super) struct Known<'a> {
     pub(super) members: &'a MemberLeases,
     /// The newest ctime.
     pub(super) newest: Option<Moment>,
+    /// Files that had a newer one then.
+    pub(super) ahead: &'a [(FileId, Moment)],
     /// A ctime that lies further in the future is not that of a change now.
     pub(super) latest: Moment,
     /// Its files that have other links. A removal of one of those elsewhere moves their ctime.
@@ -168,7 +170,8 @@ impl Known<'_> {
             return is_newer || self.rule.is_protected_by(metadata, self.now);
         }
         // Without a link, another process is removing it right now.
-        let is_known = self.linked.take(metadata.id);
+        let is_known =
+            self.linked.take(metadata.id) || self.ahead.contains(&(metadata.id, metadata.ctime));
         let is_newer = !is_known && self.is_newer(Some(metadata.ctime)) && metadata.links > 0;
         is_newer || self.rule.is_protected_by(metadata, self.now)
     }

@@ -62,6 +62,7 @@ impl<C: Control> Trees<'_, C> {
             probe: self.probe,
             members: &members,
             newest: verified.changed(),
+            ahead: verified.ahead(),
             latest: self.clocks.now().map_or(Moment::LAST, |now| now.plus(MOST_AHEAD)),
             linked: &linked,
             interrupted: None,

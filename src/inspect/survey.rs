@@ -17,6 +17,9 @@ use crate::protocol::{Content, Expired, Skipped};
 use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, FileKind, Metadata, Moment};
 
+/// How many files are remembered that were changed during a look. Any other counts as changed after it.
+const MOST_AHEAD: usize = 4096;
+
 /// What in a tree keeps it.
 #[derive(Debug, Default)]
 pub struct Witness {
@@ -136,6 +139,9 @@ impl<'a> Survey<'a> {
             let before = || Moment::from_unix(self.began.unix_secs() - 1, 0);
             let changed = if is_ahead { before() } else { metadata.ctime };
             self.content.changed = self.content.changed.max(Some(changed));
+            if is_ahead && metadata.kind != FileKind::Dir && self.content.ahead.len() < MOST_AHEAD {
+                self.content.ahead.push((metadata.id, metadata.ctime));
+            }
         }
         self.content.freed.add(metadata);
         if rule.is_protected_by(metadata, self.now) && self.witness.is_none() {
@@ -201,7 +207,9 @@ impl Visit for Survey<'_> {
 
     fn join(&mut self, other: Self) {
         let Self { content, in_use_unknown, moves_atime, ignores_a_time, witness, .. } = other;
-        let Content { newest, skipped, freed, changed, members, is_leased: _ } = content;
+        let Content { newest, skipped, freed, changed, mut ahead, members, is_leased: _ } = content;
+        self.content.ahead.append(&mut ahead);
+        self.content.ahead.truncate(MOST_AHEAD);
         self.content.newest = self.content.newest.max(newest);
         self.content.changed = self.content.changed.max(changed);
         self.content.skipped = self.content.skipped.or(skipped);

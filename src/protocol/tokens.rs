@@ -185,7 +185,7 @@ impl Rechecked {
         if let Some(skipped) = content.skipped {
             return Err(self.claimed.reject(Rejection::Skipped(skipped)));
         }
-        let Content { freed, changed, members, is_leased, .. } = content;
+        let Content { freed, changed, ahead, members, is_leased, .. } = content;
         let Claimed { expired, guard } = self.claimed;
         // Its own metadata was judged when it was read again. Only its content is new.
         let expired = if newest.is_some() {
@@ -194,7 +194,7 @@ impl Rechecked {
         } else {
             expired
         };
-        Ok(Verified { expired, guard, freed, changed, members, is_leased })
+        Ok(Verified { expired, guard, freed, changed, ahead, members, is_leased })
     }
 
     /// Releases the lock; the entry stays.
@@ -214,6 +214,9 @@ pub struct Content {
     pub freed: Freed,
     /// The newest ctime of anything in a directory. Anything with a newer one was added or changed later.
     pub changed: Option<Moment>,
+    /// Files in a directory whose ctime is newer than that, because they were changed during the look, and that ctime:
+    /// with the same one they were not changed again.
+    pub ahead: Vec<(FileId, Moment)>,
     /// The leases that are held on files in a directory.
     pub members: MemberLeases,
     /// A lease is held on the file itself, through the handle of its lock.
@@ -227,6 +230,7 @@ pub struct Verified {
     guard: Guard,
     freed: Freed,
     changed: Option<Moment>,
+    ahead: Vec<(FileId, Moment)>,
     members: MemberLeases,
     is_leased: bool,
 }
@@ -256,6 +260,11 @@ impl Verified {
     /// The newest ctime that the second look saw in a directory.
     pub const fn changed(&self) -> Option<Moment> {
         self.changed
+    }
+
+    /// Files in it that have a newer ctime all the same, and which.
+    pub fn ahead(&self) -> &[(FileId, Moment)] {
+        &self.ahead
     }
 
     /// Whether a lease is held on the file itself: another process that opens it breaks the lease.

@@ -49,6 +49,7 @@ impl Found {
             probe,
             members: &NO_LEASES,
             newest: None,
+            ahead: &[],
             latest: Moment::LAST,
             linked: &NONE,
             interrupted: Some(self.interrupted),

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,19 +28,55 @@ fn verified(setup: &Setup, files: usize) -> Verified {
         fs::write(setup.path(format!("tree/sub/{file:04}")), "x").unwrap();
     }
     let verified = setup.inspect(setup.claim(c"tree")).unwrap();
-    // The clock of the file system is coarse.
-    let newest = verified.changed().unwrap();
+    wait_until_later(setup, verified.changed().unwrap());
+    verified
+}
+
+/// Waits until the clock of the file system, which is coarse, has passed a moment. What it says then.
+fn wait_until_later(setup: &Setup, than: Moment) -> Moment {
     let tick = setup.path("tick");
     let ctime = || {
         fs::write(&tick, "x").unwrap();
-        let seen = fs::metadata(&tick).unwrap();
-        Moment::from_unix(seen.ctime(), u32::try_from(seen.ctime_nsec()).unwrap())
+        ctime_of(&tick)
     };
-    while ctime() <= newest {
+    let mut now = ctime();
+    while now <= than {
         std::thread::yield_now();
+        now = ctime();
     }
     fs::rename(&tick, setup.scratch.path().with_extension("tick")).unwrap();
-    verified
+    now
+}
+
+fn ctime_of(path: &Path) -> Moment {
+    let seen = fs::metadata(path).unwrap();
+    Moment::from_unix(seen.ctime(), u32::try_from(seen.ctime_nsec()).unwrap())
+}
+
+/// As by a worker that removes another name of the file while the tree is looked at.
+#[test]
+fn a_file_that_was_changed_during_the_look_and_not_after_it_does_not_keep_its_tree() {
+    static BEGAN: OnceLock<Moment> = OnceLock::new();
+    let setup = Setup::new(LastUse::Tree);
+    fs::create_dir_all(setup.path("tree/sub")).unwrap();
+    let file = setup.path("tree/sub/file");
+    fs::write(&file, "x").unwrap();
+    let touch = || fs::set_permissions(&file, fs::metadata(&file).unwrap().permissions()).unwrap();
+    let began = *BEGAN.get_or_init(|| wait_until_later(&setup, ctime_of(&file)));
+    wait_until_later(&setup, began);
+    touch();
+    let notes = Notes::default();
+    let inspector = FileInspector::new(&Unlimited, &notes, InUseProbe::On);
+    let inspector = inspector.with_clock(|| *BEGAN.get().unwrap());
+    let look = || inspector.inspect(setup.claim(c"tree"), setup.now).unwrap();
+    let verified = look();
+    assert!(verified.changed() < Some(ctime_of(&file)));
+    wait_until_later(&setup, ctime_of(&file));
+    touch();
+    let why = dispose(&setup, verified).unwrap_err().why;
+    assert!(matches!(why, Rejection::Failed(_) | Rejection::Skipped(Skipped::Used)), "{why:?}");
+    assert!(file.exists());
+    assert!(dispose(&setup, look()).is_ok());
 }
 
 #[test]
