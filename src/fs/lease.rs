@@ -9,6 +9,7 @@
 //! who use the file in another way (FUSE, other machines), only locks can be asked about.
 //!
 //! - [`breaks`]: whether any lease was broken, without asking about each.
+//! - `locks`: what `flock` says.
 //! - `room`: how many files may be open at the same time.
 //! - [`turn`]: workers of this process that meet at a file with several names.
 //!
@@ -16,6 +17,7 @@
 //! `F_OFD_GETLK`, `close_range` or a way to ignore a signal, to see whether it is pending, or to take it without waiting.
 
 pub mod breaks;
+mod locks;
 mod room;
 pub mod turn;
 
@@ -24,11 +26,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Once;
 
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::{open, stat};
 use crate::rules::{FileSystem, Metadata};
+pub use locks::is_locked;
+use locks::{Lock, by_flock};
 pub use room::{affordable, make_room};
 use turn::Turn;
 
@@ -153,10 +156,12 @@ pub fn probe_after_others(file: impl AsFd, file_system: FileSystem, metadata: &M
     probe(&file, file_system, metadata.links)
 }
 
-/// Asks about the regular file `name` in `dir`, and holds no lease.
+/// Asks about the regular file `name` in `dir`, which a look has found with this metadata, and holds no lease. If another
+/// file has the name by now, or this one was used since, that counts as open: the turn may have come much later than the
+/// look.
 ///
 /// # Errors
-/// It cannot be opened, for a reason that tells nothing.
+/// It cannot be opened or looked at, for a reason that tells nothing.
 pub fn probe_at(
     dir: impl AsFd,
     name: &CStr,
@@ -165,15 +170,30 @@ pub fn probe_at(
 ) -> rustix::io::Result<InUse> {
     let _turn = (metadata.links > 1).then(|| Turn::of(metadata.id));
     match open::file(&dir, name, open::is_private(&dir)) {
-        Ok(handle) => Ok(probe_after_others(&handle, file_system, metadata)),
-        // Gone, or something else by now: the removal looks at it again.
-        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(InUse::Free),
+        Ok(handle) => {
+            let answer = probe_after_others(&handle, file_system, metadata);
+            let is_asked = matches!(answer, InUse::Free | InUse::Unknown);
+            if is_asked && !is_as_found(&handle, metadata)? {
+                return Ok(InUse::Open);
+            }
+            Ok(answer)
+        }
+        // It is gone.
+        Err(Errno::NOENT) => Ok(InUse::Free),
         Err(Errno::STALE) if !stat::exists(&dir, name) => Ok(InUse::Free),
-        // A lease of another process, or a program that is being written or run.
-        Err(Errno::WOULDBLOCK | Errno::TXTBSY) => Ok(InUse::Open),
+        // Something else has its name, or a lease of another process, or a program that is being written or run.
+        Err(Errno::LOOP | Errno::NXIO | Errno::WOULDBLOCK | Errno::TXTBSY) => Ok(InUse::Open),
         Err(Errno::ACCESS | Errno::PERM) => Ok(InUse::Unknown),
         Err(error) => Err(error),
     }
+}
+
+/// Whether this is the file that a look has found, not read and not written since.
+fn is_as_found(file: impl AsFd, before: &Metadata) -> rustix::io::Result<bool> {
+    let now =
+        stat::handle(file, 0).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let of = |metadata: &Metadata| (metadata.id, metadata.mtime, metadata.atime);
+    Ok(of(&now) == of(before))
 }
 
 /// Whether no other process has opened the file since [`probe`] took the lease on this handle, or is about to.
@@ -205,6 +225,9 @@ fn is_still_free(file: impl AsFd) -> io::Result<bool> {
 /// Gives a thread that only waits a table of descriptors of its own, with nothing in it but the standard streams. As long
 /// as threads share a table, each call on a descriptor costs all of them more (`fdget` in the kernel's `fs/file.c`).
 /// To be called by a new thread, which uses no other descriptor from then on. If it is refused, the table stays shared.
+///
+/// No file may be asked about before this returns: until then the copy keeps files open that another thread has closed, so
+/// they look as if another process had them open.
 #[expect(unsafe_code, reason = "close_range(2) has no safe wrapper in std or rustix")]
 pub fn forget_descriptors() {
     const UNSHARE: libc::c_uint = 1 << 1;
@@ -224,23 +247,6 @@ fn unless_locked(file: impl AsFd) -> InUse {
     }
 }
 
-/// Whether the `flock` of an open directory or file is held through another handle. If not, it is held
-/// through this handle from now on, unless the file system has no locks.
-///
-/// # Errors
-/// The system does not tell.
-pub fn is_locked(dir: impl AsFd) -> rustix::io::Result<bool> {
-    let mut locked = flock(&dir, FlockOperation::NonBlockingLockExclusive);
-    if locked == Err(Errno::INTR) {
-        locked = flock(&dir, FlockOperation::NonBlockingLockExclusive);
-    }
-    match locked {
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
-        Err(Errno::WOULDBLOCK) => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
 /// Whether any lock on a part of the file is held elsewhere, shared ones included. On NFS, every lock is one.
 pub fn is_range_locked(file: impl AsFd) -> bool {
     record_lock(file) == Lock::Held
@@ -250,13 +256,19 @@ pub fn is_range_locked(file: impl AsFd) -> bool {
 /// tell there, and that one tells about all but locks of ranges: a kernel that the server has given a write delegation
 /// keeps both kinds itself, and does not compare them.
 pub fn under_exclusive_lock(file: impl AsFd) -> InUse {
-    if is_range_locked(file) { InUse::Locked } else { InUse::Unknown }
+    // The server has just given a lock, so it has locks: that it cannot say for the moment counts as one.
+    if record_lock(file) == Lock::Free { InUse::Unknown } else { InUse::Locked }
 }
 
 /// Another process has it open; is it also locked? `flock` is not tried, since it would take the lock for a
 /// moment while the other process has the file open.
 fn open_or_locked(file: impl AsFd) -> InUse {
     if record_lock(file) == Lock::Held { InUse::Locked } else { InUse::Open }
+}
+
+/// `flock` and `fcntl` locks do not see each other on a local file system, so both are asked.
+fn lock(file: impl AsFd) -> Lock {
+    if record_lock(&file) == Lock::Held { Lock::Held } else { by_flock(file) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,47 +319,6 @@ fn get_lease(file: impl AsFd) -> io::Result<libc::c_int> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed, and there is no argument.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETLEASE) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lock {
-    Held,
-    Free,
-    Unsupported,
-}
-
-impl Lock {
-    /// What an error of a question about a lock says: what the kernel could not say for the moment counts as a
-    /// lock, and the next pass asks again.
-    const fn of(error: Errno) -> Self {
-        match error {
-            Errno::NOMEM | Errno::IO | Errno::INTR => Self::Held,
-            _ => Self::Unsupported,
-        }
-    }
-}
-
-/// `flock` and `fcntl` locks do not see each other on a local file system, so both are asked.
-fn lock(file: impl AsFd) -> Lock {
-    match record_lock(&file) {
-        Lock::Free => {}
-        known @ (Lock::Held | Lock::Unsupported) => return known,
-    }
-    // A lock that this handle holds already stays; a new one ends when the handle is closed.
-    let exclusive = FlockOperation::NonBlockingLockExclusive;
-    let mut locked = flock(&file, exclusive);
-    if locked == Err(Errno::BADF)
-        && let Ok(writable) = open::for_writing(&file)
-    {
-        // NFS asks for the right to write. Only when it is used another machine, to which the server has left
-        // the locks of the file, gives them up.
-        locked = flock(writable, exclusive);
-    }
-    match locked {
-        Ok(()) => Lock::Free,
-        Err(Errno::WOULDBLOCK) => Lock::Held,
-        Err(error) => Lock::of(error),
-    }
 }
 
 #[expect(unsafe_code, reason = "F_OFD_GETLK has no safe wrapper in std or rustix")]

@@ -122,6 +122,7 @@ const DOORS: [Row; 29] = [
             "fs/file_system.rs",
             "fs/lease.rs",
             "fs/lease/breaks.rs",
+            "fs/lease/locks.rs",
             "fs/lease/room.rs",
             "fs/open.rs",
             "fs/reserve.rs",

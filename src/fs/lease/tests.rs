@@ -1,11 +1,14 @@
 //! The kernel itself answers.
 
+use super::locks::Lock;
 use super::room::{ROOM, affordable_within};
 use super::*;
 use crate::fs::stat;
 use std::fs::{self, File};
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, getrlimit};
 
 fn metadata(path: &Path) -> Metadata {
@@ -157,4 +160,45 @@ fn where_another_thread_may_take_the_signal_of_a_break_every_lease_is_asked_abou
     breaks::watch();
     breaks::forget();
     assert!(!breaks::were_none(), "the threads of the test do not block it");
+}
+
+/// The turn of a file may come long after the look at it.
+#[test]
+fn what_has_the_name_or_was_used_since_the_look_counts_as_open() {
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 4] = [
+        ("replaced", |path| {
+            fs::write(path.with_extension("new"), "y").unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        }),
+        ("replaced by a link", |path| {
+            std::os::unix::fs::symlink("one", path.with_extension("new")).unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        }),
+        ("written", |path| {
+            let file = File::options().write(true).open(path).unwrap();
+            let later = file.metadata().unwrap().modified().unwrap() + Duration::from_secs(1);
+            file.set_times(fs::FileTimes::new().set_modified(later)).unwrap();
+        }),
+        ("linked", |path| fs::hard_link(path, path.with_extension("link")).unwrap()),
+    ];
+    for (what, change) in changes {
+        let (scratch, dir) = with_two_names();
+        let metadata = metadata(&scratch.path().join("other"));
+        let ask = || probe_at(&dir, c"other", FileSystem::Local, &metadata).unwrap();
+        assert_eq!(ask(), InUse::Free);
+        change(&scratch.path().join("other"));
+        let answer = if what == "linked" { InUse::Free } else { InUse::Open };
+        assert_eq!(ask(), answer, "{what}");
+    }
+}
+
+#[test]
+fn a_question_about_locks_that_fails_for_the_moment_counts_as_a_lock() {
+    for error in [Errno::TIMEDOUT, Errno::STALE, Errno::INTR, Errno::NOMEM, Errno::IO] {
+        assert_eq!(Lock::of(error), Lock::Held, "{error}");
+    }
+    for error in [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOLCK] {
+        assert_eq!(Lock::of(error), Lock::Unsupported, "{error}");
+    }
 }
