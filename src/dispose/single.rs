@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::check::skipped;
 use super::failure::failure;
 use super::quarantine::{Detached, NotDetached, Stage};
-use super::tree::{Trees, arrived, not_detached};
+use super::tree::{Trees, arrived, look, not_detached};
 use super::unlink::remove_file;
 use crate::control::Control;
 use crate::fs::lease::{self, InUse, InUseProbe};
@@ -55,7 +55,7 @@ impl<C: Control> Trees<'_, C> {
                 Some(why) => Some(self.put_back(expired, &mut detached, why)),
             },
             Err(NotDetached::Refused(error)) => {
-                let why = in_place(expired);
+                let why = self.remove_where_it_is(verified, now);
                 if why.is_none() {
                     self.note_in_place(expired, &error);
                 }
@@ -72,23 +72,41 @@ impl<C: Control> Trees<'_, C> {
         detached: &Detached,
         now: Moment,
     ) -> Option<Rejection> {
+        let expired = verified.expired();
+        let check = detached.quarantine.handle(Stage::Check);
+        self.look_again(verified, || arrived(expired, detached), now)
+            .or_else(|| removed(expired, check, &detached.name))
+    }
+
+    /// The same for an entry that cannot be renamed, where it is.
+    fn remove_where_it_is(&self, verified: &Verified, now: Moment) -> Option<Rejection> {
+        let expired = verified.expired();
+        let look = || look(expired, &expired.directory().handle, expired.name());
+        self.look_again(verified, look, now).or_else(|| in_place(expired))
+    }
+
+    /// Why an entry stays after one more look at it; `None` if it does not.
+    fn look_again(
+        &self,
+        verified: &Verified,
+        look: impl FnOnce() -> Result<Metadata, Rejection>,
+        now: Moment,
+    ) -> Option<Rejection> {
         // Before the look: what is written until then has a newer time.
         if let Some(why) = self.in_use(verified) {
             return Some(Rejection::Skipped(why));
         }
-        let expired = verified.expired();
-        let found = match arrived(expired, detached) {
+        let found = match look() {
             Ok(found) => found,
             Err(why) => return Some(why),
         };
+        let expired = verified.expired();
         let (before, rule) = (expired.metadata(), expired.rule());
         let is_written = found.mtime != before.mtime;
-        // The rename has moved the ctime.
+        // The rename has moved the ctime, and so does the removal of another name.
         let found = Metadata { ctime: before.ctime, ..found };
-        if is_written || !rule.is_expired(rule.last_use.read(&found, now), now) {
-            return Some(Rejection::Skipped(Skipped::Used));
-        }
-        removed(expired, detached.quarantine.handle(Stage::Check), &detached.name)
+        let is_used = is_written || !rule.is_expired(rule.last_use.read(&found, now), now);
+        is_used.then_some(Rejection::Skipped(Skipped::Used))
     }
 
     /// Whether another process has opened the file since it was looked at; `None` if not.

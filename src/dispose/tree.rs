@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
@@ -26,7 +26,9 @@ use crate::fs::file_system;
 use crate::fs::lease::InUseProbe;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{self, Break, WalkContext};
-use crate::protocol::{Expired, Failure, Notes, Rejected, Rejection, Removed, Skipped, Verified};
+use crate::protocol::{
+    Expired, Failure, MemberLeases, Notes, Rejected, Rejection, Removed, Skipped, Verified,
+};
 use crate::rules::zone::MOST_AHEAD;
 use crate::rules::{Action, Bytes, Metadata, Moment, ZoneName};
 use crate::units;
@@ -51,6 +53,11 @@ impl<C: Control> Trees<'_, C> {
     pub(super) fn remove(&self, mut verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         let mut members = verified.take_members();
         members.sort();
+        if self.written.journal.is_some() {
+            // A process that opens a file under a lease waits for us, and we are about to wait for a disk. Each file is
+            // asked about anew afterwards.
+            members = MemberLeases::of_none();
+        }
         let linked = LinkedNames::of(verified.freed());
         let expired = verified.expired();
         let known = Known {
@@ -293,22 +300,34 @@ pub(super) fn walk_of<'t, C>(
 /// It is gone or another one, or cannot be looked at.
 pub(super) fn arrived(expired: &Expired, detached: &Detached) -> Result<Metadata, Rejection> {
     let check = detached.quarantine.handle(Stage::Check);
-    let (before, mount) = (expired.metadata(), expired.directory().mount);
-    let found = match stat::at(check, &detached.name, mount, Freshness::Synced) {
-        Ok(found) => found,
-        Err(error) if is_gone(&error) && !stat::exists(check, &detached.name) => {
-            return Err(Rejection::Skipped(Skipped::Gone));
-        }
-        Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),
-    };
-    if (found.id, found.kind) != (before.id, before.kind) {
-        return Err(Rejection::Skipped(Skipped::Replaced));
-    }
-    match detached.may_be(before.id) {
+    let found = look(expired, check, &detached.name)?;
+    match detached.may_be(found.id) {
         Ok(true) => Ok(found),
         Ok(false) => Err(Rejection::Skipped(Skipped::Replaced)),
         Err(error) => Err(Rejection::Failed(failure(expired, Action::List, error))),
     }
+}
+
+/// The entry as it is now, under `name` in `dir`.
+///
+/// # Errors
+/// It is gone or another one, or cannot be looked at.
+pub(super) fn look(expired: &Expired, dir: &OwnedFd, name: &CStr) -> Result<Metadata, Rejection> {
+    let (before, mount) = (expired.metadata(), expired.directory().mount);
+    let found = match stat::at(dir, name, mount, Freshness::Synced) {
+        Ok(found) => found,
+        Err(error) if is_gone(&error) && !stat::exists(dir, name) => {
+            return Err(Rejection::Skipped(Skipped::Gone));
+        }
+        Err(error) => return Err(Rejection::Failed(failure(expired, Action::Stat, error))),
+    };
+    if found.is_mount_point {
+        return Err(Rejection::Skipped(Skipped::MountPoint));
+    }
+    if (found.id, found.kind) != (before.id, before.kind) {
+        return Err(Rejection::Skipped(Skipped::Replaced));
+    }
+    Ok(found)
 }
 
 /// Why an entry stays that could not be taken out of reach.

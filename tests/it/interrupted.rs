@@ -6,10 +6,15 @@
 mod steps;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
 use crate::company::has_tool;
-use crate::start::Start;
+use crate::paused::{Moment, Paused};
+use crate::start::{Start, written};
 use crate::world::{DAY, NOW, World, assert_counts, can_be_root, tool};
 
 fn world() -> World {
@@ -160,6 +165,37 @@ fn a_tree_that_cannot_be_renamed_is_removed_in_place_with_a_note() {
         let report = String::from_utf8(output.stdout).unwrap();
         assert!(report.contains("removed in place"), "{call} {errno}: {report}");
         assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{call} {errno}");
+    }
+}
+
+/// A disk without room for another directory, where each attempt to make one may take a while.
+#[test]
+fn a_file_that_cannot_be_renamed_is_looked_at_again_before_it_is_removed_in_place() {
+    if !has_strace() {
+        return;
+    }
+    let opens = |file: &Path| {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(file, flags, Mode::empty());
+        assert_eq!(opened.unwrap_err(), Errno::WOULDBLOCK, "it is under a lease");
+    };
+    let replaces = |file: &Path| {
+        let new = file.with_extension("new");
+        written(|| fs::write(&new, "new")).unwrap();
+        fs::rename(new, file).unwrap();
+    };
+    let cases: [(&dyn Fn(&Path), &str); 2] = [(&opens, "in_use"), (&replaces, "replaced")];
+    for (change, reason) in cases {
+        let world = World::new();
+        let file = world.file("tmp/file", 20 * DAY);
+        let failure = Some(("mkdirat", "ENOSPC"));
+        let moment = Moment { failure, ..Moment::of("mkdirat", 1) };
+        let Ok(pass) = Paused::at(&world, &[], 1024, &moment) else { panic!("it was not renamed") };
+        change(&file);
+        let report = pass.finish().exits(0).json();
+        let skipped = format!("skipped_by.{reason}");
+        assert_counts(&report, "tmp", &[("removed", 0), (&skipped, 1)]);
+        assert!(file.exists(), "{reason}");
     }
 }
 
