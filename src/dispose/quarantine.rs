@@ -291,6 +291,11 @@ impl Detached {
     }
 
     /// The directory that it came from, and its name there.
+    pub(super) fn home(&self) -> (&Arc<Directory>, &CStr) {
+        (&self.home, &self.original)
+    }
+
+    /// The same.
     pub(super) fn into_home(self) -> (Arc<Directory>, CString) {
         (self.home, self.original)
     }

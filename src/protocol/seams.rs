@@ -155,6 +155,11 @@ pub struct Recovery<'a> {
     pub allow: &'a dyn Fn(&ZoneName, Bytes) -> bool,
     /// A removal that was allowed was not made.
     pub give_back: &'a dyn Fn(&ZoneName, Bytes),
+    /// An entry is about to get this name again, in this directory. Other workers that find it from then on leave it to
+    /// the one that hears of it by `each`.
+    pub returns: &'a dyn Fn(&Directory, &CStr),
+    /// It has not got that name.
+    pub stays: &'a dyn Fn(&Directory, &CStr),
     /// Takes each entry that was found.
     pub each: &'a mut dyn FnMut(Recovered<'_>),
 }

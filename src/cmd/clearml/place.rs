@@ -123,6 +123,8 @@ impl Seams<'_> {
             judge: &|entry| evaluate(entry, &Exclude::default(), self.now),
             allow: &|_, _| true,
             give_back: &|_, _| {},
+            returns: &|_, _| {},
+            stays: &|_, _| {},
             each: &mut |_| {},
         };
         self.disposer.recover(directory, name, self.now, &mut recovery);

@@ -47,6 +47,8 @@ pub(super) fn explain(
         judge: &|entry| evaluate(entry, &config.exclude, now),
         allow: &|_, _| true,
         give_back: &|_, _| {},
+        returns: &|_, _| {},
+        stays: &|_, _| {},
         each: &mut each,
     };
     let disposer = DryRun::new(&Unlimited, probe(config.in_use));

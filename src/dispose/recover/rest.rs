@@ -111,7 +111,14 @@ impl<C: Control> Trees<'_, C> {
         let put_back = || -> io::Result<_> {
             let mut detached = found.quarantine.leftover(stage, name)?;
             detached.withdraw()?;
-            Ok((detached.put_back()?, detached))
+            let (home, original) = detached.home();
+            (recovery.returns)(home, original);
+            let returned = detached.put_back();
+            match &returned {
+                Ok(Returned::Yes) => {}
+                Ok(Returned::Beside(_)) | Err(_) => (recovery.stays)(home, original),
+            }
+            Ok((returned?, detached))
         };
         match put_back() {
             Ok((returned, detached)) => {
@@ -119,6 +126,9 @@ impl<C: Control> Trees<'_, C> {
                 if let Returned::Beside(beside) = returned {
                     name = beside;
                     let at = directory.path_of(&name);
+                    if stage == Stage::Remove {
+                        (recovery.returns)(&directory, &name);
+                    }
                     self.notes.add(
                         zone,
                         format!("an interrupted removal left an entry, which is now {at:?}"),

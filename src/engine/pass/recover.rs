@@ -47,17 +47,17 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 !self.limits.is_stopped() && self.limits.allow_removal(zone, bytes)
             },
             give_back: &|zone, bytes| self.limits.return_removal(zone, bytes),
+            returns: &|directory, name| run.remember_returned(directory.id, name),
+            stays: &|directory, name| run.forget_returned(directory.id, name),
             each: &mut each,
         };
         self.disposer.recover(directory, name, self.now, &mut recovery);
         for (directory, name, failure) in in_part {
-            run.remember_returned(directory.id, &name);
             batch.tally.seen += 1;
             batch.bare(&directory, Some(&name), OutcomeKind::Failed(&failure), Bytes(0));
         }
         let mut expired = ExpiredBatch::default();
         for (directory, name) in returned {
-            run.remember_returned(directory.id, &name);
             let mut judge = |found: Found<'_>| self.judge(found, run, batch, &mut expired);
             self.source.look(&directory, &name, &mut judge);
         }

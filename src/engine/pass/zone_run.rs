@@ -7,6 +7,7 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::super::Workers;
 use super::batch::ExpiredBatch;
 use super::turns::Turns;
 use crate::protocol::{Directory, Entry, Expired, Tally};
@@ -55,18 +56,50 @@ impl<'a> ZoneRun<'a> {
         (zone, tally, no_lock.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Remembers an entry that has its name again.
+    /// Remembers an entry that is about to have its name again.
     pub(super) fn remember_returned(&self, directory: FileId, name: &CStr) {
         lock(&self.returned).push((directory, name.to_owned()));
         self.has_returned.store(true, Ordering::Release);
     }
 
-    /// Whether the entry has its name again and was judged already.
+    /// Forgets an entry that has not got its name again.
+    pub(super) fn forget_returned(&self, directory: FileId, name: &CStr) {
+        lock(&self.returned).retain(|(of, known)| (*of, &**known) != (directory, name));
+    }
+
+    /// Whether the entry has its name again, and another worker judges it.
     pub(super) fn is_returned(&self, entry: &Entry<'_>) -> bool {
         self.has_returned.load(Ordering::Acquire)
             && lock(&self.returned)
                 .iter()
                 .any(|(directory, name)| *directory == entry.directory.id && **name == *entry.name)
+    }
+}
+
+/// A worker looks for work in a zone. If it panics, that ends too, so that the others do not wait for it.
+pub(super) struct Working<'a> {
+    count: &'a AtomicUsize,
+    workers: &'a Workers,
+}
+
+impl<'a> Working<'a> {
+    pub(super) fn on(run: &'a ZoneRun<'_>, workers: &'a Workers) -> Self {
+        run.working.fetch_add(1, Ordering::AcqRel);
+        Self { count: &run.working, workers }
+    }
+
+    /// How many others still do.
+    pub(super) fn end(self) -> usize {
+        let others = self.count.fetch_sub(1, Ordering::AcqRel) - 1;
+        std::mem::forget(self);
+        others
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        self.workers.notify();
     }
 }
 
