@@ -85,6 +85,21 @@ impl<'a> TreeRemover<'a> {
         ControlFlow::Break(Break::Enough)
     }
 
+    /// Locks a directory. A process that works in it can lock it at any time: `sweeper hold`. From here on it cannot, as long
+    /// as the directory stays open.
+    fn lock(&mut self, dir: &OwnedFd, depth: usize) -> Flow {
+        match self.known.is_locked_dir(dir, depth) {
+            Ok(false) => ControlFlow::Continue(()),
+            Ok(true) => self.skip(Skipped::Locked),
+            // The rest stays where it is, and the next pass asks again.
+            Err(error) => {
+                let (action, path, hint) = (Action::Lock, PathBuf::new(), None);
+                let error = PathError { action, path, error, hint };
+                ControlFlow::Break(Break::Failed(error))
+            }
+        }
+    }
+
     /// A directory was gone before its turn.
     fn vanished(&mut self, level: usize) -> ControlFlow<Break, Next> {
         if level == 0 {
@@ -129,17 +144,11 @@ impl Visit for TreeRemover<'_> {
         if self.known.is_changed_dir(dir, metadata, depth) {
             return self.skip(Skipped::Used);
         }
-        // A process that works in it can lock it at any time: `sweeper hold`. From here on it cannot.
-        match self.known.is_locked_dir(dir, depth) {
-            Ok(false) => ControlFlow::Continue(()),
-            Ok(true) => self.skip(Skipped::Locked),
-            // The rest stays where it is, and the next pass asks again.
-            Err(error) => {
-                let (action, path, hint) = (Action::Lock, PathBuf::new(), None);
-                let error = PathError { action, path, error, hint };
-                ControlFlow::Break(Break::Failed(error))
-            }
-        }
+        self.lock(dir, depth)
+    }
+
+    fn reopened(&mut self, dir: &OwnedFd, depth: usize) -> Flow {
+        self.lock(dir, depth)
     }
 
     fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _opened: Option<OwnedFd>) -> Flow {

@@ -299,8 +299,12 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
                 trail.pop();
             }
             Next::Again => {
+                let is_closed = frame.handle.is_none();
                 if let Err(error) = frame.restart(&at, tree.mount) {
                     return ControlFlow::Break(Break::Failed(at.error(Action::List, error)));
+                }
+                if is_closed && let Some(handle) = &frame.handle {
+                    visitor.reopened(handle, level.saturating_sub(1))?;
                 }
                 frame.before = visitor.progress();
             }
@@ -312,6 +316,7 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
     /// a tree that is moved during the walk must not lead elsewhere.
     fn reach_above(&mut self) -> Flow {
         let Self { shared: Shared { tree, .. }, frames, trail, visitor, .. } = self;
+        let depth = frames.len().saturating_sub(2);
         let [.., above, frame] = frames.as_mut_slice() else { return ControlFlow::Continue(()) };
         let (None, Some(child)) = (&above.handle, &frame.handle) else {
             return ControlFlow::Continue(());
@@ -333,6 +338,7 @@ impl<'a, V: Visit, C: Control> Walk<'a, V, C> {
         };
         let error = match reopen() {
             Ok(handle) => {
+                visitor.reopened(&handle, depth)?;
                 above.handle = Some(Arc::new(handle));
                 return ControlFlow::Continue(());
             }

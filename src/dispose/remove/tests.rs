@@ -1,6 +1,7 @@
 //! Removals of real files and trees, with a change between the second look and the removal.
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -8,12 +9,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::*;
-use crate::control::Unlimited;
+use crate::control::{Control, Unlimited};
 use crate::dispose::DryRun;
 use crate::fs::lease::turn::Turn;
 use crate::inspect::FileInspector;
 use crate::inspect::tests::Setup;
-use crate::protocol::{Claimed, Guard, Inspector, Lease, Rejection, Skipped};
+use crate::protocol::{Claimed, Guard, Inspector, Lease, Recovered, Recovery, Rejection, Skipped};
 use crate::rules::{Bytes, LastUse, LockKind, MinAge};
 
 fn dispose(setup: &Setup, verified: Verified) -> Result<Removed, Rejected> {
@@ -286,4 +287,103 @@ fn a_dry_run_on_a_server_says_that_it_does_not_compare_the_clock() {
         let is_told = notes.of(&zone).iter().any(|note| note == Notes::CLOCK_NOT_COMPARED);
         assert_eq!(is_told, is_served);
     }
+}
+
+/// Locks a directory as soon as it can, and remembers what is in it then.
+struct LocksLater {
+    dir: File,
+    files: OnceLock<usize>,
+}
+
+/// How many files are in an open directory, wherever it is by now.
+fn files_in(dir: &File) -> usize {
+    let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_type().unwrap());
+    entries.filter(fs::FileType::is_file).count()
+}
+
+impl Control for LocksLater {
+    fn is_stopped(&self) -> bool {
+        false
+    }
+    fn is_urgent(&self) -> bool {
+        false
+    }
+    fn pace(&self, _count: usize) {
+        if self.files.get().is_none() && fs2::FileExt::try_lock_exclusive(&self.dir).is_ok() {
+            self.files.set(files_in(&self.dir)).unwrap();
+        }
+    }
+    fn has_several_workers(&self) -> bool {
+        false
+    }
+    fn has_idle_worker(&self) -> bool {
+        false
+    }
+    fn join<L: Send, R: Send>(
+        &self,
+        left: impl FnOnce() -> L + Send,
+        right: impl FnOnce() -> R + Send,
+    ) -> (L, R) {
+        (left(), right())
+    }
+}
+
+#[test]
+fn a_directory_that_is_locked_while_the_removal_is_below_it_keeps_its_files() {
+    let setup = Setup::new(LastUse::Tree);
+    // One that is closed while the walk is below it.
+    let dir = setup.path("tree").join(["d"; 8].join("/"));
+    for below in ["x", "y", "z"] {
+        fs::create_dir_all(dir.join(below)).unwrap();
+        fs::write(dir.join(below).join("file"), "x").unwrap();
+    }
+    for number in 0..400 {
+        fs::write(dir.join(format!("file-with-a-long-name-{number}")), "x").unwrap();
+    }
+    let control = LocksLater { dir: File::open(&dir).unwrap(), files: OnceLock::new() };
+    let verified = setup.inspect(setup.claim(c"tree")).unwrap();
+    let notes = Notes::default();
+    let result = Unlink::new(&control, &notes, InUseProbe::On).dispose(verified, setup.now);
+    let locked_with = *control.files.get().expect("it was locked meanwhile");
+    let why = result.unwrap_err().why;
+    assert!(matches!(why, Rejection::Failed(_)), "it was removed in part: {why:?}");
+    assert!(locked_with > 0);
+    assert_eq!(files_in(&control.dir), locked_with);
+}
+
+/// Other workers may find an entry by its name as soon as it has it again.
+#[test]
+fn the_return_of_an_entry_is_told_before_it_has_its_name_again() {
+    let setup = Setup::new(LastUse::Tree);
+    fs::create_dir(setup.path("tree")).unwrap();
+    let directory = std::sync::Arc::clone(setup.expired(c"tree").directory());
+    let notes = Notes::default();
+    let left = Unlink::new(&Unlimited, &notes, InUseProbe::On);
+    drop(left.trees.quarantines.detach(&directory, c"tree").unwrap());
+    drop(left);
+    assert!(!setup.path("tree").exists());
+    let private = fs::read_dir(setup.scratch.path()).unwrap().next().unwrap().unwrap().file_name();
+    let private = std::ffi::CString::new(private.into_encoded_bytes()).unwrap();
+    let (told, mut returned) = (std::cell::Cell::new(0), 0);
+    let mut each = |recovered: Recovered<'_>| {
+        assert!(matches!(recovered, Recovered::Returned(..)), "{recovered:?}");
+        returned += 1;
+    };
+    let mut recovery = Recovery {
+        judge: &|_| panic!("nothing was to be removed"),
+        allow: &|_, _| true,
+        give_back: &|_, _| {},
+        returns: &|_, name| {
+            assert_eq!(name, c"tree");
+            assert!(!setup.path("tree").exists(), "it is told before");
+            told.set(told.get() + 1);
+        },
+        stays: &|_, _| panic!("it returns"),
+        each: &mut each,
+    };
+    let disposer = Unlink::new(&Unlimited, &notes, InUseProbe::On);
+    disposer.recover(&directory, &private, setup.now, &mut recovery);
+    assert_eq!((told.get(), returned), (1, 1));
+    assert!(setup.path("tree").exists());
 }

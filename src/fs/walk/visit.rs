@@ -73,6 +73,12 @@ pub trait Visit: Send + Sized {
         moves_atime: bool,
     ) -> Flow;
 
+    /// A directory that was entered before had to be closed, deep in the tree, and is open again: it is the same one. A
+    /// lock on it did not last.
+    fn reopened(&mut self, _dir: &OwnedFd, _depth: usize) -> Flow {
+        ControlFlow::Continue(())
+    }
+
     /// Whether the directory that was just entered is to be read.
     fn reads(&self, _metadata: &Metadata) -> bool {
         true
