@@ -132,6 +132,7 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     if unmatched::is_complete(request, &summary) {
         unmatched::note(exclude, request, &mut summary);
     }
+    watchdog.pass().on_end();
     let code = report.finish(&summary, start.elapsed());
     let (at, space) = (clock::now(), Space::of(root.path()).ok());
     let postponed = turns.into_postponed();
@@ -150,6 +151,7 @@ fn watched(request: &PassRequest<'_>, mode: RunMode) -> Watched {
         zones: zones.to_vec(),
         data_root: OnceLock::new(),
         live: Live::default(),
+        has_ended: AtomicBool::new(false),
     }
 }
 

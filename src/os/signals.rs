@@ -3,8 +3,8 @@
 //! It must not end a pass itself: it raises a flag, or calls a function in a thread of its own. The handlers run in
 //! that thread alone: a thread that waits for an unreachable server runs none.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal as Number};
@@ -28,7 +28,7 @@ const SAME: Duration = Duration::from_secs(1);
 
 /// Raises `flag` at the first SIGINT or SIGTERM. One that comes more than a second later ends the process at once.
 /// To be called before other threads are started: they inherit that these signals are not for them. The thread that
-/// receives them calls `begin` first.
+/// receives them calls `begin` first, which has returned when this returns.
 ///
 /// # Errors
 /// The system refused the handlers, for people.
@@ -42,13 +42,17 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>, begin: fn()) -> Result<(), String>
             .map_err(|error| format!("signal handlers: {}", units::error(&error)))?;
     }
     let (told, then) = (Arc::clone(flag), Arc::clone(&is_impatient));
+    let (ready, is_ready) = mpsc::channel::<()>();
     let wait = move || {
         begin();
+        drop(ready);
         receive_until(&told);
         std::thread::sleep(SAME);
         then.store(true, Ordering::Relaxed);
     };
-    if !is_blocked || !receive_in_own_thread(wait) {
+    if is_blocked && receive_in_own_thread(wait) {
+        let _ = is_ready.recv();
+    } else {
         is_impatient.store(true, Ordering::Relaxed);
     }
     Ok(())

@@ -40,6 +40,8 @@ pub(super) struct Watched {
     pub(super) zones: Vec<Arc<Zone>>,
     pub(super) data_root: OnceLock<PathBuf>,
     pub(super) live: Live,
+    /// The pass has ended, and its own report is being printed.
+    pub(super) has_ended: AtomicBool,
 }
 
 impl Watchdog {
@@ -47,15 +49,17 @@ impl Watchdog {
     /// no thread can be started, nothing is watched.
     pub(super) fn start(pass: Watched, [signal, deadline]: [Arc<AtomicBool>; 2]) -> Self {
         let (end, ended) = mpsc::channel();
+        let (ready, is_ready) = mpsc::channel::<()>();
         let pass = Arc::new(pass);
         let (watched, start) = (Arc::clone(&pass), Instant::now());
         let watch = move || {
             lease::forget_descriptors();
+            drop(ready);
             let mut told_to_end = None;
             while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let reason = if signal.load(Ordering::Relaxed) {
                     StopReason::Signal
-                } else if deadline.load(Ordering::Relaxed) {
+                } else if deadline.load(Ordering::Relaxed) && !watched.has_ended() {
                     StopReason::Deadline
                 } else {
                     continue;
@@ -66,7 +70,11 @@ impl Watchdog {
             }
         };
         // Without it, only SIGKILL ends a pass whose server is unreachable.
-        let _ = std::thread::Builder::new().name("watchdog".to_owned()).spawn(watch);
+        let watchdog = std::thread::Builder::new().name("watchdog".to_owned()).spawn(watch);
+        if watchdog.is_ok() {
+            // No file is asked about before.
+            let _ = is_ready.recv();
+        }
         Self { pass, _end: end }
     }
 
@@ -77,6 +85,15 @@ impl Watchdog {
 }
 
 impl Watched {
+    /// To be called when the pass has ended, before its report is printed.
+    pub(super) fn on_end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
     /// Prints the report of what was done, and ends the process.
     fn end(&self, reason: StopReason, elapsed: Duration) -> ! {
         let why = "5 s after the pass was told to end, a call on a file system has still not \
@@ -84,6 +101,8 @@ impl Watched {
                    next run completes unfinished removals";
         let mut code = ExitCode::Stopped;
         match self.data_root.get() {
+            // The reader of the report has stopped reading, or it was printed.
+            Some(_) if self.has_ended() => {}
             None => tracing::error!("stopped before the pass began: {why}"),
             Some(data_root) => {
                 let summary = self.live.summary(data_root, &self.zones, Some(reason), why);

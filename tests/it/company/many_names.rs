@@ -53,6 +53,29 @@ fn trees_and_files_that_share_files_go_together() {
     assert_eq!(count(world.path("tmp")), 0);
 }
 
+/// A thread that only waits gets a table of descriptors of its own. As long as the kernel makes it, the copy keeps open what
+/// other threads have closed, and a lease on that is refused.
+#[test]
+fn no_file_is_asked_about_before_the_threads_that_only_wait_have_tables_of_their_own() {
+    if !has_tool("strace", "a pass whose threads begin slowly") {
+        return;
+    }
+    let world = World::in_dir(Path::new("/dev/shm"));
+    with_names(&world, 20);
+    let log = world.root.parent().unwrap().join("calls");
+    let inner = world.command(&["run", "--format", "json", "--jobs", "2"]);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=close_range,fcntl"]);
+    command.args(["-e", "inject=close_range:delay_enter=300ms", "-o"]).arg(&log);
+    command.arg(inner.get_program()).args(inner.get_args());
+    Run::of(command).exits(0);
+    let log = std::fs::read_to_string(log).unwrap();
+    let made =
+        log.lines().enumerate().filter(|(_, call)| call.contains("close_range")).last().unwrap().0;
+    let asked = log.lines().position(|call| call.contains("F_SETLEASE")).unwrap();
+    assert!(made < asked, "{log}");
+}
+
 #[test]
 fn a_file_with_many_names_that_is_in_use_is_not_waited_for() {
     if !has_tool("strace", "a pass over many names of a file in use") {

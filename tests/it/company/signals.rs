@@ -154,15 +154,33 @@ fn a_signal_that_is_sent_twice_at_once_is_one_signal() {
     assert_eq!(report["totals"]["removed"].as_u64().unwrap() + left() as u64, 200, "{report:#}");
 }
 
-#[test]
-fn a_second_signal_ends_the_process_at_once() {
-    let world = World::new();
-    let path = export(&world, 1, 2 * DAY);
-    // The report goes to a full pipe that is never read, so the pass cannot end by itself.
+/// A pipe that is never read: what prints its report there cannot end by itself.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     while writer.write(&[b'x'; 4096]).is_ok() {}
     rustix::fs::fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_signal_ends_a_process_whose_report_is_not_read() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    let (reader, writer) = full_pipe();
+    let mut child = world.command(&["run", "--format", "json"]).stdout(writer).start().unwrap();
+    wait_until("the pass has begun", || !path.exists());
+    send(&child, Signal::TERM);
+    wait_until("it ends by itself", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    drop(reader);
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    let (reader, writer) = full_pipe();
     let mut command = world.command(&["run", "--format", "json"]);
     let mut child = command.stdout(writer).start().unwrap();
     wait_until("the pass has begun", || !path.exists());
