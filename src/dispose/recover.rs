@@ -187,7 +187,8 @@ impl<C: Control> Trees<'_, C> {
             self.withdraw_leftover(found, tree.name, why.as_ref());
             why
         });
-        if why.is_some() {
+        // Some of it may be gone though the rest stays.
+        if why.is_some() && remover.removed == 0 {
             (recovery.give_back)(zone, bytes);
         }
         why

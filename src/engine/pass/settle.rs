@@ -97,6 +97,11 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         } else {
             Err(verified.reject(Rejection::Skipped(Skipped::Locked), Bytes(0)))
         };
-        disposed.inspect_err(|_| self.limits.return_removal(&zone, frees))
+        // Some of a tree may be gone though the rest of it stays.
+        disposed.inspect_err(|rejected| {
+            if rejected.freed == Bytes(0) {
+                self.limits.return_removal(&zone, frees);
+            }
+        })
     }
 }
