@@ -3,6 +3,7 @@
 //! It must not know what the work is. A thread that waits for a server is left behind when the run is told to
 //! stop: it ends with the process.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +73,9 @@ impl RequestPool {
     ///
     /// # Errors
     /// The run was told to stop; some items may be done without a result.
+    ///
+    /// # Panics
+    /// If the work on an item does.
     pub fn each<T: Send + 'static, R: Send + 'static>(
         &self,
         items: Vec<T>,
@@ -85,8 +89,10 @@ impl RequestPool {
             let (work, done, stop) = (Arc::clone(&work), done.clone(), Arc::clone(&self.stop));
             let job = move || {
                 if !stop.load(Ordering::Relaxed) {
+                    // What it panics with is handed on, so it is not lost that something may be half done.
+                    let result = catch_unwind(AssertUnwindSafe(|| work(item)));
                     // No one waits for it after a stop.
-                    let _ = done.send(work(item));
+                    let _ = done.send(result);
                 }
             };
             // The threads live as long as this.
@@ -102,10 +108,11 @@ impl RequestPool {
                 }
             }
             match results.recv_timeout(TICK) {
-                Ok(result) => {
+                Ok(Ok(result)) => {
                     each(result);
                     left -= 1;
                 }
+                Ok(Err(panic)) => resume_unwind(panic),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(ApiError::Stopped),
             }
@@ -133,6 +140,13 @@ mod tests {
         pool.each((1..=100).collect(), |item: u32| item * 2, |double| sum += double).unwrap();
         assert_eq!(sum, 10_100);
         assert_eq!(pool.one(|| Ok::<_, ApiError>(7)), Ok(7));
+    }
+
+    #[test]
+    #[should_panic(expected = "half done")]
+    fn work_that_panics_is_not_taken_for_a_stop() {
+        let pool = RequestPool::start(1, Arc::default()).unwrap();
+        let _ = pool.one(|| -> Result<(), ApiError> { panic!("half done") });
     }
 
     #[test]

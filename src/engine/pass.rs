@@ -21,7 +21,6 @@ mod zone_run;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::live::{Live, zone_path};
@@ -37,7 +36,7 @@ use crate::rules::{Bytes, Exclude, FileKind, Moment, Shape, Zone};
 use batch::{Batch, ExpiredBatch};
 use judge::note_wrong_time;
 pub use relief_plan::{ReliefPlan, ReliefZone};
-use zone_run::{ZoneRun, lock};
+use zone_run::{Working, ZoneRun, lock};
 
 /// How many locked entries are tried again at the end, and how many directories they may be in. Beyond that
 /// they are skipped at once: a volume with so many locks is being worked on.
@@ -174,7 +173,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         let mut has_more = true;
         loop {
             let ticket = self.workers.ticket();
-            run.working.fetch_add(1, Ordering::AcqRel);
+            let working = Working::on(run, self.workers);
             let leftover = lock(&run.leftovers).pop();
             let tree = if leftover.is_some() { None } else { lock(&run.trees).pop_front() };
             let had_work = leftover.is_some() || tree.is_some() || has_more;
@@ -191,7 +190,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             } else if has_more {
                 has_more = self.read(scan, &mut buffer, run, observer).has_more;
             }
-            let others = run.working.fetch_sub(1, Ordering::AcqRel) - 1;
+            let others = working.end();
             if had_work {
                 continue;
             }
