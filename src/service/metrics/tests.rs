@@ -87,9 +87,10 @@ fn the_names_are_those_that_dashboards_and_alerts_use() {
 }
 
 #[test]
-fn a_dry_run_counts_nothing_and_a_stopped_pass_is_no_success() {
+fn a_dry_run_counts_nothing_and_neither_it_nor_a_stopped_pass_is_a_success() {
     let metrics = Metrics::new(&[ZoneName::new("own")]).unwrap();
-    metrics.count(RunMode::DryRun, &summary(Some(StopReason::Deadline)), &[], end());
+    let is_success = || metrics.text().contains("sweeper_last_success_timestamp_seconds{");
+    metrics.count(RunMode::DryRun, &summary(None), &[], end());
     assert_lines(
         &metrics,
         &[
@@ -97,7 +98,9 @@ fn a_dry_run_counts_nothing_and_a_stopped_pass_is_no_success() {
             "sweeper_last_end_timestamp_seconds{zone=\"own\"} 1767323045.5",
         ],
     );
-    assert!(!metrics.text().contains("sweeper_last_success_timestamp_seconds{"));
+    assert!(!is_success(), "a dry run");
+    metrics.count(RunMode::Real, &summary(Some(StopReason::Deadline)), &[], end());
+    assert!(!is_success(), "a pass that was stopped");
 }
 
 #[test]
