@@ -44,12 +44,23 @@ pub struct Excess {
     pub zone: ZoneName,
     /// What would be removed, and how much more that is than the guard allows.
     amount: String,
+    /// It guards only the first pass of a service.
+    is_for_first_pass: bool,
 }
 
 impl Excess {
+    const fn new(guard: StopReason, zone: ZoneName, amount: String) -> Self {
+        Self { guard, zone, amount, is_for_first_pass: false }
+    }
+
     /// The note on it in the report of a pass that is stopped, or of a dry run.
     pub fn note(&self, mode: RunMode) -> String {
         match mode {
+            RunMode::Real if self.is_for_first_pass => format!(
+                "nothing was removed: this pass would {self}. The next pass is not guarded and removes \
+                 them: to keep them, stop the service or set max_share before that. --dry-run shows the \
+                 entries"
+            ),
             RunMode::Real => format!(
                 "nothing was removed: this pass would {self}. --dry-run shows the entries; to let the \
                  pass run, raise the limit"
@@ -96,7 +107,7 @@ impl Guards {
                 "remove {removals} entries in total, {} more than --max-removals {most} allows",
                 removals - most
             );
-            all.push(Excess { guard: StopReason::MaxRemovals, zone, amount });
+            all.push(Excess::new(StopReason::MaxRemovals, zone, amount));
         }
         if let (Some(most), Some(zone)) = (self.max_bytes, largest(|zone| zone.tally.freed.0))
             && bytes > most
@@ -106,7 +117,7 @@ impl Guards {
                 "free {bytes} in total, {more} more than --max-bytes {} allows",
                 most.to_string().replace(' ', "")
             );
-            all.push(Excess { guard: StopReason::MaxBytes, zone, amount });
+            all.push(Excess::new(StopReason::MaxBytes, zone, amount));
         }
         all.extend(counted.zones.iter().filter_map(|zone| self.excess_in(zone)));
         all
@@ -121,10 +132,12 @@ impl Guards {
             "remove {removed} of the {seen} entries of this zone, {more} more than --max-share {} allows",
             limit.share
         );
-        if limit.from_entries > 0 {
+        let is_for_first_pass = limit.from_entries > 0;
+        if is_for_first_pass {
             amount.push_str(" (the default for the first pass of a service over a zone)");
         }
-        Some(Excess { guard: StopReason::MaxShare, zone: zone.zone.clone(), amount })
+        let excess = Excess::new(StopReason::MaxShare, zone.zone.clone(), amount);
+        Some(Excess { is_for_first_pass, ..excess })
     }
 }
 

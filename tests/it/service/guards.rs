@@ -42,6 +42,7 @@ fn the_first_pass_over_a_zone_removes_at_most_nine_of_ten_unless_told_otherwise(
                 "{notes}"
             );
             assert!(notes.contains("the default for the first pass of a service"), "{notes}");
+            assert!(notes.contains("The next pass is not guarded"), "{notes}");
             // The operator had the time until the next pass.
             assert_eq!(zone(&reports[1], "export")["removed"], 10);
         } else {
