@@ -5,7 +5,7 @@
 
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -202,14 +202,15 @@ impl Journal {
                 }
                 Record::Deleted { more, .. } => files.extend(more),
                 Record::Files { outcomes, .. } => {
-                    files.retain(|file| outcomes.iter().all(|end| end.url != file.url));
-                    tried.retain(|old| outcomes.iter().all(|end| end.url != old.url));
+                    let ended: HashSet<&str> = outcomes.iter().map(|end| &*end.url).collect();
+                    files.retain(|file| !ended.contains(&*file.url));
+                    tried.retain(|old| !ended.contains(&*old.url));
                     tried.extend(outcomes);
                 }
                 Record::Server { .. } | Record::Kept { .. } => {}
             }
         }
-        let mut known = std::collections::HashSet::new();
+        let mut known = HashSet::new();
         files.retain(|file| known.insert(file.url.clone()));
         Ok(left)
     }
