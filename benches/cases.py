@@ -234,7 +234,7 @@ def cases_of(sizes, commands):
     # With this limit each file is looked at: none is so new that it decides for its tree.
     every_file = ("--deep", "--ttl", "1")
     usage = Case(
-        "Trees of 100 files: what takes the space",
+        "Trees of 100 files: what takes up space",
         Recipe("trees", sizes.trees, ("--expired", "50")),
         [
             commands.floor("trees", *every_file),

@@ -45,7 +45,7 @@ pub enum Command {
     Serve,
     /// The removal of old export caches.
     Legacy,
-    /// What takes the space of a data root.
+    /// What takes up space in a data root.
     Usage,
     /// Which rule applies to each of these paths.
     Why(Vec<PathBuf>),
@@ -198,12 +198,12 @@ fn program() -> clap::Command {
 
 fn run(look: Look) -> clap::Command {
     sweep("run", "Sweep the zones of a data root once", Use::Run, look)
-        .after_help(texts::EXIT_CODES)
+        .after_help(texts::exit_codes(true))
 }
 
 fn serve(look: Look) -> clap::Command {
     sweep("serve", "Sweep on a schedule until told to stop", Use::Serve, look)
-        .after_help(texts::EXIT_CODES)
+        .after_help(texts::exit_codes(true))
 }
 
 fn legacy_with_names(look: Look) -> clap::Command {
@@ -252,7 +252,7 @@ fn manual(_: Look) -> clap::Command {
 }
 
 fn legacy(name: &'static str, look: Look) -> clap::Command {
-    sweep(name, texts::LEGACY, Use::Legacy, look).after_help(texts::EXIT_CODES)
+    sweep(name, texts::LEGACY, Use::Legacy, look).after_help(texts::exit_codes(false))
 }
 
 fn plan(look: Look) -> clap::Command {
@@ -263,13 +263,13 @@ fn plan(look: Look) -> clap::Command {
                 .long("output")
                 .help("Where to write the plan; only an earlier plan is replaced"),
         )
-        .after_help(texts::EXIT_CODES)
+        .after_help(texts::exit_codes(false))
 }
 
 fn apply(look: Look) -> clap::Command {
     sweep("apply", "Remove the entries of a plan that have not changed since", Use::Apply, look)
         .arg(path("FILE").help("The plan; - for stdin"))
-        .after_help(texts::EXIT_CODES)
+        .after_help(texts::exit_codes(false))
 }
 
 /// Whether a flag of `config` can only mean this setting. Those of ClearML come second.

@@ -15,7 +15,7 @@
 //! is looked at and judged, the expired entries are claimed together, and each claim is looked at again under
 //! its lock and removed. A file that is kept costs one `statx` and no allocation.
 //!
-//! # The rooms
+//! # Modules
 //!
 //! Pure, without I/O, clock or logging:
 //! - [`rules`]: age, metadata, names, zones as data, the verdict, the selection.
@@ -26,7 +26,7 @@
 //! The pass:
 //! - [`engine`]: workers, batches, limits; generic over the seams.
 //!
-//! The seams, one room each, which know nothing of each other:
+//! The seams, one module each, which know nothing of each other:
 //! - [`source`]: where entries come from.
 //! - [`lock`]: `flock`, the Redis lock of the application, one sweeper at a time.
 //! - [`inspect`]: the second look.
@@ -34,11 +34,11 @@
 //! - [`fs`]: the system calls below them.
 //!
 //! Measuring:
-//! - [`usage`]: what takes the space of a data root, and what expires when.
+//! - [`usage`]: what takes up space in a data root, and what expires when.
 //!
 //! Applications as data:
 //! - [`clearml`]: a client of ClearML's servers, and the parts of its cleanup.
-//! - [`cvat`]: CVAT's zones, names, variables and schedule. No other room knows them.
+//! - [`cvat`]: CVAT's zones, names, variables and schedule. No other module knows them.
 //!
 //! Around it:
 //! - [`cli`], [`config`]: what was typed, and what it means.

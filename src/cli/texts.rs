@@ -12,7 +12,7 @@ pub(super) const LEGACY: &str =
 
 /// About `sweeper usage`.
 pub(super) const USAGE: &str =
-    "Show what takes the space of a data root, what can be removed, and what expires when";
+    "Show what takes up space in a data root, what can be removed, and what expires when";
 
 /// About `sweeper why`.
 pub(super) const WHY: &str = "Explain which rule applies to each path and what a pass would do now";
@@ -72,16 +72,21 @@ Exit codes (the highest applies):
 /// How durations are written.
 pub(super) const DURATIONS: &str = "DUR is a duration with a unit, such as 36h, 14d or 1h30m.";
 
-/// After the help of commands that sweep.
-pub(super) const EXIT_CODES: &str = "\
+/// After the help of commands that sweep, which may free space until the disk is not too full any more.
+pub(super) fn exit_codes(relieves: bool) -> String {
+    let too_full = if relieves { ", or the disk is still too full" } else { "" };
+    format!(
+        "\
 DUR is a duration with a unit, such as 36h, 14d or 1h30m.
 
 Exit codes (the highest applies):
   0  the pass completed and nothing failed
-  1  the pass completed and some entries failed, or the disk is still too full
+  1  the pass completed and some entries failed{too_full}
   2  the usage, the settings or the data root are wrong; nothing was done
   3  the pass was stopped before its end
-  4  a lock backend could not be used, or another sweeper is at work; that zone was left alone";
+  4  a lock backend could not be used, or another sweeper is at work; that zone was left alone"
+    )
+}
 
 /// After the help of `sweeper why`.
 pub(super) const WHY_CODES: &str = "\
@@ -127,6 +132,8 @@ removes files and directories that have expired: the exports and temporary files
 of CVAT, and the entries of your own zones.
 It takes the locks of the programs that use them, looks again under the lock, and
 keeps what it does not recognize.
+.B sweeper clearml
+deletes archived tasks from a ClearML server, and their files.
 .PP
 A
 .I zone
@@ -142,8 +149,9 @@ The value of a setting comes from the first of these: the flag, the variable
 .B SWEEPER_\fIFLAG
 (in upper case, with underscores), the key in the settings file (with underscores),
 and the default.
-If CVAT has a variable for the setting, it comes after
-.B SWEEPER_\fIFLAG\fR.
+A duration in one of CVAT's variables comes after
+.B SWEEPER_\fIFLAG\fR,
+CVAT's other variables after the settings file.
 An unknown flag, key or
 .B SWEEPER_
 variable is an error.

@@ -80,7 +80,7 @@ impl NewFile {
 /// It is that: for people.
 pub(super) fn refuse_stdout(path: &Path, what: &str) -> Result<(), String> {
     if path == Path::new("-") {
-        return Err(format!("stdout has {what}; name a file, or ./- for one of that name"));
+        return Err(format!("stdout is used for {what}; name a file, or ./- for one of that name"));
     }
     Ok(())
 }

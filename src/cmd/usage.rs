@@ -1,4 +1,4 @@
-//! `sweeper usage`: what takes the space of a data root, what can be removed, and what expires when.
+//! `sweeper usage`: what takes up space in a data root, what can be removed, and what expires when.
 //!
 //! It must not change anything, and takes no lock.
 

@@ -120,7 +120,7 @@ fn unknown<'a>(
         return "a settings file names no other: use --config or SWEEPER_CONFIG".to_owned();
     }
     if let Some(flag) = settings::flag_alone(name) {
-        return format!("there is no setting {name:?}: {flag} is a flag alone");
+        return format!("there is no setting {name:?}: {flag} is only a flag");
     }
     if settings::all().any(|setting| setting.key_in_table() == Some(name)) {
         return format!("{name} is a setting of ClearML: write it in the table [clearml]");
@@ -321,7 +321,7 @@ mod tests {
             ("\n[run]\nttl = '1h'", "line 2: there is no table \"run\": settings stand at the top"),
             ("now = 'x'", "there is no setting \"now\""),
             ("config = 'x'", "line 1: a settings file names no other: use --config"),
-            ("quiet = true", "there is no setting \"quiet\": --quiet is a flag alone"),
+            ("quiet = true", "there is no setting \"quiet\": --quiet is only a flag"),
             (
                 "\ndelete_threshold_days = 3",
                 "line 2: delete_threshold_days is a setting of ClearML",

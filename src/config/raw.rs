@@ -213,7 +213,7 @@ impl SettingsFile {
 fn meant(name: &str, known: &[String]) -> String {
     let own = name.strip_prefix(PREFIX).unwrap_or(name);
     if let Some(flag) = settings::flag_alone(own) {
-        return format!("{flag} is a flag alone");
+        return format!("{flag} is only a flag");
     }
     let of_clearml = format!("{PREFIX}CLEARML_{own}");
     let of_clearml = known.iter().find(|known| **known == of_clearml).cloned();
@@ -271,7 +271,7 @@ mod tests {
             ("SWEEPER_OUTPUT", "--output"),
         ] {
             let error = check(name, "1").unwrap_err();
-            assert!(error.ends_with(&format!("{flag} is a flag alone")), "{error}");
+            assert!(error.ends_with(&format!("{flag} is only a flag")), "{error}");
         }
         let now = check("SWEEPER_NOW", "1").unwrap_err();
         assert!(now.contains("did you mean"), "it is for tests: {now}");

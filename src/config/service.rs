@@ -235,7 +235,7 @@ mod tests {
             ("schedule", "export=soon", "flag --schedule"),
             ("schedule", "instance-tmp=0 0 * * *", "is not swept"),
             ("schedule", "tmp=@daily;tmp=@weekly", "two schedules"),
-            ("schedule", "legacy=@daily", "`sweeper legacy` alone"),
+            ("schedule", "legacy=@daily", "only by `sweeper legacy`"),
             ("jitter", "x", "flag --jitter"),
             ("listen", "everywhere", "write it like 9108"),
             ("listen", "99999", "write it like 9108"),

@@ -92,7 +92,7 @@ impl Zones {
             return Ok(Arc::clone(zone));
         }
         if is_cvat && name == zones::LEGACY {
-            return Err("old export caches are removed by `sweeper legacy` alone".to_owned());
+            return Err("old export caches are removed only by `sweeper legacy`".to_owned());
         }
         if [ledger::TASKS, ledger::FILES, ledger::ORPHANS].contains(&word) {
             let why =

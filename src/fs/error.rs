@@ -108,7 +108,7 @@ fn reason(dir: impl AsFd, name: Option<&CStr>) -> Option<String> {
     let obstacle = DirRights::of(&dir).obstacle(&dir, name?)?;
     Some(match obstacle {
         Obstacle::Directory(_) if has_access_list(dir) => {
-            "the directory has an access control list: see it with getfacl".to_owned()
+            "the directory has an access control list: run getfacl to see it".to_owned()
         }
         Obstacle::Directory(_) => return None,
         Obstacle::ImmutableDirectory => {

@@ -138,7 +138,7 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
         ReliefEnd::Relieved => format!("relieved: {went}"),
         ReliefEnd::NothingLeft(way) => format!(
             "not relieved to {low}: {went}; nothing else may be removed ({}); `sweeper usage` shows \
-             what takes the space",
+             what takes up space",
             stays(way, relief.min_age, mode)
         ),
         ReliefEnd::NotFreed(missing) => format!(

@@ -1,4 +1,4 @@
-//! Tells what takes the space of a data root: a picture on a terminal, tables in a pipe, JSON for programs.
+//! Tells what takes up space in a data root: a picture on a terminal, tables in a pipe, JSON for programs.
 //!
 //! It must not measure or count: every number comes from the [`Usage`] that it is given.
 //!

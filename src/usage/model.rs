@@ -1,4 +1,4 @@
-//! What takes the space of a data root, as plain data.
+//! What takes up space in a data root, as plain data.
 //!
 //! It must not look at files: [`super::measure`] fills it in, and `report` prints it.
 
@@ -47,7 +47,7 @@ pub fn age_range(age: Age) -> usize {
     AGES_S.iter().position(|end| age.as_secs() < *end).unwrap_or(AGES_S.len())
 }
 
-/// What takes the space of a data root.
+/// What takes up space in a data root.
 #[derive(Debug)]
 pub struct Usage {
     /// The data root.

@@ -1,7 +1,6 @@
 //! Files that are not in memory: they are looked at in the order of their inodes, in batches that are bounded.
 //!
-//! Under strace each look takes so long that the program takes it for one at a file that is not in memory, whatever
-//! the machine.
+//! Each look is delayed, so that the program takes it for one at a file that is not in memory, whatever the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -40,7 +39,8 @@ fn looked_at(world: &World, jobs: &str, more: &[&str]) -> (Run, Vec<OsString>) {
     let inner = world.command(&[&args, more].concat());
     let log = world.root.parent().unwrap().join("calls.log");
     let mut traced = Command::new("strace");
-    traced.args(["-f", "-qq", "-s", "300", "-e", "trace=statx", "-o"]).arg(&log);
+    traced.args(["-f", "-qq", "-s", "300", "-e", "trace=statx"]);
+    traced.args(["-e", "inject=statx:delay_enter=20us", "-o"]).arg(&log);
     traced.arg(inner.get_program()).args(inner.get_args());
     let run = Run::of(traced);
     let calls = fs::read_to_string(log).unwrap();

@@ -250,9 +250,9 @@ fn a_plan_replaces_nothing_but_an_earlier_plan() {
         refused(&beside(name), "it is not a regular file");
     }
     refused(&world.root, "it is not a regular file");
-    refused(Path::new("-"), "stdout has the report; name a file");
+    refused(Path::new("-"), "stdout is used for the report; name a file");
     let log = world.run(&["run", "--audit-log", "-"]);
-    assert!(log.exits(2).stderr.contains("stdout has the report"), "{}", log.stderr);
+    assert!(log.exits(2).stderr.contains("stdout is used for the report"), "{}", log.stderr);
     assert_eq!(fs::read_to_string(beside("precious")).unwrap(), "precious");
     assert!(!beside("new").exists());
     // An earlier plan is replaced, when the new one is complete.

@@ -1,4 +1,4 @@
-//! The page of a service at `/`: what takes the space, and what the last passes did.
+//! The page of a service at `/`: what takes up space, and what the last passes did.
 //!
 //! It must not measure while a pass is running, nor more often than once a minute, however often the page is
 //! requested. Nor must it keep a client waiting: the page shows what was measured last.
@@ -134,13 +134,13 @@ impl Overview {
         let health = health.report(clock::now());
         let (about, part, reload_s) = match measured.as_deref() {
             None => (
-                "What takes the space is only measured while no pass is running.".to_owned(),
+                "What takes up space is only measured while no pass is running.".to_owned(),
                 None,
                 RELOAD_SOON_S,
             ),
             Some(Measured { at, part: Err(why), .. }) => (
                 format!(
-                    "What takes the space could not be measured at {}: {why}",
+                    "What takes up space could not be measured at {}: {why}",
                     units::rfc3339(*at)
                 ),
                 None,

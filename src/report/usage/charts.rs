@@ -67,7 +67,7 @@ fn areas(usage: &Usage) -> Chart {
     });
     let mut bars: Vec<Bar> = bars.collect();
     bars.sort_by_key(|bar| std::cmp::Reverse(bar.bytes));
-    Chart { title: "what takes the space", whole: Some(sum(&bars)), bars }
+    Chart { title: "what takes up space", whole: Some(sum(&bars)), bars }
 }
 
 fn ages(usage: &Usage) -> Chart {

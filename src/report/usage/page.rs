@@ -35,7 +35,7 @@ pub const BEGINNING: &str =
 /// # Errors
 /// `out` cannot be written.
 pub fn write(out: &mut impl Write, usage: &Usage) -> io::Result<()> {
-    out.write_all(page("What takes the space", None, &sections::of(usage)).as_bytes())
+    out.write_all(page("What takes up space", None, &sections::of(usage)).as_bytes())
 }
 
 /// The part of a page about a usage, for [`live()`].
@@ -43,7 +43,7 @@ pub fn part(usage: &Usage) -> String {
     sections::of(usage)
 }
 
-/// The page of a service: what takes the space, if that is known, and what the service has done.
+/// The page of a service: what takes up space, if that is known, and what the service has done.
 pub fn live(measured: Option<&str>, live: &Live<'_>) -> String {
     let body = live.above() + measured.unwrap_or_default() + &live.below();
     page("Sweeper", Some(live.reload_s), &body)

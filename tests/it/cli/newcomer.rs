@@ -136,7 +136,7 @@ fn a_file_to_write_is_refused_where_it_cannot_stay_also_in_a_dry_run() {
         refused(&log(missing), "No such file or directory; make its directory first");
         refused(&log(world.root.to_str().unwrap()), "it is a directory: name a file");
     }
-    refused(&["run", "--metrics-file", "-"], "stdout has the report; name a file");
+    refused(&["run", "--metrics-file", "-"], "stdout is used for the report; name a file");
     refused(&["plan", "-o", inside], "it would be in a directory of zone \"tmp\"");
     assert!(!world.has("tmp/file"));
 }

@@ -1,4 +1,4 @@
-//! The page at `/`: what takes the space, and what the last passes did.
+//! The page at `/`: what takes up space, and what the last passes did.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

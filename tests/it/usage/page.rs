@@ -52,7 +52,7 @@ fn a_browser_reads_the_numbers_that_json_has() {
     let usage = page(&root, &file);
     let read = read_by_browser(&file, &dir.join("profile"));
     fs::rename(&root, &world.root).unwrap();
-    assert!(read.contains("<title>What takes the space</title>"), "{read}");
+    assert!(read.contains("<title>What takes up space</title>"), "{read}");
     assert!(!read.contains("<script"), "{read}");
     assert!(read.contains("&lt;script&gt;document.title="), "{read}");
     for area in usage["areas"].as_array().unwrap() {

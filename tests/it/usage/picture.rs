@@ -34,7 +34,7 @@ fn a_picture_fits_terminals_of_any_width_with_and_without_color() {
         // The largest area has a bar up to the last column.
         assert!(widest + 1 >= width as usize, "{widest} of {width}:\n{without}");
         for title in [
-            "what takes the space",
+            "what takes up space",
             "by age",
             "exports by kind",
             "the most exports",
@@ -80,7 +80,7 @@ fn a_pipe_gets_plain_lines_with_whole_names_unless_color_is_asked_for() {
 fn an_empty_data_root_has_a_picture_too() {
     let world = World::new();
     let text = world.run(&["usage", "--color", "always"]).exits(0).stdout.clone();
-    assert!(text.contains("what takes the space") && !text.contains("the most exports"), "{text}");
+    assert!(text.contains("what takes up space") && !text.contains("the most exports"), "{text}");
     let none = sweeper(&["usage", "--profile", "none", "--data", world.root.to_str().unwrap()]);
     assert!(Run::of(none).exits(2).stderr.contains("there are no zones"));
 }

@@ -1,4 +1,4 @@
-//! What the page of a service shows besides what takes the space: its state, and its last passes.
+//! What the page of a service shows besides what takes up space: its state, and its last passes.
 //!
 //! It must not know the service: it is given lines.
 
