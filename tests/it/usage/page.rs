@@ -121,7 +121,7 @@ fn a_page_replaces_an_earlier_page_and_nothing_else() {
         (world.path("tmp/x.html"), "it is in the data root: write the page elsewhere"),
         (PathBuf::from("/"), "it names no file"),
         (path("new/"), "its path ends with \"/\""),
-        (PathBuf::from("-"), "stdout has the numbers; name a file"),
+        (PathBuf::from("-"), "stdout is used for the numbers; name a file"),
     ] {
         let run = write(file.clone());
         assert!(run.exits(2).stderr.contains(said), "{file:?}: {}", run.stderr);
