@@ -168,23 +168,26 @@ fn a_tree_that_cannot_be_renamed_is_removed_in_place_with_a_note() {
     }
 }
 
+/// What another process does with a file.
+type Change = fn(&Path);
+
 /// A disk without room for another directory, where each attempt to make one may take a while.
 #[test]
 fn a_file_that_cannot_be_renamed_is_looked_at_again_before_it_is_removed_in_place() {
     if !has_strace() {
         return;
     }
-    let opens = |file: &Path| {
+    let opens: Change = |file| {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = rustix::fs::open(file, flags, Mode::empty());
         assert_eq!(opened.unwrap_err(), Errno::WOULDBLOCK, "it is under a lease");
     };
-    let replaces = |file: &Path| {
+    let replaces: Change = |file| {
         let new = file.with_extension("new");
         written(|| fs::write(&new, "new")).unwrap();
         fs::rename(new, file).unwrap();
     };
-    let cases: [(&dyn Fn(&Path), &str); 2] = [(&opens, "in_use"), (&replaces, "replaced")];
+    let cases: [(Change, &str); 2] = [(opens, "in_use"), (replaces, "replaced")];
     for (change, reason) in cases {
         let world = World::new();
         let file = world.file("tmp/file", 20 * DAY);
