@@ -1,8 +1,9 @@
 //! Which other tasks and models refer to a file.
 //!
-//! It must not delete anything. It remembers, as numbers, only those addresses in the tasks and models on a server
-//! that lead out of a task's own folder: no others can name a file of another task. An address can be written
-//! in many ways, so a file is compared by its name below the folder of a task.
+//! It must not delete anything. It remembers addresses as numbers. Those that lead into the folder of the task that
+//! names them are left out, because they cannot name a file of another task. Those of a model are left out only if its
+//! task is selected: the model may have outlived the task. An address can be written in many ways, so a file is
+//! compared by its name below the folder of a task.
 
 use std::collections::{HashMap, HashSet};
 
@@ -94,8 +95,9 @@ impl References {
             for model in &page.rows {
                 let url = model.uri.as_deref().unwrap_or_default();
                 match model.task.as_deref().and_then(Id::parse) {
-                    Some(task) => found.add(task, url, selected.contains(task)),
-                    None => found.keep(url),
+                    Some(task) if selected.contains(task) => found.add(task, url, true),
+                    // Its task may be gone: then only the model names its file.
+                    Some(_) | None => found.keep(url),
                 }
             }
             Ok(())

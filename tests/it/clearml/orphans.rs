@@ -107,6 +107,21 @@ fn a_folder_that_a_model_an_artifact_or_a_dataset_names_stays() {
 }
 
 #[test]
+fn a_folder_stays_with_the_model_that_a_live_task_uses_though_the_task_of_the_model_is_gone() {
+    let file = path("gone", "models/m.bin");
+    let input = json!({"input": [{"name": "m", "model": id("m")}]});
+    let user = with(task("user", &[]), json!({"system_tags": [], "models": input}));
+    let double = double(json!({
+        "tasks": [with(task("live", &[]), json!({"system_tags": []})), user],
+        "models": [model("m", "gone", &url(&file), false)],
+    }));
+    old_file(&double, &file, 30 * DAY);
+    let report = orphans(&double, &[]).exits(0).json();
+    assert_counts(&report, "clearml-orphans", &[("removed", 0), ("kept_by.referenced", 1)]);
+    assert!(double.files_left().contains(&file));
+}
+
+#[test]
 fn a_server_that_knows_none_of_the_tasks_is_the_wrong_one_and_nothing_goes() {
     let double = Double::with_tasks(&[task("other", &[])]);
     for n in 0..3 {
