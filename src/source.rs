@@ -26,7 +26,7 @@ use crate::rules::{Shard, Ttl, Zone};
 use context::ScanContext;
 use directory::Directories;
 pub use enter::{entry_at, open_directory, zone_root as open_root};
-pub use find::find_trees;
+pub use find::{find_trees, has_tree_below};
 pub use path_list::PathList;
 use path_list::Round;
 

@@ -28,15 +28,50 @@ pub fn find_trees(
     failed: &mut dyn FnMut(Failure),
 ) {
     let context = ScanContext { control, notes, shard: None };
-    let mut open = vec![PathBuf::new()];
+    find_below(root, zone, context, PathBuf::new(), is_wanted, each, failed);
+}
+
+/// Whether there is a directory whose name `is_wanted` at any depth below `dir`. If the search is told to stop, this
+/// is not known.
+///
+/// # Errors
+/// A directory cannot be read, so it is not known either.
+pub fn has_tree_below(
+    root: &DataRoot,
+    zone: &Arc<Zone>,
+    control: &impl Control,
+    notes: &Notes,
+    dir: &Path,
+    is_wanted: &dyn Fn(&CStr) -> bool,
+) -> Result<bool, Failure> {
+    let context = ScanContext { control, notes, shard: None };
+    let (mut has, mut problem) = (false, None);
+    let mut each = |found: Found<'_>| {
+        has |= matches!(found, Found::Entry(entry) if entry.metadata.kind == FileKind::Dir);
+    };
+    let mut failed = |failure| problem = Some(failure);
+    find_below(root, zone, context, dir.to_owned(), is_wanted, &mut each, &mut failed);
+    problem.map_or(Ok(has), Err)
+}
+
+fn find_below(
+    root: &DataRoot,
+    zone: &Arc<Zone>,
+    context: ScanContext<'_, impl Control>,
+    start: PathBuf,
+    is_wanted: &dyn Fn(&CStr) -> bool,
+    each: &mut dyn FnMut(Found<'_>),
+    failed: &mut dyn FnMut(Failure),
+) {
+    let mut open = vec![start];
     while let Some(dir) = open.pop() {
-        if control.is_stopped() {
+        if context.control.is_stopped() {
             return;
         }
         let opened = if dir.as_os_str().is_empty() {
             open_root(root, zone)
         } else {
-            open_directory(root, zone, &dir, notes)
+            open_directory(root, zone, &dir, context.notes)
         };
         let directory: Arc<Directory> = match opened {
             Ok(directory) => directory,

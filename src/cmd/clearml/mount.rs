@@ -98,7 +98,7 @@ impl Remover for Removers<'_> {
             let name = place.root.path().join(&path);
             let name = name.to_string_lossy();
             self.audit.write(FILES, &[&*name]).map_err(CycleError::Journal)?;
-            let removal = self.seams.remove(&place.root, place.folders(), &path);
+            let removal = self.seams.remove_folder(&place.root, place.folders(), &path);
             if matches!(removal, Removal::Removed(_)) {
                 emptied.extend(path.parent().map(Path::to_owned));
             } else {

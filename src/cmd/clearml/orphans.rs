@@ -166,7 +166,7 @@ impl Sweep<'_> {
             let name = self.place.root.path().join(path);
             let name = name.to_string_lossy();
             self.audit.write(ORPHANS, &[&*name]).map_err(CycleError::Journal)?;
-            let removal = self.seams.remove(&self.place.root, self.zone, path);
+            let removal = self.seams.remove_folder(&self.place.root, self.zone, path);
             if matches!(removal, Removal::Removed(_)) {
                 emptied.extend(path.parent().map(Path::to_owned));
             } else {

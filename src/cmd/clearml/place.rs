@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clearml::files::Removal;
+use crate::clearml::rows::Id;
 use crate::cmd::data_root::{absolute, forbidden};
 use crate::cmd::{Refusal, without_data_root};
 use crate::config::Config;
+use crate::control::Control;
 use crate::engine::PassControl;
 use crate::fs::DataRoot;
 use crate::inspect::FileInspector;
@@ -18,9 +20,10 @@ use crate::lock::Backend;
 use crate::protocol::{Disposer, Inspector, Locks, Notes, Recovery, Rejection, Skipped};
 use crate::rules::verdict::evaluate;
 use crate::rules::{
-    EntryKind, Exclude, Expiry, LastUse, Location, LockKind, Moment, Names, Zone, ZoneName,
+    EntryKind, Exclude, Expiry, KeptReason, LastUse, Location, LockKind, Moment, Names, Zone,
+    ZoneName,
 };
-use crate::source::{entry_at, open_directory};
+use crate::source::{entry_at, has_tree_below, open_directory};
 use crate::units;
 
 /// What every removal needs.
@@ -82,6 +85,18 @@ impl Seams<'_> {
             self.prune(&place.root, &place.files, path.parent());
         }
         removal
+    }
+
+    /// Removes the folder of a task, unless the folder of another one is in it. It may be the folder of a project: its
+    /// name is cut and ends with an id, like that of a task, if the path of the project is long.
+    pub(super) fn remove_folder(&self, root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Removal {
+        let is_folder = |name: &CStr| Id::of_folder(name.to_bytes()).is_some();
+        match has_tree_below(root, zone, self.control, self.notes, path, &is_folder) {
+            Ok(_) if self.control.is_stopped() => of_rejection(Rejection::Unreached),
+            Ok(true) => Removal::Kept(KeptReason::Referenced),
+            Ok(false) => self.remove(root, zone, path),
+            Err(failure) => failed(&failure),
+        }
     }
 
     /// Removes the entry at `path` below `root`, if the rule of `zone` lets it go.

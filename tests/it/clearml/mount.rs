@@ -59,6 +59,20 @@ fn a_folder_with_a_model_that_stays_keeps_that_model() {
 }
 
 #[test]
+fn a_folder_in_which_the_folder_of_a_live_task_is_does_not_go_as_a_whole() {
+    let own = path("a", "artifacts/x/x.bin");
+    let shown = format!("project/a.{}/p/live.{}/metrics/m/v/1.jpeg", id("a"), id("live"));
+    let double = Double::with_tasks(&[
+        task("a", &[&url(&own)]),
+        with(task("live", &[]), json!({"system_tags": []})),
+    ]);
+    double.file(&own);
+    double.file(&shown);
+    mount(&double, &[]).exits(0);
+    assert_eq!(double.files_left(), BTreeSet::from([shown]));
+}
+
+#[test]
 fn nothing_outside_the_root_goes_and_no_link_is_followed() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("x.bin"), "x").unwrap();

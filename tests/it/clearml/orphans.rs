@@ -122,6 +122,23 @@ fn a_folder_stays_with_the_model_that_a_live_task_uses_though_the_task_of_the_mo
 }
 
 #[test]
+fn a_folder_in_which_the_folder_of_another_task_is_stays() {
+    // So the SDK calls the folder of a project with a long path: its id is that of no task.
+    let project = format!("team/long.{}", id("long project"));
+    let double = double(json!({}));
+    let sample = format!("{project}/t.{}/metrics/m/v/1.jpeg", id("live"));
+    let deep = format!("p/gone.{}/a/b/t.{}/metrics/m/v/1.jpeg", id("gone"), id("live"));
+    for file in [&sample, &deep] {
+        old_file(&double, file, 30 * DAY);
+    }
+    for args in [&["--dry-run"][..], &[]] {
+        let report = orphans(&double, args).exits(0).json();
+        assert_counts(&report, "clearml-orphans", &[("removed", 0), ("kept_by.referenced", 2)]);
+    }
+    assert_eq!(double.files_left().len(), 3);
+}
+
+#[test]
 fn a_server_that_knows_none_of_the_tasks_is_the_wrong_one_and_nothing_goes() {
     let double = Double::with_tasks(&[task("other", &[])]);
     for n in 0..3 {
