@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::collect::collect;
 use super::error::CycleError;
-use super::files::DeletionContext;
+use super::files::{DeletionContext, NAMED, OF_OTHERS};
 use super::journal::TaskFile;
 use super::options::Options;
 use super::references::References;
@@ -120,8 +120,12 @@ fn files(
         plan.kept_models.iter().for_each(|url| context.references.keep(url));
         let shared = context.shared(plan.files.iter().map(|it| (id, it.url.as_str())))?;
         found.extend(plan.files.into_iter().map(|file| {
-            let is_shared = shared.contains(&file.url);
-            (file, is_shared.then(|| "something that is kept refers to it".to_owned()))
+            let why = if context.may_be_of_others(id, &file) {
+                Some(OF_OTHERS.to_owned())
+            } else {
+                shared.contains(&file.url).then(|| NAMED.to_owned())
+            };
+            (file, why)
         }));
     }
     Ok(found)

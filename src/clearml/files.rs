@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::error::CycleError;
-use super::journal::{Ending, FileEnd, TaskFile};
+use super::journal::{Ending, FileEnd, Kind, TaskFile};
 use super::ledger::End;
 use super::options::{FilesMode, Options, Stores};
 use super::references::{Candidate, References, Shared};
@@ -15,7 +15,7 @@ use super::rows::Id;
 use super::selected::SelectedTasks;
 use super::token::ApiVersion;
 use super::tools::Tools;
-use super::urls::{Place, place_of};
+use super::urls::{Place, is_in_folder, place_of};
 use crate::protocol::Skipped;
 use crate::rules::{Bytes, KeptReason};
 
@@ -115,6 +115,11 @@ pub type Settled = (Id, FileEnd, End);
 /// A file of a task.
 pub type OfTask = (Id, TaskFile);
 
+/// Why a file stays.
+pub(super) const NAMED: &str = "something that is kept refers to it";
+pub(super) const OF_OTHERS: &str =
+    "it is not in the folder of the task, so other tasks may show it";
+
 /// Since this version the server deletes files in object stores, if it is told to.
 pub const STORES: ApiVersion = ApiVersion(2, 23);
 
@@ -150,21 +155,24 @@ impl<'a> DeletionContext<'a> {
         let mut of_server = Vec::new();
         for (task, file) in files {
             let is_alone = self.references.name_folder_of(task, &self.selected);
-            let at = match place_of(&file.url, &self.tools.client.server().files) {
-                Place::Fileserver(..) if self.options.files == FilesMode::Server => {
-                    of_server.push((task, file));
-                    continue;
+            let place = place_of(&file.url, &self.tools.client.server().files);
+            if let Place::Elsewhere(why) = place {
+                settled.push(end(task, file, Removal::Left(why.to_owned())));
+                continue;
+            }
+            if self.may_be_of_others(task, &file) {
+                settled.push(kept(task, file, OF_OTHERS));
+                continue;
+            }
+            let at = match place {
+                Place::Fileserver(number, path) if self.options.files != FilesMode::Server => {
+                    At::Fileserver(number, path)
                 }
-                Place::Store => {
-                    of_server.push((task, file));
-                    continue;
-                }
-                Place::Elsewhere(why) => {
-                    settled.push(end(task, file, Removal::Left(why.to_owned())));
-                    continue;
-                }
-                Place::Fileserver(number, path) => At::Fileserver(number, path),
                 Place::Local(path) => At::Local(path),
+                Place::Fileserver(..) | Place::Store | Place::Elsewhere(_) => {
+                    of_server.push((task, file));
+                    continue;
+                }
             };
             targets.push(Target { task, file, at, is_alone });
         }
@@ -180,9 +188,7 @@ impl<'a> DeletionContext<'a> {
                 later.push((task, file));
                 continue;
             }
-            let (TaskFile { url, kind }, why) = (file, "something that is kept refers to it");
-            let file = FileEnd { url, kind, outcome: Ending::Kept, why: why.to_owned() };
-            settled.push((task, file, End::Kept(KeptReason::Referenced)));
+            settled.push(kept(task, file, NAMED));
         }
         settled.extend(of_server.into_iter().map(|(task, file)| to_server(task, file, is_told)));
         let named = shared.kept.union(&shared.later).cloned().collect();
@@ -222,8 +228,24 @@ impl<'a> DeletionContext<'a> {
         }
         // The server knows no guard: it would delete a file that something else names.
         let shared = self.shared(files.iter().map(|file| (task, file.url.as_str())))?;
-        Ok(!files.iter().any(|file| shared.contains(&file.url)))
+        let stays =
+            |file: &TaskFile| shared.contains(&file.url) || self.may_be_of_others(task, file);
+        Ok(!files.iter().any(stays))
     }
+
+    /// Whether other tasks may show this image, too. The server does not say which tasks show an image, so only those
+    /// in the folder of a task are its own.
+    pub fn may_be_of_others(&self, task: Id, file: &TaskFile) -> bool {
+        !self.options.overrides.shared_files
+            && file.kind == Kind::Event
+            && !is_in_folder(&file.url, task)
+    }
+}
+
+fn kept(task: Id, file: TaskFile, why: &str) -> Settled {
+    let TaskFile { url, kind } = file;
+    let file = FileEnd { url, kind, outcome: Ending::Kept, why: why.to_owned() };
+    (task, file, End::Kept(KeptReason::Referenced))
 }
 
 fn to_server(task: Id, file: TaskFile, is_told: bool) -> Settled {

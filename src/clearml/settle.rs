@@ -12,6 +12,7 @@ use super::ledger::End;
 use super::options::FilesMode;
 use super::parts::{Cycle, CycleParts, Later};
 use super::rows::Id;
+use super::urls::folders_in;
 use crate::protocol::Skipped;
 
 /// How many files wait at most; the next cleanup tries the others.
@@ -63,12 +64,16 @@ pub(super) fn settle(
         }
     }
     // A folder is removed as a whole if nothing in it stays, and nothing outside names it.
-    let stays = |end: &FileEnd| !matches!(end.outcome, Ending::Removed | Ending::Gone);
+    let stays = |task: &Id, end: &FileEnd| match end.outcome {
+        Ending::Removed | Ending::Gone => false,
+        Ending::Kept => folders_in(&end.url).contains(task),
+        Ending::Failed | Ending::Left | Ending::LeftToServer => true,
+    };
     let is_whole = |task: &Id, ends: &[FileEnd]| {
         may_go_whole.contains(task)
             && !waiting.contains_key(task)
             && !context.references.name_folder_of(*task, &context.selected)
-            && !ends.iter().any(stays)
+            && !ends.iter().any(|end| stays(task, end))
     };
     let whole = ends.iter().filter(|(task, ends)| is_whole(task, ends));
     let whole: Vec<Id> = whole.map(|(task, _)| *task).collect();

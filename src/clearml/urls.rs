@@ -145,6 +145,16 @@ pub fn folders_in(url: &str) -> Vec<Id> {
     folders_of(&path_in(url)).0
 }
 
+/// Whether an address leads to something in the folder of this task, with and without a query at its end.
+pub fn is_in_folder(url: &str, task: Id) -> bool {
+    let plain = url.split(['?', '#']).next().unwrap_or_default();
+    [url, plain].into_iter().all(|url| {
+        let path = path_in(url);
+        let dir = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        folders_of(&path[..dir]).0.contains(&task)
+    })
+}
+
 /// The path of an address, from its host on, or from its bucket on. Steps that lead nowhere are left out.
 fn path_in(url: &str) -> Vec<u8> {
     let is_web =
@@ -249,6 +259,35 @@ mod tests {
         let id = Id::parse(ID).unwrap();
         assert_eq!(folders_of(path.as_bytes()), (vec![id], 3));
         assert_eq!(folders_of(b"a/b"), (vec![], 2));
+    }
+
+    #[test]
+    fn only_what_is_below_the_folder_of_a_task_is_in_it() {
+        let (id, other) = (Id::parse(ID).unwrap(), "f".repeat(32));
+        for path in [
+            format!("p/t.{ID}/x"),
+            format!("p/t.{ID}/artifacts/x/x.bin?download=1"),
+            format!("long.{other}/t.{ID}/x"),
+            format!("t.{ID}/metrics/m.{other}/x"),
+            format!("a/../t.{ID}/x"),
+        ] {
+            assert!(is_in_folder(&format!("http://f/{path}"), id), "{path}");
+            assert!(is_in_folder(&format!("s3://bucket/{path}"), id), "{path}");
+        }
+        for path in [
+            "x".to_owned(),
+            "shared/logo.png".to_owned(),
+            format!("t.{other}/x"),
+            format!("p/t.{ID}"),
+            format!("p/t.{ID}/"),
+            format!("p/t.{ID}/../x"),
+            format!("p/t.{ID}/a/../../x"),
+            format!("p/t.{ID}/%2e%2e/x"),
+            format!("p/x?t.{ID}/x"),
+            format!("p/x#/t.{ID}/x"),
+        ] {
+            assert!(!is_in_folder(&format!("http://f/{path}"), id), "{path}");
+        }
     }
 
     #[test]

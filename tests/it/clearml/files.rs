@@ -43,6 +43,32 @@ fn all_debug_samples_and_all_images_of_plots_are_deleted() {
 }
 
 #[test]
+fn an_image_outside_the_folder_of_its_task_stays_because_others_may_show_it() {
+    let (own, logo) = (path("a", "metrics/m/v/1.jpeg"), "shared/logo.png");
+    let plotted = "shared/plot.png";
+    let events = json!([sample(&url(&own)), sample(&url(logo)), plot(&[&url(plotted)])]);
+    let live = with(task("live", &[]), json!({"system_tags": []}));
+    let state = json!({"tasks": [task("a", &[]), live], "events": {
+        id("a"): events, id("live"): [sample(&url(logo)), plot(&[&url(plotted)])],
+    }});
+    for (args, kept) in [(&[][..], 2), (&["--delete-shared-files"], 0)] {
+        let double = Double::new(state.clone());
+        for file in [&own, logo, plotted] {
+            double.file(file);
+        }
+        if kept > 0 {
+            let why = Run::of(double.command(&["why", "--now", NOW, &id("a")]));
+            assert!(why.exits(0).stdout.contains("other tasks may show it"), "{}", why.stdout);
+        }
+        let report = double.run(args).exits(0).json();
+        let counts = [("removed", 3 - kept), ("kept", kept), ("failed", 0)];
+        assert_counts(&report, "clearml-files", &counts);
+        assert_eq!(double.files_left().len() as u64, kept);
+        assert!(!double.files_left().contains(&own));
+    }
+}
+
+#[test]
 fn events_without_an_address_and_plots_that_are_no_json_do_not_stop_a_deletion() {
     let file = path("a", "metrics/m/v/1.jpeg");
     let events = json!([

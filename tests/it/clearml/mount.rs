@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use serde_json::{Value, json};
 
 use super::double::{Double, removed};
-use super::seeds::{id, model, path, task, url, with};
+use super::seeds::{id, model, path, sample, task, url, with};
 use crate::world::{NOW, Run, assert_counts, zone};
 
 /// Runs with the directory of the file server.
@@ -70,6 +70,18 @@ fn a_folder_in_which_the_folder_of_a_live_task_is_does_not_go_as_a_whole() {
     double.file(&shown);
     mount(&double, &[]).exits(0);
     assert_eq!(double.files_left(), BTreeSet::from([shown]));
+}
+
+#[test]
+fn a_folder_goes_as_a_whole_though_its_task_shows_an_image_that_stays_elsewhere() {
+    let (unknown, logo) = (path("a", "something/else.txt"), "shared/logo.png");
+    let events = json!({id("a"): [sample(&url(logo))]});
+    let double = Double::new(json!({"tasks": [task("a", &[])], "events": events}));
+    double.file(&unknown);
+    double.file(logo);
+    let report = mount(&double, &[]).exits(0).json();
+    assert_counts(&report, "clearml-files", &[("kept_by.referenced", 1)]);
+    assert_eq!(double.files_left(), BTreeSet::from([logo.to_owned()]));
 }
 
 #[test]
