@@ -226,10 +226,19 @@ impl<'a> DeletionContext<'a> {
         if !wants && self.options.files != FilesMode::Server {
             return Ok(false);
         }
-        // The server knows no guard: it would delete a file that something else names.
+        // The server knows no guard: it would delete a file that something else names. Some versions delete the
+        // directory of a file on a file server, with everything in it.
         let shared = self.shared(files.iter().map(|file| (task, file.url.as_str())))?;
-        let stays =
-            |file: &TaskFile| shared.contains(&file.url) || self.may_be_of_others(task, file);
+        let is_named = self.references.name_folder_of(task, &self.selected);
+        let takes_others = |file: &TaskFile| match place_of(&file.url, known) {
+            Place::Fileserver(..) | Place::Elsewhere(_) => {
+                is_named || !is_in_folder(&file.url, task)
+            }
+            Place::Store | Place::Local(_) => false,
+        };
+        let stays = |file: &TaskFile| {
+            shared.contains(&file.url) || self.may_be_of_others(task, file) || takes_others(file)
+        };
         Ok(!files.iter().any(stays))
     }
 

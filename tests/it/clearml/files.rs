@@ -282,6 +282,30 @@ fn the_server_is_not_told_to_delete_what_something_else_names() {
 }
 
 #[test]
+fn the_server_is_not_told_to_delete_what_is_not_alone_in_its_directory() {
+    let own = url(&path("a", "artifacts/y/y.bin"));
+    let outside = url("shared/a.zip");
+    // Something else in the folder of the task is named by a live task.
+    let named = json!({"artifacts": [
+        {"key": "in", "mode": "input", "uri": url(&path("a", "artifacts/y/z.bin"))},
+    ]});
+    let live = |execution: &Value| {
+        with(task("live", &[]), json!({"system_tags": [], "execution": execution}))
+    };
+    for (files, execution) in
+        [(&[&*own, &outside][..], &json!({})), (&[&own], &named), (&["s3://b/x", &outside], &named)]
+    {
+        for mode in ["none", "http"] {
+            let is_left = mode == "none" || files[0].starts_with("s3:");
+            let double = Double::with_tasks(&[task("a", files), live(execution)]);
+            double.run(&["--files", mode]).exits(i32::from(is_left));
+            let told = double.bodies("tasks.delete_many")[0]["delete_external_artifacts"].clone();
+            assert_eq!(told, json!(false), "{files:?} {mode}");
+        }
+    }
+}
+
+#[test]
 fn a_dry_run_says_what_a_run_does_with_the_bytes_and_changes_nothing() {
     let (own, shared) = (path("a", "artifacts/x/x.bin"), path("a", "artifacts/s/s.bin"));
     let live = with(task("live", &[&url(&shared)]), json!({"system_tags": []}));
