@@ -6,12 +6,16 @@
 mod record;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use tempfile::TempPath;
+
 use super::rows::Id;
+use crate::fs::append::{open_existing, open_or_create};
+use crate::fs::open;
 use crate::units;
 pub use record::{Ending, FileEnd, Kind, Left, Record, TaskFile};
 
@@ -51,6 +55,9 @@ pub struct Journal {
 /// The name of the journal in the state directory.
 pub const NAME: &str = "journal.jsonl";
 
+/// How every line begins.
+const BEGINNING: &[u8] = b"{\"op\":\"";
+
 /// No line is longer than this.
 const LONGEST_LINE: u64 = 64 << 20;
 
@@ -62,13 +69,7 @@ impl Journal {
     pub fn open(dir: &Path) -> Result<Self, String> {
         let cannot = |path: &Path, error: &io::Error| format!("{path:?}: {}", units::error(error));
         let path = dir.join(NAME);
-        let opened = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| cannot(&path, &error))?;
+        let opened = open_or_create(&path).map_err(|error| cannot(&path, &error))?;
         sync_directory(dir).map_err(|error| cannot(dir, &error))?;
         let mut journal = Self::with(path, opened);
         journal.replay()?;
@@ -83,7 +84,7 @@ impl Journal {
     /// It cannot be read, or is no journal.
     pub fn read(dir: &Path) -> Result<Option<Self>, String> {
         let path = dir.join(NAME);
-        let opened = match File::open(&path) {
+        let opened = match open_existing(&path) {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{path:?}: {}", units::error(&error))),
@@ -110,8 +111,27 @@ impl Journal {
             note(&mut self.open, &mut self.server, &mut self.has_finished, at, &record);
             at += line.len() as u64 + 1;
         }
+        if at == 0 {
+            self.check_beginning()?;
+        }
         self.length = at;
         Ok(())
+    }
+
+    /// Refuses a file without a whole line, unless the line may be one of ours that was never finished.
+    fn check_beginning(&self) -> Result<(), String> {
+        let mut start = Vec::new();
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.take(BEGINNING.len() as u64).read_to_end(&mut start))
+            .map_err(|error| self.cannot(&error))?;
+        if BEGINNING.starts_with(&start) {
+            return Ok(());
+        }
+        Err(format!(
+            "{:?} is no journal of this program: name another --state directory",
+            self.path
+        ))
     }
 
     fn damaged(&self, line: u64, error: &serde_json::Error) -> String {
@@ -217,7 +237,7 @@ impl Journal {
 
     fn line_at(&self, at: u64) -> Result<Vec<u8>, String> {
         let read = || {
-            let mut file = File::open(&self.path)?;
+            let mut file = &self.file;
             file.seek(SeekFrom::Start(at))?;
             read_line(&mut BufReader::new(file)).map(Option::unwrap_or_default)
         };
@@ -254,13 +274,16 @@ impl Journal {
             return Ok(());
         }
         let new_path = self.path.with_extension("new");
-        let mut new = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new_path)
-            .map_err(|error| self.cannot(&error))?;
+        let new =
+            || open::careful().read(true).append(true).create_new(true).mode(0o600).open(&new_path);
+        let new = match new() {
+            // A run that was killed has left it. If it is a link, what it leads to stays as it is.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                TempPath::try_from_path(&new_path).and_then(TempPath::close).and_then(|()| new())
+            }
+            new => new,
+        };
+        let mut new = new.map_err(|error| self.cannot(&error))?;
         let mut length = 0;
         let mut write = |bytes: &[u8]| -> Result<(), String> {
             new.write_all(bytes).and_then(|()| new.write_all(b"\n")).map_err(|it| units::error(&it))
@@ -283,14 +306,11 @@ impl Journal {
             moved.insert(*id, Open { stage: open.stage, lines });
         }
         let dir = self.path.parent().unwrap_or(Path::new("/")).to_owned();
-        let replaced = new
-            .sync_data()
-            .and_then(|()| fs::rename(&new_path, &self.path))
-            .and_then(|()| sync_directory(&dir))
-            .and_then(|()| OpenOptions::new().read(true).append(true).open(&self.path));
-        self.file = replaced.map_err(|error| self.cannot(&error))?;
+        let replaced = new.sync_data().and_then(|()| fs::rename(&new_path, &self.path));
+        replaced.map_err(|error| self.cannot(&error))?;
+        self.file = new;
         (self.length, self.open, self.has_finished) = (length, moved, false);
-        Ok(())
+        sync_directory(&dir).map_err(|error| self.cannot(&error))
     }
 }
 

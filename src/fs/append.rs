@@ -31,22 +31,7 @@ impl AppendFile {
     /// # Errors
     /// What the system says, or that it is something else.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut options = open::careful();
-        options.read(true).append(true).mode(0o600);
-        let (file, is_new) = match options.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (options.create(true).open(path)?, true)
-            }
-            opened => (opened.map_err(explained)?, false),
-        };
-        if !file.metadata()?.is_file() {
-            return Err(not_regular());
-        }
-        if is_new {
-            // Its name must outlive a crash as well.
-            File::open(open::directory_of(path))?.sync_all()?;
-        }
-        Ok(Self { file })
+        open_or_create(path).map(|file| Self { file })
     }
 
     /// Whether it has no name any more, so that nobody will read it.
@@ -110,6 +95,37 @@ impl AppendFile {
     }
 }
 
+/// Opens the file at `path` for reading and appending, or creates it with mode 0600. Not through a link, and only a
+/// regular file.
+///
+/// # Errors
+/// What the system says, or that it is something else.
+pub fn open_or_create(path: &Path) -> io::Result<File> {
+    let mut options = open::careful();
+    options.read(true).append(true).mode(0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = options.create(true).open(path)?;
+            // Its name must outlive a crash as well.
+            File::open(open::directory_of(path))?.sync_all()?;
+            regular(file)
+        }
+        opened => regular(opened.map_err(explained)?),
+    }
+}
+
+/// Opens the file at `path` for reading. Not through a link, and only a regular file.
+///
+/// # Errors
+/// What the system says, or that it is something else.
+pub fn open_existing(path: &Path) -> io::Result<File> {
+    regular(open::careful().read(true).open(path).map_err(explained)?)
+}
+
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
 /// What [`open::careful`] says of a link and of a FIFO.
 fn explained(error: io::Error) -> io::Error {
     match Errno::from_io_error(&error) {
@@ -158,8 +174,12 @@ mod tests {
         let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
         rustix::fs::mknodat(rustix::fs::CWD, path("fifo"), fifo, mode, 0).unwrap();
         for name in ["dir", "link", "dangling", "fifo"] {
-            let error = AppendFile::open(&path(name)).unwrap_err();
-            assert_eq!(error.to_string(), "it is not a regular file", "{name}");
+            for error in [
+                AppendFile::open(&path(name)).unwrap_err(),
+                open_existing(&path(name)).unwrap_err(),
+            ] {
+                assert_eq!(error.to_string(), "it is not a regular file", "{name}");
+            }
         }
         let null = AppendFile::open(Path::new("/dev/null")).unwrap_err();
         assert_eq!(null.to_string(), "it is not a regular file");

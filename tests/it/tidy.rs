@@ -25,7 +25,8 @@ use graph::{Crate, Source};
 /// - `report` appends to the audit log (`fs`).
 /// - `service` reads how full the disk is (`fs`), for its metrics.
 /// - `units` has the words for an error of the system, so rooms with such errors use it.
-/// - `cvat` is data and uses `rules` alone. `clearml` asks servers and knows no file system. The rooms that may know it are those at the end.
+/// - `cvat` is data and uses `rules` alone. `clearml` asks servers and knows no file system, but opens its journal
+///   (`fs`). The rooms that may know it are those at the end.
 const ROOMS: [Row; 21] = [
     ("rules", &[]),
     ("control", &[]),
@@ -42,7 +43,7 @@ const ROOMS: [Row; 21] = [
     ("service", &["protocol", "fs", "rules", "units"]),
     ("os", &["rules", "units"]),
     ("cvat", &["rules"]),
-    ("clearml", &["protocol", "rules", "units"]),
+    ("clearml", &["protocol", "fs", "rules", "units"]),
     ("config", &["clearml", "cvat", "lock", "report", "service", "rules", "units"]),
     ("cli", &["config", "cvat"]),
     ("cmd", &["*"]),
@@ -181,6 +182,7 @@ const DOORS: [Row; 29] = [
     (
         "tempfile",
         &[
+            "clearml/journal.rs",
             "cmd/apply.rs",
             "cmd/demo.rs",
             "cmd/new_file.rs",

@@ -1,6 +1,7 @@
 //! The journal: what a crash leaves, and what is read of it.
 
 use super::*;
+use std::fs::OpenOptions;
 
 fn id(number: u32) -> Id {
     Id::parse(&format!("{number:032x}")).unwrap()
@@ -131,6 +132,45 @@ fn a_journal_that_is_none_or_cannot_be_written_is_refused() {
     assert!(Journal::open(dir.path()).unwrap_err().contains("line 1"));
     fs::write(dir.path().join("file"), "").unwrap();
     assert!(Journal::open(&dir.path().join("file/state")).unwrap_err().contains("Not a directory"));
+}
+
+#[test]
+fn a_file_that_is_no_journal_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(NAME);
+    for text in ["hello", "{\"op\": 1", "{\"id\":\"x\"", "\0\0"] {
+        fs::write(&path, text).unwrap();
+        for refused in [Journal::open(dir.path()).err(), Journal::read(dir.path()).err()] {
+            assert!(refused.unwrap().contains("is no journal of this program"), "{text}");
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    // These were cut off.
+    for text in ["", "{", "{\"op\":\"ser"] {
+        fs::write(&path, text).unwrap();
+        open(dir.path());
+    }
+}
+
+#[test]
+fn a_journal_is_not_opened_through_a_link_and_no_link_is_written_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("other"), "").unwrap();
+    std::os::unix::fs::symlink("other", at(NAME)).unwrap();
+    for refused in [Journal::open(dir.path()).err(), Journal::read(dir.path()).err()] {
+        assert!(refused.unwrap().contains("is not a regular file"));
+    }
+    let state = at("state");
+    let mut journal = open(&state);
+    journal.append(&[plan(1, &["a"]), plan(2, &["b"]), Record::Kept { task: id(2) }]).unwrap();
+    fs::write(at("other"), "other").unwrap();
+    std::os::unix::fs::symlink(at("other"), state.join("journal.new")).unwrap();
+    journal.compact().unwrap();
+    assert_eq!(fs::read_to_string(at("other")).unwrap(), "other");
+    assert!(fs::symlink_metadata(state.join(NAME)).unwrap().is_file());
+    assert_eq!(journal.files_of(id(1)).unwrap().files, [file("a")]);
+    assert_eq!(open(&state).unfinished(), [(id(1), Stage::Planned(7))]);
 }
 
 #[test]
