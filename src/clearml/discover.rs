@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::hocon::Conf;
-use super::server::{Credentials, HOSTED, Server, address, files_of_api};
+use super::server::{Credentials, HOSTED, MOST_SERVERS, Server, address, files_of_api};
 
 /// The variables that are looked at.
 pub const VARIABLES: [&str; 7] = [
@@ -18,6 +18,9 @@ pub const VARIABLES: [&str; 7] = [
     "CLEARML_CONFIG_FILE",
     "CLEARML_FILES_HOST",
 ];
+
+/// Further addresses of file servers, in the file.
+const LEGACY: &str = "sdk.storage.http.legacy_fileservers";
 
 /// What to look at.
 pub struct Sources<'a> {
@@ -124,10 +127,8 @@ pub fn find(sources: &Sources<'_>) -> Result<Server, String> {
         Some(files) => used(&files)?,
         None => files_of_api(&api),
     };
-    let old = conf.texts("sdk.storage.http.legacy_fileservers", sources.env)?;
-    let old = old.iter().filter_map(|text| address(text).ok());
-    let files: Vec<String> =
-        [files].into_iter().chain(old).filter(|files| !files.is_empty()).take(8).collect();
+    let old = conf.texts(LEGACY, sources.env).map_err(|why| format!("{conf_name}: {why}"))?;
+    let files = file_servers(files, &old, &conf_name);
     let verify = of("CLEARML_API_HOST_VERIFY_CERT", &["api.verify_certificate"])?;
     let verify = !verify.is_some_and(|(text, _)| {
         matches!(text.to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off")
@@ -137,6 +138,27 @@ pub fn find(sources: &Sources<'_>) -> Result<Server, String> {
         tracing::warn!("{api} is the service that ClearML's company runs, named by {origin}");
     }
     Ok(Server { api, files, credentials, verify, origin })
+}
+
+/// All file servers: the main one, if there is one, and older addresses. One that cannot be used is not shown, because
+/// a password may be in it.
+fn file_servers(main: String, old: &[String], conf_name: &str) -> Vec<String> {
+    let mut files: Vec<String> = [main].into_iter().filter(|main| !main.is_empty()).collect();
+    for (number, text) in (1..).zip(old) {
+        let why = match address(text) {
+            Ok(old) if files.contains(&old) => continue,
+            Ok(old) if files.len() < MOST_SERVERS => {
+                files.push(old);
+                continue;
+            }
+            Ok(_) => format!("there are at most {MOST_SERVERS} file servers"),
+            Err(why) => why,
+        };
+        tracing::warn!(
+            "address {number} of {LEGACY} in {conf_name} is not used, and no file there is deleted: {why}"
+        );
+    }
+    files
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::client::Client;
 use super::error::{ApiError, CycleError};
 use super::files::{At, Removal, Remover, Target};
 use super::http::Method;
+use super::server::MOST_SERVERS;
 use super::tools::Tools;
 use super::urls::{encoded, folders_of};
 use crate::rules::Bytes;
@@ -32,7 +33,7 @@ const NO_ROOT: &str = "it is a path on a machine, and no --local-root allows it"
 #[derive(Debug, Default)]
 pub struct HttpRemover {
     /// Servers that have no `/delete_many`.
-    single: Arc<[AtomicBool; 8]>,
+    single: Arc<[AtomicBool; MOST_SERVERS]>,
 }
 
 /// The answer of `/delete_many`.
@@ -104,7 +105,7 @@ type Results = Vec<(Target, Removal)>;
 
 fn delete_many(
     client: &Client,
-    single: &[AtomicBool; 8],
+    single: &[AtomicBool; MOST_SERVERS],
     server: usize,
     files: Vec<(Target, String)>,
 ) -> Results {

@@ -49,14 +49,22 @@ impl Conf {
     /// The texts of a list.
     ///
     /// # Errors
-    /// As [`Self::text`].
+    /// It is something else, or refers to something that is not there.
     pub fn texts(&self, path: &str, env: &Env<'_>) -> Result<Vec<String>, String> {
-        let Some(Node::List(items)) = self.find(path) else { return Ok(Vec::new()) };
+        let items = match self.find(path) {
+            Some(Node::List(items)) => items,
+            None => return Ok(Vec::new()),
+            Some(Node::Text(pieces)) if self.resolve(pieces, env, 0)?.is_none() => {
+                return Ok(Vec::new());
+            }
+            Some(Node::Object(_) | Node::Text(_)) => return Err(format!("{path} is not a list")),
+        };
         let mut texts = Vec::new();
         for item in items {
-            if let Node::Text(pieces) = item {
-                texts.extend(self.resolve(pieces, env, 0)?);
-            }
+            let Node::Text(pieces) = item else {
+                return Err(format!("{path} has something in it that is not text"));
+            };
+            texts.extend(self.resolve(pieces, env, 0)?);
         }
         Ok(texts)
     }

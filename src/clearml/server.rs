@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+/// How many file servers there are at most.
+pub const MOST_SERVERS: usize = 8;
+
 /// The addresses of a ClearML installation, without slashes at their ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {

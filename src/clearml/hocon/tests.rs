@@ -44,6 +44,18 @@ sdk {
     let conf = Conf::parse(file).unwrap();
     let old = conf.texts("sdk.storage.http.legacy_fileservers", &env).unwrap();
     assert_eq!(old, ["http://old:8081", "http://older:8081"]);
+    for (file, list) in [
+        ("a = []", Some(0)),
+        ("a = null", Some(0)),
+        ("a = ${?NONE}", Some(0)),
+        ("b = x", Some(0)),
+        ("a = [x, [y]]", None),
+        ("a = x", None),
+        ("a { b = x }", None),
+    ] {
+        let texts = Conf::parse(file).unwrap().texts("a", &env);
+        assert_eq!(texts.ok().map(|texts| texts.len()), list, "{file}");
+    }
 }
 
 #[test]

@@ -198,3 +198,27 @@ fn an_unreachable_server_and_a_busy_one_are_named_and_end_the_run() {
     let all: Vec<Value> = double.requests();
     assert!(all.len() < 40, "{} requests", all.len());
 }
+
+#[test]
+fn an_older_address_of_the_file_server_that_is_not_used_is_warned_about() {
+    let double = Double::with_tasks(&[]);
+    let many: Vec<String> = (0..8).map(|n| format!("http://old{n}:8081")).collect();
+    let list = format!("\"files.example:8081\", \"http://u:s3cret@h\", {}", many.join(", "));
+    let conf = format!("sdk.storage.http.legacy_fileservers = [{list}]");
+    let home = double.path("home");
+    fs::write(home.join("clearml.conf"), &conf).unwrap();
+    let said = double.run(&[]).exits(0).stderr.clone();
+    for words in [
+        "address 1 of sdk.storage.http.legacy_fileservers",
+        "address 2 of sdk.storage.http.legacy_fileservers",
+        "address 10 of sdk.storage.http.legacy_fileservers",
+        "clearml.conf",
+        "there are at most 8 file servers",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("address 9 ") && !said.contains("s3cret"), "{said}");
+    fs::write(home.join("clearml.conf"), "sdk.storage.http.legacy_fileservers = x").unwrap();
+    let said = double.run(&[]).exits(2).stderr.clone();
+    assert!(said.contains("legacy_fileservers is not a list"), "{said}");
+}
