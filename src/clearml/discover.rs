@@ -42,6 +42,15 @@ impl Sources<'_> {
         })
     }
 
+    /// The configuration file that is named and does not exist. ClearML's own clients do without it, so it is no error
+    /// where the other sources are enough.
+    fn missing_file(&self) -> Result<Option<String>, String> {
+        let Some((path, name)) = self.env("CLEARML_CONFIG_FILE") else { return Ok(None) };
+        let path = self.expanded(&path);
+        let is_there = (self.read)(&path)?.is_some();
+        Ok((!is_there).then(|| format!("{name} names {path:?}, which does not exist")))
+    }
+
     /// The configuration file, and what it is called.
     fn conf(&self) -> Result<(Conf, String), String> {
         let named = self.env("CLEARML_CONFIG_FILE");
@@ -54,17 +63,10 @@ impl Sources<'_> {
             self.home.iter().flat_map(|home| in_home.map(|name| home.join(name))).collect()
         };
         for path in paths {
-            match (self.read)(&path)? {
-                Some(text) => {
-                    let one = Conf::parse(&text).map_err(|why| format!("{path:?}, {why}"))?;
-                    conf.merge(one);
-                    found.push(format!("{path:?}"));
-                }
-                None if named.is_some() => {
-                    // The clients do without the file, so that other sources are enough.
-                    tracing::debug!("CLEARML_CONFIG_FILE names {path:?}, which does not exist");
-                }
-                None => {}
+            if let Some(text) = (self.read)(&path)? {
+                let one = Conf::parse(&text).map_err(|why| format!("{path:?}, {why}"))?;
+                conf.merge(one);
+                found.push(format!("{path:?}"));
             }
         }
         Ok((conf, found.join(" and ")))
@@ -83,6 +85,18 @@ impl Sources<'_> {
 /// # Errors
 /// What is missing or wrong, and what to do. No key is shown.
 pub fn find(sources: &Sources<'_>) -> Result<Server, String> {
+    let missing = sources.missing_file()?;
+    match (found(sources), missing) {
+        (Ok(server), Some(missing)) => {
+            tracing::warn!("{missing}");
+            Ok(server)
+        }
+        (Err(why), Some(missing)) => Err(format!("{missing}; {why}")),
+        (found, None) => found,
+    }
+}
+
+fn found(sources: &Sources<'_>) -> Result<Server, String> {
     let (conf, conf_name) = sources.conf()?;
     let in_conf = |path: &str| -> Result<Option<(String, String)>, String> {
         let value =
@@ -212,6 +226,17 @@ mod tests {
         assert!(
             error.contains("CLEARML_API_HOST: it must not contain") && !error.contains("s3cret")
         );
+    }
+
+    #[test]
+    fn a_file_that_is_named_and_does_not_exist_is_named_where_something_is_missing() {
+        let named = ("CLEARML_CONFIG_FILE", "/nope");
+        let error = server(&[named], &[]).unwrap_err();
+        assert!(error.starts_with("CLEARML_CONFIG_FILE names \"/nope\", which does not exist; "));
+        let old = ("TRAINS_CONFIG_FILE", "/nope");
+        assert!(server(&[old], &[]).unwrap_err().starts_with("TRAINS_CONFIG_FILE names \"/nope\""));
+        let host = ("CLEARML_API_HOST", "http://h:8008");
+        assert!(server(&[named, host, KEYS[0], KEYS[1]], &[]).is_ok(), "as for ClearML's clients");
     }
 
     #[test]
