@@ -24,7 +24,7 @@ use super::check::{Known, TreeCheck};
 use super::failure::at_path;
 use super::linked::LinkedNames;
 use super::quarantine::{Adopted, Detached, NotDetached, Quarantine, Stage};
-use super::tree::Trees;
+use super::tree::{STOPPED, Trees};
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::PathError;
@@ -247,8 +247,9 @@ impl<C: Control> Trees<'_, C> {
 
 /// The failure of a tree of which this run has removed some entries, or that failed before that.
 fn left_in_part(found: &Found, name: &CStr, why: Stays, removed: u64) -> Failure {
-    let fail = |error: Errno| {
-        failure(found, Stage::Remove, name, Action::RemoveTree, io::Error::from(error))
+    // The system has refused nothing, so there is no number.
+    let fail = |why: String| {
+        failure(found, Stage::Remove, name, Action::RemoveTree, io::Error::other(why))
     };
     match why {
         // A look at an open directory does not know its path.
@@ -256,13 +257,12 @@ fn left_in_part(found: &Found, name: &CStr, why: Stays, removed: u64) -> Failure
             failure(found, Stage::Remove, name, error.action, error.error)
         }
         Stays::Failed(error) => at_path(&found.quarantine.zone().name, error),
-        Stays::Unreached => fail(Errno::INTR),
+        Stays::Unreached => fail(STOPPED.to_owned()),
         Stays::Skipped(why) => {
-            let why = why.key().replace('_', " ");
-            let hint = format!(
-                "{why}; {removed} of its entries were removed, and the rest is still there"
-            );
-            Failure { hint: Some(hint), ..fail(Errno::BUSY) }
+            let were = if removed == 1 { "was" } else { "were" };
+            let hint =
+                format!("{removed} of its entries {were} removed, and the rest is still there");
+            Failure { hint: Some(hint), ..fail(why.key().replace('_', " ")) }
         }
     }
 }

@@ -353,9 +353,13 @@ fn has_vanished(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
     matches!(why, Rejection::Skipped(Skipped::Gone)) && !stat::exists(dir, name)
 }
 
+/// Why the rest of a tree stays when a signal or a limit ends the pass.
+pub(super) const STOPPED: &str = "the run was stopped";
+
 /// A part of the tree is gone and the rest stays: always a failure, whatever the reason.
 fn in_part(expired: &Expired, why: Rejection, hint: &str) -> Rejection {
-    let (reason, error) = match why {
+    // The system has refused nothing, so there is no number.
+    let reason = match why {
         Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
             return Rejection::Failed(Failure {
                 hint: Some(
@@ -364,12 +368,12 @@ fn in_part(expired: &Expired, why: Rejection, hint: &str) -> Rejection {
                 ..failure
             });
         }
-        Rejection::Skipped(why) => (why.key().replace('_', " "), Errno::BUSY),
-        Rejection::Unreached => ("the run was stopped".to_owned(), Errno::INTR),
-        Rejection::NoLock(why) => (why, Errno::NOLCK),
+        Rejection::Skipped(why) => why.key().replace('_', " "),
+        Rejection::Unreached => STOPPED.to_owned(),
+        Rejection::NoLock(why) => why,
     };
-    let mut failure = failure(expired, Action::RemoveTree, error.into());
-    failure.hint = Some(format!("{reason}; {hint}"));
+    let mut failure = failure(expired, Action::RemoveTree, io::Error::other(reason));
+    failure.hint = Some(hint.to_owned());
     Rejection::Failed(failure)
 }
 

@@ -70,7 +70,8 @@ fn sweep_as_user(world: &World, args: &[&str]) -> Run {
 fn failures(report: &Value) -> BTreeMap<PathBuf, String> {
     let listed = report["failures"].as_array().unwrap();
     let text = |failure: &Value, key: &str| failure[key].as_str().unwrap().to_owned();
-    listed.iter().map(|it| (text(it, "path").into(), text(it, "errno"))).collect()
+    let errno = |failure: &Value| failure["errno"].as_str().unwrap_or_default().to_owned();
+    listed.iter().map(|it| (text(it, "path").into(), errno(it))).collect()
 }
 
 /// What the report says about the failure at `path`, the hint included.

@@ -112,7 +112,6 @@ const DOORS: [Row; 29] = [
             "dispose/quarantine/served.rs",
             "dispose/recover.rs",
             "dispose/recover/foresee.rs",
-            "dispose/recover/rest.rs",
             "dispose/recover/tree.rs",
             "dispose/single.rs",
             "dispose/tree.rs",

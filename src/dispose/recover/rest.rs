@@ -8,8 +8,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::io::Errno;
-
 use super::super::check::Interrupted;
 use super::super::quarantine::{Quarantine, Returned, Stage};
 use super::super::tree::Trees;
@@ -51,19 +49,18 @@ impl Rest {
     /// The failure of a part that has a name again, at this path, because its removal must not be completed.
     pub(super) fn returned(&self, at: PathBuf, why: &str) -> Failure {
         let were = if self.is_emptied { "were" } else { "may have been" };
-        let (zone, error) = (&self.home.zone.name, Errno::BUSY.into());
         // The removal of one name moves the ctime of the file, as a use does, and what has the other names is not known.
         let or_linked = if why == Skipped::Used.key() {
             ", or a file in it lost one of several names"
         } else {
             ""
         };
+        // The system has refused nothing, so there is no number.
+        let error = io::Error::other(format!("{}{or_linked}", why.replace('_', " ")));
         let hint = format!(
-            "{}{or_linked}; some of its entries {were} removed by an interrupted run, and the rest gets its name \
-             back",
-            why.replace('_', " ")
+            "some of its entries {were} removed by an interrupted run, and the rest gets its name back"
         );
-        Failure::new(zone, Action::RemoveTree, at, error, Some(hint))
+        Failure::new(&self.home.zone.name, Action::RemoveTree, at, error, Some(hint))
     }
 
     pub(super) fn settled<'a>(&'a self, kind: OutcomeKind<'a>, freed: Bytes) -> Recovered<'a> {

@@ -130,9 +130,9 @@ fn two_processes_that_remove_the_same_tree_at_the_same_time_do_not_disturb_each_
     // A directory that the other one is about to remove has changed, and what changes it is not known: the
     // pass may end there and say so. Nothing else is a failure.
     for (path, errno) in failures(&report) {
-        assert_eq!((&path, &*errno), (&world.path("tmp/tree"), "EBUSY"));
+        assert_eq!((&path, &*errno), (&world.path("tmp/tree"), ""), "nothing was busy");
         let message = message_of(&report, &path);
-        assert!(message.contains("; used; "), "{message}");
+        assert!(message.contains(": used; "), "{message}");
     }
     assert_counts(&sweep(&world, &[]).exits(0).json(), "tmp", &[("failed", 0)]);
     let left: Vec<_> = walkdir::WalkDir::new(world.path("tmp")).into_iter().flatten().collect();
@@ -289,7 +289,7 @@ fn a_removal_that_waits_for_its_rate_makes_no_other_process_wait() {
     let report = Run::from(child.wait_with_output().unwrap()).exits(1).json();
     let path = tree.join(path.file_name().unwrap());
     assert!(path.exists(), "an open file was removed, or did not return to its name");
-    assert_eq!(failures(&report), [(tree.clone(), "EBUSY".to_owned())].into());
+    assert_eq!(failures(&report), [(tree.clone(), String::new())].into());
     assert!(quarantines(&world).is_empty());
     // When the rest has expired, a pass leaves it while the file is open, and removes it then.
     set_age(&tree, OLD);
