@@ -85,7 +85,10 @@ fn a_misplaced_argument_gets_a_tip() {
         (&["legacy", "--ttl", "3d"], "tip: '--ttl' is an option of run, plan,"),
         (&["serve", "--from0", "-"], "tip: '--from0' is an option of run, plan, legacy"),
         (&["run", "/data"], "tip: a data root is named with --data"),
-        (&["run", "--zones", "export", "tmp"], "items of a list are separated by commas"),
+        (&["run", "--zones", "export", "tmp"], "tip: the items of a list are separated by commas"),
+        (&["run", "--exclude", "a", "b"], "tip: repeat the flag for each glob: --exclude b"),
+        (&["run", "--nice", "10"], "tip: --nice takes no value"),
+        (&["run", "dry-run"], "tip: did you mean --dry-run?"),
     ] {
         let error = read(&[&["sweeper"], args].concat()).unwrap_err();
         assert!(error.contains(tip), "{args:?}: {error}");
