@@ -40,8 +40,13 @@ pub enum Refusal {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The data root cannot be used.
-    #[error(transparent)]
-    Root(#[from] RootError),
+    #[error("{}{why}", at.as_ref().map(|at| format!("data ({at}): ")).unwrap_or_default())]
+    Root {
+        /// Where its path is written, if not on the command line.
+        at: Option<Origin>,
+        /// What is wrong with it.
+        why: RootError,
+    },
     /// The directory of a zone cannot be used.
     #[error("{}zone {name:?}: {}", before(at.as_ref()), without_data_root(why))]
     Zone {

@@ -339,7 +339,11 @@ fn warnings(values: &Values<'_>) -> Vec<String> {
     let has_comma = |glob: &&String| !is_variable && glob.contains(',') && !glob.contains('{');
     let globs = values.texts("exclude").iter().filter(has_comma);
     let one_glob = globs.map(|glob| {
-        format!("exclude {glob:?} is one glob: the comma is part of it. Repeat --exclude for more")
+        let more = match values.origin("exclude") {
+            Origin::File { .. } => "Write an array for more: exclude = [\"A\", \"B\"]",
+            Origin::Default | Origin::Env(_) | Origin::Flag(_) => "Repeat --exclude for more",
+        };
+        format!("exclude {glob:?} is one glob: the comma is part of it. {more}")
     });
     let unused =
         ["ttl", "ttl_project", "ttl_task", "ttl_job", "ttl_events", "retention", "tmp_age"];

@@ -19,10 +19,13 @@ use self::redis::ExporterLocks;
 use crate::protocol::{Claimed, Expired, Locks, Rejected};
 use crate::rules::{LockKind, Zone};
 
-/// The note where exports are swept without the lock of those who write them.
-const UNLOCKED_EXPORTS: &str = "warning: CVAT's lock in Redis is not taken: only age and the check for open files \
+/// The notes where exports are swept without the lock of those who write them, because no server is named or because
+/// the user wants none.
+const NO_SERVER: &str = "warning: CVAT's lock in Redis is not taken: only age and the check for open files \
     protect files that CVAT is using. To take the lock, name the server: --redis redis://HOST:6379 or \
     CVAT_REDIS_INMEM_HOST";
+const UNWANTED: &str = "warning: CVAT's lock in Redis is not taken, because of --lock flock or --lock none: only age and \
+    the check for open files protect files that CVAT is using";
 
 /// The locks that a pass takes.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Backend {
     pub files: FileLocks,
     /// Those of the application, taken before the one on the entry; `None` when they are not configured.
     pub application: Option<ExporterLocks>,
+    /// Whether the user wants none of those.
+    pub is_application_unwanted: bool,
     /// Against other sweepers: a zone that one of them is sweeping is left alone.
     pub exclusive: ExclusiveLock,
 }
@@ -38,7 +43,12 @@ pub struct Backend {
 impl Backend {
     /// `flock` alone.
     pub fn flock() -> Self {
-        Self { files: FileLocks::Flock, application: None, exclusive: ExclusiveLock::none() }
+        Self {
+            files: FileLocks::Flock,
+            application: None,
+            is_application_unwanted: false,
+            exclusive: ExclusiveLock::none(),
+        }
     }
 
     /// The application's locks, if they are taken in `zone`.
@@ -79,7 +89,8 @@ impl Locks for Backend {
         if zone.lock == LockKind::Application {
             match &self.application {
                 Some(application) => notes.extend(application.notes()),
-                None => notes.push(UNLOCKED_EXPORTS.to_owned()),
+                None if self.is_application_unwanted => notes.push(UNWANTED.to_owned()),
+                None => notes.push(NO_SERVER.to_owned()),
             }
         }
         if self.files == FileLocks::Unlocked {
@@ -181,6 +192,11 @@ mod tests {
         assert_eq!(notes(&Backend::flock(), LockKind::Flock), "");
         let application = notes(&Backend::flock(), LockKind::Application);
         assert!(application.contains("CVAT's lock in Redis is not taken"), "{application}");
+        assert!(application.contains("name the server: --redis"), "{application}");
+        let unwanted = Backend { is_application_unwanted: true, ..Backend::flock() };
+        let unwanted = notes(&unwanted, LockKind::Application);
+        assert!(unwanted.contains("because of --lock flock or --lock none"), "{unwanted}");
+        assert!(!unwanted.contains("--redis"), "{unwanted}");
         assert!(notes(&Backend::flock(), LockKind::Unlocked).contains("lock = \"none\""));
         for lock in [LockKind::Flock, LockKind::Unlocked, LockKind::Application] {
             assert!(notes(&unlocked, lock).contains("--lock none"), "{lock:?}");

@@ -76,6 +76,8 @@ pub struct Report<'a, W> {
     format: Format,
     detail: Detail,
     canvas: Canvas,
+    /// The exit code is this one or a higher one.
+    least: ExitCode,
     /// What was told and is not printed yet. It is locked for moments only.
     told: Mutex<Told>,
     /// It is locked for as long as a reader takes, so never by a worker that holds locks.
@@ -129,6 +131,7 @@ impl<'a, W: Write + Send> Report<'a, W> {
             format,
             detail,
             canvas: Canvas::PLAIN,
+            least: ExitCode::Done,
             told: Mutex::default(),
             out: Mutex::new(Output { to: Some(out), is_lost: false }),
             progress,
@@ -142,12 +145,19 @@ impl<'a, W: Write + Send> Report<'a, W> {
         self
     }
 
+    /// With this exit code or a higher one, whatever the summary says.
+    #[must_use]
+    pub const fn at_least(mut self, code: ExitCode) -> Self {
+        self.least = code;
+        self
+    }
+
     /// Prints the end of the report and returns the exit code. A report that cannot be written counts as
     /// a failure, unless its reader closed the pipe.
     pub fn finish(self, summary: &Summary, elapsed: Duration) -> ExitCode {
         self.on_unlocked();
         self.progress.finish();
-        let code = ExitCode::of(summary);
+        let code = ExitCode::of(summary).max(self.least);
         let mut out = self.out.into_inner().unwrap_or_else(PoisonError::into_inner);
         out.write(|out| {
             let is_text = self.format == Format::Text;

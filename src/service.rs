@@ -28,11 +28,11 @@ use std::time::Duration;
 
 use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Moment, ZoneName};
-use crate::units;
 use health::Health;
 use http::Page;
 use metrics::Metrics;
 use notify::Notify;
+use schedule::LocalTime;
 use scheduler::{Next, Reading, Schedule, Scheduler};
 
 /// The path of the metrics.
@@ -104,6 +104,8 @@ impl PassEnd {
 pub struct Service<'a> {
     /// Which zones are due when.
     pub scheduler: Scheduler,
+    /// How it writes times.
+    pub time: LocalTime,
     /// What it is asked to do. It ends when no sender is left.
     pub calls: &'a Receiver<Call>,
     /// Is told what the service does.
@@ -247,7 +249,7 @@ impl Service<'_> {
         let upcoming: Vec<String> = self
             .scheduler
             .upcoming()
-            .map(|(zone, _, start)| format!("{zone} at {}", units::rfc3339(start)))
+            .map(|(zone, _, start)| format!("{zone} at {}", self.time.shown(start)))
             .collect();
         if upcoming.is_empty() {
             return "no pass is scheduled".to_owned();

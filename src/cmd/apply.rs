@@ -41,19 +41,21 @@ pub(super) fn apply(
     let mut lines = BufReader::new(open(path).map_err(unread)?);
     let first = next_line(&mut lines).map_err(unread)?.unwrap_or_default();
     let (header, seed) = Header::read(&first).map_err(|why| {
-        refused(format!(
-            "its first line is not the header of a plan ({why}); keep that line when you edit a plan"
-        ))
+        refused(match &first[..] {
+            [] => "it is empty".to_owned(),
+            [b'{', ..] => format!(
+                "its first line is not the header of a plan ({why}); keep that line when you edit a plan"
+            ),
+            _ => "it is not a plan, as `sweeper plan` writes it".to_owned(),
+        })
     })?;
     check(&header, &config).map_err(refused)?;
-    let (planned, wrong) = read(&mut lines, seed).map_err(unread)?;
+    let planned = read(&mut lines, seed).map_err(unread)?;
     let code = run::run_by_plan("apply", &config, verbosity, None, Some(&planned))?.code;
-    if wrong == 0 {
-        return Ok(code);
+    if let Some(note) = planned.note() {
+        tracing::error!("{path:?}: {note}");
     }
-    let (lines, were) = if wrong == 1 { ("line", "was") } else { ("lines", "were") };
-    tracing::error!("{wrong} {lines} of the plan {path:?} {were} changed and not applied");
-    Ok(code.max(ExitCode::SomeFailed))
+    Ok(code)
 }
 
 /// The file of a plan; `-` is stdin.
@@ -66,10 +68,13 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Whether a plan is about this data root, recent, and made with these settings.
 fn check(header: &Header, config: &Config) -> Result<(), String> {
-    let root = open_root(config, &config.zones).map_err(|refusal| refusal.to_string())?;
+    let Header { created, data_root, .. } = header;
+    let root = open_root(config, &config.zones);
+    let root = root.map_err(|refusal| format!("it was made for {data_root:?}; {refusal}"))?;
     if !header.is_of(root.id()) {
         return Err(format!(
-            "it was made for another directory than the one that is now {:?}",
+            "it was made for another directory than the one that is now {:?}: for the one that was {data_root:?} \
+             at {created}",
             root.path()
         ));
     }
@@ -96,8 +101,8 @@ fn check(header: &Header, config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// The entries of a plan, and how many lines cannot be used.
-fn read(lines: &mut impl BufRead, seed: u64) -> io::Result<(Planned, u64)> {
+/// The entries of a plan.
+fn read(lines: &mut impl BufRead, seed: u64) -> io::Result<Planned> {
     let mut paths = BufWriter::new(tempfile::tempfile()?);
     let (mut digests, mut wrong, mut number) = (HashSet::new(), 0, 1_u64);
     while let Some(line) = next_line(lines)? {
@@ -120,7 +125,7 @@ fn read(lines: &mut impl BufRead, seed: u64) -> io::Result<(Planned, u64)> {
         }
     }
     let paths = paths.into_inner().map_err(io::IntoInnerError::into_error)?;
-    Ok((Planned { paths, seed, digests }, wrong))
+    Ok(Planned { paths, seed, digests, wrong })
 }
 
 fn next_line(lines: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {

@@ -42,7 +42,9 @@ fn used_root(config: &Config) -> String {
     }
     match open_root(config, &[]) {
         Ok(root) => format!("; a run here uses {}", shown(root.path())),
-        Err(Refusal::Root(RootError::NoneFound { .. })) => "; no data root is there".to_owned(),
+        Err(Refusal::Root { why: RootError::NoneFound { .. }, .. }) => {
+            "; no data root is there".to_owned()
+        }
         Err(why) => format!("; it cannot be used: {why}"),
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Refusal;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Origin};
 use crate::fs::{DataRoot, Forbidden, RootError};
 use crate::rules::{Zone, ZoneName};
 
@@ -19,7 +19,8 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
     let mut root = match config.data.clone()? {
         config::DataRoot::Named(path) => DataRoot::open(&path, config.marks, &forbidden),
         config::DataRoot::AnyOf(paths) => DataRoot::find(&paths, config.marks, &forbidden),
-    }?;
+    }
+    .map_err(|why| refused_root(config, why))?;
     for zone in zones {
         let roots = zone.location.roots.iter().filter(|root| root.is_absolute());
         let outside: Vec<PathBuf> = roots.cloned().collect();
@@ -56,7 +57,7 @@ pub(super) fn refuse_forbidden(config: &Config) -> Result<(), Refusal> {
         _ => Ok(()),
     };
     if let Ok(config::DataRoot::Named(path)) = &config.data {
-        check(path)?;
+        check(path).map_err(|why| refused_root(config, why))?;
     }
     for zone in &config.all_zones {
         let roots = zone.location.roots.iter().map(PathBuf::as_path);
@@ -76,6 +77,14 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
 /// Where the directory of a zone is, if not below the data root.
 pub(super) fn place_of<'a>(config: &'a Config, name: &ZoneName) -> Option<&'a Path> {
     config.places.iter().find(|(zone, _)| zone == name).map(|(_, place)| place.as_path())
+}
+
+/// Why the data root cannot be used, and where it is named.
+pub(super) fn refused_root(config: &Config, why: RootError) -> Refusal {
+    let is_named = matches!(config.data, Ok(config::DataRoot::Named(_)));
+    let row = config.settings.iter().find(|row| is_named && row.key == "data");
+    let at = row.map(|row| row.origin.clone()).filter(|at| !matches!(at, Origin::Flag(_)));
+    Refusal::Root { at, why }
 }
 
 fn refused_zone(config: &Config, name: &ZoneName, why: RootError) -> Refusal {

@@ -48,7 +48,12 @@ impl NewFile {
         };
         let mut builder = tempfile::Builder::new();
         builder.prefix(".sweeper-new-").permissions(Permissions::from_mode(0o666));
-        let new = builder.tempfile_in(dir).map_err(|error| failed("write beside it", &error))?;
+        // Its message ends with the name of the new file, which nobody has seen.
+        let unmade = |error: io::Error| {
+            let why = failed("make a file in its directory", &error);
+            why.split(" at path ").next().unwrap_or(&why).to_owned()
+        };
+        let new = builder.tempfile_in(dir).map_err(unmade)?;
         // An earlier one may be secret, or be read by others than a new one.
         let keep = |mode| new.as_file().set_permissions(mode);
         earlier.map_or(Ok(()), keep).map_err(|error| failed("give it the mode it has", &error))?;
@@ -112,6 +117,14 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), "page 2");
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
         }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_no_reason_to_name_another_file() {
+        let refused = NewFile::at(Path::new("/proc/page"), "a page", b"page");
+        let why = refused.err().unwrap();
+        assert!(why.starts_with("cannot make a file in its directory: "), "{why}");
+        assert!(!why.contains(".sweeper-new-"), "{why}");
     }
 
     #[test]

@@ -108,17 +108,20 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     let root = open_root(config, zones)?;
     let _ = watchdog.pass().data_root.set(root.path().to_owned());
     let audit_log = audited::open(config, &root, &request.hangup)?;
+    let start = Instant::now();
     let has_list = config.from0.is_some() || request.planned.is_some();
     let mut turns = Turns::new(config, &root, zones, request.when_held, has_list);
     let Some(first) = turns.next(&|| limits.is_stopped()) else {
         return Ok(PassResult::postponed(mode, turns.into_postponed()));
     };
     let locks = locks(config, root.path(), limits.urgent_flags().into())?;
-    let (start, now) = (Instant::now(), now(config));
+    let now = now(config);
     let workers = workers(config);
     let (command, shard) = (request.command, config.shard);
     let info = RunInfo { command, mode, now, data_root: root.path(), shard };
-    let report = output::report(info, config, request.verbosity, out);
+    let refused = request.planned.and_then(Planned::note);
+    let least = refused.as_ref().map_or(ExitCode::Done, |_| ExitCode::SomeFailed);
+    let report = output::report(info, config, request.verbosity, out).at_least(least);
     let (notes, exclude) = (Notes::default(), config.exclude.watched());
     turns.foresee(zones, &notes);
     let (workers, exclude, live) = (&workers, &exclude, &watchdog.pass().live);
@@ -131,6 +134,9 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     let Sum { durations, mut summary } = taken.in_order_of(zones);
     if unmatched::is_complete(request, &summary) {
         unmatched::note(exclude, request, &mut summary);
+    }
+    if let (Some(note), Some(zone)) = (refused, summary.zones.first_mut()) {
+        zone.notes.push(note);
     }
     watchdog.pass().on_end();
     let code = report.finish(&summary, start.elapsed());

@@ -13,6 +13,7 @@ use super::unused::warn_of_unused;
 use crate::config::settings::Setting;
 use crate::config::{Config, GuardSettings, Verbosity};
 use crate::os::clock;
+use crate::os::logging::WRITTEN;
 use crate::protocol::ExitCode;
 use crate::report::plan::{BEGINNING, Header};
 use crate::units;
@@ -74,7 +75,10 @@ pub(super) fn plan(
         return Ok(code);
     }
     match writer.finish().and_then(|()| new.put()) {
-        Ok(()) => Ok(code),
+        Ok(()) => {
+            tracing::info!(target: WRITTEN, "the plan is in {path:?}");
+            Ok(code)
+        }
         Err(error) => {
             tracing::error!("the plan {path:?} is not written: {}", units::error(&error));
             Ok(code.max(ExitCode::SomeFailed))

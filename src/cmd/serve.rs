@@ -19,7 +19,7 @@ use super::runtime::{Front, calls, notify, reading, show};
 use super::{Refusal, settings, unused};
 use crate::config::settings::Use;
 use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
-use crate::fs::{DataRoot, RootError, Space};
+use crate::fs::{DataRoot, Space};
 use crate::lock::exclusive::ExclusiveLock;
 use crate::os::{clock, signals};
 use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
@@ -82,7 +82,8 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     };
     let (health, notify, waiting) = (&*health, &notify, Vec::new());
     let pressed = &pressed;
-    let service = Service { scheduler, calls: &calls, health, notify, waiting, pressed };
+    let time = ServiceConfig::log_time(raw);
+    let service = Service { scheduler, time, calls: &calls, health, notify, waiting, pressed };
     let code = service.run(reading, pass, reload);
     drop(exclusive);
     Ok(code)
@@ -91,7 +92,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
 /// The data root, whose path it writes down, and its lock; or the exit code of a service that makes no pass.
 fn get_ready(
     waits: &Waits<'_>,
-    first: Result<DataRoot, RootError>,
+    first: Result<DataRoot, String>,
     path: &OnceLock<PathBuf>,
     hangup: &Arc<AtomicBool>,
 ) -> Result<Result<(DataRoot, ExclusiveLock), ExitCode>, Refusal> {

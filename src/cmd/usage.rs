@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::canvas::canvas;
+use super::data_root::refused_root;
 use super::pass::{limits, open_root, progress_style, quotas, workers};
 use super::{Refusal, printed};
 use crate::config::{Config, Profile, Verbosity};
 use crate::cvat::areas;
 use crate::engine::PassControl;
 use crate::fs::{DataRoot, lease};
+use crate::os::logging::WRITTEN;
 use crate::os::{clock, signals};
 use crate::protocol::ExitCode;
 use crate::report::canvas::Canvas;
@@ -52,7 +54,8 @@ pub(super) fn usage(
         meter.show(|| format!("usage: {} counted, {} inodes", Bytes(bytes), grouped(inodes)));
     };
     let measurement = Measurement::new(&subject, &tell);
-    workers.each(measurement.tops()?, |top| measurement.walk(&top, &control));
+    let tops = measurement.tops().map_err(|why| refused_root(config, why))?;
+    workers.each(tops, |top| measurement.walk(&top, &control));
     meter.finish();
     let mut found = measurement.into_usage(limits.reason());
     let quotas = quotas(&root, &config.all_zones);
@@ -61,7 +64,12 @@ pub(super) fn usage(
     let written = usage::write(out, &found, config.format, picture(canvas(config.color)));
     let code = printed(written, usage::exit_code(&found));
     Ok(match html.map_or(Ok(()), |html| html.write(&found)) {
-        Ok(()) => code,
+        Ok(()) => {
+            if let Some(path) = &config.html {
+                tracing::info!(target: WRITTEN, "the page is in {path:?}");
+            }
+            code
+        }
         Err(error) => {
             tracing::error!("{error}");
             code.max(ExitCode::SomeFailed)

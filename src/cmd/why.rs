@@ -7,6 +7,7 @@
 mod answer;
 mod early;
 mod interrupted;
+mod lock;
 mod words;
 
 use std::ffi::OsStr;
@@ -17,14 +18,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::data_root::absolute;
+use super::pass::turns::foreseen;
 use super::pass::{locks, open_root, probe};
 use super::{Refusal, printed};
-use crate::config::Config;
+use crate::config::{Config, IfRunning};
 use crate::control::Unlimited;
 use crate::dispose::DryRun;
 use crate::fs::DataRoot;
 use crate::inspect::{FileInspector, Witness};
-use crate::lock::{Backend, redis::Holder};
+use crate::lock::Backend;
 use crate::os::clock;
 use crate::protocol::{
     Disposer, ExitCode, Expired, Freed, Inspector, Locks, Notes, Rejected, Rejection, Skipped,
@@ -33,7 +35,7 @@ use crate::report::Format;
 use crate::rules::names::is_quarantine;
 use crate::rules::verdict::evaluate;
 use crate::rules::zone::EntryPath;
-use crate::rules::{LockKind, Metadata, Moment, Rule, Ttl, Zone};
+use crate::rules::{Metadata, Moment, Rule, Ttl, Zone};
 use crate::source::{entry_at, open_directory};
 use crate::units::{self, shown};
 use answer::{Answer, Verdict, write_json};
@@ -219,14 +221,22 @@ impl Question<'_> {
             answer.add("lock", format!("cannot be taken: {why}"));
             return answer.verdict(Verdict::LeftAlone, None, "a run now would leave it alone");
         }
+        let when_held = self.config.if_running.unwrap_or(IfRunning::Exit).into();
+        let zones = std::slice::from_ref(zone);
+        if let Some((_, why, then)) = foreseen(self.config, self.root, zones, when_held).pop() {
+            answer.add("lock", format!("cannot be taken: {why}"));
+            return answer.verdict(Verdict::LeftAlone, None, then);
+        }
         let holder = self.holder(zone, relative);
         let metadata = *expired.metadata();
+        let (directory, name) = (Arc::clone(expired.directory()), expired.name().to_owned());
         let end = self.follow(expired);
         let by_witness = matches!(&end, End::Rejected(Rejection::Skipped(Skipped::Used), Some(it)) if it.newest.is_some());
         if let Some(ttl) = rule.expiry.ttl().filter(|_| !by_witness) {
             answer.add("expires", self.describe_expiry(rule, &metadata, ttl));
         }
-        answer.add("lock", holder.unwrap_or_else(|| self.describe_lock(zone, &end).to_owned()));
+        let describe = || self.describe_lock(zone, &end, &directory, &name);
+        answer.add("lock", holder.unwrap_or_else(describe));
         if let End::Rejected(Rejection::Skipped(why), Some(witness)) = &end {
             self.add_witness(&mut answer, rule, *why, witness);
             if let (Skipped::Used, Some(text)) = (why, early) {
@@ -276,54 +286,6 @@ impl Question<'_> {
                 End::Rejected(why, witness)
             }
             None => End::Rejected(Rejection::Unreached, None),
-        }
-    }
-
-    /// Who holds the application's lock, if anyone does.
-    fn holder(&self, zone: &Zone, relative: &Path) -> Option<String> {
-        let locks = self.locks.application.as_ref();
-        let locks = locks.filter(|_| zone.lock == LockKind::Application)?;
-        match locks.holder(relative) {
-            Ok(None) => None,
-            Ok(Some(holder)) => {
-                let who = if holder.is_sweeper() { "a sweeper" } else { "CVAT" };
-                let Holder { token, is_lock, remaining } = holder;
-                if !is_lock {
-                    return Some(format!(
-                        "held in Redis by a key of the wrong type ({token}), which is not a lock: \
-                         delete the key"
-                    ));
-                }
-                // It is escaped already.
-                let token = format!("\"{token}\"");
-                Some(match remaining {
-                    Some(remaining) => {
-                        let secs = remaining.as_secs_f32();
-                        format!("held by {who} in Redis for another {secs:.1} s (token {token})")
-                    }
-                    None => {
-                        format!("held in Redis without an expiry (token {token}): delete the key")
-                    }
-                })
-            }
-            Err(error) => Some(format!("unknown: {error}")),
-        }
-    }
-
-    fn describe_lock(&self, zone: &Zone, end: &End) -> &'static str {
-        let is_taken =
-            zone.lock != LockKind::Unlocked && self.locks.files == crate::lock::FileLocks::Flock;
-        match end {
-            _ if !is_taken => "not taken",
-            End::Rejected(Rejection::Skipped(Skipped::Locked), _) => "held by another process",
-            End::Rejected(
-                Rejection::Failed(_)
-                | Rejection::NotWritten(_)
-                | Rejection::NoLock(_)
-                | Rejection::Unreached,
-                _,
-            ) => "unknown",
-            End::Removed(_) | End::Rejected(Rejection::Skipped(_), _) => "free",
         }
     }
 

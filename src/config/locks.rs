@@ -20,6 +20,8 @@ pub struct LockPlan {
     pub files: FileLocks,
     /// That of the application, for zones that have one.
     pub application: Option<ApplicationLock>,
+    /// Whether that one is not to be taken (`--lock flock`, `--lock none`).
+    pub is_application_unwanted: bool,
 }
 
 /// How to take the application's lock.
@@ -67,6 +69,7 @@ impl LockPlan {
         };
         let own_roots = cvat::own_data_roots(values.env_of_cvat(variables::BASE_DIR));
         let is_required = backend == "redis";
+        let is_application_unwanted = matches!(backend.as_str(), "flock" | "none");
         let files = if backend == "none" { FileLocks::Unlocked } else { FileLocks::Flock };
         if server.is_some() && data_root.is_none() {
             let own = values.text("data").unwrap_or_default().to_owned();
@@ -74,7 +77,7 @@ impl LockPlan {
         }
         let application =
             server.map(|server| ApplicationLock { server, data_root, own_roots, ttl, is_required });
-        Ok(Self { files, application })
+        Ok(Self { files, application, is_application_unwanted })
     }
 }
 

@@ -113,12 +113,15 @@ impl DataRoot {
             }
         }
         if !is_enough(&found) {
+            let path = absolute(path);
             let near = path.ancestors().skip(1).take(3).map(Path::to_owned);
-            let below = path.join("data");
-            let meant = near.chain([below.clone()]).find(|near| near.join(marks[0]).is_dir());
-            let is_root = |dir: &Path| marks.iter().filter(|mark| dir.join(mark).is_dir()).count();
-            let meant = meant.or_else(|| (is_root(&below) >= MARKS).then_some(below));
-            let (path, marks) = (path.to_owned(), marks.to_vec());
+            // Where the chart of CVAT mounts it, and where Docker keeps a volume.
+            let below = ["data", "_data"].map(|name| path.join(name));
+            let mut all = near.chain(below.clone());
+            let meant = all.find(|near| near.join(marks[0]).is_dir());
+            let found_in = |dir: &Path| marks.iter().filter(|mark| dir.join(mark).is_dir()).count();
+            let meant = meant.or_else(|| below.into_iter().find(|dir| found_in(dir) >= MARKS));
+            let marks = marks.to_vec();
             return Err(RootError::NoMark { path, marks, found, meant });
         }
         // Reports are read elsewhere. Links are not resolved: others know the path as it is given.
@@ -288,13 +291,18 @@ impl Outside {
     }
 }
 
+/// A path as an absolute one, for people; as it is if the working directory is gone.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Opens a directory that is not forbidden.
 fn open_allowed(
     path: &Path,
     flags: OFlags,
     forbidden: &Forbidden,
 ) -> Result<(OwnedFd, FileId, u64), RootError> {
-    let unopened = |error: io::Error| RootError::Unopened { path: path.to_owned(), error };
+    let unopened = |error: io::Error| RootError::Unopened { path: absolute(path), error };
     let open =
         |flags| openat(CWD, path, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let handle = match open(flags | OFlags::NOATIME) {
@@ -304,7 +312,7 @@ fn open_allowed(
     };
     let handle = handle.map_err(|error| unopened(error.into()))?;
     let (id, mount) = stat::id_and_mount(&handle).map_err(unopened)?;
-    let refused = |why| RootError::Refused { path: path.to_owned(), why };
+    let refused = |why| RootError::Refused { path: absolute(path), why };
     forbidden.allow(id, path).map_err(refused)?;
     Ok((handle, id, mount))
 }

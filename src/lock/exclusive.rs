@@ -114,6 +114,11 @@ fn holder(handle: impl AsFd) -> String {
         .map_or_else(|| "a process that is not visible from here".to_owned(), named)
 }
 
+/// Who holds the `flock` of a file or a directory, if the system shows it.
+pub fn named_holder_of(handle: impl AsFd) -> Option<String> {
+    holder_of(handle, Sharing::Alone).map(named)
+}
+
 /// The process that keeps the lock of a directory from being taken.
 fn holder_of(handle: impl AsFd, sharing: Sharing) -> Option<u32> {
     let (id, mount) = stat::id_and_mount(handle).ok()?;

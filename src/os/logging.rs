@@ -13,12 +13,15 @@ use tracing_subscriber::prelude::*;
 /// The target of the lines that a service writes about itself.
 pub const SERVICE: &str = "retention_sweeper::service";
 
+/// The target of the lines about a file that a command has written for its user.
+pub const WRITTEN: &str = "retention_sweeper::written";
+
 /// Which lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     /// Errors.
     Quiet,
-    /// Warnings too, and what a service says about itself.
+    /// Warnings too, what a service says about itself, and which file was written.
     Normal,
     /// Everything from `INFO` up.
     Verbose,
@@ -67,12 +70,13 @@ pub fn to_stderr(detail: Detail, format: LineFormat, clock: Option<Clock>) {
 }
 
 fn levels(detail: Detail) -> Targets {
-    let (level, service) = match detail {
+    let (level, told) = match detail {
         Detail::Quiet => (Level::ERROR, Level::ERROR),
         Detail::Normal => (Level::WARN, Level::INFO),
         Detail::Verbose => (Level::INFO, Level::INFO),
     };
-    Targets::new().with_default(level).with_target(SERVICE, service)
+    let targets = Targets::new().with_default(level);
+    targets.with_target(SERVICE, told).with_target(WRITTEN, told)
 }
 
 #[cfg(test)]
@@ -89,7 +93,7 @@ mod tests {
             (Detail::Verbose, true, true, true),
         ] {
             let levels = levels(detail);
-            for service in [SERVICE, http] {
+            for service in [SERVICE, http, WRITTEN] {
                 assert_eq!(
                     levels.would_enable(service, &Level::INFO),
                     info_of_service,

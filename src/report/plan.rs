@@ -38,7 +38,7 @@ pub struct Header {
     /// Different in every plan.
     run: String,
     /// The data root, for people.
-    data_root: String,
+    pub data_root: String,
     device: u64,
     inode: u64,
     /// The settings that decide what is removed.

@@ -75,6 +75,11 @@ impl<T: Send + Sync + 'static> Background<T> {
         state.latest.clone()
     }
 
+    /// Whether nothing is made now because a pass is running.
+    pub fn is_paused(&self) -> bool {
+        self.state().is_paused
+    }
+
     /// A pass begins: what is being made ends, and nothing is made until [`Self::resume`].
     pub fn pause(&self) {
         let mut state = self.state();

@@ -39,7 +39,9 @@ fn service<'a>(
     health: &'a Health,
     notify: &'a Notify,
 ) -> Service<'a> {
-    Service { scheduler, calls, health, notify, waiting: Vec::new(), pressed: &|_| Vec::new() }
+    let (waiting, pressed) = (Vec::new(), &|_| Vec::new());
+    let time = LocalTime::named("Asia/Kolkata").unwrap();
+    Service { scheduler, time, calls, health, notify, waiting, pressed }
 }
 
 /// A service over two zones whose clock moves on by an hour whenever it is read: something is always due.
@@ -174,7 +176,8 @@ fn the_outlook_names_each_zone_and_its_next_pass() {
     let mut service = service(scheduler, &calls, &health, &notify);
     assert_eq!(
         service.outlook(),
-        "next pass: export at 2026-01-01T01:00:00Z, own at 2026-01-01T01:00:00Z"
+        "next pass: export at 2026-01-01T06:30:00+05:30, own at 2026-01-01T06:30:00+05:30",
+        "in the time zone of the log"
     );
     service.apply(Ok(hourly(&[])), reading(0));
     assert_eq!(service.outlook(), "no pass is scheduled");

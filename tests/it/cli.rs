@@ -2,6 +2,7 @@
 
 mod every_source;
 mod guards;
+mod messages;
 mod migration;
 mod newcomer;
 mod places;

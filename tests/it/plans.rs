@@ -57,6 +57,22 @@ fn write(world: &World, lines: &[String]) {
 }
 
 #[test]
+fn a_report_says_that_a_line_of_the_plan_was_changed() {
+    let world = world();
+    let mut lines = plan(&world, &[]);
+    lines[1] = lines[1].replace("\"size\":", "\"size\":1");
+    write(&world, &lines);
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let run = apply(&world, dry_run);
+        let report = run.exits(1).json();
+        assert_eq!(report["exit"], 1, "{report:#}");
+        let note = "1 line of the plan was changed and not applied";
+        assert!(report["zones"][0]["notes"].to_string().contains(note), "{report:#}");
+        assert!(run.stderr.contains(note), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn a_plan_removes_exactly_the_entries_that_have_not_changed() {
     for jobs in ["1", "4"] {
         let world = world();

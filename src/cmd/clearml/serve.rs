@@ -15,7 +15,7 @@ use crate::clearml::ledger::{FILES, ORPHANS};
 use crate::cmd::run_metrics::RunMetrics;
 use crate::cmd::runtime::{calls, notify, reading, show};
 use crate::cmd::{Refusal, settings};
-use crate::config::{ClearmlConfig, Config, RawSettings, Verbosity};
+use crate::config::{ClearmlConfig, Config, RawSettings, ServiceConfig, Verbosity};
 use crate::os::clock;
 use crate::protocol::{ExitCode, Observer, Outcome, Summary, Tally};
 use crate::rules::{Moment, ZoneName};
@@ -117,8 +117,8 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
         Ok(schedule)
     };
     let (health, notify, waiting) = (&*health, &notify, Vec::new());
-    let service =
-        Service { scheduler, calls: &calls, health, notify, waiting, pressed: &|_| Vec::new() };
+    let (time, pressed) = (ServiceConfig::log_time(raw), &|_| Vec::new());
+    let service = Service { scheduler, time, calls: &calls, health, notify, waiting, pressed };
     Ok(service.run(reading, pass, reload))
 }
 

@@ -29,7 +29,8 @@ pub(in crate::cmd) fn locks(
         config::FileLocks::Flock => lock::FileLocks::Flock,
         config::FileLocks::Unlocked => lock::FileLocks::Unlocked,
     };
-    Ok(Backend { files, application, exclusive: ExclusiveLock::none() })
+    let is_application_unwanted = config.locks.is_application_unwanted;
+    Ok(Backend { files, application, is_application_unwanted, exclusive: ExclusiveLock::none() })
 }
 
 /// The locks of the application. Their keys are made from the path as the application sees it. A wrong one

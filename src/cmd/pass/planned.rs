@@ -77,6 +77,20 @@ pub struct Planned {
     pub seed: u64,
     /// The digests of the entries.
     pub digests: HashSet<u64>,
+    /// How many of its lines cannot be used.
+    pub wrong: u64,
+}
+
+impl Planned {
+    /// That some lines cannot be used, if that is so.
+    pub fn note(&self) -> Option<String> {
+        let (lines, were) = match self.wrong {
+            0 => return None,
+            1 => ("line", "was"),
+            _ => ("lines", "were"),
+        };
+        Some(format!("{} {lines} of the plan {were} changed and not applied", self.wrong))
+    }
 }
 
 /// Looks at entries, and skips what is not as the plan says, if there is one.

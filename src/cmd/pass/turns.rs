@@ -110,15 +110,10 @@ impl<'a> Turns<'a> {
 
     /// Notes what a dry run does not meet, because it takes no lock: that a run would not sweep `zones` now.
     pub(super) fn foresee(&self, zones: &[Arc<Zone>], notes: &Notes) {
-        if !self.config.dry_run || self.config.locks.files == FileLocks::Unlocked {
+        if !self.config.dry_run {
             return;
         }
-        let then = match self.when_held {
-            WhenHeld::Share => return,
-            WhenHeld::LeaveAlone => "a run now would leave this zone alone",
-            WhenHeld::Wait | WhenHeld::Postpone => "a run now would wait for this zone",
-        };
-        for (zone, why) in foresee(zone_roots(self.root, zones), sharing(self.config)) {
+        for (zone, why, then) in foreseen(self.config, self.root, zones, self.when_held) {
             notes.add(&zone, format!("{why}: {then}; the counts are those of a run after that"));
         }
     }
@@ -153,6 +148,24 @@ impl<'a> Turns<'a> {
         };
         ExclusiveLock::of_pass(zone_roots(self.root, zones), sharing)
     }
+}
+
+/// Which of `zones` a run would not sweep now because another sweeper is at work there, each with the reason and what
+/// the run would do.
+pub(in crate::cmd) fn foreseen(
+    config: &Config,
+    root: &DataRoot,
+    zones: &[Arc<Zone>],
+    when_held: WhenHeld,
+) -> Vec<(ZoneName, String, &'static str)> {
+    let then = match when_held {
+        _ if config.locks.files == FileLocks::Unlocked => return Vec::new(),
+        WhenHeld::Share => return Vec::new(),
+        WhenHeld::LeaveAlone => "a run now would leave this zone alone",
+        WhenHeld::Wait | WhenHeld::Postpone => "a run now would wait for this zone",
+    };
+    let refused = foresee(zone_roots(root, zones), sharing(config));
+    refused.into_iter().map(|(zone, why)| (zone, why, then)).collect()
 }
 
 /// A dry run needs no exclusive lock, and without file locks there is none.

@@ -134,7 +134,11 @@ impl Overview {
         let health = health.report(clock::now());
         let (about, part, reload_s) = match measured.as_deref() {
             None => (
-                "What takes up space is only measured while no pass is running.".to_owned(),
+                if self.measured.is_paused() {
+                    "What takes up space is only measured while no pass is running.".to_owned()
+                } else {
+                    "What takes up space is being measured.".to_owned()
+                },
                 None,
                 RELOAD_SOON_S,
             ),

@@ -9,7 +9,7 @@ use crate::cmd::Refusal;
 use crate::cmd::pass::open_root;
 use crate::cmd::pass::turns::{sharing, takes_exclusive_lock};
 use crate::config::{Config, IfRunning};
-use crate::fs::{DataRoot, RootError};
+use crate::fs::DataRoot;
 use crate::lock::exclusive::{ExclusiveLock, Sharing};
 use crate::os::clock;
 use crate::service::health::Health;
@@ -31,9 +31,11 @@ pub(super) struct Waits<'a> {
 ///
 /// # Errors
 /// There is none, and waiting would not help.
-pub(super) fn try_root(config: &Config) -> Result<Result<DataRoot, RootError>, Refusal> {
+pub(super) fn try_root(config: &Config) -> Result<Result<DataRoot, String>, Refusal> {
     match open_root(config, &config.zones) {
-        Err(Refusal::Root(why)) if why.may_pass() => Ok(Err(why)),
+        Err(Refusal::Root { at, why }) if why.may_pass() => {
+            Ok(Err(Refusal::Root { at, why }.to_string()))
+        }
         opened => opened.map(Ok),
     }
 }
@@ -45,11 +47,11 @@ impl Waits<'_> {
     /// The data root cannot be used.
     pub(super) fn for_root(
         &self,
-        first: Result<DataRoot, RootError>,
+        first: Result<DataRoot, String>,
     ) -> Result<Option<DataRoot>, Refusal> {
         let mut why = match first {
             Ok(root) => return Ok(Some(root)),
-            Err(why) => why.to_string(),
+            Err(why) => why,
         };
         let tell = |why: &str| {
             self.health.on_block(Some(&format!("waiting for the data root: {why}")));
@@ -64,8 +66,8 @@ impl Waits<'_> {
                         self.health.on_block(None);
                         return Ok(Some(root));
                     }
-                    Err(other) if other.to_string() != why => {
-                        why = other.to_string();
+                    Err(other) if other != why => {
+                        why = other;
                         self.notify.status(&format!("waiting for the data root: {why}"));
                         tell(&why);
                     }

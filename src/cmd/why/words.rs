@@ -25,9 +25,9 @@ pub(super) fn describe_rule(rule: Rule, metadata: &Metadata) -> String {
         LastUse::Mtime => format!("expires when its mtime is older than {ttl}"),
         LastUse::Atime => format!("expires when its last read is older than {ttl}"),
         LastUse::Tree if metadata.kind == FileKind::Dir => {
-            format!("expires when nothing in it was used for {ttl}")
+            format!("expires when nothing in it has been used for {ttl}")
         }
-        LastUse::Tree => format!("expires when it was not used for {ttl}"),
+        LastUse::Tree => format!("expires when it has not been used for {ttl}"),
         LastUse::Entry => format!("expires when its own atime is older than {ttl}"),
     }
 }

@@ -81,7 +81,7 @@ fn has(found: &[&str]) -> String {
 
 /// The question whether another directory is meant, for people.
 fn instead(path: &Path, meant: &Path) -> String {
-    let mount = if meant.parent() == Some(path) {
+    let mount = if meant == path.join("data") {
         " If it is mounted from a claim of Kubernetes, the mount lacks `subPath: data`"
     } else {
         ""

@@ -124,10 +124,15 @@ fn a_plan_and_its_application_take_as_flags_what_they_honor_as_variables() {
 #[test]
 fn a_service_says_that_it_writes_no_metrics_file() {
     let mut command = sweeper(&["serve", "--data", "/"]);
-    command.env("SWEEPER_METRICS_FILE", "/nonexistent/m");
+    command.env("SWEEPER_METRICS_FILE", "/nonexistent/m").env("SWEEPER_FROM0", "/nonexistent/list");
     let run = Run::of(command);
     let said = &run.exits(2).stderr;
-    assert!(said.contains("(environment SWEEPER_METRICS_FILE) does not apply here"), "{said}");
+    for (name, why) in
+        [("METRICS_FILE", "a service shows its metrics"), ("FROM0", "a list of paths is")]
+    {
+        let words = format!("(environment SWEEPER_{name}) does not apply here: {why}");
+        assert!(said.contains(&words), "{said}");
+    }
 }
 
 #[test]

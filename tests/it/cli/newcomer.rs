@@ -97,7 +97,7 @@ fn a_month_is_not_taken_for_a_minute() {
     let path = world.path("tmp/old");
     let why = ["why", "--retention", "1d2h3m4s", path.to_str().unwrap()];
     let said = world.run(&why).exits(0).stdout.clone();
-    assert!(said.contains("expires when it was not used for 1d 2h 3m 4s"), "{said}");
+    assert!(said.contains("expires when it has not been used for 1d 2h 3m 4s"), "{said}");
 }
 
 #[test]

@@ -146,3 +146,13 @@ fn a_data_root_that_cannot_be_measured_is_said_on_the_page() {
     std::fs::rename(&away, &world.root).unwrap();
     service.stop().0.exits(0);
 }
+
+#[test]
+fn a_page_without_numbers_says_that_they_are_being_measured_unless_a_pass_is_running() {
+    let world = World::new();
+    let mut service = Serving::on(&world, &["--every", "1h", "--listen", "0"]);
+    let address = address(&mut service);
+    let (_, page) = ask(&address, "GET /");
+    assert!(page.contains("What takes up space is being measured."), "{page}");
+    service.stop().0.exits(0);
+}
