@@ -21,6 +21,7 @@ pub mod journal;
 pub mod ledger;
 mod limits;
 mod names;
+mod needs;
 pub mod options;
 pub mod orphans;
 pub mod parts;

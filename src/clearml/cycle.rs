@@ -12,6 +12,7 @@ use super::error::{ApiError, CycleError};
 use super::files::{DeletionContext, Remover};
 use super::journal::TaskFile;
 use super::ledger::{End, Ledger};
+use super::needs::Needs;
 use super::parts::{Cycle, CycleParts, Executor};
 use super::references::References;
 use super::rows::{Id, TaskRow};
@@ -38,7 +39,7 @@ impl Cycle<'_> {
     ) -> Result<Option<StopReason>, CycleError> {
         self.tools.check_clock()?;
         let conditions = Conditions::new(self.tools, self.options, self.now)?;
-        let selected =
+        let (mut selected, needs) =
             select(self.tools, self.options, &conditions, &mut ledger.tasks, self.observer)?;
         self.observer.on_unlocked();
         if selected.is_empty() {
@@ -48,7 +49,8 @@ impl Cycle<'_> {
         let references = References::protecting(self.tools, &tasks, self.options)?;
         let mut context = DeletionContext::new(self.tools, self.options, references, tasks)?;
         let mut parts = CycleParts { executor, remover, ledger, later: Vec::new() };
-        let stopped = self.batches(&selected, &conditions, &mut context, &mut parts)?;
+        let batches = needs.batches(&mut selected, BATCH);
+        let stopped = self.batches(&batches, &needs, &conditions, &mut context, &mut parts)?;
         if stopped.is_none() {
             settle_later(self, &context, &mut parts)?;
         }
@@ -57,12 +59,13 @@ impl Cycle<'_> {
 
     fn batches(
         &self,
-        selected: &[Selected],
+        batches: &[&[Selected]],
+        needs: &Needs,
         conditions: &Conditions,
         context: &mut DeletionContext<'_>,
         parts: &mut CycleParts<'_>,
     ) -> Result<Option<StopReason>, CycleError> {
-        for batch in selected.chunks(BATCH) {
+        for batch in batches {
             if self.tools.pool.is_stopped() {
                 return Err(ApiError::Stopped.into());
             }
@@ -72,6 +75,7 @@ impl Cycle<'_> {
             Batch {
                 cycle: self,
                 conditions,
+                needs,
                 tasks: batch,
                 ends: HashMap::new(),
                 parts: &mut *parts,
@@ -87,6 +91,7 @@ impl Cycle<'_> {
 struct Batch<'a, 'h> {
     cycle: &'a Cycle<'a>,
     conditions: &'a Conditions,
+    needs: &'a Needs,
     tasks: &'a [Selected],
     /// What happened to tasks and was not told yet.
     ends: HashMap<Id, End>,
@@ -96,9 +101,17 @@ struct Batch<'a, 'h> {
 impl Batch<'_, '_> {
     fn run(&mut self, context: &mut DeletionContext<'_>) -> Result<(), CycleError> {
         let Cycle { tools, options, .. } = *self.cycle;
-        let ids: Vec<Id> = self.tasks.iter().map(|task| task.id).collect();
+        let needed = self.needs.needed_still(self.tasks, &context.selected);
+        let ids = self.tasks.iter().map(|task| task.id).filter(|id| !needed.contains(id));
+        let ids: Vec<Id> = ids.collect();
+        let stays = |id| (id, End::Kept(KeptReason::Referenced));
+        self.ends.extend(needed.into_iter().map(stays));
         let fields = ["last_update", "execution.artifacts", "models.output"];
         let rows = self.still_selected(&ids, &fields)?;
+        if rows.is_empty() {
+            self.report();
+            return Ok(());
+        }
         let mut plans = collect(tools, options, &rows)?;
         for id in rows.keys().filter(|id| plans.iter().all(|plan| plan.task != **id)) {
             self.ends.insert(*id, End::Skipped(Skipped::Gone));

@@ -3,14 +3,13 @@
 //! It must not delete anything. Only the configuration of a version names the versions that it needs: deleting
 //! one of those makes it useless.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::json;
 
 use super::error::CycleError;
 use super::rows::Id;
-use super::selected::Selected;
 use super::tools::{Page, Tools};
 
 /// Configurations are long, so pages of them are short.
@@ -32,37 +31,15 @@ struct Item {
     value: Option<String>,
 }
 
-/// Those of the selected tasks that a dataset version needs which is not selected, or which stays for this
-/// very reason.
+/// Hands each version of each dataset to `take`, some of them more than once, with the versions that it needs.
 ///
 /// # Errors
 /// The server cannot be used or trusted.
-pub(super) fn needed(tools: &Tools, selected: &[Selected]) -> Result<HashSet<Id>, CycleError> {
-    let mut needed = HashSet::new();
-    if !selected.iter().any(|task| task.is_dataset) {
-        return Ok(needed);
-    }
-    let goes: HashSet<Id> = selected.iter().map(|task| task.id).collect();
-    // Of datasets that go: what they need.
-    let mut inside: HashMap<Id, Vec<Id>> = HashMap::new();
-    each(tools, |dataset| {
-        let parents = dataset.needs();
-        if goes.contains(&dataset.id) {
-            inside.insert(dataset.id, parents);
-        } else {
-            needed.extend(parents.into_iter().filter(|id| goes.contains(id)));
-        }
-    })?;
-    // What stays needs its own parents.
-    let mut queue: Vec<Id> = needed.iter().copied().collect();
-    while let Some(id) = queue.pop() {
-        for parent in inside.get(&id).into_iter().flatten() {
-            if goes.contains(parent) && needed.insert(*parent) {
-                queue.push(*parent);
-            }
-        }
-    }
-    Ok(needed)
+pub(super) fn each_need(
+    tools: &Tools,
+    mut take: impl FnMut(Id, Vec<Id>),
+) -> Result<(), CycleError> {
+    each(tools, |dataset| take(dataset.id, dataset.needs()))
 }
 
 /// Every version that some version of a dataset needs.

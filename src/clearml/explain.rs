@@ -92,9 +92,12 @@ fn explain_one(
         }
         Ok(Verdict::Selected(selected)) => selected,
     };
-    let needed = super::datasets::needed(tools, &[selected])?;
-    if needed.contains(&id) && !options.overrides.dataset_parents {
-        return kept("another version of the dataset is based on it");
+    if selected.is_dataset && !options.overrides.dataset_parents {
+        let mut is_needed = false;
+        super::datasets::each_need(tools, |_, needed| is_needed |= needed.contains(&id))?;
+        if is_needed {
+            return kept("another version of the dataset is based on it");
+        }
     }
     Ok(Explanation {
         would_delete: true,

@@ -85,6 +85,7 @@ pub(super) struct TaskRow {
     pub(super) kind: Option<String>,
     pub(super) user: Option<String>,
     pub(super) project: Option<String>,
+    pub(super) parent: Option<String>,
     pub(super) execution: Option<Execution>,
     pub(super) models: Option<TaskModels>,
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::error::CycleError;
 use super::hash::hash;
 use super::ledger::{End, ZoneLedger};
+use super::needs::Needs;
 use super::options::{Options, STATUSES};
 use super::projects::Projects;
 use super::rows::{Id, TaskRow, Tasks};
@@ -176,26 +177,28 @@ impl Conditions {
                 is_dataset: row.has_system_tag("dataset"),
                 is_pipeline: row.has_system_tag("pipeline"),
                 project: hash(row.project.as_deref().unwrap_or_default()),
+                parent: row.parent.as_deref().and_then(Id::parse),
             }),
         })
     }
 }
 
 /// What rows are read for a selection.
-pub(super) const FIELDS: [&str; 8] =
-    ["id", "status", "status_changed", "system_tags", "tags", "type", "user", "project"];
+pub(super) const FIELDS: [&str; 9] =
+    ["id", "status", "status_changed", "system_tags", "tags", "type", "user", "project", "parent"];
 
-/// Collects the tasks to delete. Those that a guard keeps get their outcome here.
+/// Collects the tasks to delete, and which of them need which others. Those that a guard keeps get their outcome
+/// here.
 ///
 /// # Errors
 /// The server cannot be used or trusted, or more would be deleted than the user allows.
-pub fn select(
+pub(super) fn select(
     tools: &Tools,
     options: &Options,
     conditions: &Conditions,
     ledger: &mut ZoneLedger,
     observer: &dyn Observer,
-) -> Result<Vec<Selected>, CycleError> {
+) -> Result<(Vec<Selected>, Needs), CycleError> {
     let ttl = Some(Ttl::from_duration(options.threshold));
     let mut found = Collected::default();
     let query = conditions.query(&FIELDS);
@@ -224,12 +227,10 @@ pub fn select(
         }
     };
     keep(&mut selected, &newest, KeptReason::Newest);
-    if !options.overrides.dataset_parents {
-        let needed = super::datasets::needed(tools, &selected)?;
-        keep(&mut selected, &needed, KeptReason::Referenced);
-    }
+    let (needs, stay) = Needs::read(tools, options, &selected)?;
+    keep(&mut selected, &stay, KeptReason::Referenced);
     super::limits::check(tools, options, selected.len())?;
-    Ok(selected)
+    Ok((selected, needs))
 }
 
 /// What was found on pages of tasks.

@@ -15,6 +15,8 @@ pub struct Selected {
     pub(super) is_dataset: bool,
     pub(super) is_pipeline: bool,
     pub(super) project: u64,
+    /// The task that it was made for, such as the pipeline of a step.
+    pub(super) parent: Option<Id>,
 }
 
 /// All of them, and which of them are deleted by now. Until then a task counts as one that may stay.

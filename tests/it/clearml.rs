@@ -7,6 +7,7 @@ mod files;
 mod guards;
 mod journal;
 mod mount;
+mod needs;
 mod orphans;
 mod protocol;
 mod races;

@@ -37,7 +37,7 @@ fn a_file_that_a_live_task_or_another_model_names_stays() {
 }
 
 /// A version of a dataset that is made from others.
-fn version(name: &str, fields: Value, parents: &[&str]) -> Value {
+pub fn version(name: &str, fields: Value, parents: &[&str]) -> Value {
     let ids: Vec<String> = parents.iter().map(|name| id(name)).collect();
     let mut graph = json!({"0": {"job_id": id(name), "parents": ids}});
     for (n, parent) in ids.iter().enumerate() {
