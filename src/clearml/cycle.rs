@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::collect::{Plan, collect};
-use super::delete::{DeletionMode, TaskEnd};
+use super::delete::{DeletionMode, TaskEnd, probe};
 use super::error::{ApiError, CycleError};
 use super::files::{DeletionContext, Remover};
 use super::journal::TaskFile;
@@ -26,6 +26,16 @@ use crate::rules::{KeptReason, Ttl};
 pub const BATCH: usize = 100;
 
 impl Cycle<'_> {
+    /// Checks this machine's clock, and the settings against what the server has. To be called before anything is
+    /// deleted, also from the journal.
+    ///
+    /// # Errors
+    /// The clock or a setting is wrong, or the server cannot be used.
+    pub fn conditions(&self) -> Result<Conditions, CycleError> {
+        self.tools.check_clock()?;
+        Conditions::new(self.tools, self.options, self.now)
+    }
+
     /// Cleans up once. Says why it ended early, if it did.
     ///
     /// # Errors
@@ -33,14 +43,13 @@ impl Cycle<'_> {
     /// then.
     pub fn run(
         &self,
+        conditions: &Conditions,
         executor: &mut dyn Executor,
         remover: &mut dyn Remover,
         ledger: &mut Ledger,
     ) -> Result<Option<StopReason>, CycleError> {
-        self.tools.check_clock()?;
-        let conditions = Conditions::new(self.tools, self.options, self.now)?;
         let (mut selected, needs) =
-            select(self.tools, self.options, &conditions, &mut ledger.tasks, self.observer)?;
+            select(self.tools, self.options, conditions, &mut ledger.tasks, self.observer)?;
         self.observer.on_unlocked();
         if selected.is_empty() {
             return Ok(None);
@@ -50,7 +59,7 @@ impl Cycle<'_> {
         let mut context = DeletionContext::new(self.tools, self.options, references, tasks)?;
         let mut parts = CycleParts { executor, remover, ledger, later: Vec::new() };
         let batches = needs.batches(&mut selected, BATCH);
-        let stopped = self.batches(&batches, &needs, &conditions, &mut context, &mut parts)?;
+        let stopped = self.batches(&batches, &needs, conditions, &mut context, &mut parts)?;
         if stopped.is_none() {
             settle_later(self, &context, &mut parts)?;
         }
@@ -154,7 +163,18 @@ impl Batch<'_, '_> {
         let (same, changed): (Vec<Plan>, Vec<Plan>) = plans.into_iter().partition(is_same);
         let changed: Vec<Id> = changed.into_iter().map(|plan| plan.task).collect();
         self.ends.extend(changed.iter().map(|id| (*id, End::Skipped(Skipped::Used))));
-        self.parts.executor.kept(&changed)?;
+        let mut there = Vec::new();
+        for (task, end) in probe(self.cycle.tools, &changed, "")? {
+            match end {
+                TaskEnd::Failed(_) | TaskEnd::Refused(_) | TaskEnd::Public => there.push(task),
+                // Its files stay in the journal: the next run removes them.
+                TaskEnd::Deleted(_) => {
+                    self.ends.insert(task, End::Skipped(Skipped::Gone));
+                }
+                TaskEnd::Unknown(_) => {}
+            }
+        }
+        self.parts.executor.kept(&there)?;
         Ok(same)
     }
 

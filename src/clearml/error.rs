@@ -56,22 +56,22 @@ pub fn refused(code: u16, subcode: u32, message: &str) -> String {
     format!("{code}/{subcode} {}", units::quoted(message.as_ref()))
 }
 
-/// The server gave an answer that contradicts the question, so nothing may be deleted.
+/// Why a cleanup ends before its end. Files of earlier runs and other tasks may be deleted by then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CycleError {
     /// A request failed.
     #[error(transparent)]
     Api(#[from] ApiError),
     /// The answers cannot be trusted.
-    #[error("the server's answer cannot be right, so nothing is deleted: {0}")]
+    #[error("the server's answer cannot be right, so nothing more is deleted: {0}")]
     Untrusted(String),
     /// The journal cannot be used.
     #[error("the journal cannot be used, so nothing more is deleted: {0}")]
     Journal(String),
-    /// The settings do not fit the server.
+    /// The settings or the clock do not fit the server.
     #[error("{0}")]
     Usage(String),
     /// Too much would be deleted.
-    #[error("nothing is deleted: {0}")]
+    #[error("nothing more is deleted: {0}")]
     Guard(String),
 }

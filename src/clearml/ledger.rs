@@ -114,6 +114,11 @@ impl ZoneLedger {
         to.on_outcome(&outcome);
     }
 
+    /// Whether nothing has happened to an entry.
+    pub const fn is_empty(&self) -> bool {
+        self.tally.seen == 0
+    }
+
     /// How many entries have failed.
     pub const fn failed(&self) -> u64 {
         self.tally.failed

@@ -96,7 +96,7 @@ pub(super) fn sweep(
         let (place, zone, audit) = (&place, &zone, &audit);
         Sweep { tools, options, place, zone, observer, audit, seams }.run(&mut ledger)
     });
-    let stopped = reason(end, &mut ledger)?;
+    let stopped = reason(end, &mut [&mut ledger])?;
     Ok((ledger.into_summary(), stopped))
 }
 

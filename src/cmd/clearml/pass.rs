@@ -98,7 +98,7 @@ pub(in crate::cmd) fn cleanup(
         RunMode::Real => part.real(&mut ledger),
         RunMode::DryRun => part.dry_run(&mut ledger),
     };
-    let stopped = reason(end, &mut ledger.tasks)?;
+    let stopped = reason(end, &mut [&mut ledger.tasks, &mut ledger.files])?;
     let zones = vec![ledger.tasks.into_summary(), ledger.files.into_summary()];
     let summary = Summary { zones, stopped, relief: Vec::new() };
     let duration = start.elapsed();
@@ -109,23 +109,30 @@ pub(in crate::cmd) fn cleanup(
     Ok(Cleanup { mode, code, summary, duration, at: clock::now() })
 }
 
-/// Why it was stopped, if it was. What went wrong otherwise is noted in the zone.
+/// Why it was stopped, if it was. What went wrong otherwise is noted in the zones.
 pub(super) fn reason(
     end: Result<Option<StopReason>, CycleError>,
-    zone: &mut ZoneLedger,
+    zones: &mut [&mut ZoneLedger],
 ) -> Result<Option<StopReason>, Refusal> {
     match end {
         Ok(stopped) => Ok(stopped),
         Err(CycleError::Api(ApiError::Stopped)) => Ok(Some(StopReason::Signal)),
-        Err(error @ CycleError::Usage(_)) => Err(Refusal::Start(error.to_string())),
+        // Once something was done, there is something to report.
+        Err(error @ CycleError::Usage(_)) if zones.iter().all(|zone| zone.is_empty()) => {
+            Err(Refusal::Start(error.to_string()))
+        }
         Err(error @ CycleError::Guard(_)) => {
             tracing::error!("{error}");
-            zone.note(error.to_string());
+            if let Some(zone) = zones.first() {
+                zone.note(error.to_string());
+            }
             Ok(Some(StopReason::TooMany))
         }
         Err(error) => {
             tracing::error!("{error}");
-            zone.left_alone = Some(error.to_string());
+            for zone in zones {
+                zone.left_alone = Some(error.to_string());
+            }
             Ok(None)
         }
     }
@@ -183,8 +190,13 @@ impl<O: Observer> Part<'_, O> {
             let mut removers = self.removers(seams, &mut http);
             let mut real = Real { journal: &mut journal, audit: self.audit, now: self.now };
             self.with_cycle(&mut |cycle| {
-                cycle.resume(&mut real, &mut removers, ledger, is_retry)?;
-                if is_retry { Ok(None) } else { cycle.run(&mut real, &mut removers, ledger) }
+                if is_retry {
+                    self.tools.check_clock()?;
+                    return cycle.resume(&mut real, &mut removers, ledger, true).map(|()| None);
+                }
+                let conditions = cycle.conditions()?;
+                cycle.resume(&mut real, &mut removers, ledger, false)?;
+                cycle.run(&conditions, &mut real, &mut removers, ledger)
             })
         });
         let compacted = journal.compact().map_err(CycleError::Journal);
@@ -196,7 +208,9 @@ impl<O: Observer> Part<'_, O> {
         let mut http = HttpLook::default();
         let end = self.carry_out(|seams| {
             let mut removers = self.removers(seams, &mut http);
-            self.with_cycle(&mut |cycle| cycle.run(&mut Look, &mut removers, ledger))
+            self.with_cycle(&mut |cycle| {
+                cycle.run(&cycle.conditions()?, &mut Look, &mut removers, ledger)
+            })
         });
         if http.length > 0 {
             ledger.files.note(format!(

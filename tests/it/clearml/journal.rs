@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::double::Double;
-use super::seeds::{id, model, path, sample, task, url, with};
+use super::double::{Double, removed};
+use super::seeds::{DAY, id, model, path, sample, task, url, with};
 use crate::start::Start;
 use crate::world::{NOW, Run};
 
@@ -300,4 +300,28 @@ fn a_journal_of_another_server_is_not_continued_here() {
         Run::of(one.command(&[&["journal", "--format", "json"], &state[..]].concat())).json();
     assert_eq!(list.as_array().unwrap().len(), 2);
     assert_eq!(list[0]["files"][0]["outcome"], "failed");
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_the_journal_alone_and_one_that_ends_early_reports_what_it_did() {
+    let double = double();
+    double.faults(json!([{"match": "files:*", "do": "status", "status": 500}]));
+    double.run(&[]).exits(1);
+    let ahead = json!([{"match": "*", "do": "clock", "seconds": -2 * DAY}]);
+    for (faults, args) in [(json!([]), &["--project", "typo"][..]), (ahead.clone(), &[])] {
+        double.faults(faults);
+        let run = double.run(args);
+        assert_eq!(run.exits(2).stdout, "");
+        assert_eq!(double.files_left().len(), 7, "{}", run.stderr);
+    }
+    Run::of(double.command(&["journal", "retry", "--now", NOW])).exits(2);
+    assert_eq!(double.files_left().len(), 7);
+    double.faults(json!([]));
+    let mut state = double.state();
+    state["tasks"].as_array_mut().unwrap().push(task("c", &[]));
+    double.load(&with(state, json!({"credentials": {"key": "key", "secret": "s3cret"}})));
+    let run = double.run(&["--max-tasks", "0"]);
+    assert!(run.exits(3).stderr.contains("nothing more is deleted: 1 tasks"), "{}", run.stderr);
+    assert_eq!(removed(&run.json()), (0, 6));
+    assert_eq!(double.files_left().len(), 1);
 }

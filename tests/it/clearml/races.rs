@@ -56,6 +56,23 @@ fn a_task_that_another_cleaner_deletes_meanwhile_stops_nothing() {
 }
 
 #[test]
+fn a_task_that_another_client_deletes_right_before_leaves_its_files_to_the_next_run() {
+    let file = path("a", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+    double.file(&file);
+    double.faults(json!([{
+        "match": "tasks.get_all", "has": "[\"last_update\",\"id\"", "do": "vanish", "before": true,
+        "ids": [id("a")], "times": 1,
+    }]));
+    let report = double.run(&[]).exits(0).json();
+    assert_eq!(double.hits(), 1);
+    assert_counts(&report, "clearml-tasks", &[("skipped_by.gone", 1)]);
+    assert_eq!(double.files_left(), BTreeSet::from([file]));
+    double.run(&[]).exits(0);
+    assert!(double.files_left().is_empty());
+}
+
+#[test]
 fn a_server_that_gives_shorter_pages_than_it_is_asked_for_loses_nothing_that_is_in_use() {
     let shared: Vec<String> =
         (0..12).map(|n| path(&format!("host {n}"), "artifacts/x/x.bin")).collect();

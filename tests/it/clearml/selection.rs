@@ -75,7 +75,7 @@ fn refuses(double: &Double, words: &str) {
     let (before, files) = (double.state(), double.files_left());
     let run = double.run(&[]);
     run.exits(4);
-    assert!(run.stderr.contains("cannot be right, so nothing is deleted"), "{}", run.stderr);
+    assert!(run.stderr.contains("cannot be right, so nothing more is deleted"), "{}", run.stderr);
     assert!(run.stderr.contains(words), "{}", run.stderr);
     double.asserts_untouched(&before, &files);
     assert!(double.bodies("tasks.delete_many").is_empty());
