@@ -166,7 +166,7 @@ impl Passes<'_> {
                     Err(refusal) => overview.on_no_pass(&cleanup, &refusal.to_string()),
                 }
             }
-            serve::end_of(result, options, &self.metrics)
+            serve::end_of(result, &self.metrics)
         });
         match (swept, cleaned) {
             (Some(swept), Some(cleaned)) => swept.and(cleaned),

@@ -31,9 +31,7 @@ use crate::cmd::pass::detail;
 use crate::cmd::run_metrics::RunMetrics;
 use crate::config::{ClearmlConfig, Config, ConfigError, Verbosity};
 use crate::os::clock;
-use crate::protocol::{
-    ExitCode, Failure, Found, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary,
-};
+use crate::protocol::{ExitCode, Failure, Found, Observer, RunInfo, RunMode, StopReason, Summary};
 use crate::report::Report;
 use crate::report::progress::{Progress, Style};
 use crate::rules::{EntryKind, Expiry, KeptReason, Zone, ZoneName};
@@ -51,20 +49,22 @@ pub(super) fn orphans(
     let start = Instant::now();
     let tools = tools(options, &stop)?;
     let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
-    let root = root(options)?;
+    let (folders, audit) = (Folders::open(config, options)?, Log::open(config)?);
     let info = RunInfo {
         command: "clearml orphans",
         mode,
         now: now(config),
-        data_root: &root,
+        data_root: &folders.path,
         shard: None,
     };
     let progress = Progress::new(Style::Silent, mode);
     let out = BufWriter::new(io::stdout());
     let report = Report::new(info, config.format, detail(verbosity), progress, out);
     let report = report.on(canvas(config.color));
-    let (zone, stopped) = sweep(config, options, &tools, &stop, &report)?;
-    let summary = Summary { zones: vec![zone], stopped, relief: Vec::new() };
+    let (mut ledger, end) = folders.sweep(&tools, &stop, &audit, &report);
+    let stopped = reason(end, &mut [&mut ledger])?;
+    let zones = vec![ledger.into_summary()];
+    let summary = Summary { zones, stopped, relief: Vec::new() };
     let (duration, end) = (start.elapsed(), clock::now());
     let code = report.finish(&summary, duration);
     let zone = ZoneName::new(ORPHANS);
@@ -79,25 +79,38 @@ fn root(options: &ClearmlConfig) -> Result<PathBuf, Refusal> {
     })
 }
 
-/// Removes folders whose task is gone, and says what became of them.
-pub(super) fn sweep(
-    config: &Config,
-    options: &ClearmlConfig,
-    tools: &Tools,
-    stop: &Arc<AtomicBool>,
-    observer: &dyn Observer,
-) -> Result<(ZoneSummary, Option<StopReason>), Refusal> {
-    let path = root(options)?;
-    let place = Place::open(config, &path, ORPHANS)?;
-    let audit = Log::open(config)?;
-    let zone = Arc::new(at_once(ORPHANS, EntryKind::Tree, Expiry::After(options.grace)));
-    let mut ledger = ZoneLedger::new(ORPHANS, &path.to_string_lossy());
-    let end = with_seams(config, stop, now(config), |seams| {
-        let (place, zone, audit) = (&place, &zone, &audit);
-        Sweep { tools, options, place, zone, observer, audit, seams }.run(&mut ledger)
-    });
-    let stopped = reason(end, &mut [&mut ledger])?;
-    Ok((ledger.into_summary(), stopped))
+/// The directory of a file server, open, with what is asked for.
+pub(super) struct Folders<'a> {
+    config: &'a Config,
+    options: &'a ClearmlConfig,
+    path: PathBuf,
+    place: Place,
+}
+
+impl<'a> Folders<'a> {
+    /// Opens the directory.
+    pub(super) fn open(config: &'a Config, options: &'a ClearmlConfig) -> Result<Self, Refusal> {
+        let path = root(options)?;
+        let place = Place::open(config, &path, ORPHANS)?;
+        Ok(Self { config, options, path, place })
+    }
+
+    /// Removes folders whose task is gone, and says what became of them.
+    pub(super) fn sweep(
+        &self,
+        tools: &Tools,
+        stop: &Arc<AtomicBool>,
+        audit: &Log,
+        observer: &dyn Observer,
+    ) -> (ZoneLedger, Result<Option<StopReason>, CycleError>) {
+        let Self { config, options, path, place } = self;
+        let zone = &Arc::new(at_once(ORPHANS, EntryKind::Tree, Expiry::After(options.grace)));
+        let mut ledger = ZoneLedger::new(ORPHANS, &path.to_string_lossy());
+        let end = with_seams(config, stop, now(config), |seams| {
+            Sweep { tools, options, place, zone, observer, audit, seams }.run(&mut ledger)
+        });
+        (ledger, end)
+    }
 }
 
 /// The search with the means to remove.
@@ -113,6 +126,8 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     fn run(&self, ledger: &mut ZoneLedger) -> Result<Option<StopReason>, CycleError> {
+        // The search completes removals that were interrupted.
+        self.tools.check_clock()?;
         let mut ids = HashSet::new();
         let mut take = |id, _| {
             ids.insert(id);

@@ -6,12 +6,13 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::audit::Log;
 use super::connect::{now, tools};
 use super::mount::{Mounts, Removers};
+use super::orphans::Folders;
 use super::place::Seams;
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::{Look, Real};
@@ -76,11 +77,13 @@ pub(in crate::cmd) fn cleanup(
     request: &CleanupRequest<'_>,
     out: impl Write + Send,
 ) -> Result<Cleanup, Refusal> {
-    let CleanupRequest { command, config, options, stop, .. } = *request;
+    let CleanupRequest { command, config, options, stop, is_retry, .. } = *request;
     let start = Instant::now();
     let tools = tools(options, stop)?;
     let mounts = Mounts::open(config, options)?;
     let audit = Log::open(config)?;
+    let has_folders = options.orphans && !is_retry;
+    let folders = has_folders.then(|| Folders::open(config, options)).transpose()?;
     let now = now(config);
     let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
     let server = tools.client.server();
@@ -100,7 +103,13 @@ pub(in crate::cmd) fn cleanup(
     };
     let stopped = reason(end, &mut [&mut ledger.tasks, &mut ledger.files])?;
     let zones = vec![ledger.tasks.into_summary(), ledger.files.into_summary()];
-    let summary = Summary { zones, stopped, relief: Vec::new() };
+    let mut summary = Summary { zones, stopped, relief: Vec::new() };
+    let goes_on = ExitCode::of(&summary) < ExitCode::Stopped && !stop.load(Ordering::Relaxed);
+    if let Some(folders) = folders.filter(|_| goes_on) {
+        let (zone, stopped) = after_it(folders.sweep(&tools, stop, &audit, &report));
+        summary.zones.push(zone);
+        summary.stopped = stopped;
+    }
     let duration = start.elapsed();
     let code = report.finish(&summary, duration);
     if options.compat_output {
@@ -136,6 +145,18 @@ pub(super) fn reason(
             Ok(None)
         }
     }
+}
+
+/// The part of the report about the folders, after a cleanup, which has its report whatever becomes of them.
+fn after_it(
+    (mut zone, end): (ZoneLedger, Result<Option<StopReason>, CycleError>),
+) -> (ZoneSummary, Option<StopReason>) {
+    let stopped = reason(end, &mut [&mut zone]).unwrap_or_else(|refusal| {
+        tracing::error!("{refusal}");
+        zone.left_alone = Some(refusal.to_string());
+        None
+    });
+    (zone.into_summary(), stopped)
 }
 
 /// Makes the state directory, and locks it against other runs.

@@ -5,10 +5,9 @@
 use std::cell::RefCell;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use super::connect::{stop_flag, tools};
-use super::orphans;
 pub(in crate::cmd) use super::pass::task_zone;
 use super::pass::{Cleanup, CleanupRequest, cleanup, say};
 use crate::clearml::ledger::{FILES, ORPHANS};
@@ -17,7 +16,7 @@ use crate::cmd::runtime::{calls, notify, reading, show};
 use crate::cmd::{Refusal, settings};
 use crate::config::{ClearmlConfig, Config, RawSettings, ServiceConfig, Verbosity};
 use crate::os::clock;
-use crate::protocol::{ExitCode, Observer, Outcome, Summary, Tally};
+use crate::protocol::ExitCode;
 use crate::rules::{Moment, ZoneName};
 use crate::service::health::Health;
 use crate::service::metrics::Metrics;
@@ -43,7 +42,7 @@ pub(super) fn once(
     metrics.add(&zones(options), result.code, |metrics| count(&result, metrics))
 }
 
-/// One cleanup, and the folders without a task after it if that is asked for.
+/// One cleanup, with its report.
 pub(in crate::cmd) fn one(
     config: &Config,
     options: &ClearmlConfig,
@@ -55,24 +54,7 @@ pub(in crate::cmd) fn one(
         say("Starting cleanup");
     }
     let request = CleanupRequest { command, config, options, verbosity, stop, is_retry };
-    let mut result = cleanup(&request, BufWriter::new(io::stdout()))?;
-    if options.orphans && !stop.load(Ordering::Relaxed) && result.code < ExitCode::Stopped {
-        let tools = tools(options, stop)?;
-        let (zone, stopped) = orphans::sweep(config, options, &tools, stop, &Silent)?;
-        let summary = Summary { zones: vec![zone], stopped, relief: Vec::new() };
-        result.code = result.code.max(ExitCode::of(&summary));
-        result.summary.stopped = result.summary.stopped.or(stopped);
-        let zone = &summary.zones[0];
-        tracing::info!(
-            "{}: removed {} of {} folders, {} failed",
-            zone.zone,
-            zone.tally.removed,
-            zone.tally.reported(),
-            zone.tally.failed
-        );
-        result.summary.zones.extend(summary.zones);
-    }
-    Ok(result)
+    cleanup(&request, BufWriter::new(io::stdout()))
 }
 
 /// Counts a cleanup.
@@ -103,7 +85,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let current = RefCell::new((config, options));
     let pass = |_: &[ZoneName]| {
         let (config, options) = &*current.borrow();
-        let end = end_of(one(config, options, verbosity, &stop), options, &metrics);
+        let end = end_of(one(config, options, verbosity, &stop), &metrics);
         if options.compat_output && !end.is_stopped {
             say(&format!("going to sleep for {:?} days", options.period.as_secs_f64() / 86_400.0));
         }
@@ -122,20 +104,25 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     Ok(service.run(reading, pass, reload))
 }
 
-/// The end of a cleanup, for the service.
-pub(in crate::cmd) fn end_of(
-    result: Result<Cleanup, Refusal>,
-    options: &ClearmlConfig,
-    metrics: &Metrics,
-) -> PassEnd {
+/// The end of a cleanup, for the service. Only the zone of tasks is scheduled, so it has the problems of all zones.
+pub(in crate::cmd) fn end_of(result: Result<Cleanup, Refusal>, metrics: &Metrics) -> PassEnd {
+    let zone = task_zone();
     match result {
         Ok(result) => {
             count(&result, metrics);
-            PassEnd::new(&result.summary, result.code, result.at, Vec::new())
+            let mut end = PassEnd::new(&result.summary, result.code, result.at, Vec::new());
+            let mut problems: Vec<String> = Vec::new();
+            for (of, problem) in end.zones.drain(..) {
+                let Some(problem) = problem.filter(|it| !problems.contains(it)) else { continue };
+                let is_own = of == zone || result.summary.stopped.is_some();
+                problems.push(if is_own { problem } else { format!("{of}: {problem}") });
+            }
+            end.zones.push((zone, (!problems.is_empty()).then(|| problems.join("; "))));
+            end
         }
         Err(refusal) => {
             tracing::error!("the cleanup did not start: {refusal}");
-            PassEnd::not_started(&zones(options), &refusal.to_string(), clock::now())
+            PassEnd::not_started(&[zone], &refusal.to_string(), clock::now())
         }
     }
 }
@@ -150,11 +137,43 @@ pub(in crate::cmd) fn schedule(
     Ok(Schedule { zones: vec![(task_zone(), rule)], jitter })
 }
 
-/// Is told, and says nothing: the counts are logged.
-struct Silent;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clearml::ledger::TASKS;
+    use crate::protocol::{RunMode, StopReason, Summary, Tally, ZoneSummary};
 
-impl Observer for Silent {
-    fn on_zone(&self, _zone: &ZoneName) {}
-    fn on_outcome(&self, _outcome: &Outcome<'_>) {}
-    fn on_progress(&self, _root: &crate::protocol::Directory, _names: u64, _counts: &Tally) {}
+    #[test]
+    fn the_zone_that_is_scheduled_has_the_problems_of_all_zones() {
+        let metrics = Metrics::new(&[]).unwrap();
+        let problem = |failed: [u64; 2], stopped| {
+            let zone = |(name, failed)| ZoneSummary {
+                zone: ZoneName::new(name),
+                path: "/".into(),
+                tally: Tally { failed, ..Tally::default() },
+                notes: Vec::new(),
+                no_lock: None,
+            };
+            let zones = [TASKS, FILES].into_iter().zip(failed).map(zone).collect();
+            let result = Cleanup {
+                mode: RunMode::Real,
+                code: ExitCode::Done,
+                summary: Summary { zones, stopped, relief: Vec::new() },
+                duration: std::time::Duration::ZERO,
+                at: Moment::from_unix(0, 0),
+            };
+            let zones = end_of(Ok(result), &metrics).zones;
+            let [(zone, problem)] = zones.as_slice() else { panic!("{zones:?}") };
+            assert_eq!(*zone, task_zone());
+            problem.clone()
+        };
+        assert_eq!(problem([0, 0], None), None);
+        assert_eq!(problem([0, 3], None).unwrap(), "clearml-files: 3 entries failed");
+        assert_eq!(
+            problem([1, 3], None).unwrap(),
+            "1 entries failed; clearml-files: 3 entries failed"
+        );
+        let stopped = problem([0, 0], Some(StopReason::Deadline)).unwrap();
+        assert_eq!(stopped, "the pass was stopped before its end: deadline");
+    }
 }

@@ -227,3 +227,33 @@ fn a_metrics_file_counts_the_folders_of_a_real_run() {
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("sweeper_removed_total{zone=\"clearml-orphans\"} 1"), "{text}");
 }
+
+#[test]
+fn folders_after_a_cleanup_are_in_its_report_and_cost_it_nothing() {
+    let double = double(
+        json!({"tasks": [with(task("live", &[]), json!({"system_tags": []})), task("a", &[])]}),
+    );
+    let gone = path("gone", "artifacts/x/x.bin");
+    old_file(&double, &gone, 30 * DAY);
+    let (root, metrics) = (double.path("files"), double.path("sweeper.prom"));
+    let args = ["--orphans", "--fileserver-root", root.to_str().unwrap()];
+    let report = double.run(&[&args[..], &["--dry-run"]].concat()).exits(0).json();
+    assert_counts(&report, "clearml-orphans", &[("removed", 1)]);
+    // A directory that cannot be used is known before anything is deleted.
+    let none = ["--orphans", "--fileserver-root", "/no/such/place"];
+    double.run(&none).exits(2);
+    assert_eq!(double.left("tasks").len(), 2);
+    // What comes up later leaves the folders alone.
+    double.faults(json!([{
+        "match": "tasks.get_all", "has": &id("gone"), "do": "status", "status": 500,
+    }]));
+    let run = double.run(&[&args[..], &["--metrics-file", metrics.to_str().unwrap()]].concat());
+    let report = run.exits(4).json();
+    assert_eq!(report["exit"], 4);
+    assert_counts(&report, "clearml-tasks", &[("removed", 1)]);
+    assert_counts(&report, "clearml-orphans", &[("removed", 0)]);
+    let text = fs::read_to_string(&metrics).unwrap();
+    assert!(text.contains("sweeper_removed_total{zone=\"clearml-tasks\"} 1"), "{text}");
+    assert!(text.contains("sweeper_left_alone{zone=\"clearml-orphans\"} 1"), "{text}");
+    assert!(double.files_left().contains(&gone));
+}

@@ -244,3 +244,13 @@ fn a_metrics_file_has_the_zones() {
         assert!(text.contains(line), "{text}");
     }
 }
+
+#[test]
+fn a_cleanup_that_cannot_ask_the_server_is_no_success_of_any_zone() {
+    let double = Double::with_tasks(&[task("a", &[])]);
+    double.faults(json!([{"match": "tasks.get_all", "do": "status", "status": 500}]));
+    let file = double.path("sweeper.prom");
+    double.run(&["--metrics-file", file.to_str().unwrap()]).exits(4);
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(!text.contains("sweeper_last_success_timestamp_seconds{"), "{text}");
+}
