@@ -160,6 +160,7 @@ pub(super) fn check(key: &str, takes: Takes, text: &str) -> Result<(), String> {
         ("clearml_request_timeout", _) => timeout(units::duration(text)?).map_err(str::to_owned),
         ("clearml_max_share", _) => units::share(text).map(drop),
         ("clearml_status", _) => status(text),
+        ("clearml_name", _) => name(text).map(drop),
         (_, Takes::Nothing | Takes::OnOff) => on_or_off(text).map(drop),
         (_, Takes::One("DUR")) => units::duration(text).map(drop),
         (_, Takes::One("DAYS")) => read_days(text).map(drop),
@@ -196,6 +197,11 @@ fn item(text: &str) -> Result<(), &'static str> {
     if is_odd { Err("it must not be empty or begin with - or _") } else { Ok(()) }
 }
 
+/// The server drops a condition that is empty.
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 fn filters(values: &mut Values<'_>) -> Result<Filters, ConfigError> {
     let list = |key| values.texts(key).to_vec();
     let mut filters = Filters {
@@ -203,7 +209,7 @@ fn filters(values: &mut Values<'_>) -> Result<Filters, ConfigError> {
         tags: list("clearml_tag"),
         types: list("clearml_type"),
         users: list("clearml_user"),
-        name: values.text("clearml_name").map(str::to_owned),
+        name: values.optional("clearml_name", name)?,
         statuses: list("clearml_status"),
         hidden: false,
     };

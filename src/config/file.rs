@@ -199,7 +199,10 @@ impl Reader<'_> {
             } else {
                 self.field(setting, line, value.get_ref())?
             };
-            settings.values.insert(setting.key, field);
+            if settings.values.insert(setting.key, field).is_some() {
+                let why = format!("clearml.{plain_name} is set twice, with and without General/");
+                return Err(fail(self.path, Some(line), why));
+            }
         }
         Ok(())
     }
@@ -325,6 +328,10 @@ mod tests {
             (
                 "\ndelete_threshold_days = 3",
                 "line 2: delete_threshold_days is a setting of ClearML",
+            ),
+            (
+                "[clearml]\nkeep_last = 1\n'General/keep_last' = 2",
+                "clearml.keep_last is set twice, with and without General/",
             ),
             ("ttl = 1.5", "line 1: ttl: write text"),
             ("ttl = 0x10", "line 1: ttl: write text"),

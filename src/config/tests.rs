@@ -64,6 +64,12 @@ ttl = '1d'
 ";
 
 #[test]
+fn an_empty_name_of_clearmls_tasks_is_refused() {
+    let error = error(&with_file(raw(&[], &[]), "[clearml]\nname = ''\n"));
+    assert!(error.contains("name") && error.contains("it is empty"), "{error}");
+}
+
+#[test]
 fn defaults_are_those_of_the_table() {
     let config = config(&raw(&[], &[])).unwrap();
     for (key, value) in [

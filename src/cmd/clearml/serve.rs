@@ -94,6 +94,10 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let reload = || {
         let new = settings(&raw.read_again()).map_err(|error| error.to_string())?;
         let options = new.clearml.clone().map_err(|error| error.to_string())?;
+        let new_service = new.service.clone().map_err(|error| error.to_string())?;
+        if new_service.listen != service.listen {
+            return Err("listen only changes when the service is restarted".to_owned());
+        }
         let schedule = self::schedule(&options, start).map_err(|error| error.to_string())?;
         current.replace((new, options));
         Ok(schedule)

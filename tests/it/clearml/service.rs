@@ -254,3 +254,26 @@ fn a_cleanup_that_cannot_ask_the_server_is_no_success_of_any_zone() {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(!text.contains("sweeper_last_success_timestamp_seconds{"), "{text}");
 }
+
+#[test]
+fn another_address_to_listen_at_is_refused_until_a_restart() {
+    let double = Double::with_tasks(&[]);
+    let settings = double.path("settings.toml");
+    std::fs::write(&settings, "listen = '127.0.0.1:0'\n").unwrap();
+    let args = ["serve", "--now", NOW, "--config", settings.to_str().unwrap()];
+    let (mut child, out) = start(&mut double.command(&args));
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    while !line(&mut said).contains("next pass") {}
+    std::fs::write(&settings, "listen = '127.0.0.1:1'\n").unwrap();
+    signal(&child, Signal::HUP);
+    let answer = loop {
+        let line = line(&mut said);
+        if line.contains("reloaded") {
+            break line;
+        }
+    };
+    assert!(answer.contains("not reloaded") && answer.contains("listen only changes"), "{answer}");
+    signal(&child, Signal::TERM);
+    drop((out, said));
+    child.wait_with_output().unwrap();
+}
