@@ -4,7 +4,6 @@
 //! make the difference. Tasks go in batches, so what is held in memory does not grow with their number.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
 
 use super::collect::{Plan, collect};
 use super::delete::{DeletionMode, TaskEnd, probe};
@@ -60,10 +59,14 @@ impl Cycle<'_> {
         let mut parts = CycleParts { executor, remover, ledger, later: Vec::new() };
         let batches = needs.batches(&mut selected, BATCH);
         let stopped = self.batches(&batches, &needs, conditions, &mut context, &mut parts)?;
-        if stopped.is_none() {
-            settle_later(self, &context, &mut parts)?;
+        if stopped.is_some() || parts.later.is_empty() {
+            return Ok(stopped);
         }
-        Ok(stopped)
+        if let Some(late) = self.tools.late() {
+            return Ok(Some(late));
+        }
+        settle_later(self, &context, &mut parts)?;
+        Ok(None)
     }
 
     fn batches(
@@ -78,8 +81,8 @@ impl Cycle<'_> {
             if self.tools.pool.is_stopped() {
                 return Err(ApiError::Stopped.into());
             }
-            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Ok(Some(StopReason::Deadline));
+            if let Some(late) = self.tools.late() {
+                return Ok(Some(late));
             }
             Batch {
                 cycle: self,

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -28,6 +29,9 @@ const STEPS: usize = 2;
 
 /// Why a file of this machine stays.
 const NO_ROOT: &str = "it is a path on a machine, and no --local-root allows it";
+
+/// Why a file stays for now.
+const LATE: &str = "the deadline came first";
 
 /// Deletes through a file server.
 #[derive(Debug, Default)]
@@ -75,8 +79,11 @@ impl Remover for HttpRemover {
             }
         }
         let (client, single) = (Arc::clone(&tools.client), Arc::clone(&self.single));
+        let deadline = tools.deadline;
         let work = move |(server, files, is_batch)| {
-            if is_batch {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                all_failed(files, LATE)
+            } else if is_batch {
                 delete_many(&client, &single, server, files)
             } else {
                 one_by_one(&client, server, files)
@@ -239,6 +246,39 @@ mod tests {
     use super::super::journal::{Kind, TaskFile};
     use super::super::rows::Id;
     use super::*;
+    use crate::clearml::client::ClientOptions;
+    use crate::clearml::pool::RequestPool;
+    use crate::clearml::server::{Credentials, Server};
+    use crate::rules::Moment;
+    use std::time::Duration;
+
+    #[test]
+    fn after_the_deadline_no_file_is_asked_to_go() {
+        let address = "http://127.0.0.1:1".to_owned();
+        let server = Server {
+            api: address.clone(),
+            files: vec![address.clone()],
+            credentials: Credentials::Token(String::new()),
+            verify: true,
+            origin: String::new(),
+        };
+        let options = ClientOptions {
+            timeout: Duration::from_secs(1),
+            connections: 1,
+            stop: Arc::default(),
+            clock: || Moment::from_unix(0, 0),
+        };
+        let tools = Tools {
+            client: Arc::new(Client::new(server, options)),
+            pool: RequestPool::start(1, Arc::default()).unwrap(),
+            deadline: Some(Instant::now()),
+        };
+        let task = Id::parse(&"a".repeat(32)).unwrap();
+        let file = TaskFile { url: format!("{address}/x"), kind: Kind::Artifact };
+        let target = Target { task, file, at: At::Fileserver(0, b"x".to_vec()), is_alone: false };
+        let done = HttpRemover::default().remove(&tools, vec![target], &HashSet::new()).unwrap();
+        assert_eq!(done[0].1, Removal::Failed(LATE.to_owned()));
+    }
 
     #[test]
     fn only_what_is_surely_a_file_of_the_task_goes_into_a_batch() {

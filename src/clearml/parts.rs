@@ -3,7 +3,6 @@
 //! It must not do anything: `cycle` does, and `settle`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Instant;
 
 use super::collect::Plan;
 use super::delete::{DeletionMode, TaskEnd};
@@ -70,8 +69,6 @@ pub struct Cycle<'a> {
     pub options: &'a Options,
     /// The moment that everything is judged at.
     pub now: Moment,
-    /// When to end early.
-    pub deadline: Option<Instant>,
     /// Is told what happens.
     pub observer: &'a dyn Observer,
     /// Is told how many tasks are about to be deleted.

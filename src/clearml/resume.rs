@@ -17,12 +17,13 @@ use super::references::References;
 use super::rows::Id;
 use super::selected::SelectedTasks;
 use super::settle::{Rest, settle};
+use crate::protocol::StopReason;
 
 /// A deletion that was begun this long ago is not under way any more.
 const FORGOTTEN_AFTER: i64 = 3600;
 
 impl Cycle<'_> {
-    /// Finishes the journal. Failed files are tried again; in a retry also those that nobody could delete, since
+    /// Finishes the journal. Says why it ended early, if it did. Failed files are tried again; in a retry also those that nobody could delete, since
     /// the settings may be others now.
     ///
     /// # Errors
@@ -33,12 +34,12 @@ impl Cycle<'_> {
         remover: &mut dyn Remover,
         ledger: &mut Ledger,
         is_retry: bool,
-    ) -> Result<(), CycleError> {
+    ) -> Result<Option<StopReason>, CycleError> {
         let is_tried = |stage: &Stage| *stage != Stage::Left || is_retry;
         let unfinished = real.journal.unfinished().into_iter();
         let open: Vec<(Id, Stage)> = unfinished.filter(|(_, stage)| is_tried(stage)).collect();
         if open.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         tracing::info!("{} tasks of an earlier run are finished first", open.len());
         // A task that is still there may not be deleted after all, so what it names stays.
@@ -49,10 +50,13 @@ impl Cycle<'_> {
             if self.tools.pool.is_stopped() {
                 return Err(ApiError::Stopped.into());
             }
+            if let Some(late) = self.tools.late() {
+                return Ok(Some(late));
+            }
             self.resume_batch(batch, &context, real, remover, ledger, is_retry)?;
             self.observer.on_unlocked();
         }
-        Ok(())
+        Ok(None)
     }
 
     fn resume_batch(

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use super::client::{Client, Tries};
 use super::error::{ApiError, CycleError};
 use super::pool::RequestPool;
 use super::token::ApiVersion;
+use crate::protocol::StopReason;
 use crate::units::coarse_secs;
 
 /// The largest page that a server gives.
@@ -31,9 +33,17 @@ pub struct Tools {
     pub client: Arc<Client>,
     /// The threads.
     pub pool: RequestPool,
+    /// When to end early.
+    pub deadline: Option<Instant>,
 }
 
 impl Tools {
+    /// Why to end before the next batch, if the time is over.
+    pub fn late(&self) -> Option<StopReason> {
+        let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        is_late.then_some(StopReason::Deadline)
+    }
+
     /// Asks one thing, without keeping a signal waiting.
     ///
     /// # Errors

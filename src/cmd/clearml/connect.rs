@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use crate::clearml::client::{Client, ClientOptions};
 use crate::clearml::discover;
@@ -21,8 +22,14 @@ pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Refusal> {
     Ok(stop)
 }
 
-/// A client for the server that the environment and `clearml.conf` name. It has not connected yet.
-pub(super) fn tools(options: &ClearmlConfig, stop: &Arc<AtomicBool>) -> Result<Tools, Refusal> {
+/// A client for the server that the environment and `clearml.conf` name. It has not connected yet. The time until the
+/// deadline begins here.
+pub(super) fn tools(
+    config: &Config,
+    options: &ClearmlConfig,
+    stop: &Arc<AtomicBool>,
+) -> Result<Tools, Refusal> {
+    let deadline = config.deadline.and_then(|after| Instant::now().checked_add(after));
     let home = options.home();
     let sources = discover::Sources {
         env: &|name| options.environment.get(name).map(str::to_owned),
@@ -37,7 +44,7 @@ pub(super) fn tools(options: &ClearmlConfig, stop: &Arc<AtomicBool>) -> Result<T
         stop: Arc::clone(stop),
         clock: clock::now,
     };
-    Ok(Tools { client: Arc::new(Client::new(server, client)), pool })
+    Ok(Tools { client: Arc::new(Client::new(server, client)), pool, deadline })
 }
 
 /// Reads a configuration file, if there is one.

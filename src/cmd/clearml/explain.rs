@@ -23,7 +23,7 @@ pub(super) fn why(
     tasks: &[String],
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
-    let tools = tools(options, &stop_flag()?)?;
+    let tools = tools(config, options, &stop_flag()?)?;
     let answers = Conditions::new(&tools, &options.options, now(config))
         .and_then(|conditions| explain(&tools, &options.options, &conditions, tasks));
     let answers = match answers {

@@ -47,7 +47,7 @@ pub(super) fn orphans(
     let stop = stop_flag()?;
     let metrics = RunMetrics::of(config, &stop)?;
     let start = Instant::now();
-    let tools = tools(options, &stop)?;
+    let tools = tools(config, options, &stop)?;
     let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
     let (folders, audit) = (Folders::open(config, options)?, Log::open(config)?);
     let info = RunInfo {
@@ -106,7 +106,7 @@ impl<'a> Folders<'a> {
         let Self { config, options, path, place } = self;
         let zone = &Arc::new(at_once(ORPHANS, EntryKind::Tree, Expiry::After(options.grace)));
         let mut ledger = ZoneLedger::new(ORPHANS, &path.to_string_lossy());
-        let end = with_seams(config, stop, now(config), |seams| {
+        let end = with_seams(config, tools.deadline, stop, now(config), |seams| {
             Sweep { tools, options, place, zone, observer, audit, seams }.run(&mut ledger)
         });
         (ledger, end)
@@ -133,6 +133,10 @@ impl Sweep<'_> {
             ids.insert(id);
         };
         self.each(&mut take, &mut |_| {});
+        // The search may have ended early.
+        if let Some(late) = self.tools.late() {
+            return Ok(Some(late));
+        }
         let mut ids: Vec<Id> = ids.into_iter().collect();
         ids.sort_unstable();
         let orphans = orphans::find(self.tools, &self.options.options, &ids)?;
@@ -162,7 +166,11 @@ impl Sweep<'_> {
         });
         result?;
         self.remove(&batch, shared.into_inner())?;
-        if self.tools.pool.is_stopped() { Err(ApiError::Stopped.into()) } else { Ok(None) }
+        if self.tools.pool.is_stopped() {
+            Err(ApiError::Stopped.into())
+        } else {
+            Ok(self.tools.late())
+        }
     }
 
     /// Removes folders of tasks that are gone, after one more question.
@@ -173,6 +181,9 @@ impl Sweep<'_> {
         for (id, path) in batch {
             if self.tools.pool.is_stopped() {
                 return Err(ApiError::Stopped.into());
+            }
+            if self.tools.late().is_some() {
+                break;
             }
             if !gone.contains(id) {
                 self.tell(ledger, path, &End::Kept(KeptReason::Referenced));

@@ -79,7 +79,7 @@ pub(in crate::cmd) fn cleanup(
 ) -> Result<Cleanup, Refusal> {
     let CleanupRequest { command, config, options, stop, is_retry, .. } = *request;
     let start = Instant::now();
-    let tools = tools(options, stop)?;
+    let tools = tools(config, options, stop)?;
     let mounts = Mounts::open(config, options)?;
     let audit = Log::open(config)?;
     let has_folders = options.orphans && !is_retry;
@@ -213,10 +213,13 @@ impl<O: Observer> Part<'_, O> {
             self.with_cycle(&mut |cycle| {
                 if is_retry {
                     self.tools.check_clock()?;
-                    return cycle.resume(&mut real, &mut removers, ledger, true).map(|()| None);
+                    return cycle.resume(&mut real, &mut removers, ledger, true);
                 }
                 let conditions = cycle.conditions()?;
-                cycle.resume(&mut real, &mut removers, ledger, false)?;
+                let stopped = cycle.resume(&mut real, &mut removers, ledger, false)?;
+                if stopped.is_some() {
+                    return Ok(stopped);
+                }
                 cycle.run(&conditions, &mut real, &mut removers, ledger)
             })
         });
@@ -248,7 +251,7 @@ impl<O: Observer> Part<'_, O> {
         work: impl FnOnce(Seams<'_>) -> Result<Option<StopReason>, CycleError>,
     ) -> Result<Option<StopReason>, CycleError> {
         let CleanupRequest { config, stop, .. } = *self.request;
-        with_seams(config, stop, self.now, work)
+        with_seams(config, self.tools.deadline, stop, self.now, work)
     }
 
     fn removers<'s>(&'s self, seams: Seams<'s>, rest: &'s mut dyn Remover) -> Removers<'s> {
@@ -256,7 +259,7 @@ impl<O: Observer> Part<'_, O> {
     }
 
     fn with_cycle<R>(&self, run: &mut dyn FnMut(&Cycle<'_>) -> R) -> R {
-        let CleanupRequest { config, options, .. } = *self.request;
+        let CleanupRequest { options, .. } = *self.request;
         let is_compat = options.compat_output;
         let on_batch = |count: usize| {
             if is_compat && count > 0 {
@@ -268,7 +271,6 @@ impl<O: Observer> Part<'_, O> {
             tools: self.tools,
             options: &options.options,
             now: self.now,
-            deadline: config.deadline.and_then(|after| Instant::now().checked_add(after)),
             observer: self.observer,
             on_batch: &on_batch,
             on_folder: &on_folder,
@@ -279,11 +281,15 @@ impl<O: Observer> Part<'_, O> {
 /// Does something with what removals from mounted directories need. Here it is decided whether they are real.
 pub(super) fn with_seams(
     config: &Config,
+    deadline: Option<Instant>,
     stop: &Arc<AtomicBool>,
     now: Moment,
     work: impl FnOnce(Seams<'_>) -> Result<Option<StopReason>, CycleError>,
 ) -> Result<Option<StopReason>, CycleError> {
     let limits = Limits::new(Arc::clone(stop), None);
+    if let Some(deadline) = deadline {
+        limits.set_deadline(deadline.saturating_duration_since(Instant::now()));
+    }
     let (workers, notes, locks) = (Workers::one(), Notes::default(), Backend::flock());
     let control = &PassControl { limits: &limits, workers: &workers };
     let (notes, locks, probe) = (&notes, &locks, probe(config.in_use));

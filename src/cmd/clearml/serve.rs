@@ -71,7 +71,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let stop = stop_flag()?;
     let calls = calls(&stop)?;
     // What is missing is told before the first cleanup.
-    drop(tools(&options, &stop)?);
+    drop(tools(&config, &options, &stop)?);
     let start = clock::now();
     let schedule = schedule(&options, start)?;
     let scheduler = Scheduler::new(schedule, clock::seed(), reading(), First::AtStart);

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::double::Double;
-use super::seeds::{id, path, task, url};
+use super::seeds::{DAY, id, path, task, url, with};
 use crate::start::Start;
 use crate::world::{NOW, Run};
 
@@ -182,6 +182,30 @@ fn a_deadline_ends_it_between_two_batches() {
     let run = double.run(&["--deadline", "0s"]);
     assert_eq!(run.exits(3).json()["stopped"], "deadline");
     assert!(!double.left("tasks").is_empty());
+}
+
+#[test]
+fn a_deadline_also_ends_the_work_of_an_earlier_run_and_the_search_for_folders() {
+    let file = path("a", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[
+        task("a", &[&url(&file)]),
+        with(task("live", &[]), json!({"system_tags": []})),
+    ]);
+    super::orphans::old_file(&double, &file, 30 * DAY);
+    super::orphans::old_file(&double, &path("live", "artifacts/x/x.bin"), 30 * DAY);
+    double.faults(json!([{"match": "files:*", "do": "status", "status": 500}]));
+    double.run(&[]).exits(1);
+    double.faults(json!([]));
+    let root = double.path("files");
+    let orphans = ["orphans", "--fileserver-root", root.to_str().unwrap()];
+    for command in [&["run"][..], &["journal", "retry"], &orphans] {
+        let mut command = double.command(&[command, &["--now", NOW, "--format", "json"]].concat());
+        command.env("SWEEPER_DEADLINE", "0s");
+        assert_eq!(Run::of(command).exits(3).json()["stopped"], "deadline");
+        assert_eq!(double.files_left().len(), 2);
+    }
+    double.run(&[]).exits(0);
+    assert_eq!(double.files_left().len(), 1);
 }
 
 /// No clock of the system counts as far.
