@@ -5,12 +5,14 @@
 
 mod audit;
 mod connect;
+mod ended;
 mod explain;
 mod journal;
 mod mount;
 mod orphans;
 mod pass;
 mod place;
+mod seams;
 pub(super) mod serve;
 
 use std::io::Write;

@@ -220,9 +220,9 @@ const PLACES: [Row; 17] = [
     // Whether a pass removes anything is decided once, and no flag is handed down.
     (
         "DryRun::new(",
-        &["cmd/clearml/pass.rs", "cmd/pass/execute.rs", "cmd/why.rs", "cmd/why/interrupted.rs"],
+        &["cmd/clearml/seams.rs", "cmd/pass/execute.rs", "cmd/why.rs", "cmd/why/interrupted.rs"],
     ),
-    ("Unlink::new(", &["cmd/clearml/pass.rs", "cmd/demo.rs", "cmd/pass/execute.rs"]),
+    ("Unlink::new(", &["cmd/clearml/seams.rs", "cmd/demo.rs", "cmd/pass/execute.rs"]),
     ("dry_run: bool", &["config.rs", "report/json.rs", "report/merge.rs"]),
     ("too_many_lines", &[]),
 ];

@@ -14,9 +14,10 @@ use std::time::Instant;
 
 use super::audit::Log;
 use super::connect::{now, stop_flag, tools};
+use super::ended::reason;
 use super::mount::in_words;
-use super::pass::{reason, with_seams};
 use super::place::{Place, Seams, at_once};
+use super::seams::with_seams;
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::Audit;
 use crate::clearml::files::Removal;

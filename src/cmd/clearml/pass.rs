@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::audit::Log;
 use super::connect::{now, tools};
+use super::ended::reason;
 use super::mount::{Mounts, Removers};
 use super::orphans::Folders;
 use super::place::Seams;
-use crate::clearml::error::{ApiError, CycleError};
+use super::seams::with_seams;
+use crate::clearml::error::CycleError;
 use crate::clearml::executor::{Look, Real};
 use crate::clearml::files::{FolderEnd, Removal, Remover};
 use crate::clearml::fileserver::{HttpLook, HttpRemover};
@@ -24,16 +26,11 @@ use crate::clearml::parts::Cycle;
 use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
 use crate::cmd::canvas::canvas;
-use crate::cmd::pass::{detail, probe};
+use crate::cmd::pass::detail;
 use crate::config::{ClearmlConfig, Config, Verbosity};
-use crate::dispose::{DryRun, Unlink};
-use crate::engine::{Limits, PassControl, Workers};
-use crate::inspect::FileInspector;
-use crate::lock::{Backend, flock};
+use crate::lock::flock;
 use crate::os::clock;
-use crate::protocol::{
-    ExitCode, Notes, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary,
-};
+use crate::protocol::{ExitCode, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary};
 use crate::report::Report;
 use crate::report::progress::{Progress, Style};
 use crate::rules::{Bytes, Moment, ZoneName};
@@ -116,35 +113,6 @@ pub(in crate::cmd) fn cleanup(
         log_problems(&summary);
     }
     Ok(Cleanup { mode, code, summary, duration, at: clock::now() })
-}
-
-/// Why it was stopped, if it was. What went wrong otherwise is noted in the zones.
-pub(super) fn reason(
-    end: Result<Option<StopReason>, CycleError>,
-    zones: &mut [&mut ZoneLedger],
-) -> Result<Option<StopReason>, Refusal> {
-    match end {
-        Ok(stopped) => Ok(stopped),
-        Err(CycleError::Api(ApiError::Stopped)) => Ok(Some(StopReason::Signal)),
-        // Once something was done, there is something to report.
-        Err(error @ CycleError::Usage(_)) if zones.iter().all(|zone| zone.is_empty()) => {
-            Err(Refusal::Start(error.to_string()))
-        }
-        Err(error @ CycleError::Guard(_)) => {
-            tracing::error!("{error}");
-            if let Some(zone) = zones.first() {
-                zone.note(error.to_string());
-            }
-            Ok(Some(StopReason::TooMany))
-        }
-        Err(error) => {
-            tracing::error!("{error}");
-            for zone in zones {
-                zone.left_alone = Some(error.to_string());
-            }
-            Ok(None)
-        }
-    }
 }
 
 /// The part of the report about the folders, after a cleanup, which has its report whatever becomes of them.
@@ -275,31 +243,6 @@ impl<O: Observer> Part<'_, O> {
             on_batch: &on_batch,
             on_folder: &on_folder,
         })
-    }
-}
-
-/// Does something with what removals from mounted directories need. Here it is decided whether they are real.
-pub(super) fn with_seams(
-    config: &Config,
-    deadline: Option<Instant>,
-    stop: &Arc<AtomicBool>,
-    now: Moment,
-    work: impl FnOnce(Seams<'_>) -> Result<Option<StopReason>, CycleError>,
-) -> Result<Option<StopReason>, CycleError> {
-    let limits = Limits::new(Arc::clone(stop), None);
-    if let Some(deadline) = deadline {
-        limits.set_deadline(deadline.saturating_duration_since(Instant::now()));
-    }
-    let (workers, notes, locks) = (Workers::one(), Notes::default(), Backend::flock());
-    let control = &PassControl { limits: &limits, workers: &workers };
-    let (notes, locks, probe) = (&notes, &locks, probe(config.in_use));
-    let inspector = &FileInspector::new(control, notes, probe);
-    if config.dry_run {
-        let disposer = &DryRun::new(control, probe);
-        work(Seams { control, notes, disposer, inspector, locks, now })
-    } else {
-        let disposer = &Unlink::new(control, notes, probe);
-        work(Seams { control, notes, disposer, inspector, locks, now })
     }
 }
 
