@@ -135,10 +135,12 @@ fn flags_win_over_variables_over_the_file_over_defaults() {
 
 #[test]
 fn variables_of_cvat_are_read_as_cvat_reads_them() {
-    for (text, secs) in [("+3600", 3600), ("3_600", 3600), ("-5", 0), ("0", 0)] {
+    for (text, secs) in [("+3600", 3600), ("3_600", 3600), ("0", 0)] {
         let config = config(&raw(&[], &[("CVAT_EXPORT_CACHE_TTL", text)])).unwrap();
         assert_eq!(config.zones[0].ttls[0], Expiry::After(Ttl::from_secs(secs)), "{text}");
     }
+    let negative = config(&raw(&[], &[("CVAT_EXPORT_CACHE_TTL", "-5")])).unwrap_err().to_string();
+    assert!(negative.contains("write a number of seconds"), "{negative}");
     let env = [("CVAT_EXPORT_CACHE_TTL", "3600"), ("CVAT_DATASET_CACHE_TTL", "1800")];
     let deprecated = config(&raw(&[], &env)).unwrap();
     assert_eq!(shown(&deprecated, "ttl").0, "30m");

@@ -91,30 +91,42 @@ impl Variable {
     /// Reads a value of this variable.
     ///
     /// # Errors
-    /// It is not a whole number.
+    /// It is not a whole number, or is negative.
     pub fn read(&self, text: &str) -> Result<Duration, String> {
         let (size, unit, example) = match self.unit {
             Unit::Seconds => (1, "seconds", "86400"),
             Unit::Days => (86_400, "days", "14"),
         };
-        let number = whole_number(text)
-            .ok_or_else(|| format!("CVAT takes a whole number of {unit} here, like {example}"))?;
-        Ok(Duration::from_secs(number.saturating_mul(size)))
+        match whole_number(text) {
+            Some(Number::Whole(number)) => Ok(Duration::from_secs(number.saturating_mul(size))),
+            Some(Number::Negative) => {
+                let why = "with a negative number, everything would have expired";
+                Err(format!("{why}: write a number of {unit} like {example}, or 0"))
+            }
+            None => Err(format!("CVAT takes a whole number of {unit} here, like {example}")),
+        }
     }
 }
 
 /// Reads a number of seconds.
 ///
 /// # Errors
-/// It is not a whole number.
+/// It is not a whole number, or is negative.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let any = Variable { name: "", setting: "", unit: Unit::Seconds, successor: None };
     any.read(text)
 }
 
+/// A number in a variable.
+enum Number {
+    Whole(u64),
+    Negative,
+}
+
 /// Reads a whole number as Python's `int()` does: white space around it, a sign, and single underscores
-/// between digits. CVAT lets everything expire at once when a number is negative, so it is read as zero.
-fn whole_number(text: &str) -> Option<u64> {
+/// between digits. CVAT lets everything expire at once when a number is negative. That is hardly ever meant, so
+/// such a number is an error here.
+fn whole_number(text: &str) -> Option<Number> {
     let text = text.trim();
     let (is_negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -129,7 +141,7 @@ fn whole_number(text: &str) -> Option<u64> {
     }
     // More digits than fit are more seconds than any file is old.
     let number = digits.replace('_', "").parse().unwrap_or(u64::MAX);
-    Some(if is_negative { 0 } else { number })
+    Some(if is_negative && number > 0 { Number::Negative } else { Number::Whole(number) })
 }
 
 #[cfg(test)]
@@ -145,7 +157,6 @@ mod tests {
             (" 3600\n", 3600),
             ("007", 7),
             ("0", 0),
-            ("-5", 0),
             ("-0", 0),
             ("99999999999999999999", u64::MAX),
         ] {
@@ -156,6 +167,17 @@ mod tests {
         {
             assert!(seconds(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_negative_number_in_any_variable_is_refused_with_what_to_write() {
+        for variable in &DURATIONS {
+            for text in ["-3", " -1\n", "-1_000", "-99999999999999999999"] {
+                let error = variable.read(text).unwrap_err();
+                assert!(error.contains("negative") && error.contains("or 0"), "{text:?}: {error}");
+            }
+        }
+        assert!(seconds("-5").is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::world::{DAY, Run, World, export_name, sweeper};
+use crate::world::{DAY, NOW, Run, World, export_name, sweeper};
 
 /// A world with an expired export, and the export.
 fn world() -> (World, std::path::PathBuf) {
@@ -171,6 +171,26 @@ fn a_negative_or_bare_number_is_refused_by_the_name_of_its_flag() {
     assert!(world.run(&["run", "--dry-run", "-1"]).exits(2).stderr.contains("'-1'"));
     let legacy = world.run(&["legacy", "--nice", "--older-than", "-1"]);
     assert!(legacy.exits(2).stderr.contains("flag --older-than"), "{}", legacy.stderr);
+}
+
+#[test]
+fn a_negative_number_in_a_variable_of_cvat_is_refused_and_removes_nothing() {
+    let (world, export) = world();
+    let fresh = world.file("tmp/fresh", 1);
+    for (name, value, words) in [
+        ("TMP_FILE_OR_DIR_RETENTION_DAYS", "-3", "write a number of days like 14"),
+        ("CVAT_EXPORT_CACHE_TTL", "-5", "write a number of seconds like 86400"),
+        ("CVAT_DATASET_CACHE_TTL", "-5", "write a number of seconds"),
+        ("CVAT_EXPORT_CACHE_LOCK_TTL", "-5", "write a number of seconds"),
+        ("CVAT_EXPORT_CACHE_LOCK_ACQUISITION_TIMEOUT", "-5", "write a number of seconds"),
+    ] {
+        let mut command = sweeper(&["run", "--now", NOW, "--data"]);
+        command.arg(&world.root).env(name, value);
+        let run = Run::of(command);
+        assert!(run.exits(2).stderr.contains(name), "{}", run.stderr);
+        assert!(run.stderr.contains(words), "{}", run.stderr);
+        assert!(export.exists() && fresh.exists(), "{name}");
+    }
 }
 
 #[test]

@@ -195,8 +195,7 @@ fn the_settings_do_what_they_say() {
     assert_eq!(removed(&[], &[]), 1);
     assert_eq!(removed(&[], &["--ttl", "4h"]), 2);
     assert_eq!(removed(&[("CVAT_EXPORT_CACHE_TTL", "7200")], &[]), 3);
-    // CVAT lets everything expire at once then.
-    assert_eq!(removed(&[("CVAT_DATASET_CACHE_TTL", "-5")], &[]), 4);
+    assert_eq!(removed(&[("CVAT_DATASET_CACHE_TTL", "0")], &[]), 4);
     assert_eq!(removed(&[("SWEEPER_TTL", "0")], &[]), 4);
     assert_eq!(removed(&[("SWEEPER_TTL", "0")], &["--exclude", "task-1-*"]), 3);
     assert_eq!(removed(&[("SWEEPER_TTL", "0"), ("SWEEPER_EXCLUDE", "./cache/export/**")], &[]), 0);
