@@ -28,6 +28,41 @@ fn system_directories_homes_and_the_program_are_refused() {
 }
 
 #[test]
+fn what_is_below_a_system_directory_is_refused_and_data_elsewhere_is_not() {
+    let allow = |path: &Path| {
+        let opened = DataRoot::open(path, &[], &Forbidden::default());
+        opened.map(drop).map_err(|error| error.to_string())
+    };
+    let below = "/boot/grub /dev/pts /etc/ssl /etc/ssl/../ssl/certs /etc/systemd/system /lib/modules /lib/systemd \
+                 /proc/1 /proc/self/task /sys/kernel /usr/lib /usr/local/bin /usr/share/doc /var/lib/apt/lists \
+                 /var/lib/dpkg/info";
+    let themselves = "/bin /dev/shm /lib64 /media /mnt /opt /run /run/lock /sbin /srv /tmp /usr/src /var/lib \
+                      /var/lib/dpkg /var/lib/systemd /var/log /var/run /var/tmp";
+    // Not every system has each of them.
+    let all = below.split(' ').chain(themselves.split(' ')).filter(|path| Path::new(path).is_dir());
+    let all: Vec<&str> = all.filter(|path| !path.is_empty()).collect();
+    assert!(all.len() > 15, "{all:?}");
+    for path in all {
+        let said = allow(Path::new(path)).expect_err(path);
+        assert!(said.contains("system directory"), "{path}: {said}");
+    }
+    // By a link, too.
+    let scratch = tempfile::tempdir().unwrap();
+    let link = scratch.path().join("link");
+    std::os::unix::fs::symlink("/etc", &link).unwrap();
+    assert!(allow(&link).unwrap_err().contains("it is a system directory"));
+    if Path::new("/etc/ssl").is_dir() {
+        let said = allow(&link.join("ssl")).unwrap_err();
+        assert!(said.contains("it is in the system directory \"/etc\""), "{said}");
+    }
+    for place in ["/tmp", "/var/tmp", "/dev/shm"] {
+        if let Ok(below) = tempfile::tempdir_in(place) {
+            assert_eq!(allow(below.path()), Ok(()));
+        }
+    }
+}
+
+#[test]
 fn a_guard_that_cannot_tell_refuses() {
     let (scratch, root) = volume();
     let refused = |forbidden: &Forbidden| {
