@@ -132,18 +132,27 @@ impl ExporterLocks {
                 self.prefix.shown()
             ));
         }
-        if !self.prefix.is_known() {
-            self.compare_prefixes(&mut connection)?;
+        let compared =
+            if self.prefix.is_known() { Ok(()) } else { self.compare_prefixes(&mut connection) };
+        match compared {
+            Ok(()) => {
+                self.put_back(connection);
+                Ok(())
+            }
+            Err(error) => Err(self.remember(error)),
         }
-        self.put_back(connection);
-        Ok(())
     }
 
-    /// Compares the prefix with the locks that exist now. If none of them begins with it, it is wrong.
+    /// Compares the prefix with the locks that CVAT holds now. If none of them begins with it, it is wrong.
     fn compare_prefixes(&self, connection: &mut Connection) -> Result<(), LockError> {
-        let live = match connection.live_locks() {
+        let live = match connection.live_locks(|key| self.prefix.has(key)) {
             // A server that does not permit this may still permit the locks.
-            Err(LockError::Denied(_) | LockError::Refused(_) | LockError::Clock(_)) => Vec::new(),
+            Err(
+                LockError::Denied(_)
+                | LockError::Refused(_)
+                | LockError::Clock(_)
+                | LockError::WrongPath { .. },
+            ) => Vec::new(),
             Err(
                 error @ (LockError::Unreachable(_)
                 | LockError::Silent
@@ -152,14 +161,10 @@ impl ExporterLocks {
             ) => return Err(error),
             Ok(live) => live,
         };
-        if let Some(theirs) = self.prefix.contradicted_by(&live) {
-            self.note(format!(
-                "CVAT now holds locks for paths in {theirs}, but ours are for paths in {}: with the \
-                 wrong path our locks do not stop CVAT; set --cvat-data to the path that CVAT uses",
-                self.prefix.shown()
-            ));
+        match self.prefix.contradicted_by(&live) {
+            Some(theirs) => Err(LockError::WrongPath { theirs, ours: self.prefix.shown() }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// What the user should know about these locks.

@@ -17,6 +17,9 @@ use super::timing::Timing;
 /// How much of a token is read: more than any that is ours or CVAT's.
 const TOKEN_END: u64 = 99;
 
+/// How many locks of other processes are remembered.
+const MAX_LIVE: usize = 100;
+
 /// Locks that are released together.
 #[derive(Debug, Clone)]
 pub(super) struct Release {
@@ -122,6 +125,7 @@ impl Connection {
             | LockError::Refused(_)
             | LockError::Malformed(_)
             | LockError::Clock(_)
+            | LockError::WrongPath { .. }
             | LockError::Stopped) => other,
         })
     }
@@ -260,20 +264,44 @@ impl Connection {
         }
     }
 
-    /// The keys of some locks that are held now by any process: as many as a bounded search finds.
-    pub(super) fn live_locks(&mut self) -> Result<Vec<Vec<u8>>, LockError> {
-        let mut cursor = b"0".to_vec();
+    /// The keys of locks that other programs hold now: some of them, as many as a bounded search finds. It ends where one
+    /// is found that `is_enough`.
+    pub(super) fn live_locks(
+        &mut self,
+        is_enough: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Vec<u8>>, LockError> {
+        let (mut cursor, mut live) = (b"0".to_vec(), Vec::new());
         let pattern = [KEY, b"*"].concat();
         for _ in 0..100 {
             let scan = Command::new("SCAN").arg(&cursor).arg("MATCH").arg(&pattern);
             let answer = self.ask(&scan.arg("COUNT").number(1000))?;
             let (next, keys) = scanned(&answer).ok_or_else(|| unexpected("SCAN", &answer))?;
-            if !keys.is_empty() || next == b"0" {
-                return Ok(keys);
+            for key in self.held_by_others(keys)? {
+                if is_enough(&key) {
+                    return Ok(vec![key]);
+                }
+                if live.len() < MAX_LIVE {
+                    live.push(key);
+                }
+            }
+            if next == b"0" {
+                break;
             }
             cursor = next;
         }
-        Ok(Vec::new())
+        Ok(live)
+    }
+
+    /// Those of these keys that are locks which other programs than sweepers hold.
+    fn held_by_others(&mut self, keys: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, LockError> {
+        if keys.is_empty() {
+            return Ok(keys);
+        }
+        let answer = self.ask(&scripts::live(&keys, TOKEN_PREFIX))?;
+        let are_live = scripts::held(&answer, keys.len());
+        let are_live = are_live.ok_or_else(|| unexpected("a question about locks", &answer))?;
+        let live = keys.into_iter().zip(are_live).filter(|(_, is_live)| *is_live);
+        Ok(live.map(|(key, _)| key).collect())
     }
 
     /// Asks, and takes an error of the server for an error.

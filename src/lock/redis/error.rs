@@ -34,6 +34,18 @@ pub enum LockError {
     /// far that every entry would look expired, or none.
     #[error("this machine's clock is {} s {} the Redis server's; correct the wrong one", .0.unsigned_abs(), if *.0 > 0 { "ahead of" } else { "behind" })]
     Clock(i64),
+    /// CVAT holds locks now, and all of them are for other paths than ours, so ours stop nobody.
+    #[error(
+        "CVAT now holds locks for paths in {theirs}, but ours are for paths in {ours}: with the wrong path \
+        our locks do not stop CVAT; set --cvat-data to the path that CVAT uses, or --lock flock to do without \
+        CVAT's lock"
+    )]
+    WrongPath {
+        /// The directory that CVAT's locks are for, as it is shown.
+        theirs: String,
+        /// The data root that ours are for, as it is shown.
+        ours: String,
+    },
     /// The work was told to end while the server was waited for.
     #[error("the work ended before the Redis server had answered")]
     Stopped,

@@ -77,19 +77,24 @@ impl Prefix {
         [KEY, path.as_os_str().as_bytes()].concat()
     }
 
+    /// Whether it is the key of a path below this root.
+    pub(super) fn has(&self, key: &[u8]) -> bool {
+        path_of(key).is_some_and(|path| path.starts_with(&self.root))
+    }
+
     /// The directory that existing locks are for, if there are any and none of them is below this root.
     pub(super) fn contradicted_by(&self, live: &[Vec<u8>]) -> Option<String> {
-        let paths = || {
-            live.iter()
-                .filter_map(|key| key.strip_prefix(KEY))
-                .map(|path| Path::new(OsStr::from_bytes(path)))
-        };
-        if paths().any(|path| path.starts_with(&self.root)) {
+        if live.iter().any(|key| self.has(key)) {
             return None;
         }
-        let first = paths().next()?;
+        let first = live.iter().find_map(|key| path_of(key))?;
         Some(format!("{:?}", first.parent().unwrap_or(first)))
     }
+}
+
+/// The path in a key.
+fn path_of(key: &[u8]) -> Option<&Path> {
+    key.strip_prefix(KEY).map(|path| Path::new(OsStr::from_bytes(path)))
 }
 
 /// A path as Python's pathlib writes it, with which CVAT makes its paths: without `.`, repeated slashes and a

@@ -32,6 +32,16 @@ for i, token in ipairs(redis.call('MGET', unpack(KEYS))) do
 end
 return table.concat(held)";
 
+/// Says of each key whether it is a lock that another program than a sweeper holds now. A key without an expiry
+/// is none: it may have been left there long ago.
+const LIVE: &str = "local live = {}
+for i, key in ipairs(KEYS) do
+  local token = redis.call('MGET', key)[1]
+  local is_other = token and string.sub(token, 1, #ARGV[1]) ~= ARGV[1]
+  live[i] = is_other and redis.call('PTTL', key) > 0 and '1' or '0'
+end
+return table.concat(live)";
+
 /// Deletes each key that still holds the token. Returns how many.
 const RELEASE: &str = "local ours = {}
 for i, token in ipairs(redis.call('MGET', unpack(KEYS))) do
@@ -66,6 +76,10 @@ pub(super) fn compare(keys: &[Vec<u8>], token: &str) -> Command {
     script(COMPARE, keys).arg(token)
 }
 
+pub(super) fn live(keys: &[Vec<u8>], token_prefix: &str) -> Command {
+    script(LIVE, keys).arg(token_prefix)
+}
+
 pub(super) fn release(keys: &[Vec<u8>], token: &str) -> Command {
     script(RELEASE, keys).arg(token)
 }
@@ -79,7 +93,7 @@ pub(super) fn grants(answer: &Value, keys: usize) -> Option<Vec<Grant>> {
     characters(answer, keys)?.iter().map(|character| grant(*character)).collect()
 }
 
-/// The answer to [`compare`] for this many keys; `None` if it is not one.
+/// The answer to [`compare`] or [`live`] for this many keys; `None` if it is not one.
 pub(super) fn held(answer: &Value, keys: usize) -> Option<Vec<bool>> {
     let held = characters(answer, keys)?.iter().map(|character| match *character {
         b'1' => Some(true),

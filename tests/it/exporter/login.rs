@@ -22,6 +22,8 @@ fn a_password_that_the_server_does_not_ask_for_is_no_error_as_for_cvats_own_clie
     let theirs = start_python(&client, &redis, Path::new("/x")).wait_with_output().unwrap();
     assert!(theirs.status.success(), "{}", String::from_utf8_lossy(&theirs.stderr));
     assert_eq!(redis.keys(), [key(Path::new("/x"))]);
+    // A lock for another path would show that ours is wrong.
+    redis.cli(&["FLUSHALL"]);
     let world = World::new();
     export(&world, 1);
     let (port, url) = (redis.port.to_string(), redis.url().replace("redis://", "redis://:any@"));

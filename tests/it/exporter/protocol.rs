@@ -2,7 +2,7 @@
 
 use super::server::Redis;
 use super::{export, key, run};
-use crate::world::{Run, World, export_name, sweeper};
+use crate::world::{DAY, Run, World, export_name, sweeper};
 
 #[test]
 fn the_protocol_is_the_one_that_cvat_speaks() {
@@ -83,18 +83,41 @@ fn a_prefix_that_is_a_guess_is_noted_and_is_refused_with_lock_redis() {
     });
     let expected = format!("redlock:export_lock:/home/django/data/cache/export/{}", export_name(1));
     assert!(watched.iter().any(|line| line.contains(&format!("\"SET\" \"{expected}\""))));
-    // Locks for other paths show that the prefix is wrong, and what CVAT's is.
-    export(&world, 2);
-    redis.cli(&[
-        "SET",
-        "redlock:export_lock:/opt/cvat/data/cache/export/x.zip",
-        "t",
-        "PX",
-        "600000",
-    ]);
-    let run = world.run(&["run", "--redis", &url, "--cvat-data", "/mnt/x", "--dry-run"]);
-    assert!(run.exits(0).stdout.contains("\"/opt/cvat/data/cache/export\""), "{}", run.stdout);
-    assert!(run.stdout.contains("do not stop CVAT"), "{}", run.stdout);
     let none = world.run(&["run", "--lock", "redis"]);
     assert!(none.exits(2).stderr.contains("CVAT_REDIS_INMEM_HOST"), "{}", none.stderr);
+}
+
+#[test]
+fn locks_of_cvat_for_other_paths_alone_leave_the_exports_alone() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let world = World::new();
+    let (path, url) = (export(&world, 1), redis.url());
+    let tmp = world.file("tmp/old", 30 * DAY);
+    let lock = |path: &str, token: &str, expiry: &[&str]| {
+        let key = format!("redlock:export_lock:{path}/cache/export/x.zip");
+        redis.cli(&[&["SET", &key, token][..], expiry].concat());
+    };
+    lock("/opt/cvat/data", "t", &["PX", "600000"]);
+    let args = ["run", "--redis", &url];
+    let dry_run = ["--cvat-data", "/mnt/x", "--dry-run"];
+    for more in [&dry_run[..], &["--cvat-data", "/mnt/x"], &[]] {
+        let run = world.run(&[&args[..], more].concat());
+        let report = &run.exits(4).stdout;
+        for words in ["left alone", "\"/opt/cvat/data/cache/export\"", "do not stop CVAT"] {
+            assert!(report.contains(words), "{words}: {report}");
+        }
+        assert!(report.contains("set --cvat-data") && report.contains("--lock flock"), "{report}");
+        assert!(path.exists(), "{more:?}");
+    }
+    assert!(!tmp.exists(), "the other zones are swept");
+    // A lock that CVAT holds for our path shows that ours is right, although another program uses the server, too.
+    lock("/mnt/x", "t", &["PX", "600000"]);
+    world.run(&[&args[..], &dry_run].concat()).exits(0);
+    // Neither other sweepers nor keys that nobody holds say anything about the path of CVAT.
+    redis.cli(&["FLUSHALL"]);
+    lock("/opt/cvat/data", "sw-1", &["PX", "600000"]);
+    lock("/srv/cvat/data", "t", &[]);
+    redis.cli(&["LPUSH", "redlock:export_lock:/srv/y/cache/export/y.zip", "a"]);
+    world.run(&[&args[..], &["--cvat-data", "/mnt/x"]].concat()).exits(0);
+    assert!(!path.exists());
 }
