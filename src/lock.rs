@@ -24,7 +24,7 @@ use crate::rules::{LockKind, Zone};
 const NO_SERVER: &str = "warning: CVAT's lock in Redis is not taken: only age and the check for open files \
     protect files that CVAT is using. To take the lock, name the server: --redis redis://HOST:6379 or \
     CVAT_REDIS_INMEM_HOST";
-const UNWANTED: &str = "warning: CVAT's lock in Redis is not taken, because of --lock flock or --lock none: only age and \
+const UNWANTED: &str = "CVAT's lock in Redis is not taken, because of --lock flock or --lock none: only age and \
     the check for open files protect files that CVAT is using";
 
 /// The locks that a pass takes.

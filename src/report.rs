@@ -163,6 +163,8 @@ impl<'a, W: Write + Send> Report<'a, W> {
             let is_text = self.format == Format::Text;
             if !is_text || self.detail != Detail::Problems || code != ExitCode::Done {
                 write(out, (self.format, self.canvas), &self.info, summary, elapsed, code)?;
+            } else {
+                text::warnings(summary).for_each(|warning| tracing::warn!("{warning}"));
             }
             out.flush()
         });

@@ -94,7 +94,9 @@ pub(super) fn sweep(
         .help("Print what happens to every entry, including those that are kept");
     with_settings(name, about, look, |setting| setting.applies_to(command))
         .arg(verbose)
-        .mut_arg("quiet", |quiet| quiet.help("Print nothing unless something fails"))
+        .mut_arg("quiet", |quiet| {
+            quiet.help("Print no report unless something fails; warnings stay")
+        })
 }
 
 /// A command with the flags of some settings.

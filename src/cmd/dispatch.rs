@@ -37,6 +37,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
     }
     let raw = RawSettings::read(args.flags.clone());
     let detail = match args.verbosity {
+        // A warning may be about what protects the files that are removed.
+        Verbosity::Quiet if sweeps(&args.command) => logging::Detail::Warnings,
         Verbosity::Quiet => logging::Detail::Quiet,
         Verbosity::Normal => logging::Detail::Normal,
         Verbosity::Verbose => logging::Detail::Verbose,
@@ -53,7 +55,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
         },
     );
     logging::to_stderr(detail, format, clock);
-    if prints_a_result(&args.command) && terminal::is_nowhere() {
+    let is_heard = args.verbosity != Verbosity::Quiet && prints_a_result(&args.command);
+    if is_heard && terminal::is_nowhere() {
         tracing::warn!("stdout is closed, or is /dev/null: the output of this command is lost");
     }
     execute(&args, &raw).unwrap_or_else(|refusal| {
@@ -65,6 +68,28 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
 /// Whether a command prints a result to stdout: others print only what is logged, or what another program prints.
 const fn prints_a_result(command: &Command) -> bool {
     !matches!(command, Command::Serve | Command::Clearml(Clearml::Serve) | Command::Hold { .. })
+}
+
+/// Whether a command removes entries, or says what would be removed.
+const fn sweeps(command: &Command) -> bool {
+    match command {
+        Command::Run
+        | Command::Plan(_)
+        | Command::Apply(_)
+        | Command::Serve
+        | Command::Legacy
+        | Command::Clearml(Clearml::Run | Clearml::Serve | Clearml::Orphans) => true,
+        Command::Usage
+        | Command::Why(_)
+        | Command::Merge(_)
+        | Command::Health { .. }
+        | Command::Config
+        | Command::Demo
+        | Command::Hold { .. }
+        | Command::Clearml(Clearml::Journal(_) | Clearml::Why(_))
+        | Command::Completions(_)
+        | Command::Man => false,
+    }
 }
 
 fn execute(args: &Args, raw: &RawSettings) -> Result<ProcessCode, Refusal> {

@@ -21,7 +21,9 @@ pub const WRITTEN: &str = "retention_sweeper::written";
 pub enum Detail {
     /// Errors.
     Quiet,
-    /// Warnings too, what a service says about itself, and which file was written.
+    /// Warnings too.
+    Warnings,
+    /// Warnings, what a service says about itself, and which file was written.
     Normal,
     /// Everything from `INFO` up.
     Verbose,
@@ -72,6 +74,7 @@ pub fn to_stderr(detail: Detail, format: LineFormat, clock: Option<Clock>) {
 fn levels(detail: Detail) -> Targets {
     let (level, told) = match detail {
         Detail::Quiet => (Level::ERROR, Level::ERROR),
+        Detail::Warnings => (Level::WARN, Level::WARN),
         Detail::Normal => (Level::WARN, Level::INFO),
         Detail::Verbose => (Level::INFO, Level::INFO),
     };
@@ -89,6 +92,7 @@ mod tests {
         let other = "retention_sweeper::engine";
         for (detail, info_of_service, warn, info) in [
             (Detail::Quiet, false, false, false),
+            (Detail::Warnings, false, true, false),
             (Detail::Normal, true, true, false),
             (Detail::Verbose, true, true, true),
         ] {
@@ -103,6 +107,7 @@ mod tests {
             assert_eq!(levels.would_enable(other, &Level::WARN), warn, "{detail:?}");
             assert_eq!(levels.would_enable(other, &Level::INFO), info, "{detail:?}");
             assert!(levels.would_enable(other, &Level::ERROR));
+            assert_eq!(levels.would_enable(SERVICE, &Level::WARN), warn, "{detail:?}");
             assert!(!levels.would_enable(SERVICE, &Level::DEBUG));
         }
     }

@@ -80,6 +80,14 @@ pub fn summary(
     closing(out, canvas, info, summary, is_withheld, elapsed)
 }
 
+/// The notes that need action, for a report that is not printed.
+pub(super) fn warnings(summary: &Summary) -> impl Iterator<Item = String> {
+    summary.zones.iter().flat_map(|zone| {
+        let warnings = zone.notes.iter().filter_map(|note| note.strip_prefix(WARNING));
+        warnings.map(|warning| format!("{}: {warning}", zone.zone))
+    })
+}
+
 /// Why entries of a zone are still there.
 fn reasons(out: &mut dyn Write, canvas: Canvas, zone: &ZoneSummary) -> io::Result<()> {
     let Tally { kept_by, skipped_by, .. } = counts_of(zone);

@@ -261,5 +261,5 @@ fn a_report_to_a_closed_stdout_is_not_lost_in_silence() {
     };
     assert!(shell(">&-").contains("the output of this command is lost"), "{}", shell(">&-"));
     assert_eq!(shell("> /dev/null"), "");
-    assert_eq!(shell("-q >&-"), "", "nothing was to be printed");
+    assert_eq!(shell("--lock flock -q >&-"), "", "nothing was to be printed");
 }

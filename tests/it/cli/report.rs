@@ -151,13 +151,46 @@ fn the_text_report_is_a_table_with_reasons_and_totals() {
 fn quiet_prints_nothing_unless_there_is_a_problem() {
     let world = World::new();
     world.file("tmp/old", 20 * DAY);
-    let run = world.run(&["run", "-q"]);
+    let run = world.run(&["run", "-q", "--lock", "flock"]);
     assert_eq!((run.exits(0).stdout.as_str(), run.stderr.as_str()), ("", ""));
     assert!(!world.has("tmp/old"));
     world.file("tmp/old", 20 * DAY);
     world.file("tmp/older", 20 * DAY);
     let run = world.run(&["run", "-q", "--max-removals", "1"]);
     assert!(run.exits(3).stdout.contains("stopped"), "{}", run.stdout);
+}
+
+#[test]
+fn quiet_hides_no_warning_of_a_command_that_sweeps() {
+    let world = World::new();
+    for command in ["run", "serve", "plan", "legacy"] {
+        let mut quiet = world.command(&[command, "-q"]);
+        match command {
+            "plan" => drop(quiet.arg("-o").arg(world.root.with_file_name("plan"))),
+            // It ends at once, after the warnings.
+            "serve" => drop(quiet.args(["--listen", "192.0.2.1:1"])),
+            _ => {}
+        }
+        quiet.env("CVAT_REDIS_INMEN_HOST", "x");
+        let run = Run::of(quiet);
+        assert!(run.stderr.contains("CVAT_REDIS_INMEM_HOST"), "{command}: {}", run.stderr);
+        assert_eq!(run.stdout, "", "{command}");
+    }
+    // That an important lock is not taken is a warning, too, and what the user wants is none.
+    let run = world.run(&["run", "-q"]);
+    let warning = "export: CVAT's lock in Redis is not taken";
+    assert!(run.exits(0).stderr.contains(warning), "{}", run.stderr);
+    assert_eq!(run.stdout, "");
+    assert!(world.run(&["run"]).exits(0).stdout.contains("export: warning: CVAT's lock"));
+    for lock in ["flock", "none"] {
+        let run = world.run(&["run", "--lock", lock]);
+        assert!(run.exits(0).stdout.contains("export: note: CVAT's lock"), "{}", run.stdout);
+        assert_eq!(world.run(&["run", "-q", "--lock", lock]).exits(0).stderr, "");
+    }
+    // Other commands are quiet.
+    let mut config = world.command(&["config", "-q"]);
+    config.env("CVAT_REDIS_INMEN_HOST", "x");
+    assert_eq!(Run::of(config).exits(0).stderr, "");
 }
 
 #[test]
