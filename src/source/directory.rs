@@ -95,7 +95,12 @@ impl Directories {
                     is_cold: AtomicBool::new(false),
                     slow: SlowBatches::default(),
                 }),
-                Err(failure) if failure.error.kind() == io::ErrorKind::NotFound => {}
+                // What is below the data root may not have been created yet. An absolute path in the settings file is
+                // wrong, or its disk is not mounted.
+                Err(failure)
+                    if failure.error.kind() == io::ErrorKind::NotFound
+                        && path.is_relative()
+                        && data.place_of(path).is_none() => {}
                 Err(failure) => {
                     let name = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
                     unopened.push((name, failure));

@@ -83,7 +83,11 @@ pub fn zone_root(
 /// A directory outside the data root. It was opened and checked when the pass began.
 fn outside(root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Result<Directory, Failure> {
     let fail = |error| Failure::new(&zone.name, Action::Open, path.to_owned(), error, None);
-    let found = root.outside(path).ok_or_else(|| fail(Errno::NOENT.into()))?;
+    let missing = || {
+        let hint = "check the path in the settings file, and whether its disk is mounted";
+        Failure { hint: Some(hint.to_owned()), ..fail(Errno::NOENT.into()) }
+    };
+    let found = root.outside(path).ok_or_else(missing)?;
     // Through `.`, so that each scan has a position of its own.
     let opened = open::dir(&found.handle, c".", Across::AnyMount).map_err(fail)?;
     let storage = Storage::on(file_system::of(&opened.handle));

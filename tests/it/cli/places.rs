@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::world::{DAY, HOUR, Run, World, assert_counts, set_age, zone};
+use crate::world::{DAY, HOUR, Run, World, assert_counts, export_name, set_age, zone};
 
 /// A data root with `tmp` on another disk, as a link.
 fn linked() -> (World, PathBuf) {
@@ -69,14 +69,30 @@ fn the_real_place_is_swept_under_the_name_of_the_zone() {
 }
 
 #[test]
-fn a_place_that_is_not_there_leaves_the_directory_below_the_data_root_alone() {
+fn an_absolute_path_in_the_settings_file_that_is_not_there_is_a_failure_of_its_zone() {
     let world = World::new();
+    let export = world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
     world.file("tmp/old", 20 * DAY);
-    let text = "[zones.tmp]\npath = '/no/such/place'\n";
-    let report = with_settings(&world, text, &["run", "--format", "json"]).exits(0).json();
-    assert_counts(&report, "tmp", &[("seen", 0)]);
-    assert!(zone(&report, "tmp")["notes"].to_string().contains("does not exist"));
-    assert!(world.has("tmp/old"));
+    let own = "[[zone]]\nname = 'tmp-2'\nentry = 'tree'\nttl = '1d'\npath = ";
+    for (zone, head) in [("tmp", "[zones.tmp]\npath = "), ("tmp-2", own)] {
+        let text = format!("{head}'/no/such/place'\n");
+        for args in [&["run", "--dry-run"][..], &["run"]] {
+            let args = [args, &["--format", "json"]].concat();
+            let report = with_settings(&world, &text, &args).exits(1).json();
+            assert_counts(&report, zone, &[("seen", 1), ("failed", 1)]);
+            assert_eq!(report["failures"][0]["path"], "/no/such/place");
+            let message = report["failures"][0]["message"].as_str().unwrap();
+            assert!(message.contains("check the path in the settings file"), "{message}");
+        }
+        let run = with_settings(&world, &text, &["run", "-q"]);
+        assert!(run.exits(1).stdout.contains("/no/such/place"), "{}", run.stdout);
+        assert_eq!(world.has("tmp/old"), zone == "tmp", "no other directory takes its place");
+    }
+    assert!(!export.exists(), "the other zones are swept");
+    // Below the data root, it may not have been created yet.
+    let text = format!("{own}'later'\n");
+    let report = with_settings(&world, &text, &["run", "--format", "json"]).exits(0).json();
+    assert!(zone(&report, "tmp-2")["notes"].to_string().contains("does not exist"));
 }
 
 #[test]
