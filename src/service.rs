@@ -270,10 +270,13 @@ pub fn page(path: &str, metrics: &Metrics, health: &Health, now: Moment) -> Opti
             let text = metrics.text();
             Some(Page { content_type: metrics::CONTENT_TYPE, ..Page::plain(200, text) })
         }
-        "/healthz" => Some(match health.report(now) {
-            Ok(text) => Page::plain(200, text),
-            Err(text) => Page::plain(503, text),
-        }),
+        "/healthz" => {
+            let (status, text) = match health.report(now) {
+                Ok(text) => (200, text),
+                Err(text) => (503, text),
+            };
+            Some(Page { name: Some(health_check::PAGE_NAME), ..Page::plain(status, text) })
+        }
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use super::http::NAME;
 use crate::units;
 
 /// How long the connection and the answer may take in all.
@@ -14,6 +15,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// The most that is read of an answer, in bytes.
 const MOST: u64 = 64 << 10;
+
+/// The name of the page, by which it is told from those of other programs.
+pub(super) const PAGE_NAME: &str = "health";
 
 /// The page of a service that is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub struct HealthPage {
 }
 
 impl HealthPage {
-    /// The page at a URL. Without a path it is that of the health.
+    /// The page at a URL. Without a path, and with the path `/`, it is that of the health.
     ///
     /// # Errors
     /// What is wrong with the URL.
@@ -78,9 +82,18 @@ impl HealthPage {
         let (head, text) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
         let said = one_line(text);
+        let is_named = |line: &str| {
+            let field = line.split_once(':');
+            field.is_some_and(|(header, name)| {
+                header.eq_ignore_ascii_case(NAME) && name.trim() == PAGE_NAME
+            })
+        };
         match status {
+            Some("200" | "503") if !head.lines().any(is_named) => Err(format!(
+                "{self}: this is not the health page of sweeper; check the host, the port and the path (/healthz)"
+            )),
             Some("200") => Ok(said),
-            Some("503") if !said.is_empty() => Err(said),
+            Some("503") => Err(said),
             Some(status) => Err(format!("{self} answers with status {}", one_line(status))),
             None => Err(format!("{self} does not speak HTTP")),
         }
@@ -170,14 +183,27 @@ mod tests {
     fn the_answer_is_one_line_that_steers_no_terminal() {
         let ask = |answer| asked(Some(answer), LIMIT);
         assert_eq!(
-            ask(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nexport: x\ntmp: y\n"),
+            ask(b"HTTP/1.1 200 OK\r\nX-Sweeper-Page: health\r\n\r\nexport: x\ntmp: y\n"),
             Ok("export: x; tmp: y".into())
         );
-        let bad = ask(b"HTTP/1.1 503 Service Unavailable\r\n\r\ntmp: \x1b[31m\n");
+        let bad = ask(b"HTTP/1.1 503 No\r\nx-sweeper-page:health\r\n\r\ntmp: \x1b[31m\n");
         assert_eq!(bad, Err("tmp: ?[31m".into()));
         assert!(ask(b"HTTP/1.1 404 Not Found\r\n\r\nno").unwrap_err().ends_with("with status 404"));
         for odd in [&b"SSH-2.0-x\r\n"[..], b"", b"HTTP/1.", b"HTTP/1.1 2\xc3\xa4"] {
             assert!(ask(odd).is_err());
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_program_is_not_healthy_whatever_its_status() {
+        for other in [
+            &b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n<html>welcome"[..],
+            b"HTTP/1.1 200 OK\r\nX-Sweeper-Page: metrics\r\n\r\nx 1\n",
+            b"HTTP/1.1 200 OK\r\n\r\nx-sweeper-page: health\n",
+            b"HTTP/1.1 503 Service Unavailable\r\n\r\nbusy\n",
+        ] {
+            let said = asked(Some(other), LIMIT).unwrap_err();
+            assert!(said.contains("this is not the health page of sweeper"), "{said}");
         }
     }
 

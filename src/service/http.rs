@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -66,7 +66,12 @@ pub struct Page {
     pub text: String,
     /// What a browser lets the page do; by default nothing.
     pub policy: &'static str,
+    /// What programs recognize the page by: the value of the header [`NAME`], if it has one.
+    pub name: Option<&'static str>,
 }
+
+/// The header with the name of a page.
+pub const NAME: &str = "x-sweeper-page";
 
 /// A page of plain text needs nothing.
 const NOTHING: &str = "default-src 'none'";
@@ -75,7 +80,7 @@ impl Page {
     /// A page of plain text.
     pub fn plain(status: u16, text: impl Into<String>) -> Self {
         let content_type = "text/plain; charset=utf-8";
-        Self { status, content_type, text: text.into(), policy: NOTHING }
+        Self { status, content_type, text: text.into(), policy: NOTHING, name: None }
     }
 
     /// A page for a browser, which may do what `policy` says.
@@ -235,6 +240,9 @@ where
         StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+    headers.extend(
+        page.name.map(|name| (HeaderName::from_static(NAME), HeaderValue::from_static(name))),
+    );
     // No page may be shown in another one, kept, or taken for something else.
     let policy = format!("{}; frame-ancestors 'none'", page.policy);
     if let Ok(policy) = HeaderValue::from_str(&policy) {

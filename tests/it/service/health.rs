@@ -19,6 +19,16 @@ fn a_service_that_works_is_healthy_and_one_with_a_failure_or_none_at_all_is_not(
     wait_until("a pass", || {
         health(&[&url]).exits(0).stdout.matches("without problems").count() == 2
     });
+    health(&[&format!("{url}/")]).exits(0);
+    // The other pages of the service, too.
+    for other in ["/metrics", "/?x"] {
+        let run = health(&[&format!("{url}{other}")]);
+        let said = &run.exits(1).stdout;
+        assert!(
+            said.starts_with("not healthy: ") && said.contains("not the health page"),
+            "{said}"
+        );
+    }
     let port = address.rsplit(':').next().unwrap();
     // As in the image: the variable that the service has, too.
     let mut by_variable = sweeper(&["health"]);
