@@ -19,11 +19,11 @@ use signal_hook::iterator::Signals;
 use super::Refusal;
 use super::data_root::refuse_forbidden;
 use super::pass::{application_locks, open_root};
-use crate::config::Config;
+use crate::config::{Config, LockPlan};
 use crate::lock::flock::{self, NotHeld};
 use crate::lock::redis::{ExporterLocks, Grant, Hold};
 use crate::protocol;
-use crate::rules::LockKind;
+use crate::rules::{LockKind, Zone};
 use crate::units::{self, quoted, shown};
 
 /// Holds `path` while `command` runs.
@@ -34,12 +34,48 @@ pub(super) fn hold(
 ) -> Result<ExitCode, Refusal> {
     refuse_forbidden(config)?;
     let lock = application_lock(config, path)?;
+    warn_of_less(config, path);
     let end = while_held(config.lock_wait, lock, path, command);
     // Only now that no lock is held: printing waits for as long as a terminal is stopped.
     for line in end.said {
         tracing::error!("{line}");
     }
     Ok(end.code)
+}
+
+/// Warns where the lock protects less than it seems to: no sweep honors it, or CVAT does not.
+fn warn_of_less(config: &Config, path: &Path) {
+    let shown = shown(path);
+    let root = match open_root(config, &config.all_zones) {
+        Ok(root) => root,
+        Err(why) => {
+            tracing::warn!("it is not known whether a sweep honors a lock on {shown}: {why}");
+            return;
+        }
+    };
+    // What does not exist is refused when it is opened.
+    let Ok(relative) = root.relative(path) else { return };
+    let is_entry = |zone: &Zone| {
+        relative.as_deref().is_some_and(|path| zone.location.entry_of(path).is_some())
+    };
+    let is_listed =
+        |zone: &Zone| relative.as_ref().is_some_and(|it| zone.location.roots.contains(it));
+    let mut zones = config.all_zones.iter().filter(|zone| zone.lock != LockKind::Unlocked);
+    let Some(zone) = zones.find(|zone| is_entry(zone) || is_listed(zone)) else {
+        tracing::warn!(
+            "no sweep honors a lock on {shown}: it is not in a zone of the data root {:?} whose entries are locked; \
+             hold the entry itself, or name the data root with --data",
+            root.path()
+        );
+        return;
+    };
+    let LockPlan { application, without_application, .. } = &config.locks;
+    if zone.lock == LockKind::Application && application.is_none() && !without_application {
+        tracing::warn!(
+            "CVAT's lock on {shown} is not taken: this lock stops sweepers, but not CVAT. To take it, name the server: \
+             --redis redis://HOST:6379 or CVAT_REDIS_INMEM_HOST; --lock flock does without it"
+        );
+    }
 }
 
 /// How it ended.
@@ -88,18 +124,17 @@ fn while_held(
             drop(lock);
             end
         }
-        Err(NotHeld::OpenFailed(error)) if error.kind() == ErrorKind::InvalidInput => End::of(
-            protocol::ExitCode::Usage,
-            format!("cannot hold {}: {}", shown(path), units::error(&error)),
-        ),
-        Err(NotHeld::OpenFailed(error)) => End::of(
-            protocol::ExitCode::Usage,
-            format!(
-                "cannot hold {}: {}; it must exist to be held",
-                shown(path),
-                units::error(&error)
-            ),
-        ),
+        Err(NotHeld::OpenFailed(error)) => {
+            let hint = if error.kind() == ErrorKind::NotFound {
+                "; it must exist to be held"
+            } else if error.kind() == ErrorKind::PermissionDenied {
+                "; run this as a user who may open it"
+            } else {
+                ""
+            };
+            let said = format!("cannot hold {}: {}{hint}", shown(path), units::error(&error));
+            End::of(protocol::ExitCode::Usage, said)
+        }
         Err(NotHeld::Locked) => End::not_run(&format!(
             "another process holds {} (--lock-wait DUR waits longer)",
             shown(path)

@@ -1,13 +1,14 @@
 //! `sweeper hold`.
 
 use std::mem::MaybeUninit;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::inotify;
 use rustix::process::Signal;
 
 use super::{Other, export, outcome_of, send};
-use crate::world::{DAY, Run, World, fifo, sweeper, tool};
+use crate::world::{DAY, Run, World, as_user, can_be_root, fifo, sweeper, tool};
 
 #[test]
 fn hold_protects_a_path_while_its_command_runs() {
@@ -54,6 +55,50 @@ fn hold_ends_as_its_command_does() {
     let mut other = Other::ready(command);
     send(&other.child, Signal::TERM);
     assert_eq!(other.child.wait().unwrap().code(), Some(42));
+}
+
+#[test]
+fn hold_says_when_it_protects_less_than_it_seems_to() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    let entry = world.file("tmp/tree/file", DAY);
+    let hold = |path: &Path, args: &[&str]| {
+        let mut hold = sweeper(&[&["hold"], args].concat());
+        hold.arg("--data").arg(&world.root).arg(path).args(["--", "/bin/true"]);
+        Run::of(hold).exits(0).stderr.clone()
+    };
+    for path in [&*world.root, Path::new("/"), world.root.parent().unwrap()] {
+        let said = hold(path, &[]);
+        assert!(said.contains("no sweep honors a lock on"), "{path:?}: {said}");
+    }
+    assert!(hold(&path, &[]).contains("this lock stops sweepers, but not CVAT"));
+    assert_eq!(hold(&path, &["--lock", "flock"]), "");
+    for path in [entry.parent().unwrap(), &entry, &world.path("tmp")] {
+        assert_eq!(hold(path, &[]), "", "{path:?}");
+    }
+    let mut nowhere = sweeper(&["hold"]);
+    nowhere.arg(&path).args(["--", "/bin/true"]);
+    let said = Run::of(nowhere).exits(0).stderr.clone();
+    assert!(said.contains("it is not known whether a sweep honors a lock on"), "{said}");
+}
+
+#[test]
+fn hold_of_what_may_not_be_opened_does_not_say_that_it_is_missing() {
+    if !can_be_root("a file of another user") {
+        return;
+    }
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap();
+    let mut hold = sweeper(&["hold"]);
+    hold.arg(&path).args(["--", "/bin/true"]);
+    let run = Run::of(as_user(1000, &hold));
+    assert!(
+        run.exits(2).stderr.contains("Permission denied; run this as a user"),
+        "{}",
+        run.stderr
+    );
+    assert!(!run.stderr.contains("must exist"), "{}", run.stderr);
 }
 
 /// A FIFO or a device is not even opened: a process that waits at the other end of a FIFO would continue.
