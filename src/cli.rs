@@ -83,7 +83,10 @@ pub enum Command {
 /// # Errors
 /// What `clap` prints: an error, or the help or version that was asked for.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
-    let args = with_negative_values(args);
+    read(&with_negative_values(args)).map_err(elsewhere::without_hidden)
+}
+
+fn read(args: &[OsString]) -> Result<Args, clap::Error> {
     let name = args.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str);
     if let Some(name) = name.and_then(|name| cvat::COMMANDS.iter().find(|own| **own == name)) {
         let command = legacy(name, Look::Help).bin_name(*name).version(env!("CARGO_PKG_VERSION"));
@@ -92,11 +95,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
         return Ok(Args { command: Command::Legacy, flags, verbosity });
     }
     let is_script = |args: &&[OsString]| args.first().is_some_and(|name| name == clearml::SCRIPT);
-    let script = if name == Some(clearml::SCRIPT) {
-        Some(&args[..])
-    } else {
-        args.get(1..).filter(is_script)
-    };
+    let script =
+        if name == Some(clearml::SCRIPT) { Some(args) } else { args.get(1..).filter(is_script) };
     if let Some(args) = script {
         let matches = clearml::script(Look::Help).try_get_matches_from(args)?;
         let mut flags = flags(&matches);
@@ -105,11 +105,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Err
         let command = Command::Clearml(Clearml::Serve);
         return Ok(Args { command, flags, verbosity: verbosity(&matches) });
     }
-    if let Some(error) = clearml::of_data_roots(&args) {
+    if let Some(error) = clearml::of_data_roots(args) {
         return Err(error);
     }
-    let matches = sweeper_for(&args).try_get_matches_from(&args);
-    let matches = matches.map_err(|error| elsewhere::explain(error, &args))?;
+    let matches = sweeper_for(args).try_get_matches_from(args);
+    let matches = matches.map_err(|error| elsewhere::explain(error, args))?;
     let (name, matches) = matches.subcommand().unwrap_or(("", &matches));
     if name == "clearml" {
         let (command, matches) = clearml::read(matches);

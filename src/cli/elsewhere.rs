@@ -68,3 +68,13 @@ pub(super) fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error 
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     error
 }
+
+/// Takes back the proposal of an option that is not in the help.
+pub(super) fn without_hidden(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(flag)) = error.get(ContextKind::SuggestedArg)
+        && settings::all().any(|setting| setting.is_hidden() && setting.flag() == *flag)
+    {
+        error.remove(ContextKind::SuggestedArg);
+    }
+    error
+}

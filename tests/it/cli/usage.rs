@@ -154,3 +154,14 @@ fn the_manual_page_passes_mandoc_without_warnings() {
     let said = lint(&format!("{text}.nonsense\n"));
     assert!(said.stdout.contains("nonsense"), "{}{}", said.stdout, said.stderr);
 }
+
+#[test]
+fn no_option_that_is_hidden_is_proposed() {
+    for command in ["run", "serve", "legacy", "apply"] {
+        let run = run(&[command, "--no"]);
+        let said = &run.exits(2).stderr;
+        assert!(said.contains("unexpected argument '--no'") && !said.contains("--now"), "{said}");
+    }
+    let legacy = sweeper(&["legacy", "--dry-rum"]);
+    assert!(Run::of(legacy).exits(2).stderr.contains("'--dry-run'"));
+}
