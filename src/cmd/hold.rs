@@ -69,8 +69,8 @@ fn warn_of_less(config: &Config, path: &Path) {
         );
         return;
     };
-    let LockPlan { application, without_application, .. } = &config.locks;
-    if zone.lock == LockKind::Application && application.is_none() && !without_application {
+    let LockPlan { application, is_application_unwanted, .. } = &config.locks;
+    if zone.lock == LockKind::Application && application.is_none() && !is_application_unwanted {
         tracing::warn!(
             "CVAT's lock on {shown} is not taken: this lock stops sweepers, but not CVAT. To take it, name the server: \
              --redis redis://HOST:6379 or CVAT_REDIS_INMEM_HOST; --lock flock does without it"
