@@ -22,7 +22,7 @@ enum Refused {
 }
 
 /// The directories of the system. What is below several of them belongs to the nearest.
-const SYSTEM: [(&str, Refused); 46] = [
+const SYSTEM: [(&str, Refused); 51] = [
     ("/bin", Refused::Tree),
     ("/boot", Refused::Tree),
     ("/dev", Refused::Tree),
@@ -48,6 +48,12 @@ const SYSTEM: [(&str, Refused); 46] = [
     ("/sys", Refused::Tree),
     ("/tmp", Refused::Itself),
     ("/usr", Refused::Tree),
+    // Some systems have these elsewhere.
+    ("/usr/bin", Refused::Tree),
+    ("/usr/lib", Refused::Tree),
+    ("/usr/local", Refused::Tree),
+    ("/usr/sbin", Refused::Tree),
+    ("/usr/share", Refused::Tree),
     // Images of containers have applications and their data there.
     ("/usr/src", Refused::Itself),
     ("/var", Refused::Itself),
