@@ -31,7 +31,6 @@ impl Control for Eager {
     fn is_urgent(&self) -> bool {
         self.is_stopped
     }
-    fn pace(&self, _count: usize) {}
     fn has_several_workers(&self) -> bool {
         true
     }
