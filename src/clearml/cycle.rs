@@ -78,10 +78,7 @@ impl Cycle<'_> {
         parts: &mut CycleParts<'_>,
     ) -> Result<Option<StopReason>, CycleError> {
         for batch in batches {
-            if self.tools.pool.is_stopped() {
-                return Err(ApiError::Stopped.into());
-            }
-            if let Some(late) = self.tools.late() {
+            if let Some(late) = self.tools.ends()? {
                 return Ok(Some(late));
             }
             Batch {

@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -17,7 +16,7 @@ use super::error::{ApiError, CycleError};
 use super::files::{At, Removal, Remover, Target};
 use super::http::Method;
 use super::server::MOST_SERVERS;
-use super::tools::Tools;
+use super::tools::{Tools, is_over};
 use super::urls::{encoded, folders_of};
 use crate::rules::Bytes;
 
@@ -81,7 +80,7 @@ impl Remover for HttpRemover {
         let (client, single) = (Arc::clone(&tools.client), Arc::clone(&self.single));
         let deadline = tools.deadline;
         let work = move |(server, files, is_batch)| {
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if is_over(deadline) {
                 all_failed(files, LATE)
             } else if is_batch {
                 delete_many(&client, &single, server, files)
@@ -250,7 +249,7 @@ mod tests {
     use crate::clearml::pool::RequestPool;
     use crate::clearml::server::{Credentials, Server};
     use crate::rules::Moment;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn after_the_deadline_no_file_is_asked_to_go() {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::cycle::BATCH;
 use super::delete::{TaskEnd, probe};
-use super::error::{ApiError, CycleError};
+use super::error::CycleError;
 use super::executor::Real;
 use super::files::{DeletionContext, Remover};
 use super::journal::{Ending, FileEnd, Record, Stage, TaskFile};
@@ -23,8 +23,8 @@ use crate::protocol::StopReason;
 const FORGOTTEN_AFTER: i64 = 3600;
 
 impl Cycle<'_> {
-    /// Finishes the journal. Says why it ended early, if it did. Failed files are tried again; in a retry also those that nobody could delete, since
-    /// the settings may be others now.
+    /// Finishes the journal. Says why it ended early, if it did. Failed files are tried again; in a retry also those that
+    /// nobody could delete, since the settings may be others now.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -47,10 +47,7 @@ impl Cycle<'_> {
         let references = References::protecting(self.tools, &none, self.options)?;
         let context = DeletionContext::new(self.tools, self.options, references, none)?;
         for batch in open.chunks(BATCH) {
-            if self.tools.pool.is_stopped() {
-                return Err(ApiError::Stopped.into());
-            }
-            if let Some(late) = self.tools.late() {
+            if let Some(late) = self.tools.ends()? {
                 return Ok(Some(late));
             }
             self.resume_batch(batch, &context, real, remover, ledger, is_retry)?;

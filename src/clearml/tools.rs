@@ -37,11 +37,23 @@ pub struct Tools {
     pub deadline: Option<Instant>,
 }
 
+/// Whether the time is over.
+pub(super) fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
 impl Tools {
-    /// Why to end before the next batch, if the time is over.
+    /// Why to end before the next step, if the time is over.
     pub fn late(&self) -> Option<StopReason> {
-        let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        is_late.then_some(StopReason::Deadline)
+        is_over(self.deadline).then_some(StopReason::Deadline)
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// The run was told to stop.
+    pub fn ends(&self) -> Result<Option<StopReason>, ApiError> {
+        if self.pool.is_stopped() { Err(ApiError::Stopped) } else { Ok(self.late()) }
     }
 
     /// Asks one thing, without keeping a signal waiting.

@@ -18,7 +18,7 @@ use super::ended::reason;
 use super::mount::in_words;
 use super::place::{Place, Seams, at_once};
 use super::seams::with_seams;
-use crate::clearml::error::{ApiError, CycleError};
+use crate::clearml::error::CycleError;
 use crate::clearml::executor::Audit;
 use crate::clearml::files::Removal;
 use crate::clearml::ledger::{End, ORPHANS, ZoneLedger};
@@ -167,11 +167,7 @@ impl Sweep<'_> {
         });
         result?;
         self.remove(&batch, shared.into_inner())?;
-        if self.tools.pool.is_stopped() {
-            Err(ApiError::Stopped.into())
-        } else {
-            Ok(self.tools.late())
-        }
+        Ok(self.tools.ends()?)
     }
 
     /// Removes folders of tasks that are gone, after one more question.
@@ -180,10 +176,7 @@ impl Sweep<'_> {
         let gone = orphans::still_gone(self.tools, &ids)?;
         let mut emptied = BTreeSet::new();
         for (id, path) in batch {
-            if self.tools.pool.is_stopped() {
-                return Err(ApiError::Stopped.into());
-            }
-            if self.tools.late().is_some() {
+            if self.tools.ends()?.is_some() {
                 break;
             }
             if !gone.contains(id) {
