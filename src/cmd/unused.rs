@@ -24,28 +24,19 @@ const OF_CLEARML: &str = "it does not limit a cleanup of ClearML, whose limits a
                           max_tasks and max_share in the table [clearml] of the settings file, or \
                           SWEEPER_CLEARML_MAX_TASKS and SWEEPER_CLEARML_MAX_SHARE";
 
-const METRICS_OF_A_SERVICE: &str = "a service shows its metrics on the address of --listen";
-
 /// Says of each setting that protects something, and that `command` does not use although it is set, why.
 pub(super) fn warn(config: &Config, command: Use) {
     let why = match command {
-        Use::Serve => {
-            warn_of_unused(config, &["metrics_file"], METRICS_OF_A_SERVICE);
-            "a list of paths is for a single pass, not for a service"
-        }
+        Use::Serve => "a list of paths is for a single pass, not for a service",
         Use::Apply => {
             "apply removes only entries of the plan, and the plan does not say how many entries a zone \
              has"
-        }
-        Use::ClearmlServe => {
-            warn_of_unused(config, &["metrics_file"], METRICS_OF_A_SERVICE);
-            OF_CLEARML
         }
         Use::ClearmlJournal => {
             "a retry deletes what earlier cleanups began to delete, within their limits, and is not \
              counted in a metrics file"
         }
-        Use::ClearmlRun | Use::ClearmlOrphans => OF_CLEARML,
+        Use::ClearmlRun | Use::ClearmlServe | Use::ClearmlOrphans => OF_CLEARML,
         // Everything that protects applies to these, or they remove nothing.
         Use::Run
         | Use::Legacy
@@ -58,9 +49,10 @@ pub(super) fn warn(config: &Config, command: Use) {
         | Use::ClearmlWhy => return,
     };
     let is_service = matches!(command, Use::Serve | Use::ClearmlServe);
-    let is_said = |key: &&str| is_service && **key == *"metrics_file";
-    let unused: Vec<&str> = unused(command).filter(|key| !is_said(key)).collect();
-    warn_of_unused(config, &unused, why);
+    let is_metrics = |key: &&str| is_service && *key == "metrics_file";
+    let (metrics, others): (Vec<&str>, Vec<&str>) = unused(command).partition(is_metrics);
+    warn_of_unused(config, &metrics, "a service shows its metrics on the address of --listen");
+    warn_of_unused(config, &others, why);
 }
 
 /// The settings that protect something, and that `command` does not use.
