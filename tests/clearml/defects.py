@@ -1,7 +1,7 @@
 """A state in which each defect of the old cleanup shows: one task for each, and what belongs to it.
 
 The tasks and models are named after what is about them; `seed.identifier` has their ids. Files lie in a
-folder of the name of the task.
+folder of the name of the task; images lie in the task's own folder, as the SDK puts them there.
 """
 
 import json
@@ -32,14 +32,31 @@ class Building:
     def file(self, path):
         return self.files.add(path)
 
+    def images(self, task, count):
+        return [self.file(image(task, n)) for n in range(count)]
+
+
+def own_folder(task):
+    """The folder of a task, such as the SDK makes it: its name ends in the id."""
+    return f"{task}.{seed.identifier(task)}"
+
+
+def image(task, number):
+    return f"{own_folder(task)}/{number:03}.jpeg"
+
 
 def _events(to):
-    """More debug samples than 100, a plot with three images, and an image without a URL."""
+    """More debug samples than 100, a plot with three images, one that a live task shows too, and one without a URL."""
     to.task("many-images")
-    images = [to.file(f"many-images/{n:03}.jpeg") for n in range(250)]
-    to.event("many-images", *(seed.sample(url, timestamp=n) for n, url in enumerate(images)))
+    images = enumerate(to.images("many-images", 250))
+    to.event("many-images", *(seed.sample(url, timestamp=n) for n, url in images))
     to.task("plot")
-    to.event("plot", seed.plot(*(to.file(f"plot/{n}.png") for n in range(3))))
+    to.event("plot", seed.plot(*to.images("plot", 3)))
+    logo = to.file("logo.png")
+    to.task("with-logo", [to.file("with-logo/a.bin")])
+    to.task("user-of-logo", archived=False)
+    for task in ("with-logo", "user-of-logo"):
+        to.event(task, seed.sample(logo))
     to.task("no-url", [to.file("no-url/a.bin")])
     to.event("no-url", {"type": "training_debug_image", "metric": "m"})
     to.task("odd-plot", [to.file("odd-plot/a.bin")])

@@ -9,11 +9,13 @@ import unittest
 
 import running
 import seed
+from defects import image, own_folder
 
 # What only one of the two leaves: kind, name, and who leaves it. A name with `/` at its end is a folder.
 LISTED = {
-    "debug_images_after_the_first_100_go": [("files", "many-images/", "sdk")],
-    "every_image_of_a_plot_goes": [("files", "plot/1.png", "sdk"), ("files", "plot/2.png", "sdk")],
+    "debug_images_after_the_first_100_go": [("files", f"{own_folder('many-images')}/", "sdk")],
+    "every_image_of_a_plot_goes": [("files", image("plot", n), "sdk") for n in (1, 2)],
+    "an_image_that_a_live_task_shows_stays": [("files", "logo.png", "ours")],
     "an_image_without_a_url_does_not_keep_its_task": [
         ("tasks", "no-url", "sdk"),
         ("files", "no-url/a.bin", "sdk"),
@@ -74,7 +76,7 @@ def differences(sdk, ours):
         of_sdk, of_ours = set(getattr(sdk, kind)), set(getattr(ours, kind))
         found |= {(kind, name, "sdk") for name in of_sdk - of_ours}
         found |= {(kind, name, "ours") for name in of_ours - of_sdk}
-    folder = "many-images/"
+    folder = f"{own_folder('many-images')}/"
     return {(kind, folder if name.startswith(folder) else name, who) for kind, name, who in found}
 
 

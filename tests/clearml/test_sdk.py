@@ -9,6 +9,8 @@ import unittest
 
 import running
 import seed
+from defects import image, own_folder
+
 
 class Defects(unittest.TestCase):
     """One run over one state, in which each test looks at its own task."""
@@ -39,14 +41,19 @@ class Defects(unittest.TestCase):
 
     def test_the_sdk_deletes_100_of_250_debug_images(self):
         self.assertNotIn("many-images", self.run_.tasks)
-        left = [path for path in self.run_.files if path.startswith("many-images/")]
+        folder = own_folder("many-images")
+        left = [path for path in self.run_.files if path.startswith(f"{folder}/")]
         self.assertEqual(len(left), 150)
         # The list of the server does not know them either.
         self.assertEqual(self.run_.state["queued_urls"], [])
 
     def test_the_sdk_deletes_the_first_image_of_a_plot_only(self):
-        self.assert_gone("plot", "plot/0.png")
-        self.assertLessEqual({"plot/1.png", "plot/2.png"}, self.run_.files)
+        self.assert_gone("plot", image("plot", 0))
+        self.assertLessEqual({image("plot", 1), image("plot", 2)}, self.run_.files)
+
+    def test_the_sdk_deletes_an_image_that_a_live_task_shows(self):
+        self.assert_gone("with-logo", "logo.png")
+        self.assertIn("user-of-logo", self.run_.tasks)
 
     def test_the_sdk_deletes_a_published_model_and_its_file(self):
         self.assert_gone("with-ready", "with-ready/m.pt")
