@@ -2,18 +2,13 @@
 //!
 //! It must not do anything itself: `engine` implements it, and sources and tree walks ask.
 
-/// The control of a pass. Shared by everything that takes part in it. Without its own answers it is that of one worker that
-/// is never told to stop.
+/// The control of a pass. Shared by everything that takes part in it. The defaults are those of one worker.
 pub trait Control: Sync {
     /// Whether the pass ends now, for any reason.
-    fn is_stopped(&self) -> bool {
-        false
-    }
+    fn is_stopped(&self) -> bool;
 
     /// Whether a signal or a deadline ends it, so that someone is waiting for the end.
-    fn is_urgent(&self) -> bool {
-        false
-    }
+    fn is_urgent(&self) -> bool;
 
     /// Waits until `count` more removals are within the rate, or the pass is told to end.
     fn pace(&self, _count: usize) {}
@@ -42,4 +37,12 @@ pub trait Control: Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unlimited;
 
-impl Control for Unlimited {}
+impl Control for Unlimited {
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    fn is_urgent(&self) -> bool {
+        false
+    }
+}

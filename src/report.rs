@@ -152,12 +152,17 @@ impl<'a, W: Write + Send> Report<'a, W> {
         self
     }
 
+    /// The exit code, if the report can be written.
+    pub fn code_of(&self, summary: &Summary) -> ExitCode {
+        ExitCode::of(summary).max(self.least)
+    }
+
     /// Prints the end of the report and returns the exit code. A report that cannot be written counts as
     /// a failure, unless its reader closed the pipe.
     pub fn finish(self, summary: &Summary, elapsed: Duration) -> ExitCode {
         self.on_unlocked();
         self.progress.finish();
-        let code = ExitCode::of(summary).max(self.least);
+        let code = self.code_of(summary);
         let mut out = self.out.into_inner().unwrap_or_else(PoisonError::into_inner);
         out.write(|out| {
             let is_text = self.format == Format::Text;

@@ -10,7 +10,7 @@ use super::{
     Refusal, apply, clearml, config, demo, health, hold, merge, plan, printed, run, serve,
     settings, usage, why,
 };
-use crate::cli::{self, Args, Clearml, Command};
+use crate::cli::{self, Args, Clearml, Command, JournalAction};
 use crate::config::{Config, LogFormat, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::lease::breaks;
 use crate::os::{clock, logging, terminal};
@@ -78,7 +78,12 @@ const fn sweeps(command: &Command) -> bool {
         | Command::Apply(_)
         | Command::Serve
         | Command::Legacy
-        | Command::Clearml(Clearml::Run | Clearml::Serve | Clearml::Orphans) => true,
+        | Command::Clearml(
+            Clearml::Run
+            | Clearml::Serve
+            | Clearml::Orphans
+            | Clearml::Journal(JournalAction::Retry),
+        ) => true,
         Command::Usage
         | Command::Why(_)
         | Command::Merge(_)
@@ -86,7 +91,9 @@ const fn sweeps(command: &Command) -> bool {
         | Command::Config
         | Command::Demo
         | Command::Hold { .. }
-        | Command::Clearml(Clearml::Journal(_) | Clearml::Why(_))
+        | Command::Clearml(
+            Clearml::Journal(JournalAction::List | JournalAction::Forget) | Clearml::Why(_),
+        )
         | Command::Completions(_)
         | Command::Man => false,
     }

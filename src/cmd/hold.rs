@@ -63,8 +63,8 @@ fn warn_of_less(config: &Config, path: &Path) {
     let mut zones = config.all_zones.iter().filter(|zone| zone.lock != LockKind::Unlocked);
     let Some(zone) = zones.find(|zone| is_entry(zone) || is_listed(zone)) else {
         tracing::warn!(
-            "no sweep honors a lock on {shown}: it is not in a zone of the data root {:?} whose entries are locked; \
-             hold the entry itself, or name the data root with --data",
+            "no sweep of the data root {:?} honors a lock on {shown}: it is not in one of its zones whose entries are \
+             locked; hold the entry itself, or name its data root with --data",
             root.path()
         );
         return;

@@ -90,6 +90,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_deadline_ends_whatever_removes() {
+        let deadline = Setting::find("deadline").unwrap();
+        for command in
+            Setting::find("dry_run").unwrap().used_by.iter().chain(&[Use::ClearmlJournal])
+        {
+            assert!(deadline.applies_to(*command), "{command:?}");
+        }
+    }
+
+    #[test]
     fn whatever_protects_applies_to_a_command_or_is_warned_about() {
         for command in [
             Use::Run,

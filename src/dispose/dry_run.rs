@@ -21,7 +21,7 @@ use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::protocol::{
     Directory, Disposer, Expired, Freed, Notes, Recovery, Rejected, Rejection, Removed, Verified,
 };
-use crate::rules::{Action, Bytes, FileId, FileKind, Metadata, Moment};
+use crate::rules::{Action, FileId, FileKind, Metadata, Moment};
 
 /// The disposer of a dry run.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl<'a, C: Control> DryRun<'a, C> {
     }
 
     /// What the removal of a tree would free, and what prevents its completion.
-    fn tree(&self, expired: &Expired, top: &std::fs::File) -> (Freed, Option<Rejection>) {
+    fn tree(&self, expired: &Expired, top: &std::fs::File) -> (Option<Freed>, Option<Rejection>) {
         let mut look = TreeRights::new(self.rights_in(expired.directory()));
         let tree = walk_of(self.control, expired, expired.name());
         let walked = walk::walk(&tree, top, expired.metadata().id, &mut look);
@@ -92,14 +92,15 @@ impl<C: Control> Disposer for DryRun<'_, C> {
             Some(top) if expired.metadata().kind == FileKind::Dir => {
                 let (freed, why) = self.tree(expired, top);
                 if let Some(why) = why {
-                    return Err(verified.reject(why, self.ledger.charge(&freed)));
+                    let freed = freed.map(|freed| self.ledger.charge(&freed));
+                    return Err(verified.reject(why, freed));
                 }
                 None
             }
             _ => self.forbidden(expired),
         };
         if let Some(why) = why {
-            return Err(verified.reject(why, Bytes(0)));
+            return Err(verified.reject(why, None));
         }
         let (zone, storage) = (&expired.directory().zone, &expired.directory().storage);
         if let Some(notes) = self.notes.filter(|_| storage.file_system.is_served()) {
@@ -124,13 +125,14 @@ impl<C: Control> Disposer for DryRun<'_, C> {
 struct TreeRights {
     /// The rights in the directory that holds the tree, and in those on the way to where the walk is.
     above: Vec<DirRights>,
-    freed: Freed,
+    /// What would be freed, if anything would be removed.
+    freed: Option<Freed>,
     kept: Kept,
 }
 
 impl TreeRights {
     fn new(outside: DirRights) -> Self {
-        Self { above: vec![outside], freed: Freed::default(), kept: Kept::default() }
+        Self { above: vec![outside], freed: None, kept: Kept::default() }
     }
 
     /// Counts a member, as freed or as a failure.
@@ -141,7 +143,7 @@ impl TreeRights {
             None => DirRights::of(at.dir),
         };
         match rights.obstacle(at.dir, at.name) {
-            None => self.freed.add(metadata),
+            None => self.freed.get_or_insert_default().add(metadata),
             Some(obstacle) => self.kept.keep(at, at.error(action, obstacle.errno())),
         }
     }
@@ -149,11 +151,13 @@ impl TreeRights {
 
 impl Visit for TreeRights {
     fn fork(&self) -> Self {
-        Self { above: self.above.clone(), freed: Freed::default(), kept: Kept::default() }
+        Self { above: self.above.clone(), freed: None, kept: Kept::default() }
     }
 
     fn join(&mut self, other: Self) {
-        self.freed.append(other.freed);
+        if let Some(freed) = other.freed {
+            self.freed.get_or_insert_default().append(freed);
+        }
         self.kept.join(other.kept);
     }
 

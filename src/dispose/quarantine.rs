@@ -295,16 +295,22 @@ impl Detached {
         (&self.home, &self.original)
     }
 
-    /// The same.
+    /// Its directory and its name there, owned.
     pub(super) fn into_home(self) -> (Arc<Directory>, CString) {
         (self.home, self.original)
     }
 
     /// Gives it its own name again, or one beside it if that was taken meanwhile.
     pub(super) fn put_back(&self) -> io::Result<Returned> {
+        self.put_back_as(|_| ())
+    }
+
+    /// The same. Tells `announce` each name before it is tried.
+    pub(super) fn put_back_as(&self, mut announce: impl FnMut(&CStr)) -> io::Result<Returned> {
         let from = self.quarantine.handle(self.stage);
         let to = &self.home.handle;
         let _change = self.home.change();
+        announce(&self.original);
         match rename_back(from, &self.name, to, &self.original) {
             Ok(()) => return Ok(Returned::Yes),
             Err(Errno::EXIST | Errno::NOTEMPTY) => {}
@@ -312,6 +318,7 @@ impl Detached {
         }
         for again in 0..TRIES {
             let beside = names::beside(&self.original, &self.quarantine.name, again)?;
+            announce(&beside);
             match rename_back(from, &self.name, to, &beside) {
                 Err(Errno::EXIST | Errno::NOTEMPTY) => {}
                 renamed => return Ok(renamed.map(|()| Returned::Beside(beside))?),

@@ -18,7 +18,7 @@ use crate::protocol::{
     Directory, Disposer, Expired, Failure, Journal, Notes, Recovery, Rejected, Rejection, Removed,
     Skipped, Verified,
 };
-use crate::rules::{Bytes, FileKind, Moment};
+use crate::rules::{FileKind, Moment};
 
 /// Removes entries from the file system.
 #[derive(Debug)]
@@ -66,19 +66,19 @@ impl<'a, C: Control> Unlink<'a, C> {
         let Trees { clocks, quarantines, notes, .. } = &self.trees;
         let behind = match clocks.check(expired.directory(), quarantines, notes) {
             Ok(behind) => behind,
-            Err(why) => return Err(verified.reject(Rejection::NoLock(why), Bytes(0))),
+            Err(why) => return Err(verified.reject(Rejection::NoLock(why), None)),
         };
         // An hour matters for what is removed early: its least age is not much more.
         let is_early = expired.rule().early.is_some();
         let now = if is_early { now.minus(behind) } else { now };
         if is_early && !expired.rule().is_expired(expired.last_used(now), now) {
-            return Err(verified.reject(Rejection::Skipped(Skipped::Used), Bytes(0)));
+            return Err(verified.reject(Rejection::Skipped(Skipped::Used), None));
         }
         match expired.metadata().kind {
             FileKind::Dir => self.trees.remove(verified, now),
             FileKind::File | FileKind::Symlink | FileKind::Special => {
                 if let Err(failure) = self.trees.written.check_file(expired) {
-                    return Err(verified.reject(Rejection::NotWritten(failure), Bytes(0)));
+                    return Err(verified.reject(Rejection::NotWritten(failure), None));
                 }
                 self.trees.remove_single(verified, now)
             }

@@ -20,7 +20,7 @@ use crate::control::Control;
 use crate::fs::lease::{self, InUse, InUseProbe};
 use crate::fs::stat;
 use crate::protocol::{Expired, Rejected, Rejection, Removed, Skipped, Verified};
-use crate::rules::{Action, Bytes, FileKind, LockKind, Metadata, Moment};
+use crate::rules::{Action, FileKind, LockKind, Metadata, Moment};
 
 impl<C: Control> Trees<'_, C> {
     /// Removes an entry that is not a directory.
@@ -38,7 +38,7 @@ impl<C: Control> Trees<'_, C> {
             LockKind::Flock | LockKind::Unlocked => self.out_of_reach(&verified, now),
         };
         if let Some(why) = why {
-            return Err(verified.reject(why, Bytes(0)));
+            return Err(verified.reject(why, None));
         }
         let freed = self.ledger.charge(verified.freed());
         Ok(verified.removed(freed))

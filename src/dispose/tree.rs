@@ -78,19 +78,19 @@ impl<C: Control> Trees<'_, C> {
         let Some(top) = verified.object() else {
             let error = io::Error::other("the directory is not open");
             let why = Rejection::Failed(failure(expired, Action::Open, error));
-            return Err(verified.reject(why, Bytes(0)));
+            return Err(verified.reject(why, None));
         };
         if let Err(failure) = self.written.write_tree(expired, verified.freed().size(), now) {
-            return Err(verified.reject(Rejection::NotWritten(failure), Bytes(0)));
+            return Err(verified.reject(Rejection::NotWritten(failure), None));
         }
         let directory = Arc::clone(expired.directory());
         let (freed, why) = match self.quarantines.detach(&directory, expired.name()) {
             Ok(detached) => self.remove_detached(expired, known, top, detached),
             Err(NotDetached::Refused(error)) => self.remove_in_place(expired, known, top, &error),
-            Err(NotDetached::Failed(error)) => (Bytes(0), Some(not_detached(expired, error))),
+            Err(NotDetached::Failed(error)) => (None, Some(not_detached(expired, error))),
         };
         match why {
-            None => Ok(verified.removed(freed)),
+            None => Ok(verified.removed(freed.unwrap_or_default())),
             Some(why) => Err(verified.reject(why, freed)),
         }
     }
@@ -114,17 +114,17 @@ impl<C: Control> Trees<'_, C> {
         known: Known<'_>,
         top: &std::fs::File,
         mut detached: Detached,
-    ) -> (Bytes, Option<Rejection>) {
+    ) -> (Option<Bytes>, Option<Rejection>) {
         let dirs = match self.check(expired, known, top, &detached) {
             Ok(dirs) => dirs,
             Err(Rejection::Skipped(Skipped::Gone)) => {
-                return (Bytes(0), Some(Rejection::Skipped(Skipped::Gone)));
+                return (None, Some(Rejection::Skipped(Skipped::Gone)));
             }
-            Err(why) => return (Bytes(0), Some(self.put_back(expired, &mut detached, why))),
+            Err(why) => return (None, Some(self.put_back(expired, &mut detached, why))),
         };
         if let Err(error) = detached.approve() {
             let why = Rejection::Failed(failure(expired, Action::Rename, error));
-            return (Bytes(0), Some(self.put_back(expired, &mut detached, why)));
+            return (None, Some(self.put_back(expired, &mut detached, why)));
         }
         // Elsewhere it is not certain that what is moved into a directory has a newer ctime.
         let is_local = !expired.directory().storage.file_system.is_served();
@@ -132,7 +132,12 @@ impl<C: Control> Trees<'_, C> {
         let mut remover = TreeRemover::new(Known { dirs, ..known });
         let why = self.remove_members(expired, top, &mut remover, &detached);
         let why = why.map(|why| self.settle_rest(expired, why, remover.removed, &mut detached));
-        (self.ledger.charge(&remover.freed), why)
+        (self.freed_by(&remover), why)
+    }
+
+    /// The space that was freed, if anything was removed.
+    fn freed_by(&self, remover: &TreeRemover<'_>) -> Option<Bytes> {
+        (remover.removed > 0).then(|| self.ledger.charge(&remover.freed))
     }
 
     /// Removes all that is in a tree, and its top. Why something is left, if so.
@@ -243,9 +248,9 @@ impl<C: Control> Trees<'_, C> {
         known: Known<'_>,
         top: &std::fs::File,
         refused: &io::Error,
-    ) -> (Bytes, Option<Rejection>) {
+    ) -> (Option<Bytes>, Option<Rejection>) {
         if known.is_opened() {
-            return (Bytes(0), Some(Rejection::Skipped(Skipped::InUse)));
+            return (None, Some(Rejection::Skipped(Skipped::InUse)));
         }
         let _change = expired.directory().change();
         let mut remover = TreeRemover::new(known);
@@ -268,7 +273,7 @@ impl<C: Control> Trees<'_, C> {
             );
             in_part(expired, why, &hint)
         });
-        (self.ledger.charge(&remover.freed), why)
+        (self.freed_by(&remover), why)
     }
 
     fn context<'t>(&'t self, expired: &'t Expired, name: &'t CStr) -> WalkContext<'t, C> {

@@ -95,9 +95,8 @@ impl Workers {
                 let ticket = self.ticket();
                 let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 if let Some(task) = task {
+                    let _unfinished = Unfinished { count: &unfinished, workers: self };
                     run(task);
-                    unfinished.fetch_sub(1, Ordering::SeqCst);
-                    self.notify();
                 } else if unfinished.load(Ordering::SeqCst) == 0 {
                     return;
                 } else {
@@ -222,12 +221,35 @@ fn start(jobs: usize) -> (Option<rayon::ThreadPool>, Option<String>) {
     }
 }
 
+/// One of the tasks that are not done yet. If it panics, it is done too, so that the others do not wait for it.
+struct Unfinished<'a> {
+    count: &'a AtomicUsize,
+    workers: &'a Workers,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
+        self.workers.notify();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::VecDeque;
     use std::sync::atomic::AtomicBool;
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_task_that_panics_leaves_no_worker_waiting() {
+        for jobs in [1, 4] {
+            let workers = Workers::several(jobs, |_| {});
+            let one_fails = |task: u32| assert_ne!(task, 0, "a task");
+            let run = std::panic::AssertUnwindSafe(|| workers.each((0..8).collect(), one_fails));
+            assert!(std::panic::catch_unwind(run).is_err(), "{jobs}");
+        }
+    }
 
     /// The loop of a pass: take a task, or wait until there is one or all is done.
     fn run(workers: &Workers, tasks: u64, split: impl Fn(u64, &Workers) -> u64 + Sync) -> u64 {

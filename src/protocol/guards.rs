@@ -57,9 +57,8 @@ impl Excess {
     pub fn note(&self, mode: RunMode) -> String {
         match mode {
             RunMode::Real if self.is_for_first_pass => format!(
-                "nothing was removed: this pass would {self}. The next pass is not guarded and removes \
-                 them: to keep them, stop the service or set max_share before that. --dry-run shows the \
-                 entries"
+                "nothing was removed: this pass would {self}. The next pass does not have this limit: to keep \
+                 the entries, stop the service or set max_share before that. --dry-run shows them"
             ),
             RunMode::Real => format!(
                 "nothing was removed: this pass would {self}. --dry-run shows the entries; to let the \

@@ -194,6 +194,11 @@ impl Summary {
     pub fn sum(&self, count: impl Fn(&Tally) -> u64) -> u64 {
         self.zones.iter().map(|zone| count(&zone.tally)).sum()
     }
+
+    /// A zone in which an entry has no outcome, or two.
+    pub fn not_conserved(&self) -> Option<&ZoneSummary> {
+        self.zones.iter().find(|zone| !zone.tally.is_conserved())
+    }
 }
 
 /// Why a pass was stopped before its end.

@@ -292,8 +292,8 @@ impl Verified {
         Removed { expired: self.expired, freed }
     }
 
-    /// The entry stays, or a part of it; `freed` is what was freed so far.
-    pub fn reject(self, why: Rejection, freed: Bytes) -> Rejected {
+    /// The entry stays, or a part of it; `freed` is what the removal of the other part freed.
+    pub fn reject(self, why: Rejection, freed: Option<Bytes>) -> Rejected {
         Rejected { expired: self.expired, why, freed }
     }
 }
@@ -314,14 +314,14 @@ pub struct Rejected {
     pub expired: Expired,
     /// Why.
     pub why: Rejection,
-    /// The space that was freed anyway: a tree can be removed in part.
-    pub freed: Bytes,
+    /// The space that was freed anyway, if a part of a tree was removed.
+    pub freed: Option<Bytes>,
 }
 
 impl Rejected {
     /// For an entry that was not changed.
     pub const fn new(expired: Expired, why: Rejection) -> Self {
-        Self { expired, why, freed: Bytes(0) }
+        Self { expired, why, freed: None }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::protocol::{
     Claimed, Disposer, Inspector, Rejected, Rejection, Removed, Skipped, Verified,
 };
 use crate::report::plan;
-use crate::rules::{Bytes, Moment};
+use crate::rules::Moment;
 
 /// Writes a plan.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl<I: Inspector> Inspector for ByPlan<'_, I> {
         let line = plan::entry(plan.seed, verified.expired(), verified.freed().size(), now);
         match line {
             Ok((_, digest)) if plan.digests.contains(&digest) => Ok(verified),
-            Ok(_) | Err(_) => Err(verified.reject(Rejection::Skipped(Skipped::Used), Bytes(0))),
+            Ok(_) | Err(_) => Err(verified.reject(Rejection::Skipped(Skipped::Used), None)),
         }
     }
 }

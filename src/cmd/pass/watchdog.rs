@@ -21,13 +21,16 @@ use crate::rules::{Shard, Zone};
 /// How long a pass may take to end. An engine that stops a container kills it after 10 s.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long its report may take then. Its reader may have stopped reading, too.
+const REPORT_GRACE: Duration = Duration::from_secs(1);
+
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Watches a pass until it is dropped.
 pub(super) struct Watchdog {
     pass: Arc<Watched>,
-    _end: Sender<()>,
+    _until: Sender<()>,
 }
 
 /// What is known about the pass, for its report.
@@ -40,15 +43,15 @@ pub(super) struct Watched {
     pub(super) zones: Vec<Arc<Zone>>,
     pub(super) data_root: OnceLock<PathBuf>,
     pub(super) live: Live,
-    /// The pass has ended, and its own report is being printed.
-    pub(super) has_ended: AtomicBool,
+    /// The exit code of a pass that has ended, and whose own report is being printed.
+    pub(super) ended: OnceLock<ExitCode>,
 }
 
 impl Watchdog {
     /// Watches a pass that is told to end by one of two flags: that of a signal, and that of a deadline. Where
     /// no thread can be started, nothing is watched.
     pub(super) fn start(pass: Watched, [signal, deadline]: [Arc<AtomicBool>; 2]) -> Self {
-        let (end, ended) = mpsc::channel();
+        let (until, ended) = mpsc::channel();
         let (ready, is_ready) = mpsc::channel::<()>();
         let pass = Arc::new(pass);
         let (watched, start) = (Arc::clone(&pass), Instant::now());
@@ -65,7 +68,7 @@ impl Watchdog {
                     continue;
                 };
                 if told_to_end.get_or_insert_with(Instant::now).elapsed() >= GRACE {
-                    watched.end(reason, start.elapsed());
+                    end(&watched, reason, start.elapsed());
                 }
             }
         };
@@ -75,7 +78,7 @@ impl Watchdog {
             // No file is asked about before.
             let _ = is_ready.recv();
         }
-        Self { pass, _end: end }
+        Self { pass, _until: until }
     }
 
     /// The pass.
@@ -86,45 +89,64 @@ impl Watchdog {
 
 impl Watched {
     /// To be called when the pass has ended, before its report is printed.
-    pub(super) fn on_end(&self) {
-        self.has_ended.store(true, Ordering::Relaxed);
+    pub(super) fn on_end(&self, code: ExitCode) {
+        let _ = self.ended.set(code);
     }
 
     fn has_ended(&self) -> bool {
-        self.has_ended.load(Ordering::Relaxed)
+        self.ended.get().is_some()
     }
 
-    /// Prints the report of what was done, and ends the process.
-    fn end(&self, reason: StopReason, elapsed: Duration) -> ! {
+    /// Prints the report of what was done. `known` gets the exit code before that.
+    fn report(&self, reason: StopReason, elapsed: Duration, known: &Sender<ExitCode>) {
         let why = "5 s after the pass was told to end, a call on a file system has still not \
                    returned: its server may be unreachable. Entries in progress are not counted; the \
                    next run completes unfinished removals";
-        let mut code = ExitCode::Stopped;
-        match self.data_root.get() {
-            // The reader of the report has stopped reading, or it was printed.
-            Some(_) if self.has_ended() => {}
-            None => tracing::error!("stopped before the pass began: {why}"),
-            Some(data_root) => {
+        let tell = |code: ExitCode| {
+            let _ = known.send(code);
+        };
+        match (self.data_root.get(), self.ended.get()) {
+            (None, _) => {
+                tell(ExitCode::Stopped);
+                tracing::error!("stopped before the pass began: {why}");
+            }
+            (_, Some(code)) => {
+                tell(ExitCode::Stopped.max(*code));
+                tracing::error!(
+                    "5 s after the signal, the report has still not been read to its end: it is cut short"
+                );
+            }
+            (Some(data_root), None) => {
                 let summary = self.live.summary(data_root, &self.zones, Some(reason), why);
-                code = ExitCode::of(&summary);
+                let code = ExitCode::of(&summary);
+                tell(code);
                 let (now, out) = (clock::now(), &mut io::stdout());
-                let info = RunInfo {
-                    command: self.command,
-                    mode: self.mode,
-                    now,
-                    data_root,
-                    shard: self.shard,
-                };
+                let (command, mode, shard) = (self.command, self.mode, self.shard);
+                let info = RunInfo { command, mode, now, data_root, shard };
                 // An error here has no one to be told to.
                 let how = (self.format, self.canvas);
                 let _ = report::write(out, how, &info, &summary, elapsed, code);
                 let _ = out.flush();
             }
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "main waits for the call that does not return"
-        )]
-        std::process::exit(code as i32)
     }
+}
+
+/// Prints the report of what was done, and ends the process.
+fn end(pass: &Arc<Watched>, reason: StopReason, elapsed: Duration) -> ! {
+    let (known, code) = mpsc::channel();
+    let (printed, is_printed) = mpsc::channel::<()>();
+    let pass = Arc::clone(pass);
+    let print = move || {
+        pass.report(reason, elapsed, &known);
+        drop(printed);
+    };
+    // A worker may wait for the reader of the report, with stdout locked.
+    let thread = std::thread::Builder::new().name("report".to_owned()).spawn(print);
+    if thread.is_ok() {
+        let _ = is_printed.recv_timeout(REPORT_GRACE);
+    }
+    let code = code.try_recv().unwrap_or(ExitCode::Stopped);
+    #[expect(clippy::disallowed_methods, reason = "main waits for the call that does not return")]
+    std::process::exit(code as i32)
 }

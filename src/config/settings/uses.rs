@@ -71,6 +71,8 @@ pub(super) const ENDS: &[Use] = &[
     Use::Legacy,
     Use::ClearmlRun,
     Use::ClearmlServe,
+    Use::ClearmlOrphans,
+    Use::ClearmlJournal,
 ];
 pub(super) const SWEEPS: &[Use] = &[Use::Run, Use::Apply, Use::Serve, Use::Legacy];
 pub(super) const WRITTEN: &[Use] = &[

@@ -109,11 +109,19 @@ impl<C: Control> Trees<'_, C> {
             let mut detached = found.quarantine.leftover(stage, name)?;
             detached.withdraw()?;
             let (home, original) = detached.home();
-            (recovery.returns)(home, original);
-            let returned = detached.put_back();
-            match &returned {
-                Ok(Returned::Yes) => {}
-                Ok(Returned::Beside(_)) | Err(_) => (recovery.stays)(home, original),
+            let mut announced = Vec::new();
+            let returned = detached.put_back_as(|name| {
+                (recovery.returns)(home, name);
+                announced.push(name.to_owned());
+            });
+            let got = match &returned {
+                Ok(Returned::Yes) => Some(original),
+                // What has not begun to be removed is judged like any other entry.
+                Ok(Returned::Beside(beside)) => (stage == Stage::Remove).then_some(&**beside),
+                Err(_) => None,
+            };
+            for name in announced.iter().filter(|name| Some(&***name) != got) {
+                (recovery.stays)(home, name);
             }
             Ok((returned?, detached))
         };
@@ -123,9 +131,6 @@ impl<C: Control> Trees<'_, C> {
                 if let Returned::Beside(beside) = returned {
                     name = beside;
                     let at = directory.path_of(&name);
-                    if stage == Stage::Remove {
-                        (recovery.returns)(&directory, &name);
-                    }
                     self.notes.add(
                         zone,
                         format!("an interrupted removal left an entry, which is now {at:?}"),

@@ -303,6 +303,14 @@ fn files_in(dir: &File) -> usize {
 }
 
 impl Control for LocksLater {
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    fn is_urgent(&self) -> bool {
+        false
+    }
+
     fn pace(&self, _count: usize) {
         if self.files.get().is_none() && fs2::FileExt::try_lock_exclusive(&self.dir).is_ok() {
             self.files.set(files_in(&self.dir)).unwrap();

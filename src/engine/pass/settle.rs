@@ -9,8 +9,8 @@ use super::{Pass, WhenLocked};
 use crate::protocol::{
     Claimed, Expired, Inspector, Locks, OutcomeKind, Rejected, Rejection, Removed, Skipped, Source,
 };
+use crate::rules::FileKind;
 use crate::rules::select::Select;
-use crate::rules::{Bytes, FileKind};
 
 impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     /// Settles expired entries, no faster than the rate allows.
@@ -89,17 +89,17 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         let (zone, frees) =
             (verified.expired().directory().zone.name.clone(), verified.freed().bytes);
         if !self.limits.allow_removal(&zone, frees) {
-            return Err(verified.reject(Rejection::Unreached, Bytes(0)));
+            return Err(verified.reject(Rejection::Unreached, None));
         }
         // Last before the removal. An entry whose lock has run out is tried again.
         let disposed = if verified.is_valid() {
             self.disposer.dispose(verified, self.now)
         } else {
-            Err(verified.reject(Rejection::Skipped(Skipped::Locked), Bytes(0)))
+            Err(verified.reject(Rejection::Skipped(Skipped::Locked), None))
         };
         // Some of a tree may be gone though the rest of it stays.
         disposed.inspect_err(|rejected| {
-            if rejected.freed == Bytes(0) {
+            if rejected.freed.is_none() {
                 self.limits.return_removal(&zone, frees);
             }
         })

@@ -157,18 +157,19 @@ impl Inspector for FakeInspector {
     }
 }
 
-/// Removes everything but names that begin with `fails`.
+/// Removes everything but names that begin with `fails`; of those with `in-part`, an empty file.
 #[derive(Default)]
 struct FakeDisposer(Mutex<Vec<String>>);
 
 impl Disposer for FakeDisposer {
     fn dispose(&self, verified: Verified, _now: Moment) -> Result<Removed, Rejected> {
         let name = verified.expired().name().to_str().unwrap().to_owned();
-        if name.starts_with("fails") {
+        if name.starts_with("fails") || name == "in-part" {
             let error = std::io::Error::from_raw_os_error(13);
             let zone = &verified.expired().directory().zone.name;
-            let failure = Failure::new(zone, Action::Unlink, name.into(), error, None);
-            return Err(verified.reject(Rejection::Failed(failure), Bytes(0)));
+            let failure = Failure::new(zone, Action::Unlink, (&*name).into(), error, None);
+            let freed = (name == "in-part").then_some(Bytes(0));
+            return Err(verified.reject(Rejection::Failed(failure), freed));
         }
         self.0.lock().unwrap().push(name);
         Ok(verified.removed(Bytes(10)))
@@ -357,6 +358,11 @@ fn no_more_is_removed_than_allowed_and_nothing_after_a_stop() {
     let (summary, removed, told) = Setup { limits, ..Setup::default() }.run(&entries);
     assert_eq!((removed.len(), told.len()), (2, 2));
     assert_eq!(ExitCode::of(&summary), ExitCode::Stopped);
+    for (name, left) in [("fails", 0), ("in-part", 1)] {
+        let entries = [&[(name, 102, false)], &entries[..2]].concat();
+        let setup = Setup { limits: of_removals(2, None), ..Setup::default() };
+        assert_eq!(setup.run(&entries).1.len(), 2 - left, "{name}");
+    }
     let limits = Limits::default();
     limits.signal_flag().store(true, Ordering::Relaxed);
     let (summary, removed, _) = Setup { limits, ..Setup::default() }.run(&entries);

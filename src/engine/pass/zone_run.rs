@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::super::Workers;
 use super::batch::ExpiredBatch;
 use super::turns::Turns;
-use crate::protocol::{Directory, Entry, Expired, Tally};
+use crate::protocol::{Directory, Expired, Tally};
 use crate::rules::{FileId, Zone};
 
 /// A zone while it is swept.
 pub(super) struct ZoneRun<'a> {
     pub(super) zone: &'a Arc<Zone>,
     pub(super) total: Arc<Mutex<Tally>>,
-    /// What interrupted removals have left: their private directories, each with the directory that it is in. They come
-    /// before trees and more names, so there are no more than a few batches of names have.
+    /// What interrupted removals have left: their private directories, each with the directory that it is in. They are
+    /// handled before trees and before more names are listed, so there are never many.
     pub(super) leftovers: Mutex<Vec<(Arc<Directory>, CString)>>,
     /// Trees that wait for a worker.
     pub(super) trees: Mutex<VecDeque<Expired>>,
@@ -27,8 +27,8 @@ pub(super) struct ZoneRun<'a> {
     pub(super) locked: Mutex<ExpiredBatch>,
     pub(super) turns: Turns,
     pub(super) no_lock: Mutex<Option<String>>,
-    /// Entries that an interrupted removal had left. They were judged when they had their names again, and
-    /// are not judged twice.
+    /// Entries that an interrupted removal had left and that get their names again. The worker that returns them
+    /// judges them, so the listing does not.
     returned: Mutex<Vec<(FileId, CString)>>,
     has_returned: AtomicBool,
 }
@@ -62,17 +62,19 @@ impl<'a> ZoneRun<'a> {
         self.has_returned.store(true, Ordering::Release);
     }
 
-    /// Forgets an entry that has not got its name again.
+    /// Forgets an entry that has not got its name again. Another one may have got the same name before it.
     pub(super) fn forget_returned(&self, directory: FileId, name: &CStr) {
-        lock(&self.returned).retain(|(of, known)| (*of, &**known) != (directory, name));
+        let mut returned = lock(&self.returned);
+        let is_it = |(of, known): &(FileId, CString)| (*of, &**known) == (directory, name);
+        if let Some(at) = returned.iter().position(is_it) {
+            returned.swap_remove(at);
+        }
     }
 
     /// Whether the entry has its name again, and another worker judges it.
-    pub(super) fn is_returned(&self, entry: &Entry<'_>) -> bool {
+    pub(super) fn is_returned(&self, directory: FileId, name: &CStr) -> bool {
         self.has_returned.load(Ordering::Acquire)
-            && lock(&self.returned)
-                .iter()
-                .any(|(directory, name)| *directory == entry.directory.id && **name == *entry.name)
+            && lock(&self.returned).iter().any(|(of, known)| (*of, &**known) == (directory, name))
     }
 }
 
@@ -106,4 +108,24 @@ impl Drop for Working<'_> {
 /// A worker that panicked has not left half a count behind: each is added as a whole.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::verdict::tests::zone;
+    use crate::rules::{EntryKind, Expiry, LastUse, Names};
+
+    #[test]
+    fn of_two_entries_of_one_name_the_first_still_has_it() {
+        let zone = Arc::new(zone(EntryKind::Any, Names::Any, LastUse::Mtime, Expiry::AtOnce));
+        let (run, directory) = (ZoneRun::new(&zone, Arc::default()), FileId { dev: 1, ino: 2 });
+        // The second one gets another name, because the first has this one.
+        run.remember_returned(directory, c"name");
+        run.remember_returned(directory, c"name");
+        run.forget_returned(directory, c"name");
+        assert!(run.is_returned(directory, c"name"));
+        run.forget_returned(directory, c"name");
+        assert!(!run.is_returned(directory, c"name"));
+    }
 }

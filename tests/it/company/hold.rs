@@ -69,7 +69,8 @@ fn hold_says_when_it_protects_less_than_it_seems_to() {
     };
     for path in [&*world.root, Path::new("/"), world.root.parent().unwrap()] {
         let said = hold(path, &[]);
-        assert!(said.contains("no sweep honors a lock on"), "{path:?}: {said}");
+        let why = format!("no sweep of the data root {:?} honors a lock on", world.root);
+        assert!(said.contains(&why), "{path:?}: {said}");
     }
     assert!(hold(&path, &[]).contains("this lock stops sweepers, but not CVAT"));
     assert_eq!(hold(&path, &["--lock", "flock"]), "");

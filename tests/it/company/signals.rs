@@ -165,15 +165,29 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 
 #[test]
 fn a_signal_ends_a_process_whose_report_is_not_read() {
-    let world = World::new();
-    let path = export(&world, 1, 2 * DAY);
-    let (reader, writer) = full_pipe();
-    let mut child = world.command(&["run", "--format", "json"]).stdout(writer).start().unwrap();
-    wait_until("the pass has begun", || !path.exists());
-    send(&child, Signal::TERM);
-    wait_until("it ends by itself", || child.try_wait().unwrap().is_some());
-    assert_eq!(child.wait().unwrap().code(), Some(3));
-    drop(reader);
+    let unreachable = ["--redis", "redis://127.0.0.1:1", "--cvat-data", "/home/django/data"];
+    // The end of the report, a line about each entry, and the report of a pass that has left a zone alone.
+    for (args, code) in [
+        (&["--format", "json"][..], 3),
+        (&["--format", "jsonl"], 3),
+        (&[&["--format", "json"][..], &unreachable].concat(), 4),
+    ] {
+        let world = World::new();
+        // More than a buffer holds.
+        for number in 0..500 {
+            export(&world, number, 2 * DAY);
+        }
+        let path = world.file("tmp/file", 30 * DAY);
+        let (reader, writer) = full_pipe();
+        let mut command = world.command(&[&["run"], args].concat());
+        let mut child = command.stdout(writer).start().unwrap();
+        let exports = world.path("cache/export");
+        wait_until("the pass has begun", || !path.exists() || count(&exports) < 500);
+        send(&child, Signal::TERM);
+        wait_until("it ends by itself", || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{args:?}");
+        drop(reader);
+    }
 }
 
 #[test]
