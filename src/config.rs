@@ -7,13 +7,14 @@
 //! - [`settings`]: the table of settings.
 //! - `file`: the settings file as values with lines.
 //! - `checks`: every value by itself; `values`: which source wins.
-//! - `misspelt`: variables that are probably meant and are not read.
+//! - `misspelt`: variables that are probably meant and are not read; `effect`: settings that have no effect.
 //! - `zones`, `user_zones`, `overlap`: which zones there are.
 //! - `guards`, `pressure`, `locks`, [`service`], [`clearml`]: the settings of these parts.
 
 mod checks;
 pub mod clearml;
 mod closest;
+mod effect;
 mod file;
 mod guards;
 mod locks;
@@ -154,10 +155,11 @@ impl Config {
         let given = checks::given(raw, &file);
         checks::values(&given)?;
         let mut values = Values::gather(raw, &file)?;
-        let warnings = warnings(&values);
+        let mut warnings = warnings(&values);
         let data = data_root(&mut values);
         let roots = data.as_ref().map(|data| data.absolute(raw)).unwrap_or_default();
         let zones = Zones::resolve(&mut values, &file, &roots)?;
+        warnings.extend(effect::check(&values, &zones.swept)?);
         let all_zones = zones.all();
         checks::names(&given, &values, &zones.known, &all_zones)?;
         let exclude = zones::exclude(&values, &all_zones)?;
@@ -345,15 +347,8 @@ fn warnings(values: &Values<'_>) -> Vec<String> {
         };
         format!("exclude {glob:?} is one glob: the comma is part of it. {more}")
     });
-    let unused =
-        ["ttl", "ttl_project", "ttl_task", "ttl_job", "ttl_events", "retention", "tmp_age"];
-    let unused = unused.iter().chain(&["older_than", "redis", "cvat_data", "lock_ttl"]);
-    let unused = unused
-        .filter(|key| values.profile == Profile::None && values.origin(key) != Origin::Default);
-    let unused =
-        unused.map(|key| format!("{key} ({}) has no effect with profile none", values.origin(key)));
     let misspelt = misspelt::warnings(values.raw, values.profile);
-    deprecated.chain(one_glob).chain(unused).chain(misspelt).collect()
+    deprecated.chain(one_glob).chain(misspelt).collect()
 }
 
 #[cfg(test)]

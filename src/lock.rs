@@ -19,13 +19,10 @@ use self::redis::ExporterLocks;
 use crate::protocol::{Claimed, Expired, Locks, Rejected};
 use crate::rules::{LockKind, Zone};
 
-/// The notes where exports are swept without the lock of those who write them, because no server is named or because
-/// the user wants none.
+/// The note where exports are swept without the lock of those who write them, because no server is named.
 const NO_SERVER: &str = "warning: CVAT's lock in Redis is not taken: only age and the check for open files \
     protect files that CVAT is using. To take the lock, name the server: --redis redis://HOST:6379 or \
     CVAT_REDIS_INMEM_HOST";
-const UNWANTED: &str = "CVAT's lock in Redis is not taken, because of --lock flock or --lock none: only age and \
-    the check for open files protect files that CVAT is using";
 
 /// The locks that a pass takes.
 #[derive(Debug)]
@@ -49,6 +46,15 @@ impl Backend {
             is_application_unwanted: false,
             exclusive: ExclusiveLock::none(),
         }
+    }
+
+    /// The note where the user wants no lock of the application.
+    fn unwanted(&self) -> String {
+        let lock = if self.files == FileLocks::Unlocked { "none" } else { "flock" };
+        format!(
+            "CVAT's lock in Redis is not taken, because lock = {lock}: only age and the check for open files protect \
+             files that CVAT is using"
+        )
     }
 
     /// The application's locks, if they are taken in `zone`.
@@ -89,7 +95,7 @@ impl Locks for Backend {
         if zone.lock == LockKind::Application {
             match &self.application {
                 Some(application) => notes.extend(application.notes()),
-                None if self.is_application_unwanted => notes.push(UNWANTED.to_owned()),
+                None if self.is_application_unwanted => notes.push(self.unwanted()),
                 None => notes.push(NO_SERVER.to_owned()),
             }
         }
@@ -195,7 +201,7 @@ mod tests {
         assert!(application.contains("name the server: --redis"), "{application}");
         let unwanted = Backend { is_application_unwanted: true, ..Backend::flock() };
         let unwanted = notes(&unwanted, LockKind::Application);
-        assert!(unwanted.contains("because of --lock flock or --lock none"), "{unwanted}");
+        assert!(unwanted.contains("because lock = flock: "), "{unwanted}");
         assert!(!unwanted.contains("--redis"), "{unwanted}");
         assert!(notes(&Backend::flock(), LockKind::Unlocked).contains("lock = \"none\""));
         for lock in [LockKind::Flock, LockKind::Unlocked, LockKind::Application] {

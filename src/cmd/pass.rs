@@ -114,7 +114,7 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     let Some(first) = turns.next(&|| limits.is_stopped()) else {
         return Ok(PassResult::postponed(mode, turns.into_postponed()));
     };
-    let locks = locks(config, root.path(), limits.urgent_flags().into())?;
+    let locks = locks(config, zones, root.path(), limits.urgent_flags().into())?;
     let now = now(config);
     let workers = workers(config);
     let (command, shard) = (request.command, config.shard);

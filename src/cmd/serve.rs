@@ -106,7 +106,7 @@ fn get_ready(
     };
     let _ = path.set(root.path().to_owned());
     open_audit_log(waits.config, &root, hangup)?;
-    locks(waits.config, root.path(), Vec::new())?;
+    locks(waits.config, &waits.config.zones, root.path(), Vec::new())?;
     match waits.for_others(&root) {
         Ok(Some(exclusive)) => Ok(Ok((root, exclusive))),
         Ok(None) => stopped("standing by"),
@@ -249,7 +249,7 @@ fn reload(raw: &RawSettings, options: &ServiceConfig, root: &DataRoot) -> Result
     let new = settings(&raw.read_again())?;
     let new_options = new.service.clone()?;
     let found = open_root(&new, &new.zones)?;
-    locks(&new, found.path(), Vec::new())?;
+    locks(&new, &new.zones, found.path(), Vec::new())?;
     new.pressure.clone()?;
     if found.path() != root.path() || new_options.listen != options.listen {
         let why = "data and listen only change when the service is restarted";

@@ -48,7 +48,7 @@ pub(super) fn why(
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
     let root = open_root(config, &config.all_zones)?;
-    let locks = locks(config, root.path(), Vec::new())?;
+    let locks = locks(config, &config.all_zones, root.path(), Vec::new())?;
     let now = config.now.unwrap_or_else(clock::now);
     let question = Question { config, root: &root, locks: &locks, now };
     let mut code = ExitCode::Done;

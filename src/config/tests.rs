@@ -25,7 +25,7 @@ pub(super) fn raw(flags: &[(&'static str, &str)], env: &[(&str, &str)]) -> RawSe
 }
 
 /// The same with the text of a settings file.
-fn with_file(mut raw: RawSettings, text: &str) -> RawSettings {
+pub(super) fn with_file(mut raw: RawSettings, text: &str) -> RawSettings {
     let text = Ok(text.to_owned());
     raw.file = Some(SettingsFile { path: "/etc/s.toml".into(), text, is_regular: true });
     raw
@@ -35,7 +35,7 @@ pub(super) fn config(raw: &RawSettings) -> Result<Config, ConfigError> {
     Config::resolve(raw)
 }
 
-fn error(raw: &RawSettings) -> String {
+pub(super) fn error(raw: &RawSettings) -> String {
     config(raw).map(|config| config.settings).unwrap_err().to_string()
 }
 
@@ -290,7 +290,8 @@ fn the_redis_server_of_cvat_is_found_from_any_of_its_variables() {
     assert!(plan.is_required);
     assert_eq!(plan.data_root.as_deref(), Some(Path::new("/home/django/data")));
     assert_eq!(plan.own_roots[0], Path::new("/opt/cvat/data"));
-    let none = config(&raw(&[("lock", "none"), ("redis", "redis://r")], &[])).unwrap().locks;
+    let none = raw(&[("lock", "none")], &[("SWEEPER_REDIS", "redis://r")]);
+    let none = config(&none).unwrap().locks;
     assert_eq!((none.files, none.application.is_none()), (FileLocks::Unlocked, true));
 }
 

@@ -33,6 +33,20 @@ pub const CHUNK_CACHE: &str = "chunk-cache";
 /// The name of the zone of export caches of CVAT before 2.26.
 pub const LEGACY: &str = "legacy";
 
+/// The settings that only some of the zones use, and these zones.
+pub const SETTINGS_OF_ZONES: [(&str, &[&str]); 10] = [
+    ("ttl", &[EXPORT]),
+    ("ttl_project", &[EXPORT]),
+    ("ttl_task", &[EXPORT]),
+    ("ttl_job", &[EXPORT]),
+    ("ttl_events", &[EXPORT]),
+    ("redis", &[EXPORT]),
+    ("cvat_data", &[EXPORT]),
+    ("lock_ttl", &[EXPORT]),
+    ("retention", &[TMP, INSTANCE_TMP, CHUNK_CACHE]),
+    ("tmp_age", &[TMP, INSTANCE_TMP]),
+];
+
 /// The directories that hold one directory for each project, task or job.
 const INSTANCES: [&str; 3] = ["projects", "tasks", "jobs"];
 

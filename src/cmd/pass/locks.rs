@@ -12,18 +12,21 @@ use crate::lock::exclusive::ExclusiveLock;
 use crate::lock::redis::{ExporterLocks, Prefix, Timing};
 use crate::lock::{self, Backend};
 use crate::os::clock;
+use crate::rules::{LockKind, Zone};
 
-/// The locks of a pass over the data root at `path`. When one of the flags `stop` is raised, no lock server is
+/// The locks of a pass over these zones of the data root at `path`. When one of the flags `stop` is raised, no lock server is
 /// waited for any more.
 ///
 /// # Errors
 /// The application's lock is required, and it is not known how the application sees the data root.
 pub(in crate::cmd) fn locks(
     config: &Config,
+    zones: &[Arc<Zone>],
     path: &Path,
     stop: Vec<Arc<AtomicBool>>,
 ) -> Result<Backend, Refusal> {
-    let application = config.locks.application.as_ref();
+    let uses_application = zones.iter().any(|zone| zone.lock == LockKind::Application);
+    let application = config.locks.application.as_ref().filter(|_| uses_application);
     let application = application.map(|lock| application_locks(lock, path, stop)).transpose()?;
     let files = match config.locks.files {
         config::FileLocks::Flock => lock::FileLocks::Flock,

@@ -70,10 +70,11 @@ fn why_says_that_a_zone_with_another_sweeper_is_left_alone() {
 fn a_lock_that_is_not_wanted_is_not_asked_for() {
     let world = World::new();
     for lock in ["none", "flock"] {
-        let args = ["run", "--lock", lock, "--redis", "redis://h:1", "--format", "json"];
-        let report = world.run(&args).exits(0).json();
+        let mut command = world.command(&["run", "--lock", lock, "--format", "json"]);
+        command.env("SWEEPER_REDIS", "redis://h:1");
+        let report = Run::of(command).exits(0).json();
         let notes = zone(&report, "export")["notes"].to_string();
-        assert!(notes.contains("because of --lock flock or --lock none"), "{notes}");
+        assert!(notes.contains(&format!("because lock = {lock}:")), "{notes}");
         assert!(!notes.contains("name the server"), "{notes}");
     }
 }

@@ -130,7 +130,7 @@ fn pass(world: &World, locks: &[&str]) -> u64 {
     command.args(["-e", "inject=unlinkat:delay_enter=150000", env!("CARGO_BIN_EXE_sweeper")]);
     command.args(["run", "--zones", "export", "--ttl", "1s", "--format", "json"]);
     command.args(["--lock-wait", "100ms", "--in-use", "ignore", "--data"]).arg(&world.root);
-    command.args(locks).arg("--cvat-data").arg(&world.root);
+    command.args(locks).env("SWEEPER_CVAT_DATA", &world.root);
     let report = Run::of(command);
     report.exits(0).json()["totals"]["removed"].as_u64().unwrap()
 }
