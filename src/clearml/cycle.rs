@@ -127,6 +127,13 @@ impl Batch<'_, '_> {
         }
         drop(rows);
         (self.cycle.on_batch)(plans.len());
+        let kept = plans.iter().flat_map(|plan| &plan.kept_models);
+        kept.for_each(|url| context.references.keep(url));
+        for plan in &mut plans {
+            // They go with the task, so they are not what keeps its files.
+            context.deleted_models = plan.models.iter().cloned().collect();
+            plan.is_told = context.tells_server(plan)?;
+        }
         context.deleted_models = if self.parts.executor.models_are_left() {
             let models =
                 |plan: &Plan| [plan.models.clone(), plan.published_models.clone()].concat();
@@ -134,11 +141,6 @@ impl Batch<'_, '_> {
         } else {
             HashSet::new()
         };
-        let kept = plans.iter().flat_map(|plan| &plan.kept_models);
-        kept.for_each(|url| context.references.keep(url));
-        for plan in &mut plans {
-            plan.is_told = context.tells_server(plan.task, &plan.files)?;
-        }
         self.parts.executor.begin(&plans)?;
         let plans = self.without_changed(plans)?;
         let mut unknown = None;
@@ -199,7 +201,8 @@ impl Batch<'_, '_> {
             if let TaskEnd::Deleted(more) = &end {
                 context.selected.gone(plan.task);
                 let mut files = plan.files.clone();
-                let is_new = |more: &&TaskFile| plan.files.iter().all(|old| old.url != more.url);
+                let known: HashSet<&String> = plan.files.iter().map(|file| &file.url).collect();
+                let is_new = |more: &&TaskFile| !known.contains(&more.url);
                 files.extend(more.iter().filter(is_new).cloned());
                 rest.files.push((plan.task, files));
                 published.extend(plan.published_models.iter().cloned());

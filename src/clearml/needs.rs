@@ -63,7 +63,8 @@ impl Needs {
         Ok((needs, stay))
     }
 
-    fn add(&mut self, task: Id, needed: Id) {
+    /// Notes that a task needs another one.
+    pub(super) fn add(&mut self, task: Id, needed: Id) {
         self.of.entry(task).or_default().push(needed);
         self.by.entry(needed).or_default().push(task);
     }
@@ -85,7 +86,7 @@ impl Needs {
 
     /// How many tasks need a needed one, counted along the longest way. It is the largest number for tasks that need
     /// each other.
-    fn depths(&self) -> HashMap<Id, usize> {
+    pub(super) fn depths(&self) -> HashMap<Id, usize> {
         let mut open: HashMap<Id, usize> = self.by.iter().map(|(id, by)| (*id, by.len())).collect();
         let mut depths = HashMap::new();
         let mut queue: Vec<Id> =
