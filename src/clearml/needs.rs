@@ -48,7 +48,9 @@ impl Needs {
         if !options.overrides.dataset_parents && selected.iter().any(|task| task.is_dataset) {
             datasets::each_need(tools, &mut take)?;
         }
-        let steps = selected.iter().filter_map(|task| Some((task.parent?, task.id)));
+        // A run of a pipeline that is made from another run has this one as its parent, and is no step of it.
+        let steps = selected.iter().filter(|task| !task.is_pipeline);
+        let steps = steps.filter_map(|task| Some((task.parent?, task.id)));
         let steps: Vec<(Id, Id)> = steps.collect();
         let pipelines = pipelines(tools, steps.iter().map(|(parent, _)| *parent).collect())?;
         for (pipeline, step) in steps.into_iter().filter(|(parent, _)| pipelines.contains(parent)) {
