@@ -157,12 +157,12 @@ impl<'a> DeletionContext<'a> {
         for (task, file) in files {
             let is_alone = self.references.name_folder_of(task, &self.selected);
             let place = place_of(&file.url, &self.tools.client.server().files);
-            if let Place::Elsewhere(why) = place {
-                settled.push(end(task, file, Removal::Left(why.to_owned())));
-                continue;
-            }
             if self.may_be_of_others(task, &file) {
                 settled.push(kept(task, file, OF_OTHERS));
+                continue;
+            }
+            if let Place::Elsewhere(why) = place {
+                settled.push(end(task, file, Removal::Left(why.to_owned())));
                 continue;
             }
             let at = match place {

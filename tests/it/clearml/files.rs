@@ -195,6 +195,14 @@ fn addresses_on_other_hosts_are_not_touched_and_get_no_token() {
 }
 
 #[test]
+fn an_image_on_another_host_stays_because_others_may_show_it() {
+    let logo = sample("https://cdn.example/logo.png");
+    let double = Double::new(json!({"tasks": [task("a", &[])], "events": {id("a"): [logo]}}));
+    let report = double.run(&[]).exits(0).json();
+    assert_counts(&report, "clearml-files", &[("kept_by.referenced", 1), ("failed", 0)]);
+}
+
+#[test]
 fn files_of_this_machine_stay_unless_they_are_below_a_root_that_the_user_names() {
     let names = ["in/a.bin", "in/b.bin", "out/c.bin", "in/link"];
     let dir = tempfile::tempdir().unwrap();
