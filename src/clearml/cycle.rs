@@ -13,7 +13,7 @@ use super::journal::TaskFile;
 use super::ledger::{End, Ledger};
 use super::needs::Needs;
 use super::parts::{Cycle, CycleParts, Executor};
-use super::references::References;
+use super::references::{References, existing};
 use super::rows::{Id, TaskRow};
 use super::select::{Conditions, select, still_selected};
 use super::selected::{Selected, SelectedTasks};
@@ -117,6 +117,7 @@ impl Batch<'_, '_> {
         self.ends.extend(needed.into_iter().map(stays));
         let fields = ["last_update", "execution.artifacts", "models.output"];
         let rows = self.still_selected(&ids, &fields)?;
+        self.tell_unselected(ids.iter().filter(|id| !rows.contains_key(id)).copied().collect())?;
         if rows.is_empty() {
             self.report();
             return Ok(());
@@ -220,9 +221,17 @@ impl Batch<'_, '_> {
         Ok(unknown)
     }
 
-    /// The rows of these tasks as they are now. What is not selected any more is skipped.
+    /// Skips tasks that are not selected any more.
+    fn tell_unselected(&mut self, ids: Vec<Id>) -> Result<(), CycleError> {
+        let there = existing(self.cycle.tools, &ids)?;
+        let why = |id| if there.contains(&id) { Skipped::Used } else { Skipped::Gone };
+        self.ends.extend(ids.into_iter().map(|id| (id, End::Skipped(why(id)))));
+        Ok(())
+    }
+
+    /// The rows of these tasks as they are now, without those that are not selected any more.
     fn still_selected(
-        &mut self,
+        &self,
         ids: &[Id],
         fields: &[&str],
     ) -> Result<HashMap<Id, TaskRow>, CycleError> {
@@ -230,11 +239,7 @@ impl Batch<'_, '_> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let rows = still_selected(tools, options, self.conditions, ids, fields)?;
-        for id in ids.iter().filter(|id| !rows.contains_key(id)) {
-            self.ends.insert(*id, End::Skipped(Skipped::Used));
-        }
-        Ok(rows)
+        still_selected(tools, options, self.conditions, ids, fields)
     }
 
     /// Tells what happened to tasks.
