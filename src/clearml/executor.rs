@@ -157,7 +157,7 @@ impl Executor for Look {
         &mut self,
         _tools: &Tools,
         ids: &[Id],
-        _manner: DeletionMode,
+        _mode: DeletionMode,
     ) -> Result<HashMap<Id, TaskEnd>, CycleError> {
         Ok(ids.iter().map(|id| (*id, TaskEnd::Deleted(Vec::new()))).collect())
     }
