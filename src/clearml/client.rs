@@ -149,7 +149,7 @@ impl Client {
         }
     }
 
-    /// Sends a request to a file server; `is_ours` decides whether it gets the token.
+    /// Sends a request to a file server, with the token. It must be one of ours.
     ///
     /// # Errors
     /// There is no answer.

@@ -13,6 +13,7 @@ use super::client::{Client, Tries};
 use super::delete::NO_SUCH_TASK;
 use super::error::{ApiError, CycleError};
 use super::journal::{Kind, TaskFile};
+use super::needs::Needs;
 use super::options::Options;
 use super::rows::{Events, Id, ModelRow, Models, TaskRow, Tasks};
 use super::tools::{MOST_PAGES, PAGE, Tools};
@@ -35,6 +36,8 @@ pub struct Plan {
     pub files: Vec<TaskFile>,
     /// Its models that the server deletes with it.
     pub models: Vec<String>,
+    /// Whether tasks of the same batch use some of these models. If such a task stays, so does the model.
+    pub has_used_models: bool,
     /// Its published models that nothing else uses, if they are to be deleted, too.
     pub published_models: Vec<String>,
     /// The addresses of its models that stay.
@@ -58,7 +61,7 @@ pub(super) fn collect(
         let models = row.models.iter().flat_map(|models| models.output.iter().flatten());
         named.extend(models.filter_map(|model| Some((model.model.clone()?, row.id))));
     }
-    add_models(tools, options, &mut plans, &named)?;
+    let order = add_models(tools, options, &mut plans, &named)?;
     let client = Arc::clone(&tools.client);
     let ids: Vec<Id> = plans.keys().copied().collect();
     let mut failed = None;
@@ -77,7 +80,8 @@ pub(super) fn collect(
         return Err(error);
     }
     let mut plans: Vec<Plan> = plans.into_values().collect();
-    plans.sort_unstable_by_key(|plan| plan.task);
+    let depths = order.depths();
+    plans.sort_unstable_by_key(|plan| (depths.get(&plan.task).copied(), plan.task));
     for plan in &mut plans {
         let mut known = HashSet::new();
         plan.files.retain(|file| known.insert(file.url.clone()));
@@ -95,29 +99,32 @@ fn plan(row: &TaskRow) -> Plan {
         last_update: row.last_update.clone(),
         files: urls.map(|url| TaskFile { url, kind: Kind::Artifact }).collect(),
         models: Vec::new(),
+        has_used_models: false,
         published_models: Vec::new(),
         kept_models: Vec::new(),
         is_told: false,
     }
 }
 
-/// Adds the models that only these tasks have: drafts, and published ones if the user says so.
+/// Adds the models that only these tasks have: drafts, and published ones if the user says so. Gives the order in which
+/// the server deletes the drafts, too: a task that uses one comes before the task that it belongs to.
 fn add_models(
     tools: &Tools,
     options: &Options,
     plans: &mut HashMap<Id, Plan>,
     named: &HashMap<String, Id>,
-) -> Result<(), CycleError> {
+) -> Result<Needs, CycleError> {
     let ids: Vec<Id> = plans.keys().copied().collect();
     let mut models = Models { rows: Vec::new() };
     read_models(tools, &mut models, "task", &json!(ids))?;
-    let is_unread = |id: &&String| models.rows.iter().all(|model| model.id != **id);
-    let unread: Vec<String> = named.keys().filter(is_unread).cloned().collect();
+    let known: HashSet<&String> = models.rows.iter().map(|model| &model.id).collect();
+    let unread: Vec<String> = named.keys().filter(|id| !known.contains(id)).cloned().collect();
     for part in unread.chunks(PAGE) {
         read_models(tools, &mut models, "id", &json!(part))?;
     }
     let models = models.rows;
-    let used = used_models(tools, &models)?;
+    let users = users_of(tools, &models, plans)?;
+    let mut order = Needs::default();
     for model in models {
         let of = model.task.as_deref().and_then(Id::parse);
         let task = of.filter(|task| plans.contains_key(task));
@@ -126,12 +133,20 @@ fn add_models(
         // What belongs to another task stays with it. What does not say that it is a draft is not one.
         let is_own = of.is_none_or(|of| of == plan.task);
         let is_draft = model.ready == Some(false);
-        if !is_own || used.contains(&model.id) || !(is_draft || options.overrides.published_models)
-        {
+        let users = users.get(&model.id);
+        // Tasks of the batch go, too. If one of them stays after all, the server keeps a draft, which keeps its file.
+        let is_used = users.is_some_and(|users| users.has_others || !is_draft);
+        if !is_own || is_used || !(is_draft || options.overrides.published_models) {
             plan.kept_models.push(model.uri.unwrap_or_default());
             continue;
         }
         if is_draft {
+            for user in users.iter().flat_map(|users| &users.batch).copied() {
+                plan.has_used_models = true;
+                if user != plan.task {
+                    order.add(user, plan.task);
+                }
+            }
             plan.models.push(model.id);
         } else {
             plan.published_models.push(model.id);
@@ -140,7 +155,7 @@ fn add_models(
             plan.files.push(TaskFile { url, kind: Kind::Model });
         }
     }
-    Ok(())
+    Ok(order)
 }
 
 /// Reads the models that a field selects.
@@ -160,22 +175,44 @@ fn read_models(
     })
 }
 
-/// Those of these models that some task has as its input.
-fn used_models(tools: &Tools, models: &[ModelRow]) -> Result<HashSet<String>, CycleError> {
+/// The tasks that have a model as their input.
+#[derive(Default)]
+struct Users {
+    /// Those of the batch.
+    batch: HashSet<Id>,
+    /// Whether there are others.
+    has_others: bool,
+}
+
+/// The tasks that have these models as their input.
+fn users_of(
+    tools: &Tools,
+    models: &[ModelRow],
+    batch: &HashMap<Id, Plan>,
+) -> Result<HashMap<String, Users>, CycleError> {
     let ids: Vec<&String> = models.iter().map(|model| &model.id).collect();
-    let mut used = HashSet::new();
+    let mut all: HashMap<String, Users> = HashMap::new();
     for part in ids.chunks(PAGE) {
         let query = json!({
             "models.input.model": part, "only_fields": ["id", "models.input"],
             "search_hidden": true,
         });
         tools.all_pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
-            let inputs = page.tasks.iter().filter_map(|row| row.models.as_ref()?.input.as_ref());
-            used.extend(inputs.flatten().filter_map(|input| input.model.clone()));
+            for row in &page.tasks {
+                let inputs = row.models.iter().flat_map(|models| models.input.iter().flatten());
+                for model in inputs.filter_map(|input| input.model.clone()) {
+                    let users = all.entry(model).or_default();
+                    if batch.contains_key(&row.id) {
+                        users.batch.insert(row.id);
+                    } else {
+                        users.has_others = true;
+                    }
+                }
+            }
             Ok(())
         })?;
     }
-    Ok(used)
+    Ok(all)
 }
 
 /// The addresses of all debug samples and of all images in plots of a task.

@@ -13,7 +13,7 @@ use super::journal::TaskFile;
 use super::ledger::{End, Ledger};
 use super::needs::Needs;
 use super::parts::{Cycle, CycleParts, Executor};
-use super::references::References;
+use super::references::{References, existing};
 use super::rows::{Id, TaskRow};
 use super::select::{Conditions, select, still_selected};
 use super::selected::{Selected, SelectedTasks};
@@ -117,6 +117,7 @@ impl Batch<'_, '_> {
         self.ends.extend(needed.into_iter().map(stays));
         let fields = ["last_update", "execution.artifacts", "models.output"];
         let rows = self.still_selected(&ids, &fields)?;
+        self.tell_unselected(ids.iter().filter(|id| !rows.contains_key(id)).copied().collect())?;
         if rows.is_empty() {
             self.report();
             return Ok(());
@@ -127,6 +128,13 @@ impl Batch<'_, '_> {
         }
         drop(rows);
         (self.cycle.on_batch)(plans.len());
+        let kept = plans.iter().flat_map(|plan| &plan.kept_models);
+        kept.for_each(|url| context.references.keep(url));
+        for plan in &mut plans {
+            // They go with the task, so they are not what keeps its files.
+            context.deleted_models = plan.models.iter().cloned().collect();
+            plan.is_told = context.tells_server(plan)?;
+        }
         context.deleted_models = if self.parts.executor.models_are_left() {
             let models =
                 |plan: &Plan| [plan.models.clone(), plan.published_models.clone()].concat();
@@ -134,11 +142,6 @@ impl Batch<'_, '_> {
         } else {
             HashSet::new()
         };
-        let kept = plans.iter().flat_map(|plan| &plan.kept_models);
-        kept.for_each(|url| context.references.keep(url));
-        for plan in &mut plans {
-            plan.is_told = context.tells_server(plan.task, &plan.files)?;
-        }
         self.parts.executor.begin(&plans)?;
         let plans = self.without_changed(plans)?;
         let mut unknown = None;
@@ -199,7 +202,8 @@ impl Batch<'_, '_> {
             if let TaskEnd::Deleted(more) = &end {
                 context.selected.gone(plan.task);
                 let mut files = plan.files.clone();
-                let is_new = |more: &&TaskFile| plan.files.iter().all(|old| old.url != more.url);
+                let known: HashSet<&String> = plan.files.iter().map(|file| &file.url).collect();
+                let is_new = |more: &&TaskFile| !known.contains(&more.url);
                 files.extend(more.iter().filter(is_new).cloned());
                 rest.files.push((plan.task, files));
                 published.extend(plan.published_models.iter().cloned());
@@ -217,9 +221,17 @@ impl Batch<'_, '_> {
         Ok(unknown)
     }
 
-    /// The rows of these tasks as they are now. What is not selected any more is skipped.
+    /// Skips tasks that are not selected any more.
+    fn tell_unselected(&mut self, ids: Vec<Id>) -> Result<(), CycleError> {
+        let there = existing(self.cycle.tools, &ids)?;
+        let why = |id| if there.contains(&id) { Skipped::Used } else { Skipped::Gone };
+        self.ends.extend(ids.into_iter().map(|id| (id, End::Skipped(why(id)))));
+        Ok(())
+    }
+
+    /// The rows of these tasks as they are now, without those that are not selected any more.
     fn still_selected(
-        &mut self,
+        &self,
         ids: &[Id],
         fields: &[&str],
     ) -> Result<HashMap<Id, TaskRow>, CycleError> {
@@ -227,11 +239,7 @@ impl Batch<'_, '_> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let rows = still_selected(tools, options, self.conditions, ids, fields)?;
-        for id in ids.iter().filter(|id| !rows.contains_key(id)) {
-            self.ends.insert(*id, End::Skipped(Skipped::Used));
-        }
-        Ok(rows)
+        still_selected(tools, options, self.conditions, ids, fields)
     }
 
     /// Tells what happened to tasks.

@@ -175,7 +175,7 @@ fn exists(client: &Client, id: Id) -> Result<bool, ApiError> {
     }
 }
 
-/// Deletes published models, and says which of them are gone.
+/// Deletes published models. One that cannot be deleted is warned about.
 ///
 /// # Errors
 /// The run was told to stop.

@@ -157,7 +157,7 @@ impl Executor for Look {
         &mut self,
         _tools: &Tools,
         ids: &[Id],
-        _manner: DeletionMode,
+        _mode: DeletionMode,
     ) -> Result<HashMap<Id, TaskEnd>, CycleError> {
         Ok(ids.iter().map(|id| (*id, TaskEnd::Deleted(Vec::new()))).collect())
     }
@@ -211,6 +211,7 @@ mod tests {
             last_update: None,
             files: files.clone(),
             models: Vec::new(),
+            has_used_models: false,
             published_models: Vec::new(),
             kept_models: Vec::new(),
             is_told: false,

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use super::collect::Plan;
 use super::error::CycleError;
 use super::journal::{Ending, FileEnd, Kind, TaskFile};
 use super::ledger::End;
@@ -156,12 +157,12 @@ impl<'a> DeletionContext<'a> {
         for (task, file) in files {
             let is_alone = self.references.name_folder_of(task, &self.selected);
             let place = place_of(&file.url, &self.tools.client.server().files);
-            if let Place::Elsewhere(why) = place {
-                settled.push(end(task, file, Removal::Left(why.to_owned())));
-                continue;
-            }
             if self.may_be_of_others(task, &file) {
                 settled.push(kept(task, file, OF_OTHERS));
+                continue;
+            }
+            if let Place::Elsewhere(why) = place {
+                settled.push(end(task, file, Removal::Left(why.to_owned())));
                 continue;
             }
             let at = match place {
@@ -214,11 +215,12 @@ impl<'a> DeletionContext<'a> {
         self.references.shared(self.tools, &candidates, &self.deleted_models, &self.selected)
     }
 
-    /// Whether the server should be told to delete files of a task with these files.
+    /// Whether the server should be told to delete the files of this task.
     ///
     /// # Errors
     /// The server cannot be used or trusted.
-    pub fn tells_server(&self, task: Id, files: &[TaskFile]) -> Result<bool, CycleError> {
+    pub fn tells_server(&self, plan: &Plan) -> Result<bool, CycleError> {
+        let Plan { task, ref files, has_used_models, .. } = *plan;
         let known = &self.tools.client.server().files;
         let is_in_store = |file: &TaskFile| place_of(&file.url, known) == Place::Store;
         let can = self.options.stores == Stores::Server && self.version >= STORES;
@@ -229,7 +231,7 @@ impl<'a> DeletionContext<'a> {
         // The server knows no guard: it would delete a file that something else names. Some versions delete the
         // directory of a file on a file server, with everything in it.
         let shared = self.shared(files.iter().map(|file| (task, file.url.as_str())))?;
-        let is_named = self.references.name_folder_of(task, &self.selected);
+        let is_named = has_used_models || self.references.name_folder_of(task, &self.selected);
         let takes_others = |file: &TaskFile| match place_of(&file.url, known) {
             Place::Fileserver(..) | Place::Elsewhere(_) => {
                 is_named || !is_in_folder(&file.url, task)

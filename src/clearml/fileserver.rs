@@ -3,7 +3,7 @@
 //! It must not put a path that could be a directory into a batch: `/delete_many` removes directories with
 //! everything in them. Such a path is sent alone, with DELETE, which refuses directories.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,12 +57,13 @@ impl Remover for HttpRemover {
         let mut done = Vec::new();
         let mut batches: HashMap<usize, Vec<(Target, String)>> = HashMap::new();
         let mut jobs = Vec::new();
+        let kept: BTreeSet<&str> = kept.iter().map(String::as_str).collect();
         for target in targets {
             match &target.at {
                 At::Local(_) => done.push((target, Removal::Left(NO_ROOT.to_owned()))),
                 At::Fileserver(server, path) => {
                     let (server, given) = (*server, encoded(path));
-                    if is_surely_a_file(&target, path, kept) && !self.is_single(server) {
+                    if is_surely_a_file(&target, path, &kept) && !self.is_single(server) {
                         batches.entry(server).or_default().push((target, given));
                     } else {
                         jobs.push((server, vec![(target, given)], false));
@@ -70,12 +71,8 @@ impl Remover for HttpRemover {
                 }
             }
         }
-        for (server, mut files) in batches {
-            while !files.is_empty() {
-                let rest = files.split_off(files.len().min(BATCH));
-                jobs.push((server, files, true));
-                files = rest;
-            }
+        for (server, files) in batches {
+            jobs.extend(in_batches(files).map(|part| (server, part, true)));
         }
         let (client, single) = (Arc::clone(&tools.client), Arc::clone(&self.single));
         let deadline = tools.deadline;
@@ -99,12 +96,24 @@ impl HttpRemover {
     }
 }
 
+/// Cuts a list into what one request deletes. A part has no more memory than it needs.
+fn in_batches<T>(items: Vec<T>) -> impl Iterator<Item = Vec<T>> {
+    let mut items = items.into_iter();
+    std::iter::from_fn(move || {
+        let part: Vec<T> = items.by_ref().take(BATCH).collect();
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// Whether a path is below the folder of its own task, as deep as files are, and nothing that stays is below
 /// it.
-fn is_surely_a_file(target: &Target, path: &[u8], kept: &HashSet<String>) -> bool {
+fn is_surely_a_file(target: &Target, path: &[u8], kept: &BTreeSet<&str>) -> bool {
     let (folders, below) = folders_of(path);
-    let is_inside = |url: &String| url.starts_with(&format!("{}/", target.file.url));
-    !target.is_alone && folders == [target.task] && below >= STEPS && !kept.iter().any(is_inside)
+    if target.is_alone || folders != [target.task] || below < STEPS {
+        return false;
+    }
+    let inside = format!("{}/", target.file.url);
+    kept.range(&*inside..).next().is_none_or(|url| !url.starts_with(&inside))
 }
 
 type Results = Vec<(Target, Removal)>;
@@ -212,11 +221,12 @@ impl Remover for HttpLook {
         targets: Vec<Target>,
         _kept: &HashSet<String>,
     ) -> Result<Vec<(Target, Removal)>, CycleError> {
-        let client = Arc::clone(&tools.client);
+        let (client, deadline) = (Arc::clone(&tools.client), tools.deadline);
         let mut done = Vec::new();
         let look = move |target: Target| {
             let removal = match &target.at {
                 At::Local(_) => Removal::Left(NO_ROOT.to_owned()),
+                At::Fileserver(..) if is_over(deadline) => Removal::Failed(LATE.to_owned()),
                 At::Fileserver(server, path) => {
                     let url = format!("{}/{}", client.server().files[*server], encoded(path));
                     match client.file(Method::Head, &url, b"") {
@@ -252,7 +262,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn after_the_deadline_no_file_is_asked_to_go() {
+    fn after_the_deadline_no_file_is_asked_to_go_or_asked_about() {
         let address = "http://127.0.0.1:1".to_owned();
         let server = Server {
             api: address.clone(),
@@ -275,8 +285,20 @@ mod tests {
         let task = Id::parse(&"a".repeat(32)).unwrap();
         let file = TaskFile { url: format!("{address}/x"), kind: Kind::Artifact };
         let target = Target { task, file, at: At::Fileserver(0, b"x".to_vec()), is_alone: false };
-        let done = HttpRemover::default().remove(&tools, vec![target], &HashSet::new()).unwrap();
-        assert_eq!(done[0].1, Removal::Failed(LATE.to_owned()));
+        let removers: [&mut dyn Remover; 2] =
+            [&mut HttpRemover::default(), &mut HttpLook::default()];
+        for remover in removers {
+            let done = remover.remove(&tools, vec![target.clone()], &HashSet::new()).unwrap();
+            assert_eq!(done[0].1, Removal::Failed(LATE.to_owned()));
+        }
+    }
+
+    #[test]
+    fn the_requests_for_many_files_take_no_more_memory_than_the_files() {
+        let parts: Vec<Vec<usize>> = in_batches((0..=10 * BATCH).collect()).collect();
+        assert_eq!(parts.concat(), (0..=10 * BATCH).collect::<Vec<_>>());
+        assert!(parts.iter().all(|part| !part.is_empty() && part.len() <= BATCH));
+        assert!(parts.iter().map(Vec::capacity).sum::<usize>() < 11 * BATCH + 1);
     }
 
     #[test]
@@ -287,7 +309,8 @@ mod tests {
             let url = format!("http://f/{path}");
             let at = At::Fileserver(0, path.as_bytes().to_vec());
             let file = TaskFile { url, kind: Kind::Artifact };
-            let kept = kept.iter().map(|path| format!("http://f/{path}")).collect();
+            let kept: Vec<String> = kept.iter().map(|path| format!("http://f/{path}")).collect();
+            let kept = kept.iter().map(String::as_str).collect();
             let target = Target { task, file, at, is_alone: false };
             let is_file = is_surely_a_file(&target, path.as_bytes(), &kept);
             assert!(!is_surely_a_file(
@@ -309,7 +332,9 @@ mod tests {
         ] {
             assert!(!is_file(&path, &[]), "{path}");
         }
-        let kept = format!("{folder}/models/m/best.pt");
-        assert!(!is_file(&format!("{folder}/models/m"), &[&kept]));
+        let kept = ["models/a", "models/m/best.pt", "models/z"].map(|it| format!("{folder}/{it}"));
+        let kept: Vec<&str> = kept.iter().map(String::as_str).collect();
+        assert!(!is_file(&format!("{folder}/models/m"), &kept));
+        assert!(is_file(&format!("{folder}/models/k"), &kept));
     }
 }

@@ -66,11 +66,6 @@ impl ZoneLedger {
         }
     }
 
-    /// The name of the zone.
-    pub const fn zone(&self) -> &ZoneName {
-        &self.zone
-    }
-
     /// Adds a note.
     pub fn note(&self, note: impl Into<String>) {
         self.notes.add(&self.zone, note.into());
@@ -117,16 +112,6 @@ impl ZoneLedger {
     /// Whether nothing has happened to an entry.
     pub const fn is_empty(&self) -> bool {
         self.tally.seen == 0
-    }
-
-    /// How many entries have failed.
-    pub const fn failed(&self) -> u64 {
-        self.tally.failed
-    }
-
-    /// How many entries were removed.
-    pub const fn removed(&self) -> u64 {
-        self.tally.removed
     }
 
     /// The part of the report about this zone.

@@ -48,7 +48,9 @@ impl Needs {
         if !options.overrides.dataset_parents && selected.iter().any(|task| task.is_dataset) {
             datasets::each_need(tools, &mut take)?;
         }
-        let steps = selected.iter().filter_map(|task| Some((task.parent?, task.id)));
+        // A run of a pipeline that is made from another run has this one as its parent, and is no step of it.
+        let steps = selected.iter().filter(|task| !task.is_pipeline);
+        let steps = steps.filter_map(|task| Some((task.parent?, task.id)));
         let steps: Vec<(Id, Id)> = steps.collect();
         let pipelines = pipelines(tools, steps.iter().map(|(parent, _)| *parent).collect())?;
         for (pipeline, step) in steps.into_iter().filter(|(parent, _)| pipelines.contains(parent)) {
@@ -63,7 +65,8 @@ impl Needs {
         Ok((needs, stay))
     }
 
-    fn add(&mut self, task: Id, needed: Id) {
+    /// Notes that a task needs another one.
+    pub(super) fn add(&mut self, task: Id, needed: Id) {
         self.of.entry(task).or_default().push(needed);
         self.by.entry(needed).or_default().push(task);
     }
@@ -85,7 +88,7 @@ impl Needs {
 
     /// How many tasks need a needed one, counted along the longest way. It is the largest number for tasks that need
     /// each other.
-    fn depths(&self) -> HashMap<Id, usize> {
+    pub(super) fn depths(&self) -> HashMap<Id, usize> {
         let mut open: HashMap<Id, usize> = self.by.iter().map(|(id, by)| (*id, by.len())).collect();
         let mut depths = HashMap::new();
         let mut queue: Vec<Id> =

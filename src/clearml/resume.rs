@@ -87,8 +87,8 @@ impl Cycle<'_> {
         }
         for rest in rests.into_iter().filter(|rest| !rest.files.is_empty()) {
             let (executor, remover, ledger) = (&mut *real, &mut *remover, &mut *ledger);
-            let mut hands = CycleParts { executor, remover, ledger, later: Vec::new() };
-            settle(self, context, &mut hands, rest)?;
+            let mut parts = CycleParts { executor, remover, ledger, later: Vec::new() };
+            settle(self, context, &mut parts, rest)?;
         }
         Ok(())
     }

@@ -107,10 +107,7 @@ impl Conditions {
     /// # Errors
     /// It does not, so the server has dropped a condition.
     fn check(&self, row: &TaskRow) -> Result<Moment, CycleError> {
-        let wrong = |what: &str| {
-            let why = format!("task {} is {what}, though only others were asked for", row.id);
-            Err(CycleError::Untrusted(why))
-        };
+        let wrong = |what: &str| Err(unasked(row, what));
         if !row.has_system_tag(ARCHIVED) {
             return wrong("not archived");
         }
@@ -181,6 +178,12 @@ impl Conditions {
             }),
         })
     }
+}
+
+/// The server has dropped a condition.
+fn unasked(row: &TaskRow, what: &str) -> CycleError {
+    let why = format!("task {} is {what}, though only others were asked for", row.id);
+    CycleError::Untrusted(why)
 }
 
 /// What rows are read for a selection.
@@ -284,7 +287,13 @@ fn pipeline_steps(
         let mut query = conditions.query(&FIELDS);
         query["search_hidden"] = json!(true);
         query["parent"] = json!(part);
+        let is_step = |row: &TaskRow| {
+            row.parent.as_deref().and_then(Id::parse).is_some_and(|id| part.contains(&id))
+        };
         tools.pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
+            if let Some(row) = page.tasks.iter().find(|row| !is_step(row)) {
+                return Err(unasked(row, "not a step of these pipelines"));
+            }
             steps.push(page.tasks.clone());
             Ok(true)
         })?;

@@ -142,7 +142,8 @@ impl Sweep<'_> {
         ids.sort_unstable();
         let orphans = orphans::find(self.tools, &self.options.options, &ids)?;
         let Orphans { gone, named, existing } = orphans;
-        ledger.note(format!("{existing} folders belong to tasks that exist"));
+        let tasks = if existing == 1 { "task that exists" } else { "tasks that exist" };
+        ledger.note(format!("the folders of {existing} {tasks} stay"));
         let mut batch: Vec<(Id, PathBuf)> = Vec::new();
         let mut result = Ok(());
         let shared = RefCell::new(ledger);

@@ -223,3 +223,38 @@ fn an_old_server_without_delete_many_deletes_one_by_one() {
     assert!(double.left("tasks").is_empty() && double.files_left().is_empty());
     assert_eq!(double.bodies("tasks.delete").len(), 2);
 }
+
+/// A task with a draft model, and a task that has used it. Both are to be deleted in one request.
+fn maker_and_user(maker: &str, user: &str, file: &str) -> Double {
+    let input = json!({"models": {"input": [{"name": "m", "model": id("m")}]}});
+    let double = Double::new(json!({
+        "tasks": [task(maker, &[]), with(task(user, &[]), input)],
+        "models": [model("m", maker, &url(file), false)],
+    }));
+    double.file(file);
+    double
+}
+
+#[test]
+fn a_draft_model_that_a_task_in_the_same_request_has_used_goes_with_its_file_or_stays_with_it() {
+    // The tasks come in the order of their ids, so each of them is once the first.
+    for (maker, user) in [("a", "b"), ("b", "a")] {
+        let file = path(maker, "models/m.pt");
+        let double = maker_and_user(maker, user, &file);
+        let dry = double.run(&["--dry-run"]).exits(0).json();
+        let report = double.run(&[]).exits(0).json();
+        assert_eq!((removed(&dry), removed(&report)), ((2, 1), (2, 1)), "{maker}");
+        assert_eq!(double.bodies("tasks.delete_many").len(), 1);
+        assert!(double.left("models").is_empty() && double.files_left().is_empty(), "{maker}");
+
+        let double = maker_and_user(maker, user, &file);
+        double.faults(json!([{
+            "match": "tasks.delete_many", "do": "refuse", "text": id(user), "codes": [400, 123],
+        }]));
+        let report = double.run(&[]).exits(0).json();
+        assert_counts(&report, "clearml-tasks", &[("removed", 1), ("kept_by.refused", 1)]);
+        assert_counts(&report, "clearml-files", &[("removed", 0), ("kept_by.referenced", 1)]);
+        assert_eq!(double.left("models"), BTreeSet::from([id("m")]), "{maker}");
+        assert_eq!(double.files_left(), BTreeSet::from([file]), "{maker}");
+    }
+}

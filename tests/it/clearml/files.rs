@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::double::{Double, removed};
-use super::seeds::{id, path, plot, sample, task, url, with};
+use super::seeds::{id, model, path, plot, sample, task, url, with};
 use crate::world::{NOW, Run, assert_counts, zone};
 
 #[test]
@@ -195,6 +195,14 @@ fn addresses_on_other_hosts_are_not_touched_and_get_no_token() {
 }
 
 #[test]
+fn an_image_on_another_host_stays_because_others_may_show_it() {
+    let logo = sample("https://cdn.example/logo.png");
+    let double = Double::new(json!({"tasks": [task("a", &[])], "events": {id("a"): [logo]}}));
+    let report = double.run(&[]).exits(0).json();
+    assert_counts(&report, "clearml-files", &[("kept_by.referenced", 1), ("failed", 0)]);
+}
+
+#[test]
 fn files_of_this_machine_stay_unless_they_are_below_a_root_that_the_user_names() {
     let names = ["in/a.bin", "in/b.bin", "out/c.bin", "in/link"];
     let dir = tempfile::tempdir().unwrap();
@@ -278,6 +286,37 @@ fn the_server_is_not_told_to_delete_what_something_else_names() {
             double.bodies("tasks.delete_many")[0]["delete_external_artifacts"],
             json!(false)
         );
+    }
+}
+
+#[test]
+fn the_server_is_told_to_delete_the_files_of_a_task_with_a_draft_model() {
+    let (artifact, weights) =
+        (url(&path("a", "artifacts/x/x.bin")), url(&path("a", "models/m.pt")));
+    let input = json!({"models": {"input": [{"name": "m", "model": id("m")}]}});
+    let user = |fields: &Value| with(with(task("user", &[]), input.clone()), fields.clone());
+    let (unused, live) = (json!({"models": {}}), json!({"system_tags": []}));
+    for (mode, files, user, is_told) in [
+        ("none", [&*artifact, &weights], user(&unused), true),
+        ("http", ["s3://b/x", "s3://b/m"], user(&unused), true),
+        // A task that goes in the same request has used it. If it stays after all, the server keeps the model in a
+        // store, but some versions would take it with the directory that it is in.
+        ("none", [&artifact, &weights], user(&json!({})), false),
+        ("http", ["s3://b/x", "s3://b/m"], user(&json!({})), true),
+        ("none", [&artifact, &weights], user(&live), false),
+    ] {
+        let double = Double::new(json!({
+            "tasks": [task("a", &[files[0]]), user], "models": [model("m", "a", files[1], false)],
+        }));
+        let report = double.run(&["--files", mode]).exits(i32::from(!is_told)).json();
+        let of_a = |body: &&Value| body["ids"].as_array().unwrap().contains(&json!(id("a")));
+        let bodies = double.bodies("tasks.delete_many");
+        let told = &bodies.iter().find(of_a).unwrap()["delete_external_artifacts"];
+        assert_eq!(*told, json!(is_told), "{mode} {user}");
+        if is_told {
+            assert_counts(&report, "clearml-files", &[("kept_by.left_to_server", 2)]);
+            assert!(double.left("models").is_empty());
+        }
     }
 }
 

@@ -92,3 +92,30 @@ fn the_steps_of_a_pipeline_that_is_kept_or_not_selected_stay_also_with_hidden_on
     double.run(&["--hidden"]).exits(0);
     assert_eq!(double.left("tasks"), BTreeSet::from([id("user")]));
 }
+
+#[test]
+fn an_earlier_run_of_a_pipeline_is_not_a_step_of_it() {
+    // A run that is made from another one has this one as its parent, and its tags.
+    let earlier = pipeline(json!({"id": id("earlier"), "name": "earlier", "parent": id("user")}));
+    let of_earlier = with(step("b"), json!({"parent": id("earlier")}));
+    let double = Double::with_tasks(&[
+        pipeline(json!({"system_tags": ["pipeline"]})),
+        step("a"),
+        earlier,
+        of_earlier,
+    ]);
+    let report = double.run(&["--hidden"]).exits(0).json();
+    assert_counts(&report, "clearml-tasks", &[("removed", 2), ("kept_by.referenced", 1)]);
+    assert_eq!(double.left("tasks"), BTreeSet::from([id("user"), id("a")]));
+}
+
+#[test]
+fn a_server_that_drops_the_filter_of_parents_deletes_nothing() {
+    let hidden = with(task("other", &[]), json!({"system_tags": ["archived", "hidden"]}));
+    let double = Double::with_tasks(&[pipeline(json!({})), step("a"), hidden]);
+    double.faults(json!([{"match": "tasks.get_all", "do": "drop_filter", "fields": ["parent"]}]));
+    let (before, files) = (double.state(), double.files_left());
+    let run = double.run(&[]);
+    assert!(run.exits(4).stderr.contains("not a step of"), "{}", run.stderr);
+    double.asserts_untouched(&before, &files);
+}

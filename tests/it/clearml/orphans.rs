@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::double::Double;
 use super::seeds::{DAY, id, model, path, task, url, with};
-use crate::world::{NOW, Run, World, assert_counts, set_age};
+use crate::world::{NOW, Run, World, assert_counts, set_age, zone};
 
 /// A file of a task, and everything above it, of this age.
 pub fn old_file(double: &Double, file: &str, age: i64) {
@@ -76,6 +76,8 @@ fn folders_of_tasks_that_are_gone_go_at_any_depth_and_all_others_stay() {
     assert_counts(&dry, "clearml-orphans", &[("removed", 3), ("kept_by.fresh", 1)]);
     let report = orphans(&double, &[]).exits(0).json();
     assert_counts(&report, "clearml-orphans", &[("removed", 3), ("kept_by.fresh", 1)]);
+    let notes = zone(&report, "clearml-orphans")["notes"].to_string();
+    assert!(notes.contains("the folders of 1 task that exists stay"), "{notes}");
     assert_eq!(double.files_left(), stay.into_iter().collect::<BTreeSet<_>>());
     assert!(!double.path("files/a").exists());
     let again = orphans(&double, &["--grace", "12h"]).exits(0).json();

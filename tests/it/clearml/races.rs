@@ -73,6 +73,19 @@ fn a_task_that_another_client_deletes_right_before_leaves_its_files_to_the_next_
 }
 
 #[test]
+fn a_task_that_is_gone_before_its_batch_is_told_as_gone() {
+    let double = Double::with_tasks(&[task("a", &[]), task("b", &[])]);
+    double.faults(json!([{
+        "match": "tasks.get_all", "has": "[\"last_update\",\"execution.artifacts\"", "do": "vanish",
+        "before": true, "ids": [id("a")], "times": 1,
+    }]));
+    let report = double.run(&[]).exits(0).json();
+    assert_eq!(double.hits(), 1);
+    let counts = [("removed", 1), ("skipped_by.gone", 1), ("skipped", 1)];
+    assert_counts(&report, "clearml-tasks", &counts);
+}
+
+#[test]
 fn a_server_that_gives_shorter_pages_than_it_is_asked_for_loses_nothing_that_is_in_use() {
     let shared: Vec<String> =
         (0..12).map(|n| path(&format!("host {n}"), "artifacts/x/x.bin")).collect();
