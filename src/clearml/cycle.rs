@@ -17,7 +17,7 @@ use super::references::References;
 use super::rows::{Id, TaskRow};
 use super::select::{Conditions, select, still_selected};
 use super::selected::{Selected, SelectedTasks};
-use super::settle::{Rest, settle, settle_later};
+use super::settle::{self, Rest, settle, settle_later};
 use crate::protocol::{Skipped, StopReason};
 use crate::rules::{KeptReason, Ttl};
 
@@ -139,6 +139,8 @@ impl Batch<'_, '_> {
         for plan in &mut plans {
             plan.is_told = context.tells_server(plan.task, &plan.files)?;
         }
+        let files = plans.iter().flat_map(|plan| &plan.files);
+        settle::check(self.cycle, self.parts.remover, files)?;
         self.parts.executor.begin(&plans)?;
         let plans = self.without_changed(plans)?;
         let mut unknown = None;

@@ -60,6 +60,15 @@ pub enum Removal {
 
 /// Removes files, or in a dry run finds out what would be removed.
 pub trait Remover {
+    /// Checks that files of file servers are not all taken for gone. To be called before a task with such files is
+    /// deleted, and before those of a deleted one are removed.
+    ///
+    /// # Errors
+    /// They would be.
+    fn check(&self) -> Result<(), CycleError> {
+        Ok(())
+    }
+
     /// Removes these files, and says for each what became of it, in the same order. `kept` are addresses of
     /// the same tasks that must stay.
     ///

@@ -25,6 +25,8 @@ use crate::source::find_trees;
 pub(super) struct Mounts {
     /// That of the file server, if files are removed from it.
     fileserver: Option<Place>,
+    /// Whether nothing was in it when it was opened. A cleanup may empty it.
+    was_empty: bool,
     /// Others, which the user names.
     local: Vec<(PathBuf, Place)>,
 }
@@ -41,7 +43,11 @@ impl Mounts {
             Ok((absolute(root), place))
         });
         let local: Result<Vec<(PathBuf, Place)>, Refusal> = local.collect();
-        Ok(Self { fileserver, local: local? })
+        let was_empty = fileserver.as_ref().is_some_and(|place| {
+            let listed = std::fs::read_dir(place.root.path());
+            listed.is_ok_and(|mut entries| entries.next().is_none())
+        });
+        Ok(Self { fileserver, was_empty, local: local? })
     }
 }
 
@@ -54,6 +60,17 @@ pub(super) struct Removers<'a> {
 }
 
 impl Remover for Removers<'_> {
+    fn check(&self) -> Result<(), CycleError> {
+        match &self.mounts.fileserver {
+            Some(place) if self.mounts.was_empty => Err(CycleError::Usage(format!(
+                "the directory of the file server (--fileserver-root) {:?} is empty, so all files would be taken \
+                 for gone: is it mounted? If the file server has no files, use --files http",
+                place.root.path()
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn remove(
         &mut self,
         tools: &Tools,

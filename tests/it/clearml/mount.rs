@@ -169,3 +169,43 @@ fn a_file_that_another_process_has_open_stays_until_the_next_run() {
     let text: Vec<Value> = double.requests();
     assert!(!text.is_empty() && !NOW.is_empty());
 }
+
+#[test]
+fn files_that_an_empty_root_does_not_have_are_not_taken_for_gone() {
+    let file = path("a", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+    let open = fs::File::open(double.file(&file)).unwrap();
+    let (before, files) = (double.state(), double.files_left());
+    let unmounted = tempfile::tempdir().unwrap();
+    let args = ["--files", "mount", "--fileserver-root", unmounted.path().to_str().unwrap()];
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let run = double.run(&[&args[..], dry_run].concat());
+        assert!(run.exits(2).stderr.contains("is it mounted?"), "{}", run.stderr);
+        double.asserts_untouched(&before, &files);
+    }
+    // Nor are those of an earlier run.
+    mount(&double, &[]).exits(0);
+    assert_eq!((double.left("tasks").len(), double.files_left().len()), (0, 1));
+    drop(open);
+    let run = double.run(&args);
+    assert!(run.exits(2).stderr.contains("is it mounted?"), "{}", run.stderr);
+    mount(&double, &[]).exits(0);
+    assert!(double.files_left().is_empty());
+}
+
+#[test]
+fn an_empty_root_is_no_obstacle_where_no_file_is_looked_for_or_the_run_empties_it() {
+    let double = Double::with_tasks(&[task("a", &["s3://bucket/x"]), task("b", &[])]);
+    mount(&double, &[]);
+    assert!(double.left("tasks").is_empty());
+    // More than one batch. Only the first task still has its file.
+    let tasks: Vec<Value> = (0..150)
+        .map(|n| task(&format!("t{n}"), &[&url(&path(&format!("t{n}"), "artifacts/x/x.bin"))]))
+        .collect();
+    let double = Double::with_tasks(&tasks);
+    let first = tasks.iter().map(|it| it["id"].as_str().unwrap()).min().unwrap();
+    let first = tasks.iter().find(|it| it["id"] == first).unwrap()["name"].as_str().unwrap();
+    double.file(&path(first, "artifacts/x/x.bin"));
+    let report = mount(&double, &[]).exits(0).json();
+    assert_counts(&report, "clearml-files", &[("removed", 1), ("skipped_by.gone", 149)]);
+}
