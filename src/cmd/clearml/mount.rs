@@ -7,7 +7,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::place::{Place, Seams};
+use super::place::{FILESERVER, Place, Seams};
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::Audit;
 use crate::clearml::files::{At, FolderEnd, Removal, Remover, Target};
@@ -20,6 +20,9 @@ use crate::cmd::data_root::absolute;
 use crate::config::{ClearmlConfig, Config};
 use crate::protocol::Found;
 use crate::source::find_trees;
+
+/// What people call a directory whose files are named by their paths on this machine.
+const LOCAL: &str = "a directory of files of this machine (--local-root)";
 
 /// The directories that are mounted here.
 pub(super) struct Mounts {
@@ -35,11 +38,11 @@ impl Mounts {
     /// Opens them.
     pub(super) fn open(config: &Config, clearml: &ClearmlConfig) -> Result<Self, Refusal> {
         let fileserver = match (clearml.options.files, &clearml.fileserver_root) {
-            (FilesMode::Mount, Some(root)) => Some(Place::open(config, root, FILES)?),
+            (FilesMode::Mount, Some(root)) => Some(Place::open(config, root, FILESERVER, FILES)?),
             _ => None,
         };
         let local = clearml.local_roots.iter().map(|root| {
-            let place = Place::open(config, root, FILES)?;
+            let place = Place::open(config, root, LOCAL, FILES)?;
             Ok((absolute(root), place))
         });
         let local: Result<Vec<(PathBuf, Place)>, Refusal> = local.collect();
@@ -63,8 +66,8 @@ impl Remover for Removers<'_> {
     fn check(&self) -> Result<(), CycleError> {
         match &self.mounts.fileserver {
             Some(place) if self.mounts.was_empty => Err(CycleError::Usage(format!(
-                "the directory of the file server (--fileserver-root) {:?} is empty, so all files would be taken \
-                 for gone: is it mounted? If the file server has no files, use --files http",
+                "{FILESERVER} {:?} is empty, so all files would be taken for gone: is it mounted? If the file \
+                 server has no files, use --files http",
                 place.root.path()
             ))),
             Some(_) | None => Ok(()),

@@ -16,7 +16,7 @@ use super::audit::Log;
 use super::connect::{now, stop_flag, tools};
 use super::ended::reason;
 use super::mount::in_words;
-use super::place::{Place, Seams, at_once};
+use super::place::{FILESERVER, Place, Seams, at_once};
 use super::seams::with_seams;
 use crate::clearml::error::CycleError;
 use crate::clearml::executor::Audit;
@@ -92,7 +92,7 @@ impl<'a> Folders<'a> {
     /// Opens the directory.
     pub(super) fn open(config: &'a Config, options: &'a ClearmlConfig) -> Result<Self, Refusal> {
         let path = root(options)?;
-        let place = Place::open(config, &path, ORPHANS)?;
+        let place = Place::open(config, &path, FILESERVER, ORPHANS)?;
         Ok(Self { config, options, path, place })
     }
 

@@ -26,6 +26,9 @@ use crate::rules::{
 use crate::source::{entry_at, has_tree_below, open_directory};
 use crate::units;
 
+/// What people call the directory of the file server.
+pub(super) const FILESERVER: &str = "the directory of the file server (--fileserver-root)";
+
 /// What every removal needs.
 pub(super) struct Seams<'a> {
     pub(super) control: &'a PassControl<'a>,
@@ -44,13 +47,18 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Opens the directory.
-    pub(super) fn open(config: &Config, path: &Path, zone: &str) -> Result<Self, Refusal> {
+    /// Opens the directory, which people know as `called`.
+    pub(super) fn open(
+        config: &Config,
+        path: &Path,
+        called: &str,
+        zone: &str,
+    ) -> Result<Self, Refusal> {
         // Reports and logs are read elsewhere.
         let path = absolute(path);
         let root = DataRoot::open(&path, &[], &forbidden(config)).map_err(|why| {
             let why = without_data_root(&why);
-            Refusal::Start(format!("the directory of the file server (--fileserver-root): {why}"))
+            Refusal::Start(format!("{called}: {why}"))
         })?;
         let of = |entry| Arc::new(at_once(zone, entry, Expiry::AtOnce));
         Ok(Self { root, files: of(EntryKind::File), folders: of(EntryKind::Tree) })

@@ -209,3 +209,16 @@ fn an_empty_root_is_no_obstacle_where_no_file_is_looked_for_or_the_run_empties_i
     let report = mount(&double, &[]).exits(0).json();
     assert_counts(&report, "clearml-files", &[("removed", 1), ("skipped_by.gone", 149)]);
 }
+
+#[test]
+fn a_root_that_cannot_be_opened_is_named_with_its_own_option() {
+    let double = Double::with_tasks(&[]);
+    for (args, named) in [
+        (&["--files", "mount", "--fileserver-root", "/nope"][..], "--fileserver-root"),
+        (&["--local-root", "/nope"], "--local-root"),
+    ] {
+        let run = double.run(args);
+        let words = format!("({named}): cannot open \"/nope\"");
+        assert!(run.exits(2).stderr.contains(&words), "{}", run.stderr);
+    }
+}
