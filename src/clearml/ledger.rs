@@ -76,6 +76,13 @@ impl ZoneLedger {
         self.notes.add(&self.zone, note.into());
     }
 
+    /// Adds what a removal noted about this zone.
+    pub fn add_notes(&self, notes: &Notes) {
+        for note in notes.of(&self.zone) {
+            self.note(note);
+        }
+    }
+
     /// Counts and tells the end of an entry.
     pub fn add(
         &mut self,

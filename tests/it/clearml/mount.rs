@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::double::{Double, removed};
 use super::seeds::{id, model, path, sample, task, url, with};
-use crate::world::{NOW, Run, assert_counts, zone};
+use crate::world::{NOW, Run, as_user, assert_counts, can_be_root, zone};
 
 /// Runs with the directory of the file server.
 fn mount(double: &Double, args: &[&str]) -> Run {
@@ -221,4 +221,31 @@ fn a_root_that_cannot_be_opened_is_named_with_its_own_option() {
         let words = format!("({named}): cannot open \"/nope\"");
         assert!(run.exits(2).stderr.contains(&words), "{}", run.stderr);
     }
+}
+
+#[test]
+fn what_the_removal_notes_is_in_the_report() {
+    if !can_be_root("a file of another user") {
+        return;
+    }
+    let file = path("a", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+    double.file(&file);
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(double.path(""), open).unwrap();
+    for root in ["files", "home"] {
+        for entry in walkdir::WalkDir::new(double.path(root)).into_iter().map(Result::unwrap) {
+            if entry.file_type().is_dir() {
+                std::os::unix::fs::chown(entry.path(), Some(1234), Some(1234)).unwrap();
+            }
+        }
+    }
+    let root = double.path("files");
+    let args = ["run", "--now", NOW, "--format", "json", "--files", "mount", "--fileserver-root"];
+    let command = double.command(&[&args[..], &[root.to_str().unwrap()]].concat());
+    let mut other = as_user(1234, &command);
+    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let report = Run::of(other).exits(0).json();
+    let notes = zone(&report, "clearml-files")["notes"].to_string();
+    assert!(notes.contains("does not say whether some of the files are open"), "{report:#}");
 }

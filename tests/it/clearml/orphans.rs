@@ -257,3 +257,17 @@ fn folders_after_a_cleanup_are_in_its_report_and_cost_it_nothing() {
     assert!(text.contains("sweeper_left_alone{zone=\"clearml-orphans\"} 1"), "{text}");
     assert!(double.files_left().contains(&gone));
 }
+
+#[test]
+fn what_the_removal_of_a_folder_notes_is_in_the_report() {
+    let double = double(json!({}));
+    let file = path("gone", "artifacts/x/x.bin");
+    old_file(&double, &file, 30 * DAY);
+    set_age(&double.path("files").join(&file), -3650 * DAY);
+    let root = double.path("files");
+    // By the clock of this machine, which has set the other times of the file.
+    let args = ["orphans", "--format", "json", "--fileserver-root", root.to_str().unwrap()];
+    let report = Run::of(double.command(&args)).exits(0).json();
+    let notes = crate::world::zone(&report, "clearml-orphans")["notes"].to_string();
+    assert!(notes.contains("more than 24 h in the future"), "{report:#}");
+}
