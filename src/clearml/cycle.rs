@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::collect::{Plan, collect};
+use super::collect::{CollectedFiles, Plan, collect};
 use super::delete::{DeletionMode, TaskEnd, probe};
 use super::error::{ApiError, CycleError};
 use super::files::{DeletionContext, Remover};
@@ -121,9 +121,10 @@ impl Batch<'_, '_> {
             self.report();
             return Ok(());
         }
-        let mut plans = collect(tools, options, &rows)?;
+        let CollectedFiles { mut plans, mut failed } = collect(tools, options, &rows)?;
         for id in rows.keys().filter(|id| plans.iter().all(|plan| plan.task != **id)) {
-            self.ends.insert(*id, End::Skipped(Skipped::Gone));
+            let end = failed.remove(id).map_or(End::Skipped(Skipped::Gone), End::Failed);
+            self.ends.insert(*id, end);
         }
         drop(rows);
         (self.cycle.on_batch)(plans.len());

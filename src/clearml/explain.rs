@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use super::collect::collect;
+use super::collect::{CollectedFiles, Plan, collect};
 use super::error::CycleError;
 use super::files::{DeletionContext, NAMED, OF_OTHERS};
 use super::journal::TaskFile;
@@ -99,9 +99,14 @@ fn explain_one(
             return kept("another version of the dataset is based on it");
         }
     }
+    let CollectedFiles { plans, mut failed } =
+        collect(tools, options, &HashMap::from([(id, row.clone())]))?;
+    if let Some(why) = failed.remove(&id) {
+        return kept(&why);
+    }
     Ok(Explanation {
         would_delete: true,
-        files: files(tools, options, id, row)?,
+        files: files(tools, options, id, plans)?,
         ..stays(Some(row), "a cleanup would delete it".to_owned())
     })
 }
@@ -111,9 +116,8 @@ fn files(
     tools: &Tools,
     options: &Options,
     id: Id,
-    row: &TaskRow,
+    plans: Vec<Plan>,
 ) -> Result<Vec<(TaskFile, Option<String>)>, CycleError> {
-    let plans = collect(tools, options, &HashMap::from([(id, row.clone())]))?;
     let references = References::read(tools, &SelectedTasks::new([id]))?;
     let mut context = DeletionContext::new(tools, options, references, SelectedTasks::new([id]))?;
     let mut found = Vec::new();
