@@ -125,9 +125,8 @@ pub type Settled = (Id, FileEnd, End);
 pub type OfTask = (Id, TaskFile);
 
 /// Why a file stays.
-pub(super) const NAMED: &str = "something that is kept refers to it";
-pub(super) const OF_OTHERS: &str =
-    "it is not in the folder of the task, so other tasks may show it";
+const NAMED: &str = "something that is kept refers to it";
+const OF_OTHERS: &str = "it is not in the folder of the task, so other tasks may show it";
 
 /// Since this version the server deletes files in object stores, if it is told to.
 pub const STORES: ApiVersion = ApiVersion(2, 23);
