@@ -2,7 +2,7 @@
 //!
 //! It must not decide what to ask. The token is sent to the API and file servers alone.
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -213,13 +213,13 @@ impl Client {
             return Err(self.foreign(&format!("it redirects to {to:?}, which is not followed")));
         }
         if status == 200 {
-            let Envelope { meta, data } = self.read::<T>(reply, url)?;
+            let Envelope { meta, data } = self.read::<T>(reply, endpoint, url)?;
             return match data {
                 Some(data) if meta.code == 200 => Ok(data),
                 _ => Err(self.foreign("the answer has no `data`")),
             };
         }
-        let meta = self.read::<IgnoredAny>(reply, url)?.meta;
+        let meta = self.read::<IgnoredAny>(reply, endpoint, url)?.meta;
         Err(ApiError::Refused {
             endpoint: endpoint.to_owned(),
             code: status,
@@ -229,10 +229,18 @@ impl Client {
     }
 
     /// Reads an answer while it arrives. Nothing is kept of it but what is asked for.
-    fn read<T: DeserializeOwned>(&self, reply: Reply, url: &str) -> Result<Envelope<T>, ApiError> {
+    fn read<T: DeserializeOwned>(
+        &self,
+        reply: Reply,
+        endpoint: &str,
+        url: &str,
+    ) -> Result<Envelope<T>, ApiError> {
         let status = reply.status;
         let mut reader = BufReader::with_capacity(32 * 1024, reply.into_reader());
         serde_json::from_reader(&mut reader).map_err(|error| {
+            if error.io_error_kind() == Some(ErrorKind::FileTooLarge) {
+                return ApiError::TooLong { endpoint: endpoint.to_owned() };
+            }
             if error.is_io() {
                 let why = crate::units::error(&error.into());
                 return ApiError::Unreachable { url: url.to_owned(), why };

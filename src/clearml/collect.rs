@@ -18,9 +18,13 @@ use super::options::Options;
 use super::rows::{Events, Id, ModelRow, Models, TaskRow, Tasks};
 use super::tools::{MOST_PAGES, PAGE, Tools};
 
-/// How many events are asked for at once. Plots are long.
-const SAMPLES: usize = 1000;
-const PLOTS: usize = 100;
+/// How many debug samples are asked for at once; and fewer, if an answer is too long.
+const SAMPLES: [usize; 4] = [1000, 100, 10, 1];
+/// The same for plots, which are long.
+const PLOTS: [usize; 3] = [100, 10, 1];
+
+/// Why a task stays whose events are too long one by one.
+const TOO_LONG: &str = "its plots or debug samples are too long to be read";
 
 /// From here on a server does not say how many events there really are.
 const COUNTED: u64 = 10_000;
@@ -46,7 +50,16 @@ pub struct Plan {
     pub is_told: bool,
 }
 
-/// Collects the files of these tasks. One that another client has deleted in the meantime has no plan.
+/// The files of tasks, as far as they can be found out.
+#[derive(Debug)]
+pub(super) struct CollectedFiles {
+    /// The tasks that can be deleted, in order.
+    pub(super) plans: Vec<Plan>,
+    /// The others, each with the reason.
+    pub(super) failed: HashMap<Id, String>,
+}
+
+/// Collects the files of these tasks. One that another client has deleted in the meantime is not among them.
 ///
 /// # Errors
 /// The server cannot be used or trusted. Nothing is deleted then.
@@ -54,7 +67,7 @@ pub(super) fn collect(
     tools: &Tools,
     options: &Options,
     rows: &HashMap<Id, TaskRow>,
-) -> Result<Vec<Plan>, CycleError> {
+) -> Result<CollectedFiles, CycleError> {
     let mut plans: HashMap<Id, Plan> = rows.values().map(|row| (row.id, plan(row))).collect();
     let mut named: HashMap<String, Id> = HashMap::new();
     for row in rows.values() {
@@ -64,7 +77,7 @@ pub(super) fn collect(
     let order = add_models(tools, options, &mut plans, &named)?;
     let client = Arc::clone(&tools.client);
     let ids: Vec<Id> = plans.keys().copied().collect();
-    let mut failed = None;
+    let (mut failed, mut problem) = (HashMap::new(), None);
     let work = move |task| (task, debug_urls(&client, task));
     tools.pool.each(ids, work, |(task, urls)| match (urls, plans.get_mut(&task)) {
         (Ok(urls), Some(plan)) => {
@@ -73,10 +86,14 @@ pub(super) fn collect(
         (Err(CycleError::Api(error)), _) if error.is(NO_SUCH_TASK.0, NO_SUCH_TASK.1) => {
             plans.remove(&task);
         }
-        (Err(error), _) => failed = Some(error),
+        (Err(CycleError::Api(ApiError::TooLong { .. })), _) => {
+            plans.remove(&task);
+            failed.insert(task, TOO_LONG.to_owned());
+        }
+        (Err(error), _) => problem = Some(error),
         (Ok(_), None) => {}
     })?;
-    if let Some(error) = failed {
+    if let Some(error) = problem {
         return Err(error);
     }
     let mut plans: Vec<Plan> = plans.into_values().collect();
@@ -86,7 +103,7 @@ pub(super) fn collect(
         let mut known = HashSet::new();
         plan.files.retain(|file| known.insert(file.url.clone()));
     }
-    Ok(plans)
+    Ok(CollectedFiles { plans, failed })
 }
 
 /// A task with its artifacts.
@@ -218,8 +235,16 @@ fn users_of(
 /// The addresses of all debug samples and of all images in plots of a task.
 fn debug_urls(client: &Client, task: Id) -> Result<HashSet<String>, CycleError> {
     let mut urls = HashSet::new();
-    for (event_type, size) in [("training_debug_image", SAMPLES), ("plot", PLOTS)] {
-        events(client, task, event_type, size, &mut urls)?;
+    for (event_type, sizes) in [("training_debug_image", &SAMPLES[..]), ("plot", &PLOTS)] {
+        let mut read = Ok(());
+        for size in sizes {
+            // From the beginning again: an address is there once.
+            read = events(client, task, event_type, *size, &mut urls);
+            if !matches!(read, Err(CycleError::Api(ApiError::TooLong { .. }))) {
+                break;
+            }
+        }
+        read?;
     }
     Ok(urls)
 }

@@ -5,21 +5,21 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::collect::{Plan, collect};
+use super::collect::{CollectedFiles, Plan, collect};
 use super::delete::{DeletionMode, TaskEnd, probe};
 use super::error::{ApiError, CycleError};
 use super::files::{DeletionContext, Remover};
 use super::journal::TaskFile;
-use super::ledger::{End, Ledger};
+use super::ledger::{End, Ledger, ZoneLedger};
 use super::needs::Needs;
 use super::parts::{Cycle, CycleParts, Executor};
 use super::references::{References, existing};
 use super::rows::{Id, TaskRow};
-use super::select::{Conditions, select, still_selected};
+use super::select::{Conditions, MOST_TASKS, Selection, select, still_selected};
 use super::selected::{Selected, SelectedTasks};
-use super::settle::{Rest, settle, settle_later};
+use super::settle::{self, Rest, settle, settle_later};
 use crate::protocol::{Skipped, StopReason};
-use crate::rules::{KeptReason, Ttl};
+use crate::rules::{KeptReason, Moment, Ttl};
 
 /// How many tasks are deleted at once. The script that this replaces reads pages of this size.
 pub const BATCH: usize = 100;
@@ -47,8 +47,10 @@ impl Cycle<'_> {
         remover: &mut dyn Remover,
         ledger: &mut Ledger,
     ) -> Result<Option<StopReason>, CycleError> {
-        let (mut selected, needs) =
-            select(self.tools, self.options, conditions, &mut ledger.tasks, self.observer)?;
+        let Selection { mut selected, needs, ends, is_cut } =
+            select(self.tools, self.options, conditions)?;
+        self.report(conditions, ends, is_cut, &mut ledger.tasks);
+        super::limits::check(self.tools, self.options, selected.len())?;
         self.observer.on_unlocked();
         if selected.is_empty() {
             return Ok(None);
@@ -67,6 +69,26 @@ impl Cycle<'_> {
         }
         settle_later(self, &context, &mut parts)?;
         Ok(None)
+    }
+
+    /// Tells which tasks a guard keeps.
+    fn report(
+        &self,
+        conditions: &Conditions,
+        ends: Vec<(Id, End, Moment)>,
+        is_cut: bool,
+        tasks: &mut ZoneLedger,
+    ) {
+        if is_cut {
+            tasks.note(format!(
+                "only {MOST_TASKS} tasks are deleted at once: the next cleanup deletes the rest"
+            ));
+        }
+        let ttl = Some(Ttl::from_duration(self.options.threshold));
+        for (id, end, changed) in ends {
+            let age = Some(conditions.age(changed));
+            tasks.add(&id.to_string(), &end, age, ttl, self.observer);
+        }
     }
 
     fn batches(
@@ -122,9 +144,10 @@ impl Batch<'_, '_> {
             self.report();
             return Ok(());
         }
-        let mut plans = collect(tools, options, &rows)?;
+        let CollectedFiles { mut plans, mut failed } = collect(tools, options, &rows)?;
         for id in rows.keys().filter(|id| plans.iter().all(|plan| plan.task != **id)) {
-            self.ends.insert(*id, End::Skipped(Skipped::Gone));
+            let end = failed.remove(id).map_or(End::Skipped(Skipped::Gone), End::Failed);
+            self.ends.insert(*id, end);
         }
         drop(rows);
         (self.cycle.on_batch)(plans.len());
@@ -142,6 +165,8 @@ impl Batch<'_, '_> {
         } else {
             HashSet::new()
         };
+        let files = plans.iter().flat_map(|plan| &plan.files);
+        settle::check(self.cycle, self.parts.remover, files)?;
         self.parts.executor.begin(&plans)?;
         let plans = self.without_changed(plans)?;
         let mut unknown = None;

@@ -32,6 +32,16 @@ pub struct Sources<'a> {
     pub home: Option<&'a Path>,
 }
 
+/// What the configuration files say.
+struct Files {
+    conf: Conf,
+    /// What they are called.
+    called: String,
+    /// The one that is named and does not exist. ClearML's own clients do without it, so it is no error where the other
+    /// sources are enough.
+    missing: Option<String>,
+}
+
 impl Sources<'_> {
     /// A variable under its new or its old name. An empty one counts as not set.
     fn env(&self, name: &str) -> Option<(String, String)> {
@@ -42,20 +52,11 @@ impl Sources<'_> {
         })
     }
 
-    /// The configuration file that is named and does not exist. ClearML's own clients do without it, so it is no error
-    /// where the other sources are enough.
-    fn missing_file(&self) -> Result<Option<String>, String> {
-        let Some((path, name)) = self.env("CLEARML_CONFIG_FILE") else { return Ok(None) };
-        let path = self.expanded(&path);
-        let is_there = (self.read)(&path)?.is_some();
-        Ok((!is_there).then(|| format!("{name} names {path:?}, which does not exist")))
-    }
-
-    /// The configuration file, and what it is called.
-    fn conf(&self) -> Result<(Conf, String), String> {
+    /// What the configuration files say. Each is read once: it may be a pipe.
+    fn files(&self) -> Result<Files, String> {
         let named = self.env("CLEARML_CONFIG_FILE");
         let mut conf = Conf::default();
-        let mut found = Vec::new();
+        let (mut found, mut missing) = (Vec::new(), None);
         let in_home = ["trains.conf", "clearml.conf"];
         let paths: Vec<PathBuf> = if let Some((path, _)) = &named {
             vec![self.expanded(path)]
@@ -67,9 +68,11 @@ impl Sources<'_> {
                 let one = Conf::parse(&text).map_err(|why| format!("{path:?}, {why}"))?;
                 conf.merge(one);
                 found.push(format!("{path:?}"));
+            } else if let Some((_, name)) = &named {
+                missing = Some(format!("{name} names {path:?}, which does not exist"));
             }
         }
-        Ok((conf, found.join(" and ")))
+        Ok(Files { conf, called: found.join(" and "), missing })
     }
 
     fn expanded(&self, path: &str) -> PathBuf {
@@ -85,8 +88,8 @@ impl Sources<'_> {
 /// # Errors
 /// What is missing or wrong, and what to do. No key is shown.
 pub fn find(sources: &Sources<'_>) -> Result<Server, String> {
-    let missing = sources.missing_file()?;
-    match (found(sources), missing) {
+    let Files { conf, called, missing } = sources.files()?;
+    match (found(sources, &conf, &called), missing) {
         (Ok(server), Some(missing)) => {
             tracing::warn!("{missing}");
             Ok(server)
@@ -96,8 +99,7 @@ pub fn find(sources: &Sources<'_>) -> Result<Server, String> {
     }
 }
 
-fn found(sources: &Sources<'_>) -> Result<Server, String> {
-    let (conf, conf_name) = sources.conf()?;
+fn found(sources: &Sources<'_>, conf: &Conf, conf_name: &str) -> Result<Server, String> {
     let in_conf = |path: &str| -> Result<Option<(String, String)>, String> {
         let value =
             conf.text(path, sources.env).map_err(|why| format!("{conf_name}: {path}: {why}"))?;
@@ -142,7 +144,7 @@ fn found(sources: &Sources<'_>) -> Result<Server, String> {
         None => files_of_api(&api),
     };
     let old = conf.texts(LEGACY, sources.env).map_err(|why| format!("{conf_name}: {why}"))?;
-    let files = file_servers(files, &old, &conf_name);
+    let files = file_servers(files, &old, conf_name);
     let verify = of("CLEARML_API_HOST_VERIFY_CERT", &["api.verify_certificate"])?;
     let verify = !verify.is_some_and(|(text, _)| {
         matches!(text.to_ascii_lowercase().as_str(), "0" | "false" | "no" | "off")
@@ -237,6 +239,18 @@ mod tests {
         assert!(server(&[old], &[]).unwrap_err().starts_with("TRAINS_CONFIG_FILE names \"/nope\""));
         let host = ("CLEARML_API_HOST", "http://h:8008");
         assert!(server(&[named, host, KEYS[0], KEYS[1]], &[]).is_ok(), "as for ClearML's clients");
+    }
+
+    #[test]
+    fn a_file_that_can_be_read_once_is_enough() {
+        let text = "api { host = http://h, credentials { access_key = a, secret_key = b } }";
+        let pipe = std::cell::Cell::new(Some(text.to_owned()));
+        let found = find(&Sources {
+            env: &|name| (name == "CLEARML_CONFIG_FILE").then(|| "/dev/fd/63".to_owned()),
+            read: &|_| Ok(Some(pipe.take().unwrap_or_default())),
+            home: None,
+        });
+        assert_eq!(found.unwrap().api, "http://h");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! It must not hold a token or a key: every message can be shown.
 
+use super::http::MAX_BYTES;
 use crate::units;
 
 /// Why a request has no usable answer.
@@ -27,6 +28,12 @@ pub enum ApiError {
         server: &'static str,
         /// What is odd about the answer.
         why: String,
+    },
+    /// The answer is longer than any that is read.
+    #[error("the server's answer to {endpoint} is longer than {} MiB", MAX_BYTES >> 20)]
+    TooLong {
+        /// What was asked.
+        endpoint: String,
     },
     /// The server refused the request.
     #[error("the server refused {endpoint}: {}", refused(*.code, *.subcode, .message))]

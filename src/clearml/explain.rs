@@ -2,21 +2,24 @@
 //!
 //! It must not judge by rules of its own, or delete anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::collect::collect;
+use super::collect::{CollectedFiles, collect};
 use super::error::CycleError;
-use super::files::{DeletionContext, NAMED, OF_OTHERS};
-use super::journal::TaskFile;
+use super::files::{At, DeletionContext, Removal, Remover, Target};
+use super::fileserver::NO_ROOT;
+use super::journal::{Ending, FileEnd, TaskFile};
+use super::ledger::{End, in_words};
 use super::options::Options;
 use super::references::References;
 use super::rows::{Id, TaskRow, Tasks};
-use super::select::{Conditions, FIELDS, Verdict};
+use super::select::{Conditions, FIELDS, Selection, select};
 use super::selected::SelectedTasks;
 use super::tools::{PAGE, Tools};
-use crate::rules::Moment;
+use crate::rules::{Bytes, Moment};
 
 /// What is known about a task.
 #[derive(Debug)]
@@ -35,7 +38,7 @@ pub struct Explanation {
     pub files: Vec<(TaskFile, Option<String>)>,
 }
 
-/// Explains these tasks.
+/// Explains these tasks. Files of this machine can go below `local_roots`.
 ///
 /// # Errors
 /// The server cannot be used or trusted.
@@ -43,12 +46,24 @@ pub fn explain(
     tools: &Tools,
     options: &Options,
     conditions: &Conditions,
+    local_roots: &[PathBuf],
     tasks: &[String],
 ) -> Result<Vec<Explanation>, CycleError> {
+    let rows = rows(tools, tasks)?;
+    let Selection { selected, ends, .. } = select(tools, options, conditions)?;
+    let ends = ends.into_iter().map(|(id, end, _)| (id, end)).collect();
+    let selected = SelectedTasks::new(selected.iter().map(|task| task.id));
+    let (files, failed) = files(tools, options, local_roots, selected, &rows)?;
+    let verdicts = Verdicts { conditions, rows, ends, failed, files };
+    Ok(tasks.iter().map(|task| verdicts.explain(task)).collect())
+}
+
+/// The tasks that there are.
+fn rows(tools: &Tools, tasks: &[String]) -> Result<HashMap<Id, TaskRow>, CycleError> {
     let ids: Vec<Id> = tasks.iter().filter_map(|task| Id::parse(task)).collect();
     let mut fields = FIELDS.to_vec();
     fields.extend(["last_update", "execution.artifacts", "models.output"]);
-    let mut rows: HashMap<Id, TaskRow> = HashMap::new();
+    let mut rows = HashMap::new();
     for part in ids.chunks(PAGE) {
         let query = json!({
             "id": part, "only_fields": fields, "search_hidden": true, "page": 0, "page_size": PAGE,
@@ -56,80 +71,111 @@ pub fn explain(
         let answer: Tasks = tools.ask("tasks.get_all", query)?;
         rows.extend(answer.tasks.into_iter().map(|row| (row.id, row)));
     }
-    tasks.iter().map(|task| explain_one(tools, options, conditions, task, &rows)).collect()
+    Ok(rows)
 }
 
-fn explain_one(
-    tools: &Tools,
-    options: &Options,
-    conditions: &Conditions,
-    task: &str,
-    rows: &HashMap<Id, TaskRow>,
-) -> Result<Explanation, CycleError> {
-    let stays = |row: Option<&TaskRow>, verdict: String| Explanation {
-        task: task.to_owned(),
-        status: row.and_then(|row| row.status.clone()),
-        changed: row.and_then(|row| super::time::parse(row.status_changed.as_deref()?)),
-        would_delete: false,
-        verdict,
-        files: Vec::new(),
-    };
-    let Some(id) = Id::parse(task) else {
-        let why = "never touched: a task id has 32 hexadecimal digits";
-        return Ok(stays(None, why.to_owned()));
-    };
-    let Some(row) = rows.get(&id) else {
-        return Ok(stays(None, "the server has no such task".to_owned()));
-    };
-    let kept = |why: &str| Ok(stays(Some(row), format!("a cleanup would keep it: {why}")));
-    let selected = match conditions.judge(row, options) {
-        Err(CycleError::Untrusted(_)) => {
-            return kept(&conditions.why_not(row));
-        }
-        Err(error) => return Err(error),
-        Ok(Verdict::Ends(end, _)) => {
-            return kept(&super::ledger::in_words(&end));
-        }
-        Ok(Verdict::Selected(selected)) => selected,
-    };
-    if selected.is_dataset && !options.overrides.dataset_parents {
-        let mut is_needed = false;
-        super::datasets::each_need(tools, |_, needed| is_needed |= needed.contains(&id))?;
-        if is_needed {
-            return kept("another version of the dataset is based on it");
+/// What a cleanup would do with tasks.
+struct Verdicts<'a> {
+    conditions: &'a Conditions,
+    rows: HashMap<Id, TaskRow>,
+    /// Tasks that a guard keeps.
+    ends: HashMap<Id, End>,
+    /// Tasks whose files cannot be read.
+    failed: HashMap<Id, String>,
+    /// The files of tasks that would be deleted.
+    files: FilesOfTasks,
+}
+
+/// The files of tasks, each with why it would stay, if it would.
+type FilesOfTasks = HashMap<Id, Vec<(TaskFile, Option<String>)>>;
+
+impl Verdicts<'_> {
+    fn explain(&self, task: &str) -> Explanation {
+        let id = Id::parse(task);
+        let row = id.and_then(|id| self.rows.get(&id));
+        let files = row.and_then(|row| self.files.get(&row.id));
+        let verdict = match (id, row, files) {
+            (None, ..) => "never touched: a task id has 32 hexadecimal digits".to_owned(),
+            (_, None, _) => "the server has no such task".to_owned(),
+            (.., Some(_)) => "a cleanup would delete it".to_owned(),
+            (_, Some(row), None) => format!("a cleanup would keep it: {}", self.why_kept(row)),
+        };
+        Explanation {
+            task: task.to_owned(),
+            status: row.and_then(|row| row.status.clone()),
+            changed: row.and_then(|row| super::time::parse(row.status_changed.as_deref()?)),
+            would_delete: files.is_some(),
+            verdict,
+            files: files.cloned().unwrap_or_default(),
         }
     }
-    Ok(Explanation {
-        would_delete: true,
-        files: files(tools, options, id, row)?,
-        ..stays(Some(row), "a cleanup would delete it".to_owned())
-    })
+
+    fn why_kept(&self, row: &TaskRow) -> String {
+        let failed = self.failed.get(&row.id).cloned();
+        let end = || self.ends.get(&row.id).map(in_words);
+        failed.or_else(end).unwrap_or_else(|| self.conditions.why_not(row))
+    }
 }
 
-/// The files of a task, and which of them would stay.
+/// The files of those of these tasks that are selected, by task; and the tasks whose files cannot be read.
 fn files(
     tools: &Tools,
     options: &Options,
-    id: Id,
-    row: &TaskRow,
-) -> Result<Vec<(TaskFile, Option<String>)>, CycleError> {
-    let plans = collect(tools, options, &HashMap::from([(id, row.clone())]))?;
-    let references = References::read(tools, &SelectedTasks::new([id]))?;
-    let mut context = DeletionContext::new(tools, options, references, SelectedTasks::new([id]))?;
-    let mut found = Vec::new();
-    for plan in plans {
-        context.deleted_models =
-            plan.models.iter().chain(&plan.published_models).cloned().collect();
-        plan.kept_models.iter().for_each(|url| context.references.keep(url));
-        let shared = context.shared(plan.files.iter().map(|it| (id, it.url.as_str())))?;
-        found.extend(plan.files.into_iter().map(|file| {
-            let why = if context.may_be_of_others(id, &file) {
-                Some(OF_OTHERS.to_owned())
-            } else {
-                shared.contains(&file.url).then(|| NAMED.to_owned())
-            };
-            (file, why)
-        }));
+    local_roots: &[PathBuf],
+    selected: SelectedTasks,
+    rows: &HashMap<Id, TaskRow>,
+) -> Result<(FilesOfTasks, HashMap<Id, String>), CycleError> {
+    let mut rows = rows.clone();
+    rows.retain(|id, _| selected.contains(*id));
+    if rows.is_empty() {
+        return Ok((HashMap::new(), HashMap::new()));
     }
-    Ok(found)
+    let CollectedFiles { plans, failed } = collect(tools, options, &rows)?;
+    let references = References::protecting(tools, &selected, options)?;
+    let mut context = DeletionContext::new(tools, options, references, selected)?;
+    let mut found = HashMap::new();
+    let kept = plans.iter().flat_map(|plan| &plan.kept_models);
+    kept.for_each(|url| context.references.keep(url));
+    for plan in plans {
+        let task = plan.task;
+        context.deleted_models = plan.models.iter().cloned().collect();
+        let is_told = context.tells_server(&plan)?;
+        context.deleted_models.extend(plan.published_models);
+        let files = plan.files.into_iter().map(|file| (task, file)).collect();
+        // A file that waits for another task goes with it.
+        let (settled, later) = context.settle(&mut Allowed(local_roots), files, is_told, false)?;
+        let settled = settled.into_iter().map(|(_, end, _)| {
+            let FileEnd { url, kind, outcome, why } = end;
+            (TaskFile { url, kind }, (outcome != Ending::Removed).then_some(why))
+        });
+        let files = settled.chain(later.into_iter().map(|(_, file)| (file, None))).collect();
+        found.insert(task, files);
+    }
+    Ok((found, failed))
+}
+
+/// Says which files may be removed, without a look at them. Those of this machine must be below one of these roots.
+struct Allowed<'a>(&'a [PathBuf]);
+
+impl Remover for Allowed<'_> {
+    fn remove(
+        &mut self,
+        _tools: &Tools,
+        targets: Vec<Target>,
+        _kept: &HashSet<String>,
+    ) -> Result<Vec<(Target, Removal)>, CycleError> {
+        let judged = targets.into_iter().map(|target| {
+            let is_allowed = match &target.at {
+                At::Local(path) => self.0.iter().any(|root| path.starts_with(root)),
+                At::Fileserver(..) => true,
+            };
+            let removal = if is_allowed {
+                Removal::Removed(Bytes(0))
+            } else {
+                Removal::Left(NO_ROOT.to_owned())
+            };
+            (target, removal)
+        });
+        Ok(judged.collect())
+    }
 }

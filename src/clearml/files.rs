@@ -61,6 +61,15 @@ pub enum Removal {
 
 /// Removes files, or in a dry run finds out what would be removed.
 pub trait Remover {
+    /// Checks that files of file servers are not all taken for gone. To be called before a task with such files is
+    /// deleted, and before those of a deleted one are removed.
+    ///
+    /// # Errors
+    /// They would be.
+    fn check(&self) -> Result<(), CycleError> {
+        Ok(())
+    }
+
     /// Removes these files, and says for each what became of it, in the same order. `kept` are addresses of
     /// the same tasks that must stay.
     ///
@@ -117,9 +126,8 @@ pub type Settled = (Id, FileEnd, End);
 pub type OfTask = (Id, TaskFile);
 
 /// Why a file stays.
-pub(super) const NAMED: &str = "something that is kept refers to it";
-pub(super) const OF_OTHERS: &str =
-    "it is not in the folder of the task, so other tasks may show it";
+const NAMED: &str = "something that is kept refers to it";
+const OF_OTHERS: &str = "it is not in the folder of the task, so other tasks may show it";
 
 /// Since this version the server deletes files in object stores, if it is told to.
 pub const STORES: ApiVersion = ApiVersion(2, 23);

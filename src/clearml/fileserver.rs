@@ -27,7 +27,7 @@ const BATCH: usize = 500;
 const STEPS: usize = 2;
 
 /// Why a file of this machine stays.
-const NO_ROOT: &str = "it is a path on a machine, and no --local-root allows it";
+pub(super) const NO_ROOT: &str = "it is a path on a machine, and no --local-root allows it";
 
 /// Why a file stays for now.
 const LATE: &str = "the deadline came first";

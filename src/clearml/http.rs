@@ -13,7 +13,7 @@ use ureq::{Agent, Body};
 use super::names::Names;
 
 /// The longest answer. Nobody waits for a longer one, and nothing of it is kept in memory as a whole.
-const MAX_BYTES: u64 = 64 << 20;
+pub(super) const MAX_BYTES: u64 = 64 << 20;
 
 /// The longest wait. `ureq` panics if a request may take until a moment that the clock does not have.
 const MAX_WAIT: Duration = Duration::from_secs(366 * 86_400);
@@ -60,9 +60,12 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The body. Reading beyond the longest answer is an error.
+    /// The body. Reading beyond the longest answer is an error, [`io::ErrorKind::FileTooLarge`]; and at once, if the
+    /// server says that it is longer.
     pub fn into_reader(self) -> impl Read {
-        Limited { body: self.body.into_with_config().limit(u64::MAX).reader(), left: MAX_BYTES }
+        let is_longer = self.length.is_some_and(|length| length > MAX_BYTES);
+        let left = if is_longer { 0 } else { MAX_BYTES };
+        Limited { body: self.body.into_with_config().limit(u64::MAX).reader(), left }
     }
 }
 
@@ -173,8 +176,24 @@ impl<R: Read> Read for Limited<R> {
             _ => error,
         })?;
         self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
-            io::Error::other(format!("the answer is longer than {} MiB", MAX_BYTES >> 20))
+            let why = format!("the answer is longer than {} MiB", MAX_BYTES >> 20);
+            io::Error::new(io::ErrorKind::FileTooLarge, why)
         })?;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_turns_out_too_long_is_an_error_and_one_that_just_fits_is_not() {
+        for (length, is_too_long) in [(100, false), (101, true)] {
+            let mut body = Limited { body: io::repeat(b' ').take(length), left: 100 };
+            let end = body.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+            let expected = if is_too_long { Err(io::ErrorKind::FileTooLarge) } else { Ok(100) };
+            assert_eq!(end, expected);
+        }
     }
 }

@@ -36,6 +36,10 @@ pub(super) fn in_words(end: &End) -> String {
     match end {
         End::Removed(_) => "it would go".to_owned(),
         End::Kept(KeptReason::Published) => "it is published (--delete-published)".to_owned(),
+        End::Kept(KeptReason::Referenced) => "a task that is kept needs it".to_owned(),
+        End::Kept(KeptReason::Newest) => {
+            "it is one of the newest of its project (--keep-last)".to_owned()
+        }
         End::Kept(why) => why.key().replace('_', " "),
         End::Skipped(Skipped::InUse) => "it is queued or running (--delete-running)".to_owned(),
         End::Skipped(why) => why.key().replace('_', " "),
@@ -69,6 +73,13 @@ impl ZoneLedger {
     /// Adds a note.
     pub fn note(&self, note: impl Into<String>) {
         self.notes.add(&self.zone, note.into());
+    }
+
+    /// Adds what a removal noted about this zone.
+    pub fn add_notes(&self, notes: &Notes) {
+        for note in notes.of(&self.zone) {
+            self.note(note);
+        }
     }
 
     /// Counts and tells the end of an entry.

@@ -16,7 +16,7 @@ use super::parts::{Cycle, CycleParts, Executor};
 use super::references::References;
 use super::rows::Id;
 use super::selected::SelectedTasks;
-use super::settle::{Rest, settle};
+use super::settle::{self, Rest, settle};
 use crate::protocol::StopReason;
 
 /// A deletion that was begun this long ago is not under way any more.
@@ -85,6 +85,8 @@ impl Cycle<'_> {
             rests[usize::from(left.is_told)].known.insert(*task, known);
             rests[usize::from(left.is_told)].files.push((*task, files));
         }
+        let files = rests.iter().flat_map(|rest| rest.files.iter().flat_map(|(_, files)| files));
+        settle::check(self, remover, files)?;
         for rest in rests.into_iter().filter(|rest| !rest.files.is_empty()) {
             let (executor, remover, ledger) = (&mut *real, &mut *remover, &mut *ledger);
             let mut parts = CycleParts { executor, remover, ledger, later: Vec::new() };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::error::CycleError;
 use super::hash::hash;
-use super::ledger::{End, ZoneLedger};
+use super::ledger::End;
 use super::needs::Needs;
 use super::options::{Options, STATUSES};
 use super::projects::Projects;
@@ -19,14 +19,14 @@ use super::selected::Selected;
 use super::time;
 use super::token::ApiVersion;
 use super::tools::{PAGE, Tools};
-use crate::protocol::{Observer, Skipped};
+use crate::protocol::Skipped;
 use crate::rules::{Age, KeptReason, Moment, Ttl};
 
 /// The tag of archived tasks.
 const ARCHIVED: &str = "archived";
 
 /// How many tasks one cleanup takes at most; the next one takes the rest.
-const MOST_TASKS: usize = 200_000;
+pub(super) const MOST_TASKS: usize = 200_000;
 
 /// The conditions of a cleanup.
 #[derive(Debug, Clone)]
@@ -148,6 +148,9 @@ impl Conditions {
         match row.status_changed.as_deref().and_then(time::parse) {
             None => "it does not say when its status changed".to_owned(),
             Some(changed) if changed >= self.cutoff => "it is not old enough".to_owned(),
+            Some(_) if row.has_system_tag("hidden") && !self.filters.hidden => {
+                "it is hidden (--hidden)".to_owned()
+            }
             Some(_) => "a filter leaves it out".to_owned(),
         }
     }
@@ -190,19 +193,27 @@ fn unasked(row: &TaskRow, what: &str) -> CycleError {
 pub(super) const FIELDS: [&str; 9] =
     ["id", "status", "status_changed", "system_tags", "tags", "type", "user", "project", "parent"];
 
-/// Collects the tasks to delete, and which of them need which others. Those that a guard keeps get their outcome
-/// here.
+/// What a cleanup selects.
+pub(super) struct Selection {
+    /// The tasks to delete.
+    pub(super) selected: Vec<Selected>,
+    /// Which of them need which others.
+    pub(super) needs: Needs,
+    /// Those that a guard keeps, each with the moment at which its status changed.
+    pub(super) ends: Vec<(Id, End, Moment)>,
+    /// Whether there are more than one cleanup takes.
+    pub(super) is_cut: bool,
+}
+
+/// Collects the tasks to delete, which of them need which others, and those that a guard keeps.
 ///
 /// # Errors
-/// The server cannot be used or trusted, or more would be deleted than the user allows.
+/// The server cannot be used or trusted.
 pub(super) fn select(
     tools: &Tools,
     options: &Options,
     conditions: &Conditions,
-    ledger: &mut ZoneLedger,
-    observer: &dyn Observer,
-) -> Result<(Vec<Selected>, Needs), CycleError> {
-    let ttl = Some(Ttl::from_duration(options.threshold));
+) -> Result<Selection, CycleError> {
     let mut found = Collected::default();
     let query = conditions.query(&FIELDS);
     tools.pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
@@ -214,26 +225,15 @@ pub(super) fn select(
     for steps in pipeline_steps(tools, conditions, &found.selected, &newest)? {
         found.take(&steps, options, conditions)?;
     }
-    let Collected { mut selected, ends, is_cut, .. } = found;
-    if is_cut {
-        ledger.note(format!(
-            "only {MOST_TASKS} tasks are deleted at once: the next cleanup deletes the rest"
-        ));
-    }
-    for (id, end, changed) in ends {
-        ledger.add(&id.to_string(), &end, Some(conditions.age(changed)), ttl, observer);
-    }
+    let Collected { mut selected, mut ends, is_cut, .. } = found;
     let mut keep = |selected: &mut Vec<Selected>, stays: &HashSet<Id>, why| {
-        for task in selected.extract_if(.., |task| stays.contains(&task.id)) {
-            let age = Some(conditions.age(task.changed));
-            ledger.add(&task.id.to_string(), &End::Kept(why), age, ttl, observer);
-        }
+        let kept = selected.extract_if(.., |task| stays.contains(&task.id));
+        ends.extend(kept.map(|task| (task.id, End::Kept(why), task.changed)));
     };
     keep(&mut selected, &newest, KeptReason::Newest);
     let (needs, stay) = Needs::read(tools, options, &selected)?;
     keep(&mut selected, &stay, KeptReason::Referenced);
-    super::limits::check(tools, options, selected.len())?;
-    Ok((selected, needs))
+    Ok(Selection { selected, needs, ends, is_cut })
 }
 
 /// What was found on pages of tasks.

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::error::CycleError;
-use super::files::{DeletionContext, Settled};
+use super::files::{DeletionContext, Remover, Settled};
 use super::journal::{Ending, FileEnd, TaskFile};
 use super::ledger::End;
 use super::options::FilesMode;
 use super::parts::{Cycle, CycleParts, Later};
 use super::rows::Id;
-use super::urls::folders_in;
+use super::urls::{Place, folders_in, place_of};
 use crate::protocol::Skipped;
 
 /// How many files wait at most; the next cleanup tries the others.
@@ -29,6 +29,21 @@ pub(super) struct Rest {
     pub(super) may_go_whole: HashSet<Id>,
     /// What became of others of their files before, and is not to be forgotten.
     pub(super) known: HashMap<Id, Vec<FileEnd>>,
+}
+
+/// Checks that these files are not all taken for gone, if some of them are on a file server.
+///
+/// # Errors
+/// They would be.
+pub(super) fn check<'f>(
+    cycle: &Cycle<'_>,
+    remover: &dyn Remover,
+    mut files: impl Iterator<Item = &'f TaskFile>,
+) -> Result<(), CycleError> {
+    let known = &cycle.tools.client.server().files;
+    let is_on_server =
+        |file: &TaskFile| matches!(place_of(&file.url, known), Place::Fileserver(..));
+    if files.any(is_on_server) { remover.check() } else { Ok(()) }
 }
 
 /// What became of the files of tasks.

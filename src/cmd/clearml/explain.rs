@@ -10,6 +10,7 @@ use super::connect::{now, stop_flag, tools};
 use crate::clearml::error::CycleError;
 use crate::clearml::explain::{Explanation, explain};
 use crate::clearml::select::Conditions;
+use crate::cmd::data_root::absolute;
 use crate::cmd::{Refusal, printed};
 use crate::config::{ClearmlConfig, Config};
 use crate::protocol::ExitCode;
@@ -24,8 +25,9 @@ pub(super) fn why(
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
     let tools = tools(config, options, &stop_flag()?)?;
+    let roots: Vec<_> = options.local_roots.iter().map(|root| absolute(root)).collect();
     let answers = Conditions::new(&tools, &options.options, now(config))
-        .and_then(|conditions| explain(&tools, &options.options, &conditions, tasks));
+        .and_then(|conditions| explain(&tools, &options.options, &conditions, &roots, tasks));
     let answers = match answers {
         Ok(answers) => answers,
         Err(error @ CycleError::Usage(_)) => return Err(Refusal::Start(error.to_string())),

@@ -7,7 +7,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::place::{Place, Seams};
+use super::place::{FILESERVER, Place, Seams};
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::executor::Audit;
 use crate::clearml::files::{At, FolderEnd, Removal, Remover, Target};
@@ -21,10 +21,15 @@ use crate::config::{ClearmlConfig, Config};
 use crate::protocol::Found;
 use crate::source::find_trees;
 
+/// What people call a directory whose files are named by their paths on this machine.
+const LOCAL: &str = "a directory of files of this machine (--local-root)";
+
 /// The directories that are mounted here.
 pub(super) struct Mounts {
     /// That of the file server, if files are removed from it.
     fileserver: Option<Place>,
+    /// Whether nothing was in it when it was opened. A cleanup may empty it.
+    was_empty: bool,
     /// Others, which the user names.
     local: Vec<(PathBuf, Place)>,
 }
@@ -33,15 +38,19 @@ impl Mounts {
     /// Opens them.
     pub(super) fn open(config: &Config, clearml: &ClearmlConfig) -> Result<Self, Refusal> {
         let fileserver = match (clearml.options.files, &clearml.fileserver_root) {
-            (FilesMode::Mount, Some(root)) => Some(Place::open(config, root, FILES)?),
+            (FilesMode::Mount, Some(root)) => Some(Place::open(config, root, FILESERVER, FILES)?),
             _ => None,
         };
         let local = clearml.local_roots.iter().map(|root| {
-            let place = Place::open(config, root, FILES)?;
+            let place = Place::open(config, root, LOCAL, FILES)?;
             Ok((absolute(root), place))
         });
         let local: Result<Vec<(PathBuf, Place)>, Refusal> = local.collect();
-        Ok(Self { fileserver, local: local? })
+        let was_empty = fileserver.as_ref().is_some_and(|place| {
+            let listed = std::fs::read_dir(place.root.path());
+            listed.is_ok_and(|mut entries| entries.next().is_none())
+        });
+        Ok(Self { fileserver, was_empty, local: local? })
     }
 }
 
@@ -54,6 +63,17 @@ pub(super) struct Removers<'a> {
 }
 
 impl Remover for Removers<'_> {
+    fn check(&self) -> Result<(), CycleError> {
+        match &self.mounts.fileserver {
+            Some(place) if self.mounts.was_empty => Err(CycleError::Usage(format!(
+                "{FILESERVER} {:?} is empty, so all files would be taken for gone: is it mounted? If the file \
+                 server has no files, use --files http",
+                place.root.path()
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn remove(
         &mut self,
         tools: &Tools,

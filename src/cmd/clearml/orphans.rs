@@ -16,7 +16,7 @@ use super::audit::Log;
 use super::connect::{now, stop_flag, tools};
 use super::ended::reason;
 use super::mount::in_words;
-use super::place::{Place, Seams, at_once};
+use super::place::{FILESERVER, Place, Seams, at_once};
 use super::seams::with_seams;
 use crate::clearml::error::CycleError;
 use crate::clearml::executor::Audit;
@@ -32,7 +32,9 @@ use crate::cmd::pass::detail;
 use crate::cmd::run_metrics::RunMetrics;
 use crate::config::{ClearmlConfig, Config, ConfigError, Verbosity};
 use crate::os::clock;
-use crate::protocol::{ExitCode, Failure, Found, Observer, RunInfo, RunMode, StopReason, Summary};
+use crate::protocol::{
+    ExitCode, Failure, Found, Notes, Observer, RunInfo, RunMode, StopReason, Summary,
+};
 use crate::report::Report;
 use crate::report::progress::{Progress, Style};
 use crate::rules::{EntryKind, Expiry, KeptReason, Zone, ZoneName};
@@ -92,7 +94,7 @@ impl<'a> Folders<'a> {
     /// Opens the directory.
     pub(super) fn open(config: &'a Config, options: &'a ClearmlConfig) -> Result<Self, Refusal> {
         let path = root(options)?;
-        let place = Place::open(config, &path, ORPHANS)?;
+        let place = Place::open(config, &path, FILESERVER, ORPHANS)?;
         Ok(Self { config, options, path, place })
     }
 
@@ -107,9 +109,11 @@ impl<'a> Folders<'a> {
         let Self { config, options, path, place } = self;
         let zone = &Arc::new(at_once(ORPHANS, EntryKind::Tree, Expiry::After(options.grace)));
         let mut ledger = ZoneLedger::new(ORPHANS, &path.to_string_lossy());
-        let end = with_seams(config, tools.deadline, stop, now(config), |seams| {
+        let notes = Notes::default();
+        let end = with_seams(config, tools.deadline, stop, now(config), &notes, |seams| {
             Sweep { tools, options, place, zone, observer, audit, seams }.run(&mut ledger)
         });
+        ledger.add_notes(&notes);
         (ledger, end)
     }
 }

@@ -30,7 +30,9 @@ use crate::cmd::pass::detail;
 use crate::config::{ClearmlConfig, Config, Verbosity};
 use crate::lock::flock;
 use crate::os::clock;
-use crate::protocol::{ExitCode, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary};
+use crate::protocol::{
+    ExitCode, Notes, Observer, RunInfo, RunMode, StopReason, Summary, ZoneSummary,
+};
 use crate::report::Report;
 use crate::report::progress::{Progress, Style};
 use crate::rules::{Bytes, Moment, ZoneName};
@@ -92,18 +94,19 @@ pub(in crate::cmd) fn cleanup(
     let report = report.on(canvas(config.color));
     let files = server.files.first().map_or("", String::as_str);
     let mut ledger = Ledger::new(&server.api, files);
-    let part =
-        Part { request, tools: &tools, mounts: &mounts, now, observer: &report, audit: &audit };
+    let (tools, mounts, notes) = (&tools, &mounts, &Notes::default());
+    let part = Part { request, tools, mounts, now, notes, observer: &report, audit: &audit };
     let end = match mode {
         RunMode::Real => part.real(&mut ledger),
         RunMode::DryRun => part.dry_run(&mut ledger),
     };
+    ledger.files.add_notes(notes);
     let stopped = reason(end, &mut [&mut ledger.tasks, &mut ledger.files])?;
     let zones = vec![ledger.tasks.into_summary(), ledger.files.into_summary()];
     let mut summary = Summary { zones, stopped, relief: Vec::new() };
     let goes_on = ExitCode::of(&summary) < ExitCode::Stopped && !stop.load(Ordering::Relaxed);
     if let Some(folders) = folders.filter(|_| goes_on) {
-        let (zone, stopped) = after_it(folders.sweep(&tools, stop, &audit, &report));
+        let (zone, stopped) = after_it(folders.sweep(tools, stop, &audit, &report));
         summary.zones.push(zone);
         summary.stopped = stopped;
     }
@@ -162,6 +165,7 @@ struct Part<'a, O> {
     tools: &'a Tools,
     mounts: &'a Mounts,
     now: Moment,
+    notes: &'a Notes,
     observer: &'a O,
     audit: &'a Log,
 }
@@ -219,7 +223,7 @@ impl<O: Observer> Part<'_, O> {
         work: impl FnOnce(Seams<'_>) -> Result<Option<StopReason>, CycleError>,
     ) -> Result<Option<StopReason>, CycleError> {
         let CleanupRequest { config, stop, .. } = *self.request;
-        with_seams(config, self.tools.deadline, stop, self.now, work)
+        with_seams(config, self.tools.deadline, stop, self.now, self.notes, work)
     }
 
     fn removers<'s>(&'s self, seams: Seams<'s>, rest: &'s mut dyn Remover) -> Removers<'s> {

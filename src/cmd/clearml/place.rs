@@ -17,7 +17,7 @@ use crate::engine::PassControl;
 use crate::fs::DataRoot;
 use crate::inspect::FileInspector;
 use crate::lock::Backend;
-use crate::protocol::{Disposer, Inspector, Locks, Notes, Recovery, Rejection, Skipped};
+use crate::protocol::{Disposer, Expired, Inspector, Locks, Notes, Recovery, Rejection, Skipped};
 use crate::rules::verdict::evaluate;
 use crate::rules::{
     EntryKind, Exclude, Expiry, KeptReason, LastUse, Location, LockKind, Moment, Names, Zone,
@@ -25,6 +25,9 @@ use crate::rules::{
 };
 use crate::source::{entry_at, has_tree_below, open_directory};
 use crate::units;
+
+/// What people call the directory of the file server.
+pub(super) const FILESERVER: &str = "the directory of the file server (--fileserver-root)";
 
 /// What every removal needs.
 pub(super) struct Seams<'a> {
@@ -44,13 +47,18 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Opens the directory.
-    pub(super) fn open(config: &Config, path: &Path, zone: &str) -> Result<Self, Refusal> {
+    /// Opens the directory, which people know as `called`.
+    pub(super) fn open(
+        config: &Config,
+        path: &Path,
+        called: &str,
+        zone: &str,
+    ) -> Result<Self, Refusal> {
         // Reports and logs are read elsewhere.
         let path = absolute(path);
         let root = DataRoot::open(&path, &[], &forbidden(config)).map_err(|why| {
             let why = without_data_root(&why);
-            Refusal::Start(format!("the directory of the file server (--fileserver-root): {why}"))
+            Refusal::Start(format!("{called}: {why}"))
         })?;
         let of = |entry| Arc::new(at_once(zone, entry, Expiry::AtOnce));
         Ok(Self { root, files: of(EntryKind::File), folders: of(EntryKind::Tree) })
@@ -90,35 +98,37 @@ impl Seams<'_> {
     /// Removes the folder of a task, unless the folder of another one is in it. It may be the folder of a project: its
     /// name is cut and ends with an id, like that of a task, if the path of the project is long.
     pub(super) fn remove_folder(&self, root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Removal {
+        // What is not a folder is not searched.
+        let expired = match self.judge(root, zone, path) {
+            Ok(expired) => expired,
+            Err(stays) => return stays,
+        };
         let is_folder = |name: &CStr| Id::of_folder(name.to_bytes()).is_some();
         match has_tree_below(root, zone, self.control, self.notes, path, &is_folder) {
             Ok(_) if self.control.is_stopped() => of_rejection(Rejection::Unreached),
             Ok(true) => Removal::Kept(KeptReason::Referenced),
-            Ok(false) => self.remove(root, zone, path),
+            Ok(false) => self.dispose(expired),
             Err(failure) => failed(&failure),
         }
     }
 
     /// Removes the entry at `path` below `root`, if the rule of `zone` lets it go.
-    pub(super) fn remove(&self, root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Removal {
-        let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else {
-            return Removal::Left("it is not the path of a file".to_owned());
-        };
-        let Ok(name) = CString::new(name.as_bytes()) else {
-            return Removal::Left("it is not the path of a file".to_owned());
-        };
-        let directory = match open_directory(root, zone, dir, self.notes) {
-            Ok(directory) => directory,
-            Err(failure) => return failed(&failure),
-        };
-        let entry = match entry_at(&directory, &name) {
-            Ok(entry) => entry,
-            Err(failure) => return failed(&failure),
-        };
-        let expired = match evaluate(&entry, &Exclude::default(), self.now) {
-            Ok(expired) => expired,
-            Err(kept) => return Removal::Kept(kept.why),
-        };
+    fn remove(&self, root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Removal {
+        self.judge(root, zone, path).map_or_else(|stays| stays, |expired| self.dispose(expired))
+    }
+
+    /// Looks at the entry at `path` below `root`. If it stays, says why.
+    fn judge(&self, root: &DataRoot, zone: &Arc<Zone>, path: &Path) -> Result<Expired, Removal> {
+        let no_path = || Removal::Left("it is not the path of a file".to_owned());
+        let (name, dir) = path.file_name().zip(path.parent()).ok_or_else(no_path)?;
+        let name = CString::new(name.as_bytes()).map_err(|_| no_path())?;
+        let directory = open_directory(root, zone, dir, self.notes).map_err(|why| failed(&why))?;
+        let entry = entry_at(&directory, &name).map_err(|why| failed(&why))?;
+        evaluate(&entry, &Exclude::default(), self.now).map_err(|kept| Removal::Kept(kept.why))
+    }
+
+    /// Removes an entry that the rule of its zone lets go.
+    fn dispose(&self, expired: Expired) -> Removal {
         let mut removal = Removal::Skipped(Skipped::Locked);
         self.locks.claim(vec![expired], &mut |claimed| {
             let removed = claimed

@@ -17,21 +17,23 @@ use crate::lock::Backend;
 use crate::protocol::{Notes, StopReason};
 use crate::rules::Moment;
 
-/// Does something with what removals from mounted directories need. Here it is decided whether they are real.
+/// Does something with what removals from mounted directories need. Here it is decided whether they are real. They
+/// leave their notes in `notes`.
 pub(super) fn with_seams(
     config: &Config,
     deadline: Option<Instant>,
     stop: &Arc<AtomicBool>,
     now: Moment,
+    notes: &Notes,
     work: impl FnOnce(Seams<'_>) -> Result<Option<StopReason>, CycleError>,
 ) -> Result<Option<StopReason>, CycleError> {
     let limits = Limits::new(Arc::clone(stop), None);
     if let Some(deadline) = deadline {
         limits.set_deadline(deadline.saturating_duration_since(Instant::now()));
     }
-    let (workers, notes, locks) = (Workers::one(), Notes::default(), Backend::flock());
+    let (workers, locks) = (Workers::one(), Backend::flock());
     let control = &PassControl { limits: &limits, workers: &workers };
-    let (notes, locks, probe) = (&notes, &locks, probe(config.in_use));
+    let (locks, probe) = (&locks, probe(config.in_use));
     let inspector = &FileInspector::new(control, notes, probe);
     if config.dry_run {
         let disposer = &DryRun::new(control, probe);

@@ -190,6 +190,63 @@ fn why_explains_what_a_cleanup_does_with_a_task() {
 }
 
 #[test]
+fn why_says_of_each_task_and_file_what_a_dry_run_does() {
+    let hidden = |of: &str| json!({"system_tags": ["archived", "hidden"], "parent": id(of)});
+    let other = json!({"project": id("other")});
+    let tags = json!({"system_tags": ["pipeline"]});
+    let (own, by_live) = (path("old", "artifacts/a/a.bin"), path("old", "artifacts/b/b.bin"));
+    let urls = [&*url(&own), &*url(&by_live), "s3://b/x", "/data/x", "ftp://h/x", "http://h/x"];
+    let tasks = [
+        task("old", &urls),
+        task_of("young", DAY, &[]),
+        with(task_of("newest", 35 * DAY, &[]), other.clone()),
+        with(task("older", &[]), other),
+        with(task("pipe", &[]), tags),
+        with(task("step", &[]), hidden("pipe")),
+        with(task("secret", &[]), hidden("old")),
+        with(task("live", &[&url(&by_live)]), json!({"system_tags": [], "project": id("p")})),
+        version("gone parent", json!({"project": id("q")}), &[]),
+        version("gone child", json!({"project": id("q")}), &["gone parent"]),
+        version("parent", json!({"project": id("r")}), &[]),
+        version("child", json!({"system_tags": ["dataset"]}), &["parent"]),
+    ];
+    let double = Double::with_tasks(&tasks);
+    double.file(&own);
+    double.file(&by_live);
+    let ids: Vec<&str> = tasks.iter().map(|task| task["id"].as_str().unwrap()).collect();
+    for filters in [&[][..], &["--keep-last", "1"], &["--hidden"]] {
+        let dry = ["run", "--now", NOW, "--dry-run", "--format", "jsonl", "-v"];
+        let dry = Run::of(double.command(&[&dry[..], filters].concat()));
+        let dry = dry.outcomes();
+        let why = ["why", "--now", NOW, "--format", "json"];
+        // No guard stops an explanation.
+        let mut why = double.command(&[&why[..], filters, &ids].concat());
+        why.env("SWEEPER_CLEARML_MAX_TASKS", "1");
+        for answer in Run::of(why).exits(0).json().as_array().unwrap() {
+            let task = answer["task"].as_str().unwrap();
+            let end = dry.get(std::path::Path::new(task));
+            let verdict = answer["verdict"].as_str().unwrap();
+            let is_removed = end.is_some_and(|(outcome, _)| outcome == "would_remove");
+            assert_eq!(answer["would_delete"], is_removed, "{filters:?} {answer} {end:?}");
+            for (reason, words) in
+                [("referenced", "a task that is kept needs it"), ("newest", "(--keep-last)")]
+            {
+                let is_reason = end.is_some_and(|(_, why)| why == reason);
+                assert_eq!(verdict.contains(words), is_reason, "{filters:?} {answer} {end:?}");
+            }
+            for file in answer["files"].as_array().unwrap() {
+                let url = file["url"].as_str().unwrap();
+                let end = dry.get(std::path::Path::new(url));
+                let end = end.unwrap_or_else(|| panic!("{url}: {dry:?}"));
+                assert_eq!(file["stays"].is_null(), end.0 == "would_remove", "{file} {end:?}");
+            }
+        }
+    }
+    let why = Run::of(double.command(&["why", "--now", NOW, &id("secret")]));
+    assert!(why.exits(0).stdout.contains("it is hidden (--hidden)"), "{}", why.stdout);
+}
+
+#[test]
 fn a_guard_of_data_roots_that_does_not_limit_a_cleanup_is_warned_about() {
     let double = Double::with_tasks(&[task("a", &[])]);
     let file = double.path("sweeper.toml");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::double::{Double, removed};
 use super::seeds::{id, model, path, sample, task, url, with};
-use crate::world::{NOW, Run, assert_counts, zone};
+use crate::world::{NOW, Run, as_user, assert_counts, can_be_root, zone};
 
 /// Runs with the directory of the file server.
 fn mount(double: &Double, args: &[&str]) -> Run {
@@ -168,4 +168,84 @@ fn a_file_that_another_process_has_open_stays_until_the_next_run() {
     assert!(double.files_left().is_empty());
     let text: Vec<Value> = double.requests();
     assert!(!text.is_empty() && !NOW.is_empty());
+}
+
+#[test]
+fn files_that_an_empty_root_does_not_have_are_not_taken_for_gone() {
+    let file = path("a", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+    let open = fs::File::open(double.file(&file)).unwrap();
+    let (before, files) = (double.state(), double.files_left());
+    let unmounted = tempfile::tempdir().unwrap();
+    let args = ["--files", "mount", "--fileserver-root", unmounted.path().to_str().unwrap()];
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let run = double.run(&[&args[..], dry_run].concat());
+        assert!(run.exits(2).stderr.contains("is it mounted?"), "{}", run.stderr);
+        double.asserts_untouched(&before, &files);
+    }
+    // Nor are those of an earlier run.
+    mount(&double, &[]).exits(0);
+    assert_eq!((double.left("tasks").len(), double.files_left().len()), (0, 1));
+    drop(open);
+    let run = double.run(&args);
+    assert!(run.exits(2).stderr.contains("is it mounted?"), "{}", run.stderr);
+    mount(&double, &[]).exits(0);
+    assert!(double.files_left().is_empty());
+}
+
+#[test]
+fn an_empty_root_is_no_obstacle_where_no_file_is_looked_for_or_the_run_empties_it() {
+    let double = Double::with_tasks(&[task("a", &["s3://bucket/x"]), task("b", &[])]);
+    mount(&double, &[]);
+    assert!(double.left("tasks").is_empty());
+    // More than one batch. Only the first task still has its file.
+    let tasks: Vec<Value> = (0..150)
+        .map(|n| task(&format!("t{n}"), &[&url(&path(&format!("t{n}"), "artifacts/x/x.bin"))]))
+        .collect();
+    let double = Double::with_tasks(&tasks);
+    let first = tasks.iter().map(|it| it["id"].as_str().unwrap()).min().unwrap();
+    let first = tasks.iter().find(|it| it["id"] == first).unwrap()["name"].as_str().unwrap();
+    double.file(&path(first, "artifacts/x/x.bin"));
+    let report = mount(&double, &[]).exits(0).json();
+    assert_counts(&report, "clearml-files", &[("removed", 1), ("skipped_by.gone", 149)]);
+}
+
+#[test]
+fn a_root_that_cannot_be_opened_is_named_with_its_own_option() {
+    let double = Double::with_tasks(&[]);
+    for (args, named) in [
+        (&["--files", "mount", "--fileserver-root", "/nope"][..], "--fileserver-root"),
+        (&["--local-root", "/nope"], "--local-root"),
+    ] {
+        let run = double.run(args);
+        let words = format!("({named}): cannot open \"/nope\"");
+        assert!(run.exits(2).stderr.contains(&words), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn what_the_removal_notes_is_in_the_report() {
+    if !can_be_root("a file of another user") {
+        return;
+    }
+    let file = path("a", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+    double.file(&file);
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(double.path(""), open).unwrap();
+    for root in ["files", "home"] {
+        for entry in walkdir::WalkDir::new(double.path(root)).into_iter().map(Result::unwrap) {
+            if entry.file_type().is_dir() {
+                std::os::unix::fs::chown(entry.path(), Some(1234), Some(1234)).unwrap();
+            }
+        }
+    }
+    let root = double.path("files");
+    let args = ["run", "--now", NOW, "--format", "json", "--files", "mount", "--fileserver-root"];
+    let command = double.command(&[&args[..], &[root.to_str().unwrap()]].concat());
+    let mut other = as_user(1234, &command);
+    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let report = Run::of(other).exits(0).json();
+    let notes = zone(&report, "clearml-files")["notes"].to_string();
+    assert!(notes.contains("does not say whether some of the files are open"), "{report:#}");
 }

@@ -259,3 +259,33 @@ fn folders_after_a_cleanup_are_in_its_report_and_cost_it_nothing() {
     assert!(text.contains("sweeper_left_alone{zone=\"clearml-orphans\"} 1"), "{text}");
     assert!(double.files_left().contains(&gone));
 }
+
+#[test]
+fn what_the_removal_of_a_folder_notes_is_in_the_report() {
+    let double = double(json!({}));
+    let file = path("gone", "artifacts/x/x.bin");
+    old_file(&double, &file, 30 * DAY);
+    set_age(&double.path("files").join(&file), -3650 * DAY);
+    let root = double.path("files");
+    // By the clock of this machine, which has set the other times of the file.
+    let args = ["orphans", "--format", "json", "--fileserver-root", root.to_str().unwrap()];
+    let report = Run::of(double.command(&args)).exits(0).json();
+    let notes = crate::world::zone(&report, "clearml-orphans")["notes"].to_string();
+    assert!(notes.contains("more than 24 h in the future"), "{report:#}");
+}
+
+#[test]
+fn a_link_or_a_file_that_is_named_like_a_folder_is_kept() {
+    let double = double(json!({}));
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("x.bin"), "x").unwrap();
+    let (link, file) = (format!("p/l.{}", id("gone 1")), format!("p/f.{}", id("gone 2")));
+    old_file(&double, &file, 30 * DAY);
+    let link = double.path("files").join(link);
+    std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+    set_age(&link, 30 * DAY);
+    let report = orphans(&double, &[]).exits(0).json();
+    assert_counts(&report, "clearml-orphans", &[("kept_by.unrecognized", 2), ("failed", 0)]);
+    assert!(link.is_symlink() && double.files_left().contains(&file));
+    assert!(outside.path().join("x.bin").exists());
+}

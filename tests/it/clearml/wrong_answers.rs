@@ -1,9 +1,12 @@
 //! Servers that answer wrongly: nothing is deleted, and one sentence says what is wrong.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::double::Double;
-use super::seeds::{id, path, sample, task, url, with};
+use super::seeds::{id, path, plot, sample, task, url, with};
+use crate::world::{NOW, Run, assert_counts};
 
 /// A server with a task that has a file and a debug sample.
 fn double() -> Double {
@@ -134,10 +137,50 @@ fn wrong_answers_of_the_file_server_are_failures_and_the_files_are_not_forgotten
         let double = double();
         double.faults(json!([with(fault.clone(), json!({"match": "files:*"}))]));
         let report = double.run(&[]).exits(1).json();
-        crate::world::assert_counts(&report, "clearml-files", &[("failed", 2), ("removed", 0)]);
+        assert_counts(&report, "clearml-files", &[("failed", 2), ("removed", 0)]);
         assert_eq!(double.files_left().len(), 2, "{fault}");
         double.faults(json!([]));
         double.run(&[]).exits(0);
         assert!(double.files_left().is_empty(), "{fault}");
     }
+}
+
+/// Two tasks with a plot, one of which has an answer about its plots that is too long.
+fn double_with_long_plots(has: &str) -> Double {
+    let image = |name| path(name, "plots/p.png");
+    let events = json!({
+        id("a"): [plot(&[&url(&image("a"))])], id("b"): [plot(&[&url(&image("b"))])],
+    });
+    let double = Double::new(json!({"tasks": [task("a", &[]), task("b", &[])], "events": events}));
+    for name in ["a", "b"] {
+        double.file(&image(name));
+    }
+    let fault = json!({
+        "match": "events.get_task_events", "has": has, "do": "huge", "bytes": 65 << 20,
+    });
+    double.faults(json!([fault]));
+    double
+}
+
+#[test]
+fn a_task_whose_plots_are_too_long_stays_and_the_others_go() {
+    let double = double_with_long_plots(&id("a"));
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let report = double.run(dry_run).exits(1).json();
+        assert_counts(&report, "clearml-tasks", &[("removed", 1), ("failed", 1)]);
+        assert!(report.to_string().contains("too long to be read"), "{report:#}");
+    }
+    assert_eq!(double.left("tasks"), BTreeSet::from([id("a")]));
+    assert_eq!(double.files_left(), BTreeSet::from([path("a", "plots/p.png")]));
+    let why = Run::of(double.command(&["why", "--now", NOW, &id("a")]));
+    let words = "a cleanup would keep it: its plots or debug samples are too long to be read";
+    assert!(why.exits(0).stdout.contains(words), "{}", why.stdout);
+}
+
+#[test]
+fn plots_that_are_too_long_together_are_read_in_smaller_parts() {
+    let double = double_with_long_plots("\"batch_size\":100,");
+    let report = double.run(&[]).exits(0).json();
+    assert_counts(&report, "clearml-tasks", &[("removed", 2)]);
+    assert!(double.hits() > 0 && double.files_left().is_empty());
 }
