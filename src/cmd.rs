@@ -10,6 +10,7 @@ mod config;
 mod data_root;
 mod demo;
 mod dispatch;
+mod exclusions;
 mod health;
 mod hold;
 mod merge;

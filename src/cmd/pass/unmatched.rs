@@ -34,7 +34,7 @@ pub(super) fn note(exclude: &Exclude, request: &PassRequest<'_>, summary: &mut S
             continue;
         };
         let hint = above.map(|at| {
-            let (zone, all) = (&zones[at].name, all_in(glob));
+            let (zone, all) = (&zones[at].name, all_in(glob, &zones[at]));
             format!(
                 ": it matches a directory of zone {zone}, and not what is in it; write {all:?} to keep that"
             )
