@@ -50,7 +50,7 @@ pub(super) fn run_by_plan(
     } else {
         &config.zones
     };
-    exclusions::check(config, zones)?;
+    exclusions::check(config, command, zones)?;
     make_room(config);
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal, lease::forget_descriptors).map_err(Refusal::Start)?;

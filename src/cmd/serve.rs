@@ -36,7 +36,7 @@ use waits::{Waits, try_root};
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
     let config = Arc::new(settings(raw)?);
     unused::warn(&config, Use::Serve);
-    exclusions::check(&config, &config.zones)?;
+    exclusions::check(&config, "run", &config.zones)?;
     config.pressure.clone()?;
     let options = config.service.clone()?;
     let clearml = clearml_of(&config)?;
@@ -252,7 +252,7 @@ fn reload(raw: &RawSettings, options: &ServiceConfig, root: &DataRoot) -> Result
     let found = open_root(&new, &new.zones)?;
     locks(&new, found.path(), Vec::new())?;
     new.pressure.clone()?;
-    exclusions::check(&new, &new.zones)?;
+    exclusions::check(&new, "run", &new.zones)?;
     if found.path() != root.path() || new_options.listen != options.listen {
         let why = "data and listen only change when the service is restarted";
         return Err(Refusal::Start(why.to_owned()));

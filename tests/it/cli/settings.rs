@@ -331,6 +331,37 @@ fn a_name_that_is_a_directory_of_entries_is_warned_about_before_anything_is_remo
 }
 
 #[test]
+fn a_name_that_no_entry_of_a_pass_can_have_is_told() {
+    let world = World::new();
+    world.file("tasks/7/export_cache/old", 20 * DAY);
+    world.file("cache/000/00/a.val", 20 * DAY);
+    let why = "in sweeper legacy every entry is called export_cache, so this glob matches none: exclude a path, such as \
+               \"tasks/7/**\"";
+    for glob in ["7", "7*", "tmp", "old"] {
+        let run = world.run(&["legacy", "--exclude", glob]);
+        let said = format!("exclude = {glob:?} (flag --exclude): {why}");
+        assert!(run.exits(2).stderr.contains(&said), "{glob}: {}", run.stderr);
+    }
+    assert!(world.has("tasks/7/export_cache/old"));
+    // A variable may be meant for other commands.
+    let mut command = world.command(&["legacy", "--dry-run", "--quiet"]);
+    command.env("SWEEPER_EXCLUDE", "7");
+    assert!(Run::of(command).exits(0).stderr.contains(why));
+    for (args, is_noted) in [
+        (&["legacy", "--exclude", "tasks/7/**"][..], false),
+        (&["legacy", "--exclude", "export*"], false),
+        (&["legacy", "--exclude", "tasks/8/**"], true),
+        (&["run", "--zones", "chunk-cache", "--exclude", "7"], true),
+        (&["run", "--zones", "export", "--exclude", "tmp-*", "--exclude", "old"], true),
+        (&["run", "--zones", "export", "--exclude", "tmp/old"], false),
+    ] {
+        let run = world.run(&[args, &["--dry-run", "--format", "json"]].concat());
+        let report = run.exits(0).json().to_string();
+        assert_eq!(report.contains("matched no entry"), is_noted, "{args:?}: {report}");
+    }
+}
+
+#[test]
 fn commas_in_a_variable_separate_globs() {
     let world = World::new();
     for name in ["a.zip", "b.csv", "c.txt", "d.zip,e.csv"] {
