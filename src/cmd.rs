@@ -14,6 +14,7 @@ mod exclusions;
 mod health;
 mod hold;
 mod merge;
+mod needed;
 mod new_file;
 pub mod pass;
 mod path_list;

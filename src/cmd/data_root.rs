@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Refusal;
+use super::{Refusal, needed};
 use crate::config::{self, Config, Origin};
 use crate::fs::{DataRoot, Forbidden, RootError};
 use crate::rules::{Zone, ZoneName};
@@ -32,6 +32,7 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
                 .with_place(inside, place, &forbidden)
                 .map_err(|why| refused_zone(config, &zone.name, why))?;
         }
+        refuse_needed(config, root.path(), zone)?;
     }
     Ok(root)
 }
@@ -65,8 +66,17 @@ pub(super) fn refuse_forbidden(config: &Config) -> Result<(), Refusal> {
         for path in outside {
             check(path).map_err(|why| refused_zone(config, &zone.name, why))?;
         }
+        if let Ok(config::DataRoot::Named(path)) = &config.data {
+            refuse_needed(config, path, zone)?;
+        }
     }
     Ok(())
+}
+
+/// Refuses a zone where a CVAT keeps what it needs.
+fn refuse_needed(config: &Config, root: &Path, zone: &Zone) -> Result<(), Refusal> {
+    let checked = needed::refuse(config, root, zone, place_of(config, &zone.name));
+    checked.map_err(|why| refused_zone(config, &zone.name, why))
 }
 
 /// A path as an absolute one; as it is if the working directory is gone.
