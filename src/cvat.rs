@@ -20,6 +20,13 @@ use std::path::{Path, PathBuf};
 /// A data root has at least two of these directories; if the user names it, the first is enough.
 pub const MARKS: [&str; 5] = ["cache/export", "projects", "tasks", "jobs", "tmp"];
 
+/// Whether a directory with these of the [`MARKS`] is plainly a data root, wherever it is. Others, too, have
+/// `projects` or `jobs` beside `tmp`.
+pub fn is_data_root(found: &[&str]) -> bool {
+    let count = found.iter().filter(|mark| **mark != "tmp").count();
+    count >= 2 || (found.len() >= 2 && found.contains(&MARKS[0]))
+}
+
 /// Names of CVAT's management command that removes old export caches: the one in CVAT, and the one that
 /// it had in review. A link to this program with one of these names is `sweeper legacy`.
 pub const COMMANDS: [&str; 2] = ["exportcachecleanup", "cleanuplegacyexportcache"];
@@ -94,6 +101,19 @@ mod tests {
             assert_eq!((our_minute, minute, our_rest), ("30", "0", rest), "{zone}");
         }
         assert_eq!(schedule("own"), None);
+    }
+
+    #[test]
+    fn a_data_root_is_recognized_by_what_others_do_not_have() {
+        for (found, is_it) in [
+            (&["cache/export", "tmp"][..], true),
+            (&["projects", "tasks"], true),
+            (&["projects", "tmp"], false),
+            (&["cache/export"], false),
+            (&[], false),
+        ] {
+            assert_eq!(is_data_root(found), is_it, "{found:?}");
+        }
     }
 
     #[test]

@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Refusal;
+use super::{Refusal, needed};
 use crate::config::{self, Config, Origin};
+use crate::cvat;
 use crate::fs::{DataRoot, Forbidden, RootError};
 use crate::rules::{Zone, ZoneName};
 
@@ -21,6 +22,7 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
         config::DataRoot::AnyOf(paths) => DataRoot::find(&paths, config.marks, &forbidden),
     }
     .map_err(|why| refused_root(config, why))?;
+    warn_of_base(config, root.path());
     for zone in zones {
         let roots = zone.location.roots.iter().filter(|root| root.is_absolute());
         let outside: Vec<PathBuf> = roots.cloned().collect();
@@ -32,8 +34,30 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
                 .with_place(inside, place, &forbidden)
                 .map_err(|why| refused_zone(config, &zone.name, why))?;
         }
+        refuse_needed(config, root.path(), zone)?;
     }
     Ok(root)
+}
+
+/// Warns if CVAT's variable names a place that is not the data root that was found.
+fn warn_of_base(config: &Config, found: &Path) {
+    let variable = cvat::variables::BASE_DIR;
+    let mut settings = config.settings.iter();
+    let is_set = settings.any(|row| {
+        row.key == "data" && matches!(&row.origin, Origin::Env(name) if name == variable)
+    });
+    let Ok(config::DataRoot::AnyOf(paths)) = &config.data else { return };
+    let (Some(first), true) = (paths.first(), is_set) else { return };
+    if absolute(first).components().eq(found.components()) {
+        return;
+    }
+    let base = first.parent().unwrap_or(first);
+    let is = if first.is_dir() { "is not a data root" } else { "is not there" };
+    let used = paths.iter().find(|path| absolute(path).components().eq(found.components()));
+    let used = used.map_or(found, PathBuf::as_path);
+    tracing::warn!(
+        "{variable} = {base:?}: {first:?} {is}, so {used:?} is used; name the data root with --data"
+    );
 }
 
 /// What is never swept.
@@ -65,8 +89,17 @@ pub(super) fn refuse_forbidden(config: &Config) -> Result<(), Refusal> {
         for path in outside {
             check(path).map_err(|why| refused_zone(config, &zone.name, why))?;
         }
+        if let Ok(config::DataRoot::Named(path)) = &config.data {
+            refuse_needed(config, path, zone)?;
+        }
     }
     Ok(())
+}
+
+/// Refuses a zone where a CVAT keeps what it needs.
+fn refuse_needed(config: &Config, root: &Path, zone: &Zone) -> Result<(), Refusal> {
+    let checked = needed::refuse(config, root, zone, place_of(config, &zone.name));
+    checked.map_err(|why| refused_zone(config, &zone.name, why))
 }
 
 /// A path as an absolute one; as it is if the working directory is gone.

@@ -6,9 +6,9 @@ use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::Refusal;
 use super::pass::{PassRequest, PlanWriter, Planned, make_room, sweep};
 use super::run_metrics::RunMetrics;
+use super::{Refusal, exclusions};
 use crate::config::{Config, IfRunning, Verbosity};
 use crate::fs::lease;
 use crate::os::signals;
@@ -50,6 +50,7 @@ pub(super) fn run_by_plan(
     } else {
         &config.zones
     };
+    exclusions::check(config, command, zones)?;
     make_room(config);
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal, lease::forget_descriptors).map_err(Refusal::Start)?;

@@ -16,7 +16,7 @@ use super::clearml::serve;
 use super::pass::turns::WhenHeld;
 use super::pass::{PassRequest, locks, make_room, open_audit_log, open_root, sweep};
 use super::runtime::{Front, calls, notify, reading, show};
-use super::{Refusal, settings, unused};
+use super::{Refusal, exclusions, settings, unused};
 use crate::config::settings::Use;
 use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::{DataRoot, Space};
@@ -36,6 +36,7 @@ use waits::{Waits, try_root};
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
     let config = Arc::new(settings(raw)?);
     unused::warn(&config, Use::Serve);
+    exclusions::check(&config, "run", &config.zones)?;
     config.pressure.clone()?;
     let options = config.service.clone()?;
     let clearml = clearml_of(&config)?;
@@ -251,6 +252,7 @@ fn reload(raw: &RawSettings, options: &ServiceConfig, root: &DataRoot) -> Result
     let found = open_root(&new, &new.zones)?;
     locks(&new, &new.zones, found.path(), Vec::new())?;
     new.pressure.clone()?;
+    exclusions::check(&new, "run", &new.zones)?;
     if found.path() != root.path() || new_options.listen != options.listen {
         let why = "data and listen only change when the service is restarted";
         return Err(Refusal::Start(why.to_owned()));

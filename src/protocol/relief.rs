@@ -25,6 +25,11 @@ pub trait Volume: Sync + Debug {
     /// What the system says.
     fn space_after(&self, freed: Amount, arrival: &dyn Fn(&Space) -> Arrival) -> io::Result<Space>;
 
+    /// How full it really is, if [`Self::space_after`] is a forecast.
+    fn now(&self) -> Option<Space> {
+        None
+    }
+
     /// Whether a directory is on it.
     fn holds(&self, directory: &Directory) -> bool;
 
@@ -45,6 +50,8 @@ pub struct Relief {
     pub pressure: Pressure,
     /// No entry went that was not older.
     pub min_age: MinAge,
+    /// How full it was before the ordinary pass, if that has removed nothing and `before` is a forecast.
+    pub now: Option<Space>,
     /// How full it was after the ordinary pass; `None` if that is not known.
     pub before: Option<Space>,
     /// How full it was at the end.
@@ -100,14 +107,15 @@ impl Relief {
         min_age: MinAge,
         end: ReliefEnd,
     ) -> Self {
-        let (before, after, removed, freed) = (None, None, 0, Bytes(0));
-        Self { path, is_quota, pressure, min_age, before, after, removed, freed, end }
+        let (now, before, after, removed, freed) = (None, None, None, 0, Bytes(0));
+        Self { path, is_quota, pressure, min_age, now, before, after, removed, freed, end }
     }
 
     /// Nothing was removed: the pass ended before it began.
     pub fn withhold(&mut self) {
         if self.end != ReliefEnd::NotNeeded {
             self.end = ReliefEnd::Stopped;
+            self.before = self.now.take().or(self.before);
         }
         (self.after, self.removed, self.freed) = (self.before, 0, Bytes(0));
     }

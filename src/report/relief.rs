@@ -120,9 +120,15 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
     let is_one = relief.removed == 1;
     let entries = if is_one { "entry" } else { "entries" };
     let (count, freed) = (grouped(relief.removed), relief.freed);
+    // What has expired is still there in a dry run.
+    let now = how_full(relief.now).filter(|now| *now != was);
     let went = if is_dry {
+        let full = match &now {
+            Some(now) => format!("{now} now, {was} after what has expired, and {after} after that"),
+            None => format!("{was}, and {after} afterwards"),
+        };
         format!(
-            "{count} {entries} would be removed before {}, {freed}; {was}, and {after} afterwards",
+            "{count} {entries} would be removed before {}, {freed}; {full}",
             if is_one { "it expires" } else { "they expire" }
         )
     } else {
@@ -133,7 +139,10 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
     };
     let low = low_mark(relief);
     match &relief.end {
-        ReliefEnd::NotNeeded => format!("not needed: {was}"),
+        ReliefEnd::NotNeeded => match now {
+            Some(now) => format!("not needed: {now} now, and {was} after this pass"),
+            None => format!("not needed: {was}"),
+        },
         ReliefEnd::Relieved if is_dry => format!("would be relieved: {went}"),
         ReliefEnd::Relieved => format!("relieved: {went}"),
         ReliefEnd::NothingLeft(way) => format!(
@@ -236,6 +245,7 @@ mod tests {
                 keep_free: None,
             },
             min_age: MinAge::from_duration(std::time::Duration::from_secs(3600)),
+            now: None,
             before: Some(at(951)),
             after: Some(at(900)),
             removed: 2,
@@ -275,9 +285,26 @@ mod tests {
         let dry = |end| message(&relief(end), RunMode::DryRun);
         assert!(dry(ReliefEnd::Relieved).starts_with("would be relieved"));
         assert!(dry(ReliefEnd::NotNeeded).starts_with("not needed: 95.1%"));
+        let full = Space {
+            bytes_used: 1000,
+            bytes_available: 0,
+            ..relief(ReliefEnd::Relieved).before.unwrap()
+        };
+        let dry = |end| message(&Relief { now: Some(full), ..relief(end) }, RunMode::DryRun);
+        assert_eq!(
+            dry(ReliefEnd::NotNeeded),
+            "not needed: 100.0% (inodes 1.5%) in use now, and 95.1% (inodes 1.5%) in use after this pass"
+        );
+        let went = "100.0% (inodes 1.5%) in use now, 95.1% (inodes 1.5%) in use after what has expired, and 90.0% \
+                    (inodes 1.5%) in use after that";
+        assert!(dry(ReliefEnd::Relieved).ends_with(went));
         let of_quota = Relief { is_quota: true, ..relief(ReliefEnd::NotNeeded) };
         let text = message(&of_quota, RunMode::Real);
         assert_eq!(text, "not needed: 95.1% (inodes 1.5%) of its quota in use");
+        let mut withheld = Relief { now: Some(full), ..relief(ReliefEnd::Relieved) };
+        withheld.withhold();
+        let text = message(&withheld, RunMode::Real);
+        assert!(text.contains("100.0% (inodes 1.5%) in use before, and 100.0%"), "{text}");
         // Entries that have expired would have been removed before.
         let left = InTheWay { left: 5, ..InTheWay::default() };
         assert!(dry(ReliefEnd::NothingLeft(left)).contains("(there is no other entry)"));

@@ -250,7 +250,15 @@ fn closing(
     }
     let fails = if info.mode == RunMode::Real && !is_withheld { "failed" } else { "would fail" };
     let failed = if failed > 0 { format!(", {} {fails}", grouped(failed)) } else { String::new() };
+    let is_cut_short = matches!(
+        summary.stopped,
+        Some(StopReason::Signal | StopReason::Deadline | StopReason::AuditLog)
+    );
     let did = match info.mode {
+        RunMode::Real if is_withheld && is_cut_short => format!(
+            "nothing was removed, because the pass ended while it was still counting for its guards \
+             ({seen} {entries} so far)"
+        ),
         RunMode::Real if is_withheld => format!(
             "nothing was removed, because a guard stopped this pass: it would remove {removed} of {seen} {entries} \
              and free {freed}{failed}"

@@ -2,7 +2,7 @@
 //!
 //! It must not decide anything else: an excluded entry has expired and is kept all the same.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
-use super::zone::{EntryKind, Step, Zone};
+use super::zone::{EntryKind, Location, Step, Zone};
 
 /// The globs of `--exclude`.
 #[derive(Debug, Clone, Default)]
@@ -47,12 +47,13 @@ impl Exclude {
         let (mut of_names, mut of_paths) = (Vec::new(), Vec::new());
         for (index, text) in globs.iter().enumerate() {
             let plain = plain(text);
-            check_reach(plain, zones)?;
+            check_reach(text, &plain, zones)?;
+            let is_path = plain.contains('/');
             // `tmp/keep/**` is meant for `tmp/keep`, which is judged as a whole.
-            for text in [plain].into_iter().chain(plain.strip_suffix("/**")) {
+            for text in [&*plain].into_iter().chain(plain.strip_suffix("/**")) {
                 let glob = GlobBuilder::new(text).literal_separator(true).build();
                 let glob = glob.map_err(|error| format!("it is not a glob: {}", error.kind()))?;
-                if text.contains('/') {
+                if is_path {
                     paths.add(glob);
                     of_paths.push(index);
                 } else {
@@ -72,6 +73,11 @@ impl Exclude {
         let has_matched = self.globs.iter().map(|_| AtomicBool::new(false)).collect();
         let left = AtomicUsize::new(self.globs.len());
         Self { watch: Some(Arc::new(Watch { has_matched, left })), ..self.clone() }
+    }
+
+    /// The globs, as they were given.
+    pub fn globs(&self) -> &[String] {
+        &self.globs
     }
 
     /// The globs that have matched no entry since [`Self::watched`].
@@ -121,9 +127,22 @@ impl Exclude {
     }
 }
 
-/// A glob as it is compared.
-fn plain(glob: &str) -> &str {
-    glob.trim_start_matches("./").trim_end_matches('/')
+/// A glob as it is compared: as a path, in which an empty step and `.` lead nowhere.
+fn plain(glob: &str) -> String {
+    let steps: Vec<&str> =
+        glob.split('/').filter(|step| !step.is_empty() && *step != ".").collect();
+    let root = if glob.starts_with('/') { "/" } else { "" };
+    format!("{root}{}", steps.join("/"))
+}
+
+/// Whether a glob is compared with names.
+pub fn is_name(glob: &str) -> bool {
+    !plain(glob).contains('/')
+}
+
+/// Whether a glob is compared with names, and matches only those that it spells out.
+pub fn is_plain_name(glob: &str) -> bool {
+    is_name(glob) && !glob.contains(['*', '?', '['])
 }
 
 /// What a glob has to do with the entries of a zone.
@@ -131,7 +150,7 @@ fn plain(glob: &str) -> &str {
 pub struct Bearing {
     /// It can match one.
     pub can_match: bool,
-    /// It matches a directory that holds them, which is not an entry itself.
+    /// It matches a directory that holds them, which is not an entry itself, and not everything in it.
     pub is_above: bool,
 }
 
@@ -148,27 +167,82 @@ pub fn bearing(glob: &str, zone: &Zone) -> Bearing {
     } else {
         patterns.iter().any(|pattern| reaches(&steps, pattern, zone) != Reach::Nothing)
     };
-    let is_above = |pattern: &Vec<Step<'_>>| {
-        (1..pattern.len()).any(|length| can_match_steps(&steps, &pattern[..length]) == Reach::Entry)
+    let is_above = match steps[..] {
+        // `tmp/**` is what is in `tmp` already.
+        [.., "**"] => false,
+        [name] => directory_named(name, zone).is_some(),
+        _ => patterns.iter().any(|pattern| {
+            (1..pattern.len()).any(|length| {
+                // With `**/x`, an entry is meant, and not some directory with any name.
+                let is_meant = !can_match || matches!(pattern[length - 1], Step::Name(_));
+                is_meant && can_match_steps(&steps, &pattern[..length]) == Reach::Entry
+            }) && !matches_all(&steps, pattern)
+        }),
     };
-    // `tmp/**` is what is in `tmp` already.
-    let is_above = steps.last() != Some(&"**") && patterns.iter().any(is_above);
     Bearing { can_match, is_above }
 }
 
-/// What to write instead of `glob`, which matches a directory of entries, to keep what is in it.
-pub fn all_in(glob: &str) -> String {
-    format!("{}/**", plain(glob))
+/// The directory on the way to the entries of `zone` that the name `glob` matches.
+fn directory_named<'a>(glob: &str, zone: &'a Zone) -> Option<Vec<Step<'a>>> {
+    let is_it = |step: &Step<'_>| matches!(step, Step::Name(_)) && step_can_match(glob, step);
+    let find = |pattern: Vec<Step<'a>>| {
+        let at = pattern[..pattern.len() - 1].iter().position(is_it)?;
+        Some(pattern[..=at].to_vec())
+    };
+    if step_can_match(glob, &Step::Name(OsStr::new(UNLIKELY))) {
+        return None;
+    }
+    zone.location.patterns().into_iter().find_map(find)
 }
 
-/// Refuses a glob that can match no entry: it would protect nothing, and without a word.
-fn check_reach(glob: &str, zones: &[&Zone]) -> Result<(), String> {
-    if glob.is_empty() {
-        return Err("an empty glob matches nothing".to_owned());
+/// A name that only a glob for every name matches.
+const UNLIKELY: &str = "\u{1}";
+
+/// Whether a glob matches every path that `pattern` matches.
+fn matches_all(glob: &[&str], pattern: &[Step<'_>]) -> bool {
+    let unlikely = |step: &Step<'_>| match step {
+        Step::Name(name) => OsString::from(name),
+        Step::Any | Step::Number => UNLIKELY.into(),
+    };
+    let names: Vec<OsString> = pattern.iter().map(unlikely).collect();
+    let path: Vec<Step<'_>> = names.iter().map(|name| Step::Name(name)).collect();
+    can_match_steps(glob, &path) == Reach::Entry
+}
+
+/// What to write instead of `glob`, which matches a directory of `zone`, to keep what is in it.
+pub fn all_in(glob: &str, zone: &Zone) -> String {
+    let plain = plain(glob);
+    let Some(steps) = directory_named(&plain, zone).filter(|_| is_name(glob)) else {
+        return format!("{plain}/**");
+    };
+    // A glob does not begin with a `/`.
+    if steps.first() == Some(&Step::Name(OsStr::new("/"))) {
+        return format!("**/{plain}/**");
     }
-    let steps: Vec<&str> = glob.split('/').collect();
+    let (last, above) = (plain, &steps[..steps.len() - 1]);
+    let above = above.iter().map(|step| match step {
+        Step::Name(name) => name.to_string_lossy(),
+        Step::Any | Step::Number => "*".into(),
+    });
+    let steps: Vec<_> = above.chain([last.into(), "**".into()]).collect();
+    steps.join("/")
+}
+
+/// Refuses a glob that can match no entry: it would protect nothing, and without a word. `glob` is as it was typed.
+fn check_reach(glob: &str, plain: &str, zones: &[&Zone]) -> Result<(), String> {
+    if plain.is_empty() {
+        return Err("it matches no entry".to_owned());
+    }
+    let steps: Vec<&str> = plain.split('/').collect();
+    if steps.contains(&"..") {
+        return Err("no path of an entry contains \"..\"".to_owned());
+    }
+    let above = || zones.iter().find(|zone| bearing(plain, zone).is_above);
     if steps.len() == 1 {
-        return Ok(());
+        // Who writes a `/` means a directory.
+        return above()
+            .filter(|_| glob.contains('/'))
+            .map_or(Ok(()), |zone| Err(no_entry(plain, zone)));
     }
     let mut inside = None;
     for zone in zones {
@@ -181,17 +255,14 @@ fn check_reach(glob: &str, zones: &[&Zone]) -> Result<(), String> {
         }
     }
     // `tmp/keep/**` and `tmp/keep/file` both mean something that is judged as a part of `tmp/keep`.
-    match inside {
-        Some(length) if steps.last() == Some(&"**") && steps.len() == length + 1 => Ok(()),
-        Some(length) => {
+    match (inside, above()) {
+        (Some(length), _) if steps.last() == Some(&"**") && steps.len() == length + 1 => Ok(()),
+        (Some(length), _) => {
             let entry = steps[..length].join("/");
             Err(format!("an entry is judged as a whole: exclude {entry:?}"))
         }
-        None if zones.iter().any(|zone| bearing(glob, zone).is_above) => {
-            let all = all_in(glob);
-            Err(format!("it is a directory of entries, and not an entry: exclude {all:?}"))
-        }
-        None => {
+        (None, Some(zone)) => Err(no_entry(plain, zone)),
+        (None, None) => {
             let mut roots: Vec<String> = Vec::new();
             for root in zones.iter().flat_map(|zone| &zone.location.roots) {
                 let root = root.display().to_string();
@@ -206,6 +277,14 @@ fn check_reach(glob: &str, zones: &[&Zone]) -> Result<(), String> {
             ))
         }
     }
+}
+
+/// Why `glob`, which matches a directory of `zone`, keeps nothing.
+pub fn no_entry(glob: &str, zone: &Zone) -> String {
+    let (name, all) = (&zone.name, all_in(glob, zone));
+    let is_own = zone.location == Location::flat(plain(glob));
+    let the = if is_own { "the" } else { "a" };
+    format!("it is {the} directory of zone {name}, and not an entry: exclude {all:?}")
 }
 
 /// Compares a glob with the paths of the entries of `zone` that match `pattern`.
@@ -261,7 +340,7 @@ fn can_match_steps(glob: &[&str], pattern: &[Step<'_>]) -> Reach {
 fn step_can_match(glob: &str, step: &Step<'_>) -> bool {
     let Step::Name(name) = step else { return true };
     // Braces may span a `/`, so such a step is not taken apart.
-    if glob.contains(['{', '}']) {
+    if glob.matches('{').count() != glob.matches('}').count() {
         return true;
     }
     let matcher: Option<GlobMatcher> = GlobBuilder::new(glob)

@@ -273,6 +273,11 @@ impl Volume for Foreseen<'_> {
         Ok(space.without_but(known.sum, reserved))
     }
 
+    fn now(&self) -> Option<Space> {
+        let known = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        known.space.map(|(space, _)| space)
+    }
+
     fn holds(&self, directory: &Directory) -> bool {
         self.mounted.holds(directory)
     }

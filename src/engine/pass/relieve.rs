@@ -49,6 +49,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         match plan.volume.space_after(plan.freed, &settled) {
             Err(error) => relief.end = unknown(&error),
             Ok(space) => {
+                relief.now = plan.volume.now();
                 (relief.before, relief.after) = (Some(space), Some(space));
                 if plan.pressure.is_too_much_for(&space) {
                     relief.end = ReliefEnd::TooMuch(Bytes(space.usable()));

@@ -152,6 +152,17 @@ tmp: note: the probe cannot be used
 }
 
 #[test]
+fn a_pass_that_ended_while_it_was_counting_blames_no_guard() {
+    let mut summary = sample::summary();
+    summary.stopped = Some(StopReason::Signal);
+    summary.zones.iter_mut().for_each(|zone| zone.tally.withhold());
+    let text = written(RunMode::Real, &summary);
+    let last = "\"/data\": nothing was removed, because the pass ended while it was still counting for its guards \
+                (1,245 entries so far); stopped by a signal after 0.42 s";
+    assert_eq!(text.lines().last(), Some(last));
+}
+
+#[test]
 fn a_warning_stands_above_the_last_line() {
     let mut summary = sample::summary();
     summary.zones[0].notes = vec!["warning: look out".to_owned(), "a note".to_owned()];

@@ -48,6 +48,31 @@ fn dangerous_and_wrong_data_roots_are_refused() {
 }
 
 #[test]
+fn a_place_of_cvat_that_is_not_there_is_not_passed_over_in_silence() {
+    let world = World::new();
+    let base = world.root.parent().unwrap();
+    std::fs::create_dir_all(base.join("empty/data")).unwrap();
+    let run = |name: &str| {
+        let mut command = sweeper(&["run", "--quiet", "--dry-run", "--now", NOW]);
+        command.current_dir(base).env("CVAT_BASE_DIR", name);
+        let run = Run::of(command);
+        run.exits(0);
+        run.stderr
+    };
+    let used = "so \"./data\" is used; name the data root with --data";
+    let said = run("/no/such");
+    let words = format!("CVAT_BASE_DIR = \"/no/such\": \"/no/such/data\" is not there, {used}");
+    assert!(said.contains(&words), "{said}");
+    let said = run("./empty");
+    let words = format!("CVAT_BASE_DIR = \"./empty\": \"./empty/data\" is not a data root, {used}");
+    assert!(said.contains(&words), "{said}");
+    for right in [base.to_str().unwrap(), ".", "./empty/.."] {
+        let said = run(right);
+        assert!(!said.contains("CVAT_BASE_DIR ="), "{right}: {said}");
+    }
+}
+
+#[test]
 fn the_data_root_is_looked_for_where_cvat_has_it() {
     let world = World::new();
     world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);

@@ -254,15 +254,24 @@ fn an_exclusion_of_a_directory_of_entries_does_not_pass_in_silence() {
         world.run(&[&args[..], extra].concat())
     };
     // What can match no entry is refused, with what to write.
-    for glob in ["cache/export", "cache/export/", "./cache/export"] {
+    for (glob, all) in [
+        ("cache/export", "cache/export/**"),
+        ("cache/export/", "cache/export/**"),
+        ("./cache//export", "cache/export/**"),
+        ("cache/", "cache/**"),
+        ("cache/*", "cache/*/**"),
+        ("cache/e*/", "cache/e*/**"),
+        ("./tmp", "tmp/**"),
+    ] {
         let refused = run(glob, &[]);
-        assert!(
-            refused.exits(2).stderr.contains("exclude \"cache/export/**\""),
-            "{}",
-            refused.stderr
-        );
+        let advice = format!("and not an entry: exclude {all:?}");
+        assert!(refused.exits(2).stderr.contains(&advice), "{glob}: {}", refused.stderr);
     }
     run("cache/x", &[]).exits(2);
+    // In a variable, it may be meant for other zones.
+    let mut command = world.command(&["run", "--dry-run"]);
+    command.env("SWEEPER_EXCLUDE", "cache/*");
+    assert!(Run::of(command).exits(0).stderr.contains("exclude \"cache/*/**\""));
     let mut command = world.command(&["run", "--dry-run"]);
     command.env("SWEEPER_EXCLUDE", "cache/export");
     assert!(Run::of(command).exits(2).stderr.contains("SWEEPER_EXCLUDE"));
@@ -276,22 +285,80 @@ fn an_exclusion_of_a_directory_of_entries_does_not_pass_in_silence() {
     };
     let with_old = ["--zones", "export,tmp,chunk-cache"];
     for (glob, extra, count) in [
-        ("cache/*", &[][..], 1),
-        ("cache/e*", &[], 1),
-        ("cache/e*/", &[], 1),
-        ("tmp/", &[], 1),
+        ("tmp", &[][..], 1),
+        ("cache", &[], 1),
         // It is for a zone that this run does not sweep.
         ("projects/**", &[], 0),
         ("cache/001", &[], 0),
     ] {
         assert_eq!(notes(glob, extra), count, "{glob}");
     }
-    let report = run("cache/e*", &with_old).exits(0).json();
+    let with_warning = run("cache/e*", &with_old);
+    assert!(with_warning.stderr.contains("exclude \"cache/e*/**\""), "{}", with_warning.stderr);
+    let report = with_warning.exits(0).json();
     assert_counts(&report, "chunk-cache", &[("removed", 1), ("kept_by.unrecognized", 1)]);
     assert!(report.to_string().contains("matched no entry: it matches a directory of zone export"));
     let kept = run("cache/e*/**", &with_old).exits(0).json();
     assert_counts(&kept, "export", &[("removed", 0), ("kept_by.excluded", 1)]);
     assert!(!kept.to_string().contains("matched no entry"), "{kept:#}");
+}
+
+#[test]
+fn a_name_that_is_a_directory_of_entries_is_warned_about_before_anything_is_removed() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    for (glob, all) in [("tmp", "tmp/**"), ("cache", "cache/**"), ("export", "cache/export/**")] {
+        let run = world.run(&["run", "--quiet", "--max-removals", "0", "--exclude", glob]);
+        let warning = format!(
+            "exclude = {glob:?} (flag --exclude): it matches a directory of zone {}, and does not keep what is in it: \
+             to keep that, exclude {all:?}",
+            if glob == "tmp" { "tmp" } else { "export" }
+        );
+        assert!(run.exits(3).stderr.contains(&warning), "{}", run.stderr);
+    }
+    for glob in ["tmp/", "./tmp"] {
+        let run = world.run(&["run", "--exclude", glob]);
+        let why = "(flag --exclude): it is the directory of zone tmp, and not an entry: exclude \"tmp/**\"";
+        assert!(run.exits(2).stderr.contains(why), "{glob}: {}", run.stderr);
+    }
+    // Nothing else is warned about.
+    for glob in ["t*", "*", "tmp/tmp", "tmp/**", "tmp//old", "tmp/./**", "old/"] {
+        let run = world.run(&["run", "--quiet", "--exclude", glob]);
+        assert!(!run.exits(0).stderr.contains("exclude"), "{glob}: {}", run.stderr);
+        assert_eq!(world.has("tmp/old"), !["t*", "tmp/tmp"].contains(&glob), "{glob}");
+        world.file("tmp/old", 20 * DAY);
+    }
+}
+
+#[test]
+fn a_name_that_no_entry_of_a_pass_can_have_is_told() {
+    let world = World::new();
+    world.file("tasks/7/export_cache/old", 20 * DAY);
+    world.file("cache/000/00/a.val", 20 * DAY);
+    let why = "in sweeper legacy every entry is called export_cache, so this glob matches none: exclude a path, such as \
+               \"tasks/7/**\"";
+    for glob in ["7", "7*", "tmp", "old"] {
+        let run = world.run(&["legacy", "--exclude", glob]);
+        let said = format!("exclude = {glob:?} (flag --exclude): {why}");
+        assert!(run.exits(2).stderr.contains(&said), "{glob}: {}", run.stderr);
+    }
+    assert!(world.has("tasks/7/export_cache/old"));
+    // A variable may be meant for other commands.
+    let mut command = world.command(&["legacy", "--dry-run", "--quiet"]);
+    command.env("SWEEPER_EXCLUDE", "7");
+    assert!(Run::of(command).exits(0).stderr.contains(why));
+    for (args, is_noted) in [
+        (&["legacy", "--exclude", "tasks/7/**"][..], false),
+        (&["legacy", "--exclude", "export*"], false),
+        (&["legacy", "--exclude", "tasks/8/**"], true),
+        (&["run", "--zones", "chunk-cache", "--exclude", "7"], true),
+        (&["run", "--zones", "export", "--exclude", "tmp-*", "--exclude", "old"], true),
+        (&["run", "--zones", "export", "--exclude", "tmp/old"], false),
+    ] {
+        let run = world.run(&[args, &["--dry-run", "--format", "json"]].concat());
+        let report = run.exits(0).json().to_string();
+        assert_eq!(report.contains("matched no entry"), is_noted, "{args:?}: {report}");
+    }
 }
 
 #[test]

@@ -231,6 +231,26 @@ fn pressure_is_set_by_a_flag_a_variable_or_the_file_and_only_where_it_applies() 
 }
 
 #[test]
+fn a_dry_run_says_how_full_the_disk_is_now_and_how_full_it_would_be() {
+    if !can_be_root("a loop-mounted file system") {
+        return;
+    }
+    let disk = Disk::new("mkfs.ext4", &["-q"], 64);
+    // It has expired, and is enough.
+    disk.file(path(1), 2 * DAY, 40 << 20);
+    let run = disk.world.run(&["run", "--dry-run", "--pressure", "50%"]);
+    let text = &run.exits(0).stdout;
+    let line = text.lines().find(|line| line.contains("not needed")).unwrap();
+    let shares: Vec<f64> =
+        line.split('%').filter_map(|part| part.rsplit([' ', '(']).next()?.parse().ok()).collect();
+    assert!(
+        line.contains("in use now, and ") && line.ends_with("in use after this pass"),
+        "{text}"
+    );
+    assert!(shares[0] > 50.0 && shares[2] < 50.0, "{text}");
+}
+
+#[test]
 fn only_the_disk_that_is_too_full_is_relieved() {
     if !can_be_root("two loop-mounted file systems") {
         return;

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::Zones;
+use crate::world::{DAY, World};
 
 impl Zones {
     /// Runs a pass with these settings, which are refused because of line `line`.
@@ -94,6 +95,33 @@ fn zones_that_overlap_are_refused() {
     let (settings, _) = zones.changed("'exports'", &format!("'{}'", inside.display()));
     let (_, line) = zones.changed(&format!("'{}'", scratch.display()), "");
     zones.assert_refused(&settings, line, "of zone \"label-exports\"");
+}
+
+#[test]
+fn what_a_cvat_needs_is_not_swept_with_any_profile() {
+    let zones = Zones::new("profile = 'none'");
+    let good = fs::read_to_string(&zones.settings).unwrap();
+    let media = zones.world.file("data/12/video.mp4", 400 * DAY);
+    zones.world.file("projects/7/x", 400 * DAY);
+    zones.world.file("cache/events/x", 400 * DAY);
+    zones.world.file("logs/x", 400 * DAY);
+    for path in ["data", "data/12", "projects/7", "cache", "logs"] {
+        let (settings, line) = zones.changed("'exports'", &format!("'{path}'"));
+        let words = "in it holds what CVAT needs, also with profile none";
+        zones.assert_refused(&settings, line, words);
+        fs::write(&zones.settings, &good).unwrap();
+    }
+    // The data root of another CVAT, with either profile.
+    let other = World::new();
+    let far = other.file("data/12/video.mp4", 400 * DAY);
+    for profile in ["profile = 'none'", ""] {
+        let zones = Zones::new(profile);
+        let path = far.parent().unwrap().display();
+        let (settings, line) = zones.changed("'exports'", &format!("'{path}'"));
+        let words = format!("{:?} is a data root of CVAT, and \"data\" in it", other.root);
+        zones.assert_refused(&settings, line, &words);
+    }
+    assert!(media.exists() && far.exists());
 }
 
 #[test]

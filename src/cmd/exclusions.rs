@@ -1,0 +1,52 @@
+//! Globs of `--exclude` that keep less in a pass than they seem to, said before it removes anything.
+//!
+//! It must not judge an entry. What can match no entry of any zone is refused with the settings.
+
+use std::sync::Arc;
+
+use super::Refusal;
+use crate::config::{Config, ConfigError, Origin};
+use crate::rules::Zone;
+use crate::rules::exclude::{all_in, bearing, is_name, is_plain_name, no_entry};
+
+/// Warns about each glob that matches a directory of one of `zones`, or that `sweeper legacy` cannot use.
+///
+/// # Errors
+/// One that was typed for this pass can match no entry of it.
+pub(super) fn check(config: &Config, command: &str, zones: &[Arc<Zone>]) -> Result<(), Refusal> {
+    let Some(row) = config.settings.iter().find(|row| row.key == "exclude") else { return Ok(()) };
+    let is_typed = matches!(row.origin, Origin::Flag(_));
+    for glob in config.exclude.globs() {
+        let Some((why, is_useless)) = weakness(glob, command, zones) else { continue };
+        let (key, value, origin) = (row.key.clone(), glob.clone(), row.origin.clone());
+        let error = ConfigError::Value { key, value, origin, why };
+        if is_useless && is_typed {
+            return Err(error.into());
+        }
+        tracing::warn!("{error}");
+    }
+    Ok(())
+}
+
+/// What is wrong with a glob, if it is probably not what is meant, and whether it is of no use in this pass.
+fn weakness(glob: &str, command: &str, zones: &[Arc<Zone>]) -> Option<(String, bool)> {
+    let can_match = zones.iter().any(|zone| bearing(glob, zone).can_match);
+    if command == "legacy" && !can_match && is_name(glob) {
+        let why = "in sweeper legacy every entry is called export_cache, so this glob matches none: \
+                   exclude a path, such as \"tasks/7/**\"";
+        return Some((why.to_owned(), true));
+    }
+    // `project*` is about exports, and not about `projects`.
+    if is_name(glob) && !is_plain_name(glob) {
+        return None;
+    }
+    let zone = zones.iter().find(|zone| bearing(glob, zone).is_above)?;
+    if !can_match && !is_name(glob) {
+        return Some((no_entry(glob, zone), true));
+    }
+    let (name, all) = (&zone.name, all_in(glob, zone));
+    let why = format!(
+        "it matches a directory of zone {name}, and does not keep what is in it: to keep that, exclude {all:?}"
+    );
+    Some((why, false))
+}
