@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::canvas::canvas;
 use super::data_root::refused_root;
+use super::new_file::refuse_same;
 use super::pass::{limits, open_root, progress_style, quotas, workers};
 use super::{Refusal, printed};
 use crate::config::{Config, Profile, Verbosity};
@@ -40,6 +41,10 @@ pub(super) fn usage(
     verbosity: Verbosity,
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
+    for (name, log) in [("audit_log", &config.audit_log), ("metrics_file", &config.metrics_file)] {
+        let files = [("html", config.html.as_deref()), (name, log.as_deref())];
+        refuse_same(&files).map_err(Refusal::Start)?;
+    }
     let root = open_root(config, &config.all_zones)?;
     let html = config.html.as_deref().map(|path| HtmlFile::at(path, &root)).transpose()?;
     let signal = Arc::<AtomicBool>::default();
