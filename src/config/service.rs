@@ -229,7 +229,7 @@ mod tests {
     fn what_is_wrong_is_refused_with_its_origin() {
         for (key, value, word) in [
             ("every", "0", "flag --every"),
-            ("every", "12", "write 12d or 12s"),
+            ("every", "12", "write 12h for hours"),
             ("schedule", "0 0 * * *", "write it like"),
             ("schedule", "exprot=0 0 * * *", "did you mean export?"),
             ("schedule", "export=soon", "flag --schedule"),
