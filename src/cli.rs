@@ -83,7 +83,7 @@ pub enum Command {
 /// # Errors
 /// What `clap` prints: an error, or the help or version that was asked for.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
-    read(&with_negative_values(args)).map_err(elsewhere::without_hidden)
+    read(&with_negative_values(args)).map_err(elsewhere::with_near_alone)
 }
 
 fn read(args: &[OsString]) -> Result<Args, clap::Error> {

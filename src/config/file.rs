@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::closest::{closest, edits};
+use super::closest::{closest, hint};
 use super::origin::ConfigError;
 use super::raw::SettingsFile;
 use super::settings::{self, Setting};
@@ -127,12 +127,13 @@ fn unknown<'a>(
     }
     let closest = closest(name, known);
     let is_table = value.as_table().is_some() || has_tables(value);
-    if is_table && edits(name, &closest) > 2 {
+    if is_table && closest.is_none() {
         return format!(
             "there is no table {name:?}: settings stand at the top of the file, in no table"
         );
     }
-    format!("there is no setting {name:?}; did you mean {closest}?")
+    let hint = hint(name, closest, "; `sweeper config` shows all");
+    format!("there is no setting {name:?}{hint}")
 }
 
 /// An error about the settings file.
@@ -190,8 +191,12 @@ impl Reader<'_> {
             let in_table =
                 settings::all().filter_map(|setting| Some((setting.key_in_table()?, setting)));
             let Some((_, setting)) = in_table.clone().find(|(own, _)| *own == plain_name) else {
-                let closest = closest(&name, in_table.map(|(own, _)| own));
-                let why = format!("clearml has no setting {name:?}; did you mean {closest}?");
+                let known = in_table.map(|(own, _)| own);
+                let hint = match plain_name {
+                    "ttl" | "age" => "; did you mean delete_threshold_days?".to_owned(),
+                    _ => hint(plain_name, known, "; `sweeper config` shows all"),
+                };
+                let why = format!("clearml has no setting {name:?}{hint}");
                 return Err(fail(self.path, Some(line), why));
             };
             let field = if let DeValue::Float(number) = value.get_ref() {
@@ -314,6 +319,8 @@ mod tests {
     fn each_refusal_names_the_file_and_the_line() {
         for (text, words) in [
             ("\ntttl = '5h'", "line 2: there is no setting \"tttl\"; did you mean ttl?"),
+            ("retain = 5", "line 1: there is no setting \"retain\"; `sweeper config` shows all"),
+            ("[clearml]\nttl = 5", "no setting \"ttl\"; did you mean delete_threshold_days?"),
             ("dry-run = true", "line 1: there is no setting \"dry-run\"; did you mean dry_run?"),
             ("[zones]\ntmp = '/x'", "line 2: zones.tmp: write [zones.NAME]"),
             ("[zones.tmp]\nttl = '1d'", "line 2: zones.tmp: it has one key, path"),
