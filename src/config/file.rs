@@ -66,7 +66,8 @@ impl FileSettings {
         let reader = Reader { path: &file.path, text };
         let root = DeTable::parse(text).map_err(|error| {
             let line = error.span().map(|span| reader.line(span.start));
-            fail(&file.path, line, format!("this is not TOML: {}", error.message()))
+            let place = error.span().and_then(|span| text.get(span.start..span.end));
+            fail(&file.path, line, not_toml(error.message(), place))
         })?;
         let mut settings = Self::default();
         for (key, value) in root.get_ref() {
@@ -102,6 +103,25 @@ impl FileSettings {
         }
         Ok(settings)
     }
+}
+
+/// What is wrong with a file that cannot be parsed, with what is probably meant by `place`.
+fn not_toml(message: &str, place: Option<&str>) -> String {
+    let is_twice = message.starts_with("duplicate key") || message.starts_with("cannot extend");
+    let names_zones =
+        place.is_some_and(|place| place.trim_matches(['[', ']', ' ']).starts_with("zones"));
+    if is_twice && names_zones {
+        return "zones cannot be both a list and a table: beside [zones.NAME] write the list as sweep = [...] in the \
+                table [zones]"
+            .to_owned();
+    }
+    let is_escape = message.contains("escape") || message.contains("unicode value");
+    let hint = if is_escape {
+        "; in double quotes a backslash is special: write regular expressions in single quotes"
+    } else {
+        ""
+    };
+    format!("this is not TOML: {message}{hint}")
 }
 
 /// Whether it is an array with a table in it, as `[[zone]]` is.
@@ -221,6 +241,10 @@ impl Reader<'_> {
                 settings.values.insert("zones", self.texts("zones.sweep", line, value.get_ref())?);
                 continue;
             }
+            if name == "zones" && value.get_ref().as_table().is_none() {
+                let why = "zones.zones: write the list of the zones to sweep as sweep = [...]";
+                return Err(fail(self.path, Some(line), why.to_owned()));
+            }
             let wrong =
                 |line, why: &str| Err(fail(self.path, Some(line), format!("zones.{name}: {why}")));
             let Some(table) = value.get_ref().as_table() else {
@@ -325,7 +349,6 @@ mod tests {
             ("[zones]\ntmp = '/x'", "line 2: zones.tmp: write [zones.NAME]"),
             ("[zones.tmp]\nttl = '1d'", "line 2: zones.tmp: it has one key, path"),
             ("\n[zones.tmp]", "line 2: zones.tmp: path is missing"),
-            ("zones = ['tmp']\n[zones.tmp]\npath = '/x'", "this is not TOML"),
             ("\n[Zone]", "line 2: there is no setting \"Zone\"; did you mean zone?"),
             ("\n[[zones]]\nname = 'x'", "line 2: write a zone of your own as [[zone]]"),
             ("\n[run]\nttl = '1h'", "line 2: there is no table \"run\": settings stand at the top"),
@@ -347,6 +370,18 @@ mod tests {
             ("\n\n[zone]\nname = 'a'", "line 3: write a zone as [[zone]]"),
             ("zone = ['a']", "line 1: write a zone as [[zone]]"),
             ("ttl = '1h'\nnot toml", "line 2: this is not TOML"),
+            (
+                "[[zone]]\nnames = [\"project-\\d+\"]",
+                "in double quotes a backslash is special: write regular expressions in single quotes",
+            ),
+            (
+                "zones = ['tmp']\n[zones.tmp]\npath = '/x'",
+                "line 2: zones cannot be both a list and",
+            ),
+            (
+                "[zones.tmp]\npath = '/x'\n[zones]\nzones = ['tmp']",
+                "line 4: zones.zones: write the list of",
+            ),
             ("ttl = '1h'\nttl = '2h'", "line 2: this is not TOML"),
         ] {
             let error = parse(text).unwrap_err();

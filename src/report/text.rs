@@ -163,7 +163,11 @@ pub(super) fn list_failures(
         };
         let message = message(example);
         let fails = fails(mode, example.action);
-        let text = format!(": {} {path}{others}: {message}", example.action);
+        // A path in a list that is no entry's: nothing was tried.
+        let is_listed = example.action == Action::ReadList;
+        let action =
+            if is_listed { "path in the list:".to_owned() } else { example.action.to_string() };
+        let text = format!(": {action} {path}{others}: {message}");
         canvas.write(out, &before, (fails, Paint::Failed), &text)?;
         rest = rest.saturating_sub(*count);
     }

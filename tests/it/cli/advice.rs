@@ -1,0 +1,32 @@
+//! What a message advises must be right where it is printed.
+
+use std::fs;
+
+use crate::world::{DAY, Run, World};
+
+#[test]
+fn a_relative_path_in_a_list_is_told_where_it_is_looked_for() {
+    let world = World::new();
+    let dir = world.root.parent().unwrap();
+    let name = world.root.file_name().unwrap().to_str().unwrap();
+    let listed: Vec<String> = (0..4).map(|number| format!("{name}/tmp/tree-{number}")).collect();
+    for number in 0..4 {
+        world.dir(format!("tmp/tree-{number}"), 20 * DAY);
+    }
+    fs::write(dir.join("list"), listed.join("\0") + "\0").unwrap();
+    let mut command = world.command(&["run", "--from0", "list"]);
+    let run = Run::of({
+        command.current_dir(dir);
+        command
+    });
+    let wanted = format!(
+        "failed: path in the list: \"{}\" and 3 others: no entry has such a path: a path in a list is absolute, or \
+         relative to the data root {:?}",
+        listed[0], world.root
+    );
+    assert!(run.exits(1).stdout.contains(&wanted), "{wanted}: {}", run.stdout);
+    assert!(world.has("tmp/tree-0"));
+    let none = world.run(&["run", "--from0", "/nowhere/list"]);
+    let words = "cannot open the list \"/nowhere/list\": No such file or directory";
+    assert!(none.exits(2).stderr.contains(words), "{}", none.stderr);
+}
