@@ -1,8 +1,9 @@
 //! What a message advises must be right where it is printed.
 
 use std::fs;
+use std::path::Path;
 
-use crate::world::{DAY, Run, World};
+use crate::world::{DAY, Run, World, export_name, sweeper};
 
 #[test]
 fn a_relative_path_in_a_list_is_told_where_it_is_looked_for() {
@@ -29,4 +30,32 @@ fn a_relative_path_in_a_list_is_told_where_it_is_looked_for() {
     let none = world.run(&["run", "--from0", "/nowhere/list"]);
     let words = "cannot open the list \"/nowhere/list\": No such file or directory";
     assert!(none.exits(2).stderr.contains(words), "{}", none.stderr);
+}
+
+#[test]
+fn a_lock_that_nobody_looked_at_is_not_called_free() {
+    let world = World::new();
+    let export = world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
+    let why = |args: &[&str]| {
+        let args = [&["why", export.to_str().unwrap()], args].concat();
+        world.run(&args).exits(0).stdout.clone()
+    };
+    let unseen =
+        "lock      flock: free; CVAT's lock was not looked at, because no Redis server is named";
+    assert!(why(&[]).contains(unseen), "{}", why(&[]));
+    assert!(why(&["--lock", "flock"]).contains("lock      free\n"));
+    let hold = |path: &Path, args: &[&str]| {
+        let mut hold = sweeper(&[&["hold"], args].concat());
+        hold.arg("--data").arg(&world.root).arg(path).args(["--", "/bin/true"]);
+        Run::of(hold).exits(0).stderr.clone()
+    };
+    let dir = world.path("cache/export");
+    let words = format!(
+        "CVAT locks single exports, not {dir:?}: this lock stops sweepers, but not CVAT; hold the export itself"
+    );
+    for server in [&[][..], &["--redis", "redis://127.0.0.1:1"]] {
+        let said = hold(&dir, server);
+        assert!(said.contains(&words) && said.lines().count() == 1, "{server:?}: {said}");
+    }
+    assert_eq!(hold(&dir, &["--lock", "flock"]), "");
 }
