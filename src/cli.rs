@@ -282,8 +282,8 @@ fn health(look: Look) -> clap::Command {
         .mut_arg("listen", |listen| listen.help("Ask the service on this address or port"))
         .mut_arg("metrics_file", |file| file.help("Look into this metrics file of single runs"))
         .arg(Arg::new("url").value_name("URL").help(
-            "The health page to ask, such as http://127.0.0.1:9108/healthz, which the path / means, too [default: \
-             that of --listen]",
+            "The health page to ask, such as http://127.0.0.1:9108/healthz; the path / means /healthz [default: that \
+             of --listen]",
         ))
         .arg(
             Arg::new("max_age")

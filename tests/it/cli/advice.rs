@@ -33,6 +33,28 @@ fn a_relative_path_in_a_list_is_told_where_it_is_looked_for() {
 }
 
 #[test]
+fn a_file_that_is_no_plan_is_called_so() {
+    let world = World::new();
+    let file = world.root.parent().unwrap().join("notes.txt");
+    fs::write(&file, "hello\n").unwrap();
+    let run = world.run(&["apply", file.to_str().unwrap()]);
+    let words = "is refused: it is not a plan written by `sweeper plan`";
+    assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
+}
+
+#[test]
+fn without_cvat_no_zone_of_cvat_is_advised() {
+    let world = World::new();
+    let file = world.root.parent().unwrap().join("s.toml");
+    fs::write(&file, "[[zone]]\nname = 'a'\npath = 'a'\nentry = 'tree'\nttl = '1d'\n").unwrap();
+    let file = file.to_str().unwrap();
+    let args = ["run", "--profile", "none", "--config", file, "--pressure", "85%", "--dry-run"];
+    let run = world.run(&args);
+    let words = "with profile none there are no exports: name zones in --pressure-zones";
+    assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
+}
+
+#[test]
 fn a_lock_that_nobody_looked_at_is_not_called_free() {
     let world = World::new();
     let export = world.file(Path::new("cache/export").join(export_name(1)), 2 * DAY);
