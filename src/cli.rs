@@ -83,7 +83,7 @@ pub enum Command {
 /// # Errors
 /// What `clap` prints: an error, or the help or version that was asked for.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
-    read(&with_negative_values(args)).map_err(elsewhere::without_hidden)
+    read(&with_negative_values(args)).map_err(elsewhere::with_near_alone)
 }
 
 fn read(args: &[OsString]) -> Result<Args, clap::Error> {
@@ -282,8 +282,8 @@ fn health(look: Look) -> clap::Command {
         .mut_arg("listen", |listen| listen.help("Ask the service on this address or port"))
         .mut_arg("metrics_file", |file| file.help("Look into this metrics file of single runs"))
         .arg(Arg::new("url").value_name("URL").help(
-            "The health page to ask, such as http://127.0.0.1:9108/healthz, which the path / means, too [default: \
-             that of --listen]",
+            "The health page to ask, such as http://127.0.0.1:9108/healthz; the path / means /healthz [default: that \
+             of --listen]",
         ))
         .arg(
             Arg::new("max_age")

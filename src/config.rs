@@ -40,6 +40,7 @@ use crate::report::Format;
 use crate::rules::{Exclude, Moment, Shard, Zone, ZoneName};
 use crate::units;
 pub use clearml::ClearmlConfig;
+pub use closest::is_near;
 use file::FileSettings;
 pub use guards::GuardSettings;
 pub use locks::{ApplicationLock, LockPlan};

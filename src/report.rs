@@ -98,8 +98,8 @@ struct Told {
 struct Output<W> {
     /// `None` once writing has failed.
     to: Option<W>,
-    /// Whether it failed for another reason than a closed pipe.
-    is_lost: bool,
+    /// Why it failed, if not because of a closed pipe.
+    lost: Option<io::Error>,
 }
 
 impl<W: Write> Output<W> {
@@ -110,8 +110,7 @@ impl<W: Write> Output<W> {
             self.to = None;
             // A closed pipe is no problem: its reader has seen enough, as with `| head`.
             if error.kind() != io::ErrorKind::BrokenPipe {
-                self.is_lost = true;
-                tracing::warn!("cannot write the report: {}", units::error(&error));
+                self.lost = Some(error);
             }
         }
     }
@@ -133,7 +132,7 @@ impl<'a, W: Write + Send> Report<'a, W> {
             canvas: Canvas::PLAIN,
             least: ExitCode::Done,
             told: Mutex::default(),
-            out: Mutex::new(Output { to: Some(out), is_lost: false }),
+            out: Mutex::new(Output { to: Some(out), lost: None }),
             progress,
         }
     }
@@ -173,7 +172,15 @@ impl<'a, W: Write + Send> Report<'a, W> {
             }
             out.flush()
         });
-        if out.is_lost { code.max(ExitCode::SomeFailed) } else { code }
+        let Some(error) = out.lost else { return code };
+        // Nothing else says what was removed.
+        let ended = match summary.stopped {
+            None => "the pass itself is complete",
+            Some(_) => "the pass was stopped before its end",
+        };
+        let (error, did) = (units::error(&error), text::outcome(&self.info, summary));
+        tracing::error!("cannot write the report: {error}; {ended}: {did}");
+        code.max(ExitCode::SomeFailed)
     }
 
     /// The line about an outcome for the log.

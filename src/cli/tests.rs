@@ -100,6 +100,47 @@ fn a_misplaced_argument_gets_a_tip() {
 }
 
 #[test]
+fn no_tip_points_at_something_that_only_looks_alike() {
+    let pass = "tip: a pass is sweeper run; look first with sweeper run --dry-run";
+    for (args, tip) in [
+        (&["clean"][..], pass),
+        (&["cleanup"], pass),
+        (&["sweep"], pass),
+        (&["delete"], pass),
+        (&["purge"], pass),
+        (&["remove"], pass),
+        (&["rn"], pass),
+        (&["orphans"], "tip: sweeper clearml orphans\n"),
+        (&["journal"], "tip: sweeper clearml journal\n"),
+        (&["run", "--free", "20GiB"], "tip: --keep-free SIZE\n"),
+        (
+            &["run", "\u{2013}dry-run"],
+            "tip: this begins with a dash that is not a hyphen: --dry-run\n",
+        ),
+        (&["run", "\u{2014}v"], "tip: this begins with a dash that is not a hyphen: -v\n"),
+        (&["\u{2013}help"], "tip: this begins with a dash that is not a hyphen: --help\n"),
+        (&["run", "--keepfree", "1GiB"], "tip: a similar argument exists: '--keep-free'"),
+        (&["run", "--dryrun"], "tip: a similar argument exists: '--dry-run'"),
+        (&["usge"], "tip: a similar subcommand exists: 'usage'"),
+    ] {
+        let error = read(&[&["sweeper"], args].concat()).unwrap_err();
+        assert!(error.contains(tip), "{args:?}: {error}");
+        assert_eq!(error.matches("tip:").count(), 1, "{args:?}: {error}");
+    }
+    for args in [
+        &["run", "--delete"][..],
+        &["run", "--force"],
+        &["run", "--in-use", "no"],
+        &["clearml", "start"],
+        &["merg-all"],
+    ] {
+        let error = read(&[&["sweeper"], args].concat()).unwrap_err();
+        assert!(!error.contains("tip:"), "{args:?}: {error}");
+        assert!(!error.contains("--relieve") && !error.contains("--format"), "{error}");
+    }
+}
+
+#[test]
 fn under_the_names_of_cvat_it_is_the_command_of_cvat() {
     for name in cvat::COMMANDS {
         let path = format!("/usr/local/bin/{name}");
@@ -147,6 +188,7 @@ fn a_command_is_read_and_explains_itself_as_if_all_commands_were_defined() {
         for last in ["--help", "-h", "--nonsense", "--dry-rum", "--version"] {
             let args = ["sweeper", &name, last].map(OsString::from);
             let whole = sweeper(Look::Help).try_get_matches_from(args.clone()).unwrap_err();
+            let whole = elsewhere::with_near_alone(whole);
             let error = parse(args).unwrap_err();
             assert_eq!(error.to_string(), whole.to_string(), "{name} {last}");
         }

@@ -46,7 +46,7 @@ pub(super) fn apply(
             [b'{', ..] => format!(
                 "its first line is not the header of a plan ({why}); keep that line when you edit a plan"
             ),
-            _ => "it is not a plan, as `sweeper plan` writes it".to_owned(),
+            _ => "it is not a plan written by `sweeper plan`".to_owned(),
         })
     })?;
     check(&header, &config).map_err(refused)?;

@@ -70,6 +70,12 @@ fn warn_of_less(config: &Config, path: &Path) {
         return;
     };
     let LockPlan { application, is_application_unwanted, .. } = &config.locks;
+    if zone.lock == LockKind::Application && !is_entry(zone) && !is_application_unwanted {
+        tracing::warn!(
+            "CVAT locks single exports, not {shown}: this lock stops sweepers, but not CVAT; hold the export itself"
+        );
+        return;
+    }
     if zone.lock == LockKind::Application && application.is_none() && !is_application_unwanted {
         tracing::warn!(
             "CVAT's lock on {shown} is not taken: this lock stops sweepers, but not CVAT. To take it, name the server: \

@@ -6,7 +6,7 @@
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -88,6 +88,32 @@ pub(super) fn refuse_stdout(path: &Path, what: &str) -> Result<(), String> {
         return Err(format!("stdout is used for {what}; name a file, or ./- for one of that name"));
     }
     Ok(())
+}
+
+/// Refuses a file that is meant to be two: one would take the place of the other.
+///
+/// # Errors
+/// Two of these paths name the same file: for people.
+pub(super) fn refuse_same(files: &[(&str, Option<&Path>)]) -> Result<(), String> {
+    let named = || files.iter().filter_map(|(name, path)| Some((*name, (*path)?)));
+    for (at, (name, path)) in named().enumerate() {
+        if let Some((other, _)) = named().skip(at + 1).find(|(_, other)| is_same(path, other)) {
+            return Err(format!("{name} and {other} name the same file"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths name the same file, which may not be there yet.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let dir = open::directory_of(path).canonicalize().ok()?;
+        Some(dir.join(path.file_name()?))
+    };
+    let file = |path: &Path| path.symlink_metadata().ok().map(|seen| (seen.dev(), seen.ino()));
+    one == other
+        || place(one).is_some_and(|at| place(other) == Some(at))
+        || file(one).is_some_and(|id| file(other) == Some(id))
 }
 
 /// Whether a file is empty or begins like this.

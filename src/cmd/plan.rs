@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Refusal;
-use super::new_file::{NewFile, refuse_stdout};
+use super::new_file::{NewFile, refuse_same, refuse_stdout};
 use super::pass::{PlanWriter, open_root, zone_around};
 use super::run::{Ended, run_by_plan};
 use super::unused::warn_of_unused;
@@ -57,6 +57,10 @@ pub(super) fn plan(
     let failed =
         |error: std::io::Error| refused(format!("it cannot be written: {}", units::error(&error)));
     refuse_stdout(path, "the report").map_err(refused)?;
+    let logs = [("audit_log", &config.audit_log), ("metrics_file", &config.metrics_file)];
+    for (name, log) in logs {
+        refuse_same(&[("--output", Some(path)), (name, log.as_deref())]).map_err(refused)?;
+    }
     let root = open_root(&config, &config.zones)?;
     if let Some(zone) = zone_around(path, &config, &root).map_err(failed)? {
         let why = format!("it would be in a directory of zone {zone:?}: write it somewhere else");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::Refusal;
-use super::new_file::refuse_stdout;
+use super::new_file::{refuse_same, refuse_stdout};
 use super::pass::{open_root, refuse_in_zone};
 use crate::config::Config;
 use crate::protocol::ExitCode;
@@ -30,6 +30,8 @@ impl<'a> RunMetrics<'a> {
         let is_dry = config.dry_run;
         let Some(path) = &config.metrics_file else { return Ok(Self { file: None, is_dry }) };
         refuse_stdout(path, "the report").map_err(|why| refused(path, &why))?;
+        refuse_same(&[("audit_log", config.audit_log.as_deref()), ("metrics_file", Some(path))])
+            .map_err(Refusal::Start)?;
         let file = MetricsFile::at(path, stop).map_err(|why| Refusal::Start(why.to_string()))?;
         file.foresee().map_err(|why| Refusal::Start(why.to_string()))?;
         Ok(Self { file: Some(file), is_dry })

@@ -11,9 +11,10 @@ use std::sync::atomic::AtomicBool;
 
 use super::canvas::canvas;
 use super::data_root::refused_root;
+use super::new_file::refuse_same;
 use super::pass::{limits, open_root, progress_style, quotas, workers};
 use super::{Refusal, printed};
-use crate::config::{Config, Profile, Verbosity};
+use crate::config::{Config, EffectiveSetting, Origin, Profile, Verbosity};
 use crate::cvat::areas;
 use crate::engine::PassControl;
 use crate::fs::{DataRoot, lease};
@@ -40,6 +41,10 @@ pub(super) fn usage(
     verbosity: Verbosity,
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
+    for (name, log) in [("audit_log", &config.audit_log), ("metrics_file", &config.metrics_file)] {
+        let files = [("html", config.html.as_deref()), (name, log.as_deref())];
+        refuse_same(&files).map_err(Refusal::Start)?;
+    }
     let root = open_root(config, &config.all_zones)?;
     let html = config.html.as_deref().map(|path| HtmlFile::at(path, &root)).transpose()?;
     let signal = Arc::<AtomicBool>::default();
@@ -81,12 +86,27 @@ pub(super) fn usage(
 fn advice(config: &Config, space: Option<&Space>, quotas: &[(PathBuf, Space)]) -> Option<String> {
     let full = Share::percent(FULL_PERCENT);
     let what = what_is_full(full, space, quotas)?;
+    let is_flag =
+        |row: &&EffectiveSetting| row.key == "data" && matches!(row.origin, Origin::Flag(_));
+    // Otherwise the next command finds it in the same place.
+    let data = config.settings.iter().find(is_flag);
+    let data = data.map(|row| format!(" --data {}", for_shell(&row.value))).unwrap_or_default();
     (config.profile == Profile::Cvat).then(|| {
         format!(
-            "more than {full} of {what} is in use: `sweeper run --pressure {full} --dry-run` \
+            "more than {full} of {what} is in use: `sweeper run --pressure {full} --dry-run{data}` \
              shows which exports would be removed before they expire"
         )
     })
+}
+
+/// A word as it is written in a shell.
+fn for_shell(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=%".contains(c);
+    if word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 /// What is above this mark.
@@ -178,6 +198,18 @@ mod tests {
         ] {
             let quotas = [(PathBuf::from("/data/tmp"), quota)];
             assert_eq!(what_is_full(Share::percent(85), Some(&whole), &quotas), expected);
+        }
+    }
+
+    #[test]
+    fn a_word_is_written_so_that_a_shell_reads_it_whole() {
+        for (word, written) in [
+            ("/data/a-1", "/data/a-1"),
+            ("/my data", "'/my data'"),
+            ("it's", "'it'\\''s'"),
+            ("$a", "'$a'"),
+        ] {
+            assert_eq!(for_shell(word), written);
         }
     }
 }

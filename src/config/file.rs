@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::closest::{closest, edits};
+use super::closest::{closest, hint};
 use super::origin::ConfigError;
 use super::raw::SettingsFile;
 use super::settings::{self, Setting};
@@ -66,7 +66,8 @@ impl FileSettings {
         let reader = Reader { path: &file.path, text };
         let root = DeTable::parse(text).map_err(|error| {
             let line = error.span().map(|span| reader.line(span.start));
-            fail(&file.path, line, format!("this is not TOML: {}", error.message()))
+            let place = error.span().and_then(|span| text.get(span.start..span.end));
+            fail(&file.path, line, not_toml(error.message(), place))
         })?;
         let mut settings = Self::default();
         for (key, value) in root.get_ref() {
@@ -104,6 +105,25 @@ impl FileSettings {
     }
 }
 
+/// What is wrong with a file that cannot be parsed, with what is probably meant by `place`.
+fn not_toml(message: &str, place: Option<&str>) -> String {
+    let is_twice = message.starts_with("duplicate key") || message.starts_with("cannot extend");
+    let names_zones =
+        place.is_some_and(|place| place.trim_matches(['[', ']', ' ']).starts_with("zones"));
+    if is_twice && names_zones {
+        return "zones cannot be both a list and a table: beside [zones.NAME] write the list as sweep = [...] in the \
+                table [zones]"
+            .to_owned();
+    }
+    let is_escape = message.contains("escape") || message.contains("unicode value");
+    let hint = if is_escape {
+        "; in double quotes a backslash is special: write regular expressions in single quotes"
+    } else {
+        ""
+    };
+    format!("this is not TOML: {message}{hint}")
+}
+
 /// Whether it is an array with a table in it, as `[[zone]]` is.
 fn has_tables(value: &DeValue<'_>) -> bool {
     let is_table = |one: &Spanned<DeValue<'_>>| one.get_ref().as_table().is_some();
@@ -127,12 +147,13 @@ fn unknown<'a>(
     }
     let closest = closest(name, known);
     let is_table = value.as_table().is_some() || has_tables(value);
-    if is_table && edits(name, &closest) > 2 {
+    if is_table && closest.is_none() {
         return format!(
             "there is no table {name:?}: settings stand at the top of the file, in no table"
         );
     }
-    format!("there is no setting {name:?}; did you mean {closest}?")
+    let hint = hint(name, closest, "; `sweeper config` shows all");
+    format!("there is no setting {name:?}{hint}")
 }
 
 /// An error about the settings file.
@@ -190,8 +211,12 @@ impl Reader<'_> {
             let in_table =
                 settings::all().filter_map(|setting| Some((setting.key_in_table()?, setting)));
             let Some((_, setting)) = in_table.clone().find(|(own, _)| *own == plain_name) else {
-                let closest = closest(&name, in_table.map(|(own, _)| own));
-                let why = format!("clearml has no setting {name:?}; did you mean {closest}?");
+                let known = in_table.map(|(own, _)| own);
+                let hint = match plain_name {
+                    "ttl" | "age" => "; did you mean delete_threshold_days?".to_owned(),
+                    _ => hint(plain_name, known, "; `sweeper config` shows all"),
+                };
+                let why = format!("clearml has no setting {name:?}{hint}");
                 return Err(fail(self.path, Some(line), why));
             };
             let field = if let DeValue::Float(number) = value.get_ref() {
@@ -215,6 +240,10 @@ impl Reader<'_> {
             if name == "sweep" && value.get_ref().as_table().is_none() {
                 settings.values.insert("zones", self.texts("zones.sweep", line, value.get_ref())?);
                 continue;
+            }
+            if name == "zones" && value.get_ref().as_table().is_none() {
+                let why = "zones.zones: write the list of the zones to sweep as sweep = [...]";
+                return Err(fail(self.path, Some(line), why.to_owned()));
             }
             let wrong =
                 |line, why: &str| Err(fail(self.path, Some(line), format!("zones.{name}: {why}")));
@@ -314,11 +343,12 @@ mod tests {
     fn each_refusal_names_the_file_and_the_line() {
         for (text, words) in [
             ("\ntttl = '5h'", "line 2: there is no setting \"tttl\"; did you mean ttl?"),
+            ("retain = 5", "line 1: there is no setting \"retain\"; `sweeper config` shows all"),
+            ("[clearml]\nttl = 5", "no setting \"ttl\"; did you mean delete_threshold_days?"),
             ("dry-run = true", "line 1: there is no setting \"dry-run\"; did you mean dry_run?"),
             ("[zones]\ntmp = '/x'", "line 2: zones.tmp: write [zones.NAME]"),
             ("[zones.tmp]\nttl = '1d'", "line 2: zones.tmp: it has one key, path"),
             ("\n[zones.tmp]", "line 2: zones.tmp: path is missing"),
-            ("zones = ['tmp']\n[zones.tmp]\npath = '/x'", "this is not TOML"),
             ("\n[Zone]", "line 2: there is no setting \"Zone\"; did you mean zone?"),
             ("\n[[zones]]\nname = 'x'", "line 2: write a zone of your own as [[zone]]"),
             ("\n[run]\nttl = '1h'", "line 2: there is no table \"run\": settings stand at the top"),
@@ -340,6 +370,18 @@ mod tests {
             ("\n\n[zone]\nname = 'a'", "line 3: write a zone as [[zone]]"),
             ("zone = ['a']", "line 1: write a zone as [[zone]]"),
             ("ttl = '1h'\nnot toml", "line 2: this is not TOML"),
+            (
+                "[[zone]]\nnames = [\"project-\\d+\"]",
+                "in double quotes a backslash is special: write regular expressions in single quotes",
+            ),
+            (
+                "zones = ['tmp']\n[zones.tmp]\npath = '/x'",
+                "line 2: zones cannot be both a list and",
+            ),
+            (
+                "[zones.tmp]\npath = '/x'\n[zones]\nzones = ['tmp']",
+                "line 4: zones.zones: write the list of",
+            ),
             ("ttl = '1h'\nttl = '2h'", "line 2: this is not TOML"),
         ] {
             let error = parse(text).unwrap_err();

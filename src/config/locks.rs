@@ -140,7 +140,9 @@ fn server(values: &mut Values<'_>) -> Result<Option<Server>, ConfigError> {
     };
     let server = server.or_password(password);
     if server.has_user() && !server.has_password() {
-        return Err(values.wrong("redis", "it has a user name and no password"));
+        let why =
+            "it has a user name and no password: for a password alone write redis://:PASSWORD@HOST";
+        return Err(values.wrong("redis", why));
     }
     values.show_from("redis", server.shown(), origin);
     Ok(Some(server))
@@ -165,6 +167,14 @@ fn server_of_cvat(
         })?,
     };
     let host = host.unwrap_or(variables::DEFAULT_REDIS_HOST);
+    // An IPv6 address has more of them.
+    if host.matches(':').count() == 1 {
+        let why = format!(
+            "it is the name or the address of a host: write the port into {}",
+            variables::REDIS_PORT
+        );
+        return Err(wrong_variable(variables::REDIS_HOST, host, why));
+    }
     let server =
         Server::at(host, number).map_err(|why| wrong_variable(variables::REDIS_HOST, host, why))?;
     Ok(Some((server, Origin::Env(name.to_owned()))))

@@ -125,8 +125,15 @@ fn pressed(
         }
     }
     if pressed.is_empty() {
-        let why = "no exports are swept that could be removed early: sweep zone export, or name other \
-                   zones in --pressure-zones";
+        let why = match values.profile {
+            Profile::Cvat => {
+                "no exports are swept that could be removed early: sweep zone export, or name other \
+                 zones in --pressure-zones"
+            }
+            Profile::None => {
+                "with profile none there are no exports: name zones in --pressure-zones"
+            }
+        };
         return Err(values.wrong(key, why));
     }
     Ok(pressed)

@@ -217,8 +217,13 @@ fn meant(name: &str, known: &[String]) -> String {
     }
     let of_clearml = format!("{PREFIX}CLEARML_{own}");
     let of_clearml = known.iter().find(|known| **known == of_clearml).cloned();
-    let meant = of_clearml.unwrap_or_else(|| closest(name, known.iter().map(String::as_str)));
-    format!("did you mean {meant}?")
+    // The prefix, which all have, says nothing about how near a name is.
+    let names = known.iter().map(|name| name.strip_prefix(PREFIX).unwrap_or(name));
+    let meant = of_clearml.or_else(|| closest(own, names).map(|it| format!("{PREFIX}{it}")));
+    meant.map_or_else(
+        || "`sweeper config` shows all".to_owned(),
+        |meant| format!("did you mean {meant}?"),
+    )
 }
 
 /// Whether Kubernetes sets this variable for a service called `sweeper` or `sweeper-<something>`.
@@ -250,15 +255,17 @@ mod tests {
             ("SWEEPER_DRYRUN", "SWEEPER_DRY_RUN"),
             ("SWEEPER_RETENTON", "SWEEPER_RETENTION"),
             ("SWEEPER_MAX_REMOVAL", "SWEEPER_MAX_REMOVALS"),
-            ("SWEEPER_", "SWEEPER_"),
             ("SWEEPER_PROJECT", "SWEEPER_CLEARML_PROJECT?"),
             ("SWEEPER_DELETE_THRESHOLD_DAYS", "SWEEPER_CLEARML_DELETE_THRESHOLD_DAYS?"),
-            ("SWEEPER_TESTS_ALL", "SWEEPER_"),
             ("SWEEPER_LISTEN_PORT", "SWEEPER_LISTEN"),
         ] {
             let error = check(name, "1").unwrap_err();
             assert!(error.contains(&format!("{name}: ")), "{error}");
             assert!(error.contains(&format!("did you mean {closest}")), "{error}");
+        }
+        for name in ["SWEEPER_", "SWEEPER_PASSWORD", "SWEEPER_TESTS_ALL"] {
+            let error = check(name, "1").unwrap_err();
+            assert!(error.ends_with("`sweeper config` shows all"), "{error}");
         }
     }
 
@@ -274,7 +281,7 @@ mod tests {
             assert!(error.ends_with(&format!("{flag} is only a flag")), "{error}");
         }
         let now = check("SWEEPER_NOW", "1").unwrap_err();
-        assert!(now.contains("did you mean"), "it is for tests: {now}");
+        assert!(!now.contains("flag"), "it is for tests: {now}");
     }
 
     #[test]

@@ -174,7 +174,12 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     match port.parse() {
         Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
         Err(_) => {
-            text.parse().map_err(|_| "write it like 9108, 0.0.0.0:9108 or [::]:9108".to_owned())
+            text.parse().map_err(|_| match text.rsplit_once(':').map(|(_, port)| port.parse::<u16>()) {
+                Some(Ok(port)) => format!(
+                    "write an address, not a name: {port} (this machine only) or 0.0.0.0:{port} (all interfaces)"
+                ),
+                _ => "write it like 9108, 0.0.0.0:9108 or [::]:9108".to_owned(),
+            })
         }
     }
 }
@@ -229,7 +234,7 @@ mod tests {
     fn what_is_wrong_is_refused_with_its_origin() {
         for (key, value, word) in [
             ("every", "0", "flag --every"),
-            ("every", "12", "write 12d or 12s"),
+            ("every", "12", "write 12h for hours"),
             ("schedule", "0 0 * * *", "write it like"),
             ("schedule", "exprot=0 0 * * *", "did you mean export?"),
             ("schedule", "export=soon", "flag --schedule"),
@@ -239,6 +244,7 @@ mod tests {
             ("jitter", "x", "flag --jitter"),
             ("listen", "everywhere", "write it like 9108"),
             ("listen", "99999", "write it like 9108"),
+            ("listen", "localhost:9108", "not a name: 9108 (this machine only) or 0.0.0.0:9108"),
         ] {
             let error = resolve(&[(key, value)], &[]).unwrap_err();
             assert!(error.contains(word), "{key}={value}: {error}");

@@ -215,9 +215,11 @@ fn a_wrong_value_is_refused_with_its_origin() {
         assert!(error.contains(&format!("environment {name}")), "{error}");
         assert!(error.contains(&format!("{value:?}")), "{error}");
     }
-    assert!(error(&raw(&[("retention", "14")], &[])).contains("write 14d or 14s"));
-    assert!(error(&with_file(raw(&[], &[]), "ttl = 7200")).contains("write 7200d or 7200s"));
+    assert!(error(&raw(&[("retention", "14")], &[])).contains("write 14h for hours, 14d for days"));
+    assert!(error(&with_file(raw(&[], &[]), "ttl = 7200")).contains("write 7200h for hours"));
     assert!(error(&raw(&[("zones", "exprot")], &[])).contains("did you mean export?"));
+    let far = error(&raw(&[("zones", "all")], &[]));
+    assert!(far.contains("there is no zone \"all\". There are: export, tmp"), "{far}");
     assert!(error(&raw(&[], &[("SWEEPER_DRYRUN", "1")])).contains("did you mean SWEEPER_DRY_RUN?"));
     let mut unreadable = with_file(raw(&[], &[]), "");
     unreadable.file.as_mut().unwrap().text = Err("Permission denied".to_owned());

@@ -5,7 +5,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::closest::closest;
+use super::closest::hint;
 use super::file::{Field, ZoneTable, fail};
 use super::origin::{ConfigError, EffectiveSetting, Origin};
 use super::settings::Setting;
@@ -108,7 +108,12 @@ impl Reader<'_> {
         let why = if Setting::find(key).is_some_and(Setting::is_in_file) {
             format!("{key} is a setting: write it above the first [[zone]]")
         } else {
-            format!("there is no key {key:?}; did you mean {}?", closest(key, KEYS))
+            let all = format!("; there are {}", KEYS.join(", "));
+            let hint = match key.as_str() {
+                "age" | "retention" | "max_age" => "; did you mean ttl?".to_owned(),
+                _ => hint(key, KEYS, &all),
+            };
+            format!("there is no key {key:?}{hint}")
         };
         Err(self.wrong(field.line, &why))
     }

@@ -6,7 +6,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::closest::closest;
+use super::closest::{closest, hint};
 use super::file::{FileSettings, Place, fail};
 use super::origin::{ConfigError, EffectiveSetting, Origin};
 use super::overlap::Places;
@@ -100,12 +100,12 @@ impl Zones {
             return Err(why);
         }
         let names: Vec<&str> = known.iter().map(|zone| zone.name.as_str()).collect();
-        let closest = closest(name, names.iter().copied());
+        let hint = hint(name, names.iter().copied(), ".");
         let all = names.join(", ");
         if word.is_empty() {
             return Err(format!("a name is missing in the list. There are: {all}"));
         }
-        Err(format!("there is no zone {word:?}; did you mean {closest}? There are: {all}"))
+        Err(format!("there is no zone {word:?}{hint} There are: {all}"))
     }
 }
 
@@ -143,11 +143,7 @@ fn placed(
         let wrong = |why: String| fail(path, Some(*line), format!("zones.{name}: {why}"));
         let Some(zone) = zones.iter().find(|zone| zone.name.as_str() == name) else {
             let closest = closest(name, zones.iter().map(|zone| zone.name.as_str()));
-            let hint = if closest.is_empty() {
-                String::new()
-            } else {
-                format!("; did you mean zones.{closest}?")
-            };
+            let hint = closest.map(|it| format!("; did you mean zones.{it}?")).unwrap_or_default();
             let why = "there is no such zone with a place of its own; a [[zone]] has its own path";
             return Err(wrong(format!("{why}{hint}")));
         };

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,6 +37,14 @@ impl AppendFile {
     /// Whether it has no name any more, so that nobody will read it.
     pub fn is_unlinked(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+
+    /// What it begins with, as much as `most` bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn beginning(&self, most: usize) -> io::Result<Vec<u8>> {
+        beginning(&self.file, most)
     }
 
     /// Appends whole lines. They are not on disk before [`Self::sync`].
@@ -120,6 +128,29 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
 /// What the system says, or that it is something else.
 pub fn open_existing(path: &Path) -> io::Result<File> {
     regular(open::careful().read(true).open(path).map_err(explained)?)
+}
+
+/// What the file at `path` begins with, as much as `most` bytes. It is opened as by [`open_existing`].
+///
+/// # Errors
+/// What the system says, or that it is something else.
+pub fn beginning_of(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    beginning(&open_existing(path)?, most)
+}
+
+fn beginning(file: &File, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; most];
+    let mut length = 0;
+    while length < most {
+        match file.read_at(&mut bytes[length..], length as u64) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 fn regular(file: File) -> io::Result<File> {

@@ -149,6 +149,7 @@ impl ExporterLocks {
             // A server that does not permit this may still permit the locks.
             Err(
                 LockError::Denied(_)
+                | LockError::NoPassword { .. }
                 | LockError::Refused(_)
                 | LockError::Clock(_)
                 | LockError::WrongPath { .. },
@@ -267,7 +268,10 @@ impl ExporterLocks {
     fn try_release(&self, releases: Vec<Release>) -> Result<Unreleased, LockError> {
         match self.known_error() {
             Some(
-                error @ (LockError::Unreachable(_) | LockError::Silent | LockError::Denied(_)),
+                error @ (LockError::Unreachable(_)
+                | LockError::Silent
+                | LockError::Denied(_)
+                | LockError::NoPassword { .. }),
             ) => {
                 return Err(error);
             }

@@ -7,6 +7,7 @@ use std::fmt;
 
 use super::{RunMode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Bytes, Share, ZoneName};
+use crate::units::grouped;
 
 /// The guards of a pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,8 +104,11 @@ impl Guards {
             && removals > most
         {
             let amount = format!(
-                "remove {removals} entries in total, {} more than --max-removals {most} allows",
-                removals - most
+                "remove {} {} in total, {} more than --max-removals {} allows",
+                grouped(removals),
+                if removals == 1 { "entry" } else { "entries" },
+                grouped(removals - most),
+                grouped(most)
             );
             all.push(Excess::new(StopReason::MaxRemovals, zone, amount));
         }
@@ -128,7 +132,11 @@ impl Guards {
         let allowed = limit.allows(seen);
         let more = removed.checked_sub(allowed).filter(|more| *more > 0)?;
         let mut amount = format!(
-            "remove {removed} of the {seen} entries of this zone, {more} more than --max-share {} allows",
+            "remove {} of {} {} of this zone, {} more than --max-share {} allows",
+            grouped(removed),
+            grouped(seen),
+            if seen == 1 { "entry" } else { "entries" },
+            grouped(more),
             limit.share
         );
         let is_for_first_pass = limit.from_entries > 0;
@@ -205,11 +213,28 @@ mod tests {
                 (
                     "max_share",
                     "b",
-                    "remove 2 of the 3 entries of this zone, 1 more than --max-share 50% allows"
+                    "remove 2 of 3 entries of this zone, 1 more than --max-share 50% allows"
                         .to_owned()
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn numbers_are_written_as_in_the_rest_of_the_report() {
+        let guards = Guards { max_removals: Some(1000), ..Guards::default() };
+        let guards = Guards { shares: vec![share("a", 10, 0)], ..guards };
+        let said = |seen| {
+            let found = guards.exceeded_by(&counted(&[("a", seen, seen, 0)]));
+            found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        let many = said(4000);
+        assert!(many.contains("remove 4,000 of 4,000 entries of this zone, 3,600 more"), "{many}");
+        assert!(
+            many.contains("4,000 entries in total, 3,000 more than --max-removals 1,000"),
+            "{many}"
+        );
+        assert!(said(1).contains("remove 1 of 1 entry of this zone, 1 more"), "{}", said(1));
     }
 
     #[test]

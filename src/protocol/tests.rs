@@ -171,5 +171,6 @@ fn the_highest_exit_code_applies() {
     let all = vec![zone(1, None), zone(0, Some("why"))];
     assert_eq!(code(all, Some(StopReason::Signal)), ExitCode::NoLock);
     assert_eq!(zone(2, None).problem(None).unwrap(), "2 entries failed");
+    assert_eq!(zone(1, None).problem(None).unwrap(), "1 entry failed");
     assert_eq!(zone(0, None).problem(None), None);
 }

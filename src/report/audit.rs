@@ -11,10 +11,42 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::json::{self, Pathname};
-use crate::fs::append::AppendFile;
+use crate::fs::append::{self, AppendFile};
 use crate::protocol::{Failure, Intent, Journal};
 use crate::rules::{Action, LastUse, Moment, Rule, Ttl, ZoneName};
 use crate::units;
+
+/// How the first line of a log of ours begins.
+const BEGINNINGS: [&str; 3] = [
+    "{\"event\":\"remove\",\"time\":\"",
+    "{\"event\":\"not_removed\",\"time\":\"",
+    "{\"event\":\"delete\",\"time\":\"",
+];
+
+/// How much is read of a file to see whether it is ours.
+const BEGINNING_BYTES: usize = 128;
+
+/// Why a file that is not ours is refused.
+const NOT_OURS: &str = "is not an audit log of sweeper: name a new file, or one that sweeper wrote";
+
+/// Why a log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file is that of another program. It stays as it is.
+    #[error("the audit log {path:?} {NOT_OURS}")]
+    NotOurs {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The system refuses it.
+    #[error("cannot open the audit log {path:?}: {}", units::error(error))]
+    Io {
+        /// Its path.
+        path: PathBuf,
+        /// What it says.
+        error: io::Error,
+    },
+}
 
 /// An open audit log.
 #[derive(Debug)]
@@ -101,15 +133,34 @@ impl AuditLog {
     /// Opens the log at `path`, or creates it, for one run. It is opened anew when `is_rotated` is raised.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says, or that the file is not ours.
     pub fn open(
         path: &Path,
         run: u64,
         clock: fn() -> Moment,
         is_rotated: Arc<AtomicBool>,
-    ) -> io::Result<Self> {
-        let file = Mutex::new(Ok(Arc::new(AppendFile::open(path)?)));
+    ) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::Io { path: path.to_owned(), error };
+        let file = AppendFile::open(path).map_err(failed)?;
+        if !is_ours(&file.beginning(BEGINNING_BYTES).map_err(failed)?) {
+            return Err(OpenError::NotOurs { path: path.to_owned() });
+        }
+        let file = Mutex::new(Ok(Arc::new(file)));
         Ok(Self { path: path.to_owned(), run: format!("{run:016x}"), clock, is_rotated, file })
+    }
+
+    /// Whether there is a file at `path` that is not ours. Nothing is changed. What cannot be found out now is left to
+    /// [`Self::open`].
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn foresee(path: &Path) -> Result<(), OpenError> {
+        match append::beginning_of(path, BEGINNING_BYTES) {
+            Ok(beginning) if !is_ours(&beginning) => {
+                Err(OpenError::NotOurs { path: path.to_owned() })
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Appends lines to the file of this moment, which is returned.
@@ -119,6 +170,9 @@ impl AuditLog {
             let mut file = state.clone()?;
             if self.is_rotated.swap(false, Ordering::Relaxed) || file.is_unlinked() {
                 file = Arc::new(AppendFile::open(&self.path)?);
+                if !is_ours(&file.beginning(BEGINNING_BYTES)?) {
+                    return Err(io::Error::other(format!("it {NOT_OURS}")));
+                }
                 *state = Ok(Arc::clone(&file));
             }
             file.append(lines)?;
@@ -208,6 +262,16 @@ impl Journal for AuditLog {
             );
         }
     }
+}
+
+/// Whether a file that begins with `text` is a log of ours. A first line that a crash has cut short is one as well, if
+/// nothing follows it, or a line of ours.
+fn is_ours(text: &[u8]) -> bool {
+    let begins = |line: &[u8]| BEGINNINGS.iter().any(|own| line.starts_with(own.as_bytes()));
+    let is_cut = |line: &[u8]| BEGINNINGS.iter().any(|own| own.as_bytes().starts_with(line));
+    let mut lines = text.splitn(2, |byte| *byte == b'\n');
+    let (first, rest) = (lines.next().unwrap_or_default(), lines.next());
+    begins(first) || (is_cut(first) && rest.is_none_or(begins))
 }
 
 /// A rule, and the last use that it has counted.

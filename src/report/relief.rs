@@ -114,7 +114,8 @@ fn skipped(way: &InTheWay) -> impl Iterator<Item = (&'static str, u64)> {
 /// What happened, in words.
 pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
     let is_dry = mode == RunMode::DryRun;
-    let how_full = |space: Option<Space>| space.map(|it| in_use(&it, relief.is_quota));
+    let has_free = relief.pressure.keep_free.is_some();
+    let how_full = |space: Option<Space>| space.map(|it| in_use(&it, relief.is_quota, has_free));
     let was = how_full(relief.before).unwrap_or_default();
     let after = how_full(relief.after).unwrap_or_default();
     let is_one = relief.removed == 1;
@@ -169,14 +170,19 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
     }
 }
 
-/// What is in use, of bytes and inodes.
-fn in_use(space: &Space, is_quota: bool) -> String {
+/// What is in use, of bytes and inodes; and what is free, where that is what counts.
+fn in_use(space: &Space, is_quota: bool, has_free: bool) -> String {
     let bytes = percent(space.bytes_used, space.usable());
     let of = if is_quota { " of its quota" } else { "" };
-    if space.inodes == 0 {
-        return format!("{bytes}{of} in use");
+    let inodes = (space.inodes > 0).then(|| percent(space.inodes_used, space.inodes));
+    let inodes = |before: &str, after: &str| {
+        inodes.as_ref().map(|share| format!("{before}inodes {share}{after}")).unwrap_or_default()
+    };
+    if has_free {
+        let free = Bytes(space.bytes_available);
+        return format!("{free} free ({bytes}{of} in use{})", inodes(", ", ""));
     }
-    format!("{bytes} (inodes {}){of} in use", percent(space.inodes_used, space.inodes))
+    format!("{bytes}{}{of} in use", inodes(" (", ")"))
 }
 
 fn percent(part: u64, whole: u64) -> String {
@@ -282,6 +288,13 @@ mod tests {
             let text = message(&relief(end), RunMode::Real);
             assert!(text.contains(words), "{text}");
         }
+        let mut in_bytes = relief(ReliefEnd::Relieved);
+        in_bytes.pressure.keep_free = Some(Bytes(60));
+        let text = message(&in_bytes, RunMode::Real);
+        assert!(
+            text.contains("49 B free (95.1% in use, inodes 1.5%) before, and 100 B free"),
+            "{text}"
+        );
         let dry = |end| message(&relief(end), RunMode::DryRun);
         assert!(dry(ReliefEnd::Relieved).starts_with("would be relieved"));
         assert!(dry(ReliefEnd::NotNeeded).starts_with("not needed: 95.1%"));

@@ -44,8 +44,7 @@ pub fn summary(
     summary: &Summary,
     elapsed: Duration,
 ) -> io::Result<()> {
-    // A pass that a guard has stopped before it began shows what it would have done.
-    let is_withheld = summary.zones.iter().any(|zone| zone.tally.withheld.is_some());
+    let is_withheld = is_withheld(summary);
     let mode = if is_withheld { RunMode::DryRun } else { info.mode };
     table::write(out, canvas, mode, &summary.zones)?;
     for zone in &summary.zones {
@@ -164,7 +163,11 @@ pub(super) fn list_failures(
         };
         let message = message(example);
         let fails = fails(mode, example.action);
-        let text = format!(": {} {path}{others}: {message}", example.action);
+        // A path in a list that is no entry's: nothing was tried.
+        let is_listed = example.action == Action::ReadList;
+        let action =
+            if is_listed { "path in the list:".to_owned() } else { example.action.to_string() };
+        let text = format!(": {action} {path}{others}: {message}");
         canvas.write(out, &before, (fails, Paint::Failed), &text)?;
         rest = rest.saturating_sub(*count);
     }
@@ -227,15 +230,14 @@ pub(super) fn cut(text: &str, longest: usize) -> String {
     text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
 }
 
-/// The totals and how the pass ended.
-fn closing(
-    out: &mut dyn Write,
-    canvas: Canvas,
-    info: &RunInfo<'_>,
-    summary: &Summary,
-    is_withheld: bool,
-    elapsed: Duration,
-) -> io::Result<()> {
+/// Whether it was stopped by a guard before it began. Then the counts say what it would have done.
+fn is_withheld(summary: &Summary) -> bool {
+    summary.zones.iter().any(|zone| zone.tally.withheld.is_some())
+}
+
+/// What was removed, of how much, and what that has freed.
+pub(super) fn outcome(info: &RunInfo<'_>, summary: &Summary) -> String {
+    let is_withheld = is_withheld(summary);
     let tallies = || summary.zones.iter().map(counts_of);
     let sum = |count: fn(&Tally) -> u64| tallies().map(count).sum();
     let removed = grouped(sum(|tally| tally.removed));
@@ -244,17 +246,13 @@ fn closing(
     let seen = grouped(seen);
     let failed: u64 = sum(|tally| tally.failed);
     let freed: Bytes = tallies().map(|tally| tally.freed).sum();
-    if let Some(shard) = info.shard {
-        let text = format!(" {shard}: only the entries of this shard were checked");
-        canvas.write(out, "", ("shard", Paint::Title), &text)?;
-    }
     let fails = if info.mode == RunMode::Real && !is_withheld { "failed" } else { "would fail" };
     let failed = if failed > 0 { format!(", {} {fails}", grouped(failed)) } else { String::new() };
     let is_cut_short = matches!(
         summary.stopped,
         Some(StopReason::Signal | StopReason::Deadline | StopReason::AuditLog)
     );
-    let did = match info.mode {
+    match info.mode {
         RunMode::Real if is_withheld && is_cut_short => format!(
             "nothing was removed, because the pass ended while it was still counting for its guards \
              ({seen} {entries} so far)"
@@ -268,7 +266,23 @@ fn closing(
             "would remove {removed} of {seen} {entries}, would free {freed}{failed}; \
              nothing was removed"
         ),
-    };
+    }
+}
+
+/// The totals and how the pass ended.
+fn closing(
+    out: &mut dyn Write,
+    canvas: Canvas,
+    info: &RunInfo<'_>,
+    summary: &Summary,
+    is_withheld: bool,
+    elapsed: Duration,
+) -> io::Result<()> {
+    if let Some(shard) = info.shard {
+        let text = format!(" {shard}: only the entries of this shard were checked");
+        canvas.write(out, "", ("shard", Paint::Title), &text)?;
+    }
+    let did = outcome(info, summary);
     let ended = match summary.stopped {
         None => "done in",
         Some(StopReason::Signal) => "stopped by a signal after",

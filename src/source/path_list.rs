@@ -159,7 +159,7 @@ impl PathList {
                 around.get_or_insert((&zone.name, entry, index < self.swept));
             }
         }
-        let is_below = full.is_relative() || self.roots.iter().any(|root| full.starts_with(root));
+        let is_below = self.roots.iter().any(|root| full.starts_with(root));
         let why = match &around {
             _ if path.len() >= TOO_LONG => {
                 "longer than any path: is the list NUL-separated?".to_owned()
@@ -173,6 +173,10 @@ impl PathList {
             Some((_, entry, true)) => {
                 format!("an entry is judged as a whole: list {:?} instead", entry.path())
             }
+            None if full.is_relative() => format!(
+                "no entry has such a path: a path in a list is absolute, or relative to the data root {:?}",
+                self.roots[0]
+            ),
             None if is_below => "not an entry of a zone".to_owned(),
             None => "not below the data root".to_owned(),
         };

@@ -10,8 +10,8 @@ use humantime::DurationError;
 /// Reads a duration with its unit: `36h`, `14d`, `1h30m`, or `0`.
 ///
 /// # Errors
-/// What is wrong with the text. A number without a unit is refused with both readings of it, because
-/// people mean days and programs mean seconds.
+/// What is wrong with the text. A number without a unit is refused with each reading of it: people mean hours or days,
+/// and programs mean seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if text == "0" {
@@ -21,7 +21,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(is_digit);
     if is_number(whole) && is_number(part) {
-        return Err(format!("a duration needs a unit: write {text}d or {text}s"));
+        return Err(format!(
+            "a duration needs a unit: write {text}h for hours, {text}d for days or {text}s for seconds"
+        ));
     }
     if let Some(why) = without_fixed_length(text) {
         return Err(why);
@@ -90,10 +92,10 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         for number in ["14", "14.5"] {
-            let both = [format!("{number}d"), format!("{number}s")];
-            let said = format!("a duration needs a unit: write {} or {}", both[0], both[1]);
-            assert_eq!(duration(number).unwrap_err(), said);
-            assert!(both.iter().all(|text| duration(text).is_ok()), "what is offered is accepted");
+            let all @ [hours, days, secs] = &["h", "d", "s"].map(|unit| format!("{number}{unit}"));
+            let said = format!("write {hours} for hours, {days} for days or {secs} for seconds");
+            assert_eq!(duration(number).unwrap_err(), format!("a duration needs a unit: {said}"));
+            assert!(all.iter().all(|text| duration(text).is_ok()), "what is offered is accepted");
         }
     }
 

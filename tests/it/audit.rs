@@ -1,6 +1,7 @@
 //! The audit log: the line of each removal is on disk before the removal is made.
 
 mod faults;
+mod foreign;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,6 @@
 //! What users and scripts see: commands, settings, refusals, reports and exit codes.
 
+mod advice;
 mod every_source;
 mod guards;
 mod messages;

@@ -48,8 +48,8 @@ fn a_pass_that_would_exceed_a_guard_removes_nothing_and_says_by_how_much() {
         ),
         ("max_removals", "0".to_owned(), "10 more than --max-removals 0"),
         ("max_bytes", format!("{}B", bytes - 1), " in total, 1 B more than --max-bytes "),
-        ("max_share", "89.9%".to_owned(), "9 of the 10 entries of this zone, 1 more than"),
-        ("max_share", "49%".to_owned(), "remove 1 of the 2 entries of this zone, 1 more than"),
+        ("max_share", "89.9%".to_owned(), "9 of 10 entries of this zone, 1 more than"),
+        ("max_share", "49%".to_owned(), "remove 1 of 2 entries of this zone, 1 more than"),
     ] {
         let flag = format!("--{}", guard.replace('_', "-"));
         for jobs in ["1", "4"] {

@@ -27,9 +27,7 @@ impl Log {
             return Ok(Self(None));
         };
         let log = AuditLog::open(path, clock::seed(), clock::now, Arc::default());
-        let refused =
-            |why| Refusal::Start(format!("the audit log {path:?}: {}", units::error(&why)));
-        log.map(|log| Self(Some(log))).map_err(refused)
+        log.map(|log| Self(Some(log))).map_err(|why| Refusal::Start(why.to_string()))
     }
 }
 

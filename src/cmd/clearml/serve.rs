@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(problem([0, 3], None).unwrap(), "clearml-files: 3 entries failed");
         assert_eq!(
             problem([1, 3], None).unwrap(),
-            "1 entries failed; clearml-files: 3 entries failed"
+            "1 entry failed; clearml-files: 3 entries failed"
         );
         let stopped = problem([0, 0], Some(StopReason::Deadline)).unwrap();
         assert_eq!(stopped, "the pass was stopped before its end: deadline");

@@ -33,11 +33,12 @@ pub(in crate::cmd) fn open(
         return Err(refused("it is a directory: name a file".to_owned()));
     }
     if config.dry_run {
+        AuditLog::foresee(path).map_err(|why| Refusal::Start(why.to_string()))?;
         tracing::warn!("a dry run removes nothing, so {path:?} is not changed");
         return Ok(None);
     }
     let log = AuditLog::open(path, clock::seed(), clock::now, Arc::clone(is_rotated));
-    log.map(Some).map_err(|error| refused(units::error(&error)))
+    log.map(Some).map_err(|why| Refusal::Start(why.to_string()))
 }
 
 /// Why the directory of a file cannot be used, and what to do.

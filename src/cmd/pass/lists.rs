@@ -62,7 +62,10 @@ impl Lists<'_> {
         open_list(path, self.limits).map(Some).map_err(|error| {
             // No file says this.
             let has_no_thread = error.kind() == io::ErrorKind::WouldBlock;
-            if has_no_thread { no_thread(&error) } else { self.refused(&error) }
+            let unopened = || {
+                Refusal::Start(format!("cannot open the list {path:?}: {}", units::error(&error)))
+            };
+            if has_no_thread { no_thread(&error) } else { unopened() }
         })
     }
 

@@ -96,11 +96,13 @@ fn what_is_wrong_in_a_table_is_refused_with_its_line() {
         ("names", "names = ['.*']", 5, "matches every name"),
         ("names", "names = ['a', '.+']", 5, "matches every name"),
         ("names", "names = []", 5, "no pattern"),
-        ("ttl", "ttl = 7", 6, "write 7d or 7s"),
+        ("ttl", "ttl = 7", 6, "write 7h for hours, 7d for days"),
         ("ttl", "ttl = 'soon'", 6, "ttl"),
         ("used", "used = 'ctime'", 7, "one of mtime, tree, atime, entry"),
         ("lock", "lock = 'redis'", 7, "one of flock, none"),
         ("ttls", "ttls = '7d'", 7, "did you mean ttl?"),
+        ("age", "age = '7d'", 7, "there is no key \"age\"; did you mean ttl?"),
+        ("size", "size = '7d'", 7, "there are name, path, entry, names, used, ttl, lock"),
         ("jobs", "jobs = 2", 7, "above the first [[zone]]"),
     ] {
         let error = error(&of_file(&table(&[(key, line)])));

@@ -107,7 +107,8 @@ impl Connection {
             let mut connection = Self { stream, received, pending, unreleased };
             connection.log_in(server)?;
             if server.db != 0 {
-                connection.ask(&Command::new("SELECT").number(server.db.into()))?;
+                let selected = connection.ask(&Command::new("SELECT").number(server.db.into()));
+                selected.map_err(|error| of_database(server, error))?;
             }
             // A server that refuses us answers a short command with the clearest error.
             let answer = connection.ask(&Command::new("PING"))?;
@@ -120,8 +121,12 @@ impl Connection {
             LockError::Unreachable(why) => {
                 LockError::Unreachable(format!("{}: {why}", server.shown()))
             }
+            LockError::Denied(said) if !server.has_password() => {
+                LockError::NoPassword { server: server.shown(), said }
+            }
             other @ (LockError::Silent
             | LockError::Denied(_)
+            | LockError::NoPassword { .. }
             | LockError::Refused(_)
             | LockError::Malformed(_)
             | LockError::Clock(_)
@@ -347,6 +352,15 @@ impl Connection {
             self.stream.receive(&mut self.received)?;
         }
     }
+}
+
+/// The error of a server that has no such database.
+fn of_database(server: &Server, error: LockError) -> LockError {
+    if let LockError::Refused(said) = &error {
+        let server = server.shown();
+        return LockError::Refused(format!("{said} ({server}); CVAT's locks are in database 0"));
+    }
+    error
 }
 
 /// An answer that does not fit the question.

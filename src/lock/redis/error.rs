@@ -24,6 +24,17 @@ pub enum LockError {
     /// The server expects another login, or one at all.
     #[error("the Redis server refuses the login: {0}; check the password")]
     Denied(String),
+    /// The server asks for a password, and none was given.
+    #[error(
+        "the Redis server {server} asks for a password ({said:?}): set CVAT_REDIS_INMEM_PASSWORD, or SWEEPER_REDIS \
+         to a URL with the password"
+    )]
+    NoPassword {
+        /// Its address.
+        server: String,
+        /// What it says.
+        said: String,
+    },
     /// The server answers with an error.
     #[error("the Redis server refuses: {0}")]
     Refused(String),

@@ -235,11 +235,11 @@ fn resolve(host: &str, port: u16, wait: &mut Wait) -> io::Result<Vec<SocketAddr>
     let thread = std::thread::Builder::new().spawn(move || {
         let found = (name.as_str(), port).to_socket_addrs();
         // No one listens any more if it took too long.
-        let _ = sender.send(found.map(Iterator::collect));
+        let _ = sender.send(found.map(Iterator::collect).map_err(|error| not_found(&error)));
     });
     if thread.is_err() {
         // Old container engines refuse threads.
-        return Ok((host, port).to_socket_addrs()?.collect());
+        return Ok((host, port).to_socket_addrs().map_err(|error| not_found(&error))?.collect());
     }
     loop {
         match answer.recv_timeout(wait.next()?) {
@@ -250,6 +250,13 @@ fn resolve(host: &str, port: u16, wait: &mut Wait) -> io::Result<Vec<SocketAddr>
             }
         }
     }
+}
+
+/// The error of a name that no address was found for.
+fn not_found(error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let why = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+    io::Error::other(format!("cannot find the host: {why}"))
 }
 
 impl Read for Socket {

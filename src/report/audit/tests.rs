@@ -129,3 +129,14 @@ fn after_one_line_was_refused_all_are() {
     fs::rename(setup.path("log"), setup.path("dir")).unwrap();
     assert!(setup.write("b").is_err(), "what was removed meanwhile would not be in it");
 }
+
+#[test]
+fn a_file_of_another_program_that_takes_the_place_of_the_log_is_not_written_to() {
+    let setup = Setup::new();
+    fs::rename(setup.path("log"), setup.path("log.1")).unwrap();
+    fs::write(setup.path("log"), "ttl = '1d'\n").unwrap();
+    setup.is_rotated.store(true, Ordering::Relaxed);
+    let text = setup.write("a").unwrap_err().to_string();
+    assert!(text.contains("is not an audit log of sweeper"), "{text}");
+    assert_eq!(fs::read_to_string(setup.path("log")).unwrap(), "ttl = '1d'\n");
+}

@@ -160,7 +160,7 @@ fn a_negative_or_bare_number_is_refused_by_the_name_of_its_flag() {
         (&["--ttl", "-1d"][..], "(flag --ttl): it is not a duration"),
         (&["--retention", "-5"], "(flag --retention): it is not a duration"),
         (&["--max-removals", "-1"], "(flag --max-removals): it is not a whole number"),
-        (&["--ttl", "14.5"], "(flag --ttl): a duration needs a unit: write 14.5d or 14.5s"),
+        (&["--ttl", "14.5"], "(flag --ttl): a duration needs a unit: write 14.5h for hours, 14.5d"),
     ] {
         let run = world.run(&[&["run"], args].concat());
         assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);

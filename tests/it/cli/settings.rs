@@ -78,7 +78,7 @@ fn a_wrong_value_is_refused_with_its_origin_before_anything_is_opened() {
 }
 
 #[test]
-fn a_duration_without_a_unit_is_refused_and_both_readings_are_offered() {
+fn a_duration_without_a_unit_is_refused_and_each_reading_is_offered() {
     let world = World::new();
     world.file("tmp/old", 20 * DAY);
     for (setting, value) in [("retention", "14"), ("ttl", "86400"), ("deadline", "5")] {
@@ -87,7 +87,8 @@ fn a_duration_without_a_unit_is_refused_and_both_readings_are_offered() {
         let mut by_env = world.command(&["run"]);
         by_env.env(format!("SWEEPER_{}", setting.to_uppercase()), value);
         for run in [&by_flag, &Run::of(by_env)] {
-            let offered = format!("write {value}d or {value}s");
+            let offered =
+                format!("write {value}h for hours, {value}d for days or {value}s for seconds");
             assert!(run.exits(2).stderr.contains(&offered), "{}", run.stderr);
             assert!(run.stdout.is_empty());
         }

@@ -69,5 +69,35 @@ fn a_user_of_the_access_list_logs_in_and_what_it_may_not_do_is_said_in_the_serve
     assert_counts(&report, "export", &[("removed", 1)]);
     // A name alone logs in nowhere, and is not ignored.
     let run = run_with(&world, &[("SWEEPER_REDIS", "redis://able@127.0.0.1:1")]);
-    assert!(run.exits(2).stderr.contains("a user name and no password"), "{}", run.stderr);
+    let words = "a user name and no password: for a password alone write redis://:PASSWORD@HOST";
+    assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
+}
+
+#[test]
+fn a_server_that_asks_for_a_password_or_has_no_such_database_is_told_how_to_be_used() {
+    let Some(redis) = Redis::start(&["--requirepass", "pw"]) else { return };
+    let world = World::new();
+    export(&world, 1);
+    let notes = |env: &[(&str, &str)]| {
+        let report = run_with(&world, env).exits(4).json();
+        zone(&report, "export")["notes"].to_string().replace('\\', "")
+    };
+    let address = format!("redis://127.0.0.1:{}", redis.port);
+    let said = notes(&[("SWEEPER_REDIS", &address)]);
+    let words = format!("the Redis server {address}/0 asks for a password (\"NOAUTH ");
+    assert!(said.contains(&words) && said.contains("set CVAT_REDIS_INMEM_PASSWORD"), "{said}");
+    assert!(!said.contains("check the password"), "{said}");
+    let url = format!("{}/999", address.replace("://", "://:pw@"));
+    let said = notes(&[("SWEEPER_REDIS", &url)]);
+    assert!(said.contains("DB index is out of range"), "{said}");
+    assert!(said.contains(&format!("({address}/999); CVAT's locks are in database 0")), "{said}");
+    let said = notes(&[("CVAT_REDIS_INMEM_HOST", "no-such-host.invalid")]);
+    assert!(said.contains("cannot find the host: "), "{said}");
+    let port = run_with(&world, &[("CVAT_REDIS_INMEM_HOST", "127.0.0.1:6399")]);
+    let words =
+        "it is the name or the address of a host: write the port into CVAT_REDIS_INMEM_PORT";
+    assert!(port.exits(2).stderr.contains(words), "{}", port.stderr);
+    // An address of version 6 has colons.
+    let said = notes(&[("CVAT_REDIS_INMEM_HOST", "::1"), ("CVAT_REDIS_INMEM_PORT", "1")]);
+    assert!(said.contains("redis://[::1]:1/0"), "{said}");
 }

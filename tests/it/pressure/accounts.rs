@@ -113,7 +113,7 @@ fn guards_count_what_would_go_early() {
     for (guard, words) in [
         (["--max-removals", "5"], "remove 6 entries in total, 1 more than --max-removals 5"),
         (["--max-bytes", "5MiB"], "free 6.0 MiB in total"),
-        (["--max-share", "27%"], "remove 6 of the 22 entries of this zone, 1 more"),
+        (["--max-share", "27%"], "remove 6 of 22 entries of this zone, 1 more"),
     ] {
         let args = [&["run", "--format", "json", "--keep-free", &free], &guard[..]].concat();
         let report = disk.world.run(&args).exits(3).json();

@@ -54,8 +54,11 @@ fn files_that_a_process_holds_open_end_the_relief_and_leave_the_cache() {
     let (disk, paths) = full("mkfs.ext4", 256, 93);
     let held: Vec<File> = paths.iter().map(|path| File::open(path).unwrap()).collect();
     let usage = disk.world.run(&["usage"]);
-    let advice = "`sweeper run --pressure 85% --dry-run` shows which exports would be removed";
-    assert!(usage.exits(0).stdout.contains(advice), "{}", usage.stdout);
+    let data = disk.world.root.display();
+    let advice = format!(
+        "`sweeper run --pressure 85% --dry-run --data {data}` shows which exports would be"
+    );
+    assert!(usage.exits(0).stdout.contains(&advice), "{}", usage.stdout);
     // They are skipped as long as that is asked.
     let skipped = disk.world.run(&[&MARKS[..], &["50%"]].concat());
     let report = skipped.exits(1).json();

@@ -37,10 +37,7 @@ fn the_first_pass_over_a_zone_removes_at_most_nine_of_ten_unless_told_otherwise(
             );
             assert_eq!(first["removed"], 0);
             let notes = first["notes"].to_string();
-            assert!(
-                notes.contains("remove 10 of the 10 entries of this zone, 1 more than"),
-                "{notes}"
-            );
+            assert!(notes.contains("remove 10 of 10 entries of this zone, 1 more than"), "{notes}");
             assert!(notes.contains("the default for the first pass of a service"), "{notes}");
             assert!(notes.contains("The next pass is not guarded"), "{notes}");
             // The operator had the time until the next pass.

@@ -47,7 +47,7 @@ fn what_is_wrong_is_refused_with_its_line() {
         ("path = 'exports'", "path = '/'", "the root of the file system"),
         ("path = 'exports'", "path = '/etc'", "directory: it is a system directory"),
         ("path = 'exports'", "path = '/var'", "directory: it is a system directory"),
-        ("ttl = '7d'", "ttl = '7'", "write 7d or 7s"),
+        ("ttl = '7d'", "ttl = '7'", "write 7h for hours, 7d for days"),
         ("used = 'mtime'", "used = 'ctime'", "one of mtime, tree, atime, entry"),
         ("used = 'mtime'", "lock = 'redis'", "one of flock, none"),
         ("names = ['project-", "names = ['.*', 'project-", "matches every name"),
