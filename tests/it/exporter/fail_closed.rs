@@ -11,7 +11,7 @@ use crate::world::{Run, assert_counts, zone};
 fn each_kind_of_error_is_reported_as_such() {
     let Some(redis) = Redis::start(&["--requirepass", "right"]) else { return };
     // A wrong password, and none.
-    for password in ["wrong", ""] {
+    for (password, reason) in [("wrong", "refuses the login"), ("", "asks for a password")] {
         let world = with_five_exports();
         let mut command = world.command(&["run", "--format", "json"]);
         command
@@ -19,7 +19,7 @@ fn each_kind_of_error_is_reported_as_such() {
             .env("CVAT_REDIS_INMEM_PORT", redis.port.to_string())
             .env("CVAT_REDIS_INMEM_PASSWORD", password)
             .env("SWEEPER_CVAT_DATA", &world.root);
-        assert_left_alone(&Run::of(command), &world, "refuses the login");
+        assert_left_alone(&Run::of(command), &world, reason);
     }
 
     // A server that is gone, and a port that accepts connections and sends nothing.
