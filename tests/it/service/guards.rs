@@ -39,7 +39,7 @@ fn the_first_pass_over_a_zone_removes_at_most_nine_of_ten_unless_told_otherwise(
             let notes = first["notes"].to_string();
             assert!(notes.contains("remove 10 of 10 entries of this zone, 1 more than"), "{notes}");
             assert!(notes.contains("the default for the first pass of a service"), "{notes}");
-            assert!(notes.contains("The next pass is not guarded"), "{notes}");
+            assert!(notes.contains("The next pass does not have this limit"), "{notes}");
             // The operator had the time until the next pass.
             assert_eq!(zone(&reports[1], "export")["removed"], 10);
         } else {
