@@ -20,11 +20,15 @@ use std::path::{Path, PathBuf};
 /// A data root has at least two of these directories; if the user names it, the first is enough.
 pub const MARKS: [&str; 5] = ["cache/export", "projects", "tasks", "jobs", "tmp"];
 
-/// Whether a directory with these of the [`MARKS`] is plainly a data root, wherever it is. Others, too, have
-/// `projects` or `jobs` beside `tmp`.
+/// What every CVAT makes in its data root beside the [`MARKS`].
+pub const MEDIA: &str = "data";
+
+/// Whether a directory that has these of the [`MARKS`] and [`MEDIA`] is plainly a data root, wherever it is. Others,
+/// too, have `projects` and `jobs`, or `projects` and `tmp`.
 pub fn is_data_root(found: &[&str]) -> bool {
-    let count = found.iter().filter(|mark| **mark != "tmp").count();
-    count >= 2 || (found.len() >= 2 && found.contains(&MARKS[0]))
+    let of_instances = |mark: &&&str| ["projects", "tasks", "jobs"].contains(*mark);
+    let has_instances = found.iter().filter(of_instances).count() >= 2;
+    (found.contains(&MARKS[0]) && found.len() >= 2) || (has_instances && found.contains(&MEDIA))
 }
 
 /// Names of CVAT's management command that removes old export caches: the one in CVAT, and the one that
@@ -107,7 +111,9 @@ mod tests {
     fn a_data_root_is_recognized_by_what_others_do_not_have() {
         for (found, is_it) in [
             (&["cache/export", "tmp"][..], true),
-            (&["projects", "tasks"], true),
+            (&["projects", "tasks", "data"], true),
+            (&["projects", "jobs"], false),
+            (&["projects", "data"], false),
             (&["projects", "tmp"], false),
             (&["cache/export"], false),
             (&[], false),

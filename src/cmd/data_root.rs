@@ -52,7 +52,7 @@ fn warn_of_base(config: &Config, found: &Path) {
         return;
     }
     let base = first.parent().unwrap_or(first);
-    let is = if first.is_dir() { "is not a data root" } else { "is not there" };
+    let is = if first.is_dir() { "is not a data root" } else { "does not exist" };
     let used = paths.iter().find(|path| absolute(path).components().eq(found.components()));
     let used = used.map_or(found, PathBuf::as_path);
     tracing::warn!(

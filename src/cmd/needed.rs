@@ -1,14 +1,17 @@
 //! Refuses a zone of the settings file in a data root of CVAT, where CVAT keeps what it cannot make again.
 //!
-//! It must not let a directory pass that it could not compare: an error means no. The settings alone do not show this:
+//! It must not let a directory pass that it could not compare: an error means no, unless this user cannot reach the
+//! directory. The settings alone do not show this:
 //! with profile none the data root of CVAT is not named, and an absolute path may lie in that of another CVAT.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::config::{Config, Profile};
 use crate::cvat::zones::NEVER_TOUCHED;
-use crate::cvat::{MARKS, is_data_root};
+use crate::cvat::{MARKS, MEDIA, is_data_root};
 use crate::fs::RootError;
 use crate::rules::Zone;
 
@@ -63,11 +66,13 @@ fn needed_in(path: &Path) -> io::Result<Option<(PathBuf, &'static str)>> {
 /// Which marks of a data root a directory has.
 fn marks_of(directory: &Path) -> io::Result<Vec<&'static str>> {
     let mut found = Vec::new();
-    for mark in MARKS {
+    for mark in MARKS.into_iter().chain([MEDIA]) {
         match directory.join(mark).metadata() {
             Ok(it) if it.is_dir() => found.push(mark),
             Ok(_) => {}
-            Err(error) if is_missing(&error) => {}
+            // No CVAT makes a link that leads to itself.
+            Err(error)
+                if is_missing(&error) || Errno::from_io_error(&error) == Some(Errno::LOOP) => {}
             // It may be there, in a directory that this user may not enter.
             Err(error) if is_denied(&error) && mark.contains('/') => found.push(mark),
             // This user may not enter the directory itself, and so removes nothing in it.

@@ -138,9 +138,10 @@ pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassRe
     if let (Some(note), Some(zone)) = (refused, summary.zones.first_mut()) {
         zone.notes.push(note);
     }
+    let space = Space::of(root.path()).ok();
     watchdog.pass().on_end(report.code_of(&summary));
     let code = report.finish(&summary, start.elapsed()).max(code_of_counts(&summary));
-    let (at, space) = (clock::now(), Space::of(root.path()).ok());
+    let at = clock::now();
     let postponed = turns.into_postponed();
     Ok(PassResult { mode, code, summary, durations, at, space, postponed })
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::pass::{PassRequest, PlanWriter, Planned, make_room, sweep};
 use super::run_metrics::RunMetrics;
-use super::{Refusal, exclusions};
+use super::{Refusal, exclusions, unused};
 use crate::config::{Config, IfRunning, Verbosity};
 use crate::fs::lease;
 use crate::os::signals;
@@ -51,6 +51,9 @@ pub(super) fn run_by_plan(
         &config.zones
     };
     exclusions::check(config, command, zones)?;
+    if command != "legacy" {
+        unused::warn_of_useless(config);
+    }
     make_room(config);
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal, lease::forget_descriptors).map_err(Refusal::Start)?;

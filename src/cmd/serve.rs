@@ -36,6 +36,7 @@ use waits::{Waits, try_root};
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
     let config = Arc::new(settings(raw)?);
     unused::warn(&config, Use::Serve);
+    unused::warn_of_useless(&config);
     exclusions::check(&config, "run", &config.zones)?;
     config.pressure.clone()?;
     let options = config.service.clone()?;

@@ -55,6 +55,11 @@ pub(super) fn warn(config: &Config, command: Use) {
     warn_of_unused(config, &others, why);
 }
 
+/// Says of each flag that has no effect on the zones that are swept, why.
+pub(super) fn warn_of_useless(config: &Config) {
+    config.useless_flags().iter().for_each(|why| tracing::warn!("{why}"));
+}
+
 /// The settings that protect something, and that `command` does not use.
 fn unused(command: Use) -> impl Iterator<Item = &'static str> {
     // A plan also says what goes early.

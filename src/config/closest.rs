@@ -2,8 +2,7 @@
 //!
 //! It must not decide whether a word is known.
 
-/// The word of `known` with the fewest edits from `word`; ties go to the first. Empty if none is known.
-/// The closest of the known words, if it is near enough to be the one that is meant.
+/// The closest of the known words, if it is near enough to be the one that is meant. Of several, the first.
 pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = plain(word);
     let best = known.into_iter().min_by_key(|candidate| edits(&wanted, &plain(candidate)))?;
@@ -32,6 +31,7 @@ fn plain(text: &str) -> String {
     text.trim_start_matches('-').to_ascii_lowercase().replace('-', "_")
 }
 
+/// The number of characters to insert, remove, replace or swap with the next, to get from one word to the other.
 pub(super) fn edits(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut before = vec![0; to.len() + 1];

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
+use super::Config;
 use super::origin::{ConfigError, Origin};
+use super::settings::Setting;
 use super::values::Values;
 use super::words::Profile;
 use crate::cvat::zones::SETTINGS_OF_ZONES;
@@ -19,24 +21,38 @@ pub(super) fn check(values: &Values<'_>, swept: &[Arc<Zone>]) -> Result<Vec<Stri
     if values.profile == Profile::None {
         return Ok(of_another_profile(values));
     }
+    let is_flag = |key: &str| values.raw.flags.contains_key(key);
     let mut warnings = Vec::new();
-    for (key, zones) in SETTINGS_OF_ZONES {
-        let is_flag = |key| values.raw.flags.contains_key(key);
-        if !is_flag(key) {
-            continue;
+    for (key, zones) in SETTINGS_OF_ZONES.into_iter().filter(|(key, _)| is_flag(key)) {
+        if let Some(why) = without_lock(key, values) {
+            if is_flag("lock") {
+                return Err(values.wrong(key, why));
+            }
+            warnings.push(format!(
+                "{key} ({}): {why} ({})",
+                values.origin(key),
+                values.origin("lock")
+            ));
         }
-        let by_zones = || Some(("zones", not_used(key, zones, swept)?));
-        let Some((by, why)) = without_lock(key, values).or_else(by_zones) else { continue };
-        if is_flag(by) {
+        if let Some(why) = not_used(key, zones, swept).filter(|_| is_flag("zones")) {
             return Err(values.wrong(key, why));
         }
-        warnings.push(format!(
-            "{key} ({}): {why} ({by}: {})",
-            values.origin(key),
-            values.origin(by)
-        ));
     }
     Ok(warnings)
+}
+
+impl Config {
+    /// Which flags have no effect on the zones that are swept. A command that only looks at entries looks at others, too.
+    pub fn useless_flags(&self) -> Vec<String> {
+        let useless = |(key, zones): (&str, &[&str])| {
+            let row = self.settings.iter().find(|row| row.key == key)?;
+            // Not one that follows another.
+            let is_flag = row.origin == Origin::Flag(Setting::find(key)?.flag());
+            let why = not_used(key, zones, &self.zones).filter(|_| is_flag)?;
+            Some(format!("{key} ({}): {why}", row.origin))
+        };
+        SETTINGS_OF_ZONES.into_iter().filter_map(useless).collect()
+    }
 }
 
 fn of_another_profile(values: &Values<'_>) -> Vec<String> {
@@ -47,12 +63,10 @@ fn of_another_profile(values: &Values<'_>) -> Vec<String> {
 }
 
 /// Why a setting of the lock in Redis has no effect.
-fn without_lock(key: &str, values: &Values<'_>) -> Option<(&'static str, String)> {
+fn without_lock(key: &str, values: &Values<'_>) -> Option<String> {
     let lock = values.text("lock").filter(|lock| ["flock", "none"].contains(lock))?;
     let is_of_lock = ["redis", "cvat_data", "lock_ttl"].contains(&key);
-    is_of_lock.then(|| {
-        ("lock", format!("it has no effect: with lock = {lock} no lock in Redis is taken"))
-    })
+    is_of_lock.then(|| format!("it has no effect: with lock = {lock} no lock in Redis is taken"))
 }
 
 /// Why a setting that these zones use has no effect on those that are swept.
@@ -76,7 +90,6 @@ fn not_used(key: &str, zones: &[&str], swept: &[Arc<Zone>]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::Setting;
     use super::super::tests::{config, error, raw, with_file};
     use super::*;
 
@@ -114,10 +127,13 @@ mod tests {
         let env = raw(&[("zones", "tmp")], &[("SWEEPER_TTL", "2d")]);
         assert_eq!(config(&env).unwrap().warnings, Vec::<String>::new());
         let file = with_file(raw(&[("ttl", "2d")], &[]), "zones = ['tmp']");
-        let warnings = config(&file).unwrap().warnings;
-        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
-        assert!(warning.starts_with("ttl (flag --ttl): it has no effect"), "{warning}");
-        assert!(warning.ends_with("(zones: file \"/etc/s.toml\", line 1)"), "{warning}");
+        let found = config(&file).unwrap();
+        let useless = found.useless_flags();
+        let [why] = &useless[..] else { panic!("{useless:?}") };
+        assert!(why.starts_with("ttl (flag --ttl): it has no effect"), "{why}");
+        assert_eq!(found.warnings, Vec::<String>::new(), "usage looks at all zones");
+        let lock = raw(&[("redis", "redis://host")], &[("SWEEPER_LOCK", "none")]);
+        assert!(config(&lock).unwrap().warnings[0].contains("with lock = none"));
     }
 
     #[test]

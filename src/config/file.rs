@@ -67,7 +67,7 @@ impl FileSettings {
         let root = DeTable::parse(text).map_err(|error| {
             let line = error.span().map(|span| reader.line(span.start));
             let place = error.span().and_then(|span| text.get(span.start..span.end));
-            fail(&file.path, line, not_toml(error.message(), place))
+            fail(&file.path, line, not_toml(error.message(), text, place))
         })?;
         let mut settings = Self::default();
         for (key, value) in root.get_ref() {
@@ -106,11 +106,12 @@ impl FileSettings {
 }
 
 /// What is wrong with a file that cannot be parsed, with what is probably meant by `place`.
-fn not_toml(message: &str, place: Option<&str>) -> String {
+fn not_toml(message: &str, text: &str, place: Option<&str>) -> String {
     let is_twice = message.starts_with("duplicate key") || message.starts_with("cannot extend");
     let names_zones =
         place.is_some_and(|place| place.trim_matches(['[', ']', ' ']).starts_with("zones"));
-    if is_twice && names_zones {
+    let has = |start: &str| text.lines().any(|line| line.trim_start().starts_with(start));
+    if is_twice && names_zones && has("zones") && has("[zones") {
         return "zones cannot be both a list and a table: beside [zones.NAME] write the list as sweep = [...] in the \
                 table [zones]"
             .to_owned();

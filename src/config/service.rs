@@ -170,18 +170,18 @@ fn own_rules(
 
 /// An address to listen at; a port alone is one of the loopback interface.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    let port = text.strip_prefix(':').unwrap_or(text);
-    match port.parse() {
-        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
-        Err(_) => {
-            text.parse().map_err(|_| match text.rsplit_once(':').map(|(_, port)| port.parse::<u16>()) {
-                Some(Ok(port)) => format!(
-                    "write an address, not a name: {port} (this machine only) or 0.0.0.0:{port} (all interfaces)"
-                ),
-                _ => "write it like 9108, 0.0.0.0:9108 or [::]:9108".to_owned(),
-            })
-        }
+    if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
     }
+    let is_name =
+        |host: &str| host.contains(|it: char| it.is_ascii_alphabetic()) && !host.contains(':');
+    let named = text.rsplit_once(':').filter(|(host, _)| is_name(host));
+    text.parse().map_err(|_| match named.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(port)) => format!(
+            "write an address, not a name: {port} (this machine only) or 0.0.0.0:{port} (all interfaces)"
+        ),
+        _ => "write it like 9108, 0.0.0.0:9108 or [::]:9108".to_owned(),
+    })
 }
 
 /// What systemd set for this process, and not for the one that started it.
@@ -244,6 +244,7 @@ mod tests {
             ("jitter", "x", "flag --jitter"),
             ("listen", "everywhere", "write it like 9108"),
             ("listen", "99999", "write it like 9108"),
+            ("listen", "::1:9108", "write it like 9108"),
             ("listen", "localhost:9108", "not a name: 9108 (this machine only) or 0.0.0.0:9108"),
         ] {
             let error = resolve(&[(key, value)], &[]).unwrap_err();

@@ -113,10 +113,14 @@ impl Relief {
 
     /// Nothing was removed: the pass ended before it began.
     pub fn withhold(&mut self) {
-        if self.end != ReliefEnd::NotNeeded {
+        let now = self.now.take();
+        // Without the removals before it, it may be needed all the same.
+        if self.end != ReliefEnd::NotNeeded
+            || now.is_some_and(|now| self.pressure.is_exceeded_by(&now))
+        {
             self.end = ReliefEnd::Stopped;
-            self.before = self.now.take().or(self.before);
         }
+        self.before = now.or(self.before);
         (self.after, self.removed, self.freed) = (self.before, 0, Bytes(0));
     }
 

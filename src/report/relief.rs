@@ -318,6 +318,10 @@ mod tests {
         withheld.withhold();
         let text = message(&withheld, RunMode::Real);
         assert!(text.contains("100.0% (inodes 1.5%) in use before, and 100.0%"), "{text}");
+        // What would have made it superfluous was not removed.
+        let mut withheld = Relief { now: Some(full), ..relief(ReliefEnd::NotNeeded) };
+        withheld.withhold();
+        assert_eq!((&withheld.end, withheld.before), (&ReliefEnd::Stopped, Some(full)));
         // Entries that have expired would have been removed before.
         let left = InTheWay { left: 5, ..InTheWay::default() };
         assert!(dry(ReliefEnd::NothingLeft(left)).contains("(there is no other entry)"));

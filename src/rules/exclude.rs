@@ -264,17 +264,22 @@ fn check_reach(glob: &str, plain: &str, zones: &[&Zone]) -> Result<(), String> {
         (None, Some(zone)) => Err(no_entry(plain, zone)),
         (None, None) => {
             let mut roots: Vec<String> = Vec::new();
-            for root in zones.iter().flat_map(|zone| &zone.location.roots) {
+            let all = zones.iter().flat_map(|zone| &zone.location.roots);
+            for root in all.clone().filter(|root| root.is_relative()) {
                 let root = root.display().to_string();
                 if !roots.contains(&root) {
                     roots.push(root);
                 }
             }
-            Err(format!(
-                "no entry has such a path: a glob with a / is relative to the data root and begins \
-                 with one of {}",
-                roots.join(", ")
-            ))
+            let mut why =
+                "no entry has such a path: a glob with a / is relative to the data root".to_owned();
+            if !roots.is_empty() {
+                why = format!("{why} and begins with one of {}", roots.join(", "));
+            }
+            if all.clone().any(|root| root.is_absolute()) {
+                why.push_str("; for a zone with an absolute path, begin with **/");
+            }
+            Err(why)
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::lock::{self, Backend};
 use crate::os::clock;
 use crate::rules::{LockKind, Zone};
 
-/// The locks of a pass over these zones of the data root at `path`. When one of the flags `stop` is raised, no lock server is
-/// waited for any more.
+/// The locks of a pass over these zones of the data root at `path`. When one of the flags `stop` is raised, no lock
+/// server is waited for any more.
 ///
 /// # Errors
 /// The application's lock is required, and it is not known how the application sees the data root.

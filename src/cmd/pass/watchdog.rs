@@ -120,6 +120,7 @@ impl Watched {
                 let summary = self.live.summary(data_root, &self.zones, Some(reason), why);
                 let code = ExitCode::of(&summary);
                 tell(code);
+                tracing::error!("{why}");
                 let (now, out) = (clock::now(), &mut io::stdout());
                 let (command, mode, shard) = (self.command, self.mode, self.shard);
                 let info = RunInfo { command, mode, now, data_root, shard };

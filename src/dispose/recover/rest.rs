@@ -111,13 +111,15 @@ impl<C: Control> Trees<'_, C> {
             let (home, original) = detached.home();
             let mut announced = Vec::new();
             let returned = detached.put_back_as(|name| {
-                (recovery.returns)(home, name);
-                announced.push(name.to_owned());
+                // What has not begun to be removed is judged like any other entry if it gets another name.
+                if stage == Stage::Remove || name == original {
+                    (recovery.returns)(home, name);
+                    announced.push(name.to_owned());
+                }
             });
             let got = match &returned {
                 Ok(Returned::Yes) => Some(original),
-                // What has not begun to be removed is judged like any other entry.
-                Ok(Returned::Beside(beside)) => (stage == Stage::Remove).then_some(&**beside),
+                Ok(Returned::Beside(beside)) => Some(&**beside),
                 Err(_) => None,
             };
             for name in announced.iter().filter(|name| Some(&***name) != got) {

@@ -230,7 +230,10 @@ impl ExporterLocks {
             Err(error) => {
                 // Some may have been granted before the error; but not if the server has refused.
                 let releases = vec![Release { keys, token, is_certain: false }];
-                if matches!(error, LockError::Denied(_) | LockError::Refused(_)) {
+                if matches!(
+                    error,
+                    LockError::Denied(_) | LockError::NoPassword { .. } | LockError::Refused(_)
+                ) {
                     let _ = self.try_release(releases);
                 } else {
                     self.release_anew(releases);

@@ -61,7 +61,7 @@ fn a_place_of_cvat_that_is_not_there_is_not_passed_over_in_silence() {
     };
     let used = "so \"./data\" is used; name the data root with --data";
     let said = run("/no/such");
-    let words = format!("CVAT_BASE_DIR = \"/no/such\": \"/no/such/data\" is not there, {used}");
+    let words = format!("CVAT_BASE_DIR = \"/no/such\": \"/no/such/data\" does not exist, {used}");
     assert!(said.contains(&words), "{said}");
     let said = run("./empty");
     let words = format!("CVAT_BASE_DIR = \"./empty\": \"./empty/data\" is not a data root, {used}");
