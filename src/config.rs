@@ -41,6 +41,7 @@ use crate::rules::{Exclude, Moment, Shard, Zone, ZoneName};
 use crate::units;
 pub use clearml::ClearmlConfig;
 pub use closest::is_near;
+pub use effect::useless_flags;
 use file::FileSettings;
 pub use guards::GuardSettings;
 pub use locks::{ApplicationLock, LockPlan};

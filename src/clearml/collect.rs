@@ -40,8 +40,8 @@ pub struct Plan {
     pub files: Vec<TaskFile>,
     /// Its models that the server deletes with it.
     pub models: Vec<String>,
-    /// Whether tasks of the same batch use some of these models. If such a task stays, so does the model.
-    pub has_used_models: bool,
+    /// The addresses of those that tasks of the same batch use, each with such a task. If it stays, so does the model.
+    pub used_models: Vec<(String, Id)>,
     /// Its published models that nothing else uses, if they are to be deleted, too.
     pub published_models: Vec<String>,
     /// The addresses of its models that stay.
@@ -116,7 +116,7 @@ fn plan(row: &TaskRow) -> Plan {
         last_update: row.last_update.clone(),
         files: urls.map(|url| TaskFile { url, kind: Kind::Artifact }).collect(),
         models: Vec::new(),
-        has_used_models: false,
+        used_models: Vec::new(),
         published_models: Vec::new(),
         kept_models: Vec::new(),
         is_told: false,
@@ -159,7 +159,7 @@ fn add_models(
         }
         if is_draft {
             for user in users.iter().flat_map(|users| &users.batch).copied() {
-                plan.has_used_models = true;
+                plan.used_models.push((model.uri.clone().unwrap_or_default(), user));
                 if user != plan.task {
                     order.add(user, plan.task);
                 }

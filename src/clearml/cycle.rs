@@ -238,6 +238,11 @@ impl Batch<'_, '_> {
             }
             self.ends.insert(plan.task, in_report(end));
         }
+        for (url, user) in plans.iter().flat_map(|plan| &plan.used_models) {
+            if context.selected.is_pending(*user) {
+                context.references.keep(url);
+            }
+        }
         if !published.is_empty() {
             self.parts.executor.delete_models(tools, published)?;
         }

@@ -211,7 +211,7 @@ mod tests {
             last_update: None,
             files: files.clone(),
             models: Vec::new(),
-            has_used_models: false,
+            used_models: Vec::new(),
             published_models: Vec::new(),
             kept_models: Vec::new(),
             is_told: false,

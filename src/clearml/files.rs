@@ -228,7 +228,7 @@ impl<'a> DeletionContext<'a> {
     /// # Errors
     /// The server cannot be used or trusted.
     pub fn tells_server(&self, plan: &Plan) -> Result<bool, CycleError> {
-        let Plan { task, ref files, has_used_models, .. } = *plan;
+        let Plan { task, ref files, ref used_models, .. } = *plan;
         let known = &self.tools.client.server().files;
         let is_in_store = |file: &TaskFile| place_of(&file.url, known) == Place::Store;
         let can = self.options.stores == Stores::Server && self.version >= STORES;
@@ -239,7 +239,8 @@ impl<'a> DeletionContext<'a> {
         // The server knows no guard: it would delete a file that something else names. Some versions delete the
         // directory of a file on a file server, with everything in it.
         let shared = self.shared(files.iter().map(|file| (task, file.url.as_str())))?;
-        let is_named = has_used_models || self.references.name_folder_of(task, &self.selected);
+        let is_named =
+            !used_models.is_empty() || self.references.name_folder_of(task, &self.selected);
         let takes_others = |file: &TaskFile| match place_of(&file.url, known) {
             Place::Fileserver(..) | Place::Elsewhere(_) => {
                 is_named || !is_in_folder(&file.url, task)

@@ -7,8 +7,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
 use crate::config::{Config, Profile};
 use crate::cvat::zones::NEVER_TOUCHED;
 use crate::cvat::{MARKS, MEDIA, is_data_root};
@@ -70,9 +68,7 @@ fn marks_of(directory: &Path) -> io::Result<Vec<&'static str>> {
         match directory.join(mark).metadata() {
             Ok(it) if it.is_dir() => found.push(mark),
             Ok(_) => {}
-            // No CVAT makes a link that leads to itself.
-            Err(error)
-                if is_missing(&error) || Errno::from_io_error(&error) == Some(Errno::LOOP) => {}
+            Err(error) if is_missing(&error) => {}
             // It may be there, in a directory that this user may not enter.
             Err(error) if is_denied(&error) && mark.contains('/') => found.push(mark),
             // This user may not enter the directory itself, and so removes nothing in it.

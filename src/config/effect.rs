@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use super::Config;
-use super::origin::{ConfigError, Origin};
+use super::origin::{ConfigError, EffectiveSetting, Origin};
 use super::settings::Setting;
 use super::values::Values;
 use super::words::Profile;
@@ -41,18 +40,16 @@ pub(super) fn check(values: &Values<'_>, swept: &[Arc<Zone>]) -> Result<Vec<Stri
     Ok(warnings)
 }
 
-impl Config {
-    /// Which flags have no effect on the zones that are swept. A command that only looks at entries looks at others, too.
-    pub fn useless_flags(&self) -> Vec<String> {
-        let useless = |(key, zones): (&str, &[&str])| {
-            let row = self.settings.iter().find(|row| row.key == key)?;
-            // Not one that follows another.
-            let is_flag = row.origin == Origin::Flag(Setting::find(key)?.flag());
-            let why = not_used(key, zones, &self.zones).filter(|_| is_flag)?;
-            Some(format!("{key} ({}): {why}", row.origin))
-        };
-        SETTINGS_OF_ZONES.into_iter().filter_map(useless).collect()
-    }
+/// Which flags have no effect on the zones that are swept. A command that only looks at entries looks at others, too.
+pub fn useless_flags(settings: &[EffectiveSetting], swept: &[Arc<Zone>]) -> Vec<String> {
+    let useless = |(key, zones): (&str, &[&str])| {
+        let row = settings.iter().find(|row| row.key == key)?;
+        // Not one that follows another.
+        let is_flag = row.origin == Origin::Flag(Setting::find(key)?.flag());
+        let why = not_used(key, zones, swept).filter(|_| is_flag)?;
+        Some(format!("{key} ({}): {why}", row.origin))
+    };
+    SETTINGS_OF_ZONES.into_iter().filter_map(useless).collect()
 }
 
 fn of_another_profile(values: &Values<'_>) -> Vec<String> {
@@ -128,7 +125,7 @@ mod tests {
         assert_eq!(config(&env).unwrap().warnings, Vec::<String>::new());
         let file = with_file(raw(&[("ttl", "2d")], &[]), "zones = ['tmp']");
         let found = config(&file).unwrap();
-        let useless = found.useless_flags();
+        let useless = useless_flags(&found.settings, &found.zones);
         let [why] = &useless[..] else { panic!("{useless:?}") };
         assert!(why.starts_with("ttl (flag --ttl): it has no effect"), "{why}");
         assert_eq!(found.warnings, Vec::<String>::new(), "usage looks at all zones");

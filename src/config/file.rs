@@ -108,10 +108,9 @@ impl FileSettings {
 /// What is wrong with a file that cannot be parsed, with what is probably meant by `place`.
 fn not_toml(message: &str, text: &str, place: Option<&str>) -> String {
     let is_twice = message.starts_with("duplicate key") || message.starts_with("cannot extend");
-    let names_zones =
-        place.is_some_and(|place| place.trim_matches(['[', ']', ' ']).starts_with("zones"));
+    let name = place.unwrap_or_default().trim_matches(['[', ']', ' ']);
     let has = |start: &str| text.lines().any(|line| line.trim_start().starts_with(start));
-    if is_twice && names_zones && has("zones") && has("[zones") {
+    if is_twice && name.starts_with("zones") && has("zones") && has("[zones") {
         return "zones cannot be both a list and a table: beside [zones.NAME] write the list as sweep = [...] in the \
                 table [zones]"
             .to_owned();

@@ -298,11 +298,8 @@ mod tests {
         let dry = |end| message(&relief(end), RunMode::DryRun);
         assert!(dry(ReliefEnd::Relieved).starts_with("would be relieved"));
         assert!(dry(ReliefEnd::NotNeeded).starts_with("not needed: 95.1%"));
-        let full = Space {
-            bytes_used: 1000,
-            bytes_available: 0,
-            ..relief(ReliefEnd::Relieved).before.unwrap()
-        };
+        let before = relief(ReliefEnd::Relieved).before.unwrap();
+        let full = Space { bytes_used: 1000, bytes_available: 0, ..before };
         let dry = |end| message(&Relief { now: Some(full), ..relief(end) }, RunMode::DryRun);
         assert_eq!(
             dry(ReliefEnd::NotNeeded),

@@ -225,10 +225,10 @@ fn an_old_server_without_delete_many_deletes_one_by_one() {
 }
 
 /// A task with a draft model, and a task that has used it. Both are to be deleted in one request.
-fn maker_and_user(maker: &str, user: &str, file: &str) -> Double {
+fn maker_and_user(maker: &str, user: &str, file: &str, artifacts: &[&str]) -> Double {
     let input = json!({"models": {"input": [{"name": "m", "model": id("m")}]}});
     let double = Double::new(json!({
-        "tasks": [task(maker, &[]), with(task(user, &[]), input)],
+        "tasks": [task(maker, artifacts), with(task(user, &[]), input)],
         "models": [model("m", maker, &url(file), false)],
     }));
     double.file(file);
@@ -240,14 +240,16 @@ fn a_draft_model_that_a_task_in_the_same_request_has_used_goes_with_its_file_or_
     // The tasks come in the order of their ids, so each of them is once the first.
     for (maker, user) in [("a", "b"), ("b", "a")] {
         let file = path(maker, "models/m.pt");
-        let double = maker_and_user(maker, user, &file);
+        let double = maker_and_user(maker, user, &file, &[]);
         let dry = double.run(&["--dry-run"]).exits(0).json();
         let report = double.run(&[]).exits(0).json();
         assert_eq!((removed(&dry), removed(&report)), ((2, 1), (2, 1)), "{maker}");
         assert_eq!(double.bodies("tasks.delete_many").len(), 1);
         assert!(double.left("models").is_empty() && double.files_left().is_empty(), "{maker}");
 
-        let double = maker_and_user(maker, user, &file);
+        // Also if the maker has the same file as an artifact, with its address in another form.
+        let other_form = format!("{}?download=1", url(&file));
+        let double = maker_and_user(maker, user, &file, &[&other_form]);
         double.faults(json!([{
             "match": "tasks.delete_many", "do": "refuse", "text": id(user), "codes": [400, 123],
         }]));
