@@ -33,8 +33,13 @@ pub(super) fn check(values: &Values<'_>, swept: &[Arc<Zone>]) -> Result<Vec<Stri
                 values.origin("lock")
             ));
         }
-        if let Some(why) = not_used(key, zones, swept).filter(|_| is_flag("zones")) {
-            return Err(values.wrong(key, why));
+        // One command line may be for several lists of zones: then it has an age for each.
+        let is_covered = age_of_others(key).is_some_and(is_flag);
+        if let Some(why) = not_used(key, zones, swept).filter(|_| is_flag("zones") && !is_covered) {
+            if age_of_others(key).is_some() {
+                return Err(values.wrong(key, why));
+            }
+            warnings.push(format!("{key} ({}): {why}", values.origin(key)));
         }
     }
     Ok(warnings)
@@ -42,12 +47,17 @@ pub(super) fn check(values: &Values<'_>, swept: &[Arc<Zone>]) -> Result<Vec<Stri
 
 /// Which flags have no effect on the zones that are swept. A command that only looks at entries looks at others, too.
 pub fn useless_flags(settings: &[EffectiveSetting], swept: &[Arc<Zone>]) -> Vec<String> {
+    let origin = |key: &str| settings.iter().find(|row| row.key == key).map(|row| &row.origin);
+    // Not one that follows another.
+    let is_flag = |key: &str| matches!((origin(key), Setting::find(key)), (Some(Origin::Flag(flag)), Some(it)) if *flag == it.flag());
+    // Those are told of when the settings are read.
+    if is_flag("zones") {
+        return Vec::new();
+    }
     let useless = |(key, zones): (&str, &[&str])| {
-        let row = settings.iter().find(|row| row.key == key)?;
-        // Not one that follows another.
-        let is_flag = row.origin == Origin::Flag(Setting::find(key)?.flag());
-        let why = not_used(key, zones, swept).filter(|_| is_flag)?;
-        Some(format!("{key} ({}): {why}", row.origin))
+        let is_covered = age_of_others(key).is_some_and(is_flag);
+        let why = not_used(key, zones, swept).filter(|_| is_flag(key) && !is_covered)?;
+        Some(format!("{key} ({}): {why}", origin(key)?))
     };
     SETTINGS_OF_ZONES.into_iter().filter_map(useless).collect()
 }
@@ -66,21 +76,27 @@ fn without_lock(key: &str, values: &Values<'_>) -> Option<String> {
     is_of_lock.then(|| format!("it has no effect: with lock = {lock} no lock in Redis is taken"))
 }
 
+/// The age in place of this one, for other zones.
+fn age_of_others(key: &str) -> Option<&'static str> {
+    match key {
+        "retention" => Some("ttl"),
+        _ if key.starts_with("ttl") => Some("retention"),
+        _ => None,
+    }
+}
+
 /// Why a setting that these zones use has no effect on those that are swept.
 fn not_used(key: &str, zones: &[&str], swept: &[Arc<Zone>]) -> Option<String> {
     let names: Vec<&str> = swept.iter().map(|zone| zone.name.as_str()).collect();
     if zones.iter().any(|zone| names.contains(zone)) {
         return None;
     }
-    let uses = |key: &str| {
-        let used_by = SETTINGS_OF_ZONES.iter().find(|(other, _)| *other == key);
+    let uses = |key: &&str| {
+        let used_by = SETTINGS_OF_ZONES.iter().find(|(other, _)| other == key);
         used_by.is_some_and(|(_, zones)| zones.iter().any(|zone| names.contains(zone)))
     };
-    let hint = match key {
-        "retention" if uses("ttl") => "; for these, set --ttl",
-        _ if key.starts_with("ttl") && uses("retention") => "; for these, set --retention",
-        _ => "",
-    };
+    let other = age_of_others(key).filter(uses);
+    let hint = other.map_or_else(String::new, |other| format!("; for these, set --{other}"));
     let (zones, names) = (zones.join(", "), names.join(", "));
     Some(format!("it has no effect: it is for {zones}, and the zones are {names}{hint}"))
 }
@@ -101,8 +117,6 @@ mod tests {
                 [("zones", "export"), ("retention", "2d")],
                 "the zones are export; for these, set --ttl",
             ),
-            ([("zones", "chunk-cache"), ("tmp_age", "entry")], "it is for tmp, instance-tmp, and"),
-            ([("zones", "tmp"), ("redis", "redis://host")], "it is for export, and"),
             ([("lock", "flock"), ("redis", "redis://host")], "with lock = flock no lock in Redis"),
             ([("lock", "none"), ("lock_ttl", "1m")], "with lock = none no lock in Redis"),
         ] {
@@ -121,6 +135,10 @@ mod tests {
 
     #[test]
     fn what_several_commands_share_is_not_refused() {
+        let both = raw(&[("zones", "tmp"), ("ttl", "2d"), ("retention", "7d")], &[]);
+        assert_eq!(config(&both).unwrap().warnings, Vec::<String>::new());
+        let lock = config(&raw(&[("zones", "tmp"), ("lock_ttl", "30s")], &[])).unwrap();
+        assert!(lock.warnings[0].contains("it is for export, and the zones are tmp"));
         let env = raw(&[("zones", "tmp")], &[("SWEEPER_TTL", "2d")]);
         assert_eq!(config(&env).unwrap().warnings, Vec::<String>::new());
         let file = with_file(raw(&[("ttl", "2d")], &[]), "zones = ['tmp']");
