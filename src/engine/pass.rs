@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::live::{Live, zone_path};
+use super::workers::Counted;
 use super::{Limits, Workers};
 use crate::protocol::{
     Directory, Disposer, Expired, Found, Inspector, Locks, Notes, Observer, OutcomeKind, Rejected,
@@ -36,7 +37,7 @@ use crate::rules::{Bytes, Exclude, FileKind, Moment, Shape, Zone};
 use batch::{Batch, ExpiredBatch};
 use judge::note_wrong_time;
 pub use relief_plan::{ReliefPlan, ReliefZone};
-use zone_run::{Working, ZoneRun, lock};
+use zone_run::{ZoneRun, lock};
 
 /// How many locked entries are tried again at the end, and how many directories they may be in. Beyond that
 /// they are skipped at once: a volume with so many locks is being worked on.
@@ -173,7 +174,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         let mut has_more = true;
         loop {
             let ticket = self.workers.ticket();
-            let working = Working::on(run, self.workers);
+            let working = Counted::one_more(&run.working, self.workers);
             let leftover = lock(&run.leftovers).pop();
             let tree = if leftover.is_some() { None } else { lock(&run.trees).pop_front() };
             let had_work = leftover.is_some() || tree.is_some() || has_more;

@@ -95,7 +95,7 @@ impl Workers {
                 let ticket = self.ticket();
                 let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 if let Some(task) = task {
-                    let _unfinished = Unfinished { count: &unfinished, workers: self };
+                    let _unfinished = Counted::one_of(&unfinished, self);
                     run(task);
                 } else if unfinished.load(Ordering::SeqCst) == 0 {
                     return;
@@ -221,13 +221,34 @@ fn start(jobs: usize) -> (Option<rayon::ThreadPool>, Option<String>) {
     }
 }
 
-/// One of the tasks that are not done yet. If it panics, it is done too, so that the others do not wait for it.
-struct Unfinished<'a> {
+/// A task that is not done yet, or a worker that looks for work. If it panics, that ends too, so that the others do not
+/// wait for it.
+pub(super) struct Counted<'a> {
     count: &'a AtomicUsize,
     workers: &'a Workers,
 }
 
-impl Drop for Unfinished<'_> {
+impl<'a> Counted<'a> {
+    /// One that is in `count` already.
+    fn one_of(count: &'a AtomicUsize, workers: &'a Workers) -> Self {
+        Self { count, workers }
+    }
+
+    /// One more.
+    pub(super) fn one_more(count: &'a AtomicUsize, workers: &'a Workers) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self::one_of(count, workers)
+    }
+
+    /// How many others there are.
+    pub(super) fn end(self) -> usize {
+        let others = self.count.fetch_sub(1, Ordering::SeqCst) - 1;
+        std::mem::forget(self);
+        others
+    }
+}
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::SeqCst);
         self.workers.notify();

@@ -7,7 +7,6 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::super::Workers;
 use super::batch::ExpiredBatch;
 use super::turns::Turns;
 use crate::protocol::{Directory, Expired, Tally};
@@ -75,33 +74,6 @@ impl<'a> ZoneRun<'a> {
     pub(super) fn is_returned(&self, directory: FileId, name: &CStr) -> bool {
         self.has_returned.load(Ordering::Acquire)
             && lock(&self.returned).iter().any(|(of, known)| (*of, &**known) == (directory, name))
-    }
-}
-
-/// A worker looks for work in a zone. If it panics, that ends too, so that the others do not wait for it.
-pub(super) struct Working<'a> {
-    count: &'a AtomicUsize,
-    workers: &'a Workers,
-}
-
-impl<'a> Working<'a> {
-    pub(super) fn on(run: &'a ZoneRun<'_>, workers: &'a Workers) -> Self {
-        run.working.fetch_add(1, Ordering::AcqRel);
-        Self { count: &run.working, workers }
-    }
-
-    /// How many others still do.
-    pub(super) fn end(self) -> usize {
-        let others = self.count.fetch_sub(1, Ordering::AcqRel) - 1;
-        std::mem::forget(self);
-        others
-    }
-}
-
-impl Drop for Working<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::AcqRel);
-        self.workers.notify();
     }
 }
 
