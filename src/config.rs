@@ -41,7 +41,7 @@ use crate::rules::{Exclude, Moment, Shard, Zone, ZoneName};
 use crate::units;
 pub use clearml::ClearmlConfig;
 pub use closest::is_near;
-pub use effect::useless_flags;
+use effect::Useless;
 use file::FileSettings;
 pub use guards::GuardSettings;
 pub use locks::{ApplicationLock, LockPlan};
@@ -134,6 +134,8 @@ pub struct Config {
     pub settings: Vec<EffectiveSetting>,
     /// What the user should know about the settings.
     pub warnings: Vec<String>,
+    /// Flags that have no effect on the zones that are swept, each with the reason.
+    pub useless_flags: Vec<String>,
 }
 
 /// Where the data root may be.
@@ -146,6 +148,11 @@ pub enum DataRoot {
 }
 
 impl Config {
+    /// A setting as it is shown.
+    pub fn setting(&self, key: &str) -> Option<&EffectiveSetting> {
+        self.settings.iter().find(|row| row.key == key)
+    }
+
     /// Checks what was given.
     ///
     /// # Errors
@@ -157,11 +164,10 @@ impl Config {
         let given = checks::given(raw, &file);
         checks::values(&given)?;
         let mut values = Values::gather(raw, &file)?;
-        let mut warnings = warnings(&values);
         let data = data_root(&mut values);
         let roots = data.as_ref().map(|data| data.absolute(raw)).unwrap_or_default();
         let zones = Zones::resolve(&mut values, &file, &roots)?;
-        warnings.extend(effect::check(&values, &zones.swept)?);
+        let Useless { warnings, flags: useless_flags } = warnings(&values, &zones.swept)?;
         let all_zones = zones.all();
         checks::names(&given, &values, &zones.known, &all_zones)?;
         let exclude = zones::exclude(&values, &all_zones)?;
@@ -203,6 +209,7 @@ impl Config {
             clearml,
             settings: Vec::new(),
             warnings,
+            useless_flags,
             zones: zones.swept,
             zone_paths: zones.paths,
             places: zones.places,
@@ -331,7 +338,7 @@ fn max_rate(values: &mut Values<'_>) -> Result<Option<NonZeroU32>, ConfigError> 
 }
 
 /// What the user should know about the settings, though they are right.
-fn warnings(values: &Values<'_>) -> Vec<String> {
+fn warnings(values: &Values<'_>, swept: &[Arc<Zone>]) -> Result<Useless, ConfigError> {
     let deprecated = cvat::variables::DURATIONS.iter().filter_map(|variable| {
         let (old, new) = (variable.name, variable.successor?);
         values.env_of_cvat(old)?;
@@ -350,7 +357,9 @@ fn warnings(values: &Values<'_>) -> Vec<String> {
         format!("exclude {glob:?} is one glob: the comma is part of it. {more}")
     });
     let misspelt = misspelt::warnings(values.raw, values.profile);
-    deprecated.chain(one_glob).chain(misspelt).collect()
+    let useless = effect::check(values, swept)?;
+    let all = deprecated.chain(one_glob).chain(misspelt).chain(useless.warnings);
+    Ok(Useless { warnings: all.collect(), ..useless })
 }
 
 #[cfg(test)]

@@ -42,10 +42,8 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
 /// Warns if CVAT's variable names a place that is not the data root that was found.
 fn warn_of_base(config: &Config, found: &Path) {
     let variable = cvat::variables::BASE_DIR;
-    let mut settings = config.settings.iter();
-    let is_set = settings.any(|row| {
-        row.key == "data" && matches!(&row.origin, Origin::Env(name) if name == variable)
-    });
+    let of_variable = Origin::Env(variable.to_owned());
+    let is_set = config.setting("data").is_some_and(|row| row.origin == of_variable);
     let Ok(config::DataRoot::AnyOf(paths)) = &config.data else { return };
     let (Some(first), true) = (paths.first(), is_set) else { return };
     if absolute(first).components().eq(found.components()) {
@@ -115,8 +113,8 @@ pub(super) fn place_of<'a>(config: &'a Config, name: &ZoneName) -> Option<&'a Pa
 /// Why the data root cannot be used, and where it is named.
 pub(super) fn refused_root(config: &Config, why: RootError) -> Refusal {
     let is_named = matches!(config.data, Ok(config::DataRoot::Named(_)));
-    let row = config.settings.iter().find(|row| is_named && row.key == "data");
-    let at = row.map(|row| row.origin.clone()).filter(|at| !matches!(at, Origin::Flag(_)));
+    let row = config.setting("data").filter(|_| is_named);
+    let at = row.map(|row| row.origin.clone()).filter(|at| !at.is_flag());
     Refusal::Root { at, why }
 }
 

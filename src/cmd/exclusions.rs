@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::Refusal;
-use crate::config::{Config, ConfigError, Origin};
+use crate::config::{Config, ConfigError};
 use crate::rules::Zone;
 use crate::rules::exclude::{all_in, bearing, is_name, is_plain_name, no_entry};
 
@@ -14,13 +14,12 @@ use crate::rules::exclude::{all_in, bearing, is_name, is_plain_name, no_entry};
 /// # Errors
 /// One that was typed for this pass can match no entry of it.
 pub(super) fn check(config: &Config, command: &str, zones: &[Arc<Zone>]) -> Result<(), Refusal> {
-    let Some(row) = config.settings.iter().find(|row| row.key == "exclude") else { return Ok(()) };
-    let is_typed = matches!(row.origin, Origin::Flag(_));
+    let Some(row) = config.setting("exclude") else { return Ok(()) };
     for glob in config.exclude.globs() {
         let Some((why, is_useless)) = weakness(glob, command, zones) else { continue };
         let (key, value, origin) = (row.key.clone(), glob.clone(), row.origin.clone());
         let error = ConfigError::Value { key, value, origin, why };
-        if is_useless && is_typed {
+        if is_useless && row.origin.is_flag() {
             return Err(error.into());
         }
         tracing::warn!("{error}");

@@ -3,7 +3,7 @@
 //! It must not change a setting. A flag needs no warning: a command refuses those that do not apply to it.
 
 use crate::config::settings::{Setting, Use};
-use crate::config::{Config, EffectiveSetting, Origin, useless_flags};
+use crate::config::{Config, EffectiveSetting, Origin};
 
 /// The settings that limit what is removed, or record it.
 const PROTECTING: [&str; 11] = [
@@ -57,7 +57,7 @@ pub(super) fn warn(config: &Config, command: Use) {
 
 /// Says of each flag that has no effect on the zones that are swept, why.
 pub(super) fn warn_of_useless(config: &Config) {
-    for why in useless_flags(&config.settings, &config.zones) {
+    for why in &config.useless_flags {
         tracing::warn!("{why}");
     }
 }

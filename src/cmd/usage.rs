@@ -14,7 +14,7 @@ use super::data_root::refused_root;
 use super::new_file::refuse_same;
 use super::pass::{limits, open_root, progress_style, quotas, workers};
 use super::{Refusal, printed};
-use crate::config::{Config, EffectiveSetting, Origin, Profile, Verbosity};
+use crate::config::{Config, Profile, Verbosity};
 use crate::cvat::areas;
 use crate::engine::PassControl;
 use crate::fs::{DataRoot, lease};
@@ -86,10 +86,8 @@ pub(super) fn usage(
 fn advice(config: &Config, space: Option<&Space>, quotas: &[(PathBuf, Space)]) -> Option<String> {
     let full = Share::percent(FULL_PERCENT);
     let what = what_is_full(full, space, quotas)?;
-    let is_flag =
-        |row: &&EffectiveSetting| row.key == "data" && matches!(row.origin, Origin::Flag(_));
     // Otherwise the next command finds it in the same place.
-    let data = config.settings.iter().find(is_flag);
+    let data = config.setting("data").filter(|row| row.origin.is_flag());
     let data = data.map(|row| format!(" --data {}", for_shell(&row.value))).unwrap_or_default();
     (config.profile == Profile::Cvat).then(|| {
         format!(

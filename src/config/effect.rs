@@ -5,61 +5,54 @@
 
 use std::sync::Arc;
 
-use super::origin::{ConfigError, EffectiveSetting, Origin};
-use super::settings::Setting;
+use super::origin::{ConfigError, Origin};
 use super::values::Values;
 use super::words::Profile;
 use crate::cvat::zones::SETTINGS_OF_ZONES;
 use crate::rules::Zone;
 
-/// Warns of the settings that have no effect.
+/// What is said about settings that have no effect.
+#[derive(Debug, Default)]
+pub(super) struct Useless {
+    /// By every command.
+    pub(super) warnings: Vec<String>,
+    /// By those that sweep: flags for other zones. A command that only looks at entries looks at those, too.
+    pub(super) flags: Vec<String>,
+}
+
+/// Finds the settings that have no effect.
 ///
 /// # Errors
 /// A flag has no effect because of another flag.
-pub(super) fn check(values: &Values<'_>, swept: &[Arc<Zone>]) -> Result<Vec<String>, ConfigError> {
+pub(super) fn check(values: &Values<'_>, swept: &[Arc<Zone>]) -> Result<Useless, ConfigError> {
+    let mut useless = Useless::default();
     if values.profile == Profile::None {
-        return Ok(of_another_profile(values));
+        useless.warnings = of_another_profile(values);
+        return Ok(useless);
     }
     let is_flag = |key: &str| values.raw.flags.contains_key(key);
-    let mut warnings = Vec::new();
     for (key, zones) in SETTINGS_OF_ZONES.into_iter().filter(|(key, _)| is_flag(key)) {
-        if let Some(why) = without_lock(key, values) {
-            if is_flag("lock") {
-                return Err(values.wrong(key, why));
-            }
-            warnings.push(format!(
-                "{key} ({}): {why} ({})",
-                values.origin(key),
-                values.origin("lock")
-            ));
+        let (origin, lock) = (values.origin(key), values.origin("lock"));
+        match without_lock(key, values) {
+            Some(why) if is_flag("lock") => return Err(values.wrong(key, why)),
+            Some(why) => useless.warnings.push(format!("{key} ({origin}): {why} ({lock})")),
+            None => {}
         }
         // One command line may be for several lists of zones: then it has an age for each.
-        let is_covered = age_of_others(key).is_some_and(is_flag);
-        if let Some(why) = not_used(key, zones, swept).filter(|_| is_flag("zones") && !is_covered) {
-            if age_of_others(key).is_some() {
-                return Err(values.wrong(key, why));
-            }
-            warnings.push(format!("{key} ({}): {why}", values.origin(key)));
+        let other_age = age_of_others(key);
+        if other_age.is_some_and(is_flag) {
+            continue;
+        }
+        let Some(why) = not_used(key, zones, swept) else { continue };
+        if !is_flag("zones") {
+            useless.flags.push(format!("{key} ({origin}): {why}"));
+        } else if other_age.is_some() {
+            return Err(values.wrong(key, why));
+        } else {
+            useless.warnings.push(format!("{key} ({origin}): {why}"));
         }
     }
-    Ok(warnings)
-}
-
-/// Which flags have no effect on the zones that are swept. A command that only looks at entries looks at others, too.
-pub fn useless_flags(settings: &[EffectiveSetting], swept: &[Arc<Zone>]) -> Vec<String> {
-    let origin = |key: &str| settings.iter().find(|row| row.key == key).map(|row| &row.origin);
-    // Not one that follows another.
-    let is_flag = |key: &str| matches!((origin(key), Setting::find(key)), (Some(Origin::Flag(flag)), Some(it)) if *flag == it.flag());
-    // Those are told of when the settings are read.
-    if is_flag("zones") {
-        return Vec::new();
-    }
-    let useless = |(key, zones): (&str, &[&str])| {
-        let is_covered = age_of_others(key).is_some_and(is_flag);
-        let why = not_used(key, zones, swept).filter(|_| is_flag(key) && !is_covered)?;
-        Some(format!("{key} ({}): {why}", origin(key)?))
-    };
-    SETTINGS_OF_ZONES.into_iter().filter_map(useless).collect()
+    Ok(useless)
 }
 
 fn of_another_profile(values: &Values<'_>) -> Vec<String> {
@@ -103,6 +96,7 @@ fn not_used(key: &str, zones: &[&str], swept: &[Arc<Zone>]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::Setting;
     use super::super::tests::{config, error, raw, with_file};
     use super::*;
 
@@ -143,8 +137,7 @@ mod tests {
         assert_eq!(config(&env).unwrap().warnings, Vec::<String>::new());
         let file = with_file(raw(&[("ttl", "2d")], &[]), "zones = ['tmp']");
         let found = config(&file).unwrap();
-        let useless = useless_flags(&found.settings, &found.zones);
-        let [why] = &useless[..] else { panic!("{useless:?}") };
+        let [why] = &found.useless_flags[..] else { panic!("{:?}", found.useless_flags) };
         assert!(why.starts_with("ttl (flag --ttl): it has no effect"), "{why}");
         assert_eq!(found.warnings, Vec::<String>::new(), "usage looks at all zones");
         let lock = raw(&[("redis", "redis://host")], &[("SWEEPER_LOCK", "none")]);

@@ -26,6 +26,11 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Whether it is a flag.
+    pub const fn is_flag(&self) -> bool {
+        matches!(self, Self::Flag(_))
+    }
+
     /// Flag over environment over file over default.
     pub(super) const fn strength(&self) -> u8 {
         match self {

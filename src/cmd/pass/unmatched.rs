@@ -3,7 +3,7 @@
 //! It must not complain about a pass that has not looked at everything, nor about globs for zones of other passes.
 
 use super::request::PassRequest;
-use crate::config::{Config, Origin};
+use crate::config::Config;
 use crate::protocol::Summary;
 use crate::rules::Exclude;
 use crate::rules::exclude::{all_in, bearing, is_name};
@@ -24,9 +24,7 @@ pub(super) fn is_complete(request: &PassRequest<'_>, summary: &Summary) -> bool 
 /// has its entries in a directory that it matches.
 pub(super) fn note(exclude: &Exclude, request: &PassRequest<'_>, summary: &mut Summary) {
     let (zones, known) = (request.zones, &request.config.all_zones);
-    let mut settings = request.config.settings.iter();
-    let row = settings.find(|row| row.key == "exclude");
-    let is_typed = row.is_some_and(|row| matches!(row.origin, Origin::Flag(_)));
+    let is_typed = request.config.setting("exclude").is_some_and(|row| row.origin.is_flag());
     for glob in exclude.unmatched() {
         let bearings: Vec<_> = zones.iter().map(|zone| bearing(glob, zone)).collect();
         let above = bearings.iter().position(|bearing| bearing.is_above);
