@@ -19,7 +19,7 @@ use signal_hook::iterator::Signals;
 use super::Refusal;
 use super::data_root::refuse_forbidden;
 use super::pass::{application_locks, open_root};
-use crate::config::{Config, LockPlan};
+use crate::config::Config;
 use crate::lock::flock::{self, NotHeld};
 use crate::lock::redis::{ExporterLocks, Grant, Hold};
 use crate::protocol;
@@ -69,14 +69,14 @@ fn warn_of_less(config: &Config, path: &Path) {
         );
         return;
     };
-    let LockPlan { application, is_application_unwanted, .. } = &config.locks;
-    if zone.lock == LockKind::Application && !is_entry(zone) && !is_application_unwanted {
+    let is_unwanted = config.locks.is_application_unwanted;
+    if zone.lock == LockKind::Application && !is_entry(zone) && !is_unwanted {
         tracing::warn!(
             "CVAT locks single exports, not {shown}: this lock stops sweepers, but not CVAT; hold the export itself"
         );
         return;
     }
-    if zone.lock == LockKind::Application && application.is_none() && !is_application_unwanted {
+    if config.locks.misses_application_of(zone) {
         tracing::warn!(
             "CVAT's lock on {shown} is not taken: this lock stops sweepers, but not CVAT. To take it, name the server: \
              --redis redis://HOST:6379 or CVAT_REDIS_INMEM_HOST; --lock flock does without it"

@@ -11,6 +11,7 @@ use super::values::{Values, absolute};
 use super::words::{FileLocks, Profile};
 use crate::cvat::{self, variables};
 use crate::lock::redis::Server;
+use crate::rules::{LockKind, Zone};
 use crate::units;
 
 /// The locks to take.
@@ -40,6 +41,13 @@ pub struct ApplicationLock {
 }
 
 impl LockPlan {
+    /// Whether the zone has the application's lock, and nothing says where it would be found.
+    pub fn misses_application_of(&self, zone: &Zone) -> bool {
+        zone.lock == LockKind::Application
+            && self.application.is_none()
+            && !self.is_application_unwanted
+    }
+
     pub(super) fn resolve(values: &mut Values<'_>) -> Result<Self, ConfigError> {
         let backend = values.choice("lock")?.to_owned();
         let server = server(values)?;

@@ -6,7 +6,6 @@ use std::ffi::CStr;
 use std::path::Path;
 
 use super::{End, Question};
-use crate::config::LockPlan;
 use crate::fs::open;
 use crate::lock::exclusive::named_holder_of;
 use crate::lock::redis::Holder;
@@ -45,12 +44,6 @@ impl Question<'_> {
         }
     }
 
-    /// Whether the zone has the application's lock, and nothing says where it would be found.
-    fn is_application_unseen(&self, zone: &Zone) -> bool {
-        let LockPlan { application, is_application_unwanted, .. } = &self.config.locks;
-        zone.lock == LockKind::Application && application.is_none() && !is_application_unwanted
-    }
-
     /// What became of the lock of the entry `name`.
     pub(super) fn describe_lock(
         &self,
@@ -75,7 +68,7 @@ impl Question<'_> {
                 | Rejection::Unreached,
                 _,
             ) => "unknown",
-            _ if self.is_application_unseen(zone) => {
+            _ if self.config.locks.misses_application_of(zone) => {
                 "flock: free; CVAT's lock was not looked at, because no Redis server is named (--redis)"
             }
             End::Removed(_) | End::Rejected(Rejection::Skipped(_), _) => "free",
