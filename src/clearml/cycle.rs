@@ -151,11 +151,8 @@ impl Batch<'_, '_> {
         }
         drop(rows);
         (self.cycle.on_batch)(plans.len());
-        let kept = plans.iter().flat_map(|plan| &plan.kept_models);
-        kept.for_each(|url| context.references.keep(url));
+        context.keep_models_of(&plans);
         for plan in &mut plans {
-            // They go with the task, so they are not what keeps its files.
-            context.deleted_models = plan.models.iter().cloned().collect();
             plan.is_told = context.tells_server(plan)?;
         }
         context.deleted_models = if self.parts.executor.models_are_left() {

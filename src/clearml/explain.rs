@@ -134,13 +134,11 @@ fn files(
     let references = References::protecting(tools, &selected, options)?;
     let mut context = DeletionContext::new(tools, options, references, selected)?;
     let mut found = HashMap::new();
-    let kept = plans.iter().flat_map(|plan| &plan.kept_models);
-    kept.for_each(|url| context.references.keep(url));
+    context.keep_models_of(&plans);
     for plan in plans {
         let task = plan.task;
-        context.deleted_models = plan.models.iter().cloned().collect();
         let is_told = context.tells_server(&plan)?;
-        context.deleted_models.extend(plan.published_models);
+        context.deleted_models = plan.models.into_iter().chain(plan.published_models).collect();
         let files = plan.files.into_iter().map(|file| (task, file)).collect();
         // A file that waits for another task goes with it.
         let (settled, later) = context.settle(&mut Allowed(local_roots), files, is_told, false)?;

@@ -147,6 +147,12 @@ impl<'a> DeletionContext<'a> {
         Ok(Self { tools, options, references, selected, deleted_models, version })
     }
 
+    /// Protects the files of models that stay.
+    pub fn keep_models_of(&mut self, plans: &[Plan]) {
+        let kept = plans.iter().flat_map(|plan| &plan.kept_models);
+        kept.for_each(|url| self.references.keep(url));
+    }
+
     /// Removes files of deleted tasks. `is_told` says whether the server was told to delete them, too. Those that a
     /// task names which is to be deleted itself, and is not yet, come back as they are, to be asked for later; or, if
     /// `is_last`, such a task stays.
@@ -187,7 +193,8 @@ impl<'a> DeletionContext<'a> {
         }
         let all = targets.iter().map(|it| (it.task, &it.file));
         let all = all.chain(of_server.iter().map(|(task, file)| (*task, file)));
-        let shared = self.shared(all.map(|(task, file)| (task, file.url.as_str())))?;
+        let all = all.map(|(task, file)| (task, file.url.as_str()));
+        let shared = self.shared(all, &self.deleted_models)?;
         let is_shared = |file: &TaskFile| shared.contains(&file.url);
         let named = targets.extract_if(.., |it| is_shared(&it.file)).map(|it| (it.task, it.file));
         let named: Vec<OfTask> =
@@ -207,20 +214,18 @@ impl<'a> DeletionContext<'a> {
         Ok((settled, later))
     }
 
-    /// Those of these files that something else names.
-    ///
-    /// # Errors
-    /// The server cannot be used or trusted.
-    pub fn shared<'u>(
+    /// Those of these files that something else names: not one of these models, which go with their tasks.
+    fn shared<'u>(
         &self,
         files: impl Iterator<Item = (Id, &'u str)>,
+        deleted_models: &HashSet<String>,
     ) -> Result<Shared, CycleError> {
         if self.options.overrides.shared_files {
             return Ok(Shared::default());
         }
         let candidates: Vec<Candidate> =
             files.map(|(task, url)| Candidate { url: url.to_owned(), task }).collect();
-        self.references.shared(self.tools, &candidates, &self.deleted_models, &self.selected)
+        self.references.shared(self.tools, &candidates, deleted_models, &self.selected)
     }
 
     /// Whether the server should be told to delete the files of this task.
@@ -238,7 +243,8 @@ impl<'a> DeletionContext<'a> {
         }
         // The server knows no guard: it would delete a file that something else names. Some versions delete the
         // directory of a file on a file server, with everything in it.
-        let shared = self.shared(files.iter().map(|file| (task, file.url.as_str())))?;
+        let models = plan.models.iter().cloned().collect();
+        let shared = self.shared(files.iter().map(|file| (task, file.url.as_str())), &models)?;
         let is_named =
             !used_models.is_empty() || self.references.name_folder_of(task, &self.selected);
         let takes_others = |file: &TaskFile| match place_of(&file.url, known) {
