@@ -201,6 +201,11 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A number of entries in words.
+pub fn entries(count: u64) -> String {
+    format!("{} {}", grouped(count), if count == 1 { "entry" } else { "entries" })
+}
+
 /// A path as text: quoted and escaped.
 pub fn shown(path: &Path) -> String {
     quoted(path.as_os_str())

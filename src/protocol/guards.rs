@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::{RunMode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Bytes, Share, ZoneName};
-use crate::units::grouped;
+use crate::units::{entries, grouped};
 
 /// The guards of a pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,9 +104,8 @@ impl Guards {
             && removals > most
         {
             let amount = format!(
-                "remove {} {} in total, {} more than --max-removals {} allows",
-                grouped(removals),
-                if removals == 1 { "entry" } else { "entries" },
+                "remove {} in total, {} more than --max-removals {} allows",
+                entries(removals),
                 grouped(removals - most),
                 grouped(most)
             );
@@ -132,10 +131,9 @@ impl Guards {
         let allowed = limit.allows(seen);
         let more = removed.checked_sub(allowed).filter(|more| *more > 0)?;
         let mut amount = format!(
-            "remove {} of {} {} of this zone, {} more than --max-share {} allows",
+            "remove {} of {} of this zone, {} more than --max-share {} allows",
             grouped(removed),
-            grouped(seen),
-            if seen == 1 { "entry" } else { "entries" },
+            entries(seen),
             grouped(more),
             limit.share
         );

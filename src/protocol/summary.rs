@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Failure, Outcome, OutcomeKind, Relief, Skipped};
 use crate::rules::{Action, Bytes, KeptReason, Moment, Shard, ZoneName};
-use crate::units::{self, grouped};
+use crate::units;
 
 /// How many failures are listed; all are counted.
 pub const LISTED_FAILURES: usize = 100;
@@ -171,8 +171,7 @@ impl ZoneSummary {
         } else if let Some(why) = stopped {
             Some(format!("the pass was stopped before its end: {}", why.key()))
         } else if self.tally.failed > 0 {
-            let entries = if self.tally.failed == 1 { "entry" } else { "entries" };
-            Some(format!("{} {entries} failed", grouped(self.tally.failed)))
+            Some(format!("{} failed", units::entries(self.tally.failed)))
         } else {
             None
         }

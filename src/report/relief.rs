@@ -119,8 +119,7 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
     let was = how_full(relief.before).unwrap_or_default();
     let after = how_full(relief.after).unwrap_or_default();
     let is_one = relief.removed == 1;
-    let entries = if is_one { "entry" } else { "entries" };
-    let (count, freed) = (grouped(relief.removed), relief.freed);
+    let (entries, freed) = (units::entries(relief.removed), relief.freed);
     // What has expired is still there in a dry run.
     let now = how_full(relief.now).filter(|now| *now != was);
     let went = if is_dry {
@@ -129,12 +128,12 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
             None => format!("{was}, and {after} afterwards"),
         };
         format!(
-            "{count} {entries} would be removed before {}, {freed}; {full}",
+            "{entries} would be removed before {}, {freed}; {full}",
             if is_one { "it expires" } else { "they expire" }
         )
     } else {
         format!(
-            "{count} {entries} {} expired, {freed}; {was} before, and {after} now",
+            "{entries} {} expired, {freed}; {was} before, and {after} now",
             if is_one { "was removed before it" } else { "were removed before they" }
         )
     };
@@ -174,15 +173,14 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
 fn in_use(space: &Space, is_quota: bool, has_free: bool) -> String {
     let bytes = percent(space.bytes_used, space.usable());
     let of = if is_quota { " of its quota" } else { "" };
-    let inodes = (space.inodes > 0).then(|| percent(space.inodes_used, space.inodes));
-    let inodes = |before: &str, after: &str| {
-        inodes.as_ref().map(|share| format!("{before}inodes {share}{after}")).unwrap_or_default()
-    };
-    if has_free {
-        let free = Bytes(space.bytes_available);
-        return format!("{free} free ({bytes}{of} in use{})", inodes(", ", ""));
+    let (free, share) =
+        (Bytes(space.bytes_available), percent(space.inodes_used, space.inodes.max(1)));
+    match (has_free, space.inodes > 0) {
+        (true, true) => format!("{free} free ({bytes}{of} in use, inodes {share})"),
+        (true, false) => format!("{free} free ({bytes}{of} in use)"),
+        (false, true) => format!("{bytes} (inodes {share}){of} in use"),
+        (false, false) => format!("{bytes}{of} in use"),
     }
-    format!("{bytes}{}{of} in use", inodes(" (", ")"))
 }
 
 fn percent(part: u64, whole: u64) -> String {

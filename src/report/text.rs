@@ -241,9 +241,7 @@ pub(super) fn outcome(info: &RunInfo<'_>, summary: &Summary) -> String {
     let tallies = || summary.zones.iter().map(counts_of);
     let sum = |count: fn(&Tally) -> u64| tallies().map(count).sum();
     let removed = grouped(sum(|tally| tally.removed));
-    let seen: u64 = sum(Tally::reported);
-    let entries = if seen == 1 { "entry" } else { "entries" };
-    let seen = grouped(seen);
+    let seen = units::entries(sum(Tally::reported));
     let failed: u64 = sum(|tally| tally.failed);
     let freed: Bytes = tallies().map(|tally| tally.freed).sum();
     let fails = if info.mode == RunMode::Real && !is_withheld { "failed" } else { "would fail" };
@@ -255,15 +253,15 @@ pub(super) fn outcome(info: &RunInfo<'_>, summary: &Summary) -> String {
     match info.mode {
         RunMode::Real if is_withheld && is_cut_short => format!(
             "nothing was removed, because the pass ended while it was still counting for its guards \
-             ({seen} {entries} so far)"
+             ({seen} so far)"
         ),
         RunMode::Real if is_withheld => format!(
-            "nothing was removed, because a guard stopped this pass: it would remove {removed} of {seen} {entries} \
+            "nothing was removed, because a guard stopped this pass: it would remove {removed} of {seen} \
              and free {freed}{failed}"
         ),
-        RunMode::Real => format!("removed {removed} of {seen} {entries}, freed {freed}{failed}"),
+        RunMode::Real => format!("removed {removed} of {seen}, freed {freed}{failed}"),
         RunMode::DryRun => format!(
-            "would remove {removed} of {seen} {entries}, would free {freed}{failed}; \
+            "would remove {removed} of {seen}, would free {freed}{failed}; \
              nothing was removed"
         ),
     }

@@ -3,7 +3,7 @@
 //! It must not draw: `picture` and `tables` do.
 
 use crate::rules::Bytes;
-use crate::units::grouped;
+use crate::units::{entries, grouped};
 use crate::usage::model::{AGES_S, HORIZONS_S, LISTED_OWNERS};
 use crate::usage::uploads::Remains;
 use crate::usage::{AreaUsage, KindUsage, RemovedBy, Unreached, UnreachedUsage, Usage};
@@ -194,11 +194,6 @@ pub(super) fn removals(usage: &Usage) -> Vec<Removal<'_>> {
 /// A number of inodes in words.
 fn inodes(count: u64) -> String {
     format!("{} inode{}", grouped(count), plural(count))
-}
-
-/// A number of entries in words.
-fn entries(count: u64) -> String {
-    format!("{} {}", grouped(count), if count == 1 { "entry" } else { "entries" })
 }
 
 /// A number of files in words.
