@@ -1,8 +1,8 @@
 //! Refuses a zone of the settings file in a data root of CVAT, where CVAT keeps what it cannot make again.
 //!
 //! It must not let a directory pass that it could not compare: an error means no, unless this user cannot reach the
-//! directory. The settings alone do not show this:
-//! with profile none the data root of CVAT is not named, and an absolute path may lie in that of another CVAT.
+//! directory. The settings alone do not show this: with profile none the data root of CVAT is not named, and an
+//! absolute path may lie in that of another CVAT.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use crate::config::{Config, Profile};
 use crate::cvat::zones::NEVER_TOUCHED;
 use crate::cvat::{MARKS, MEDIA, is_data_root};
 use crate::fs::RootError;
+use crate::fs::error::is_missing;
 use crate::rules::Zone;
 
 /// Looks at the directories of `zone`, which are at `place` if that is given, if the settings file says where they are.
@@ -81,8 +82,4 @@ fn marks_of(directory: &Path) -> io::Result<Vec<&'static str>> {
 
 fn is_denied(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

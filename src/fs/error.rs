@@ -42,6 +42,11 @@ pub fn is_gone(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::STALE))
 }
 
+/// Whether an error says that a path leads nowhere.
+pub fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// What the user can do about an error at `name` in `dir`, or at the directory itself.
 pub fn hint(
     dir: impl AsFd,

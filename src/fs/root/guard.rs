@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::fs::error::is_missing;
 use crate::fs::stat;
 use crate::rules::FileId;
 use crate::units;
@@ -186,11 +187,7 @@ fn stat_of(path: &Path) -> io::Result<Option<FileId>> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     match stat::follow(&path) {
         Ok(id) => Ok(Some(id)),
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            Ok(None)
-        }
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
