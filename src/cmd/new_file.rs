@@ -4,14 +4,14 @@
 //! beside it, which takes its place when it is complete.
 
 use std::fs::{File, Permissions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::fs::open;
+use crate::fs::{append, open};
 use crate::units;
 
 /// A file that is to be written.
@@ -90,18 +90,19 @@ pub(super) fn refuse_stdout(path: &Path, what: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a file that is meant to be two: one would take the place of the other.
+/// The path of a file, if one is named, and the setting that names it.
+pub(super) type Named<'a> = (&'a str, &'a Option<PathBuf>);
+
+/// Refuses a file that is also meant to be another one: one would take the place of the other.
 ///
 /// # Errors
-/// Two of these paths name the same file: for people.
-pub(super) fn refuse_same(files: &[(&str, Option<&Path>)]) -> Result<(), String> {
-    let named = || files.iter().filter_map(|(name, path)| Some((*name, (*path)?)));
-    for (at, (name, path)) in named().enumerate() {
-        if let Some((other, _)) = named().skip(at + 1).find(|(_, other)| is_same(path, other)) {
-            return Err(format!("{name} and {other} name the same file"));
-        }
+/// Its path and one of the others name the same file: for people.
+pub(super) fn refuse_same((name, path): (&str, &Path), others: &[Named<'_>]) -> Result<(), String> {
+    let is_it = |(_, other): &&Named<'_>| other.as_deref().is_some_and(|it| is_same(path, it));
+    match others.iter().find(is_it) {
+        Some((other, _)) => Err(format!("{name} and {other} name the same file")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether two paths name the same file, which may not be there yet.
@@ -118,9 +119,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 /// Whether a file is empty or begins like this.
 fn begins(path: &Path, beginning: &[u8]) -> io::Result<bool> {
-    let file = open::careful().read(true).open(path)?;
-    let mut found = Vec::new();
-    file.take(beginning.len() as u64).read_to_end(&mut found)?;
+    let found = append::beginning_of(path, beginning.len())?;
     Ok(found.is_empty() || found == beginning)
 }
 

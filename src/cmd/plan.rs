@@ -58,9 +58,7 @@ pub(super) fn plan(
         |error: std::io::Error| refused(format!("it cannot be written: {}", units::error(&error)));
     refuse_stdout(path, "the report").map_err(refused)?;
     let logs = [("audit_log", &config.audit_log), ("metrics_file", &config.metrics_file)];
-    for (name, log) in logs {
-        refuse_same(&[("--output", Some(path)), (name, log.as_deref())]).map_err(refused)?;
-    }
+    refuse_same(("--output", path), &logs).map_err(refused)?;
     let root = open_root(&config, &config.zones)?;
     if let Some(zone) = zone_around(path, &config, &root).map_err(failed)? {
         let why = format!("it would be in a directory of zone {zone:?}: write it somewhere else");

@@ -30,8 +30,10 @@ impl<'a> RunMetrics<'a> {
         let is_dry = config.dry_run;
         let Some(path) = &config.metrics_file else { return Ok(Self { file: None, is_dry }) };
         refuse_stdout(path, "the report").map_err(|why| refused(path, &why))?;
-        refuse_same(&[("audit_log", config.audit_log.as_deref()), ("metrics_file", Some(path))])
-            .map_err(Refusal::Start)?;
+        if let Some(log) = &config.audit_log {
+            refuse_same(("audit_log", log), &[("metrics_file", &config.metrics_file)])
+                .map_err(Refusal::Start)?;
+        }
         let file = MetricsFile::at(path, stop).map_err(|why| Refusal::Start(why.to_string()))?;
         file.foresee().map_err(|why| Refusal::Start(why.to_string()))?;
         Ok(Self { file: Some(file), is_dry })

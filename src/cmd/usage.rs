@@ -41,9 +41,9 @@ pub(super) fn usage(
     verbosity: Verbosity,
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
-    for (name, log) in [("audit_log", &config.audit_log), ("metrics_file", &config.metrics_file)] {
-        let files = [("html", config.html.as_deref()), (name, log.as_deref())];
-        refuse_same(&files).map_err(Refusal::Start)?;
+    if let Some(html) = &config.html {
+        let logs = [("audit_log", &config.audit_log), ("metrics_file", &config.metrics_file)];
+        refuse_same(("html", html), &logs).map_err(Refusal::Start)?;
     }
     let root = open_root(config, &config.all_zones)?;
     let html = config.html.as_deref().map(|path| HtmlFile::at(path, &root)).transpose()?;
