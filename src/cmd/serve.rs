@@ -1,6 +1,6 @@
 //! `sweeper serve`: the service, connected to signals, clocks, systemd and HTTP.
 //!
-//! It must not decide when to run, which is [`crate::service`]'s part, nor sweep: that is [`super::pass`].
+//! This module must not decide when to run, which is [`crate::service`]'s part, nor sweep: that is [`super::pass`].
 
 mod overview;
 mod pressure;
@@ -180,9 +180,9 @@ impl Passes<'_> {
 
     /// One pass over the zones that are due.
     fn run(&self, config: &Config, due: &[ZoneName]) -> Result<PassEnd, Refusal> {
-        // A file system that is too full is relieved after any pass, so those zones are swept too.
+        // If a file system is too full now, the zones that relieve it are swept too.
         let mut due = due.to_vec();
-        due.extend(pressure::zones(config, self.root));
+        due.extend(self.pressed.zones(config, self.root, clock::steady()));
         let zones: Vec<Arc<Zone>> =
             config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
         let mut swept = self.swept.borrow_mut();

@@ -1,6 +1,7 @@
 //! Whether a service sweeps at once, because a file system is too full.
 //!
-//! It must not sweep. A pass that could not relieve it is not repeated soon.
+//! This module must not sweep. A pass that could not relieve the file system is not repeated soon, neither by itself
+//! nor as part of other passes: a zone that another process has locked is tried again every second.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -34,19 +35,51 @@ impl Pressed {
 
     /// A pass with this summary has ended at `now`.
     pub(super) fn on_pass(&self, summary: &Summary, mode: RunMode, now: Duration) {
-        let is_relieved =
-            !summary.relief.is_empty() && !summary.relief.iter().any(Relief::is_unrelieved);
+        if summary.relief.is_empty() {
+            // A pass over other zones tells nothing.
+            return;
+        }
         // After a dry run it is as full as before.
-        let is_done = is_relieved && mode == RunMode::Real;
+        let is_done = mode == RunMode::Real && !summary.relief.iter().any(Relief::is_unrelieved);
         self.0.set(if is_done { now } else { now.saturating_add(PAUSE) });
     }
 }
 
 /// The zones that relieve a file system which is too full.
-pub(super) fn zones(config: &Config, root: &DataRoot) -> Vec<ZoneName> {
+fn zones(config: &Config, root: &DataRoot) -> Vec<ZoneName> {
     let Ok(Some(settings)) = &config.pressure else { return Vec::new() };
     if !is_pressed(settings, root) {
         return Vec::new();
     }
     settings.zones.iter().map(|(zone, _)| zone.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ReliefEnd;
+    use crate::rules::{MinAge, Pressure};
+
+    fn paused(until: u64, end: Option<ReliefEnd>, mode: RunMode) -> u64 {
+        let pressed = Pressed(Cell::new(Duration::from_secs(until)));
+        let min_age = MinAge::from_duration(Duration::ZERO);
+        let pressure = Pressure { mark: None, relieve: None, keep_free: None };
+        let relief = end.map(|end| Relief::new("/".into(), false, pressure, min_age, end));
+        let relief = relief.into_iter().collect();
+        let summary = Summary { zones: Vec::new(), stopped: None, relief };
+        pressed.on_pass(&summary, mode, Duration::from_secs(1_000));
+        pressed.0.get().as_secs()
+    }
+
+    #[test]
+    fn only_a_relief_that_was_in_vain_is_followed_by_a_pause() {
+        let real = RunMode::Real;
+        assert_eq!(paused(0, Some(ReliefEnd::Relieved), real), 1_000);
+        assert_eq!(paused(0, Some(ReliefEnd::NotNeeded), real), 1_000);
+        assert_eq!(paused(0, Some(ReliefEnd::Stopped), real), 1_600);
+        assert_eq!(paused(0, Some(ReliefEnd::NotNeeded), RunMode::DryRun), 1_600);
+        // A pass without pressure zones neither begins nor ends one.
+        assert_eq!(paused(0, None, real), 0);
+        assert_eq!(paused(1_500, None, real), 1_500);
+    }
 }
