@@ -156,3 +156,33 @@ fn a_list_from_a_pipe_is_guarded_like_one_from_a_file() {
     let refused = world.run(&["run", "--from0", "-", "--max-share", "50%"]);
     assert!(refused.exits(2).stderr.contains("max_removals"), "{}", refused.stderr);
 }
+
+/// With a guard, a list is read twice. What the first reading could not read, the second does not make up for.
+#[test]
+fn a_list_that_cannot_be_read_or_copied_to_its_end_is_not_taken_for_complete() {
+    let world = World::new();
+    let (old, listed) = (world.file("tmp/job1", 100 * DAY), world.file("tmp/job10", 100 * DAY));
+    let list = world.path("list");
+    let fails = |run: &Run, why: &str| {
+        let report = run.exits(1).json();
+        let failures = report["failures"].to_string();
+        assert!(
+            failures.contains("could not be read to the end") && failures.contains(why),
+            "{report:#}"
+        );
+        assert!(old.exists() && listed.exists(), "{report:#}");
+    };
+    let args = ["run", "--format", "json", "--max-removals", "100", "--from0"];
+    let unreadable = world.run(&[&args[..], &["."]].concat());
+    fails(&unreadable, "Is a directory");
+    // The copy ends in the middle of a path: as a full disk would cut it, and right after the path of another entry.
+    std::fs::write(&list, "tmp/job10\0").unwrap();
+    let whole = world.command(&[&args[..], &[list.to_str().unwrap()]].concat());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; exec prlimit --fsize=8 \"$@\"", "sh"]);
+    limited.arg(whole.get_program()).args(whole.get_args()).stdin(Stdio::null());
+    fails(&Run::of(limited), "its copy in ");
+    let run = Run::of(whole);
+    assert_eq!(zone(&run.exits(0).json(), "tmp")["removed"], 1);
+    assert!(old.exists() && !listed.exists());
+}

@@ -1,10 +1,11 @@
 //! The list of paths (`--from0`), which a pass with guards reads twice.
 //!
-//! It must not interpret the list. A list may be a pipe, so the first reading keeps a copy in a temporary file.
+//! This module must not interpret the list. A list may be a pipe, so the first reading keeps a copy in a temporary
+//! file. If that reading ends with an error, so does the second one: what was read is not taken for all of the list.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::super::Refusal;
 use super::super::path_list::{List, open_list};
@@ -26,7 +27,14 @@ pub(super) struct Lists<'a> {
     /// A list that nothing has written to yet is waited for until the pass is stopped.
     pub(super) limits: &'a Limits,
     /// What was read of the list, once it was read.
-    pub(super) copy: Option<File>,
+    pub(super) copy: Option<Copy>,
+}
+
+/// What was read of a list.
+pub(super) struct Copy {
+    file: File,
+    /// The error that the reading ended with.
+    error: Arc<OnceLock<String>>,
 }
 
 impl Lists<'_> {
@@ -35,7 +43,7 @@ impl Lists<'_> {
         match self.copy.take() {
             None => self.open()?.map(|list| self.paths(list)).transpose(),
             Some(mut copy) => {
-                copy.rewind().map_err(|error| self.refused(&error))?;
+                copy.file.rewind().map_err(|error| self.refused(&error))?;
                 self.paths(copy).map(Some)
             }
         }
@@ -45,9 +53,10 @@ impl Lists<'_> {
     pub(super) fn first(&mut self) -> Result<Option<PathList>, Refusal> {
         let Some(list) = self.open()? else { return Ok(None) };
         let copy = tempfile::tempfile().and_then(|copy| Ok((copy.try_clone()?, copy)));
-        let (to, copy) = copy.map_err(|error| self.refused(&error))?;
-        self.copy = Some(copy);
-        self.paths(Copying { list, to }).map(Some)
+        let (to, file) = copy.map_err(|error| self.refused(&error))?;
+        let error = Arc::default();
+        self.copy = Some(Copy { file, error: Arc::clone(&error) });
+        self.paths(Copying { list, to, error }).map(Some)
     }
 
     fn open(&self) -> Result<Option<List>, Refusal> {
@@ -96,12 +105,34 @@ fn no_thread(error: &io::Error) -> Refusal {
 struct Copying {
     list: List,
     to: File,
+    error: Arc<OnceLock<String>>,
 }
 
 impl Read for Copying {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.list.read(buffer)?;
-        self.to.write_all(&buffer[..length])?;
-        Ok(length)
+        let result = self.list.read(buffer).and_then(|length| {
+            let written = self.to.write_all(&buffer[..length]);
+            written.map(|()| length).map_err(|error| {
+                let dir = std::env::temp_dir();
+                let why = units::error(&error);
+                io::Error::other(format!("its copy in {} cannot be written: {why}", dir.display()))
+            })
+        });
+        if let Err(error) = &result
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            self.error.get_or_init(|| units::error(error));
+        }
+        result
+    }
+}
+
+/// The copy, and at its end the error of the first reading.
+impl Read for Copy {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (self.file.read(buffer)?, self.error.get()) {
+            (0, Some(error)) => Err(io::Error::other(error.clone())),
+            (length, _) => Ok(length),
+        }
     }
 }
