@@ -1,18 +1,20 @@
 //! The last look at a tree as a whole, after it was taken out of reach and before anything in it is removed.
 //!
-//! It must not change anything. Compared with the look before, nothing may be newer, open or locked: then the
+//! This module must not change anything. Compared with the look before, nothing may be newer, open or locked: then the
 //! tree returns to its name.
 
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
+use super::failure::failed_in_tree;
 use super::linked::LinkedNames;
+use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::lease::{self, InUse, InUseProbe, breaks};
 use crate::fs::stat;
-use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
-use crate::protocol::{Freed, MemberLeases, Skipped};
+use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit, WalkContext};
+use crate::protocol::{Expired, Freed, MemberLeases, Rejection, Skipped};
 use crate::rules::names::is_removed_in_use;
 use crate::rules::{Action, Bytes, FileId, FileKind, FileSystem, Metadata, Moment, Rule};
 
@@ -183,6 +185,14 @@ impl Known<'_> {
         !self.members.handles().all(is_free)
     }
 
+    /// Whether a file under a lease was used since, as far as is known. Its times can be set by its name, which breaks no
+    /// lease.
+    pub(super) fn is_touched(&self) -> bool {
+        self.members.handles().any(|handle| {
+            stat::handle(handle, self.mount).map_or(true, |metadata| self.is_changed(&metadata))
+        })
+    }
+
     /// Whether another process has the file open or locked; `None` if not.
     pub(super) fn in_use(
         &self,
@@ -202,6 +212,30 @@ impl Known<'_> {
                 .map_err(|error| at.error(Action::Open, error))?,
         };
         Ok(skipped(answer))
+    }
+}
+
+/// Looks at a tree as a whole before anything in it is removed: its directories, or why it must not be removed.
+pub(super) fn whole<C: Control>(
+    expired: &Expired,
+    known: Known<'_>,
+    top: &std::fs::File,
+    tree: &WalkContext<'_, C>,
+) -> Result<Dirs, Rejection> {
+    if known.is_opened() {
+        return Err(Rejection::Skipped(Skipped::InUse));
+    }
+    known.linked.begin();
+    if known.is_touched() {
+        return Err(Rejection::Skipped(Skipped::Used));
+    }
+    let mut visitor = TreeCheck::new(known);
+    match walk::walk(tree, top, known.id, &mut visitor) {
+        ControlFlow::Continue(()) => Ok(visitor.dirs),
+        ControlFlow::Break(Break::Failed(error)) => Err(failed_in_tree(expired, tree.name, error)),
+        ControlFlow::Break(Break::Stopped | Break::Elsewhere | Break::Enough) => {
+            Err(visitor.skipped.map_or(Rejection::Unreached, Rejection::Skipped))
+        }
     }
 }
 
@@ -271,14 +305,14 @@ impl Visit for TreeCheck<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Where every file is under a lease, a directory without subdirectories tells by its own times whether
-    /// anything was added, and there is no more to see in it. (The link count of a directory is 2 plus its
+    /// Where every file is under a lease, and was looked at before this walk, a directory without subdirectories tells by
+    /// its own times whether anything was added, and there is no more to see in it. (The link count of a directory is 2 plus its
     /// subdirectories, or 1 where the file system does not count them.)
     fn reads(&self, metadata: &Metadata) -> bool {
         !(self.known.members.is_complete() && metadata.links == 2)
     }
 
-    /// A file whose lease was not broken was not opened since, and it is looked at again before its removal.
+    /// Every file under a lease was looked at before this walk, and is looked at again before its removal.
     fn knows(&mut self, file: FileId) -> bool {
         self.known.members.get(file).is_some()
     }

@@ -1,17 +1,16 @@
 //! Removes a tree: takes it out of reach, checks it as a whole, and removes its members one by one.
 //!
-//! It must not unlink by itself. Where a tree cannot be renamed (rights, a full disk,
+//! This module must not unlink by itself. Where a tree cannot be renamed (rights, a full disk,
 //! a lower layer of overlay), it is removed where it is, and a note says so.
 
 use std::ffi::CStr;
 use std::io;
-use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
-use super::check::{Dirs, Known, TreeCheck};
+use super::check::{self, Dirs, Known};
 use super::failure::{failed_in_tree, failure};
 use super::ledger::Ledger;
 use super::linked::LinkedNames;
@@ -25,7 +24,7 @@ use crate::fs::error::is_gone;
 use crate::fs::file_system;
 use crate::fs::lease::InUseProbe;
 use crate::fs::stat::{self, Freshness};
-use crate::fs::walk::{self, Break, WalkContext};
+use crate::fs::walk::{self, WalkContext};
 use crate::protocol::{
     Expired, Failure, MemberLeases, Notes, Rejected, Rejection, Removed, Skipped, Verified,
 };
@@ -184,7 +183,7 @@ impl<C: Control> Trees<'_, C> {
         in_part(expired, why, &hint)
     }
 
-    /// Looks at the tree as a whole: its directories, or why it must not be removed.
+    /// Looks at a tree that is out of reach as a whole: its directories, or why it must not be removed.
     fn check(
         &self,
         expired: &Expired,
@@ -193,23 +192,10 @@ impl<C: Control> Trees<'_, C> {
         detached: &Detached,
     ) -> Result<Dirs, Rejection> {
         arrived(expired, detached)?;
-        if known.is_opened() {
-            return Err(Rejection::Skipped(Skipped::InUse));
-        }
         let check = detached.quarantine.handle(Stage::Check);
-        let mut visitor = TreeCheck::new(known);
         let tree = WalkContext { parent: check.as_fd(), ..self.context(expired, &detached.name) };
-        match walk::walk(&tree, top, known.id, &mut visitor) {
-            ControlFlow::Continue(()) => Ok(visitor.dirs),
-            ControlFlow::Break(Break::Failed(error)) => {
-                Err(failed_in_tree(expired, &detached.name, error))
-            }
-            ControlFlow::Break(Break::Stopped | Break::Elsewhere | Break::Enough) => {
-                Err(visitor.skipped.map_or(Rejection::Unreached, Rejection::Skipped))
-            }
-        }
+        check::whole(expired, known, top, &tree)
     }
-
     /// Gives an entry its name again; the rejection, with the reason if that is not possible.
     pub(super) fn put_back(
         &self,
@@ -249,12 +235,12 @@ impl<C: Control> Trees<'_, C> {
         top: &std::fs::File,
         refused: &io::Error,
     ) -> (Option<Bytes>, Option<Rejection>) {
-        if known.is_opened() {
-            return (None, Some(Rejection::Skipped(Skipped::InUse)));
+        let tree = self.context(expired, expired.name());
+        if let Err(why) = check::whole(expired, known, top, &tree) {
+            return (None, Some(why));
         }
         let _change = expired.directory().change();
         let mut remover = TreeRemover::new(known);
-        let tree = self.context(expired, expired.name());
         let walked = walk::walk(&tree, top, known.id, &mut remover);
         if remover.removed > 0 {
             self.note_in_place(expired, refused);

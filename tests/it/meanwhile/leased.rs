@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::{count, quarantined, tree};
 use crate::paused::{Moment, Paused};
 use crate::start::Start;
-use crate::world::{DAY, Run, World, assert_counts, can_be_root, sweeper};
+use crate::world::{DAY, Run, World, assert_counts, can_be_root, set_age, sweeper};
 
 /// How many leases are taken in a pass over an expired tree that `launcher` starts, and how often one is asked about.
 fn asked(launcher: &[&str]) -> (usize, usize) {
@@ -115,6 +115,25 @@ fn a_write_of_a_process_that_waits_in_open_is_not_lost() {
         opener.finish();
         assert_counts(&report, "tmp", &[("seen", 1), ("skipped_by.in_use", 1)]);
         assert_eq!(std::fs::read(&path).unwrap(), b"written", "{name}");
+    }
+}
+
+/// The times of a file can be set by its name, which opens no file and breaks no lease.
+#[test]
+fn a_tree_that_is_used_immediately_before_its_removal_stays_whole() {
+    for failure in [None, Some(("mkdirat", "EACCES"))] {
+        for files in [256, 4096] {
+            let world = World::new();
+            let top = tree(&world, 100);
+            let moment = Moment { failure, ..Moment::of("mkdirat", 1) };
+            let paused = Paused::at(&world, &[], files, &moment);
+            let paused = paused.unwrap_or_else(|run| panic!("{}", run.stdout));
+            let last = std::fs::read_dir(top.join("sub")).unwrap().last().unwrap().unwrap();
+            set_age(&last.path(), 0);
+            let report = paused.finish().exits(0).json();
+            assert_counts(&report, "tmp", &[("seen", 1), ("skipped_by.used", 1)]);
+            assert_eq!(count(&top.join("sub")), 100, "{failure:?}, {files} descriptors");
+        }
     }
 }
 
