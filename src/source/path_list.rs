@@ -1,6 +1,6 @@
 //! Entries from a list of paths, instead of a look at the whole zone.
 //!
-//! It must not judge or change anything, and being listed gives a path no privilege: it must be the path of
+//! This module must not judge or change anything, and being listed gives a path no privilege: it must be the path of
 //! an entry of a swept zone, which is then judged like any other. So a list can make a pass look at less, and
 //! never remove more.
 //!
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::context::ScanContext;
 use super::enter::{data_root, look, open_directory};
+use super::list::note_leftovers;
 use crate::control::Control;
 use crate::fs::DataRoot;
 use crate::protocol::{Directory, Failure, Found, ScanBatch};
@@ -269,6 +270,7 @@ impl Round {
         let has_more = !batch.is_empty();
         let mut names = 0;
         let mut open: Option<Arc<Directory>> = None;
+        let mut noted = None;
         for candidate in batch {
             if context.control.is_stopped() {
                 break;
@@ -291,7 +293,14 @@ impl Round {
                     }
                 },
             };
-            look(&directory, &entry.name, context, each);
+            let mut is_gone = false;
+            look(&directory, &entry.name, context, &mut |found: Found<'_>| {
+                is_gone |= matches!(found, Found::Gone(..));
+                each(found);
+            });
+            if is_gone && noted.replace(directory.id) != Some(directory.id) {
+                note_leftovers(&directory, context);
+            }
             open = Some(directory);
         }
         // Entries of instances are counted by the directory of the instances, which the data root is not.

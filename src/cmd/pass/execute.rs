@@ -1,6 +1,6 @@
 //! How zones are swept: really, as a dry run, or only counted.
 //!
-//! It must not decide which zones, nor when.
+//! This module must not decide which zones, nor when.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +91,10 @@ impl Parts<'_> {
         let inner = DryRun::new(control, probe(self.request.config.in_use)).noting(self.notes);
         match self.request.plan {
             None => self.run(work, &execution, list, &inner, observer),
-            Some(writer) => self.run(work, &execution, list, &Planning { inner, writer }, observer),
+            Some(writer) => {
+                let planning = Planning { inner, notes: self.notes, writer };
+                self.run(work, &execution, list, &planning, observer)
+            }
         }
     }
 

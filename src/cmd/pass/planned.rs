@@ -1,15 +1,17 @@
 //! Plans: a dry run that writes down what it would remove, and a pass that removes exactly that.
 //!
-//! It must not remove anything, and a plan gives no right to remove: its entries go through the usual pipeline, and
-//! stay if they are not as the plan says.
+//! This module must not remove anything, and a plan gives no right to remove: its entries go through the usual
+//! pipeline, and stay if they are not as the plan says.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::protocol::{
-    Claimed, Disposer, Inspector, Rejected, Rejection, Removed, Skipped, Verified,
+    Claimed, Directory, Disposer, Inspector, Notes, Recovery, Rejected, Rejection, Removed,
+    Skipped, Verified,
 };
 use crate::report::plan;
 use crate::rules::Moment;
@@ -55,6 +57,7 @@ impl PlanWriter {
 /// Writes a line for each entry that another disposer would remove.
 pub(super) struct Planning<'a, D> {
     pub(super) inner: D,
+    pub(super) notes: &'a Notes,
     pub(super) writer: &'a PlanWriter,
 }
 
@@ -65,6 +68,17 @@ impl<D: Disposer> Disposer for Planning<'_, D> {
         let removed = self.inner.dispose(verified, now)?;
         self.writer.write(line);
         Ok(removed)
+    }
+
+    /// What an interrupted removal has left has no path that `apply` could remove.
+    fn recover(
+        &self,
+        directory: &Arc<Directory>,
+        name: &CStr,
+        _now: Moment,
+        _recovery: &mut Recovery<'_>,
+    ) {
+        self.notes.add_leftover(&directory.zone.name, &directory.path_of(name));
     }
 }
 

@@ -111,6 +111,39 @@ fn a_dry_run_counts_a_tree_that_was_killed_before_its_removal_began() {
     assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
 }
 
+/// They only know paths, and what is out of reach has none that they list.
+#[test]
+fn a_plan_or_a_list_says_that_it_does_not_complete_an_interrupted_removal() {
+    let world = World::new();
+    tree(&world, 3);
+    let (plan, list) = (world.path("../plan"), world.path("../list"));
+    let (plan, list) = (plan.to_str().unwrap(), list.to_str().unwrap());
+    std::fs::write(list, "tmp/tree\0").unwrap();
+    world.run(&["plan", "-o", plan]).exits(0);
+    let moment = Moment::of("renameat2", 1);
+    drop(Paused::at(&world, &[], 4096, &moment).unwrap_or_else(|run| panic!("{}", run.stdout)));
+    let other_plan = format!("{plan}-2");
+    for (args, gone) in [
+        (&["apply", plan][..], 1),
+        (&["run", "--from0", list], 1),
+        (&["plan", "-o", &other_plan], 0),
+    ] {
+        let report = world.run(&[args, &["--format", "json"]].concat()).exits(0).json();
+        assert_counts(&report, "tmp", &[("seen", gone), ("skipped_by.gone", gone)]);
+        let notes = zone(&report, "tmp")["notes"].to_string();
+        assert!(
+            notes.contains("/.sweeper-") && notes.contains("was interrupted"),
+            "{args:?}: {notes}"
+        );
+    }
+    let report = world.run(&["run", "--format", "json"]).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+    world.file("tmp/other", 0);
+    let report = world.run(&["run", "--from0", list, "--format", "json"]).exits(0).json();
+    let notes = zone(&report, "tmp")["notes"].to_string();
+    assert!(!notes.contains(".sweeper"), "nothing is interrupted now: {notes}");
+}
+
 #[test]
 fn why_says_what_a_run_does_with_an_interrupted_removal() {
     for (settings, verdict) in [(&[][..], "would_remove"), (&["--exclude", "tree"], "failed")] {
