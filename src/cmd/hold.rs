@@ -1,6 +1,6 @@
 //! `sweeper hold`: runs a command while holding the lock that a sweep honors for a path.
 //!
-//! It must not outlive the command: signals are passed on to it, its exit code is the result, and it inherits
+//! This module must not outlive the command: signals are passed on to it, its exit code is the result, and it inherits
 //! the file lock, so that the lock survives when this process is killed. (The Redis lock then expires after
 //! its TTL, because it is not extended any more.)
 
@@ -63,8 +63,8 @@ fn warn_of_less(config: &Config, path: &Path) {
     let mut zones = config.all_zones.iter().filter(|zone| zone.lock != LockKind::Unlocked);
     let Some(zone) = zones.find(|zone| is_entry(zone) || is_listed(zone)) else {
         tracing::warn!(
-            "no sweep of the data root {:?} honors a lock on {shown}: it is not in one of its zones whose entries are \
-             locked; hold the entry itself, or name its data root with --data",
+            "no sweep of the data root {:?} honors a lock on {shown}: the path is in no zone of that data root that uses \
+             locks; hold the entry itself, or name its data root with --data",
             root.path()
         );
         return;
@@ -158,7 +158,9 @@ fn application_lock(
     config: &Config,
     path: &Path,
 ) -> Result<Option<(ExporterLocks, PathBuf)>, Refusal> {
-    let Some(lock) = &config.locks.application else { return Ok(None) };
+    if matches!(config.locks.application, Ok(None)) {
+        return Ok(None);
+    }
     let root = open_root(config, &[])?;
     let relative = root
         .relative(path)
@@ -170,7 +172,8 @@ fn application_lock(
     if !has_lock {
         return Ok(None);
     }
-    Ok(Some((application_locks(lock, root.path(), Vec::new())?, relative)))
+    let Some(lock) = config.locks.application.clone()? else { return Ok(None) };
+    Ok(Some((application_locks(&lock, root.path(), Vec::new())?, relative)))
 }
 
 /// Why CVAT's lock on `path` is not ours.

@@ -1,6 +1,6 @@
 //! The settings of locks: which ones are taken, and where the server is.
 //!
-//! It must not connect. A password is never shown.
+//! This module must not connect. A password is never shown.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -19,8 +19,9 @@ use crate::units;
 pub struct LockPlan {
     /// On the entries themselves.
     pub files: FileLocks,
-    /// That of the application, for zones that have one.
-    pub application: Option<ApplicationLock>,
+    /// That of the application, for zones that have one. The error: it is required (`--lock redis`), and no server is
+    /// named. It matters only where such a zone is locked.
+    pub application: Result<Option<ApplicationLock>, ConfigError>,
     /// Whether that one is not to be taken (`--lock flock`, `--lock none`).
     pub is_application_unwanted: bool,
 }
@@ -44,8 +45,16 @@ impl LockPlan {
     /// Whether the zone has the application's lock, and nothing says where it would be found.
     pub fn misses_application_of(&self, zone: &Zone) -> bool {
         zone.lock == LockKind::Application
-            && self.application.is_none()
+            && matches!(self.application, Ok(None))
             && !self.is_application_unwanted
+    }
+
+    /// Whether it is an error not to take the application's lock.
+    pub fn is_application_required(&self) -> bool {
+        match &self.application {
+            Ok(lock) => lock.as_ref().is_some_and(|lock| lock.is_required),
+            Err(_) => true,
+        }
     }
 
     pub(super) fn resolve(values: &mut Values<'_>) -> Result<Self, ConfigError> {
@@ -65,26 +74,24 @@ impl LockPlan {
             }
             ("redis", None) => {
                 let host = variables::REDIS_HOST;
-                return Err(values.wrong(
-                    "lock",
-                    format!(
-                        "no Redis server is named: add --redis redis://HOST:6379, or set {host}"
-                    ),
-                ));
+                let why = format!(
+                    "no Redis server is named: add --redis redis://HOST:6379, or set {host}"
+                );
+                Err(values.wrong("lock", why))
             }
-            ("auto" | "redis", server) => server,
-            _ => None,
+            ("auto" | "redis", server) => Ok(server),
+            _ => Ok(None),
         };
         let own_roots = cvat::own_data_roots(values.env_of_cvat(variables::BASE_DIR));
         let is_required = backend == "redis";
         let is_application_unwanted = matches!(backend.as_str(), "flock" | "none");
         let files = if backend == "none" { FileLocks::Unlocked } else { FileLocks::Flock };
-        if server.is_some() && data_root.is_none() {
+        if matches!(server, Ok(Some(_))) && data_root.is_none() {
             let own = values.text("data").unwrap_or_default().to_owned();
             values.show("cvat_data", own);
         }
-        let application =
-            server.map(|server| ApplicationLock { server, data_root, own_roots, ttl, is_required });
+        let to_lock = |server| ApplicationLock { server, data_root, own_roots, ttl, is_required };
+        let application = server.map(|server| server.map(to_lock));
         Ok(Self { files, application, is_application_unwanted })
     }
 }
@@ -104,8 +111,8 @@ fn lock_ttl(values: &mut Values<'_>) -> Result<Duration, ConfigError> {
         }
         let (wait, [.., name]) = (units::exact(wait), variables::LOCK_WAITS);
         let why = format!(
-            "CVAT waits {wait} for a lock, and refuses to start if that is not longer than the TTL of a lock; if it \
-             waits longer, set {name} here, too"
+            "CVAT waits {wait} for a lock, and refuses to start if that is not longer than the TTL of a lock; if \
+             your CVAT waits longer, set {name} here too"
         );
         return Err(values.wrong("lock_ttl", why));
     };

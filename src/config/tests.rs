@@ -95,7 +95,7 @@ fn defaults_are_those_of_the_table() {
         ["export", "tmp", "legacy", "instance-tmp", "chunk-cache"]
     );
     assert_eq!(config.legacy.unwrap().ttls, [Expiry::AtOnce]);
-    assert!(config.locks.application.is_none() && config.warnings.is_empty());
+    assert!(config.locks.application.as_ref().unwrap().is_none() && config.warnings.is_empty());
 }
 
 #[test]
@@ -151,6 +151,14 @@ fn variables_of_cvat_are_read_as_cvat_reads_them() {
     assert_eq!(origin, "environment CVAT_BASE_DIR");
 }
 
+/// It is an error only where an export is locked.
+#[test]
+fn a_lock_in_redis_without_a_server_is_refused_with_its_origin() {
+    let config = config(&raw(&[], &[("SWEEPER_LOCK", "redis")])).unwrap();
+    let error = config.locks.application.unwrap_err().to_string();
+    assert!(error.contains("SWEEPER_LOCK") && error.contains("no Redis server"), "{error}");
+}
+
 #[test]
 fn a_wrong_value_is_refused_with_its_origin() {
     for (key, value) in [
@@ -178,7 +186,6 @@ fn a_wrong_value_is_refused_with_its_origin() {
         ("exclude", "cache/exports/*"),
         ("in_use", "spare"),
         ("lock", "paper"),
-        ("lock", "redis"),
         ("lock_wait", "x"),
         ("lock_ttl", "0"),
         ("lock_ttl", "2d"),
@@ -259,7 +266,7 @@ fn no_password_is_shown() {
     assert!(refused.contains("command line") && !refused.contains("hunter2"), "{refused}");
     let config = config(&raw(&[], &[("SWEEPER_REDIS", secret)])).unwrap();
     assert_eq!(shown(&config, "redis").0, "redis://host:7000/1");
-    assert!(config.locks.application.as_ref().unwrap().server.has_password());
+    assert!(config.locks.application.as_ref().unwrap().as_ref().unwrap().server.has_password());
     assert!(!format!("{config:?}").contains("hunter2"));
     for wrong in ["redis://:hunter2@", "http://:hunter2@host"] {
         for raw in [raw(&[("redis", wrong)], &[]), raw(&[], &[("SWEEPER_REDIS", wrong)])] {
@@ -284,17 +291,18 @@ fn the_redis_server_of_cvat_is_found_from_any_of_its_variables() {
         let config = config(&raw(&[], env)).unwrap();
         let origin = format!("environment CVAT_REDIS_INMEM_{origin}");
         assert_eq!(shown(&config, "redis"), (server.to_owned(), origin));
-        assert!(!config.locks.application.unwrap().is_required);
+        assert!(!config.locks.application.unwrap().unwrap().is_required);
     }
     let flags = [("lock", "redis"), ("redis", "redis://r"), ("cvat_data", "/home/django/data")];
-    let plan = config(&raw(&flags, &[("CVAT_BASE_DIR", "/opt/cvat")])).unwrap().locks.application;
+    let plan =
+        config(&raw(&flags, &[("CVAT_BASE_DIR", "/opt/cvat")])).unwrap().locks.application.unwrap();
     let plan = plan.unwrap();
     assert!(plan.is_required);
     assert_eq!(plan.data_root.as_deref(), Some(Path::new("/home/django/data")));
     assert_eq!(plan.own_roots[0], Path::new("/opt/cvat/data"));
     let none = raw(&[("lock", "none")], &[("SWEEPER_REDIS", "redis://r")]);
     let none = config(&none).unwrap().locks;
-    assert_eq!((none.files, none.application.is_none()), (FileLocks::Unlocked, true));
+    assert_eq!((none.files, none.application.unwrap().is_none()), (FileLocks::Unlocked, true));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The locks of a pass, as the settings say.
 //!
-//! It must not take any of them.
+//! This module must not take any of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use crate::rules::{LockKind, Zone};
 /// server is waited for any more.
 ///
 /// # Errors
-/// The application's lock is required, and it is not known how the application sees the data root.
+/// The application's lock is required, and no server is named, or it is not known how the application sees the data
+/// root.
 pub(in crate::cmd) fn locks(
     config: &Config,
     zones: &[Arc<Zone>],
@@ -26,8 +27,17 @@ pub(in crate::cmd) fn locks(
     stop: Vec<Arc<AtomicBool>>,
 ) -> Result<Backend, Refusal> {
     let uses_application = zones.iter().any(|zone| zone.lock == LockKind::Application);
-    let application = config.locks.application.as_ref().filter(|_| uses_application);
-    let application = application.map(|lock| application_locks(lock, path, stop)).transpose()?;
+    let application = if uses_application {
+        config.locks.application.clone()?
+    } else {
+        if config.locks.is_application_required() {
+            tracing::warn!(
+                "lock = redis has no effect here: none of these zones has a lock in Redis; flock is taken"
+            );
+        }
+        None
+    };
+    let application = application.map(|lock| application_locks(&lock, path, stop)).transpose()?;
     let files = match config.locks.files {
         config::FileLocks::Flock => lock::FileLocks::Flock,
         config::FileLocks::Unlocked => lock::FileLocks::Unlocked,

@@ -180,7 +180,7 @@ fn without_a_profile_only_the_zones_of_the_file_are_known() {
     assert_eq!(names(&config.zones), ["labels", "scratch"]);
     assert_eq!(names(&config.all_zones), ["labels", "scratch"]);
     assert!(config.legacy.is_none() && config.marks.is_empty());
-    assert!(config.locks.application.is_none());
+    assert!(config.locks.application.as_ref().unwrap().is_none());
     assert_eq!(shown(&config, "data").0, "");
     let unnamed = config.data.unwrap_err().to_string();
     assert!(unnamed.contains("name it with --data"), "{unnamed}");

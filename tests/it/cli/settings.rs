@@ -381,3 +381,20 @@ fn commas_in_a_variable_separate_globs() {
     assert!(flag.stderr.contains("one glob"), "{}", flag.stderr);
     assert!(world.has("tmp/d.zip,e.csv"));
 }
+
+/// `legacy` and `usage` lock no export, so they need no server.
+#[test]
+fn a_lock_in_redis_is_only_required_where_there_is_one() {
+    let world = World::new();
+    let refused = world.run(&["run", "--lock", "redis"]);
+    assert!(refused.exits(2).stderr.contains("no Redis server is named"), "{}", refused.stderr);
+    for args in [&["legacy", "--lock", "redis"][..], &["run", "--zones", "tmp", "--lock", "redis"]]
+    {
+        let swept = world.run(args);
+        let warning = "lock = redis has no effect here";
+        assert!(swept.exits(0).stderr.contains(warning), "{args:?}: {}", swept.stderr);
+    }
+    let mut usage = world.command(&["usage"]);
+    usage.env("SWEEPER_LOCK", "redis");
+    Run::of(usage).exits(0);
+}
