@@ -1,6 +1,6 @@
 //! What monitoring reads: counters and times in Prometheus' text format, for a page or for a [`mod@file`].
 //!
-//! It must not count anything itself: the numbers are those of the report. A dry run counts nothing,
+//! This module must not count anything itself: the numbers are those of the report. A dry run counts nothing,
 //! because nothing was removed.
 
 pub mod age;
@@ -79,17 +79,22 @@ impl Metrics {
             left_alone: gauge(
                 all,
                 "sweeper_left_alone",
-                "1 if the last pass left the zone alone because it could not be locked, else 0.",
+                "1 if the last pass left the zone alone because a lock or ClearML server could not be used or another sweeper was at work, else 0.",
             )?,
             healthy: gauge(
                 all,
                 "sweeper_healthy",
                 "1 if /healthz calls the zone healthy, else 0.",
             )?,
-            bytes: whole(all, "sweeper_volume_bytes", "Bytes of the file system.", STATE)?,
+            bytes: whole(
+                all,
+                "sweeper_volume_bytes",
+                "Bytes of the file system that users can have, as in df.",
+                STATE,
+            )?,
             unrelieved: {
-                let help = "1 if a file system is still too full after the last pass with --pressure, \
-                            else 0.";
+                let help = "1 if a file system is still too full after the last pass with --pressure \
+                            or --keep-free, else 0.";
                 added(all, IntGauge::new("sweeper_pressure_unrelieved", help))?
             },
             inodes: whole(
@@ -149,7 +154,8 @@ impl Metrics {
     /// Sets how full the file system of the data root is.
     pub fn set_space(&self, space: &Space) {
         let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        self.bytes.with_label_values(&["size"]).set(whole(space.bytes));
+        // As `df` counts, which leaves out what is reserved for root: otherwise a full disk would not look full.
+        self.bytes.with_label_values(&["size"]).set(whole(space.usable()));
         self.bytes.with_label_values(&["used"]).set(whole(space.bytes_used));
         self.inodes.with_label_values(&["size"]).set(whole(space.inodes));
         self.inodes.with_label_values(&["used"]).set(whole(space.inodes_used));

@@ -1,6 +1,6 @@
 //! A usage for programs: schema 1, described in `docs/schema/usage-1.schema.json`.
 //!
-//! It must not leave out a field: what is not known is `null`.
+//! This module must not leave out a field: what is not known is `null`.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -43,6 +43,7 @@ struct Object<'a> {
 struct Volume {
     bytes: u64,
     bytes_used: u64,
+    bytes_available: u64,
     inodes: u64,
     inodes_used: u64,
 }
@@ -127,6 +128,7 @@ pub(super) fn write(out: &mut impl Write, usage: &Usage, exit: ExitCode) -> io::
     let volume = usage.space.map(|space| Volume {
         bytes: space.bytes,
         bytes_used: space.bytes_used,
+        bytes_available: space.bytes_available,
         inodes: space.inodes,
         inodes_used: space.inodes_used,
     });

@@ -35,7 +35,7 @@ fn assert_lines(metrics: &Metrics, lines: &[&str]) {
 fn the_names_are_those_that_dashboards_and_alerts_use() {
     let metrics = Metrics::new(&[ZoneName::new("own")]).unwrap();
     let space =
-        Space { bytes: 100, bytes_used: 60, bytes_available: 40, inodes: 10, inodes_used: 6 };
+        Space { bytes: 100, bytes_used: 60, bytes_available: 35, inodes: 10, inodes_used: 6 };
     metrics.set_space(&space);
     let durations = [(ZoneName::new("own"), Duration::from_millis(1500))];
     metrics.count(RunMode::Real, &summary(None), &durations, end());
@@ -81,6 +81,7 @@ fn the_names_are_those_that_dashboards_and_alerts_use() {
             "sweeper_last_end_timestamp_seconds{zone=\"own\"} 1767323045.5",
             "sweeper_last_success_timestamp_seconds{zone=\"own\"} 1767323045.5",
             "sweeper_volume_bytes{state=\"used\"} 60",
+            "sweeper_volume_bytes{state=\"size\"} 95",
             "sweeper_volume_inodes{state=\"size\"} 10",
         ],
     );
