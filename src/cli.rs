@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! It must not check values or read the environment: settings come out as text by their key, and `config`
+//! This module must not check values or read the environment: settings come out as text by their key, and `config`
 //! does the rest. Flags are made from the table of settings. It is the only user of `clap`.
 
 mod clearml;
@@ -228,7 +228,7 @@ fn config(look: Look) -> clap::Command {
 fn merge(look: Look) -> clap::Command {
     let reports = path("REPORT").num_args(1..);
     with_settings("merge", texts::MERGE, look, |setting| setting.applies_to(Use::Merge))
-        .arg(reports.help("Reports of --format json (-: standard input)"))
+        .arg(reports.help("Reports of --format json or jsonl (-: standard input)"))
         .after_help(texts::MERGE_CODES)
 }
 
@@ -282,8 +282,8 @@ fn health(look: Look) -> clap::Command {
         .mut_arg("listen", |listen| listen.help("Ask the service on this address or port"))
         .mut_arg("metrics_file", |file| file.help("Look into this metrics file of single runs"))
         .arg(Arg::new("url").value_name("URL").help(
-            "The health page to ask, such as http://127.0.0.1:9108/healthz; the path / means /healthz [default: that \
-             of --listen]",
+            "The health page to ask, such as http://127.0.0.1:9108/healthz; the path / means /healthz [default: the \
+             service at --listen]",
         ))
         .arg(
             Arg::new("max_age")

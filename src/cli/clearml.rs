@@ -1,6 +1,6 @@
 //! The command line of `sweeper clearml`.
 //!
-//! It must not check values: it defines the commands, and says which one was typed.
+//! This module must not check values: it defines the commands, and says which one was typed.
 
 use std::ffi::OsString;
 
@@ -83,15 +83,21 @@ pub(super) fn command(look: Look) -> Definition {
             sweep("orphans", texts::CLEARML_ORPHANS, Use::ClearmlOrphans, look)
                 .after_help(texts::CLEARML_CODES),
         )
-        .subcommand(settings("journal", texts::CLEARML_JOURNAL, Use::ClearmlJournal).arg(action))
         .subcommand(
-            settings("why", texts::CLEARML_WHY, Use::ClearmlWhy).arg(
-                Arg::new("task")
-                    .value_name("TASK_ID")
-                    .num_args(1..)
-                    .required(true)
-                    .help("The tasks to explain"),
-            ),
+            settings("journal", texts::CLEARML_JOURNAL, Use::ClearmlJournal)
+                .arg(action)
+                .after_help(texts::CLEARML_ANSWERS),
+        )
+        .subcommand(
+            settings("why", texts::CLEARML_WHY, Use::ClearmlWhy)
+                .arg(
+                    Arg::new("task")
+                        .value_name("TASK_ID")
+                        .num_args(1..)
+                        .required(true)
+                        .help("The tasks to explain"),
+                )
+                .after_help(texts::CLEARML_ANSWERS),
         )
 }
 

@@ -1,6 +1,6 @@
 //! Adds to an error what clap does not know: which commands have an option, and how a data root is named.
 //!
-//! It must not read arguments: they were refused already.
+//! This module must not read arguments: they were refused already.
 
 use std::ffi::OsString;
 

@@ -1,6 +1,6 @@
 //! The manual page.
 //!
-//! It must not define an option: what it shows is the definition of the command line.
+//! This module must not define an option: what it shows is the definition of the command line.
 
 use std::io;
 

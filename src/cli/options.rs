@@ -1,6 +1,6 @@
 //! The flags of commands, made from the table of settings.
 //!
-//! It must not know a command.
+//! This module must not know a command.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -1,10 +1,13 @@
 //! The longer texts of the help and the manual page.
 //!
-//! It must not repeat the help of a setting, which is in the table of settings.
+//! This module must not repeat the help of a setting, which is in the table of settings.
 
 /// The last lines of `sweeper --help`.
 pub(super) const HINT: &str = "Try `sweeper demo` first, then `sweeper run --dry-run`. \
-    `sweeper <COMMAND> --help` lists the options of a command.";
+    `sweeper <COMMAND> --help` lists the options of a command.
+
+The disk is full? `sweeper usage` shows what takes up space. `sweeper run --pressure 85% --dry-run` shows which \
+exports would be removed until no more than 85% is in use.";
 
 /// About `sweeper legacy`.
 pub(super) const LEGACY: &str =
@@ -63,11 +66,19 @@ CLEARML_API_SECRET_KEY, or ~/clearml.conf.
 DUR is a duration with a unit, such as 36h, 14d or 1h30m.
 
 Exit codes (the highest applies):
-  0  it completed and nothing failed
-  1  it completed and some tasks or files failed
+  0  the cleanup completed and nothing failed
+  1  the cleanup completed and some tasks or files failed
   2  the usage or the settings are wrong, or no server is named; nothing was done
-  3  it was stopped before its end, or more would have been deleted than is allowed
+  3  the cleanup was stopped before its end, or more would have been deleted than is allowed
   4  the server or the journal could not be used, or another sweeper is at work";
+
+/// After the help of the commands of `sweeper clearml` that explain.
+pub(super) const CLEARML_ANSWERS: &str = "\
+The server and the keys are those of ClearML's own clients: CLEARML_API_HOST, CLEARML_API_ACCESS_KEY, \
+CLEARML_API_SECRET_KEY, or ~/clearml.conf.
+
+The exit code is 0 on success, 1 if something failed, 2 if the usage or the settings are wrong, and 4 if the server \
+or the journal cannot be used.";
 
 /// How durations are written.
 pub(super) const DURATIONS: &str = "DUR is a duration with a unit, such as 36h, 14d or 1h30m.";
@@ -92,7 +103,7 @@ Exit codes (the highest applies):
 pub(super) const WHY_CODES: &str = "\
 DUR is a duration with a unit, such as 36h, 14d or 1h30m.
 
-Nothing is changed. The exit code is 0, 1 if a path cannot be looked at, and 2 if the usage, the settings or \
+Nothing is changed. The exit code is 0 on success, 1 if a path cannot be looked at, and 2 if the usage, the settings or \
 the data root are wrong.";
 
 /// After the help of `sweeper usage`.
@@ -105,14 +116,14 @@ stopped before its end.";
 
 /// After the help of `sweeper merge`.
 pub(super) const MERGE_CODES: &str = "\
-The exit code is the highest of those in the reports. It is 3 if the report of a shard is missing, and 2 \
+The exit code is the highest of those in the reports. It is at least 3 if the report of a shard is missing, and 2 \
 if a report cannot be read or is not part of the same pass.";
 
 /// After the help of `sweeper health`.
 pub(super) const HEALTH_CODES: &str = "\
 DUR is a duration with a unit, such as 36h, 14d or 1h30m.
 
-It asks a service for its health page, or reads the metrics file of single runs. The exit code is 0 if all is \
+The command asks a service for its health page, or reads the metrics file of single runs. The exit code is 0 if all is \
 well, 1 if not or if there is no answer within 5 s, and 2 if the usage or the settings are wrong.";
 
 /// After the help of `sweeper hold`.

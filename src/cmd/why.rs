@@ -1,7 +1,7 @@
 //! `sweeper why`: which rule applies to a path, the times used, its locks, what a run would do now, and when
 //! it expires.
 //!
-//! It must not judge by rules of its own: the path goes through the same pipeline as in a pass, up to the
+//! This module must not judge by rules of its own: the path goes through the same pipeline as in a pass, up to the
 //! removal, which is not made. No lock is held while a line is printed.
 
 mod answer;
@@ -207,6 +207,17 @@ impl Question<'_> {
         }
     }
 
+    /// Why a run would leave a zone alone now, and what it would do instead.
+    fn left_alone(&self, zone: &Arc<Zone>) -> Option<(String, String)> {
+        if let Err(why) = self.locks.ready(zone) {
+            return Some((why.clone(), "a run now would leave it alone".to_owned()));
+        }
+        let when_held = self.config.if_running.unwrap_or(IfRunning::Exit).into();
+        let zones = std::slice::from_ref(zone);
+        let (_, why, then) = foreseen(self.config, self.root, zones, when_held).pop()?;
+        Some((why, then.to_string()))
+    }
+
     fn explain_expired(
         &self,
         mut answer: Answer,
@@ -217,13 +228,10 @@ impl Question<'_> {
     ) -> Answer {
         let rule = expired.rule();
         self.add_rule(&mut answer, rule, expired.metadata());
-        if let Err(why) = self.locks.ready(zone) {
-            answer.add("lock", format!("cannot be taken: {why}"));
-            return answer.verdict(Verdict::LeftAlone, None, "a run now would leave it alone");
-        }
-        let when_held = self.config.if_running.unwrap_or(IfRunning::Exit).into();
-        let zones = std::slice::from_ref(zone);
-        if let Some((_, why, then)) = foreseen(self.config, self.root, zones, when_held).pop() {
+        if let Some((why, then)) = self.left_alone(zone) {
+            if let Some(ttl) = rule.expiry.ttl() {
+                answer.add("expires", self.describe_expiry(rule, expired.metadata(), ttl));
+            }
             answer.add("lock", format!("cannot be taken: {why}"));
             return answer.verdict(Verdict::LeftAlone, None, then);
         }

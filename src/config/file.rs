@@ -1,6 +1,6 @@
 //! Reads the text of the settings file into values with their lines.
 //!
-//! It must not open the file or check a value. It is the only user of the `toml` crate. No message quotes
+//! This module must not open the file or check a value. It is the only user of the `toml` crate. No message quotes
 //! a line of the file, because it may hold a password.
 
 use std::collections::BTreeMap;
@@ -142,8 +142,11 @@ fn unknown<'a>(
     if let Some(flag) = settings::flag_alone(name) {
         return format!("there is no setting {name:?}: {flag} is only a flag");
     }
-    if settings::all().any(|setting| setting.key_in_table() == Some(name)) {
-        return format!("{name} is a setting of ClearML: write it in the table [clearml]");
+    let of_clearml =
+        |it: &&settings::Setting| [Some(it.key), it.key_in_table()].contains(&Some(name));
+    if let Some(key) = settings::all().filter(of_clearml).find_map(settings::Setting::key_in_table)
+    {
+        return format!("{name} is a setting of ClearML: write {key} in the table [clearml]");
     }
     let closest = closest(name, known);
     let is_table = value.as_table().is_some() || has_tables(value);
@@ -355,10 +358,7 @@ mod tests {
             ("now = 'x'", "there is no setting \"now\""),
             ("config = 'x'", "line 1: a settings file names no other: use --config"),
             ("quiet = true", "there is no setting \"quiet\": --quiet is only a flag"),
-            (
-                "\ndelete_threshold_days = 3",
-                "line 2: delete_threshold_days is a setting of ClearML",
-            ),
+            ("clearml_keep_last = 3", "ClearML: write keep_last in the table [clearml]"),
             (
                 "[clearml]\nkeep_last = 1\n'General/keep_last' = 2",
                 "clearml.keep_last is set twice, with and without General/",

@@ -1,6 +1,6 @@
 //! An error at a path, and what the user can do about it.
 //!
-//! It must not know which zone the path is in.
+//! This module must not know which zone the path is in.
 
 use std::ffi::CStr;
 use std::io;
@@ -74,16 +74,16 @@ pub fn hint(
     }
     // An open needs rights on the object itself, a removal on its directory.
     let is_open = action == Action::Open && name.is_some();
-    let owner = owner(&dir, name.filter(|_| is_open))?;
-    let reason = if is_open { None } else { reason(dir, name) };
-    Some(match reason {
-        Some(reason) => format!("{owner}; {reason}"),
+    let reason = if is_open { None } else { reason(&dir, name) };
+    let (owner, advice) = owner(&dir, name.filter(|_| is_open))?;
+    Some(match reason.or(advice) {
+        Some(more) => format!("{owner}; {more}"),
         None => owner,
     })
 }
 
-/// Who runs this, and whose the object is.
-fn owner(dir: impl AsFd, name: Option<&CStr>) -> Option<String> {
+/// Who runs this, and whose the object is; and who could do it, if that is another user.
+fn owner(dir: impl AsFd, name: Option<&CStr>) -> Option<(String, Option<String>)> {
     let (seen, whose) = match name {
         Some(name) => {
             let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
@@ -91,21 +91,21 @@ fn owner(dir: impl AsFd, name: Option<&CStr>) -> Option<String> {
         }
         None => (statx(&dir, c"", AtFlags::EMPTY_PATH, WANTED).ok()?, "its directory"),
     };
-    let us = rustix::process::geteuid().as_raw();
-    let squash = if us == 0 && file_system::of(dir) == FileSystem::Nfs {
-        format!(
-            "; NFS servers usually map root to nobody (root_squash): run sweeper as uid {}",
-            seen.stx_uid
-        )
+    let (us, uid) = (rustix::process::geteuid().as_raw(), seen.stx_uid);
+    let advice = if us == 0 && file_system::of(dir) == FileSystem::Nfs {
+        Some(format!(
+            "NFS servers usually map root to nobody (root_squash): run sweeper as uid {uid}"
+        ))
     } else {
-        String::new()
+        let who = || if uid == 0 { "root".to_owned() } else { format!("uid {uid}") };
+        (us != 0 && us != uid).then(|| format!("run sweeper as {}", who()))
     };
-    Some(format!(
-        "sweeper runs as uid {us}; {whose} belongs to uid {} gid {} with mode {:04o}{squash}",
-        seen.stx_uid,
+    let owner = format!(
+        "sweeper runs as uid {us}; {whose} belongs to uid {uid} gid {} with mode {:04o}",
         seen.stx_gid,
         seen.stx_mode & 0o7777
-    ))
+    );
+    Some((owner, advice))
 }
 
 /// Why this name may not be removed from a directory, where owner and mode do not tell.

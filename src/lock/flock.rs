@@ -159,12 +159,19 @@ fn lock(expired: &Expired, object: File) -> Result<(File, bool), Rejection> {
             Err(Rejection::Skipped(Skipped::Locked))
         }
         Err(error) if error::is_gone(&error) => Err(Rejection::Skipped(Skipped::Gone)),
-        Err(error) if is_unsupported(&error) => Err(Rejection::NoLock(format!(
-            "the file system of {:?} does not support locks ({}); --lock none sweeps it without \
-             locks",
-            expired.directory().path,
-            units::error(&error)
-        ))),
+        Err(error) if is_unsupported(&error) => {
+            let (path, why) = (&expired.directory().path, units::error(&error));
+            // Without the locks of directories, `--lock none` does not help either.
+            let is_down = Errno::from_io_error(&error) == Some(Errno::NOLCK);
+            let advice = if is_down {
+                "on NFS, start the lock service on both machines, or mount with local_lock=all"
+            } else {
+                "--lock none sweeps it without locks"
+            };
+            Err(Rejection::NoLock(format!(
+                "locks do not work on the file system of {path:?} ({why}); {advice}"
+            )))
+        }
         Err(error) => Err(failure(expired, Action::Lock, error)),
     }
 }

@@ -1,6 +1,7 @@
 //! Removes files and folders from a mounted directory, by the same steps as a pass removes an entry.
 //!
-//! It must not decide which: it is handed paths below the directory. It does not know whether the removal is real.
+//! This module must not decide which: it is handed paths below the directory. It does not know whether the removal is
+//! real.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +18,10 @@ use crate::engine::PassControl;
 use crate::fs::DataRoot;
 use crate::inspect::FileInspector;
 use crate::lock::Backend;
-use crate::protocol::{Disposer, Expired, Inspector, Locks, Notes, Recovery, Rejection, Skipped};
+use crate::protocol::{
+    Disposer, Expired, Inspector, Locks, Notes, OutcomeKind, Recovered, Recovery, Rejection,
+    Skipped,
+};
 use crate::rules::verdict::evaluate;
 use crate::rules::{
     EntryKind, Exclude, Expiry, KeptReason, LastUse, Location, LockKind, Moment, Names, Zone,
@@ -150,7 +154,17 @@ impl Seams<'_> {
             give_back: &|_, _| {},
             returns: &|_, _| {},
             stays: &|_, _| {},
-            each: &mut |_| {},
+            each: &mut |recovered| {
+                let failure = match &recovered {
+                    Recovered::ReturnedInPart(_, _, failure) => Some(failure),
+                    Recovered::Settled(_, _, OutcomeKind::Failed(failure), _) => Some(*failure),
+                    Recovered::Returned(..) | Recovered::Settled(..) | Recovered::Unreached => None,
+                };
+                if let Some(failure) = failure {
+                    let why = units::without_numbers(&failure.to_string());
+                    self.notes.add(&directory.zone.name, why);
+                }
+            },
         };
         self.disposer.recover(directory, name, self.now, &mut recovery);
     }

@@ -1,6 +1,6 @@
 //! Why a directory cannot be a data root.
 //!
-//! It must not look at a directory.
+//! This module must not look at a directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,13 @@ pub enum RootError {
     /// The directory cannot be opened.
     #[error(
         "cannot open the data root {path:?}: {}{}", units::error(error),
-        if error.kind() == io::ErrorKind::NotFound { "; check the path, and whether its volume is mounted" } else { "" }
+        if error.kind() == io::ErrorKind::NotFound {
+            "; check the path, and whether its volume is mounted"
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            "; run sweeper as the owner of the data"
+        } else {
+            ""
+        }
     )]
     Unopened {
         /// The directory.
