@@ -21,7 +21,7 @@ class Verdict:
 
 
 def at_most(target, what, ratios, limit):
-    return Verdict(target, what, spread(ratios), f"≤ {limit}", statistics.median(ratios) <= limit)
+    return Verdict(target, what, spread(ratios, digits=3), f"≤ {limit}", statistics.median(ratios) <= limit)
 
 
 def not_measured(target, what, limit, why):

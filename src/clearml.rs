@@ -1,6 +1,6 @@
 //! ClearML's cleanup: archived tasks, their models, artifacts and debug samples.
 //!
-//! It must not remove a file of this machine or read the environment: both are arguments. What is deleted on a
+//! This module must not remove a file of this machine or read the environment: both are arguments. What is deleted on a
 //! server is written to the [`journal`] first.
 
 pub mod client;

@@ -1,6 +1,6 @@
 //! The commands, one file each. Each builds what it needs from the settings and runs it.
 //!
-//! It must not judge, lock or remove anything itself. The choice between a pass and a dry run is made in
+//! This module must not judge, lock or remove anything itself. The choice between a pass and a dry run is made in
 //! [`pass`], and nowhere else.
 
 mod apply;

@@ -2,7 +2,7 @@
 //!
 //! [`RawSettings::read`] reads all that was given, and is the only place that reads the environment.
 //! [`Config::resolve`] checks it and makes it typed, before anything is opened. It must not open a data
-//! root or change anything. No other room but `cmd` and `cli` knows this one.
+//! root or change anything. Only the modules `cmd` and `cli` use this one.
 //!
 //! - [`settings`]: the table of settings.
 //! - `file`: the settings file as values with lines.

@@ -1,6 +1,6 @@
 //! Tells long-running work whether to stop, how fast to continue, and whether a worker is idle.
 //!
-//! It must not do anything itself: `engine` implements it, and sources and tree walks ask.
+//! This module must not do anything itself: `engine` implements it, and sources and tree walks ask.
 
 /// The control of a pass. Shared by everything that takes part in it. The defaults are those of one worker.
 pub trait Control: Sync {

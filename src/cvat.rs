@@ -1,6 +1,6 @@
 //! CVAT as data: the only folder that knows CVAT's names, variables, schedule and layouts.
 //!
-//! It must not read settings, the environment or the file system: what others need is a table or a
+//! This module must not read settings, the environment or the file system: what others need is a table or a
 //! function here. The facts are those of CVAT 1.0 to 2.73.
 //!
 //! - [`areas`]: what is in a data root besides the zones.

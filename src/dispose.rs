@@ -1,6 +1,6 @@
 //! Removes verified entries, or only says that it would.
 //!
-//! It must not decide anything: it is handed a [`crate::protocol::Verified`] and removes exactly that.
+//! This module must not decide anything: it is handed a [`crate::protocol::Verified`] and removes exactly that.
 //! `unlink` is the only code that deletes. An entry is first taken out of reach (`quarantine`), looked at again
 //! there (`check`), and removed (`tree`, `single`). `recover` completes what a crash interrupted. Where removals
 //! are written down, nothing is removed before its line is on disk (`written`).

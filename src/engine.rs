@@ -1,7 +1,7 @@
 //! One pass over some zones: entries are judged, what has expired is selected, claimed, looked at again and
 //! removed.
 //!
-//! It must not touch a file or a lock itself: it is generic over the four seams of [`crate::protocol`].
+//! This module must not touch a file or a lock itself: it is generic over the four seams of [`crate::protocol`].
 //!
 //! - [`pass`]: the pass itself.
 //! - [`workers`]: its threads.

@@ -1,6 +1,6 @@
 //! System calls on files and directories, one component at a time, following no link.
 //!
-//! It must not know zones, tokens or settings: it uses the plain data of [`crate::rules`] and is used by
+//! This module must not know zones, tokens or settings: it uses the plain data of [`crate::rules`] and is used by
 //! `source`, `inspect`, `dispose` and `lock`.
 //!
 //! - [`append`]: a log that several processes write.

@@ -1,6 +1,6 @@
 //! Looks again at a claimed entry, under its lock, and at what is in it.
 //!
-//! It must not decide what has expired, and must not change anything: file contents are never read, and what
+//! This module must not decide what has expired, and must not change anything: file contents are never read, and what
 //! stays has the times that it had.
 
 mod survey;

@@ -19,14 +19,14 @@
 //!
 //! Pure, without I/O, clock or logging:
 //! - [`rules`]: age, metadata, names, zones as data, the verdict, the selection.
-//! - [`protocol`]: the tokens of the pipeline, its four seams, outcomes and counts.
+//! - [`protocol`]: the tokens of the pipeline, its four traits, outcomes and counts.
 //! - [`units`]: how durations, sizes and names are written and read.
 //! - [`control`]: tells long work whether to stop and how fast to continue.
 //!
 //! The pass:
-//! - [`engine`]: workers, batches, limits; generic over the seams.
+//! - [`engine`]: workers, batches, limits; generic over these traits.
 //!
-//! The seams, one module each, which know nothing of each other:
+//! The implementations of the traits, one module each, which know nothing of each other:
 //! - [`source`]: where entries come from.
 //! - [`lock`]: `flock`, the Redis lock of the application, one sweeper at a time.
 //! - [`inspect`]: the second look.
@@ -49,22 +49,23 @@
 //!
 //! # Laws
 //!
-//! 1. **Unknown is kept.** A name that is not recognized, a type that was not expected, a link: kept and
-//!    counted.
-//! 2. **Never without the lock, never without looking again under it**, immediately before each removal, for
-//!    every member of a tree as for a file.
-//! 3. **Conservation.** Every entry seen yields exactly one outcome:
-//!    `seen = removed + kept + skipped + failed`.
-//! 4. **A dry run is the same pipeline** with another disposer. No flag is passed down.
+//! 1. **Unknown is kept.** No wildcard arm deletes.
+//! 2. **Nothing is removed without its lock, nor without another look under the lock**, immediately before each
+//!    removal. This holds for everything in a tree as for a file. (`--lock none` takes no lock; links and special
+//!    files have none.)
+//! 3. **Conservation.** Every entry seen yields exactly one outcome;
+//!    `seen = removed + kept + skipped + failed`. This is asserted at the end of every pass.
+//! 4. **A dry run is the same pipeline** with another `Disposer`. No flag is passed down.
 //! 5. **`now` is a value**, read once per pass.
-//! 6. **Looking is not use.** No surviving entry has its atime or mtime moved.
-//! 7. **Nothing outside the root.** Everything is opened from an open directory, one component at a time,
+//! 6. **A pass does not count as use.** It changes no atime or mtime of an entry that stays.
+//! 7. **Nothing outside the root.** Everything is opened through directory descriptors, one component at a time,
 //!    without following a link or entering another mount.
-//! 8. **One bad entry costs one entry.** It never stops the others.
-//! 9. **Bounded** memory, stack, descriptors and time: no lock is held while something slow is waited for.
-//! 10. **Names are bytes**, and what is printed of them is escaped.
-//! 11. **Irreversible steps are recorded first**: with an audit log, a removal is on disk there before it is
-//!     made.
+//! 8. **Errors are isolated.** An entry that fails never stops the others.
+//! 9. **Bounded.** Memory, stack, descriptors and time do not grow with the number or depth of entries, and nothing
+//!    waits forever for another process.
+//! 10. **Names are bytes.** What is printed is escaped.
+//! 11. **Irreversible steps are recorded first.** With an audit log, the line about a removal is on disk before the
+//!     entry is removed.
 
 pub mod rules;
 

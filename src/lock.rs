@@ -1,6 +1,6 @@
 //! Which locks a pass takes, and how it takes them for a batch of entries.
 //!
-//! It must not look at ages or remove anything: it turns an [`Expired`] into a [`Claimed`], or says why
+//! This module must not look at ages or remove anything: it turns an [`Expired`] into a [`Claimed`], or says why
 //! not. A lock is always derived from the entry itself, so the lock of one entry never covers another.
 //!
 //! - [`flock`]: the advisory lock on the entry.
@@ -187,7 +187,7 @@ mod tests {
         let _other = lock();
         let backend = Backend { exclusive: lock(), ..Backend::flock() };
         let error = backend.ready(&zone.zone()).unwrap_err();
-        assert!(error.contains("has locked the directory"), "{error}");
+        assert!(error.contains("holds the lock on the directory"), "{error}");
         assert!(Backend::flock().ready(&zone.zone()).is_ok());
     }
 

@@ -1,6 +1,6 @@
 //! `sweeper`: runs one command and exits with its code.
 //!
-//! It must not do anything else; `retention_sweeper::cmd` has the commands.
+//! This module must not do anything else; `retention_sweeper::cmd` has the commands.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! The machine that the program runs on: its clocks, its signals, its priorities, and stderr.
 //!
-//! It must not know settings or commands: what is asked of it comes in plain types of its own.
+//! This module must not know settings or commands: what is asked of it comes in plain types of its own.
 //!
 //! - [`clock`]: the time of day, the steady clock, and a random seed.
 //! - [`logging`]: where log lines go and which are written.

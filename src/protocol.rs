@@ -7,7 +7,7 @@
 //!                    +----------------------------+-----------------+---------------------+-> Outcome
 //! ```
 //!
-//! It must not do I/O. Each token has private fields and is made only by the step before, so that misuse
+//! This module must not do I/O. Each token has private fields and is made only by the step before, so that misuse
 //! does not compile. This is the intended use:
 //! ```
 //! use retention_sweeper::protocol::{Claimed, Disposer, Inspector, Rejected, Removed};

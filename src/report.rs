@@ -1,6 +1,6 @@
 //! Tells what happened: text for people, JSON for programs.
 //!
-//! It must not count: the numbers come from the tallies of the pass. An error while writing (a closed
+//! This module must not count: the numbers come from the tallies of the pass. An error while writing (a closed
 //! pipe, a full disk) ends the writing, never the pass. Nothing is printed while a worker holds locks: a reader
 //! that has stopped would hold up those who wait for the locks. So outcomes are collected first.
 

@@ -1,6 +1,6 @@
 //! `sweeper serve`: runs passes on a schedule until it is told to stop.
 //!
-//! It must not judge, lock or remove anything: a pass is a closure, and so is reading the settings. One
+//! This module must not judge, lock or remove anything: a pass is a closure, and so is reading the settings. One
 //! thread checks the [`scheduler`] and runs what is due, so passes never overlap. It wakes at least every
 //! [`health::TICK`], because the clock may be set and the machine may sleep.
 //!

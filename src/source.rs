@@ -1,6 +1,6 @@
 //! Where entries come from: the directories of a zone, or a list of paths.
 //!
-//! It must not judge, lock or change anything. Names come one listing buffer at a time, and several workers
+//! This module must not judge, lock or change anything. Names come one listing buffer at a time, and several workers
 //! take buffers from the same directory.
 
 mod cold;

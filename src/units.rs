@@ -1,6 +1,6 @@
 //! Durations, moments, sizes and names as people write and read them.
 //!
-//! It must not know any setting or zone. Names are printed in quotes and escaped, so that no name can
+//! This module must not know any setting or zone. Names are printed in quotes and escaped, so that no name can
 //! forge a log line or send an escape sequence to a terminal: control characters, marks that change the
 //! writing direction, and bytes that are not UTF-8 are replaced.
 

@@ -1,6 +1,6 @@
 //! Measures what takes up space in a data root: by zone and other area, by what it belongs to, and by age.
 //!
-//! It must not change anything, and must not print: it makes a [`Usage`], from which `report` writes text and
+//! This module must not change anything, and must not print: it makes a [`Usage`], from which `report` writes text and
 //! JSON. Every file is looked at once, by the walk that a pass uses too.
 //!
 //! - [`model`]: the result, as plain data.

@@ -1,6 +1,6 @@
 //! The client of the API: login, renewal, retries, and a close look at each answer.
 //!
-//! It must not decide what to ask. The token is sent to the API and file servers alone.
+//! This module must not decide what to ask. The token is sent to the API and file servers alone.
 
 use std::io::{BufReader, ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

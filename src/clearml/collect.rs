@@ -1,7 +1,7 @@
 //! The files of tasks: artifacts, models, debug samples and images of plots.
 //!
-//! It must not delete anything. Everything is collected before a task is deleted, because the server forgets it
-//! then.
+//! This module must not delete anything. Everything is collected before a task is deleted, because the server forgets
+//! it then.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -256,8 +256,11 @@ fn events(
     size: usize,
     urls: &mut HashSet<String>,
 ) -> Result<(), CycleError> {
-    let endless =
-        || CycleError::Untrusted(format!("the events ({event_type}) of task {task} do not end"));
+    let endless = || {
+        CycleError::Untrusted(format!(
+            "the server returns events ({event_type}) of task {task} without end"
+        ))
+    };
     let mut scroll: Option<String> = None;
     let mut received = 0;
     for _ in 0..MOST_PAGES {

@@ -1,7 +1,7 @@
 //! One cleanup: select, collect, write down, delete, remove files.
 //!
-//! It must not choose between a real cleanup and a dry run: it is handed an [`Executor`] and a [`Remover`] that
-//! make the difference. Tasks go in batches, so what is held in memory does not grow with their number.
+//! This module must not choose between a real cleanup and a dry run: it is handed an [`Executor`] and a [`Remover`]
+//! that make the difference. Tasks go in batches, so what is held in memory does not grow with their number.
 
 use std::collections::{HashMap, HashSet};
 
@@ -81,7 +81,7 @@ impl Cycle<'_> {
     ) {
         if is_cut {
             tasks.note(format!(
-                "only {MOST_TASKS} tasks are deleted at once: the next cleanup deletes the rest"
+                "one cleanup deletes at most {MOST_TASKS} tasks: the next one deletes the rest"
             ));
         }
         let ttl = Some(Ttl::from_duration(self.options.threshold));

@@ -1,6 +1,6 @@
 //! Dataset versions on which other versions are based.
 //!
-//! It must not delete anything. Only the configuration of a version names the versions that it needs: deleting
+//! This module must not delete anything. Only the configuration of a version names the versions that it needs: deleting
 //! one of those makes it useless.
 
 use std::collections::{BTreeMap, HashSet};

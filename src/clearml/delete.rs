@@ -1,7 +1,7 @@
 //! Deletes tasks on the server, and finds out what happened when it does not say.
 //!
-//! It must not be called before the journal is on disk. An answer that cannot be used proves nothing: each task
-//! is then asked for, and only "there is no such task" means that it is deleted.
+//! This module must not be called before the journal is on disk. An answer that cannot be used proves nothing: each
+//! task is then asked for, and only "there is no such task" means that it is deleted.
 
 use std::collections::HashMap;
 use std::sync::Arc;

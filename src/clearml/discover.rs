@@ -1,6 +1,6 @@
 //! Finds the servers and the keys, in the order in which ClearML's own clients look for them.
 //!
-//! It must not read the environment or a file: both are arguments. It never falls back to the service that
+//! This module must not read the environment or a file: both are arguments. It never falls back to the service that
 //! ClearML's company runs.
 
 use std::path::{Path, PathBuf};

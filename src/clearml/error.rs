@@ -1,6 +1,6 @@
 //! What can go wrong between this program and a ClearML server.
 //!
-//! It must not hold a token or a key: every message can be shown.
+//! This module must not hold a token or a key: every message can be shown.
 
 use super::http::MAX_BYTES;
 use crate::units;

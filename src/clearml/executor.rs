@@ -1,6 +1,6 @@
 //! The two ways to carry out a cleanup: with a journal, and without any effect.
 //!
-//! It must not delete before the journal is on disk.
+//! This module must not delete before the journal is on disk.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -1,6 +1,6 @@
 //! What a cleanup would do with one task, and why.
 //!
-//! It must not judge by rules of its own, or delete anything.
+//! This module must not judge by rules of its own, or delete anything.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! What happens to the files of deleted tasks.
 //!
-//! It must not remove a file itself: a [`Remover`] does, through a file server or from a mounted directory. A
+//! This module must not remove a file itself: a [`Remover`] does, through a file server or from a mounted directory. A
 //! file to which something else refers stays, and a file that nothing can delete is reported.
 
 use std::collections::HashSet;

@@ -1,6 +1,6 @@
 //! Removes files through a file server.
 //!
-//! It must not put a path that could be a directory into a batch: `/delete_many` removes directories with
+//! This module must not put a path that could be a directory into a batch: `/delete_many` removes directories with
 //! everything in them. Such a path is sent alone, with DELETE, which refuses directories.
 
 use std::collections::{BTreeSet, HashMap, HashSet};

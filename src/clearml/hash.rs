@@ -1,6 +1,6 @@
 //! Hashes of texts, so that many of them take little memory.
 //!
-//! It must not be used where certainty is needed: two texts may have the same hash.
+//! This module must not be used where certainty is needed: two texts may have the same hash.
 
 use std::hash::{DefaultHasher, Hasher};
 

@@ -1,8 +1,8 @@
 //! Reads the part of HOCON that `clearml.conf` files use.
 //!
-//! It must not read a file or the environment. Objects, lists, dotted and quoted keys, comments, plain and quoted
-//! text, `${NAME}` and `${?NAME}` are known; `include` is refused. Unlike in HOCON, `//` begins a comment only at
-//! the beginning of a word, because ClearML's own files have addresses without quotes.
+//! This module must not read a file or the environment. Objects, lists, dotted and quoted keys, comments, plain and
+//! quoted text, `${NAME}` and `${?NAME}` are known; `include` is refused. Unlike in HOCON, `//` begins a comment only
+//! at the beginning of a word, because ClearML's own files have addresses without quotes.
 
 mod node;
 mod read;

@@ -1,6 +1,6 @@
 //! HTTP requests: one at a time, each with a time limit from the connection to the last byte.
 //!
-//! It must not follow a redirect, use a proxy, or know ClearML. Only `names` uses `ureq` too.
+//! This module must not follow a redirect, use a proxy, or know ClearML. Only `names` uses `ureq` too.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -153,7 +153,7 @@ fn system_certificates() -> RootCerts {
 #[expect(clippy::wildcard_enum_match_arm, reason = "ureq adds errors")]
 fn in_words(error: &ureq::Error) -> String {
     match error {
-        ureq::Error::Timeout(_) => "there is no complete answer in time".to_owned(),
+        ureq::Error::Timeout(_) => "no complete answer arrived in time".to_owned(),
         ureq::Error::HostNotFound => "there is no such host".to_owned(),
         ureq::Error::Io(error) => crate::units::error(error),
         other => crate::units::without_numbers(&other.to_string()),

@@ -1,6 +1,6 @@
 //! Records on disk what is about to be deleted, so that no crash loses the address of a file.
 //!
-//! It must not delete or ask anything. Each line is one record; a line without an end was never finished and
+//! This module must not delete or ask anything. Each line is one record; a line without an end was never finished and
 //! does not count. Of a finished task, only the files that could not be deleted remain.
 
 mod record;

@@ -1,6 +1,6 @@
 //! Counts what happens to tasks and files, and tells the report of the pass.
 //!
-//! It must not decide anything. A task and a file are entries like any other: each has exactly one outcome.
+//! This module must not decide anything. A task and a file are entries like any other: each has exactly one outcome.
 
 use std::ffi::CString;
 use std::io;

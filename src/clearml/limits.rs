@@ -1,6 +1,6 @@
 //! How much may be deleted at once.
 //!
-//! It must not delete anything: it refuses a cleanup that would delete too much.
+//! This module must not delete anything: it refuses a cleanup that would delete too much.
 
 use std::collections::HashSet;
 
@@ -44,7 +44,7 @@ pub(super) fn check_folders(options: &Options, count: usize, all: usize) -> Resu
 
 fn check_count(options: &Options, count: usize, what: &str) -> Result<(), CycleError> {
     match options.max_tasks.filter(|most| count as u64 > *most) {
-        Some(most) => Err(CycleError::Guard(format!("{what}, and --max-tasks allows {most}"))),
+        Some(most) => Err(CycleError::Guard(format!("{what}, but --max-tasks allows only {most}"))),
         None => Ok(()),
     }
 }
@@ -56,7 +56,7 @@ fn check_share(options: &Options, count: usize, all: usize, what: &str) -> Resul
         Some(most) => {
             let share = 100.0 * count as f64 / all as f64;
             Err(CycleError::Guard(format!(
-                "{what}, which is {share:.1}%, and --max-share allows {most}"
+                "{what}, which is {share:.1}%, but --max-share allows only {most}"
             )))
         }
         None => Ok(()),

@@ -1,7 +1,7 @@
 //! Looks up the names of hosts for `ureq`, which asks before each request, even if a connection is already open.
 //!
-//! It must not panic where the system refuses a thread, as the resolver in `ureq` does: a panic there would end a
-//! thread of the cleanup, which would go on without it.
+//! This module must not panic where the system refuses a thread, as the resolver in `ureq` does: a panic there would
+//! end a thread of the cleanup, which would go on without it.
 
 use std::collections::HashMap;
 use std::io;

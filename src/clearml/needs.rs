@@ -1,7 +1,7 @@
 //! Which tasks need which others: a dataset version needs those that it is based on, and a pipeline its steps.
 //!
-//! It must not delete anything. It says in which order tasks are deleted, so that none is deleted before a task that
-//! needs it, and which ones stay.
+//! This module must not delete anything. It says in which order tasks are deleted, so that none is deleted before a
+//! task that needs it, and which ones stay.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,8 +24,8 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// Reads what they need, and which of them stay: those that a task needs which is not selected, or which stays
-    /// for this very reason.
+    /// Reads what they need, and which of them stay: a task stays if a task that needs it is not selected, or stays
+    /// itself.
     ///
     /// # Errors
     /// The server cannot be used or trusted.

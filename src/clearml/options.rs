@@ -1,6 +1,6 @@
 //! What the user asks for, typed.
 //!
-//! It must not read a setting: `config` makes this.
+//! This module must not read a setting: `config` makes this.
 
 use std::time::Duration;
 

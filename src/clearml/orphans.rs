@@ -1,7 +1,7 @@
 //! Which folders belong to no task.
 //!
-//! It must not look at a disk or remove anything. A server that knows none of many tasks is the wrong one, and a
-//! folder that a model, a live artifact or a dataset names stays.
+//! This module must not look at a disk or remove anything. A server that knows none of many tasks is the wrong one, and
+//! a folder that a model, a live artifact or a dataset names stays.
 
 use std::collections::HashSet;
 
@@ -35,7 +35,7 @@ pub fn find(tools: &Tools, options: &Options, ids: &[Id]) -> Result<Orphans, Cyc
     let found = existing(tools, ids)?;
     if found.is_empty() && !ids.is_empty() {
         return Err(CycleError::Untrusted(format!(
-            "the server knows none of the {} tasks that have folders here: is it another server?",
+            "the server knows none of the {} tasks that have folders here: is this the right server?",
             ids.len()
         )));
     }

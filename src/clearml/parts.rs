@@ -1,6 +1,6 @@
 //! The parts of a cleanup, and who carries them out.
 //!
-//! It must not do anything: `cycle` does, and `settle`.
+//! This module must not do anything: `cycle` does, and `settle`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -86,7 +86,7 @@ pub(super) struct CycleParts<'a> {
     pub(super) later: Vec<Later>,
 }
 
-/// A deleted task with files that another task names which is to be deleted, and is not yet.
+/// A deleted task with files that are also named by a task that is still waiting to be deleted.
 pub(super) struct Later {
     pub(super) task: Id,
     pub(super) files: Vec<TaskFile>,

@@ -1,6 +1,6 @@
 //! Threads that send requests, so that no signal has to wait for an answer.
 //!
-//! It must not know what the work is. A thread that waits for a server is left behind when the run is told to
+//! This module must not know what the work is. A thread that waits for a server is left behind when the run is told to
 //! stop: it ends with the process.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

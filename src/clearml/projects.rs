@@ -1,6 +1,6 @@
 //! The projects that a user names, with their subprojects.
 //!
-//! It must not guess: a name that the server does not have is an error.
+//! This module must not guess: a name that the server does not have is an error.
 
 use std::collections::HashSet;
 

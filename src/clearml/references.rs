@@ -1,8 +1,8 @@
 //! Which other tasks and models refer to a file.
 //!
-//! It must not delete anything. It remembers addresses as numbers. Those that lead into the folder of the task that
-//! names them are left out, because they cannot name a file of another task. Those of a model are left out only if its
-//! task is selected: the model may have outlived the task. An address can be written in many ways, so a file is
+//! This module must not delete anything. It remembers addresses as numbers. Those that lead into the folder of the task
+//! that names them are left out, because they cannot name a file of another task. Those of a model are left out only if
+//! its task is selected: the model may have outlived the task. An address can be written in many ways, so a file is
 //! compared by its name below the folder of a task.
 
 use std::collections::{HashMap, HashSet};

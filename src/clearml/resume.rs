@@ -1,6 +1,6 @@
 //! Finishes the work of earlier runs that the journal records, before anything new is begun.
 //!
-//! It must not delete a task: a task that is still there is left to the next selection. Its files are only
+//! This module must not delete a task: a task that is still there is left to the next selection. Its files are only
 //! removed after "there is no such task".
 
 use std::collections::HashSet;

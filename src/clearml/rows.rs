@@ -1,6 +1,6 @@
 //! The parts of the server's answers that are read.
 //!
-//! It must not hold a field that nothing needs: answers may be large.
+//! This module must not hold a field that nothing needs: answers may be large.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! Selects the tasks of a cleanup: by a query, and by the same conditions checked again on every row.
 //!
-//! It must not delete anything. A server drops a condition that it cannot read, so one row that breaks a
+//! This module must not delete anything. A server drops a condition that it cannot read, so one row that breaks a
 //! condition means that the others cannot be trusted either. All ids are collected before the first task is
 //! deleted, so no page moves.
 

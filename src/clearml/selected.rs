@@ -1,6 +1,6 @@
 //! The tasks that a cleanup is about to delete, in few bytes.
 //!
-//! It must not hold a name or an address: there may be many of them.
+//! This module must not hold a name or an address: there may be many of them.
 
 use super::rows::Id;
 use crate::rules::Moment;

@@ -1,6 +1,6 @@
 //! Which servers there are, and how to log in.
 //!
-//! It must not connect to them or show a key.
+//! This module must not connect to them or show a key.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Removes the files of deleted tasks, and records what happened to them.
 //!
-//! It must not be called for a task that may still be there. A file that is named by another task to be deleted
-//! waits until that task is deleted, since the server may keep it.
+//! This module must not be called for a task that may still be there. A file that is named by another task to be
+//! deleted waits until that task is deleted, since the server may keep it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

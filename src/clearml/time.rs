@@ -1,7 +1,7 @@
 //! Times as a ClearML server writes and reads them.
 //!
-//! It must not read a clock. A server drops a date that it cannot read, and every archived task then matches: so
-//! there is one form only, the one that its own clients send.
+//! This module must not read a clock. A server drops a date that it cannot read, and every archived task then matches:
+//! so there is one form only, the one that its own clients send.
 
 use crate::rules::{Moment, Ttl};
 use crate::units;

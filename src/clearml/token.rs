@@ -1,6 +1,6 @@
 //! What a token says about itself.
 //!
-//! It must not check a signature: only the server can. A token is never shown.
+//! This module must not check a signature: only the server can. A token is never shown.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! What every part of a cleanup uses: the client, and the threads that send its requests.
 //!
-//! It must not decide anything.
+//! This module must not decide anything.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -148,7 +148,7 @@ impl Tools {
             first.get_or_insert_with(|| ids.clone());
             last = ids;
         }
-        Err(CycleError::Untrusted("its pages do not end".to_owned()))
+        Err(CycleError::Untrusted("it returns pages without end".to_owned()))
     }
 
     /// Reads pages in the order of ids until one is empty, and misses none that is there all the time: if others were
@@ -194,7 +194,7 @@ impl Tools {
             first.get_or_insert_with(|| ids.clone());
             (number, last) = (number + 1, ids);
         }
-        Err(CycleError::Untrusted("its pages do not end".to_owned()))
+        Err(CycleError::Untrusted("it returns pages without end".to_owned()))
     }
 
     /// The version of the server's API.

@@ -1,6 +1,6 @@
 //! What the address of a file says about where the file is.
 //!
-//! It must not look for the file. A path is compared as bytes after `%XX` is read, which is how it lies on the
+//! This module must not look for the file. A path is compared as bytes after `%XX` is read, which is how it lies on the
 //! file server's disk.
 
 use std::ffi::OsStr;

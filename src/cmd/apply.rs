@@ -1,6 +1,6 @@
 //! `sweeper apply`: removes the entries of a plan that are still as the plan says.
 //!
-//! It must not trust a plan: each line is checked, and each entry goes through the usual pipeline.
+//! This module must not trust a plan: each line is checked, and each entry goes through the usual pipeline.
 
 use std::collections::HashSet;
 use std::fs::File;

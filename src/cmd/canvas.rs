@@ -1,6 +1,6 @@
 //! The width and the colors of text on stdout.
 //!
-//! It must not write anything.
+//! This module must not write anything.
 
 use crate::config::ColorWhen;
 use crate::os::terminal;

@@ -1,7 +1,7 @@
 //! `sweeper clearml`: the commands that clean up a ClearML server.
 //!
-//! It must not delete anything itself: it connects what is in [`crate::clearml`] with the settings, the report and
-//! the mounted directories.
+//! This module must not delete anything itself: it connects what is in [`crate::clearml`] with the settings, the report
+//! and the mounted directories.
 
 mod audit;
 mod connect;

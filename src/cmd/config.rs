@@ -1,7 +1,7 @@
 //! `sweeper config`: the effective settings, each with its origin.
 //!
-//! It must not look into the data root, and shows no password. Of several places where the data root may be, it says
-//! which one a run would use.
+//! This module must not look into the data root, and shows no password. Of several places where the data root may be,
+//! it says which one a run would use.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -1,6 +1,6 @@
 //! Opens the data root, and the directories elsewhere that zones name, as the settings say.
 //!
-//! It must not look at an entry.
+//! This module must not look at an entry.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! `sweeper demo`: the main job with nothing to set up.
 //!
-//! It must not touch anything but the temporary directory that it makes: a small sample volume, swept by the
+//! This module must not touch anything but the temporary directory that it makes: a small sample volume, swept by the
 //! same pass as a real one, and explained entry by entry.
 
 use std::collections::BTreeMap;

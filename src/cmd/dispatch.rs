@@ -1,6 +1,6 @@
 //! Runs the command that was typed.
 //!
-//! It must not do the work of a command.
+//! This module must not do the work of a command.
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};

@@ -1,6 +1,6 @@
 //! Globs of `--exclude` that keep less in a pass than they seem to, said before it removes anything.
 //!
-//! It must not judge an entry. What can match no entry of any zone is refused with the settings.
+//! This module must not judge an entry. What can match no entry of any zone is refused with the settings.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! `sweeper health`: whether a service or the last passes of a timer are healthy.
 //!
-//! It must not look at the data root.
+//! This module must not look at the data root.
 
 use std::io::Write;
 use std::time::Duration;

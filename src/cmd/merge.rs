@@ -1,6 +1,6 @@
 //! `sweeper merge`: adds the reports of shards.
 //!
-//! It must not add anything itself: that is [`crate::report::merge`].
+//! This module must not add anything itself: that is [`crate::report::merge`].
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! Refuses a zone of the settings file in a data root of CVAT, where CVAT keeps what it cannot make again.
 //!
-//! It must not let a directory pass that it could not compare: an error means no, unless this user cannot reach the
-//! directory. The settings alone do not show this: with profile none the data root of CVAT is not named, and an
-//! absolute path may lie in that of another CVAT.
+//! This module must not let a directory pass that it could not compare: an error means no, unless this user cannot
+//! reach the directory. The settings alone do not show this: with profile none the data root of CVAT is not named, and
+//! an absolute path may lie in that of another CVAT.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use crate::fs::RootError;
 use crate::fs::error::is_missing;
 use crate::rules::Zone;
 
-/// Looks at the directories of `zone`, which are at `place` if that is given, if the settings file says where they are.
-/// Others are CVAT's own.
+/// Looks at the directories of `zone` if the settings file says where they are: they are at `place`, if that is given.
+/// The directories of other zones are CVAT's own.
 ///
 /// # Errors
 /// One of them is, contains or is in one that CVAT needs.

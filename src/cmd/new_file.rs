@@ -1,7 +1,7 @@
 //! A file that a command writes for its user: a page, a plan.
 //!
-//! It must not replace anything but an earlier one of its kind, nor write through a link. It is written to a new file
-//! beside it, which takes its place when it is complete.
+//! This module must not replace anything but an earlier one of its kind, nor write through a link. It is written to a
+//! new file beside it, which takes its place when it is complete.
 
 use std::fs::{File, Permissions};
 use std::io;

@@ -1,6 +1,6 @@
 //! One pass, or its dry run, as the settings say.
 //!
-//! It must not know who asked for it: `run`, `legacy` and `serve` all call [`sweep`]. The only choice between
+//! This module must not know who asked for it: `run`, `legacy` and `serve` all call [`sweep`]. The only choice between
 //! removing and a dry run is made here, and `execute` makes either. [`turns`] decides which zones are swept when.
 
 pub mod turns;

@@ -1,6 +1,6 @@
 //! Opens the list of `--from0`.
 //!
-//! It must not wait for a writer of the list when the pass is told to stop.
+//! This module must not wait for a writer of the list when the pass is told to stop.
 
 use std::io::{self, Read};
 use std::path::Path;

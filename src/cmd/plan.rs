@@ -1,6 +1,6 @@
 //! `sweeper plan`: a dry run that writes down what it would remove.
 //!
-//! It must not remove anything.
+//! This module must not remove anything.
 
 use std::collections::BTreeMap;
 use std::path::Path;

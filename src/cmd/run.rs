@@ -1,6 +1,6 @@
 //! `sweeper run` and `sweeper legacy`: one pass.
 //!
-//! It must not sweep itself: that is [`super::pass`].
+//! This module must not sweep itself: that is [`super::pass`].
 
 use std::io::{self, BufWriter};
 use std::sync::Arc;

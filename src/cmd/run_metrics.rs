@@ -1,6 +1,6 @@
 //! The metrics file of a single run (`--metrics-file`).
 //!
-//! It must not count anything: the command does that.
+//! This module must not count anything: the command does that.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The runtime of a service: signals, clocks, systemd and HTTP.
 //!
-//! It must not run a pass.
+//! This module must not run a pass.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

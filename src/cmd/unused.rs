@@ -1,6 +1,6 @@
 //! Warnings about settings of a file or a variable that protect something, and that the command does not use.
 //!
-//! It must not change a setting. A flag needs no warning: a command refuses those that do not apply to it.
+//! This module must not change a setting. A flag needs no warning: a command refuses those that do not apply to it.
 
 use crate::config::settings::{Setting, Use};
 use crate::config::{Config, EffectiveSetting, Origin};

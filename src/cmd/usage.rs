@@ -1,6 +1,6 @@
 //! `sweeper usage`: what takes up space in a data root, what can be removed, and what expires when.
 //!
-//! It must not change anything, and takes no lock.
+//! This module must not change anything, and takes no lock.
 
 mod html_file;
 

@@ -1,7 +1,7 @@
 //! Checks each value of the environment and of the settings file by itself, whatever the command, and also those that
 //! another source wins over.
 //!
-//! It must not compare settings with each other: that matters only where they are used.
+//! This module must not compare settings with each other: that matters only where they are used.
 
 use std::sync::Arc;
 

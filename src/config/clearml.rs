@@ -1,6 +1,6 @@
 //! The settings of `sweeper clearml`: what to delete, and where its state is.
 //!
-//! It must not connect or read `clearml.conf`: it passes on the environment for that.
+//! This module must not connect or read `clearml.conf`: it passes on the environment for that.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! The known word that is closest to a misspelled one.
 //!
-//! It must not decide whether a word is known.
+//! This module must not decide whether a word is known.
 
 /// The closest of the known words, if it is near enough to be the one that is meant. Of several, the first.
 pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -1,7 +1,7 @@
 //! Settings that have no effect beside the others.
 //!
-//! A flag that another flag makes useless is refused. It must not refuse what comes from a variable or the settings
-//! file: several commands share them.
+//! A flag that another flag makes useless is refused. A variable or a line of the settings file must not be refused:
+//! several commands share them.
 
 use std::sync::Arc;
 

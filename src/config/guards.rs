@@ -1,6 +1,6 @@
 //! The settings of guards: how much a pass may remove at most.
 //!
-//! It must not count anything.
+//! This module must not count anything.
 
 use super::origin::ConfigError;
 use super::values::{Values, whole};

@@ -1,6 +1,6 @@
 //! Variables with a name that is nearly one of those that are read.
 //!
-//! It must not refuse any: a variable of another program may have such a name by chance.
+//! This module must not refuse any: a variable of another program may have such a name by chance.
 
 use super::closest::edits;
 use super::raw::RawSettings;

@@ -1,6 +1,6 @@
 //! Where values come from, and what is wrong with one.
 //!
-//! It must not read or check anything.
+//! This module must not read or check anything.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Refuses zones of the settings file that overlap another zone, or a place that is never touched.
 //!
-//! It must not look at the file system, so it knows nothing of links: what is opened is checked again.
+//! This module must not look at the file system, so it knows nothing of links: what is opened is checked again.
 //!
 //! The directory of each zone begins the paths of all its entries. So entries of two zones can contain one
 //! another only if the directory of one zone is, or lies in, the directory of the other. A zone of trees

@@ -1,7 +1,7 @@
 //! The settings of pressure: when a file system is so full that entries are removed before they
 //! expire.
 //!
-//! It must not ask how full one is.
+//! This module must not ask how full one is.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The settings of `sweeper serve`: when to sweep which zone, and where its state is shown.
 //!
-//! It must not apply the schedule.
+//! This module must not apply the schedule.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

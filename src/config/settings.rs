@@ -1,7 +1,7 @@
 //! What a setting is. Each row of the table makes a flag, a variable, a key in the settings file, a
 //! default and a line of help.
 //!
-//! It must not read or check a value.
+//! This module must not read or check a value.
 
 mod all;
 mod clearml;

@@ -1,6 +1,6 @@
 //! Zones of the settings file: one `[[zone]]` table makes one zone.
 //!
-//! It must not look at the file system: an absolute path is checked again when it is opened. Whether zones
+//! This module must not look at the file system: an absolute path is checked again when it is opened. Whether zones
 //! overlap is checked in `overlap`.
 
 use std::path::{Component, Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The value of each setting: which source wins, and the checks that many settings share.
 //!
-//! It must not read the environment or a file: both are arguments. What is checked is also shown, so each
+//! This module must not read the environment or a file: both are arguments. What is checked is also shown, so each
 //! check puts the normalized value in its place.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! The values of settings that are a choice of words.
 //!
-//! It must not know where a value comes from.
+//! This module must not know where a value comes from.
 
 /// Which zones there are besides those of the settings file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Which zones there are, and which of them to sweep.
 //!
-//! It must not make rules of its own: the profile's zones come from `cvat`, the others from the settings
+//! This module must not make rules of its own: the profile's zones come from `cvat`, the others from the settings
 //! file.
 
 use std::path::{Component, Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What is in a data root of CVAT besides its zones, and what the names of exports say about them.
 //!
-//! It must not decide whether anything is removed: nothing in these areas ever is.
+//! This module must not decide whether anything is removed: nothing in these areas ever is.
 
 use super::names::{Class, ExportName, LegacyName};
 use super::uploads::{self, OUT_OF_USE};

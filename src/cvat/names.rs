@@ -1,6 +1,6 @@
 //! Reads the names that CVAT gives to exports, now and before 2.26.
 //!
-//! It must not decide anything: it says what a name is, or that CVAT does not write it. It is stricter
+//! This module must not decide anything: it says what a name is, or that CVAT does not write it. It is stricter
 //! than CVAT's own parser, which skips eight characters without reading them, takes any number that
 //! Python's `float()` takes and ignores the extension. CVAT never wrote a name that only its own parser
 //! accepts, so such a name is kept.

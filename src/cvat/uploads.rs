@@ -1,6 +1,6 @@
 //! The names of uploads, and which zones nothing reads any more.
 //!
-//! It must not decide whether an upload is abandoned: it says what a name is.
+//! This module must not decide whether an upload is abandoned: it says what a name is.
 //!
 //! CVAT receives large files by the TUS protocol. The content is in a file `<user id>_<uuid4>` (`<uuid4>` before
 //! 2.39), and its record beside it in a file of the same name with `.meta`. Each part of an upload writes both. When

@@ -1,6 +1,6 @@
 //! CVAT's environment variables: what each one sets here, and in which unit.
 //!
-//! It must not read the environment: values are arguments.
+//! This module must not read the environment: values are arguments.
 
 use std::time::Duration;
 

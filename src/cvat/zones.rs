@@ -1,6 +1,6 @@
 //! CVAT's zones as values, and the places in a data root that are never touched.
 //!
-//! It must not read settings: times to live are arguments.
+//! This module must not read settings: times to live are arguments.
 //!
 //! | Zone | Entries | Names | Last use | Expires |
 //! |---|---|---|---|---|

@@ -1,6 +1,6 @@
 //! Removes nothing, and says what would have been removed.
 //!
-//! It must not change anything. It fails where the system says in advance that a removal would: in a tree it
+//! This module must not change anything. It fails where the system says in advance that a removal would: in a tree it
 //! looks at the rights of every directory and member.
 
 use std::ffi::CStr;

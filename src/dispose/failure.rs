@@ -1,6 +1,6 @@
 //! Failures of operations on an entry and in a tree.
 //!
-//! It must not decide what happens to the entry.
+//! This module must not decide what happens to the entry.
 
 use std::ffi::CStr;
 use std::io;

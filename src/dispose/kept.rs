@@ -1,6 +1,6 @@
 //! What cannot be removed from a tree: a directory that holds something of it stays too.
 //!
-//! It must not do I/O.
+//! This module must not do I/O.
 
 use crate::fs::PathError;
 use crate::fs::walk::EntryRef;

@@ -1,6 +1,6 @@
 //! Counts the space of a file with several hard links once: with the last of them.
 //!
-//! It must not look at the file system: a dry run, in which link counts never fall, and a pass with several
+//! This module must not look at the file system: a dry run, in which link counts never fall, and a pass with several
 //! workers must come to the same sum. Its memory grows with the number of hard-linked files that are
 //! removed, and with nothing else.
 

@@ -1,6 +1,6 @@
 //! The files of a tree that have several names, and how many of those are in the tree.
 //!
-//! It must not look at the file system. Removing one name moves the ctime of the file, so the ctime shows no
+//! This module must not look at the file system. Removing one name moves the ctime of the file, so the ctime shows no
 //! other change. The number of names does: if there is one more than expected, it was added since.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,6 @@
 //! Takes an entry out of reach before it is removed.
 //!
-//! It must not remove anything but its own empty directories. A tree that stays where it is can be reached by
+//! This module must not remove anything but its own empty directories. A tree that stays where it is can be reached by
 //! its path while it is removed: files are added, opened, or moved elsewhere together with the walk. The name
 //! of a file can be given to another file after the last look at it. So an entry is renamed first, in one
 //! atomic step on the same file system:

@@ -1,6 +1,6 @@
 //! Completes what a crash interrupted: the private directory of a process that is gone.
 //!
-//! It must not touch one whose process is still at work, which its lock says, nor one that belongs to another
+//! This module must not touch one whose process is still at work, which its lock says, nor one that belongs to another
 //! user. A tree in `check` returns to its name and is judged like any other. A tree in `remove` was verified
 //! and its removal had begun, so the rest of it is removed, if the rules and guards of this pass also allow it. If
 //! another process has something in it open or locked, it stays for the next pass; if something was added or used,

@@ -1,6 +1,6 @@
 //! How many entries of interrupted removals are looked at in one pass.
 //!
-//! It must not know what becomes of them.
+//! This module must not know what becomes of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,6 +1,6 @@
 //! The disposer that really removes.
 //!
-//! It must not remove anything but the entry of a [`Verified`].
+//! This module must not remove anything but the entry of a [`Verified`].
 
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex};

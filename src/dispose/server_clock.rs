@@ -1,6 +1,6 @@
 //! Compares the clock of a server with ours: the times of files are its own, and `now` is ours.
 //!
-//! It must not be asked on a local file system, whose clock is ours.
+//! This module must not be asked on a local file system, whose clock is ours.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

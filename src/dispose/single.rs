@@ -1,9 +1,9 @@
 //! Removes an entry that is not a tree.
 //!
-//! It must not unlink by itself. After the last look at a file, another process can open it or give its name to
-//! another file. So the entry is taken out of reach first and looked at once more there. Where the application
-//! that writes the entries has a lock of its own, the entry is removed where it is: that lock excludes its
-//! writers, if it is taken. It must still be held then.
+//! This module must not unlink by itself. After the last look at a file, another process can open it or give its name
+//! to another file. So the entry is taken out of reach first and looked at once more there. Where the application that
+//! writes the entries has a lock of its own, the entry is removed where it is: that lock excludes its writers, if it is
+//! taken. It must still be held then.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;

@@ -1,6 +1,6 @@
 //! Removes the members of a tree from the leaves up, each looked at immediately before.
 //!
-//! It must not unlink by itself: [`super::unlink`] does.
+//! This module must not unlink by itself: [`super::unlink`] does.
 
 use std::ffi::OsStr;
 use std::fs::File;

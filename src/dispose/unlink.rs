@@ -1,7 +1,7 @@
 //! The only code that deletes.
 //!
-//! It must not decide anything: it removes one name in an open directory, for [`super::remove`] and the walk of
-//! [`super::tree_remover`], and empty private directories for [`super::quarantine`].
+//! This module must not decide anything: it removes one name in an open directory, for [`super::remove`] and the walk
+//! of [`super::tree_remover`], and empty private directories for [`super::quarantine`].
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;

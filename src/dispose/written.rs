@@ -1,6 +1,6 @@
 //! Which removals are written down: no others are made.
 //!
-//! It must not remove anything, and without a journal it does nothing. The lines of files are written for a
+//! This module must not remove anything, and without a journal it does nothing. The lines of files are written for a
 //! whole batch, before their locks are taken, and the line of a tree immediately before it is taken out of
 //! reach. An entry that was written down and stays after all gets a second line.
 

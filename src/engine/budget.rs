@@ -1,6 +1,6 @@
 //! How much a pass may still remove, by its guards.
 //!
-//! It must not decide whether a pass begins: that was decided by a count. What is taken here only ends a pass
+//! This module must not decide whether a pass begins: that was decided by a count. What is taken here only ends a pass
 //! that finds more than was counted, because entries have expired or come meanwhile.
 
 use std::sync::OnceLock;

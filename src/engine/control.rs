@@ -1,6 +1,6 @@
 //! The control of a pass, for sources and tree walks.
 //!
-//! It must not hold state of its own.
+//! This module must not hold state of its own.
 
 use super::{Limits, Workers};
 use crate::control::Control;

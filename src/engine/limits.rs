@@ -1,7 +1,7 @@
 //! When a pass ends early: a signal, a deadline, a guard, an audit log that cannot be written. And how fast
 //! it may remove.
 //!
-//! It must not end anything itself: the pass, its sources and its tree walks ask.
+//! This module must not end anything itself: the pass, its sources and its tree walks ask.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
 //! The counts of a pass while it is at work, for a report that cannot wait for its end.
 //!
-//! It must not count anything itself. An outcome other than "kept" is in it as soon as it is known; kept entries
-//! come in batches.
+//! This module must not count anything itself. An outcome other than "kept" is in it as soon as it is known; kept
+//! entries come in batches.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! The outcomes of a pass, as far as the relief after it needs them: an entry has one outcome.
 //!
-//! It must not decide anything. Its memory is bounded: it remembers nothing about most entries, and beyond a limit
-//! it may claim an outcome for an entry that had none.
+//! This module must not decide anything. Its memory is bounded: it remembers nothing about most entries, and beyond a
+//! limit it may claim an outcome for an entry that had none.
 
 use std::collections::HashSet;
 use std::ffi::CStr;

@@ -1,6 +1,6 @@
 //! The pass: Source → evaluate → select → claim → look again → dispose.
 //!
-//! It must not touch a file or a lock itself, and whether anything is really removed is up to the disposer.
+//! This module must not touch a file or a lock itself, and whether anything is really removed is up to the disposer.
 //! Every entry that was found yields exactly one outcome; totals are counted from outcomes.
 //!
 //! Workers take batches of names from the same directory, so one huge directory keeps all of them busy.

@@ -1,6 +1,6 @@
 //! The threads of a pass, and which of them are idle.
 //!
-//! It must not know what they work on. Each thread runs one loop of the caller's. A thread that finds nothing
+//! This module must not know what they work on. Each thread runs one loop of the caller's. A thread that finds nothing
 //! to do waits on a condition variable, and is woken when there is more work or when another thread offers
 //! half of its task. The threads are started when there is work for several: a small pass is done before that.
 

@@ -1,6 +1,6 @@
 //! A file that is only appended to, by several processes at once.
 //!
-//! It must not remove or rename anything, and must not follow a link. What is appended together lies together:
+//! This module must not remove or rename anything, and must not follow a link. What is appended together lies together:
 //! it is written by one call, under a lock, at the end of the file.
 
 use std::fs::File;

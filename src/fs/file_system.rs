@@ -1,7 +1,7 @@
 //! Which kind of file system a directory is on.
 //!
-//! It must not guess: an unknown one is treated as one that a server keeps, which is trusted less. It must not be
-//! asked for every file: the answer is the same for a whole mount.
+//! This module must not guess: an unknown one is treated as one that a server keeps, which is trusted less. It must not
+//! be asked for every file: the answer is the same for a whole mount.
 
 use std::os::fd::AsFd;
 

@@ -1,6 +1,6 @@
 //! Asks the kernel whether another process has a file open or locked.
 //!
-//! It must not block, read, or leave anything behind. A write lease (`F_SETLEASE` with `F_WRLCK`, see
+//! This module must not block, read, or leave anything behind. A write lease (`F_SETLEASE` with `F_WRLCK`, see
 //! `fcntl(2)`) is granted only when no other open file description of the inode exists on this kernel, in
 //! any container or namespace. A granted lease also means that no other process holds a lock, since a lock
 //! needs an open file. While the lease is held, a process that opens the file waits until it ends (with

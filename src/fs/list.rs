@@ -1,6 +1,6 @@
 //! Directory listings.
 //!
-//! It must not look at the files that are listed.
+//! This module must not look at the files that are listed.
 
 use std::ffi::CStr;
 

@@ -1,6 +1,6 @@
 //! The mounts that this process sees: the lines of `/proc/self/mountinfo` (proc(5)).
 //!
-//! It must not be read for every file: it is as long as the machine has mounts.
+//! This module must not be read for every file: it is as long as the machine has mounts.
 
 /// A mount, of a line such as `68 45 0:39 / /data rw shared:1 - nfs4 host:/srv rw,local_lock=none`.
 #[derive(Debug, PartialEq, Eq)]

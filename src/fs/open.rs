@@ -1,6 +1,6 @@
 //! `open`, one component at a time, following no link.
 //!
-//! It must not change anything that `stat` can show: directories are opened with `O_NOATIME` where that is
+//! This module must not change anything that `stat` can show: directories are opened with `O_NOATIME` where that is
 //! allowed, regular files are opened and never read, and nothing else is opened. Where another user can put a FIFO
 //! under the name of a file meanwhile, the name is resolved first, and only a regular file is opened through that
 //! handle.

@@ -1,8 +1,8 @@
 //! How much of an ext2, ext3 or ext4 file system is reserved for root, where `statvfs` does not tell.
 //!
-//! It must not write to the device, nor assume anything that can be read. While others than root can write, the
-//! space that is free and not available is all that is reserved. When root has used some of it, nothing is available,
-//! and only the superblock and the kernel's own setting tell how much there is to be.
+//! This module must not write to the device, nor assume anything that can be read. While others than root can write,
+//! the space that is free and not available is all that is reserved. When root has used some of it, nothing is
+//! available, and only the superblock and the kernel's own setting tell how much there is to be.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -44,8 +44,8 @@ pub fn missing(handle: impl AsFd, space: &Space) -> u64 {
     found.unwrap_or_else(|| usual(space, block())).saturating_sub(free)
 }
 
-/// What `mkfs` reserves unless told otherwise, a twentieth of all blocks, of which the system shows those alone that
-/// files can have, and what the file system reserves for itself.
+/// What `mkfs` reserves unless told otherwise, and what the file system reserves for itself. `mkfs` reserves a twentieth
+/// of all blocks; the system shows only the blocks that files can have.
 fn usual(space: &Space, block: u64) -> u64 {
     space.bytes / 17 + (space.bytes / 48).min(MOST_CLUSTERS * block)
 }

@@ -1,6 +1,6 @@
 //! Whether this process may remove a name, as far as the system says in advance.
 //!
-//! It must not change anything. The checks are those of `may_delete` in the kernel's `fs/namei.c`, in its
+//! This module must not change anything. The checks are those of `may_delete` in the kernel's `fs/namei.c`, in its
 //! order. What it finds is certain; what it does not find may be refused all the same.
 
 use std::ffi::CStr;

@@ -1,6 +1,6 @@
 //! The data root, opened once, and the directories that are never one.
 //!
-//! It must not list or change anything. Everything else starts from the directories that are opened here.
+//! This module must not list or change anything. Everything else starts from the directories that are opened here.
 //! A directory that cannot be examined is not treated as missing: the error ends the search.
 
 mod error;

@@ -1,7 +1,7 @@
 //! How full a file system is, and whether the space of what was removed has appeared.
 //!
-//! It must not look at files, or wait forever. Some file systems free space later: xfs in the background, btrfs
-//! when it commits. What a process holds open or a snapshot has is never freed.
+//! This module must not look at files, or wait forever. Some file systems free space later: xfs in the background,
+//! btrfs when it commits. What a process holds open or a snapshot has is never freed.
 
 use std::fs::File;
 use std::io;

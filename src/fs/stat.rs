@@ -1,6 +1,6 @@
 //! `statx`, one component at a time, following no link.
 //!
-//! It must not change anything that `stat` can show.
+//! This module must not change anything that `stat` can show.
 
 use std::ffi::CStr;
 use std::io;

@@ -1,6 +1,6 @@
 //! How a whole tree is walked, for a visitor that looks or removes.
 //!
-//! It must not remove or judge anything itself. The walk is a loop over a stack of frames, one per level,
+//! This module must not remove or judge anything itself. The walk is a loop over a stack of frames, one per level,
 //! with a bounded number of open directories: below a few levels a directory is closed while one of
 //! its subdirectories is walked, and reached again through `..`, where it must be the same directory. Names
 //! come one `getdents` buffer at a time, so memory grows with depth alone. No link is followed and no mount

@@ -1,7 +1,7 @@
 //! What is in a tree, under its lock: the newest use of anything in it, what its removal frees, and whether
 //! it must stay.
 //!
-//! It must not change anything. It ends at the first thing that decides: something fresh, something in use,
+//! This module must not change anything. It ends at the first thing that decides: something fresh, something in use,
 //! a mount point. For an explanation it looks at everything, and remembers what decides.
 
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! One sweeper at a time: a lock on the directories that a pass lists, and one on the data root for a
 //! service.
 //!
-//! It must not be relied on to protect entries: each removal has its own lock, and two passes at the same
+//! This module must not be relied on to protect entries: each removal has its own lock, and two passes at the same
 //! time lose nothing. This lock only keeps them from doing the same work twice. It is a `flock` on the open
 //! directory, so there is no lock file that a pass could sweep or a crash could leave behind. None of
 //! these directories is an entry, so this lock does not conflict with the locks of entries or with
@@ -87,7 +87,7 @@ pub fn foresee(roots: Vec<(ZoneName, OwnedFd)>, sharing: Sharing) -> BTreeMap<Zo
 }
 
 fn in_the_way(holder: &str) -> String {
-    format!("{holder} has locked the directory, as a sweeper at work does")
+    format!("{holder} holds the lock on the directory (probably another sweeper)")
 }
 
 /// Locks an open directory, without waiting. `None`: go on without the lock, because the file system does not
@@ -206,7 +206,10 @@ mod tests {
         assert_eq!(refusal(&first, "x"), None);
         let second = root.pass(&[("x", "a"), ("y", "b")]);
         let why = refusal(&second, "x").unwrap();
-        assert!(why.ends_with(" has locked the directory, as a sweeper at work does"), "{why}");
+        assert!(
+            why.ends_with(" holds the lock on the directory (probably another sweeper)"),
+            "{why}"
+        );
         assert_eq!(refusal(&second, "y"), None);
         assert!(refusal(&root.pass(&[("y", "b")]), "y").is_some());
         drop((first, second));

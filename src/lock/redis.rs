@@ -1,7 +1,7 @@
 //! CVAT's exporter lock: the Redis lock that the Python library pottery takes for every export, download
 //! and cleanup (pottery 3.0.1 with one master; CVAT 2.14.1 and newer).
 //!
-//! It must not delete a key that holds the token of another process, set a key that does not expire, or
+//! This module must not delete a key that holds the token of another process, set a key that does not expire, or
 //! wait for a lock. Key and algorithm are CVAT's: `SET redlock:export_lock:<path> <token> NX PX <ttl>`,
 //! released by a script that compares the token before it deletes the key. Unlike pottery, which makes
 //! several round trips and a new connection for each file, the locks of a batch are requested together, in

@@ -1,4 +1,4 @@
-//! A zone in a temporary directory, for the tests of this room.
+//! A zone in a temporary directory, for the tests of this module.
 
 use std::ffi::CStr;
 use std::fs::File;

@@ -1,6 +1,6 @@
 //! The clocks of the machine, and a random seed.
 //!
-//! It must not be used below a command: everything else is given the moment that it judges at.
+//! This module must not be used below a command: everything else is given the moment that it judges at.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

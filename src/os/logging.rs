@@ -1,6 +1,6 @@
 //! Log lines: they go to stderr, as text or as JSON objects.
 //!
-//! It must not be used to print results, which go to stdout.
+//! This module must not be used to print results, which go to stdout.
 
 use std::{fmt, io};
 

@@ -1,6 +1,6 @@
 //! The lowest priority that the system offers.
 //!
-//! It must not slow a pass on an idle machine: it only asks the system to serve other processes first.
+//! This module must not slow a pass on an idle machine: it only asks the system to serve other processes first.
 //! The rate limit of removals is set elsewhere.
 
 use ioprio::{Class, Pid, Priority, Target};

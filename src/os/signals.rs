@@ -1,7 +1,7 @@
 //! Signals: SIGINT and SIGTERM ask the program to end, SIGHUP asks a service to reload.
 //!
-//! It must not end a pass itself: it raises a flag, or calls a function in a thread of its own. The handlers run in
-//! that thread alone: a thread that waits for an unreachable server runs none.
+//! This module must not end a pass itself: it raises a flag, or calls a function in a thread of its own. The handlers
+//! run in that thread alone: a thread that waits for an unreachable server runs none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};

@@ -1,6 +1,6 @@
 //! Where stdout leads: the terminal that it is, or nowhere.
 //!
-//! It must not write to it.
+//! This module must not write to it.
 
 use std::io::{self, IsTerminal};
 

@@ -1,6 +1,6 @@
 //! An operation that the system refused.
 //!
-//! It must not be used for an entry that is skipped: a failure needs the user's attention.
+//! This module must not be used for an entry that is skipped: a failure needs the user's attention.
 
 use std::io;
 use std::path::PathBuf;

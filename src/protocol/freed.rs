@@ -1,6 +1,6 @@
 //! How much space a removal frees.
 //!
-//! It must not look at a file.
+//! This module must not look at a file.
 
 use crate::rules::{Bytes, FileId, Metadata};
 

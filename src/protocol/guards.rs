@@ -1,6 +1,6 @@
 //! Guards: how much a pass may remove at most, and by how much it would remove more.
 //!
-//! It must not count anything itself: it is given the counts of a pass that has removed nothing. A pass that
+//! This module must not count anything itself: it is given the counts of a pass that has removed nothing. A pass that
 //! would exceed a guard does not begin.
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! What is written down before an entry is removed.
 //!
-//! It must not remove anything. The disposer asks for the line, and removes an entry only after the line is
+//! This module must not remove anything. The disposer asks for the line, and removes an entry only after the line is
 //! on disk.
 
 use std::fmt::Debug;

@@ -1,6 +1,6 @@
 //! Kernel leases on the files of a tree, held from the look into the tree until its removal.
 //!
-//! It must not take a lease itself. While one is held, another process that opens the file breaks it, and
+//! This module must not take a lease itself. While one is held, another process that opens the file breaks it, and
 //! the holder can see that; so a file that was free when the tree was looked at needs no second open before
 //! it is removed. Each takes a descriptor, so all trees together hold a bounded number. Files beyond that
 //! are probed again.

@@ -1,6 +1,6 @@
 //! Who is told what happens during a pass.
 //!
-//! It must not change the course of a pass: its methods return nothing.
+//! This module must not change the course of a pass: its methods return nothing.
 
 use super::{Directory, Outcome, Tally};
 use crate::rules::ZoneName;

@@ -1,6 +1,6 @@
 //! What happened to an entry.
 //!
-//! It must not count: [`super::Tally`] counts outcomes, and nothing else does.
+//! This module must not count: [`super::Tally`] counts outcomes, and nothing else does.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;

@@ -1,6 +1,6 @@
 //! The relief of a file system that is too full: how full it may be, and what the relief achieved.
 //!
-//! It must not ask the system itself.
+//! This module must not ask the system itself.
 
 use std::fmt::Debug;
 use std::io;

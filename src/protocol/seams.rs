@@ -1,7 +1,7 @@
 //! The four seams of a pass: where entries come from, which locks cover them, who looks again, and who
 //! removes.
 //!
-//! It must not implement any of them; each has a room of its own.
+//! This module must not implement any of them; each has a module of its own.
 
 use std::ffi::{CStr, CString};
 use std::path::Path;

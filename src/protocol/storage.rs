@@ -1,6 +1,6 @@
 //! What must be known about the file system that a directory is on.
 //!
-//! It must not ask the system: `source` fills it in.
+//! This module must not ask the system: `source` fills it in.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

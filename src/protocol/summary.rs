@@ -1,6 +1,6 @@
 //! The counts of a pass, made of outcomes and of nothing else, and the exit code that they amount to.
 //!
-//! It must not count anything but outcomes; the engine asserts that the counts balance.
+//! This module must not count anything but outcomes; the engine asserts that the counts balance.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! The tokens of the protocol: `Expired` → [`Claimed`] → [`Rechecked`] → [`Verified`] → [`Removed`], and
 //! [`Rejected`] for an entry that leaves the pipeline before its end.
 //!
-//! It must not do I/O. There is no unlink by descriptor in Linux: between the last look and the unlink,
+//! This module must not do I/O. There is no unlink by descriptor in Linux: between the last look and the unlink,
 //! a process that does not take the lock can give a name to another file. The last look keeps that window
 //! at microseconds.
 

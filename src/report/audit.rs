@@ -1,7 +1,7 @@
 //! The audit log: a line for each removal, on disk before the removal is made.
 //!
-//! It must not say that anything was removed: it says what is about to be. An entry that stays after all gets a
-//! second line. `docs/reports.md` describes the lines.
+//! This module must not say that anything was removed: it says what is about to be. An entry that stays after all gets
+//! a second line. `docs/reports.md` describes the lines.
 
 use std::io;
 use std::path::{Path, PathBuf};

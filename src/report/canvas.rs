@@ -1,6 +1,6 @@
 //! The width and the colors of text, and lines that fit into it.
 //!
-//! It must not find out about the terminal: `cmd` says what there is.
+//! This module must not find out about the terminal: `cmd` says what there is.
 
 use std::io::{self, Write};
 

@@ -1,6 +1,6 @@
 //! The report for programs: schema 1, described in `docs/schema/report-1.schema.json`.
 //!
-//! It must not print a byte that controls a terminal: besides what JSON demands, everything that is not
+//! This module must not print a byte that controls a terminal: besides what JSON demands, everything that is not
 //! plain visible text is escaped as `\uXXXX`, and a path that is not UTF-8 has `path_hex` beside it.
 
 mod visible;

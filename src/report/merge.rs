@@ -1,6 +1,6 @@
 //! Adds the reports of several sweepers that shared a volume into the report of one pass.
 //!
-//! It must not guess: reports that are not parts of one pass are refused, with the reason, and a value
+//! This module must not guess: reports that are not parts of one pass are refused, with the reason, and a value
 //! that cannot be read is an error, not zero. Reports are read back into the counts that they were made
 //! of, so that the sum is written by the same code as any report.
 

@@ -1,7 +1,7 @@
 //! The lines of a plan: a header, and one for each entry that would be removed.
 //!
-//! It must not judge. A line ends with a digest of itself and of the header, so that lines can be left out, but
-//! not changed or moved to another plan. An entry that is unchanged has the same line again.
+//! This module must not judge. A line ends with a digest of itself and of the header, so that lines can be left out,
+//! but not changed or moved to another plan. An entry that is unchanged has the same line again.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -1,6 +1,6 @@
 //! The progress of a pass, on stderr.
 //!
-//! It must not fail or block a pass: without a terminal nothing is drawn, and that is no error.
+//! This module must not fail or block a pass: without a terminal nothing is drawn, and that is no error.
 
 use std::io::{self, Write};
 use std::path::Path;

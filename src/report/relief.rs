@@ -1,6 +1,6 @@
 //! What a report says about file systems that are too full.
 //!
-//! It must not count: the numbers come from the relief.
+//! This module must not count: the numbers come from the relief.
 
 use std::collections::BTreeMap;
 
@@ -151,9 +151,9 @@ pub(super) fn message(relief: &Relief, mode: RunMode) -> String {
             stays(way, relief.min_age, mode)
         ),
         ReliefEnd::NotFreed(missing) => format!(
-            "not relieved to {low}: {went}; {} of what was removed is not free after 10 s, so no more \
-             is removed: a process may have removed files open, a snapshot or a clone may hold them, or other \
-             processes may be writing as fast",
+            "not relieved to {low}: {went}; {} of what was removed is still not free after 10 s, so \
+             no more is removed: a process may have removed files open, a snapshot or a clone may hold them, or other \
+             processes may be writing as fast as space is freed",
             amount(*missing)
         ),
         ReliefEnd::TooMuch(usable) => format!(
@@ -278,7 +278,7 @@ mod tests {
             (ReliefEnd::NothingLeft(InTheWay::default()), "(there is no other entry)"),
             (
                 ReliefEnd::NotFreed(Amount { bytes: 51, inodes: 2 }),
-                "; 51 B and 2 inodes of what was removed is not free",
+                "; 51 B and 2 inodes of what was removed is still not free",
             ),
             (ReliefEnd::Stopped, "the pass was stopped"),
             (ReliefEnd::Unknown("no".to_owned()), "how full it is: no"),

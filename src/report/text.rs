@@ -1,7 +1,7 @@
 //! The report for people.
 //!
-//! It must not print a name unescaped. Every line names its zone, so that `grep` finds all about one. On a terminal
-//! long lines are divided, and a table that is too wide becomes narrower.
+//! This module must not print a name unescaped. Every line names its zone, so that `grep` finds all about one. On a
+//! terminal long lines are divided, and a table that is too wide becomes narrower.
 
 mod table;
 

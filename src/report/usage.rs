@@ -1,6 +1,6 @@
 //! Tells what takes up space in a data root: a picture on a terminal, tables in a pipe, JSON for programs.
 //!
-//! It must not measure or count: every number comes from the [`Usage`] that it is given.
+//! This module must not measure or count: every number comes from the [`Usage`] that it is given.
 //!
 //! - `charts`: which numbers are shown together.
 //! - `picture`: charts with bars, in the width of a terminal.

@@ -1,6 +1,6 @@
 //! What was being done to a path when an error occurred.
 //!
-//! It must not describe the error, which the system does.
+//! This module must not describe the error, which the system does.
 
 use std::fmt;
 

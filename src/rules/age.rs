@@ -1,6 +1,6 @@
 //! Moments, ages and times to live, with saturating arithmetic.
 //!
-//! It must not read a clock: each [`Moment`] is an argument. All three types count nanoseconds in an
+//! This module must not read a clock: each [`Moment`] is an argument. All three types count nanoseconds in an
 //! `i64`, which covers 292 years in each direction. Values outside are clamped so that an entry is kept
 //! when in doubt: a file from the year 2500 lies in the future, and no age exceeds an infinite [`Ttl`].
 

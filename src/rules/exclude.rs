@@ -1,6 +1,6 @@
 //! What the user asked to keep: globs on a name, or on a path if they have a `/`.
 //!
-//! It must not decide anything else: an excluded entry has expired and is kept all the same.
+//! This module must not decide anything else: an excluded entry has expired and is kept all the same.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -1,6 +1,6 @@
 //! What the name of an entry says about it: what it belongs to, and what it holds.
 //!
-//! It must not know any application: an application gives labels by functions of names.
+//! This module must not know any application: an application gives labels by functions of names.
 
 /// What an entry belongs to, such as task 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,6 +1,6 @@
 //! What is known about a path at one moment: plain data.
 //!
-//! It must not look at the file system; `fs` fills it in.
+//! This module must not look at the file system; `fs` fills it in.
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};

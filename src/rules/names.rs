@@ -1,6 +1,6 @@
 //! Which names a zone recognizes, and which class each belongs to.
 //!
-//! It must not decide whether an entry is removed: a name that is not recognized is kept, and that rule
+//! This module must not decide whether an entry is removed: a name that is not recognized is kept, and that rule
 //! is in [`super::verdict`].
 
 use regex::bytes::{RegexSet, RegexSetBuilder};

@@ -1,6 +1,6 @@
 //! When a file system is so full that entries are removed before they expire, and how many.
 //!
-//! It must not ask how full it is: that is an argument. What is removed may be free later or never, because a
+//! This module must not ask how full it is: that is an argument. What is removed may be free later or never, because a
 //! process holds it open or a snapshot has it. So it goes in steps: the first is small, and each next one only
 //! follows when the space of the last has appeared.
 

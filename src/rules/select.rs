@@ -1,6 +1,6 @@
 //! Which of the expired entries are removed now: the step between the verdict and the lock.
 //!
-//! It must not do I/O or judge again. A pass removes all that has expired; other selections choose fewer,
+//! This module must not do I/O or judge again. A pass removes all that has expired; other selections choose fewer,
 //! and none can add an entry, since only [`super::verdict`] makes an [`Expired`].
 
 use std::cmp::Ordering;

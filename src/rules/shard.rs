@@ -1,6 +1,6 @@
 //! Which of several sweepers an entry belongs to, by its path alone.
 //!
-//! It must not look at anything but the path below the data root, so that machines that share a volume
+//! This module must not look at anything but the path below the data root, so that machines that share a volume
 //! agree without communicating. The function is fixed, so that other programs can compute it.
 //!
 //! The path is that of the entry, relative to the data root, without a leading or trailing `/`:

@@ -1,6 +1,6 @@
 //! A share of a whole, in percent.
 //!
-//! It must not lose an entry by rounding: what a share allows is rounded down.
+//! This module must not lose an entry by rounding: what a share allows is rounded down.
 
 use std::fmt;
 

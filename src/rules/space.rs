@@ -1,6 +1,6 @@
 //! How full a file system is: plain data.
 //!
-//! It must not ask the system; `fs` fills it in.
+//! This module must not ask the system; `fs` fills it in.
 
 /// The space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

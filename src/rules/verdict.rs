@@ -1,6 +1,6 @@
 //! The verdict on an entry: expired, or kept and why.
 //!
-//! It must not look at the file system or the clock, and no arm may call an entry expired that it does
+//! This module must not look at the file system or the clock, and no arm may call an entry expired that it does
 //! not know: **unknown is kept**.
 
 mod early;

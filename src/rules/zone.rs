@@ -1,6 +1,6 @@
 //! A zone as data: where entries are, what an entry is, and which rule judges it.
 //!
-//! It must not know any application: CVAT's zones are values in `cvat`, and the settings file adds more.
+//! This module must not know any application: CVAT's zones are values in `cvat`, and the settings file adds more.
 
 mod last_use;
 mod location;

@@ -1,7 +1,7 @@
 //! Does slow work on request, in a thread of its own: not too often, and never during a pass.
 //!
-//! It must not keep anything waiting: a caller gets the last result, and a pass waits at most a second for running
-//! work to end.
+//! This module must not keep anything waiting: a caller gets the last result, and a pass waits at most a second for
+//! running work to end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

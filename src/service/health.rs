@@ -1,6 +1,6 @@
 //! Whether the service works: what the health page shows and the watchdog checks.
 //!
-//! It must not decide when to run, and it must not look at the data root: it is told what happens.
+//! This module must not decide when to run, and it must not look at the data root: it is told what happens.
 
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! Asks a service for its health, as the health check of a container does.
 //!
-//! It must not wait for long: every wait ends, and little of an answer is read.
+//! This module must not wait for long: every wait ends, and little of an answer is read.
 
 use std::fmt;
 use std::io::{self, Read, Write};

@@ -1,6 +1,6 @@
 //! A small HTTP server for pages that can only be read.
 //!
-//! It must not know what is on a page, and nothing can be changed through it: only GET and HEAD are
+//! This module must not know what is on a page, and nothing can be changed through it: only GET and HEAD are
 //! answered. No client can slow a pass or another client: all connections share one thread, each is closed
 //! after one request, and what a request may cost is limited. When there are too many connections, the oldest
 //! is closed, so slow clients cannot keep others out.

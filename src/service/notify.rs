@@ -1,6 +1,6 @@
 //! Tells systemd about the service: ready, reloading, stopping, alive, and a line of status.
 //!
-//! It must not fail or delay the service: without a socket nothing is sent, and a message that cannot be
+//! This module must not fail or delay the service: without a socket nothing is sent, and a message that cannot be
 //! sent is dropped. The protocol is `sd_notify(3)`: a datagram of lines to the socket in
 //! `NOTIFY_SOCKET`, which can be an abstract one (`@name`).
 

@@ -1,6 +1,6 @@
 //! When a pass is due: cron expressions in a time zone, or a fixed period.
 //!
-//! It must not read a clock: each moment is an argument. Time zones come from the system, or from the
+//! This module must not read a clock: each moment is an argument. Time zones come from the system, or from the
 //! built-in copy where the system has none, as in an empty container.
 
 use std::fmt;

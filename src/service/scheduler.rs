@@ -1,6 +1,6 @@
 //! Decides which zones are due now, and how long until the next one: the pure core of the service.
 //!
-//! It must not read a clock, wait or run anything. Each question comes with the readings of two clocks:
+//! This module must not read a clock, wait or run anything. Each question comes with the readings of two clocks:
 //! the wall clock, which schedules are written in and which may jump, and a steady clock, which counts
 //! while the machine sleeps. If several moments were missed, during sleep or a long pass, one pass makes
 //! up for all of them. A zone that could not be swept because another sweeper has locked it is tried again

@@ -1,8 +1,8 @@
 //! The names of a directory in the order of their inodes, for looks at what is not in memory.
 //!
-//! It must not look at anything itself. A file system keeps inodes in tables, many in each block, and lists names in
-//! another order. Where memory is short, as in a container with a limit, a block is read again for nearly every name.
-//! In the order of the inodes each is read once in a batch. So a batch is large then, but bounded.
+//! This module must not look at anything itself. A file system keeps inodes in tables, many in each block, and lists
+//! names in another order. Where memory is short, as in a container with a limit, a block is read again for nearly
+//! every name. In the order of the inodes each is read once in a batch. So a batch is large then, but bounded.
 
 use std::ffi::CStr;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! What every part of a scan needs.
 //!
-//! It must not know where names come from.
+//! This module must not know where names come from.
 
 use std::ffi::CStr;
 use std::path::Path;

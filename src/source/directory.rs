@@ -1,6 +1,6 @@
 //! A zone as a stream of batches of names, read by several workers at once.
 //!
-//! It must not judge or change anything. A directory is read one `getdents` buffer at a time; each worker
+//! This module must not judge or change anything. A directory is read one `getdents` buffer at a time; each worker
 //! takes a whole buffer and looks at its names by itself, so that at most one buffer per worker is in memory. Where
 //! looks wait for a disk, a single worker takes several buffers and sorts their names.
 

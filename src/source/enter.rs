@@ -1,6 +1,6 @@
 //! Steps from the data root to where the entries of a zone are.
 //!
-//! It must not list or change anything, nor follow a link: each step opens one directory.
+//! This module must not list or change anything, nor follow a link: each step opens one directory.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;

@@ -1,7 +1,7 @@
 //! Finds directories by their names, at any depth below a data root.
 //!
-//! It must not judge or change anything, or follow a link. What is below a directory that was found is not looked
-//! at.
+//! This module must not judge or change anything, or follow a link. What is below a directory that was found is not
+//! looked at.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;

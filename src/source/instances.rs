@@ -1,6 +1,6 @@
 //! Entries in instance directories: `<root>/*/<dir>/*` and `<root>/<number>/<path>`.
 //!
-//! It must not judge or change anything. Most instances have no such entry, so each is first probed
+//! This module must not judge or change anything. Most instances have no such entry, so each is first probed
 //! with as few calls as possible: a `statx` that fails costs less than an `open` that fails.
 
 use std::ffi::{CStr, CString};

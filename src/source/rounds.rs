@@ -1,6 +1,6 @@
 //! Reads a listing again when names were taken from the directory meanwhile.
 //!
-//! It must not hand out a name twice. A local file system lists every name that stays, whatever is removed
+//! This module must not hand out a name twice. A local file system lists every name that stays, whatever is removed
 //! during the listing. Some servers, and some file systems of FUSE, count positions instead: when a name is
 //! removed, those behind it move up, and as many are left out. So a directory there is listed until nothing
 //! was taken from it during a listing. The names that were handed out are remembered by their hashes.

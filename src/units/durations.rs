@@ -1,6 +1,6 @@
 //! Durations as people write them, and as they can be read again.
 //!
-//! It must not guess a unit.
+//! This module must not guess a unit.
 
 use std::fmt::Write;
 use std::time::Duration;

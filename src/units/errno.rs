@@ -1,6 +1,6 @@
 //! The names of Linux error numbers.
 //!
-//! It must not explain them: the message does. The numbers are those of x86 and Arm, from
+//! This module must not explain them: the message does. The numbers are those of x86 and Arm, from
 //! `asm-generic/errno-base.h` and `asm-generic/errno.h`, and those of `linux/errno.h` that a faulty
 //! file system or an NFS client lets through.
 

@@ -1,6 +1,6 @@
 //! Whether an entry has expired, and when it will, by the rule of its zone.
 //!
-//! It must not make rules of its own: [`evaluate`] decides, as in a pass. Locks and open files are not asked
+//! This module must not make rules of its own: [`evaluate`] decides, as in a pass. Locks and open files are not asked
 //! about, so a pass may skip some of what has expired.
 
 use std::ffi::CStr;

@@ -1,6 +1,6 @@
 //! Files with several names, each of which counts once.
 //!
-//! It must not remember files with one name, nor more than a fixed number of others. Of a file that is not
+//! This module must not remember files with one name, nor more than a fixed number of others. Of a file that is not
 //! remembered, it is not known whether it was counted. So of those with two names every second name counts, and
 //! so on. If all of their names are in the walk, that gives their exact number.
 //!

@@ -1,6 +1,6 @@
 //! Walks over a data root, and over the zones outside of it, and makes a [`Usage`] of what was counted.
 //!
-//! It must not start threads: the caller gives each directory of [`Measurement::tops`] to
+//! This module must not start threads: the caller gives each directory of [`Measurement::tops`] to
 //! [`Measurement::walk`], in any order and at the same time if it likes. Memory grows with the depth of the
 //! tree, the number of owners of exports, and the number of files that have several names.
 

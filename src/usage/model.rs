@@ -1,6 +1,6 @@
 //! What takes up space in a data root, as plain data.
 //!
-//! It must not look at files: [`super::measure`] fills it in, and `report` prints it.
+//! This module must not look at files: [`super::measure`] fills it in, and `report` prints it.
 
 use std::path::PathBuf;
 
@@ -86,13 +86,13 @@ pub struct Usage {
 
 impl Usage {
     /// The note on more owners than are remembered.
-    pub(super) const MORE_OWNERS: &str = "so many projects, tasks and jobs have exports that the sizes of those listed may be too low";
+    pub(super) const MORE_OWNERS: &str = "too many projects, tasks and jobs have exports to remember all of them: the sizes of those listed may be too low";
 
     /// The note on more uploads than are remembered.
     pub(super) const MORE_UPLOADS: &str = "not all uploads were examined, because there are too many: more may be stalled than are shown";
 
     /// The note on more files with several names than are remembered.
-    pub(super) const MORE_LINKS: &str = "more than 100,000 files have several names (hard links): the space of the others is an estimate";
+    pub(super) const MORE_LINKS: &str = "more than 100,000 files have several names (hard links): the space of those beyond 100,000 is an estimate";
 }
 
 /// Inodes and the space that they take.

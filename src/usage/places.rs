@@ -1,6 +1,6 @@
 //! Which zone or area a path is in, found step by step from the data root down.
 //!
-//! It must not look at files or times. A directory remembers which patterns may still match below it, so each
+//! This module must not look at files or times. A directory remembers which patterns may still match below it, so each
 //! name costs a comparison with these alone, and nothing below an entry costs any.
 
 use std::ffi::OsStr;

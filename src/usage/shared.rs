@@ -1,6 +1,6 @@
 //! What all parts of a walk share: the rules, the files with several names, and the progress.
 //!
-//! It must not count anything that only one part has seen.
+//! This module must not count anything that only one part has seen.
 
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;

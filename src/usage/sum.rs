@@ -1,6 +1,6 @@
 //! What was found in an entry.
 //!
-//! It must not judge: it only adds up.
+//! This module must not judge: it only adds up.
 
 use std::collections::HashMap;
 

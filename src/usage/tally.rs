@@ -1,6 +1,6 @@
 //! What one worker has counted, and the sum over all of them.
 //!
-//! It must not decide where something counts: the visitor does.
+//! This module must not decide where something counts: the visitor does.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

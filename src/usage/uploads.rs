@@ -1,6 +1,6 @@
 //! Abandoned uploads: what is left of them, found by names and times.
 //!
-//! It must not judge an upload that may still go on: the newest write of its two files decides. An upload is
+//! This module must not judge an upload that may still go on: the newest write of its two files decides. An upload is
 //! forgotten nowhere before the end of the walk, because its two files are found in any order. So there is a
 //! limit to how many are remembered.
 

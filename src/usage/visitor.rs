@@ -1,6 +1,6 @@
 //! Counts each file and directory of a walk, and judges each entry of a zone by the rule of its zone.
 //!
-//! It must not open a file, and judges nothing itself: `judge` asks the rules.
+//! This module must not open a file, and judges nothing itself: `judge` asks the rules.
 //!
 //! The visitor keeps one level for each directory on its way down, in step with the walk. Inside an entry that
 //! is a tree it sums up the tree, and judges it when the walk leaves it.

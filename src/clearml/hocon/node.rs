@@ -1,6 +1,6 @@
 //! Values of a HOCON file, as they were read: references are not resolved yet.
 //!
-//! It must not read or resolve anything.
+//! This module must not read or resolve anything.
 
 use std::collections::BTreeMap;
 

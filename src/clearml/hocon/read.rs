@@ -1,6 +1,6 @@
 //! Reads the text of a HOCON file into values.
 //!
-//! It must not look up a reference or read the environment.
+//! This module must not look up a reference or read the environment.
 
 use std::collections::BTreeMap;
 

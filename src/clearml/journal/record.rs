@@ -1,6 +1,6 @@
 //! The lines of the journal.
 //!
-//! It must not read or write them.
+//! This module must not read or write them.
 
 use serde::{Deserialize, Serialize};
 

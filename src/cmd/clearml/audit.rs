@@ -1,6 +1,6 @@
 //! The audit log of a cleanup.
 //!
-//! It must not decide what is written: it hands lines on.
+//! This module must not decide what is written: it hands lines on.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Finds the servers, and makes a client for them.
 //!
-//! It must not connect: the first request does.
+//! This module must not connect: the first request does.
 
 use std::path::Path;
 use std::sync::Arc;

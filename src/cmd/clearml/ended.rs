@@ -1,6 +1,6 @@
 //! How a cleanup has ended.
 //!
-//! It must not report it: it only finds out, and notes it in the zones.
+//! This module must not report it: it only finds out, and notes it in the zones.
 
 use crate::clearml::error::{ApiError, CycleError};
 use crate::clearml::ledger::ZoneLedger;

@@ -1,6 +1,6 @@
 //! `sweeper clearml why`: what a cleanup would do with each task.
 //!
-//! It must not delete anything.
+//! This module must not delete anything.
 
 use std::io::{self, Write};
 

@@ -1,6 +1,6 @@
 //! `sweeper clearml journal`: what earlier cleanups left undone.
 //!
-//! It must not delete anything by itself: `retry` is a cleanup that only finishes the journal.
+//! This module must not delete anything by itself: `retry` is a cleanup that only finishes the journal.
 
 use std::io::{self, BufWriter, Write};
 

@@ -1,6 +1,6 @@
 //! Removes files of deleted tasks: from mounted directories here, and the others through the file server.
 //!
-//! It must not decide what is removed.
+//! This module must not decide what is removed.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{CString, OsStr};

@@ -1,6 +1,6 @@
 //! `sweeper clearml orphans`: removes folders of the file server whose task is gone.
 //!
-//! It must not remove a folder by itself, or on the strength of an old answer of the server.
+//! This module must not remove a folder by itself, or on the strength of an old answer of the server.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};

@@ -1,6 +1,6 @@
 //! One cleanup, or its dry run, as the settings say, with its report.
 //!
-//! It must not know who asked for it. The only choice between deleting and a dry run is made here.
+//! This module must not know who asked for it. The only choice between deleting and a dry run is made here.
 
 use std::fs::File;
 use std::io::Write;
@@ -210,8 +210,8 @@ impl<O: Observer> Part<'_, O> {
         });
         if http.length > 0 {
             ledger.files.note(format!(
-                "the files on file servers have {}; what the disk gets back is not known there, and is not \
-                 among the bytes freed",
+                "the files on file servers total {}; how much disk space their removal frees is not known, and \
+                 is not counted",
                 Bytes(http.length)
             ));
         }

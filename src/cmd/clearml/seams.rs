@@ -1,6 +1,6 @@
 //! Builds what removals from mounted directories need.
 //!
-//! It must not remove anything itself.
+//! This module must not remove anything itself.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -1,6 +1,6 @@
 //! `sweeper clearml run` and `sweeper clearml serve`: one cleanup, or one after the other.
 //!
-//! It must not clean up itself: that is [`super::pass`].
+//! This module must not clean up itself: that is [`super::pass`].
 
 use std::cell::RefCell;
 use std::io::{self, BufWriter};

@@ -1,6 +1,6 @@
 //! The audit log of a pass.
 //!
-//! It must not lie where entries are removed.
+//! This module must not lie where entries are removed.
 
 use std::io;
 use std::path::{Path, PathBuf};

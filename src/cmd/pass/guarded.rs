@@ -1,6 +1,6 @@
 //! Guards: a pass that would exceed one does not begin.
 //!
-//! It must not remove anything: it judges the counts of a pass that has removed nothing.
+//! This module must not remove anything: it judges the counts of a pass that has removed nothing.
 
 use crate::config::GuardSettings;
 use crate::engine::{Budget, Limits};

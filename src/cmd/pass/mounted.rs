@@ -1,6 +1,6 @@
 //! The file systems that zones are on, and how full each is.
 //!
-//! It must not choose an entry. One file system can have several device numbers, as btrfs has one for each
+//! This module must not choose an entry. One file system can have several device numbers, as btrfs has one for each
 //! subvolume; and a directory with a quota of its own can be full while the rest of its file system is not.
 
 mod relation;

@@ -1,6 +1,6 @@
 //! The report of a pass, as the settings say.
 //!
-//! It must not print anything itself: that is [`crate::report`].
+//! This module must not print anything itself: that is [`crate::report`].
 
 use std::io::{IsTerminal, Write};
 

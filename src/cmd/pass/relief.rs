@@ -1,6 +1,6 @@
 //! Relieves the file systems that a pass has swept, as the settings say.
 //!
-//! It must not choose an entry: the engine does. Zones can be on several file systems, and each is relieved by
+//! This module must not choose an entry: the engine does. Zones can be on several file systems, and each is relieved by
 //! removing entries that are on it.
 
 use std::io;

@@ -1,6 +1,6 @@
 //! What a pass is asked to do.
 //!
-//! It must not do any of it.
+//! This module must not do any of it.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

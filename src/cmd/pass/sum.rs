@@ -1,6 +1,6 @@
 //! What the turns of a pass did, added up.
 //!
-//! It must not count by itself: the numbers come from the summaries of the turns.
+//! This module must not count by itself: the numbers come from the summaries of the turns.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Which zones of a pass are swept when: a zone that another sweeper has locked waits for its own lock, and
 //! keeps no other zone waiting.
 //!
-//! It must not sweep, and it holds no lock while it waits.
+//! This module must not sweep, and it holds no lock while it waits.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -114,7 +114,12 @@ impl<'a> Turns<'a> {
             return;
         }
         for (zone, why, then) in foreseen(self.config, self.root, zones, self.when_held) {
-            notes.add(&zone, format!("{why}: {then}; the counts are those of a run after that"));
+            notes.add(
+                &zone,
+                format!(
+                    "{why}: {then}; the counts show what a run would remove once the lock is free"
+                ),
+            );
         }
     }
 

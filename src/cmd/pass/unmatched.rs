@@ -1,6 +1,7 @@
 //! Globs of `--exclude` that matched nothing and are probably wrong.
 //!
-//! It must not complain about a pass that has not looked at everything, nor about globs for zones of other passes.
+//! This module must not complain about a pass that has not looked at everything, nor about globs for zones of other
+//! passes.
 
 use super::request::PassRequest;
 use crate::config::Config;

@@ -1,7 +1,7 @@
 //! Ends a process that was told to end while a call on a file system does not return.
 //!
-//! It must not end one that ends by itself. An unreachable server can keep a thread in a call, and no signal but
-//! SIGKILL ends such a call. What the pass has done until then is known and reported.
+//! This module must not end one that ends by itself. An unreachable server can keep a thread in a call, and no signal
+//! but SIGKILL ends such a call. What the pass has done until then is known and reported.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

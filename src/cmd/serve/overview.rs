@@ -1,6 +1,6 @@
 //! The page of a service at `/`: what takes up space, and what the last passes did.
 //!
-//! It must not measure while a pass is running, nor more often than once a minute, however often the page is
+//! This module must not measure while a pass is running, nor more often than once a minute, however often the page is
 //! requested. Nor must it keep a client waiting: the page shows what was measured last.
 
 use std::collections::VecDeque;

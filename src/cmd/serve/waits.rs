@@ -1,6 +1,6 @@
 //! What a service waits for before its first pass: the data root, and another service that has it.
 //!
-//! It must not make a pass. A service that waits is ready for systemd, shows its pages and ends at a signal.
+//! This module must not make a pass. A service that waits is ready for systemd, shows its pages and ends at a signal.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

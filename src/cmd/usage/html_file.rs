@@ -1,6 +1,7 @@
 //! The file of `sweeper usage --html`.
 //!
-//! It must not replace anything but an earlier page, and must not lie in the data root: that is only looked at.
+//! This module must not replace anything but an earlier page, and must not lie in the data root: that is only looked
+//! at.
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The answer to `sweeper why` about one path, as text or JSON.
 //!
-//! It must not decide anything. An answer is complete before a line of it is printed, so that no lock is held
+//! This module must not decide anything. An answer is complete before a line of it is printed, so that no lock is held
 //! while a terminal is slow.
 
 use std::io::{self, Write};

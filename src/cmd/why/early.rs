@@ -1,6 +1,6 @@
 //! Whether an entry may be removed before it expires, when the disk is full.
 //!
-//! It must not ask how full the disk is: that changes until the next pass.
+//! This module must not ask how full the disk is: that changes until the next pass.
 
 use crate::config::{Config, PressureSettings};
 use crate::protocol::Entry;

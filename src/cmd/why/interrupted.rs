@@ -1,6 +1,6 @@
 //! What `sweeper why` says about a path in a private directory that an interrupted run has left.
 //!
-//! It must not judge by rules of its own: a dry run says what becomes of it.
+//! This module must not judge by rules of its own: a dry run says what becomes of it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What `sweeper why` says about the lock of an entry.
 //!
-//! It must not take one.
+//! This module must not take one.
 
 use std::ffi::CStr;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The words of `sweeper why`.
 //!
-//! It must not decide anything: it puts verdicts into words.
+//! This module must not decide anything: it puts verdicts into words.
 
 use super::answer::Verdict;
 use crate::protocol::{Freed, Rejection, Skipped};

@@ -1,6 +1,6 @@
 //! Every setting: those of sweeps, those of a full disk, and those of `sweeper clearml`.
 //!
-//! It must not say anything about a setting.
+//! This module must not say anything about a setting.
 
 use super::Setting;
 use super::clearml::CLEARML;

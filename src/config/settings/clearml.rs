@@ -1,7 +1,7 @@
 //! The settings of `sweeper clearml`. Their keys begin with `clearml_`, their flags do not, and in the settings
 //! file they stand in the table `[clearml]`.
 //!
-//! It must not say anything about a setting but its row: there is no code here.
+//! This module must not contain code: all that is said about a setting is in its row.
 
 use super::{Setting, Takes, Use};
 
@@ -140,7 +140,7 @@ pub(super) static CLEARML: [Setting; 31] = [
         takes: Takes::One("N"),
         used_by: LIMITS,
         group: GUARDS,
-        help: "Delete nothing if more than N tasks, or with orphans the folders of more than N tasks, would be deleted",
+        help: "Delete nothing if more than N tasks (orphans: the folders of more than N tasks) would be deleted",
         ..BASE
     },
     Setting {
@@ -148,8 +148,8 @@ pub(super) static CLEARML: [Setting; 31] = [
         takes: Takes::One("PCT"),
         used_by: LIMITS,
         group: GUARDS,
-        help: "Delete nothing if more than this share of all archived tasks would be deleted, such as 50%; with \
-               orphans, of all tasks with folders",
+        help: "Delete nothing if more than this share of all archived tasks (orphans: of all tasks with \
+               folders) would be deleted, such as 50%",
         ..BASE
     },
     Setting {
@@ -227,7 +227,7 @@ pub(super) static CLEARML: [Setting; 31] = [
         takes: Takes::OnOff,
         used_by: CLEANS,
         group: SERVICE,
-        help: "Keep running until told to stop, or clean up once [default: as the command says]",
+        help: "Keep running until told to stop, or clean up once [default: true for serve, false for run]",
         ..BASE
     },
     Setting {

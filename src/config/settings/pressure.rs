@@ -1,6 +1,6 @@
 //! The settings of pressure: what is removed when the disk is too full.
 //!
-//! It must not say anything about a setting but its row: there is no code here.
+//! This module must not contain code: all that is said about a setting is in its row.
 
 use super::uses::PASSES;
 use super::{Setting, Takes};

@@ -1,6 +1,6 @@
 //! The table of settings.
 //!
-//! It must not say anything about a setting but its row: there is no code here.
+//! This module must not contain code: all that is said about a setting is in its row.
 
 use super::uses::{
     ANY, DRY, ENDS, FORMATS, JUDGES, KEEPS, LOCKED, MEASURED, ONCE, PATHS, PRINTS, REDIS, RULES,
@@ -93,7 +93,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
     Setting {
         key: "ttl_events",
         used_by: RULES,
-        help: "The same, for tables of audit events [default: --ttl]",
+        help: "The same, for exports of audit events (CSV) [default: --ttl]",
         ..BASE
     },
     Setting {
@@ -117,7 +117,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
     Setting {
         key: "older_than",
         used_by: &[Use::Legacy, Use::Why, Use::Usage],
-        help: "Keep old export caches that were used more recently [default: remove all]",
+        help: "Keep old export caches that were used within this time [default: remove all]",
         ..BASE
     },
     Setting {
@@ -321,8 +321,7 @@ pub(super) static SETTINGS: [Setting; 44] = [
         takes: Takes::One("FILE"),
         used_by: MEASURED,
         group: OUTPUT,
-        help: "The file with the metrics of single runs, written after each pass, for node_exporter's \
-               textfile collector",
+        help: "Add the metrics of each single run to this file, for node_exporter's textfile collector",
         ..BASE
     },
     Setting {

@@ -1,6 +1,6 @@
 //! Which commands use a setting.
 //!
-//! It must not name a setting.
+//! This module must not name a setting.
 
 use super::Use;
 

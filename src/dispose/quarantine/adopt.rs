@@ -1,6 +1,7 @@
 //! The quarantine of a process that is gone.
 //!
-//! It must not take over one whose process is still at work, nor a directory that another user could have made.
+//! This module must not take over one whose process is still at work, nor a directory that another user could have
+//! made.
 
 use std::ffi::CStr;
 use std::io;

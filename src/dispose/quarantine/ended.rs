@@ -1,7 +1,7 @@
 //! Records when a process that left something in its private directory ended, so that the next one knows.
 //!
-//! It must not touch the rest. The next process tells the changes of others from the removals of this one by their
-//! times alone, so the two must not share a tick of the clock of the file system.
+//! This module must not touch the rest. The next process tells the changes of others from the removals of this one by
+//! their times alone, so the two must not share a tick of the clock of the file system.
 
 use std::ffi::CStr;
 use std::io;

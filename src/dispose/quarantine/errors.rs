@@ -1,6 +1,6 @@
 //! Errors on the way out of reach.
 //!
-//! It must not decide what becomes of the entry.
+//! This module must not decide what becomes of the entry.
 
 use std::io;
 

@@ -1,8 +1,8 @@
 //! The names of private directories, and of entries in them.
 //!
-//! It must not look at the file system. An entry has its own name in there, of up to 255 bytes, so that the next pass
-//! knows where it came from. Only old export caches have their number in front of it: of an instance whose number has
-//! more than 230 digits, which no application gives, they are removed where they are.
+//! This module must not look at the file system. An entry has its own name in there, of up to 255 bytes, so that the
+//! next pass knows where it came from. Only old export caches have their number in front of it: of an instance whose
+//! number has more than 230 digits, which no application gives, they are removed where they are.
 
 use std::ffi::{CStr, CString};
 use std::fmt::Write;

@@ -1,6 +1,6 @@
 //! Who owns a private directory.
 //!
-//! It must not open or change anything.
+//! This module must not open or change anything.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};

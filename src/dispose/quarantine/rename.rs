@@ -1,6 +1,6 @@
 //! Renames into and out of a private directory.
 //!
-//! It must not replace anything.
+//! This module must not replace anything.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;

@@ -1,6 +1,6 @@
 //! What a private directory needs on a file system that a server keeps.
 //!
-//! It must not be used on a local file system, where the kernel knows by itself who holds a lock, whose
+//! This module must not be used on a local file system, where the kernel knows by itself who holds a lock, whose
 //! a directory is, and what time it is.
 
 use std::ffi::CStr;

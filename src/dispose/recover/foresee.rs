@@ -1,6 +1,6 @@
 //! What a pass would do with what an interrupted removal has left, for a dry run.
 //!
-//! It must not change anything.
+//! This module must not change anything.
 
 use std::ffi::CStr;
 use std::io;

@@ -1,7 +1,7 @@
 //! Gives back their names to entries that an interrupted removal had taken out of reach.
 //!
-//! It must not remove anything, nor decide what returns. A tree of which a part may be gone is a failure: its owner
-//! has to know.
+//! This module must not remove anything, nor decide what returns. A tree of which a part may be gone is a failure: its
+//! owner has to know.
 
 use std::ffi::{CStr, CString};
 use std::io;

@@ -1,6 +1,6 @@
 //! A tree in `remove`: opened, locked and looked at as a whole.
 //!
-//! It must not change anything: a dry run does the same.
+//! This module must not change anything: a dry run does the same.
 
 use std::ffi::{CStr, CString};
 use std::io;

@@ -1,6 +1,6 @@
 //! Batches: expired entries that are claimed together, and outcomes that are counted together.
 //!
-//! It must not decide what happens to an entry.
+//! This module must not decide what happens to an entry.
 
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,6 +1,6 @@
 //! What may be removed early: the first entries of all zones, in the order of their removal.
 //!
-//! It must not remove anything. A directory is as old as the newest thing in it, so it is walked, under its
+//! This module must not remove anything. A directory is as old as the newest thing in it, so it is walked, under its
 //! lock. Memory is bounded, whatever the number of entries, and their directories are closed again: there can be
 //! more of them than a process may have open.
 

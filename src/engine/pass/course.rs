@@ -1,8 +1,8 @@
 //! The course of a relief: how much is still to be freed, and whether what was removed is free.
 //!
-//! It must not remove anything. Other processes write meanwhile, and a small entry frees less than they write. So
-//! what was removed is compared with what is free over a whole step, not over an entry, and a small step may fail
-//! a few times.
+//! This module must not remove anything. Other processes write meanwhile, and a small entry frees less than they write.
+//! So what was removed is compared with what is free over a whole step, not over an entry, and a small step may fail a
+//! few times.
 
 use std::cell::Cell;
 use std::io;

@@ -1,8 +1,8 @@
 //! Removals of files that are written down first, a whole batch at a time.
 //!
-//! It must not remove anything. A line must be on disk before its file is removed, and must not be written for a
-//! file that stays; and no lock may be held while waiting for a disk. So the files of a batch are claimed and
-//! looked at, released, and written down together. Then each goes through the usual pipeline, with another look.
+//! This module must not remove anything. A line must be on disk before its file is removed, and must not be written for
+//! a file that stays; and no lock may be held while waiting for a disk. So the files of a batch are claimed and looked
+//! at, released, and written down together. Then each goes through the usual pipeline, with another look.
 
 use super::batch::Batch;
 use super::zone_run::ZoneRun;

@@ -1,6 +1,6 @@
 //! The verdict of the rules on an entry, and what the user should know about it.
 //!
-//! It must not decide anything: the rules do.
+//! This module must not decide anything: the rules do.
 
 use crate::protocol::{Entry, Expired, Notes};
 use crate::rules::verdict::evaluate;

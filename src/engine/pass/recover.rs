@@ -1,6 +1,6 @@
 //! What interrupted removals have left.
 //!
-//! It must not remove anything itself: the disposer completes a removal, and this counts the result.
+//! This module must not remove anything itself: the disposer completes a removal, and this counts the result.
 
 use std::ffi::CStr;
 use std::sync::Arc;

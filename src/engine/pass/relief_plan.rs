@@ -1,6 +1,6 @@
 //! What is to be relieved, and how.
 //!
-//! It must not do anything: this is data.
+//! This module must not do anything: this is data.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! The relief of a file system: entries that have not expired are removed, one after the other, until it is no
 //! longer too full.
 //!
-//! It must not remove anything in a way of its own: the entries that it selects are claimed, looked at again and
-//! removed like any other. It asks how full the file system is after each step, and ends when the space of the
-//! removed entries is not free. At most one entry too many is removed: a step ends with the entry that frees the
-//! last of what it is to free, by its size, and with an entry whose size is not known.
+//! This module must not remove anything in a way of its own: the entries that it selects are claimed, looked at again
+//! and removed like any other. It asks how full the file system is after each step, and ends when the space of the
+//! removed entries is not free. At most one entry too many is removed: a step ends with the entry that frees the last
+//! of what it is to free, by its size, and with an entry whose size is not known.
 
 use std::collections::VecDeque;
 

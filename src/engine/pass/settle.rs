@@ -1,6 +1,6 @@
 //! Expired entries, together: claimed, looked at again, and removed.
 //!
-//! It must not touch a file or a lock itself.
+//! This module must not touch a file or a lock itself.
 
 use super::batch::Batch;
 use super::turns::Work;

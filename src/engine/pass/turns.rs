@@ -1,9 +1,9 @@
 //! Turns: with cold caches, either all workers look at names, or all remove.
 //!
-//! It must not know what is looked at or removed. The kernel locks a directory while a name is removed from it, and a
-//! look at a name that is not in memory yet needs that lock, too. A worker that looks and one that removes would wait
-//! for each other at every name. So a worker that is done with its batch waits until the others are, too. Names in
-//! memory are looked at without the lock: then there are no turns.
+//! This module must not know what is looked at or removed. The kernel locks a directory while a name is removed from
+//! it, and a look at a name that is not in memory yet needs that lock, too. A worker that looks and one that removes
+//! would wait for each other at every name. So a worker that is done with its batch waits until the others are, too.
+//! Names in memory are looked at without the lock: then there are no turns.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! The state of one zone while it is swept, shared by the workers.
 //!
-//! It must not decide anything.
+//! This module must not decide anything.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};

@@ -1,12 +1,12 @@
 //! Whether any lease of this process was broken: one question about all of them.
 //!
-//! It must not forget a break while a lease is held that it may be about. Before the `open` that breaks a lease waits
-//! or fails, the kernel sends SIGIO to the process that holds it (`__break_lease` in its `fs/locks.c`, `send_sigio` in
-//! `fs/fcntl.c`), as long as the thread lives that has taken the lease. (One that has to wait before that is seen by
-//! [`super::is_undisturbed`].) Where every thread blocks that signal, it stays
-//! pending, so as long as none is pending, every lease is undisturbed. One that is pending does not say which lease was
-//! broken: from then on each is asked about ([`super::is_undisturbed`]), until [`forget`]. Where the signals are not known to
-//! come, each is asked about all the time.
+//! This module must not forget a break while a lease is held that may be the broken one. Before the `open` that breaks
+//! a lease waits or fails, the kernel sends SIGIO to the process that holds it (`__break_lease` in its `fs/locks.c`,
+//! `send_sigio` in `fs/fcntl.c`), as long as the thread lives that has taken the lease. (One that has to wait before
+//! that is seen by [`super::is_undisturbed`].) Where every thread blocks that signal, it stays pending, so as long as
+//! none is pending, every lease is undisturbed. One that is pending does not say which lease was broken: from then on
+//! each is asked about ([`super::is_undisturbed`]), until [`forget`]. Where the signals are not known to come, each is
+//! asked about all the time.
 
 use std::os::fd::AsFd;
 use std::sync::OnceLock;

@@ -1,6 +1,6 @@
 //! What `flock` says, and what the errors of questions about locks mean.
 //!
-//! It must not wait for a lock.
+//! This module must not wait for a lock.
 
 use std::os::fd::AsFd;
 

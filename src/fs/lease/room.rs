@@ -1,6 +1,6 @@
 //! How many files may be open under leases at the same time, and room for their descriptors.
 //!
-//! It must not open anything that stays open.
+//! This module must not open anything that stays open.
 
 use std::os::fd::AsFd;
 

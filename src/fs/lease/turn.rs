@@ -1,10 +1,10 @@
 //! Workers of this process that reach the same file by different names: one of them at a time.
 //!
-//! It must not know what a worker does with a file. A worker that has a file open looks like another process to
-//! a worker that opens the file by another name. So a worker that knows that a file has several names takes its turn
-//! first ([`Turn`]), and where names are opened before that is known, the others wait for a moment
-//! ([`Transient`]). A worker that finds a file with a single name in use waits for its turn, too: another one may have
-//! removed a second name a moment ago, and still have the file open.
+//! This module must not know what a worker does with a file. A worker that has a file open looks like another process
+//! to a worker that opens the file by another name. So a worker that knows that a file has several names takes its turn
+//! first ([`Turn`]), and where names are opened before that is known, the others wait for a moment ([`Transient`]). A
+//! worker that finds a file with a single name in use waits for its turn, too: another one may have removed a second
+//! name a moment ago, and still have the file open.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -1,7 +1,7 @@
 //! The directories that are never swept: `/`, those of the system, home directories, and those that contain
 //! this program.
 //!
-//! It must not let a directory pass that it could not compare: an error means no.
+//! This module must not let a directory pass that it could not compare: an error means no.
 
 use std::ffi::CString;
 use std::io;

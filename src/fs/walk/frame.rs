@@ -1,6 +1,6 @@
 //! One directory on the path of a walk.
 //!
-//! It must not read the directory itself.
+//! This module must not read the directory itself.
 
 use std::ffi::CString;
 use std::io;

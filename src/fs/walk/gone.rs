@@ -1,6 +1,6 @@
 //! Whether a directory or a name that the system cannot reach was removed.
 //!
-//! It must not take a server's word for it: one that does not know a handle any more (`ESTALE`) may still have
+//! This module must not take a server's word for it: one that does not know a handle any more (`ESTALE`) may still have
 //! the directory. What is not known to be removed is a failure, so that the tree stays.
 
 use std::ffi::CStr;

@@ -1,6 +1,6 @@
 //! Whether the directories that a walk is in are still in the tree.
 //!
-//! It must not change anything. A directory that another process moves elsewhere takes the walk along, and
+//! This module must not change anything. A directory that another process moves elsewhere takes the walk along, and
 //! what it holds is not part of the tree from then on. So a walk that removes checks this before every
 //! buffer of names.
 

@@ -1,6 +1,6 @@
 //! The names that one buffer of a directory listing holds.
 //!
-//! It must not do I/O.
+//! This module must not do I/O.
 
 use std::ffi::CStr;
 

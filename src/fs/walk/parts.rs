@@ -1,6 +1,6 @@
 //! The parts of a walk that has forked: what they share, and the names that they divide.
 //!
-//! It must not know how directories are reached, only which part does what.
+//! This module must not know how directories are reached, only which part does what.
 
 use std::ffi::{CStr, CString};
 use std::io;

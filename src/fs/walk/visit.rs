@@ -1,6 +1,6 @@
 //! What a walk tells its visitor, and what the visitor answers.
 //!
-//! It must not do I/O: these are the types that [`super`] and its visitors share.
+//! This module must not do I/O: these are the types that [`super`] and its visitors share.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;

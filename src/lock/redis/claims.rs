@@ -1,6 +1,6 @@
 //! Takes and releases the locks of batches of entries.
 //!
-//! It must not hand out an entry whose lock the server has not confirmed within [`ANSWER_VALIDITY`], or whose
+//! This module must not hand out an entry whose lock the server has not confirmed within [`ANSWER_VALIDITY`], or whose
 //! lease has run out. The locks of a batch are released together, when its last entry is done.
 
 use std::time::Duration;

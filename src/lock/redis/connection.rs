@@ -1,6 +1,6 @@
 //! One connection to the Redis server, and the commands that are sent on it.
 //!
-//! It must not retry or decide: an error says what kind of error it is, and the connection is not used
+//! This module must not retry or decide: an error says what kind of error it is, and the connection is not used
 //! again. Every answer is checked, since one that is not understood must not pass for a lock. No message
 //! contains the password.
 

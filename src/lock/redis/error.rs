@@ -1,6 +1,6 @@
 //! Why locks cannot be taken, in words.
 //!
-//! It must not print what a server said as it is: a server can send anything, so its text is escaped and cut.
+//! This module must not print what a server said as it is: a server can send anything, so its text is escaped and cut.
 
 use std::io;
 
@@ -36,7 +36,7 @@ pub enum LockError {
         said: String,
     },
     /// The server answers with an error.
-    #[error("the Redis server refuses: {0}")]
+    #[error("the Redis server returned an error: {0}")]
     Refused(String),
     /// The server answers with something else than it was asked for.
     #[error("the server's answer is not that of a Redis server: {0}; check its address")]

@@ -1,6 +1,6 @@
 //! One lock for as long as a command runs.
 //!
-//! It must not extend a lock by itself: its owner calls [`Hold::extend`] at each [`Hold::interval`].
+//! This module must not extend a lock by itself: its owner calls [`Hold::extend`] at each [`Hold::interval`].
 
 use std::path::Path;
 use std::time::{Duration, Instant};

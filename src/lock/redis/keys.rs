@@ -1,6 +1,6 @@
 //! The names of CVAT's locks, and the tokens of ours.
 //!
-//! It must not resolve links or read the file system: a key contains the path exactly as CVAT writes it.
+//! This module must not resolve links or read the file system: a key contains the path exactly as CVAT writes it.
 //! A key that is written differently locks nothing, and no error shows it.
 
 use std::ffi::{CStr, OsStr, OsString};

@@ -1,8 +1,8 @@
 //! Keys with the name of a lock that no program would set like this: without an expiry, or with
 //! another type.
 //!
-//! It must not grow with the number of keys. An entry is claimed again while it is locked, so the keys are told
-//! apart by their hashes.
+//! This module must not grow with the number of keys. An entry is claimed again while it is locked, so the keys are
+//! told apart by their hashes.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,6 +1,6 @@
 //! The protocol of Redis (RESP2): commands as bytes, and answers from bytes.
 //!
-//! It must not read or send anything, or let a server decide how much memory an answer takes.
+//! This module must not read or send anything, or let a server decide how much memory an answer takes.
 
 use std::io;
 

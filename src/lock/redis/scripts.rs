@@ -1,7 +1,7 @@
 //! The scripts that take, compare, extend and release locks on the server, and what they answer.
 //!
 //! They must not delete or extend a key that does not hold the token, or set one that does not expire. A
-//! single odd key must not end a script for all the others.
+//! single invalid key must not end a script for all the others.
 
 use std::time::Duration;
 

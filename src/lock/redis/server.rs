@@ -1,6 +1,6 @@
 //! The address of the Redis server, and the login.
 //!
-//! It must not connect or print a password.
+//! This module must not connect or print a password.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

@@ -1,6 +1,6 @@
 //! The socket to the server, with an end to every wait.
 //!
-//! It must not know what is sent. A wait ends at its deadline, however slowly bytes arrive meanwhile, and soon
+//! This module must not know what is sent. A wait ends at its deadline, however slowly bytes arrive meanwhile, and soon
 //! after the work was told to end. A signal ends no wait: neither SIGTERM, which raises a flag that is asked
 //! here, nor SIGSTOP and SIGCONT, nor a service's SIGHUP.
 

@@ -1,6 +1,6 @@
 //! The clock of leases, and whether the work is to end soon.
 //!
-//! It must not read a clock by itself: the clock is given, so that a test can set it.
+//! This module must not read a clock by itself: the clock is given, so that a test can set it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

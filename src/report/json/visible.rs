@@ -1,6 +1,6 @@
 //! How JSON is written: on one line or several, and with visible text only.
 //!
-//! It must not know what is written.
+//! This module must not know what is written.
 
 use std::io::{self, Write};
 

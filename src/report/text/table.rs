@@ -1,6 +1,6 @@
 //! The counts of the zones, a line for each.
 //!
-//! It must not count.
+//! This module must not count.
 
 use std::io::{self, Write};
 

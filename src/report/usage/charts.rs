@@ -1,6 +1,6 @@
 //! Which numbers of a usage are shown together: one chart for each question.
 //!
-//! It must not draw: `picture` and `tables` do.
+//! This module must not draw: `picture` and `tables` do.
 
 use crate::rules::Bytes;
 use crate::units::{entries, grouped};

@@ -1,7 +1,7 @@
 //! A usage as a page: one file without anything from elsewhere, for a browser, with or without a network.
 //!
-//! It must not run a script, load anything, or show a name as anything but text. The page itself forbids scripts and
-//! loading ([`POLICY`]), so that even a mistake here could not do harm.
+//! This module must not run a script, load anything, or show a name as anything but text. The page itself forbids
+//! scripts and loading ([`POLICY`]), so that even a mistake here could not do harm.
 //!
 //! - `sections`: the parts of a page.
 //! - `live`: what only `sweeper serve` shows.

@@ -1,6 +1,6 @@
 //! The charts of a usage as a picture for a terminal: bars in the width that there is.
 //!
-//! It must not write a line that is longer than the terminal is wide, nor a name unescaped.
+//! This module must not write a line that is longer than the terminal is wide, nor a name unescaped.
 
 use std::io::{self, Write};
 

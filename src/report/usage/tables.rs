@@ -1,6 +1,6 @@
 //! The numbers of a usage as plain lines, for a pipe.
 //!
-//! It must not cut a name or a path, so that other programs can use them.
+//! This module must not cut a name or a path, so that other programs can use them.
 
 use std::io::{self, Write};
 

@@ -1,8 +1,8 @@
 //! The verdict on an entry of a file system that is too full: whether it may be removed before it
 //! expires.
 //!
-//! It must not allow more than [`super::evaluate`] does in time: a name that is not recognized, a mount point and
-//! what is excluded are kept. Every later look asks the same rule again, with the minimum age instead of the time
+//! This module must not allow more than [`super::evaluate`] does in time: a name that is not recognized, a mount point
+//! and what is excluded are kept. Every later look asks the same rule again, with the minimum age instead of the time
 //! to live.
 
 use super::{Entry, Expired, KeptReason, Rule};

@@ -1,6 +1,6 @@
 //! Which time of an entry is its last use.
 //!
-//! It must not decide whether an entry has expired.
+//! This module must not decide whether an entry has expired.
 
 use crate::rules::age::{Moment, Ttl};
 use crate::rules::metadata::{FileKind, Metadata};

@@ -1,6 +1,6 @@
 //! Where the entries of a zone are: patterns of paths.
 //!
-//! It must not look at the file system.
+//! This module must not look at the file system.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;

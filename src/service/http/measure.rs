@@ -1,6 +1,6 @@
 //! Measures what a page shows, in a thread of its own, because a file system that hangs would stop the server.
 //!
-//! It must not keep a page waiting for long: after a while the page shows what was measured last.
+//! This module must not keep a page waiting for long: after a while the page shows what was measured last.
 
 use std::sync::mpsc::{self, SyncSender};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! How long ago the last successful pass was, by a metrics file.
 //!
-//! It must not change the file.
+//! This module must not change the file.
 
 use std::fs::File;
 use std::io::{self, Read};

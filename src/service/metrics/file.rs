@@ -1,6 +1,6 @@
 //! The metrics of single runs, in a file for the textfile collector of `node_exporter`.
 //!
-//! It must not change anything but a regular file that this program wrote: a link, a device or the file of
+//! This module must not change anything but a regular file that this program wrote: a link, a device or the file of
 //! another program is refused. Each run adds to what the file says, so that a rate can be computed. Runs that
 //! end together (shards) do so one after the other: each holds a `flock` on the file while it reads it and
 //! puts another in its place.

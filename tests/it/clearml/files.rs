@@ -355,9 +355,9 @@ fn a_dry_run_says_what_a_run_does_with_the_bytes_and_changes_nothing() {
     let dry = double.run(&["--dry-run"]).exits(0).json();
     double.asserts_untouched(&before, &files);
     assert!(!double.path("home/.local").exists(), "a dry run needs no journal");
-    // How long the files are is all that the server says: what the disk gets back is not among the totals.
+    // The server reports only the sizes of the files: how much disk space is freed is not among the totals.
     let notes = zone(&dry, "clearml-files")["notes"].to_string();
-    assert!(notes.contains("the files on file servers have 1 B;"), "{notes}");
+    assert!(notes.contains("the files on file servers total 1 B;"), "{notes}");
     let real = double.run(&[]).exits(0).json();
     for name in ["clearml-tasks", "clearml-files"] {
         for key in ["seen", "removed", "kept", "skipped", "failed", "kept_by", "freed_bytes"] {

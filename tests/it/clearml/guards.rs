@@ -142,7 +142,7 @@ fn more_than_is_allowed_is_not_begun() {
     let double = Double::with_tasks(&tasks);
     let (before, files) = (double.state(), double.files_left());
     for (args, words) in
-        [(["--max-tasks", "9"], "--max-tasks allows 9"), (["--max-share", "49%"], "50.0%")]
+        [(["--max-tasks", "9"], "--max-tasks allows only 9"), (["--max-share", "49%"], "50.0%")]
     {
         let run = double.run(&args);
         assert!(run.exits(3).stderr.contains(words), "{}", run.stderr);

@@ -95,14 +95,17 @@ fn a_body_of_10_gib_is_not_read_to_its_end() {
 fn an_answer_byte_by_byte_ends_at_the_time_limit() {
     for endpoint in ENDPOINTS {
         let fault = json!({"match": endpoint, "do": "slow_drip", "seconds": 0.3});
-        nothing_goes(&fault, "there is no complete answer in time");
+        nothing_goes(&fault, "no complete answer arrived in time");
     }
 }
 
 #[test]
 fn pages_that_repeat_and_events_that_do_not_end_delete_nothing() {
     nothing_goes(&json!({"match": "tasks.get_all", "do": "repeat_page"}), "repeats a page");
-    nothing_goes(&json!({"match": "events.get_task_events", "do": "endless_scroll"}), "do not end");
+    nothing_goes(
+        &json!({"match": "events.get_task_events", "do": "endless_scroll"}),
+        "without end",
+    );
 }
 
 #[test]

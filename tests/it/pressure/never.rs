@@ -32,7 +32,7 @@ fn ends_with_a_reason(run: &Run, paths: &[std::path::PathBuf]) {
     let message = relief["message"].as_str().unwrap();
     for words in [
         "not relieved to 50%",
-        "not free after 10 s",
+        "still not free after 10 s",
         "a process may have",
         "a snapshot or a clone may hold",
     ] {

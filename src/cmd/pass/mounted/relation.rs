@@ -1,7 +1,7 @@
 //! Whether a directory has a quota of its own, and in which others its files count.
 //!
-//! It must not assume that a quota can be asked for: it compares how full the system says that directories are. A
-//! file counts in the quota of one project only, and in the whole file system.
+//! This module must not assume that a quota can be asked for: it compares how full the system says that directories
+//! are. A file counts in the quota of one project only, and in the whole file system.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,6 +1,6 @@
 //! What the page of a service shows besides what takes up space: its state, and its last passes.
 //!
-//! It must not know the service: it is given lines.
+//! This module must not know the service: it is given lines.
 
 use std::fmt::Write;
 use std::time::Duration;

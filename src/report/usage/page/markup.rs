@@ -1,6 +1,6 @@
 //! Text as HTML.
 //!
-//! It must not let a name be anything but text: no tag, no attribute, no mark that changes the direction.
+//! This module must not let a name be anything but text: no tag, no attribute, no mark that changes the direction.
 
 use std::fmt::{self, Display, Write};
 

@@ -1,6 +1,6 @@
 //! The parts of a page about a usage: a heading, a drawing and the numbers beside it.
 //!
-//! It must not count: every number comes from the usage or from its charts.
+//! This module must not count: every number comes from the usage or from its charts.
 
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! The colors and the layout of a page, light and dark, for narrow and wide windows.
 //!
-//! It must not load anything, nor contain `<`. A page names its hash in [`super::POLICY`]: without that, a browser does
-//! not apply it.
+//! This module must not load anything, nor contain `<`. A page names its hash in [`super::POLICY`]: without that, a
+//! browser does not apply it.
 
 /// The style sheet.
 pub(super) const STYLE: &str = r":root{color-scheme:light dark;--bg:#fff;--fg:#1a1d21;--dim:#5c6670;--line:#d9dee3;--card:#f6f8fa;--kept:#8fa3b5;--expired:#d9822b;--bad:#b3261e;

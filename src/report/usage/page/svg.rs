@@ -1,6 +1,6 @@
 //! Drawings without text: bars, columns and a curve, which are stretched to the width that there is.
 //!
-//! It must not hold a name unescaped, or anything that a style sheet would have to allow: colors are classes.
+//! This module must not hold a name unescaped, or anything that a style sheet would have to allow: colors are classes.
 
 use std::fmt::Write;
 
