@@ -70,7 +70,7 @@ impl PathList {
     /// # Errors
     /// The thread that reads the list cannot be started.
     pub fn new(
-        list: impl Read + Send + 'static,
+        list: Box<dyn Read + Send>,
         root: &DataRoot,
         swept: &[Arc<Zone>],
         others: &[Arc<Zone>],

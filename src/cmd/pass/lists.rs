@@ -44,7 +44,7 @@ impl Lists<'_> {
             None => self.open()?.map(|list| self.paths(list)).transpose(),
             Some(mut copy) => {
                 copy.file.rewind().map_err(|error| self.refused(&error))?;
-                self.paths(copy).map(Some)
+                self.paths(Box::new(copy)).map(Some)
             }
         }
     }
@@ -56,7 +56,7 @@ impl Lists<'_> {
         let (to, file) = copy.map_err(|error| self.refused(&error))?;
         let error = Arc::default();
         self.copy = Some(Copy { file, error: Arc::clone(&error) });
-        self.paths(Copying { list, to, error }).map(Some)
+        self.paths(Box::new(Copying { list, to, error })).map(Some)
     }
 
     fn open(&self) -> Result<Option<List>, Refusal> {
@@ -78,7 +78,7 @@ impl Lists<'_> {
         })
     }
 
-    fn paths(&self, list: impl Read + Send + 'static) -> Result<PathList, Refusal> {
+    fn paths(&self, list: List) -> Result<PathList, Refusal> {
         let (config, zones) = (self.config, self.zones);
         let is_swept = |zone: &&Arc<Zone>| zones.iter().any(|swept| swept.name == zone.name);
         let others: Vec<Arc<Zone>> =
