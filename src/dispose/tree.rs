@@ -196,6 +196,7 @@ impl<C: Control> Trees<'_, C> {
         let tree = WalkContext { parent: check.as_fd(), ..self.context(expired, &detached.name) };
         check::whole(expired, known, top, &tree)
     }
+
     /// Gives an entry its name again; the rejection, with the reason if that is not possible.
     pub(super) fn put_back(
         &self,
@@ -240,6 +241,7 @@ impl<C: Control> Trees<'_, C> {
             return (None, Some(why));
         }
         let _change = expired.directory().change();
+        known.linked.begin();
         let mut remover = TreeRemover::new(known);
         let walked = walk::walk(&tree, top, known.id, &mut remover);
         if remover.removed > 0 {

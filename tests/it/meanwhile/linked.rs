@@ -79,3 +79,26 @@ fn later_at(world: &World, args: &[&str]) -> std::process::Command {
     command.arg("--data").arg(&world.root);
     command
 }
+
+/// The disk is too full for a private directory. The removal of one name of a file moves the ctime of the others.
+#[test]
+fn a_tree_with_several_names_of_a_file_is_removed_where_it_cannot_be_renamed() {
+    for others in [false, true] {
+        let world = World::new();
+        tree(&world, 3);
+        for number in 0..3 {
+            let link = if others { "tmp/other/link" } else { "tmp/tree/links/link" };
+            let link = world.path(format!("{link}-{number}"));
+            std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+            hard_link(world.path(format!("tmp/tree/sub/file-{number}")), link).unwrap();
+        }
+        world.age_dirs("tmp", 20 * DAY);
+        let moment = Moment { failure: Some(("mkdirat", "ENOSPC")), ..Moment::of("mkdirat", 1) };
+        let paused = Paused::at(&world, &[], 4096, &moment);
+        let paused = paused.unwrap_or_else(|run| panic!("{}", run.stdout));
+        let trees = 1 + u64::from(others);
+        let report = paused.finish().exits(0).json();
+        assert_counts(&report, "tmp", &[("seen", trees), ("removed", trees)]);
+        assert_eq!(count(&world.path("tmp")), 0);
+    }
+}
