@@ -101,7 +101,7 @@ pub(super) fn make_room(config: &Config) {
 /// Why it cannot start.
 pub fn sweep(request: &PassRequest<'_>, out: impl Write + Send) -> Result<PassResult, Refusal> {
     let PassRequest { config, zones, .. } = *request;
-    let pressure = if request.command == "run" { config.pressure.clone()? } else { None };
+    let pressure = if request.relieves { config.pressure.clone()? } else { None };
     let limits = limits(config, Arc::clone(&request.signal));
     let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
     let watchdog = Watchdog::start(watched(request, mode), limits.urgent_flags());

@@ -13,7 +13,7 @@ use crate::config::{Config, IfRunning, Verbosity};
 use crate::fs::lease;
 use crate::os::signals;
 use crate::protocol::ExitCode;
-use crate::rules::ZoneName;
+use crate::rules::{LockKind, Zone, ZoneName};
 
 /// One pass over the zones of `command`.
 pub(super) fn run(
@@ -54,6 +54,12 @@ pub(super) fn run_by_plan(
     if command != "legacy" {
         unused::warn_of_useless(config);
     }
+    let is_of_redis = |zone: &Arc<Zone>| zone.lock == LockKind::Application;
+    if config.locks.is_application_required() && !zones.iter().any(is_of_redis) {
+        tracing::warn!(
+            "lock = redis has no effect here: none of these zones has a lock in Redis; flock is taken"
+        );
+    }
     make_room(config);
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal, lease::forget_descriptors).map_err(Refusal::Start)?;
@@ -69,6 +75,7 @@ pub(super) fn run_by_plan(
         config,
         zones,
         first,
+        relieves: command == "run",
         plan,
         planned,
         verbosity,

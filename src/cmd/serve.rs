@@ -68,18 +68,21 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let scheduler = begin();
     health.on_schedule(&scheduler);
     let config = RefCell::new(config);
-    let (swept, pressed) = (RefCell::default(), Pressed::default());
-    let passes = Passes { verbosity, stop, hangup, metrics, overview, swept, pressed, root: &root };
+    let (swept, pressed, postponed) = <(RefCell<_>, Pressed, RefCell<_>)>::default();
+    let root = &root;
+    let passes =
+        Passes { verbosity, stop, hangup, metrics, overview, swept, pressed, postponed, root };
     let pass = |due: &[ZoneName]| passes.quietly(&config.borrow(), due);
-    let pressed = |now: Reading| passes.pressed.zones(&config.borrow(), &root, now.steady);
+    let pressed = |now: Reading| passes.pressed.zones(&config.borrow(), root, now.steady);
     let reload = || {
-        let new = reload(raw, &options, &root).map_err(|error| error.to_string())?;
+        let new = reload(raw, &options, root).map_err(|error| error.to_string())?;
         let schedule = schedule_of(&new, start).map_err(|error| error.to_string())?;
         let new = Arc::new(new);
         if let Some(overview) = &passes.overview {
             overview.on_settings(&new);
         }
         config.replace(new);
+        passes.pressed.on_settings();
         Ok(schedule)
     };
     let (health, notify, waiting) = (&*health, &notify, Vec::new());
@@ -131,6 +134,8 @@ struct Passes<'a> {
     swept: RefCell<Vec<ZoneName>>,
     /// Whether a file system is too full.
     pressed: Pressed,
+    /// The zones that were locked in the last pass.
+    postponed: RefCell<Vec<ZoneName>>,
     root: &'a DataRoot,
 }
 
@@ -180,9 +185,16 @@ impl Passes<'_> {
 
     /// One pass over the zones that are due.
     fn run(&self, config: &Config, due: &[ZoneName]) -> Result<PassEnd, Refusal> {
-        // If a file system is too full now, the zones that relieve it are swept too.
+        // If a file system is too full now, the zones that relieve it are swept too. Zones that were locked are tried again
+        // every second, so these passes keep to the pause.
         let mut due = due.to_vec();
-        due.extend(self.pressed.zones(config, self.root, clock::steady()));
+        let is_retry = due.iter().all(|zone| self.postponed.borrow().contains(zone));
+        due.extend(if is_retry {
+            self.pressed.zones(config, self.root, clock::steady())
+        } else {
+            pressure::zones(config, self.root)
+        });
+        let relieves = pressure::can_relieve(config, &due);
         let zones: Vec<Arc<Zone>> =
             config.zones.iter().filter(|zone| due.contains(&zone.name)).cloned().collect();
         let mut swept = self.swept.borrow_mut();
@@ -196,6 +208,7 @@ impl Passes<'_> {
             config,
             zones: &zones,
             first: &first,
+            relieves,
             plan: None,
             planned: None,
             verbosity: self.verbosity,
@@ -210,7 +223,10 @@ impl Passes<'_> {
         let result = sweep(&request, BufWriter::new(io::stdout()))?;
         swept.extend(first.into_iter().filter(|zone| had_pass(zone, &result.summary)));
         result.count(&self.metrics);
-        self.pressed.on_pass(&result.summary, result.mode, clock::steady());
+        self.postponed.replace(result.postponed.iter().map(|(zone, _)| zone.clone()).collect());
+        if relieves {
+            self.pressed.on_pass(&result.summary, result.mode, clock::steady());
+        }
         if let Some(overview) = &self.overview {
             overview.on_pass(&result.summary, &result.durations, result.at);
         }

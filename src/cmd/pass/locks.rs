@@ -27,16 +27,7 @@ pub(in crate::cmd) fn locks(
     stop: Vec<Arc<AtomicBool>>,
 ) -> Result<Backend, Refusal> {
     let uses_application = zones.iter().any(|zone| zone.lock == LockKind::Application);
-    let application = if uses_application {
-        config.locks.application.clone()?
-    } else {
-        if config.locks.is_application_required() {
-            tracing::warn!(
-                "lock = redis has no effect here: none of these zones has a lock in Redis; flock is taken"
-            );
-        }
-        None
-    };
+    let application = if uses_application { config.locks.application.clone()? } else { None };
     let application = application.map(|lock| application_locks(&lock, path, stop)).transpose()?;
     let files = match config.locks.files {
         config::FileLocks::Flock => lock::FileLocks::Flock,

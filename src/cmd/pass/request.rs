@@ -20,6 +20,8 @@ pub struct PassRequest<'a> {
     pub zones: &'a [Arc<Zone>],
     /// Those that a service sweeps for the first time.
     pub first: &'a [ZoneName],
+    /// Whether it may remove entries before they expire, if the settings say so.
+    pub relieves: bool,
     /// Where to write a plan, of a dry run that makes one.
     pub plan: Option<&'a PlanWriter>,
     /// What alone may be removed, of a pass that follows a plan.

@@ -33,20 +33,30 @@ impl Pressed {
         zones
     }
 
-    /// A pass with this summary has ended at `now`.
+    /// A pass with this summary, which could relieve it, has ended at `now`.
     pub(super) fn on_pass(&self, summary: &Summary, mode: RunMode, now: Duration) {
-        if summary.relief.is_empty() {
-            // A pass over other zones tells nothing.
-            return;
-        }
+        let is_relieved =
+            !summary.relief.is_empty() && !summary.relief.iter().any(Relief::is_unrelieved);
         // After a dry run it is as full as before.
-        let is_done = mode == RunMode::Real && !summary.relief.iter().any(Relief::is_unrelieved);
+        let is_done = is_relieved && mode == RunMode::Real;
         self.0.set(if is_done { now } else { now.saturating_add(PAUSE) });
+    }
+
+    /// There are other settings now.
+    pub(super) fn on_settings(&self) {
+        self.0.take();
     }
 }
 
+/// Whether a pass over these zones could relieve a file system. Without one of the zones that may be used, it would remove
+/// entries out of turn.
+pub(super) fn can_relieve(config: &Config, swept: &[ZoneName]) -> bool {
+    let Ok(Some(settings)) = &config.pressure else { return false };
+    settings.zones.iter().all(|(zone, _)| swept.contains(&zone.name))
+}
+
 /// The zones that relieve a file system which is too full.
-fn zones(config: &Config, root: &DataRoot) -> Vec<ZoneName> {
+pub(super) fn zones(config: &Config, root: &DataRoot) -> Vec<ZoneName> {
     let Ok(Some(settings)) = &config.pressure else { return Vec::new() };
     if !is_pressed(settings, root) {
         return Vec::new();
@@ -78,8 +88,7 @@ mod tests {
         assert_eq!(paused(0, Some(ReliefEnd::NotNeeded), real), 1_000);
         assert_eq!(paused(0, Some(ReliefEnd::Stopped), real), 1_600);
         assert_eq!(paused(0, Some(ReliefEnd::NotNeeded), RunMode::DryRun), 1_600);
-        // A pass without pressure zones neither begins nor ends one.
-        assert_eq!(paused(0, None, real), 0);
-        assert_eq!(paused(1_500, None, real), 1_500);
+        // It was stopped before that.
+        assert_eq!(paused(0, None, real), 1_600);
     }
 }

@@ -55,15 +55,16 @@ fn a_zone_that_is_locked_does_not_repeat_a_relief_that_was_in_vain() {
     let mut command = world.command(&[&args[..], &["--pressure-zones", "tmp"]].concat());
     let mut service = command.stdout(Stdio::piped()).stderr(Stdio::null()).start().unwrap();
     let lines = BufReader::new(service.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let mut summaries = lines.filter(|line| line.contains("\"pressure\":["));
+    let mut summaries = lines.filter(|line| line.contains("\"zones\":["));
     let first = summaries.next().unwrap();
     assert!(first.contains("\"zone\":\"export\"") && first.contains("\"nothing_left\""), "{first}");
-    // Enough for a few attempts; if there are none, this asserts less.
+    // Enough for a few attempts. On a slow machine there may be none, and then the old fault is not seen.
     std::thread::sleep(Duration::from_secs(3));
     drop(lock);
     let next = summaries.next().unwrap();
     assert!(next.contains("\"zone\":\"tmp\""), "{next}");
-    assert!(!next.contains("\"zone\":\"export\""), "{next}");
+    // The exports are not looked at, and nothing else is removed early out of turn.
+    assert!(!next.contains("\"export\"") && !next.contains("\"pressure\""), "{next}");
     assert!(young.exists());
     send(&service, Signal::TERM);
     wait_until("the service ends", || service.try_wait().unwrap().is_some());
