@@ -4,7 +4,6 @@
 //! about, so their number is limited.
 
 use std::borrow::Cow;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::rules::ZoneName;
@@ -65,19 +64,6 @@ impl Notes {
         } else {
             of.more += 1;
         }
-    }
-
-    /// Says that a removal has left something at `path` which the pass does not complete, because it makes a plan or reads
-    /// a list of paths.
-    pub fn add_leftover(&self, zone: &ZoneName, path: &Path) {
-        self.add(
-            zone,
-            format!(
-                "{path:?} is from a removal that was interrupted, or that another sweeper is making now: neither a plan \
-                 nor a list of paths reaches the entries in it. `sweeper run` without a list completes interrupted \
-                 removals"
-            ),
-        );
     }
 
     /// The notes of a zone.

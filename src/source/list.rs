@@ -14,7 +14,6 @@ use crate::control::Control;
 use crate::fs::list::is_dot;
 use crate::protocol::{Directory, Found};
 use crate::rules::Action;
-use crate::rules::names::is_quarantine;
 
 /// The buffer for a listing: large enough that the call costs little, small enough for the processor's
 /// cache.
@@ -44,22 +43,6 @@ pub(super) fn list<C: Control>(
                 let failure = failure(directory, Action::List, None, error);
                 return context.report_failure(directory, None, failure, each);
             }
-        }
-    }
-}
-
-/// Notes what interrupted removals have left in a directory, as far as it can be read.
-pub(super) fn note_leftovers<C: Control>(directory: &Directory, context: ScanContext<'_, C>) {
-    let Ok(()) = seek(&directory.handle, SeekFrom::Start(0)).map(drop) else { return };
-    let mut buffer = Vec::with_capacity(BUFFER);
-    let mut names = RawDir::new(&directory.handle, buffer.spare_capacity_mut());
-    while let Some(Ok(entry)) = names.next() {
-        let name = entry.file_name();
-        if context.control.is_stopped() {
-            return;
-        }
-        if is_quarantine(name.to_bytes()) && context.owns(&directory.dir, name) {
-            context.notes.add_leftover(&directory.zone.name, &directory.path_of(name));
         }
     }
 }

@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use super::context::ScanContext;
 use super::enter::{data_root, look, open_directory};
-use super::list::note_leftovers;
 use crate::control::Control;
 use crate::fs::DataRoot;
 use crate::protocol::{Directory, Failure, Found, ScanBatch};
@@ -270,7 +269,6 @@ impl Round {
         let has_more = !batch.is_empty();
         let mut names = 0;
         let mut open: Option<Arc<Directory>> = None;
-        let mut noted = None;
         for candidate in batch {
             if context.control.is_stopped() {
                 break;
@@ -293,14 +291,7 @@ impl Round {
                     }
                 },
             };
-            let mut is_gone = false;
-            look(&directory, &entry.name, context, &mut |found: Found<'_>| {
-                is_gone |= matches!(found, Found::Gone(..));
-                each(found);
-            });
-            if is_gone && noted.replace(directory.id) != Some(directory.id) {
-                note_leftovers(&directory, context);
-            }
+            look(&directory, &entry.name, context, each);
             open = Some(directory);
         }
         // Entries of instances are counted by the directory of the instances, which the data root is not.

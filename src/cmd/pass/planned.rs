@@ -75,10 +75,29 @@ impl<D: Disposer> Disposer for Planning<'_, D> {
         &self,
         directory: &Arc<Directory>,
         name: &CStr,
-        _now: Moment,
-        _recovery: &mut Recovery<'_>,
+        now: Moment,
+        recovery: &mut Recovery<'_>,
     ) {
-        self.notes.add_leftover(&directory.zone.name, &directory.path_of(name));
+        let mut is_interrupted = false;
+        let mut seen = Recovery {
+            judge: recovery.judge,
+            allow: &|_, _| true,
+            give_back: &|_, _| {},
+            returns: &|_, _| {},
+            stays: &|_, _| {},
+            each: &mut |_| is_interrupted = true,
+        };
+        self.inner.recover(directory, name, now, &mut seen);
+        if is_interrupted {
+            let path = directory.path_of(name);
+            self.notes.add(
+                &directory.zone.name,
+                format!(
+                    "an interrupted removal has left entries in {path:?}, which are not in the plan: `sweeper run` \
+                     completes the removal"
+                ),
+            );
+        }
     }
 }
 
