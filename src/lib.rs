@@ -61,8 +61,8 @@
 //! 7. **Nothing outside the root.** Everything is opened through directory descriptors, one component at a time,
 //!    without following a link or entering another mount.
 //! 8. **Errors are isolated.** An entry that fails never stops the others.
-//! 9. **Bounded.** Memory, stack, descriptors and time do not grow with the number or depth of entries, and nothing
-//!    waits forever for another process.
+//! 9. **Bounded.** Memory, stack and descriptors do not grow with the number or depth of entries, nothing waits forever
+//!    for another process, and no lock is held while something slow is waited for.
 //! 10. **Names are bytes.** What is printed is escaped.
 //! 11. **Irreversible steps are recorded first.** With an audit log, the line about a removal is on disk before the
 //!     entry is removed.

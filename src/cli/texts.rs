@@ -6,8 +6,8 @@
 pub(super) const HINT: &str = "Try `sweeper demo` first, then `sweeper run --dry-run`. \
     `sweeper <COMMAND> --help` lists the options of a command.
 
-The disk is full? `sweeper usage` shows what takes up space. `sweeper run --pressure 85% --dry-run` shows which \
-exports would be removed until no more than 85% is in use.";
+The disk is full? `sweeper usage` shows what takes up space. `sweeper run --pressure 85% --dry-run` shows how \
+many exports would be removed until no more than 85% is in use.";
 
 /// About `sweeper legacy`.
 pub(super) const LEGACY: &str =

@@ -48,7 +48,13 @@ pub(super) fn why(
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
     let root = open_root(config, &config.all_zones)?;
-    let locks = locks(config, &config.all_zones, root.path(), Vec::new())?;
+    let is_asked = |zone: &&Arc<Zone>| {
+        let relative = |path: &PathBuf| root.relative(path).ok().flatten();
+        let mut asked = paths.iter().filter_map(relative);
+        asked.any(|path| zone.location.entry_of(&path).is_some())
+    };
+    let asked: Vec<_> = config.all_zones.iter().filter(is_asked).cloned().collect();
+    let locks = locks(config, &asked, root.path(), Vec::new())?;
     let now = config.now.unwrap_or_else(clock::now);
     let question = Question { config, root: &root, locks: &locks, now };
     let mut code = ExitCode::Done;

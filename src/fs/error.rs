@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, statx};
+use rustix::fs::{AtFlags, Mode, statx};
 use rustix::io::Errno;
 
 use super::rights::{DirRights, Obstacle, has_access_list, is_mounted_read_only};
@@ -31,6 +31,9 @@ pub struct PathError {
 /// What to do on a mount that numbers owners anew.
 const UNMAPPED: &str = "this mount does not map its owner, or the user that sweeper runs as: run \
                         sweeper where the file system is mounted without a mapping of owners";
+
+/// The user whom the kernel shows for owners that have no number here.
+const NOBODY: u32 = 65534;
 
 /// What to do where no handle can be opened again.
 const NO_PROC: &str = "other users may write to its directory, so it is opened through /proc, which \
@@ -97,8 +100,16 @@ fn owner(dir: impl AsFd, name: Option<&CStr>) -> Option<(String, Option<String>)
             "NFS servers usually map root to nobody (root_squash): run sweeper as uid {uid}"
         ))
     } else {
-        let who = || if uid == 0 { "root".to_owned() } else { format!("uid {uid}") };
-        (us != 0 && us != uid).then(|| format!("run sweeper as {}", who()))
+        let who = if uid == 0 { "root".to_owned() } else { format!("uid {uid}") };
+        let mode = Mode::from_raw_mode(seen.stx_mode.into());
+        let group = if mode.contains(Mode::WGRP) {
+            format!(" or in group {}", seen.stx_gid)
+        } else {
+            String::new()
+        };
+        // Where all may write, something else is in the way. Nobody owns what has no owner here.
+        let tells = us != 0 && us != uid && uid != NOBODY && !mode.contains(Mode::WOTH);
+        tells.then(|| format!("run sweeper as {who}{group}"))
     };
     let owner = format!(
         "sweeper runs as uid {us}; {whose} belongs to uid {uid} gid {} with mode {:04o}",

@@ -164,7 +164,7 @@ fn lock(expired: &Expired, object: File) -> Result<(File, bool), Rejection> {
             // Without the locks of directories, `--lock none` does not help either.
             let is_down = Errno::from_io_error(&error) == Some(Errno::NOLCK);
             let advice = if is_down {
-                "on NFS, start the lock service on both machines, or mount with local_lock=all"
+                "on NFS, start the lock service on both machines, or mount with local_lock=all if no other machine uses the volume"
             } else {
                 "--lock none sweeps it without locks"
             };

@@ -28,7 +28,7 @@ pub enum RootError {
         if error.kind() == io::ErrorKind::NotFound {
             "; check the path, and whether its volume is mounted"
         } else if error.kind() == io::ErrorKind::PermissionDenied {
-            "; run sweeper as the owner of the data"
+            "; the user that sweeper runs as must be able to enter it and all directories above it"
         } else {
             ""
         }

@@ -289,6 +289,9 @@ fn a_zone_that_is_left_alone_is_named_as_in_the_way() {
     let run = disk.world.run(&["run", "--format", "json", "--keep-free", &disk.nearly_all()]);
     let report = run.exits(4).json();
     let why = &report["pressure"][0]["in_the_way"]["zones"]["export"];
-    assert!(why.as_str().is_some_and(|why| why.contains("has locked the directory")), "{report:#}");
+    assert!(
+        why.as_str().is_some_and(|why| why.contains("holds the lock on the directory")),
+        "{report:#}"
+    );
     assert_eq!(exports(&disk), 22);
 }

@@ -164,7 +164,8 @@ fn the_health_page_has_a_line_for_each_zone() {
     );
     assert!(text.contains("tmp: last pass ended at "), "{text}");
     assert!(
-        text.contains("the zone was left alone: ") && text.contains("has locked the directory"),
+        text.contains("the zone was left alone: ")
+            && text.contains("holds the lock on the directory"),
         "{text}"
     );
     service.stop().0.exits(0);
