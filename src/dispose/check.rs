@@ -305,9 +305,9 @@ impl Visit for TreeCheck<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Where every file is under a lease, and was looked at before this walk, a directory without subdirectories tells by
-    /// its own times whether anything was added, and there is no more to see in it. (The link count of a directory is 2 plus its
-    /// subdirectories, or 1 where the file system does not count them.)
+    /// Where every file is under a lease, and was looked at before this walk, a directory without subdirectories tells
+    /// by its own times whether anything was added, and there is no more to see in it. (The link count of a directory
+    /// is 2 plus its subdirectories, or 1 where the file system does not count them.)
     fn reads(&self, metadata: &Metadata) -> bool {
         !(self.known.members.is_complete() && metadata.links == 2)
     }

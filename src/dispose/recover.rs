@@ -12,6 +12,7 @@ mod tree;
 
 use std::ffi::CStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
@@ -29,7 +30,7 @@ use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::PathError;
 use crate::fs::error::{hint, is_gone};
-use crate::fs::{file_system, walk};
+use crate::fs::file_system;
 use crate::protocol::{Directory, Failure, Intent, OutcomeKind, Recovered, Recovery, Skipped};
 use crate::rules::{Action, Bytes, Moment, Rule};
 use crate::units;
@@ -182,8 +183,7 @@ impl<C: Control> Trees<'_, C> {
         }
         let why = self.write_leftover(found, tree, rule).or_else(|| {
             let left = leftover(self.control, found, tree);
-            let walked = walk::walk(&left, &tree.top, tree.metadata.id, remover);
-            let why = remover.result(walked);
+            let why = remover.walk(&left, tree.top.as_fd());
             self.withdraw_leftover(found, tree.name, why.as_ref());
             why
         });

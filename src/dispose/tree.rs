@@ -24,7 +24,7 @@ use crate::fs::error::is_gone;
 use crate::fs::file_system;
 use crate::fs::lease::InUseProbe;
 use crate::fs::stat::{self, Freshness};
-use crate::fs::walk::{self, WalkContext};
+use crate::fs::walk::WalkContext;
 use crate::protocol::{
     Expired, Failure, MemberLeases, Notes, Rejected, Rejection, Removed, Skipped, Verified,
 };
@@ -241,13 +241,12 @@ impl<C: Control> Trees<'_, C> {
             return (None, Some(why));
         }
         let _change = expired.directory().change();
-        known.linked.begin();
         let mut remover = TreeRemover::new(known);
-        let walked = walk::walk(&tree, top, known.id, &mut remover);
+        let left = remover.walk(&tree, top.as_fd());
         if remover.removed > 0 {
             self.note_in_place(expired, refused);
         }
-        let why = remover.result(walked).map(|why| {
+        let why = left.map(|why| {
             let why = rejection(expired, expired.name(), why);
             let is_gone = has_vanished(&why, expired.directory().handle.as_fd(), expired.name());
             if remover.removed == 0 || is_gone {

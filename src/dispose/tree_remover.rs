@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -49,13 +49,24 @@ impl<'a> TreeRemover<'a> {
     }
 
     /// Why the tree is still there; `None` when it is gone.
-    pub(super) fn result(&mut self, walked: Flow) -> Option<Stays> {
+    fn result(&mut self, walked: Flow) -> Option<Stays> {
         match (walked, self.skipped) {
             (ControlFlow::Continue(()), None) => self.kept.take_first().map(Stays::Failed),
             (ControlFlow::Break(Break::Failed(error)), _) => Some(Stays::Failed(error)),
             (_, Some(why)) => Some(Stays::Skipped(why)),
             (ControlFlow::Break(_), None) => Some(Stays::Unreached),
         }
+    }
+
+    /// Walks through the tree once. Why something in it stays, if so.
+    pub(super) fn walk<C: Control>(
+        &mut self,
+        tree: &WalkContext<'_, C>,
+        top: BorrowedFd<'_>,
+    ) -> Option<Stays> {
+        self.known.linked.begin();
+        let walked = walk::walk(tree, top, self.known.id, self);
+        self.result(walked)
     }
 
     /// Walks through the tree until it is gone or something in it stays. Where another process that removes the
@@ -66,9 +77,7 @@ impl<'a> TreeRemover<'a> {
         top: &File,
     ) -> Option<Stays> {
         for _ in 0..WALKS {
-            self.known.linked.begin();
-            let walked = walk::walk(tree, top, self.known.id, self);
-            let why = self.result(walked)?;
+            let why = self.walk(tree, top.as_fd())?;
             if !matches!(why, Stays::Skipped(Skipped::Gone))
                 || !stat::exists(tree.parent, tree.name)
             {
