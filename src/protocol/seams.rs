@@ -164,6 +164,23 @@ pub struct Recovery<'a> {
     pub each: &'a mut dyn FnMut(Recovered<'_>),
 }
 
+impl<'a> Recovery<'a> {
+    /// One that no guard limits, and from which no other worker learns anything.
+    pub fn alone(
+        judge: &'a dyn Fn(&Entry<'_>) -> Result<Expired, Kept>,
+        each: &'a mut dyn FnMut(Recovered<'_>),
+    ) -> Self {
+        Self {
+            judge,
+            allow: &|_, _| true,
+            give_back: &|_, _| {},
+            returns: &|_, _| {},
+            stays: &|_, _| {},
+            each,
+        }
+    }
+}
+
 impl std::fmt::Debug for Recovery<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recovery").finish_non_exhaustive()

@@ -19,7 +19,7 @@ use crate::fs::DataRoot;
 use crate::inspect::FileInspector;
 use crate::lock::Backend;
 use crate::protocol::{
-    Disposer, Expired, Inspector, Locks, Notes, OutcomeKind, Recovered, Recovery, Rejection,
+    Disposer, Entry, Expired, Inspector, Locks, Notes, OutcomeKind, Recovered, Recovery, Rejection,
     Skipped,
 };
 use crate::rules::verdict::evaluate;
@@ -148,24 +148,17 @@ impl Seams<'_> {
 
     /// Completes or returns what an interrupted removal has left in the private directory `name`.
     pub(super) fn recover(&self, directory: &Arc<crate::protocol::Directory>, name: &CStr) {
-        let mut recovery = Recovery {
-            judge: &|entry| evaluate(entry, &Exclude::default(), self.now),
-            allow: &|_, _| true,
-            give_back: &|_, _| {},
-            returns: &|_, _| {},
-            stays: &|_, _| {},
-            each: &mut |recovered| {
-                let failure = match &recovered {
-                    Recovered::ReturnedInPart(_, _, failure) => Some(failure),
-                    Recovered::Settled(_, _, OutcomeKind::Failed(failure), _) => Some(*failure),
-                    Recovered::Returned(..) | Recovered::Settled(..) | Recovered::Unreached => None,
-                };
-                if let Some(failure) = failure {
-                    let why = units::without_numbers(&failure.to_string());
-                    self.notes.add(&directory.zone.name, why);
-                }
-            },
+        let judge = |entry: &Entry<'_>| evaluate(entry, &Exclude::default(), self.now);
+        let mut each = |recovered: Recovered<'_>| {
+            let failure = match &recovered {
+                Recovered::ReturnedInPart(_, _, failure) => failure,
+                Recovered::Settled(_, _, OutcomeKind::Failed(failure), _) => failure,
+                Recovered::Returned(..) | Recovered::Settled(..) | Recovered::Unreached => return,
+            };
+            let why = units::without_numbers(&failure.to_string());
+            self.notes.add(&directory.zone.name, why);
         };
+        let mut recovery = Recovery::alone(&judge, &mut each);
         self.disposer.recover(directory, name, self.now, &mut recovery);
     }
 

@@ -10,8 +10,8 @@ use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::protocol::{
-    Claimed, Directory, Disposer, Inspector, Notes, Recovery, Rejected, Rejection, Removed,
-    Skipped, Verified,
+    Claimed, Directory, Disposer, Inspector, Notes, Recovered, Recovery, Rejected, Rejection,
+    Removed, Skipped, Verified,
 };
 use crate::report::plan;
 use crate::rules::Moment;
@@ -79,15 +79,8 @@ impl<D: Disposer> Disposer for Planning<'_, D> {
         recovery: &mut Recovery<'_>,
     ) {
         let mut is_interrupted = false;
-        let mut seen = Recovery {
-            judge: recovery.judge,
-            allow: &|_, _| true,
-            give_back: &|_, _| {},
-            returns: &|_, _| {},
-            stays: &|_, _| {},
-            each: &mut |_| is_interrupted = true,
-        };
-        self.inner.recover(directory, name, now, &mut seen);
+        let mut each = |_: Recovered<'_>| is_interrupted = true;
+        self.inner.recover(directory, name, now, &mut Recovery::alone(recovery.judge, &mut each));
         if is_interrupted {
             let path = directory.path_of(name);
             self.notes.add(

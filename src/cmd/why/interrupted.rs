@@ -12,7 +12,7 @@ use super::words::describe_skipped;
 use crate::config::Config;
 use crate::control::Unlimited;
 use crate::dispose::DryRun;
-use crate::protocol::{Directory, Disposer, OutcomeKind, Recovered, Recovery};
+use crate::protocol::{Directory, Disposer, Entry, OutcomeKind, Recovered, Recovery};
 use crate::rules::Moment;
 use crate::rules::verdict::evaluate;
 use crate::rules::zone::EntryPath;
@@ -43,14 +43,8 @@ pub(super) fn explain(
             found = Some(verdict);
         }
     };
-    let mut recovery = Recovery {
-        judge: &|entry| evaluate(entry, &config.exclude, now),
-        allow: &|_, _| true,
-        give_back: &|_, _| {},
-        returns: &|_, _| {},
-        stays: &|_, _| {},
-        each: &mut each,
-    };
+    let judge = |entry: &Entry<'_>| evaluate(entry, &config.exclude, now);
+    let mut recovery = Recovery::alone(&judge, &mut each);
     let disposer = DryRun::new(&Unlimited, probe(config.in_use));
     disposer.recover(directory, &entry.name, now, &mut recovery);
     if let Some((verdict, reason, text)) = found {
