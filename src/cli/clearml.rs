@@ -76,17 +76,17 @@ pub(super) fn command(look: Look) -> Definition {
         .disable_help_subcommand(true)
         .subcommand(
             sweep("run", texts::CLEARML_RUN, Use::ClearmlRun, look)
-                .after_help(texts::CLEARML_CODES),
+                .after_help(texts::clearml(texts::CLEARML_CODES)),
         )
         .subcommand(serve("serve", look).visible_alias(SCRIPT))
         .subcommand(
             sweep("orphans", texts::CLEARML_ORPHANS, Use::ClearmlOrphans, look)
-                .after_help(texts::CLEARML_CODES),
+                .after_help(texts::clearml(texts::CLEARML_CODES)),
         )
         .subcommand(
             settings("journal", texts::CLEARML_JOURNAL, Use::ClearmlJournal)
                 .arg(action)
-                .after_help(texts::CLEARML_ANSWERS),
+                .after_help(texts::clearml(texts::CLEARML_ANSWERS)),
         )
         .subcommand(
             settings("why", texts::CLEARML_WHY, Use::ClearmlWhy)
@@ -97,12 +97,13 @@ pub(super) fn command(look: Look) -> Definition {
                         .required(true)
                         .help("The tasks to explain"),
                 )
-                .after_help(texts::CLEARML_ANSWERS),
+                .after_help(texts::clearml(texts::CLEARML_ANSWERS)),
         )
 }
 
 fn serve(name: &'static str, look: Look) -> Definition {
-    sweep(name, texts::CLEARML_SERVE, Use::ClearmlServe, look).after_help(texts::CLEARML_CODES)
+    sweep(name, texts::CLEARML_SERVE, Use::ClearmlServe, look)
+        .after_help(texts::clearml(texts::CLEARML_CODES))
 }
 
 /// The command line under the name of the script.

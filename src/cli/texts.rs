@@ -59,10 +59,18 @@ pub(super) const CLEARML_JOURNAL: &str = "Show or finish what earlier cleanups c
 /// About `sweeper clearml why`.
 pub(super) const CLEARML_WHY: &str = "Explain what a cleanup would do with each task";
 
-/// After the help of commands of `sweeper clearml`.
-pub(super) const CLEARML_CODES: &str = "\
+/// After the help of a command of `sweeper clearml`: where the server and the keys are named, and these exit codes.
+pub(super) fn clearml(codes: &str) -> String {
+    format!(
+        "\
 The server and the keys are those of ClearML's own clients: CLEARML_API_HOST, CLEARML_API_ACCESS_KEY, \
 CLEARML_API_SECRET_KEY, or ~/clearml.conf.
+{codes}"
+    )
+}
+
+/// The exit codes of the commands of `sweeper clearml` that clean up.
+pub(super) const CLEARML_CODES: &str = "\
 DUR is a duration with a unit, such as 36h, 14d or 1h30m.
 
 Exit codes (the highest applies):
@@ -72,11 +80,8 @@ Exit codes (the highest applies):
   3  the cleanup was stopped before its end, or more would have been deleted than is allowed
   4  the server or the journal could not be used, or another sweeper is at work";
 
-/// After the help of the commands of `sweeper clearml` that explain.
-pub(super) const CLEARML_ANSWERS: &str = "\
-The server and the keys are those of ClearML's own clients: CLEARML_API_HOST, CLEARML_API_ACCESS_KEY, \
-CLEARML_API_SECRET_KEY, or ~/clearml.conf.
-
+/// The exit codes of the commands of `sweeper clearml` that explain.
+pub(super) const CLEARML_ANSWERS: &str = "
 The exit code is 0 on success, 1 if something failed, 2 if the usage or the settings are wrong, and 4 if the server \
 or the journal cannot be used.";
 
