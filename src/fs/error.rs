@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Mode, statx};
+use rustix::fs::{AtFlags, Mode, Statx, statx};
 use rustix::io::Errno;
 
 use super::rights::{DirRights, Obstacle, has_access_list, is_mounted_read_only};
@@ -94,29 +94,30 @@ fn owner(dir: impl AsFd, name: Option<&CStr>) -> Option<(String, Option<String>)
         }
         None => (statx(&dir, c"", AtFlags::EMPTY_PATH, WANTED).ok()?, "its directory"),
     };
-    let (us, uid) = (rustix::process::geteuid().as_raw(), seen.stx_uid);
-    let advice = if us == 0 && file_system::of(dir) == FileSystem::Nfs {
-        Some(format!(
-            "NFS servers usually map root to nobody (root_squash): run sweeper as uid {uid}"
-        ))
-    } else {
-        let who = if uid == 0 { "root".to_owned() } else { format!("uid {uid}") };
-        let mode = Mode::from_raw_mode(seen.stx_mode.into());
-        let group = if mode.contains(Mode::WGRP) {
-            format!(" or in group {}", seen.stx_gid)
-        } else {
-            String::new()
-        };
-        // Where all may write, something else is in the way. Nobody owns what has no owner here.
-        let tells = us != 0 && us != uid && uid != NOBODY && !mode.contains(Mode::WOTH);
-        tells.then(|| format!("run sweeper as {who}{group}"))
-    };
+    let us = rustix::process::geteuid().as_raw();
     let owner = format!(
-        "sweeper runs as uid {us}; {whose} belongs to uid {uid} gid {} with mode {:04o}",
+        "sweeper runs as uid {us}; {whose} belongs to uid {} gid {} with mode {:04o}",
+        seen.stx_uid,
         seen.stx_gid,
         seen.stx_mode & 0o7777
     );
-    Some((owner, advice))
+    Some((owner, advice(us, &seen, dir)))
+}
+
+/// As whom this should run instead, if the mode is in the way.
+fn advice(us: u32, seen: &Statx, dir: impl AsFd) -> Option<String> {
+    let (uid, mode) = (seen.stx_uid, Mode::from_raw_mode(seen.stx_mode.into()));
+    if us == 0 {
+        let squash = "NFS servers usually map root to nobody (root_squash): run sweeper as uid";
+        return (file_system::of(dir) == FileSystem::Nfs).then(|| format!("{squash} {uid}"));
+    }
+    // Where all may write, something else is in the way. Nobody owns what has no owner here.
+    if us == uid || uid == NOBODY || mode.contains(Mode::WOTH) {
+        return None;
+    }
+    let who = if uid == 0 { "root".to_owned() } else { format!("uid {uid}") };
+    let in_group = mode.contains(Mode::WGRP).then(|| format!(" or in group {}", seen.stx_gid));
+    Some(format!("run sweeper as {who}{}", in_group.unwrap_or_default()))
 }
 
 /// Why this name may not be removed from a directory, where owner and mode do not tell.

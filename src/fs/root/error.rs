@@ -23,16 +23,7 @@ pub enum RootError {
         near: Option<Box<RootError>>,
     },
     /// The directory cannot be opened.
-    #[error(
-        "cannot open the data root {path:?}: {}{}", units::error(error),
-        if error.kind() == io::ErrorKind::NotFound {
-            "; check the path, and whether its volume is mounted"
-        } else if error.kind() == io::ErrorKind::PermissionDenied {
-            "; the user that sweeper runs as must be able to enter it and all directories above it"
-        } else {
-            ""
-        }
-    )]
+    #[error("cannot open the data root {path:?}: {}{}", units::error(error), advice(error))]
     Unopened {
         /// The directory.
         path: PathBuf,
@@ -106,5 +97,16 @@ impl RootError {
             | Self::Unexamined { .. }
             | Self::Refused { .. } => false,
         }
+    }
+}
+
+/// What to do if a data root cannot be opened.
+fn advice(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound {
+        "; check the path, and whether its volume is mounted"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "; the user that sweeper runs as must be able to enter it and all directories above it"
+    } else {
+        ""
     }
 }
