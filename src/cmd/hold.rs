@@ -158,9 +158,7 @@ fn application_lock(
     config: &Config,
     path: &Path,
 ) -> Result<Option<(ExporterLocks, PathBuf)>, Refusal> {
-    if matches!(config.locks.application, Ok(None)) {
-        return Ok(None);
-    }
+    let Some(lock) = config.locks.application.clone().transpose() else { return Ok(None) };
     let root = open_root(config, &[])?;
     let relative = root
         .relative(path)
@@ -172,8 +170,7 @@ fn application_lock(
     if !has_lock {
         return Ok(None);
     }
-    let Some(lock) = config.locks.application.clone()? else { return Ok(None) };
-    Ok(Some((application_locks(&lock, root.path(), Vec::new())?, relative)))
+    Ok(Some((application_locks(&lock?, root.path(), Vec::new())?, relative)))
 }
 
 /// Why CVAT's lock on `path` is not ours.

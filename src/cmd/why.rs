@@ -48,11 +48,9 @@ pub(super) fn why(
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
     let root = open_root(config, &config.all_zones)?;
-    let is_asked = |zone: &&Arc<Zone>| {
-        let relative = |path: &PathBuf| root.relative(path).ok().flatten();
-        let mut asked = paths.iter().filter_map(relative);
-        asked.any(|path| zone.location.entry_of(&path).is_some())
-    };
+    let entries: Vec<_> = paths.iter().filter_map(|path| root.relative(path).ok()?).collect();
+    let is_asked =
+        |zone: &&Arc<Zone>| entries.iter().any(|path| zone.location.entry_of(path).is_some());
     let asked: Vec<_> = config.all_zones.iter().filter(is_asked).cloned().collect();
     let locks = locks(config, &asked, root.path(), Vec::new())?;
     let now = config.now.unwrap_or_else(clock::now);

@@ -27,11 +27,11 @@ pub(super) struct Lists<'a> {
     /// A list that nothing has written to yet is waited for until the pass is stopped.
     pub(super) limits: &'a Limits,
     /// What was read of the list, once it was read.
-    pub(super) copy: Option<Copy>,
+    pub(super) copy: Option<Copied>,
 }
 
 /// What was read of a list.
-pub(super) struct Copy {
+pub(super) struct Copied {
     file: File,
     /// The error that the reading ended with.
     error: Arc<OnceLock<String>>,
@@ -55,7 +55,7 @@ impl Lists<'_> {
         let copy = tempfile::tempfile().and_then(|copy| Ok((copy.try_clone()?, copy)));
         let (to, file) = copy.map_err(|error| self.refused(&error))?;
         let error = Arc::default();
-        self.copy = Some(Copy { file, error: Arc::clone(&error) });
+        self.copy = Some(Copied { file, error: Arc::clone(&error) });
         self.paths(Box::new(Copying { list, to, error })).map(Some)
     }
 
@@ -110,7 +110,7 @@ struct Copying {
 
 impl Read for Copying {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let result = self.list.read(buffer).and_then(|length| {
+        let copied = self.list.read(buffer).and_then(|length| {
             let written = self.to.write_all(&buffer[..length]);
             written.map(|()| length).map_err(|error| {
                 let dir = std::env::temp_dir();
@@ -118,17 +118,16 @@ impl Read for Copying {
                 io::Error::other(format!("its copy in {} cannot be written: {why}", dir.display()))
             })
         });
-        if let Err(error) = &result
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            self.error.get_or_init(|| units::error(error));
-        }
-        result
+        copied.inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.error.get_or_init(|| units::error(error));
+            }
+        })
     }
 }
 
 /// The copy, and at its end the error of the first reading.
-impl Read for Copy {
+impl Read for Copied {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match (self.file.read(buffer)?, self.error.get()) {
             (0, Some(error)) => Err(io::Error::other(error.clone())),
