@@ -16,7 +16,7 @@ mod testing;
 use self::exclusive::ExclusiveLock;
 pub use self::flock::FileLocks;
 use self::redis::ExporterLocks;
-use crate::protocol::{Claimed, Expired, Locks, Rejected};
+use crate::protocol::{Claimed, Expired, Locks, Rejected, Rejection};
 use crate::rules::{LockKind, Zone};
 
 /// The note where exports are swept without the lock of those who write them, because no server is named.
@@ -74,19 +74,27 @@ impl Locks for Backend {
         }
     }
 
-    fn claim(&self, batch: Vec<Expired>, each: &mut dyn FnMut(Result<Claimed, Rejected>)) {
+    fn claim(
+        &self,
+        batch: Vec<Expired>,
+        is_stopped: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(Result<Claimed, Rejected>),
+    ) {
         let Some(first) = batch.first() else { return };
         let zone = &first.directory().zone;
         let files = self.files.of(zone);
+        // On a slow server the claims of a batch take long.
+        let claim = |expired, lease| {
+            if is_stopped() {
+                return Err(Rejected::new(expired, Rejection::Unreached));
+            }
+            flock::claim(expired, files, lease)
+        };
         match self.application_of(zone) {
             Some(application) => application.claim(batch, &mut |leased| {
-                each(leased.and_then(|(expired, lease)| flock::claim(expired, files, Some(lease))));
+                each(leased.and_then(|(expired, lease)| claim(expired, Some(lease))));
             }),
-            None => {
-                for expired in batch {
-                    each(flock::claim(expired, files, None));
-                }
-            }
+            None => batch.into_iter().for_each(|expired| each(claim(expired, None))),
         }
     }
 
@@ -117,13 +125,23 @@ mod tests {
     use super::redis::{Prefix, Server, Timing};
     use super::testing::TestZone;
     use super::*;
-    use crate::protocol::{Rejection, Skipped};
+    use crate::protocol::Skipped;
     use crate::rules::{FileKind, Moment};
 
     /// What became of each claim: `None` for one that succeeded.
     fn claim(backend: &Backend, batch: Vec<Expired>) -> Vec<Option<Rejection>> {
+        claim_until(backend, batch, &|| false)
+    }
+
+    /// The same for a pass that is stopped when `is_stopped` says so.
+    fn claim_until(
+        backend: &Backend,
+        batch: Vec<Expired>,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Vec<Option<Rejection>> {
         let mut ends = Vec::new();
-        backend.claim(batch, &mut |end| ends.push(end.err().map(|rejected| rejected.why)));
+        let mut each = |end: Result<_, Rejected>| ends.push(end.err().map(|rejected| rejected.why));
+        backend.claim(batch, is_stopped, &mut each);
         ends
     }
 
@@ -157,6 +175,22 @@ mod tests {
             assert_eq!((ends.len(), held, ends[1].is_none()), (2, is_locked, true), "{lock:?}");
         }
         assert!(claim(&unlocked, Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_locked_any_more_when_the_pass_is_stopped() {
+        let zone = TestZone::new(LockKind::Flock);
+        for name in ["first", "held", "free"] {
+            zone.file(name);
+        }
+        let _held = zone.hold("held");
+        let batch = [c"first", c"held", c"free"].map(|name| zone.expired(name)).into();
+        let asked = std::cell::Cell::new(0);
+        let is_stopped = || asked.replace(asked.get() + 1) > 0;
+        let ends = claim_until(&Backend::flock(), batch, &is_stopped);
+        let [None, Some(Rejection::Unreached), Some(Rejection::Unreached)] = &ends[..] else {
+            panic!("{ends:?}");
+        };
     }
 
     #[test]

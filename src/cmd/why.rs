@@ -280,7 +280,7 @@ impl Question<'_> {
         let inspector = FileInspector::new(&Unlimited, &notes, probe(self.config.in_use));
         let disposer = DryRun::new(&Unlimited, probe(self.config.in_use));
         let mut end = None;
-        self.locks.claim(vec![expired], &mut |claimed| {
+        self.locks.claim(vec![expired], &|| false, &mut |claimed| {
             let looked = claimed.and_then(|claimed| inspector.inspect(claimed, self.now));
             end = Some(looked.and_then(|verified| {
                 let freed = verified.freed().clone();

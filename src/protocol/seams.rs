@@ -84,8 +84,14 @@ pub trait Locks: Sync {
     fn ready(&self, zone: &Zone) -> Result<(), String>;
 
     /// Takes the lock of each entry of a batch, without waiting, and hands every claim or rejection to
-    /// `each`, in any order and one at a time. All entries are of one zone.
-    fn claim(&self, batch: Vec<Expired>, each: &mut dyn FnMut(Result<Claimed, Rejected>));
+    /// `each`, in any order and one at a time. All entries are of one zone. From when `is_stopped` on no lock is
+    /// taken any more, and the rest of the batch is [`Rejection::Unreached`].
+    fn claim(
+        &self,
+        batch: Vec<Expired>,
+        is_stopped: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(Result<Claimed, Rejected>),
+    );
 
     /// What the user should know about the locks of a zone.
     fn notes(&self, zone: &Zone) -> Vec<String>;

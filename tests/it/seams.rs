@@ -192,7 +192,12 @@ impl Locks for Refused {
     fn ready(&self, _zone: &Zone) -> Result<(), String> {
         Ok(())
     }
-    fn claim(&self, batch: Vec<Expired>, each: &mut dyn FnMut(Result<Claimed, Rejected>)) {
+    fn claim(
+        &self,
+        batch: Vec<Expired>,
+        _is_stopped: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(Result<Claimed, Rejected>),
+    ) {
         for expired in batch {
             each(Err((self.0)(expired)));
         }

@@ -134,7 +134,7 @@ impl Seams<'_> {
     /// Removes an entry that the rule of its zone lets go.
     fn dispose(&self, expired: Expired) -> Removal {
         let mut removal = Removal::Skipped(Skipped::Locked);
-        self.locks.claim(vec![expired], &mut |claimed| {
+        self.locks.claim(vec![expired], &|| false, &mut |claimed| {
             let removed = claimed
                 .and_then(|claimed| self.inspector.inspect(claimed, self.now))
                 .and_then(|verified| self.disposer.dispose(verified, self.now));

@@ -200,7 +200,8 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
     /// Looks into a directory under its lock, and returns it with what is known then.
     fn walk(&self, expired: Expired, in_the_way: &mut InTheWay) -> Option<Expired> {
         let mut walked = None;
-        self.locks.claim(vec![expired], &mut |claimed| match claimed
+        let is_stopped = || self.limits.is_stopped();
+        self.locks.claim(vec![expired], &is_stopped, &mut |claimed| match claimed
             .and_then(|claimed| self.inspector.inspect(claimed, self.now))
         {
             Ok(verified) if verified.freed().is_mostly_shared() => in_the_way.linked += 1,

@@ -27,17 +27,12 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         let (mut trees, files): (Vec<Expired>, Vec<Expired>) =
             expired.into_iter().partition(|entry| entry.metadata().kind == FileKind::Dir);
         let mut written = Vec::with_capacity(files.len());
-        self.locks.claim(files, &mut |claimed| {
-            let looked = match claimed {
-                Ok(claimed) if self.limits.is_stopped() => {
-                    Err(claimed.reject(Rejection::Unreached))
-                }
-                claimed => claimed.and_then(|claimed| self.inspector.inspect(claimed, self.now)),
-            };
-            match looked {
-                Ok(verified) => written.push(verified.release()),
-                Err(rejected) => self.reject(rejected, run, batch, when_locked),
-            }
+        let is_stopped = || self.limits.is_stopped();
+        self.locks.claim(files, &is_stopped, &mut |claimed| match claimed
+            .and_then(|claimed| self.inspector.inspect(claimed, self.now))
+        {
+            Ok(verified) => written.push(verified.release()),
+            Err(rejected) => self.reject(rejected, run, batch, when_locked),
         });
         if !written.is_empty()
             && let Err(failure) = self.disposer.write_down(&written, self.now)

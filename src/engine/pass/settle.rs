@@ -62,22 +62,18 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         // Before the locks are taken. Trees are paced file by file.
         let is_tree = |expired: &&Expired| expired.metadata().kind == FileKind::Dir;
         let files = expired.len() - expired.iter().filter(is_tree).count();
-        self.limits.pace(files);
+        let is_stopped = || self.limits.is_stopped();
+        if !is_stopped() {
+            self.limits.pace(files);
+        }
         let turn = (files > 0).then(|| run.turns.take(Work::Remove));
-        self.locks.claim(expired, &mut |claimed| {
-            let result = match claimed {
-                Ok(claimed) if self.limits.is_stopped() => {
-                    Err(claimed.reject(Rejection::Unreached))
-                }
-                Ok(claimed) => self.finish(claimed),
-                Err(rejected) => Err(rejected),
-            };
-            match result {
-                Ok(removed) => {
-                    batch.of(&removed.expired, OutcomeKind::Removed, removed.freed);
-                }
-                Err(rejected) => self.reject(rejected, run, batch, when_locked),
+        self.locks.claim(expired, &is_stopped, &mut |claimed| match claimed
+            .and_then(|claimed| self.finish(claimed))
+        {
+            Ok(removed) => {
+                batch.of(&removed.expired, OutcomeKind::Removed, removed.freed);
             }
+            Err(rejected) => self.reject(rejected, run, batch, when_locked),
         });
         drop(turn);
         batch.unlocked();

@@ -1,6 +1,7 @@
 //! Tests of the pass with small fakes: no file is touched.
 
 mod relief;
+mod stops;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -9,7 +10,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
-use crate::engine::limits::tests::of_removals;
 use crate::protocol::{
     Claimed, Content, Directory, Entry, ExitCode, Failure, Guard, Outcome, Removed, ScanBatch,
     Storage, Tally, Verified,
@@ -119,8 +119,17 @@ impl Locks for FakeLocks {
         self.refusal.map_or(Ok(()), |why| Err(why.to_owned()))
     }
 
-    fn claim(&self, batch: Vec<Expired>, each: &mut dyn FnMut(Result<Claimed, Rejected>)) {
+    fn claim(
+        &self,
+        batch: Vec<Expired>,
+        is_stopped: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(Result<Claimed, Rejected>),
+    ) {
         for expired in batch {
+            if is_stopped() {
+                each(Err(Rejected::new(expired, Rejection::Unreached)));
+                continue;
+            }
             let is_removed_in_use = is_removed_in_use(expired.name().to_bytes());
             let is_locked = (is_removed_in_use || expired.name().to_bytes().starts_with(b"locked"))
                 && self
@@ -349,25 +358,6 @@ fn a_lock_server_that_fails_during_the_pass_ends_the_zone() {
     assert!(removed.is_empty(), "{removed:?}");
     assert_eq!(summary.zones[0].no_lock.as_deref(), Some("unreachable"));
     assert_eq!(summary.zones[0].tally.unreached, 1);
-}
-
-#[test]
-fn no_more_is_removed_than_allowed_and_nothing_after_a_stop() {
-    let entries = [("a", 101, false), ("b", 101, false), ("c", 101, false)];
-    let limits = of_removals(2, None);
-    let (summary, removed, told) = Setup { limits, ..Setup::default() }.run(&entries);
-    assert_eq!((removed.len(), told.len()), (2, 2));
-    assert_eq!(ExitCode::of(&summary), ExitCode::Stopped);
-    for (name, left) in [("fails", 0), ("in-part", 1)] {
-        let entries = [&[(name, 102, false)], &entries[..2]].concat();
-        let setup = Setup { limits: of_removals(2, None), ..Setup::default() };
-        assert_eq!(setup.run(&entries).1.len(), 2 - left, "{name}");
-    }
-    let limits = Limits::default();
-    limits.signal_flag().store(true, Ordering::Relaxed);
-    let (summary, removed, _) = Setup { limits, ..Setup::default() }.run(&entries);
-    assert!(removed.is_empty());
-    assert_eq!(summary.stopped, Some(crate::protocol::StopReason::Signal));
 }
 
 /// Removes names in the first half of the alphabet.

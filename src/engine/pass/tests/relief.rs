@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::*;
+use crate::engine::limits::tests::of_removals;
 use crate::engine::{Outcomes, ReliefPlan, ReliefZone, Remembering};
 use crate::protocol::{ReliefEnd, Volume};
 use crate::rules::pressure::Arrival;
