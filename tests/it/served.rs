@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::company::has_tool;
 use crate::start::Start;
 use crate::world::{
     DAY, HOUR, NOW, Run, World, assert_counts, can_be_root, export_name, set_age, tool, zone,
@@ -232,6 +233,26 @@ fn traced(world: &World, call: &str) -> String {
     command.args(["--lock", "flock", "--now", NOW, "--data"]).arg(&world.root);
     Run::of(command).exits(0);
     fs::read_to_string(log).unwrap()
+}
+
+/// Every second lock is that of a private directory, which is a file there.
+#[test]
+fn a_server_without_locks_keeps_no_private_directories() {
+    if !has_tool("strace", "servers without locks") {
+        return;
+    }
+    let Some(served) = Served::new(0) else { return };
+    served.back.file("tmp/cvat_file", 40 * DAY);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK:when=2+2"]);
+    command.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--lock", "none", "--jobs", "1"]);
+    command.args(["--zones", "tmp", "--format", "json", "--now", NOW, "--data"]);
+    command.arg(&served.front.root).stdin(Stdio::null());
+    let report = Run::of(command).exits(0).json();
+    assert_counts(&report, "tmp", &[("removed", 1), ("failed", 0)]);
+    let notes = zone(&report, "tmp")["notes"].to_string();
+    assert!(notes.contains("removed in place") && notes.contains("No locks available"), "{notes}");
+    assert_eq!(fs::read_dir(served.back.path("tmp")).unwrap().count(), 0);
 }
 
 #[test]
