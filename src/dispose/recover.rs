@@ -25,7 +25,7 @@ use super::check::{Known, TreeCheck};
 use super::failure::at_path;
 use super::linked::LinkedNames;
 use super::quarantine::{Adopted, Detached, NotDetached, Quarantine, Stage};
-use super::tree::{STOPPED, Trees};
+use super::tree::{STOPPED, Trees, entries_removed};
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
 use crate::fs::PathError;
@@ -47,6 +47,10 @@ impl<C: Control> Trees<'_, C> {
         now: Moment,
         recovery: &mut Recovery<'_>,
     ) {
+        // Now: what this creates is compared with our clock, and that takes as long as the recovery if it comes later.
+        if let Err(why) = self.clocks.check(directory, &self.quarantines, self.notes) {
+            return self.note_foreign(directory, name, why);
+        }
         let found = match self.adopt(directory, name) {
             Ok(Adopted::Yes(quarantine, interrupted)) => {
                 Found { quarantine: Arc::new(quarantine), interrupted, now }
@@ -259,9 +263,7 @@ fn left_in_part(found: &Found, name: &CStr, why: Stays, removed: u64) -> Failure
         Stays::Failed(error) => at_path(&found.quarantine.zone().name, error),
         Stays::Unreached => fail(STOPPED.to_owned()),
         Stays::Skipped(why) => {
-            let were = if removed == 1 { "was" } else { "were" };
-            let hint =
-                format!("{removed} of its entries {were} removed, and the rest is still there");
+            let hint = format!("{}, and the rest is still there", entries_removed(removed));
             Failure { hint: Some(hint), ..fail(why.key().replace('_', " ")) }
         }
     }

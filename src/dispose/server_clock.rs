@@ -128,12 +128,50 @@ pub(super) fn describe(off: i64) -> String {
 mod tests {
     use std::fs::File;
     use std::os::fd::OwnedFd;
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
 
     use super::*;
+    use crate::control::Unlimited;
+    use crate::dispose::Unlink;
+    use crate::fs::lease::InUseProbe;
     use crate::fs::stat;
+    use crate::inspect::FileInspector;
     use crate::inspect::tests::Setup;
-    use crate::protocol::Storage;
-    use crate::rules::{FileSystem, LastUse};
+    use crate::protocol::{Claimed, Disposer, Guard, Inspector, Recovery, Storage};
+    use crate::rules::{FileSystem, LastUse, MinAge};
+
+    #[test]
+    fn what_was_interrupted_may_take_long_to_complete_without_a_word_about_the_clock() {
+        static LATER: AtomicI64 = AtomicI64::new(0);
+        fn now() -> Moment {
+            let made = tempfile::tempfile().unwrap().metadata().unwrap();
+            Moment::from_unix(made.mtime() + LATER.load(Ordering::Relaxed), 0)
+        }
+        let mut setup = Setup::new(LastUse::Mtime);
+        std::fs::write(setup.path("file"), "x").unwrap();
+        let least = MinAge::from_duration(Duration::from_secs(1));
+        let expired = setup.early_on_server(c"file", least);
+        let (directory, notes) = (Arc::clone(expired.directory()), Notes::default());
+        let unlink = Unlink::new(&Unlimited, &notes, InUseProbe::Off).with_clock(now);
+        let mut recovery = Recovery {
+            judge: &|_| unreachable!(),
+            allow: &|_, _| true,
+            give_back: &|_, _| {},
+            returns: &|_, _| {},
+            stays: &|_, _| {},
+            each: &mut |_| {},
+        };
+        unlink.recover(&directory, c".sweeper-gone", setup.now, &mut recovery);
+        LATER.store(2 * 3600, Ordering::Relaxed);
+        let guard = Guard::new(File::open(setup.path("file")).ok(), None);
+        let inspector = FileInspector::new(&Unlimited, &notes, InUseProbe::Off);
+        let verified = inspector.inspect(Claimed::new(expired, guard), setup.now).unwrap();
+        let removed = unlink.dispose(verified, setup.now);
+        assert!(removed.is_ok(), "{removed:?}");
+        assert!(notes.of(&directory.zone.name).is_empty());
+    }
 
     #[test]
     fn a_clock_is_off_by_what_the_time_in_between_does_not_explain() {

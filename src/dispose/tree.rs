@@ -29,7 +29,7 @@ use crate::protocol::{
     Expired, Failure, MemberLeases, Notes, Rejected, Rejection, Removed, Skipped, Verified,
 };
 use crate::rules::zone::MOST_AHEAD;
-use crate::rules::{Action, Bytes, Metadata, Moment, ZoneName};
+use crate::rules::{Action, Bytes, FileKind, Metadata, Moment, ZoneName};
 use crate::units;
 
 /// Removes trees.
@@ -172,7 +172,7 @@ impl<C: Control> Trees<'_, C> {
         if removed == 0 {
             return self.put_back(expired, detached, why);
         }
-        let removed = format!("{removed} of its entries were removed");
+        let removed = entries_removed(removed);
         if matches!(why, Rejection::Skipped(_)) {
             // Another process has written or opened something: the rest is not ours to complete.
             return self.put_back(expired, detached, in_part(expired, why, &removed));
@@ -220,10 +220,15 @@ impl<C: Control> Trees<'_, C> {
             }
             Err(error) => {
                 let at = detached.quarantine.path_of(detached.stage, &detached.name);
-                let mut failure = failure(expired, Action::Rename, error);
-                failure.hint =
-                    Some(format!("it is in {at:?}; the next run moves it back to its place"));
-                Rejection::Failed(failure)
+                let next = match detached.stage {
+                    Stage::Check => "moves it back to its place",
+                    Stage::Remove => "completes its removal, or moves it back if it was used",
+                };
+                let hint = format!(
+                    "it cannot be moved back ({}): it is in {at:?}, and the next run {next}",
+                    units::error(&error)
+                );
+                in_part(expired, why, &hint)
             }
         }
     }
@@ -254,9 +259,8 @@ impl<C: Control> Trees<'_, C> {
             }
             // Unlike in quarantine, no later pass can tell our removals from use by another process.
             let hint = format!(
-                "{} of its entries were removed, so its directories count as used now: the rest is \
-                 removed when it has expired again",
-                remover.removed
+                "{}, so its directories count as used now: the rest is removed when it has expired again",
+                entries_removed(remover.removed)
             );
             in_part(expired, why, &hint)
         });
@@ -345,10 +349,16 @@ fn has_vanished(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
     matches!(why, Rejection::Skipped(Skipped::Gone)) && !stat::exists(dir, name)
 }
 
+/// How many entries of a tree are gone, for people.
+pub(super) fn entries_removed(count: u64) -> String {
+    let were = if count == 1 { "was" } else { "were" };
+    format!("{count} of its entries {were} removed")
+}
+
 /// Why the rest of a tree stays when a signal or a limit ends the pass.
 pub(super) const STOPPED: &str = "the run was stopped";
 
-/// A part of the tree is gone and the rest stays: always a failure, whatever the reason.
+/// A part of an entry is gone, or it is not in its place: always a failure, whatever the reason.
 fn in_part(expired: &Expired, why: Rejection, hint: &str) -> Rejection {
     // The system has refused nothing, so there is no number.
     let reason = match why {
@@ -364,7 +374,9 @@ fn in_part(expired: &Expired, why: Rejection, hint: &str) -> Rejection {
         Rejection::Unreached => STOPPED.to_owned(),
         Rejection::NoLock(why) => why,
     };
-    let mut failure = failure(expired, Action::RemoveTree, io::Error::other(reason));
+    let is_tree = expired.metadata().kind == FileKind::Dir;
+    let action = if is_tree { Action::RemoveTree } else { Action::Unlink };
+    let mut failure = failure(expired, action, io::Error::other(reason));
     failure.hint = Some(hint.to_owned());
     Rejection::Failed(failure)
 }
