@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use super::clearml::serve;
-use super::pass::turns::WhenHeld;
+use super::pass::turns::{WhenHeld, takes_exclusive_lock};
 use super::pass::{PassRequest, locks, make_room, open_audit_log, open_root, sweep};
 use super::runtime::{Front, calls, notify, reading, show};
 use super::{Refusal, exclusions, settings, unused};
@@ -22,7 +22,7 @@ use crate::config::{ClearmlConfig, Config, IfRunning, RawSettings, ServiceConfig
 use crate::fs::{DataRoot, Space};
 use crate::lock::exclusive::ExclusiveLock;
 use crate::os::{clock, signals};
-use crate::protocol::{ExitCode, StopReason, Summary, ZoneSummary};
+use crate::protocol::{ExitCode, RunMode, StopReason, Summary, ZoneSummary};
 use crate::rules::{Moment, Zone, ZoneName};
 use crate::service::health::Health;
 use crate::service::metrics::Metrics;
@@ -30,7 +30,7 @@ use crate::service::scheduler::{Reading, Schedule, Scheduler};
 use crate::service::{PassEnd, Service, log};
 use overview::Overview;
 use pressure::Pressed;
-use waits::{Waits, try_root};
+use waits::{Waits, try_lock, try_root};
 
 /// Runs passes on a schedule until it is told to stop.
 pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode, Refusal> {
@@ -67,7 +67,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     // The waits may have been long.
     let scheduler = begin();
     health.on_schedule(&scheduler);
-    let config = RefCell::new(config);
+    let (config, exclusive) = (RefCell::new(config), RefCell::new(exclusive));
     let (swept, pressed, postponed) = <(RefCell<_>, Pressed, RefCell<_>)>::default();
     let root = &root;
     let passes =
@@ -75,8 +75,9 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let pass = |due: &[ZoneName]| passes.quietly(&config.borrow(), due);
     let pressed = |now: Reading| passes.pressed.zones(&config.borrow(), root, now.steady);
     let reload = || {
-        let new = reload(raw, &options, root).map_err(|error| error.to_string())?;
+        let new = reload(raw, &options, root, &passes.hangup).map_err(|error| error.to_string())?;
         let schedule = schedule_of(&new, start).map_err(|error| error.to_string())?;
+        begin_to_remove(&config.borrow(), &new, root, &exclusive)?;
         let new = Arc::new(new);
         if let Some(overview) = &passes.overview {
             overview.on_settings(&new);
@@ -221,7 +222,9 @@ impl Passes<'_> {
             },
         };
         let result = sweep(&request, BufWriter::new(io::stdout()))?;
-        swept.extend(first.into_iter().filter(|zone| had_pass(zone, &result.summary)));
+        if result.mode == RunMode::Real {
+            swept.extend(first.into_iter().filter(|zone| had_pass(zone, &result.summary)));
+        }
         result.count(&self.metrics);
         self.postponed.replace(result.postponed.iter().map(|(zone, _)| zone.clone()).collect());
         if relieves {
@@ -263,7 +266,12 @@ fn had_pass(name: &ZoneName, summary: &Summary) -> bool {
 }
 
 /// The settings as they are now, if the service can go on with them.
-fn reload(raw: &RawSettings, options: &ServiceConfig, root: &DataRoot) -> Result<Config, Refusal> {
+fn reload(
+    raw: &RawSettings,
+    options: &ServiceConfig,
+    root: &DataRoot,
+    hangup: &Arc<AtomicBool>,
+) -> Result<Config, Refusal> {
     let new = settings(&raw.read_again())?;
     let new_options = new.service.clone()?;
     let found = open_root(&new, &new.zones)?;
@@ -274,7 +282,25 @@ fn reload(raw: &RawSettings, options: &ServiceConfig, root: &DataRoot) -> Result
         let why = "data and listen only change when the service is restarted";
         return Err(Refusal::Start(why.to_owned()));
     }
+    open_audit_log(&new, root, hangup)?;
     Ok(new)
+}
+
+/// Takes the lock that a service does not need as long as it makes dry runs.
+///
+/// # Errors
+/// Another service has it.
+fn begin_to_remove(
+    old: &Config,
+    new: &Config,
+    root: &DataRoot,
+    exclusive: &RefCell<ExclusiveLock>,
+) -> Result<(), String> {
+    if takes_exclusive_lock(new) && !takes_exclusive_lock(old) {
+        let serves = |holder| format!("{holder} already serves {:?}", root.path());
+        exclusive.replace(try_lock(new, root).map_err(serves)?);
+    }
+    Ok(())
 }
 
 /// Serves the pages, if there is an address for them.

@@ -16,7 +16,7 @@ mod waiting;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,6 +30,7 @@ use crate::world::{DAY, HOUR, Run, World, export_name, sweeper, zone};
 /// A running service.
 pub struct Serving {
     child: Child,
+    stdout: BufReader<ChildStdout>,
     stderr: BufReader<ChildStderr>,
     said: String,
 }
@@ -38,8 +39,9 @@ impl Serving {
     fn start(mut command: Command) -> Self {
         let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.start().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self { child, stderr, said: String::new() }
+        Self { child, stdout, stderr, said: String::new() }
     }
 
     /// A service on a data root.
@@ -60,6 +62,13 @@ impl Serving {
         }
     }
 
+    /// The next line of its stdout.
+    fn prints(&mut self) -> String {
+        let mut line = String::new();
+        assert!(self.stdout.read_line(&mut line).unwrap() > 0, "it has ended");
+        line
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -68,8 +77,7 @@ impl Serving {
     fn ends(mut self) -> (Run, Duration) {
         let start = Instant::now();
         let mut rest = String::new();
-        let stdout = self.child.stdout.take().unwrap();
-        let stdout = std::io::read_to_string(stdout).unwrap();
+        let stdout = std::io::read_to_string(&mut self.stdout).unwrap();
         self.stderr.read_to_string(&mut rest).unwrap();
         let code = self.child.wait().unwrap().code();
         let took = start.elapsed();
@@ -214,6 +222,7 @@ fn sighup_reloads_the_settings_and_refuses_bad_ones() {
         ("tttl = '1h'\n", "there is no setting"),
         ("schedule = 'export=0 0 30 2 *'\n", "no date ever matches it"),
         ("listen = '9'\n", "restart"),
+        ("audit_log = '/nowhere/audit.log'\n", "make its directory first"),
     ] {
         std::fs::write(&file, bad).unwrap();
         service.signal(Signal::HUP);

@@ -40,6 +40,28 @@ pub(super) fn try_root(config: &Config) -> Result<Result<DataRoot, String>, Refu
     }
 }
 
+fn if_running(config: &Config) -> IfRunning {
+    config.if_running.unwrap_or(IfRunning::Wait)
+}
+
+/// The lock of the one service of a data root, without waiting for it.
+///
+/// # Errors
+/// Who holds the lock.
+pub(super) fn try_lock(config: &Config, root: &DataRoot) -> Result<ExclusiveLock, String> {
+    if !takes_exclusive_lock(config) {
+        return Ok(ExclusiveLock::none());
+    }
+    let sharing = match if_running(config) {
+        IfRunning::Share => Sharing::WithAll,
+        IfRunning::Exit | IfRunning::Wait => sharing(config),
+    };
+    match root.reopen() {
+        Ok(handle) => ExclusiveLock::of_service(handle, sharing),
+        Err(_) => Ok(ExclusiveLock::none()),
+    }
+}
+
 impl Waits<'_> {
     /// Waits until the application has made its directories. `None`: the service was stopped before.
     ///
@@ -85,21 +107,9 @@ impl Waits<'_> {
     /// # Errors
     /// Who holds the lock.
     pub(super) fn for_others(&self, root: &DataRoot) -> Result<Option<ExclusiveLock>, String> {
-        let config = self.config;
-        if !takes_exclusive_lock(config) {
-            return Ok(Some(ExclusiveLock::none()));
-        }
-        let if_running = config.if_running.unwrap_or(IfRunning::Wait);
-        let sharing = match if_running {
-            IfRunning::Share => Sharing::WithAll,
-            IfRunning::Exit | IfRunning::Wait => sharing(config),
-        };
-        let take = || match root.reopen() {
-            Ok(handle) => ExclusiveLock::of_service(handle, sharing),
-            Err(_) => Ok(ExclusiveLock::none()),
-        };
+        let take = || try_lock(self.config, root);
         match take() {
-            Err(holder) if if_running == IfRunning::Wait => {
+            Err(holder) if if_running(self.config) == IfRunning::Wait => {
                 self.notify.ready(&standing_by(&holder));
                 Ok(self.health.while_waiting(|| self.stand_by(holder, take, root)))
             }

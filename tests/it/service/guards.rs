@@ -72,3 +72,33 @@ fn each_pass_of_a_service_writes_to_the_log_that_has_the_name_at_that_moment() {
     let refused = Run::of(serve(&world, &["--audit-log", "/dev/full"]));
     assert!(refused.exits(2).stderr.contains("not a regular file"), "{}", refused.stderr);
 }
+
+#[test]
+fn a_service_that_begins_to_remove_has_the_guard_of_a_first_pass_and_is_the_only_one() {
+    let world = World::new();
+    for number in 0..10 {
+        export(&world, number, 2 * DAY);
+    }
+    let file = world.file_of("settings.toml", 0, b"dry_run = true\n");
+    let args = ["--config", file.to_str().unwrap(), "--every", "1s", "--at-start"];
+    let args = [&args[..], &["--format", "jsonl"]].concat();
+    let mut service = Serving::on(&world, &args);
+    service.says("serving");
+    while !service.prints().contains("\"dry_run\":true") {}
+    let mut other = Serving::on(&world, &["--every", "1h"]);
+    other.says("serving");
+    fs::write(&file, "dry_run = false\n").unwrap();
+    service.signal(Signal::HUP);
+    let refused = service.says("settings not reloaded");
+    assert!(refused.contains("already serves"), "{refused}");
+    other.stop_any_time();
+    service.signal(Signal::HUP);
+    service.says("settings reloaded");
+    wait_until("a pass that removes", || is_empty(&world.path("cache/export")));
+    let reports = reports(&service.stop_any_time());
+    let dry = reports.iter().take_while(|report| report["dry_run"] == true).count();
+    let (first, next) = (&reports[dry], &reports[dry + 1]);
+    assert_eq!((&first["stopped"], &first["exit"]), (&"max_share".into(), &3.into()));
+    assert_eq!(zone(first, "export")["removed"], 0);
+    assert_eq!(zone(next, "export")["removed"], 10);
+}
