@@ -17,6 +17,8 @@ use crate::rules::{
 /// A directory with one entry that has expired at `now`.
 pub(crate) struct Setup {
     pub(crate) scratch: tempfile::TempDir,
+    /// Another directory, for what must not be among the entries.
+    pub(crate) aside: tempfile::TempDir,
     pub(crate) now: Moment,
     directory: Arc<Directory>,
 }
@@ -47,7 +49,7 @@ impl Setup {
         // Everything that is made now has expired an hour later.
         let seen = stat::handle(&directory.handle, mount).unwrap();
         let now = Moment::from_unix(seen.ctime.unix_secs() + 3600, 0);
-        Self { scratch, now, directory }
+        Self { scratch, aside: tempfile::tempdir().unwrap(), now, directory }
     }
 
     pub(crate) fn path(&self, path: impl AsRef<Path>) -> std::path::PathBuf {
