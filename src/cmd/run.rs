@@ -67,6 +67,8 @@ pub(super) fn run_by_plan(
     let hangup = Arc::<AtomicBool>::default();
     if config.audit_log.is_some() {
         signals::note_hangups(&hangup).map_err(Refusal::Start)?;
+    } else {
+        signals::end_on_hangup(&signal).map_err(Refusal::Start)?;
     }
     let first = &[];
     let stop = Arc::clone(&signal);

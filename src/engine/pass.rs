@@ -220,7 +220,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 lock(&run.leftovers).push((Arc::clone(directory), name.to_owned()));
                 self.workers.notify();
             }
-            Found::Entry(entry) if run.is_returned(entry.directory.id, entry.name) => {}
+            Found::Entry(entry) if run.is_returned(entry) => {}
             Found::Entry(_) | Found::Gone(..) | Found::Failed(..) => {
                 self.judge(found, run, &mut batch, &mut expired);
             }
@@ -369,7 +369,7 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 let locked = lock(&run.locked).take();
                 let mut batch = Batch::new(&run.total, &run.turns, observer);
                 batch.tally.seen = locked.len() as u64;
-                self.settle(locked, run, &mut batch, when_locked);
+                self.settle_locked(locked, run, &mut batch, when_locked);
                 batch.close();
                 waiting += lock(&run.locked).count();
             }

@@ -75,6 +75,23 @@ pub fn note_hangups(flag: &Arc<AtomicBool>) -> Result<(), String> {
     Ok(())
 }
 
+/// Raises `flag` at SIGHUP too, which a terminal sends when it is closed, unless the process was started to ignore it
+/// (`nohup`). To be called before other threads are started.
+///
+/// # Errors
+/// The system refused the handler, for people.
+pub fn end_on_hangup(flag: &Arc<AtomicBool>) -> Result<(), String> {
+    if is_hangup_ignored() { Ok(()) } else { note_hangups(flag) }
+}
+
+/// Whether this process ignores SIGHUP, or that is not known.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let signals = ignored.and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok());
+    signals.is_none_or(|signals| signals & 1 << (SIGHUP - 1) != 0)
+}
+
 /// Whether there is a thread that receives the signals.
 static HAS_THREAD: AtomicBool = AtomicBool::new(false);
 

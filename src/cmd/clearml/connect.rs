@@ -19,6 +19,7 @@ use crate::os::{clock, signals};
 pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Refusal> {
     let stop = Arc::<AtomicBool>::default();
     signals::end_on_signals(&stop, || {}).map_err(Refusal::Start)?;
+    signals::end_on_hangup(&stop).map_err(Refusal::Start)?;
     Ok(stop)
 }
 

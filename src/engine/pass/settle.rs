@@ -32,6 +32,23 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
         self.settle_together(expired, run, batch, when_locked);
     }
 
+    /// Settles entries that were locked when they were tried before.
+    pub(super) fn settle_locked(
+        &self,
+        locked: Vec<Expired>,
+        run: &ZoneRun<'_>,
+        batch: &mut Batch<'_>,
+        when_locked: WhenLocked,
+    ) {
+        if !self.limits.is_stopped() {
+            return self.settle(locked, run, batch, when_locked);
+        }
+        for expired in locked {
+            let why = Rejection::Skipped(Skipped::Locked);
+            self.reject(Rejected::new(expired, why), run, batch, WhenLocked::Skip);
+        }
+    }
+
     /// Claims expired entries together and takes each claim to its end.
     pub(super) fn settle_together(
         &self,

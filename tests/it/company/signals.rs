@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -116,25 +116,44 @@ fn the_rest_of_a_tree_whose_removal_was_stopped_is_removed_by_the_next_pass() {
 }
 
 #[test]
-fn a_signal_ends_the_wait_for_locked_entries() {
-    let world = World::new();
-    let path = export(&world, 1, 2 * DAY);
-    let free = export(&world, 2, 2 * DAY);
-    let other = Other::python("f = open(path); fcntl.flock(f, fcntl.LOCK_EX)", &path);
-    let mut command = world.command(&["run", "--format", "json", "--lock-wait", "10m"]);
-    let child = command.stdout(Stdio::piped()).start().unwrap();
-    wait_until("the other one is removed", || !free.exists());
-    let start = Instant::now();
-    send(&child, Signal::TERM);
-    let run = Run::from(child.wait_with_output().unwrap());
-    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
-    let report = run.exits(3).json();
-    assert_eq!(report["stopped"], "signal");
-    assert_counts(&report, "export", &[("seen", 2), ("removed", 1), ("skipped_by.locked", 1)]);
-    drop(other);
+fn a_signal_or_a_closed_terminal_ends_the_wait_for_locked_entries() {
+    for signal in [Signal::TERM, Signal::HUP] {
+        let world = World::new();
+        let path = export(&world, 1, 2 * DAY);
+        // Swept after the exports.
+        let free = world.file("tmp/old", 20 * DAY);
+        let other = Other::python("f = open(path); fcntl.flock(f, fcntl.LOCK_EX)", &path);
+        let mut command = world.command(&["run", "--format", "json", "--lock-wait", "10m"]);
+        let child = command.stdout(Stdio::piped()).start().unwrap();
+        wait_until("the other one is removed", || !free.exists());
+        let start = Instant::now();
+        send(&child, signal);
+        let run = Run::from(child.wait_with_output().unwrap());
+        assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+        let report = run.exits(3).json();
+        assert_eq!(report["stopped"], "signal");
+        assert_counts(&report, "export", &[("seen", 1), ("skipped_by.locked", 1)]);
+        drop(other);
+    }
 }
 
-/// As `timeout` does: it signals the program, and then its process group.
+#[test]
+fn a_run_that_was_started_with_nohup_goes_on_when_the_terminal_is_closed() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    let free = world.file("tmp/old", 20 * DAY);
+    let other = Other::python("f = open(path); fcntl.flock(f, fcntl.LOCK_EX)", &path);
+    let run = world.command(&["run", "--format", "json", "--lock-wait", "10m"]);
+    let mut command = Command::new("nohup");
+    command.arg(run.get_program()).args(run.get_args()).stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start().unwrap();
+    wait_until("the other one is removed", || !free.exists());
+    send(&child, Signal::HUP);
+    drop(other);
+    let report = Run::from(child.wait_with_output().unwrap()).exits(0).json();
+    assert_counts(&report, "export", &[("seen", 1), ("removed", 1)]);
+}
+
 #[test]
 fn a_signal_that_is_sent_twice_at_once_is_one_signal() {
     let world = World::new();
