@@ -8,6 +8,7 @@
 //! pass from being stopped, and a pass makes a round over its zones for each megabyte. A path that is listed
 //! twice in one round is looked at once; in different rounds it is found gone or as it was.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::io::{self, BufRead, BufReader, Read};
@@ -22,6 +23,7 @@ use super::enter::{data_root, look, open_directory};
 use crate::control::Control;
 use crate::fs::DataRoot;
 use crate::protocol::{Directory, Failure, Found, ScanBatch};
+use crate::rules::names::is_quarantine;
 use crate::rules::zone::EntryPath;
 use crate::rules::{Action, Shape, Zone, ZoneName};
 use crate::units;
@@ -37,6 +39,14 @@ const BATCH: usize = 128;
 
 /// How long to wait for the writer of the list before asking again whether the pass is stopped.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// The note on a private directory of a removal.
+const PRIVATE: &str = "the list names a private directory of sweeper: a run without a list deals with what an \
+                       interrupted run has left in it";
+
+/// Why a relative path is refused.
+const NO_SUCH: &str =
+    "no entry has such a path: a path in a list is absolute, or relative to the data root";
 
 /// A list of paths, each ended by a NUL.
 #[derive(Debug)]
@@ -59,7 +69,7 @@ enum Candidate {
     /// An entry.
     Entry(EntryPath),
     /// It is not looked at, for this reason.
-    Refused { path: CString, why: String },
+    Refused { path: CString, why: Cow<'static, str> },
 }
 
 impl PathList {
@@ -122,14 +132,16 @@ impl PathList {
                         Candidate::Entry(entry) => context.owns(&entry.dir, &entry.name),
                         Candidate::Refused { path, .. } => context.owns("".as_ref(), path),
                     };
-                    if is_ours {
-                        found.entry(zone.clone()).or_default().push(candidate);
+                    let known = found.entry(zone.clone()).or_default();
+                    // There may be very many bytes that are no path.
+                    if is_ours && known.last() != Some(&candidate) {
+                        known.push(candidate);
                     }
                 }
             }
             Err(error) => {
                 let error = units::error(&error);
-                let why = format!("the list could not be read to the end: {error}");
+                let why = format!("the list could not be read to the end: {error}").into();
                 let refused = Candidate::Refused { path: CString::default(), why };
                 found.insert(first.clone(), vec![refused]);
             }
@@ -160,25 +172,21 @@ impl PathList {
             }
         }
         let is_below = self.roots.iter().any(|root| full.starts_with(root));
-        let why = match &around {
-            _ if path.len() >= TOO_LONG => {
-                "longer than any path: is the list NUL-separated?".to_owned()
-            }
+        let why: Cow<'static, str> = match &around {
+            _ if path.len() >= TOO_LONG => "longer than any path: is the list NUL-separated?".into(),
             _ if path.contains(&b'\n') => {
-                "not an entry of a zone; it contains line breaks, and paths \
-                                           must end with NUL, as with find -print0"
-                    .to_owned()
+                "not an entry of a zone; it contains line breaks, and paths must end with NUL, as with find -print0"
+                    .into()
             }
-            Some((zone, _, false)) => format!("the zone {zone} is not swept"),
+            Some((zone, _, false)) => format!("the zone {zone} is not swept").into(),
             Some((_, entry, true)) => {
-                format!("an entry is judged as a whole: list {:?} instead", entry.path())
+                format!("an entry is judged as a whole: list {:?} instead", entry.path()).into()
             }
-            None if full.is_relative() => format!(
-                "no entry has such a path: a path in a list is absolute, or relative to the data root {:?}",
-                self.roots[0]
-            ),
-            None if is_below => "not an entry of a zone".to_owned(),
-            None => "not below the data root".to_owned(),
+            None if full.is_relative() => {
+                NO_SUCH.into()
+            }
+            None if is_below => "not an entry of a zone".into(),
+            None => "not below the data root".into(),
         };
         let zone = around.filter(|(_, _, is_swept)| *is_swept).map_or(first, |(zone, _, _)| zone);
         let path = CString::new(&path[..path.len().min(TOO_LONG)]).unwrap_or_default();
@@ -281,6 +289,10 @@ impl Round {
                     continue;
                 }
             };
+            if is_quarantine(entry.name.to_bytes()) {
+                context.notes.add(&self.root.zone.name, PRIVATE);
+                continue;
+            }
             let directory = match open.take().filter(|directory| directory.dir == entry.dir) {
                 Some(directory) => directory,
                 None => match open_directory(root, &self.root.zone, &entry.dir, context.notes) {
@@ -313,13 +325,14 @@ impl Round {
         }
     }
 
-    fn refuse(&self, path: &CString, why: String, each: &mut impl FnMut(Found<'_>)) {
+    fn refuse(&self, path: &CString, why: Cow<'static, str>, each: &mut impl FnMut(Found<'_>)) {
+        let hint = (why == NO_SUCH).then(|| format!("the data root is {:?}", self.root.path));
         let failure = Failure {
             zone: self.root.zone.name.clone(),
             action: Action::ReadList,
             path: PathBuf::from(OsStr::from_bytes(path.to_bytes())),
-            error: io::Error::other(why),
-            hint: None,
+            error: io::Error::other(why.into_owned()),
+            hint,
         };
         each(Found::Failed(&self.root, Some(path), failure));
     }

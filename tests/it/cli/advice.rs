@@ -22,7 +22,7 @@ fn a_relative_path_in_a_list_is_told_where_it_is_looked_for() {
     });
     let wanted = format!(
         "failed: path in the list: \"{}\" and 3 others: no entry has such a path: a path in a list is absolute, or \
-         relative to the data root {:?}",
+         relative to the data root; the data root is {:?}",
         listed[0], world.root
     );
     assert!(run.exits(1).stdout.contains(&wanted), "{wanted}: {}", run.stdout);
