@@ -19,6 +19,7 @@ mod server_clock;
 mod single;
 mod tree;
 mod tree_remover;
+mod tree_rights;
 mod unlink;
 mod written;
 

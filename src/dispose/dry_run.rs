@@ -1,27 +1,23 @@
 //! Removes nothing, and says what would have been removed.
 //!
-//! This module must not change anything. It fails where the system says in advance that a removal would: in a tree it
-//! looks at the rights of every directory and member.
+//! This module must not change anything. It fails where the system says in advance that a removal would.
 
 use std::ffi::CStr;
-use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::failure::{failed_in_tree, failure};
-use super::kept::Kept;
 use super::ledger::Ledger;
 use super::recover::foresee;
 use super::tree::walk_of;
+use super::tree_remover::Stays;
+use super::tree_rights;
 use crate::control::Control;
-use crate::fs::PathError;
 use crate::fs::lease::InUseProbe;
 use crate::fs::rights::DirRights;
-use crate::fs::walk::{self, Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::protocol::{
     Directory, Disposer, Expired, Freed, Notes, Recovery, Rejected, Rejection, Removed, Verified,
 };
-use crate::rules::{Action, FileId, FileKind, Metadata, Moment};
+use crate::rules::{Action, FileId, FileKind, Moment};
 
 /// The disposer of a dry run.
 #[derive(Debug)]
@@ -70,18 +66,15 @@ impl<'a, C: Control> DryRun<'a, C> {
 
     /// What the removal of a tree would free, and what prevents its completion.
     fn tree(&self, expired: &Expired, top: &std::fs::File) -> (Option<Freed>, Option<Rejection>) {
-        let mut look = TreeRights::new(self.rights_in(expired.directory()));
         let tree = walk_of(self.control, expired, expired.name());
-        let walked = walk::walk(&tree, top, expired.metadata().id, &mut look);
-        let failed = |error| failed_in_tree(expired, expired.name(), error);
-        let why = match walked {
-            ControlFlow::Continue(()) => look.kept.take_first().map(failed),
-            ControlFlow::Break(Break::Failed(error)) => Some(failed(error)),
-            ControlFlow::Break(Break::Stopped) => Some(Rejection::Unreached),
-            // Something in it has changed since it was looked at, which a real pass would find too.
-            ControlFlow::Break(Break::Enough | Break::Elsewhere) => None,
-        };
-        (look.freed, why)
+        let outside = self.rights_in(expired.directory());
+        let (freed, why) = tree_rights::foresee(&tree, top, expired.metadata().id, outside);
+        let why = why.map(|why| match why {
+            Stays::Failed(error) => failed_in_tree(expired, expired.name(), error),
+            Stays::Skipped(why) => Rejection::Skipped(why),
+            Stays::Unreached => Rejection::Unreached,
+        });
+        (freed, why)
     }
 }
 
@@ -117,78 +110,6 @@ impl<C: Control> Disposer for DryRun<'_, C> {
         now: Moment,
         recovery: &mut Recovery<'_>,
     ) {
-        foresee(self.control, self.probe, directory, name, now, recovery);
-    }
-}
-
-/// Finds what could not be removed in a tree, as `tree_remover` would.
-struct TreeRights {
-    /// The rights in the directory that holds the tree, and in those on the way to where the walk is.
-    above: Vec<DirRights>,
-    /// What would be freed, if anything would be removed.
-    freed: Option<Freed>,
-    kept: Kept,
-}
-
-impl TreeRights {
-    fn new(outside: DirRights) -> Self {
-        Self { above: vec![outside], freed: None, kept: Kept::default() }
-    }
-
-    /// Counts a member, as freed or as a failure.
-    fn count(&mut self, at: &EntryRef<'_>, metadata: &Metadata, action: Action) {
-        let depth = at.depth();
-        let rights = match self.above.get(depth) {
-            Some(rights) => *rights,
-            None => DirRights::of(at.dir),
-        };
-        match rights.obstacle(at.dir, at.name) {
-            None => self.freed.get_or_insert_default().add(metadata),
-            Some(obstacle) => self.kept.keep(at, at.error(action, obstacle.errno())),
-        }
-    }
-}
-
-impl Visit for TreeRights {
-    fn fork(&self) -> Self {
-        Self { above: self.above.clone(), freed: None, kept: Kept::default() }
-    }
-
-    fn join(&mut self, other: Self) {
-        if let Some(freed) = other.freed {
-            self.freed.get_or_insert_default().append(freed);
-        }
-        self.kept.join(other.kept);
-    }
-
-    fn enter(&mut self, dir: &OwnedFd, _: &Metadata, depth: usize, _: bool) -> Flow {
-        self.above.truncate(depth + 1);
-        self.above.push(DirRights::of(dir));
-        ControlFlow::Continue(())
-    }
-
-    fn file(&mut self, at: &EntryRef<'_>, metadata: &Metadata, _: Option<OwnedFd>) -> Flow {
-        self.count(at, metadata, Action::Unlink);
-        ControlFlow::Continue(())
-    }
-
-    fn leave(&mut self, at: &EntryRef<'_>, dir: &Leaving<'_>) -> ControlFlow<Break, Next> {
-        if !self.kept.is_in(at.depth()) {
-            self.count(at, dir.metadata, Action::Rmdir);
-        }
-        ControlFlow::Continue(Next::Up)
-    }
-
-    fn mount_point(&mut self, _at: &EntryRef<'_>) -> Flow {
-        ControlFlow::Break(Break::Enough)
-    }
-
-    fn lost(&mut self) -> Flow {
-        ControlFlow::Break(Break::Enough)
-    }
-
-    fn failed(&mut self, at: &EntryRef<'_>, error: PathError) -> Flow {
-        self.kept.keep(at, error);
-        ControlFlow::Continue(())
+        foresee(self.control, self.probe, directory, name, now, self.notes, recovery);
     }
 }

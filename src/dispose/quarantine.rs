@@ -63,7 +63,9 @@ pub(super) struct Quarantine {
     top: OwnedFd,
     /// On a server, where that lock is known to this machine only: the one that others see.
     server_lock: Option<ServerLock>,
+    /// `check`, or the directory itself if there is none.
     check: OwnedFd,
+    pub(super) has_check: bool,
     pub(super) remove: OwnedFd,
     pub(super) remove_id: FileId,
     /// It stays as it is at the end.
@@ -192,7 +194,18 @@ impl Quarantine {
             }
         };
         let (parent, name) = (Arc::clone(parent), name.to_owned());
-        Ok(Self { parent, name, top, server_lock, check, remove, remove_id, is_only_seen: false })
+        let (has_check, is_only_seen) = (true, false);
+        Ok(Self {
+            parent,
+            name,
+            top,
+            server_lock,
+            check,
+            has_check,
+            remove,
+            remove_id,
+            is_only_seen,
+        })
     }
 
     pub(super) const fn handle(&self, stage: Stage) -> &OwnedFd {
@@ -275,6 +288,9 @@ impl Detached {
     /// Takes the approval back: from now on a crash leads to its return.
     pub(super) fn withdraw(&mut self) -> io::Result<()> {
         if self.stage == Stage::Remove {
+            if !self.quarantine.has_check {
+                return Err(Errno::NOSPC.into());
+            }
             rename_inside(&self.quarantine.remove, &self.name, &self.quarantine.check, &self.name)?;
             self.stage = Stage::Check;
         }

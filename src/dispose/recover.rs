@@ -65,6 +65,9 @@ impl<C: Control> Trees<'_, C> {
             }
         };
         for stage in [Stage::Check, Stage::Remove] {
+            if stage == Stage::Check && !found.quarantine.has_check {
+                continue;
+            }
             let most = self.recoverable.left();
             let names = match names(found.quarantine.handle(stage), most) {
                 Ok(names) => names,
@@ -87,6 +90,9 @@ impl<C: Control> Trees<'_, C> {
                 }
             }
         }
+        if found.quarantine.has_more() {
+            self.note_foreign(directory, name, "another program made something in it".to_owned());
+        }
     }
 
     /// Says that something has the name of a private directory. Who may write in a directory can make very many of
@@ -95,9 +101,7 @@ impl<C: Control> Trees<'_, C> {
         let zone = &directory.zone.name;
         let mut told = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         if told.iter().any(|(of, told)| of == zone && *told == why) {
-            return self
-                .notes
-                .add(zone, format!("other directories of this kind were left alone, too: {why}"));
+            return self.notes.add(zone, format!("others like it were left alone, too: {why}"));
         }
         let path = directory.path_of(name);
         self.notes.add(zone, format!("{path:?} was left alone: {why}"));
@@ -115,6 +119,9 @@ impl<C: Control> Trees<'_, C> {
 
     /// Completes the removal of one tree.
     fn complete(&self, found: &Found, name: &CStr, recovery: &mut Recovery<'_>) {
+        if !found.quarantine.is_entry(name) {
+            return self.put_leftover_back(found, Stage::Remove, name, recovery);
+        }
         let tree = match open_tree(found, name) {
             Ok(tree) => tree,
             Err((action, error)) => return self.not_opened(found, name, action, error, recovery),

@@ -159,8 +159,8 @@ mod tests {
             judge: &|_| unreachable!(),
             allow: &|_, _| true,
             give_back: &|_, _| {},
-            returns: &|_, _| {},
-            stays: &|_, _| {},
+            returns: &|_, _, _| {},
+            stays: &|_, _, _| {},
             each: &mut |_| {},
         };
         unlink.recover(&directory, c".sweeper-gone", setup.now, &mut recovery);

@@ -178,9 +178,12 @@ impl<C: Control> Trees<'_, C> {
             return self.put_back(expired, detached, in_part(expired, why, &removed));
         }
         let rest = quarantine.path_of(Stage::Remove, &detached.name);
-        let hint =
-            format!("{removed}; the rest is in {rest:?}, and the next run completes the removal");
-        in_part(expired, why, &hint)
+        let next = if needs_root(&why) {
+            ": delete that as root; a run as root leaves it alone, because another user has begun its removal"
+        } else {
+            ", and the next run completes the removal"
+        };
+        in_part(expired, why, &format!("{removed}; the rest is in {rest:?}{next}"))
     }
 
     /// Looks at a tree that is out of reach as a whole: its directories, or why it must not be removed.
@@ -347,6 +350,13 @@ pub(super) fn not_detached(expired: &Expired, error: io::Error) -> Rejection {
 /// Whether another process has removed all that was left of a tree.
 fn has_vanished(why: &Rejection, dir: BorrowedFd<'_>, name: &CStr) -> bool {
     matches!(why, Rejection::Skipped(Skipped::Gone)) && !stat::exists(dir, name)
+}
+
+/// Whether this user has no right to remove something, and root may have it.
+fn needs_root(why: &Rejection) -> bool {
+    let Rejection::Failed(Failure { error, .. }) = why else { return false };
+    let is_refused = matches!(Errno::from_io_error(error), Some(Errno::ACCESS | Errno::PERM));
+    is_refused && !rustix::process::geteuid().is_root()
 }
 
 /// How many entries of a tree are gone, for people.

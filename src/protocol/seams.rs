@@ -11,7 +11,7 @@ use super::{
     Claimed, Directory, Entry, Expired, Failure, OutcomeKind, Rejected, Rejection, Removed,
     Verified,
 };
-use crate::rules::{Bytes, Kept, Moment, Zone, ZoneName};
+use crate::rules::{Bytes, FileId, Kept, Moment, Zone, ZoneName};
 
 /// What the first look at a name gives.
 #[derive(Debug)]
@@ -161,11 +161,11 @@ pub struct Recovery<'a> {
     pub allow: &'a dyn Fn(&ZoneName, Bytes) -> bool,
     /// A removal that was allowed was not made.
     pub give_back: &'a dyn Fn(&ZoneName, Bytes),
-    /// An entry is about to get this name again, in this directory. Other workers that find it from then on leave it to
-    /// the one that hears of it by `each`.
-    pub returns: &'a dyn Fn(&Directory, &CStr),
+    /// A file or tree is about to get this name again, in this directory. Other workers that find it from then on leave
+    /// it to the one that hears of it by `each`.
+    pub returns: &'a dyn Fn(&Directory, &CStr, FileId),
     /// It has not got that name.
-    pub stays: &'a dyn Fn(&Directory, &CStr),
+    pub stays: &'a dyn Fn(&Directory, &CStr, FileId),
     /// Takes each entry that was found.
     pub each: &'a mut dyn FnMut(Recovered<'_>),
 }
@@ -180,8 +180,8 @@ impl<'a> Recovery<'a> {
             judge,
             allow: &|_, _| true,
             give_back: &|_, _| {},
-            returns: &|_, _| {},
-            stays: &|_, _| {},
+            returns: &|_, _, _| {},
+            stays: &|_, _, _| {},
             each,
         }
     }

@@ -3,6 +3,7 @@
 //! Trees are taken out of reach before they are removed, so a crash in between must neither lose a tree nor
 //! leave one out of reach.
 
+mod crafted;
 mod steps;
 
 use std::fs;
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 use crate::company::has_tool;
 use crate::paused::{Moment, Paused};
 use crate::start::{Start, written};
-use crate::world::{DAY, NOW, World, assert_counts, can_be_root, tool};
+use crate::world::{DAY, NOW, World, assert_counts, can_be_root, tool, zone};
 
 fn world() -> World {
     let world = World::new();
@@ -283,4 +284,37 @@ fn a_removal_that_fails_at_any_call_is_reported_and_loses_nothing_fresh() {
             assert_eq!(tmp(&world), ["fresh", "half-fresh"], "{call} {errno} {when}");
         }
     }
+}
+
+#[test]
+fn what_another_user_has_begun_to_remove_is_left_alone_with_advice() {
+    if !can_be_root("a tree with a directory of another user") {
+        return;
+    }
+    let world = World::new();
+    for file in ["sub/a", "b"] {
+        world.file(format!("tmp/tree/{file}"), 40 * DAY);
+    }
+    world.age_dirs("tmp/tree", 40 * DAY);
+    world.chown(1000);
+    std::os::unix::fs::chown(world.path("tmp/tree/sub"), Some(0), Some(0)).unwrap();
+    let report = world.run_as(1000, &["run", "--format", "json"]).exits(1).json();
+    let message = report["failures"][0]["message"].as_str().unwrap();
+    assert!(message.contains("1 of its entries was removed; the rest is in"), "{message}");
+    assert!(message.contains("delete that as root"), "{message}");
+    let [private] = &tmp(&world)[..] else { panic!("{:?}", tmp(&world)) };
+    // Its own dry run and its next run agree.
+    for args in [&["run", "--dry-run"][..], &["run"]] {
+        let report = world.run_as(1000, &[args, &["--format", "json"]].concat()).exits(1).json();
+        assert_counts(&report, "tmp", &[("removed", 0), ("failed", 1)]);
+    }
+    for (args, would) in [(&["run", "--dry-run"][..], "would be"), (&["run"], "was")] {
+        let report = world.run(&[args, &["--format", "json"]].concat()).exits(0).json();
+        let notes = zone(&report, "tmp")["notes"].to_string();
+        let said = format!("{would} left alone: it belongs to uid 1000; run sweeper as that user");
+        assert!(notes.contains(&said), "{notes}");
+    }
+    let path = world.path(format!("tmp/{private}/remove/tree"));
+    let why = world.run(&["why", path.to_str().unwrap()]).exits(0).stdout.clone();
+    assert!(why.contains("would be left alone: it belongs to uid 1000"), "{why}");
 }

@@ -12,7 +12,7 @@ use super::words::describe_skipped;
 use crate::config::Config;
 use crate::control::Unlimited;
 use crate::dispose::DryRun;
-use crate::protocol::{Directory, Disposer, Entry, OutcomeKind, Recovered, Recovery};
+use crate::protocol::{Directory, Disposer, Entry, Notes, OutcomeKind, Recovered, Recovery};
 use crate::rules::Moment;
 use crate::rules::verdict::evaluate;
 use crate::rules::zone::EntryPath;
@@ -45,13 +45,17 @@ pub(super) fn explain(
     };
     let judge = |entry: &Entry<'_>| evaluate(entry, &config.exclude, now);
     let mut recovery = Recovery::alone(&judge, &mut each);
-    let disposer = DryRun::new(&Unlimited, probe(config.in_use));
+    let notes = Notes::default();
+    let disposer = DryRun::new(&Unlimited, probe(config.in_use)).noting(&notes);
     disposer.recover(directory, &entry.name, now, &mut recovery);
     if let Some((verdict, reason, text)) = found {
         return answer.verdict(verdict, reason, text);
     }
-    let text = "a run now would leave it alone: another run is at work in its private directory, or \
-                no interrupted run has left it there";
+    let text = notes.of(&directory.zone.name).pop().unwrap_or_else(|| {
+        "a run now would leave it alone: another run is at work in its private directory, or no \
+         interrupted run has left it there"
+            .to_owned()
+    });
     answer.verdict(Verdict::LeftAlone, None, text)
 }
 

@@ -9,15 +9,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, Mode, flock, mkdirat};
+use rustix::fs::{FlockOperation, Mode, RawDir, flock, mkdirat};
 use rustix::io::Errno;
 
 use super::super::check::Interrupted;
 use super::ended;
 use super::errors::NotDetached;
-use super::served::ServerLock;
+use super::served::{self, ServerLock};
 use super::{BEGAN, CHECK, Detached, Quarantine, REMOVE, Stage, names, owner};
 use crate::fs::file_system;
+use crate::fs::list::is_dot;
 use crate::fs::open::{self, Across};
 use crate::fs::stat::{self, Freshness};
 use crate::protocol::{Directory, Storage};
@@ -75,13 +76,15 @@ impl Quarantine {
         } else {
             None
         };
-        let stages = stage(&top, CHECK).and_then(|check| Ok((check, stage(&top, REMOVE)?)));
-        let ((check, has_ended), (remove, _)) = match stages {
+        let (check, remove) = match stages(&top) {
             Err(error) if leads_elsewhere(&error) => {
                 return Ok(Adopted::Foreign("another program made something in it".to_owned()));
             }
             stages => stages?,
         };
+        let has_check = check.is_some();
+        let (check, has_ended) =
+            check.map_or_else(|| Ok((top.try_clone()?, true)), Ok::<_, io::Error>)?;
         // A process that ends removes `check`; one that is killed does not.
         let idle = if has_ended { Some((ended, ended::changed(&top)?)) } else { None };
         // What this process removes is later, too.
@@ -90,16 +93,25 @@ impl Quarantine {
         let (remove_id, _) = stat::id_and_mount(&remove)?;
         let (parent, name) = (Arc::clone(parent), name.to_owned());
         let is_only_seen = false;
-        let found = Self { parent, name, top, server_lock, check, remove, remove_id, is_only_seen };
+        let found = Self {
+            parent,
+            name,
+            top,
+            server_lock,
+            check,
+            has_check,
+            remove,
+            remove_id,
+            is_only_seen,
+        };
         Ok(Adopted::Yes(found, interrupted))
     }
 
-    /// Looks at one that another process left behind and changes nothing, with the stages that it has. `None` if
-    /// it cannot be taken over.
+    /// Looks at one that another process left behind and changes nothing, with the stages that it has.
     pub(in super::super) fn look_at(
         parent: &Arc<Directory>,
         name: &CStr,
-    ) -> io::Result<Option<(Self, Interrupted, [bool; 2])>> {
+    ) -> io::Result<(Adopted, [bool; 2])> {
         let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
         let is_served = parent.storage.file_system.is_served();
         // A server says anything about owners, and without owners all directories look like the one they are in.
@@ -108,15 +120,19 @@ impl Quarantine {
             let home = owner::of(&parent.handle)?;
             Ok(!file_system::has_owners(&top) && owner::foreign(&found, Some(&home)).is_none())
         };
-        if !is_served && owner::foreign(&found, None).is_some() && !is_like_home()? {
-            return Ok(None);
+        let no_stages = [false; 2];
+        if !is_served
+            && let Some(why) = owner::foreign(&found, None)
+            && !is_like_home()?
+        {
+            return Ok((Adopted::Foreign(why), no_stages));
         }
         match flock(&top, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(Errno::WOULDBLOCK) => return Ok((Adopted::No, no_stages)),
             locked => locked?,
         }
         if is_served && ServerLock::is_held(&top) {
-            return Ok(None);
+            return Ok((Adopted::No, no_stages));
         }
         let (check, remove) = (existing_stage(&top, CHECK)?, existing_stage(&top, REMOVE)?);
         let stages = [check.is_some(), remove.is_some()];
@@ -128,9 +144,19 @@ impl Quarantine {
         let (check, remove) = (or_top(check)?, or_top(remove)?);
         let (remove_id, _) = stat::id_and_mount(&remove)?;
         let (parent, name, server_lock) = (Arc::clone(parent), name.to_owned(), None);
-        let is_only_seen = true;
-        let found = Self { parent, name, top, server_lock, check, remove, remove_id, is_only_seen };
-        Ok(Some((found, interrupted, stages)))
+        let (has_check, is_only_seen) = (stages[0], true);
+        let found = Self {
+            parent,
+            name,
+            top,
+            server_lock,
+            check,
+            has_check,
+            remove,
+            remove_id,
+            is_only_seen,
+        };
+        Ok((Adopted::Yes(found, interrupted), stages))
     }
 
     /// `check`, as if its entries had their own names again.
@@ -141,6 +167,27 @@ impl Quarantine {
         let (zone, path, dir) = (Arc::clone(&parent.zone), parent.path.clone(), parent.dir.clone());
         let (listed, storage) = (Some(Arc::clone(parent)), Storage::on(parent.storage.file_system));
         Ok(Directory { zone, path, dir, handle, id, mount, listed, storage })
+    }
+
+    /// Whether there is more in it than a pass makes there.
+    pub(in super::super) fn has_more(&self) -> bool {
+        let ours = [CHECK, REMOVE, BEGAN, ended::TICK, served::LOCK];
+        let mut buffer = Vec::with_capacity(1024);
+        let mut listing = RawDir::new(&self.top, buffer.spare_capacity_mut());
+        while let Some(Ok(entry)) = listing.next() {
+            if !is_dot(entry.file_name()) && !ours.contains(&entry.file_name()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether an entry of the zone has this name in a stage. A pass puts no other there.
+    pub(in super::super) fn is_entry(&self, inner: &CStr) -> bool {
+        let Ok(steps) = names::steps(&self.parent.zone, inner) else { return false };
+        let steps = steps.iter().map(|step| std::ffi::OsStr::from_bytes(step.to_bytes()));
+        let path = self.parent.dir.join(steps.collect::<std::path::PathBuf>());
+        self.parent.zone.location.entry_of(&path).is_some_and(|entry| entry.path() == path)
     }
 
     /// An entry that another process left in a stage, by its name there, on its way back to its own name. If
@@ -187,6 +234,21 @@ fn stage(top: &OwnedFd, name: &CStr) -> io::Result<(OwnedFd, bool)> {
         Err(error) => return Err(error.into()),
     };
     Ok((open::dir(top, name, Across::SameMount)?.handle, is_new))
+}
+
+/// Opens both stages: `check`, if it can be there, with whether it was missing, and `remove`.
+fn stages(top: &OwnedFd) -> io::Result<(Option<(OwnedFd, bool)>, OwnedFd)> {
+    // On a full disk, what is in `remove` can be removed all the same.
+    let check = match stage(top, CHECK) {
+        Err(error) if is_full(&error) => None,
+        check => Some(check?),
+    };
+    Ok((check, stage(top, REMOVE)?.0))
+}
+
+/// Whether nothing can be made any more on this file system.
+fn is_full(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
 }
 
 /// Opens a stage, if there is one.

@@ -15,7 +15,7 @@ use crate::fs::stat;
 use crate::rules::Moment;
 
 /// Made and removed again: that moves the mtime of the private directory.
-const TICK: &CStr = c"tick";
+pub(super) const TICK: &CStr = c"tick";
 
 /// A tick of a local file system lasts up to 10 ms. Some file systems count in seconds: those are not waited for.
 const TICKS: u32 = 100;

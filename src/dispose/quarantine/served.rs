@@ -18,7 +18,7 @@ use crate::rules::Moment;
 
 /// The name of the lock in a private directory. On NFS the lock of a directory is known to one machine only,
 /// and that of a file to all.
-const LOCK: &CStr = c"lock";
+pub(super) const LOCK: &CStr = c"lock";
 
 /// The lock of a private directory, held until this is dropped.
 #[derive(Debug)]

@@ -10,14 +10,16 @@ use rustix::io::Errno;
 
 use super::super::check::TreeCheck;
 use super::super::failure::at_path;
-use super::super::quarantine::{Quarantine, Stage};
+use super::super::quarantine::{Adopted, Quarantine, Stage};
 use super::super::recoverable::MOST;
 use super::super::tree_remover::Stays;
+use super::super::tree_rights;
 use super::rest::{Found, Rest, failed, failure};
-use super::tree::{check_leftover, names, open_tree};
+use super::tree::{Tree, check_leftover, leftover, names, open_tree};
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
-use crate::protocol::{Directory, OutcomeKind, Recovered, Recovery, Skipped};
+use crate::fs::rights::DirRights;
+use crate::protocol::{Directory, Notes, OutcomeKind, Recovered, Recovery, Skipped};
 use crate::rules::{Action, Bytes, Moment};
 
 /// Says what a pass would do with the private directory `name` in `directory`. What is in `check` is handed over as
@@ -28,11 +30,18 @@ pub(in super::super) fn foresee<C: Control>(
     directory: &Arc<Directory>,
     name: &CStr,
     now: Moment,
+    notes: Option<&Notes>,
     recovery: &mut Recovery<'_>,
 ) {
     let seen = || -> io::Result<_> {
-        let Some((quarantine, interrupted, stages)) = Quarantine::look_at(directory, name)? else {
-            return Ok(None);
+        let (quarantine, interrupted, stages) = match Quarantine::look_at(directory, name)? {
+            (Adopted::Yes(quarantine, interrupted), stages) => (quarantine, interrupted, stages),
+            (Adopted::No, _) => return Ok(None),
+            (Adopted::Foreign(why), _) => {
+                let note = format!("{:?} would be left alone: {why}", directory.path_of(name));
+                notes.inspect(|notes| notes.add(&directory.zone.name, note));
+                return Ok(None);
+            }
         };
         let found = Found { quarantine: Arc::new(quarantine), interrupted, now };
         let in_stage = |stage: Stage, is_there: bool| {
@@ -86,7 +95,9 @@ fn foresee_rest<C: Control>(
         Err(kept) => rest.returned(path, kept.why.key()),
         Ok(expired) => {
             let mut check = TreeCheck::new(found.known(&tree, expired.rule(), probe));
-            match check_leftover(control, found, &tree, &mut check) {
+            let stays = check_leftover(control, found, &tree, &mut check)
+                .or_else(|| forbidden(control, found, &tree));
+            match stays {
                 None if (recovery.allow)(zone, check.freed.bytes) => {
                     let kind = OutcomeKind::Removed;
                     return (recovery.each)(rest.settled(kind, check.freed.bytes));
@@ -101,4 +112,10 @@ fn foresee_rest<C: Control>(
         }
     };
     (recovery.each)(rest.settled(OutcomeKind::Failed(&failure), Bytes(0)));
+}
+
+/// What the rights in the rest of a tree prevent.
+fn forbidden<C: Control>(control: &C, found: &Found, tree: &Tree<'_>) -> Option<Stays> {
+    let outside = DirRights::of(&found.quarantine.remove);
+    tree_rights::foresee(&leftover(control, found, tree), &tree.top, tree.metadata.id, outside).1
 }

@@ -13,6 +13,7 @@ use super::super::quarantine::{Quarantine, Returned, Stage};
 use super::super::tree::Trees;
 use crate::control::Control;
 use crate::fs::error::hint;
+use crate::fs::stat::{self, Freshness};
 use crate::protocol::{Directory, Entry, Failure, OutcomeKind, Recovered, Recovery, Skipped};
 use crate::rules::{Action, Bytes, Metadata, Moment};
 
@@ -77,9 +78,17 @@ impl<C: Control> Trees<'_, C> {
         name: &CStr,
         recovery: &mut Recovery<'_>,
     ) {
-        if let Some((directory, name, _)) = self.give_name_back(found, stage, name, recovery) {
-            (recovery.each)(Recovered::Returned(directory, name));
+        let is_entry = found.quarantine.is_entry(name);
+        let Some((directory, name, at)) = self.give_name_back(found, stage, name, recovery) else {
+            return;
+        };
+        if is_entry {
+            return (recovery.each)(Recovered::Returned(directory, name));
         }
+        let note = format!(
+            "a private directory had {at:?} in it, which is no entry of this zone: it was moved out"
+        );
+        self.notes.add(&directory.zone.name, note);
     }
 
     /// Returns what is left of a tree whose removal must not be completed, and says why.
@@ -109,11 +118,18 @@ impl<C: Control> Trees<'_, C> {
             let mut detached = found.quarantine.leftover(stage, name)?;
             detached.withdraw()?;
             let (home, original) = detached.home();
+            let id = stat::at(
+                found.quarantine.handle(detached.stage),
+                name,
+                home.mount,
+                Freshness::Cached,
+            )?
+            .id;
             let mut announced = Vec::new();
             let returned = detached.put_back_as(|name| {
                 // What has not begun to be removed is judged like any other entry if it gets another name.
                 if stage == Stage::Remove || name == original {
-                    (recovery.returns)(home, name);
+                    (recovery.returns)(home, name, id);
                     announced.push(name.to_owned());
                 }
             });
@@ -123,7 +139,7 @@ impl<C: Control> Trees<'_, C> {
                 Err(_) => None,
             };
             for name in announced.iter().filter(|name| Some(&***name) != got) {
-                (recovery.stays)(home, name);
+                (recovery.stays)(home, name, id);
             }
             Ok((returned?, detached))
         };

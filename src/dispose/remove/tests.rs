@@ -364,12 +364,12 @@ fn the_return_of_an_entry_is_told_before_it_has_its_name_again() {
         judge: &|_| panic!("nothing was to be removed"),
         allow: &|_, _| true,
         give_back: &|_, _| {},
-        returns: &|_, name| {
+        returns: &|_, name, _| {
             assert_eq!(name, c"tree");
             assert!(!setup.path("tree").exists(), "it is told before");
             told.set(told.get() + 1);
         },
-        stays: &|_, _| panic!("it returns"),
+        stays: &|_, _, _| panic!("it returns"),
         each: &mut each,
     };
     let disposer = Unlink::new(&Unlimited, &notes, InUseProbe::On);

@@ -47,8 +47,8 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
                 !self.limits.is_stopped() && self.limits.allow_removal(zone, bytes)
             },
             give_back: &|zone, bytes| self.limits.return_removal(zone, bytes),
-            returns: &|directory, name| run.remember_returned(directory.id, name),
-            stays: &|directory, name| run.forget_returned(directory.id, name),
+            returns: &|directory, name, id| run.remember_returned(directory.id, name, id),
+            stays: &|directory, name, id| run.forget_returned(directory.id, name, id),
             each: &mut each,
         };
         self.disposer.recover(directory, name, self.now, &mut recovery);

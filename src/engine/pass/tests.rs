@@ -1,6 +1,7 @@
 //! Tests of the pass with small fakes: no file is touched.
 
 mod relief;
+mod returned;
 mod stops;
 
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::ExpiredBatch;
 use super::turns::Turns;
-use crate::protocol::{Directory, Expired, Tally};
+use crate::protocol::{Directory, Entry, Expired, Tally};
 use crate::rules::{FileId, Zone};
 
 /// A zone while it is swept.
@@ -27,8 +27,9 @@ pub(super) struct ZoneRun<'a> {
     pub(super) turns: Turns,
     pub(super) no_lock: Mutex<Option<String>>,
     /// Entries that an interrupted removal had left and that get their names again. The worker that returns them
-    /// judges them, so the listing does not.
-    returned: Mutex<Vec<(FileId, CString)>>,
+    /// judges them, so the listing does not: the directory, the name, and the file, because the name may be that of
+    /// another one.
+    returned: Mutex<Vec<(FileId, CString, FileId)>>,
     has_returned: AtomicBool,
 }
 
@@ -56,48 +57,26 @@ impl<'a> ZoneRun<'a> {
     }
 
     /// Remembers an entry that is about to have its name again.
-    pub(super) fn remember_returned(&self, directory: FileId, name: &CStr) {
-        lock(&self.returned).push((directory, name.to_owned()));
+    pub(super) fn remember_returned(&self, directory: FileId, name: &CStr, id: FileId) {
+        lock(&self.returned).push((directory, name.to_owned(), id));
         self.has_returned.store(true, Ordering::Release);
     }
 
     /// Forgets an entry that has not got its name again. Another one may have got the same name before it.
-    pub(super) fn forget_returned(&self, directory: FileId, name: &CStr) {
-        let mut returned = lock(&self.returned);
-        let is_it = |(of, known): &(FileId, CString)| (*of, &**known) == (directory, name);
-        if let Some(at) = returned.iter().position(is_it) {
-            returned.swap_remove(at);
-        }
+    pub(super) fn forget_returned(&self, directory: FileId, name: &CStr, id: FileId) {
+        let it = (directory, name.to_owned(), id);
+        lock(&self.returned).retain(|known| *known != it);
     }
 
     /// Whether the entry has its name again, and another worker judges it.
-    pub(super) fn is_returned(&self, directory: FileId, name: &CStr) -> bool {
+    pub(super) fn is_returned(&self, entry: &Entry<'_>) -> bool {
+        let it = (entry.directory.id, entry.name, entry.metadata.id);
         self.has_returned.load(Ordering::Acquire)
-            && lock(&self.returned).iter().any(|(of, known)| (*of, &**known) == (directory, name))
+            && lock(&self.returned).iter().any(|(of, name, id)| (*of, &**name, *id) == it)
     }
 }
 
 /// A worker that panicked has not left half a count behind: each is added as a whole.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rules::verdict::tests::zone;
-    use crate::rules::{EntryKind, Expiry, LastUse, Names};
-
-    #[test]
-    fn of_two_entries_of_one_name_the_first_still_has_it() {
-        let zone = Arc::new(zone(EntryKind::Any, Names::Any, LastUse::Mtime, Expiry::AtOnce));
-        let (run, directory) = (ZoneRun::new(&zone, Arc::default()), FileId { dev: 1, ino: 2 });
-        // The second one gets another name, because the first has this one.
-        run.remember_returned(directory, c"name");
-        run.remember_returned(directory, c"name");
-        run.forget_returned(directory, c"name");
-        assert!(run.is_returned(directory, c"name"));
-        run.forget_returned(directory, c"name");
-        assert!(!run.is_returned(directory, c"name"));
-    }
 }

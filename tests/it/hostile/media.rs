@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 
 use super::{Island, OLD, failures, message_of, sweep};
+use crate::interrupted::{has_strace, tampered};
 use crate::world::{World, assert_counts, can_be_root, export_name, zone};
 
 fn exports_and_trees(world: &World, size: usize) {
@@ -90,5 +91,30 @@ fn a_full_file_system_is_swept_and_the_space_is_free_again() {
     if can_be_root("mounts") {
         assert_a_full_file_system_is_swept(&Island::tmpfs("size=4m,nr_inodes=300"));
         assert_a_full_file_system_is_swept(&Island::ext4());
+    }
+}
+
+/// Nothing can be made there any more: no block and no inode is left.
+fn assert_the_rest_of_a_tree_is_removed_from_a_full_file_system(island: &Island) {
+    let world = &island.world;
+    for number in 0..20 {
+        world.file(format!("tmp/tree/{number}"), OLD);
+    }
+    world.age_dirs("tmp/tree", OLD);
+    let ended = tampered(world, "unlinkat", "error=EIO:when=9");
+    assert_eq!(ended.status.code(), Some(1));
+    fill(world);
+    assert!(fs::create_dir(world.path("projects/full")).is_err());
+    let report = sweep(world, &["--zones", "tmp"]).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1), ("failed", 0)]);
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_an_interrupted_removal_has_left_is_removed_from_a_full_file_system() {
+    if can_be_root("mounts") && has_strace() {
+        let tmpfs = Island::tmpfs("size=4m,nr_inodes=100");
+        assert_the_rest_of_a_tree_is_removed_from_a_full_file_system(&tmpfs);
+        assert_the_rest_of_a_tree_is_removed_from_a_full_file_system(&Island::ext4());
     }
 }
