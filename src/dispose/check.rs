@@ -5,7 +5,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::failure::failed_in_tree;
 use super::linked::LinkedNames;
@@ -230,7 +230,7 @@ pub(super) fn whole<C: Control>(
         return Err(Rejection::Skipped(Skipped::Used));
     }
     let mut visitor = TreeCheck::new(known);
-    match walk::walk(tree, top, known.id, &mut visitor) {
+    match walk::walk(tree, top.as_fd(), known.id, &mut visitor) {
         ControlFlow::Continue(()) => Ok(visitor.dirs),
         ControlFlow::Break(Break::Failed(error)) => Err(failed_in_tree(expired, tree.name, error)),
         ControlFlow::Break(Break::Stopped | Break::Elsewhere | Break::Enough) => {

@@ -3,6 +3,7 @@
 //! This module must not change anything. It fails where the system says in advance that a removal would.
 
 use std::ffi::CStr;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::failure::{failed_in_tree, failure};
@@ -68,7 +69,7 @@ impl<'a, C: Control> DryRun<'a, C> {
     fn tree(&self, expired: &Expired, top: &std::fs::File) -> (Option<Freed>, Option<Rejection>) {
         let tree = walk_of(self.control, expired, expired.name());
         let outside = self.rights_in(expired.directory());
-        let (freed, why) = tree_rights::foresee(&tree, top, expired.metadata().id, outside);
+        let (freed, why) = tree_rights::foresee(&tree, top.as_fd(), expired.metadata().id, outside);
         let why = why.map(|why| match why {
             Stays::Failed(error) => failed_in_tree(expired, expired.name(), error),
             Stays::Skipped(why) => Rejection::Skipped(why),

@@ -3,7 +3,7 @@
 //! This module must not change anything: it looks at the rights of every directory and member.
 
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::kept::Kept;
 use super::tree_remover::Stays;
@@ -18,7 +18,7 @@ use crate::rules::{Action, FileId, Metadata};
 /// rights in the directory that holds it.
 pub(super) fn foresee<C: Control>(
     tree: &WalkContext<'_, C>,
-    top: impl AsFd,
+    top: BorrowedFd<'_>,
     id: FileId,
     outside: DirRights,
 ) -> (Option<Freed>, Option<Stays>) {

@@ -22,7 +22,7 @@ mod visit;
 use std::ffi::CString;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, fcntl_getfl, seek};
@@ -72,22 +72,11 @@ struct Walk<'a, V, C> {
 /// Walks a tree whose top directory is open as `top` and has the identity `id`.
 pub fn walk<V: Visit, C: Control>(
     tree: &WalkContext<'_, C>,
-    top: impl AsFd,
+    top: BorrowedFd<'_>,
     id: FileId,
     visitor: &mut V,
 ) -> Flow {
-    let open_top = || -> io::Result<(OwnedFd, Metadata, bool)> {
-        let handle = top.as_fd().try_clone_to_owned()?;
-        // The position is shared with the original descriptor, which an earlier walk left at the end.
-        seek(&handle, SeekFrom::Start(0))?;
-        let metadata = stat::handle(&handle, tree.mount)?;
-        if metadata.id != id {
-            return Err(another());
-        }
-        let moves_atime = !fcntl_getfl(&handle)?.contains(OFlags::NOATIME);
-        Ok((handle, metadata, moves_atime))
-    };
-    let (handle, metadata, moves_atime) = match open_top() {
+    let (handle, metadata, moves_atime) = match open_top(top, id, tree.mount) {
         Ok(opened) => opened,
         Err(error) if is_gone(&error) => return visitor.lost(),
         Err(error) => {
@@ -99,6 +88,19 @@ pub fn walk<V: Visit, C: Control>(
     let mut walk = Walk::new(&shared, visitor, Vec::new(), Vec::new());
     walk.enter(tree.name.to_owned(), metadata, Arc::new(handle), moves_atime)?;
     walk.run()
+}
+
+/// The top of a tree, its metadata, and whether reading it moves its atime.
+fn open_top(top: BorrowedFd<'_>, id: FileId, mount: u64) -> io::Result<(OwnedFd, Metadata, bool)> {
+    let handle = top.try_clone_to_owned()?;
+    // The position is shared with the original descriptor, which an earlier walk left at the end.
+    seek(&handle, SeekFrom::Start(0))?;
+    let metadata = stat::handle(&handle, mount)?;
+    if metadata.id != id {
+        return Err(another());
+    }
+    let moves_atime = !fcntl_getfl(&handle)?.contains(OFlags::NOATIME);
+    Ok((handle, metadata, moves_atime))
 }
 
 impl<'a, V: Visit, C: Control> Walk<'a, V, C> {

@@ -95,7 +95,7 @@ impl<'a> Survey<'a> {
             mount: directory.mount,
             file_system: directory.storage.file_system,
         };
-        match walk::walk(&tree, top, expired.metadata().id, &mut survey) {
+        match walk::walk(&tree, top.as_fd(), expired.metadata().id, &mut survey) {
             ControlFlow::Continue(()) | ControlFlow::Break(Break::Enough) => Ok(survey),
             ControlFlow::Break(ended) => Err(ended),
         }

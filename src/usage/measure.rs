@@ -131,7 +131,7 @@ impl<'a> Measurement<'a> {
             mount: top.mount,
             file_system: file_system::of(&top.handle),
         };
-        let flow = walk::walk(&tree, &top.handle, top.id, &mut visitor);
+        let flow = walk::walk(&tree, top.handle.as_fd(), top.id, &mut visitor);
         let mut tally = visitor.tally;
         if let ControlFlow::Break(Break::Failed(error)) = flow {
             tally.failure(error);

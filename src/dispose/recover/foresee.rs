@@ -4,6 +4,7 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -117,5 +118,11 @@ fn foresee_rest<C: Control>(
 /// What the rights in the rest of a tree prevent.
 fn forbidden<C: Control>(control: &C, found: &Found, tree: &Tree<'_>) -> Option<Stays> {
     let outside = DirRights::of(&found.quarantine.remove);
-    tree_rights::foresee(&leftover(control, found, tree), &tree.top, tree.metadata.id, outside).1
+    tree_rights::foresee(
+        &leftover(control, found, tree),
+        tree.top.as_fd(),
+        tree.metadata.id,
+        outside,
+    )
+    .1
 }

@@ -66,7 +66,7 @@ pub(super) fn check_leftover<C: Control>(
     check: &mut TreeCheck<'_>,
 ) -> Option<Stays> {
     let id = tree.metadata.id;
-    match walk::walk(&leftover(control, found, tree), &tree.top, id, check) {
+    match walk::walk(&leftover(control, found, tree), tree.top.as_fd(), id, check) {
         ControlFlow::Continue(()) => None,
         // What cannot be looked at now may be what the removal failed at before.
         ControlFlow::Break(Break::Failed(error)) => Some(Stays::Failed(error)),

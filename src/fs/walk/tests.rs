@@ -169,7 +169,7 @@ fn walked_on<V: Visit, C: Control>(
     let (id, _) = id_and_mount(&top).unwrap();
     let (parent, path, name) = (parent.as_fd(), root, c"top");
     let tree = WalkContext { control, parent, parent_id, path, name, mount, file_system };
-    walk(&tree, &top, id, visitor)
+    walk(&tree, top.as_fd(), id, visitor)
 }
 
 /// `top` with `dirs` directories of `files` files each, a link out of the tree, and files beside them.
