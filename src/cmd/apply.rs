@@ -73,8 +73,7 @@ fn check(header: &Header, config: &Config) -> Result<(), String> {
     let root = root.map_err(|refusal| format!("it was made for {data_root:?}; {refusal}"))?;
     if !header.is_of(root.id()) {
         return Err(format!(
-            "it was made for another directory than the one that is now {:?}: for the one that was {data_root:?} \
-             at {created}",
+            "it was made for {data_root:?} at {created}, and {:?} is a different directory",
             root.path()
         ));
     }

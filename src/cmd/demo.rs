@@ -65,11 +65,18 @@ pub(super) fn demo(out: &mut impl Write) -> Result<ExitCode, Refusal> {
             "cannot make a directory for the sample in {temporary}: {error}; set TMPDIR to another directory"
         ))
     })?;
-    Ok(printed(show_all(sample.path(), out, clock::now()), ExitCode::Done))
+    let (root, now) = (sample.path(), clock::now());
+    build(root, now).map_err(|error| {
+        let error = units::error(&error);
+        Refusal::Start(format!(
+            "cannot write the sample in {}: {error}; set TMPDIR to a directory on another disk",
+            shown(root)
+        ))
+    })?;
+    Ok(printed(show_all(root, out, now), ExitCode::Done))
 }
 
 fn show_all(root: &Path, out: &mut impl Write, now: Moment) -> io::Result<()> {
-    build(root, now)?;
     writeln!(out, "A sample data root in {}, with the age of each file:\n", shown(root))?;
     show(out, root, now)?;
 

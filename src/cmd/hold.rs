@@ -79,7 +79,7 @@ fn warn_of_less(config: &Config, path: &Path) {
     if config.locks.misses_application_of(zone) {
         tracing::warn!(
             "CVAT's lock on {shown} is not taken: this lock stops sweepers, but not CVAT. To take it, name the server: \
-             --redis redis://HOST:6379 or CVAT_REDIS_INMEM_HOST; --lock flock does without it"
+             --redis redis://HOST:6379 or CVAT_REDIS_INMEM_HOST; to do without it, use --lock flock"
         );
     }
 }

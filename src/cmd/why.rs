@@ -97,8 +97,11 @@ impl Question<'_> {
             Ok(Some(relative)) => relative,
             Ok(None) => {
                 let root = shown(self.root.path());
-                let from =
-                    if path.is_relative() { ", seen from the working directory" } else { "" };
+                let from = if path.is_relative() {
+                    " (a relative path starts at the working directory)"
+                } else {
+                    ""
+                };
                 let meant = self.meant(path);
                 let why =
                     format!("never touched: it is not below the data root {root}{from}{meant}");

@@ -16,7 +16,7 @@ use crate::units;
 
 /// What is wrong with a mark of 0%.
 pub(super) const NEVER_MET: &str =
-    "0% can never be met, so everything that may be removed would be: write a higher mark";
+    "no disk is ever 0% full, so a pass would remove everything it may: write a higher mark";
 
 /// What is wrong with a size of 0.
 pub(super) const NOTHING_FREE: &str = "it keeps nothing free: write a size like 50GiB";

@@ -199,7 +199,7 @@ fn entry_kind(text: &str) -> Result<EntryKind, String> {
     match text {
         "file" => Ok(EntryKind::File),
         "tree" => Ok(EntryKind::Tree),
-        _ => Err("it is not one of file, tree".to_owned()),
+        _ => Err("write file or tree".to_owned()),
     }
 }
 
@@ -209,7 +209,7 @@ fn last_use(text: &str) -> Result<LastUse, String> {
         "tree" => Ok(LastUse::Tree),
         "atime" => Ok(LastUse::Atime),
         "entry" => Ok(LastUse::Entry),
-        _ => Err("it is not one of mtime, tree, atime, entry".to_owned()),
+        _ => Err("write mtime, tree, atime or entry".to_owned()),
     }
 }
 
@@ -226,6 +226,6 @@ fn lock_kind(text: &str) -> Result<LockKind, String> {
     match text {
         "flock" => Ok(LockKind::Flock),
         "none" => Ok(LockKind::Unlocked),
-        _ => Err("it is not one of flock, none".to_owned()),
+        _ => Err("write flock or none".to_owned()),
     }
 }

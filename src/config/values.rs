@@ -294,7 +294,7 @@ pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
 /// Whether a word is one of those that are allowed.
 pub(super) fn one_of(allowed: &[&str], text: &str) -> Result<(), String> {
     let is_one = allowed.contains(&text);
-    if is_one { Ok(()) } else { Err(format!("it is not one of {}", allowed.join(", "))) }
+    if is_one { Ok(()) } else { Err(format!("write one of {}", allowed.join(", "))) }
 }
 
 /// The items of a list in one text: separated by commas, but not by those in braces or brackets, which

@@ -85,7 +85,12 @@ impl<C: Control> Disposer for DryRun<'_, C> {
         let why = match verified.object() {
             Some(top) if expired.metadata().kind == FileKind::Dir => {
                 let (freed, why) = self.tree(expired, top);
-                if let Some(why) = why {
+                if let Some(mut why) = why {
+                    if let Rejection::Failed(failure) = &mut why
+                        && freed.is_some()
+                    {
+                        failure.add_hint("other entries of the tree would be removed");
+                    }
                     let freed = freed.map(|freed| self.ledger.charge(&freed));
                     return Err(verified.reject(why, freed));
                 }

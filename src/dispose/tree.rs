@@ -372,13 +372,9 @@ pub(super) const STOPPED: &str = "the run was stopped";
 fn in_part(expired: &Expired, why: Rejection, hint: &str) -> Rejection {
     // The system has refused nothing, so there is no number.
     let reason = match why {
-        Rejection::Failed(failure) | Rejection::NotWritten(failure) => {
-            return Rejection::Failed(Failure {
-                hint: Some(
-                    failure.hint.map_or_else(|| hint.to_owned(), |own| format!("{own}; {hint}")),
-                ),
-                ..failure
-            });
+        Rejection::Failed(mut failure) | Rejection::NotWritten(mut failure) => {
+            failure.add_hint(hint);
+            return Rejection::Failed(failure);
         }
         Rejection::Skipped(why) => why.key().replace('_', " "),
         Rejection::Unreached => STOPPED.to_owned(),

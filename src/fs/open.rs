@@ -102,6 +102,17 @@ pub fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Whether a file can be made in a directory, as far as the rights and the mount say.
+///
+/// # Errors
+/// Why not.
+pub fn may_write(dir: &Path) -> io::Result<()> {
+    match accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+        Err(error @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Opens or resolves `name` in `dir`: not through a link, and not if it is a mount point, so that no file
 /// system that is mounted there is asked.
 fn on_mount(dir: impl AsFd, name: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {

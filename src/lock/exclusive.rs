@@ -130,8 +130,11 @@ fn holder_of(handle: impl AsFd, sharing: Sharing) -> Option<u32> {
 }
 
 fn named(pid: u32) -> String {
-    let name = read(&format!("/proc/{pid}/comm"));
-    format!("process {pid} ({:?})", name.trim_end())
+    match read(&format!("/proc/{pid}/comm")).trim_end() {
+        // The lock belongs to the open file, which others can inherit.
+        "" => format!("a process that process {pid} started before it ended"),
+        name => format!("process {pid} ({name:?})"),
+    }
 }
 
 fn read(path: &str) -> String {

@@ -35,4 +35,10 @@ impl Failure {
     ) -> Self {
         Self { zone: zone.clone(), action, path, error, hint }
     }
+
+    /// Says more after the hint that there is.
+    pub fn add_hint(&mut self, more: &str) {
+        let hint = self.hint.take();
+        self.hint = Some(hint.map_or_else(|| more.to_owned(), |hint| format!("{hint}; {more}")));
+    }
 }

@@ -296,7 +296,13 @@ fn closing(
         }
     };
     let root = shown_short(info.data_root);
-    let text = format!(": {did}; {ended} {:.2} s", elapsed.as_secs_f64());
+    let left = summary.zones.iter().filter(|zone| zone.no_lock.is_some());
+    let left: Vec<&str> = left.map(|zone| zone.zone.as_str()).collect();
+    let left = match &left[..] {
+        [] => String::new(),
+        zones => format!("; left alone: {}", zones.join(", ")),
+    };
+    let text = format!(": {did}; {ended} {:.2} s{left}", elapsed.as_secs_f64());
     canvas.write(out, "", (&root, Paint::Title), &text)
 }
 

@@ -39,7 +39,7 @@ impl Shard {
         if index < count {
             Ok(Self { index, count })
         } else {
-            Err(format!("the index is not from 0 to {}", i64::from(count) - 1))
+            Err(format!("write an index from 0 to {}", i64::from(count) - 1))
         }
     }
 
@@ -52,7 +52,7 @@ impl Shard {
         match (index.parse(), count.parse()) {
             (Ok(_), Ok(0)) => Err("there are no shards".to_owned()),
             (Ok(index), Ok(count)) => Self::new(index, count),
-            _ => Err("not written INDEX/COUNT, as in 0/8".to_owned()),
+            _ => Err("write it as INDEX/COUNT, like 0/8".to_owned()),
         }
     }
 

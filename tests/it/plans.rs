@@ -221,7 +221,7 @@ fn a_plan_that_is_old_or_of_another_volume_or_without_its_header_is_refused() {
     let other = self::world();
     plan(&other, &[]);
     fs::copy(plan_of(&other), plan_of(&world)).unwrap();
-    refused(&[], "it was made for another directory than");
+    refused(&[], " is a different directory");
     // Lines of one plan are none of another.
     let mixed = [&plan(&world, &[])[..1], &lines[1..]].concat();
     write(&world, &mixed);

@@ -157,7 +157,7 @@ fn what_cannot_be_read_is_an_error_that_names_the_report() {
             |value| value["command"] = json!("why"),
             "a report of \"why\", not of \"run\" or \"legacy\"",
         ),
-        (|value| value["shard"] = json!("2/2"), "shard \"2/2\": the index is not from 0 to 1"),
+        (|value| value["shard"] = json!("2/2"), "shard \"2/2\": write an index from 0 to 1"),
         (|value| value["exit"] = json!(2), "no pass has exit code 2"),
         (|value| value["stopped"] = json!("rain"), "stopped: \"rain\" is unknown"),
         (|value| value["zones"][1]["zone"] = json!("export"), "zone export is in it twice"),

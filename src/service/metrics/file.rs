@@ -116,16 +116,18 @@ impl<'a> MetricsFile<'a> {
         // Until here it is locked.
     }
 
-    /// Whether the directory is there in which the file is to be made. Nothing is written.
+    /// Whether the directory is there in which the file is to be made, and may be written. Nothing is written.
     ///
     /// # Errors
     /// It is not.
     pub fn foresee(self) -> Result<(), FileError> {
-        let is_there = match open::directory_of(self.path).metadata() {
-            Ok(dir) if !dir.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
-            dir => dir.map(drop),
+        let dir = open::directory_of(self.path);
+        let is_usable = match dir.metadata() {
+            Ok(found) if !found.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+            Ok(_) => open::may_write(dir),
+            Err(error) => Err(error),
         };
-        is_there.map_err(self.fail(CREATE))
+        is_usable.map_err(self.fail(CREATE))
     }
 
     /// Opens the file, if there is one. What is no regular file is not opened: that can have an effect, or

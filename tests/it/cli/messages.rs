@@ -127,7 +127,7 @@ fn a_plan_says_which_directory_it_was_made_for() {
     let nowhere = Run::of(command).exits(2).stderr.clone();
     assert!(nowhere.contains(&format!("it was made for {made_for}; no data root")), "{nowhere}");
     let other = World::new().run(&["apply", plan.to_str().unwrap()]).exits(2).stderr.clone();
-    assert!(other.contains(&format!(": for the one that was {made_for} at ")), "{other}");
+    assert!(other.contains(&format!(": it was made for {made_for} at ")), "{other}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 
 use super::{Island, OLD, failures, message_of, sweep};
 use crate::interrupted::{has_strace, tampered};
-use crate::world::{World, assert_counts, can_be_root, export_name, zone};
+use crate::world::{Run, World, assert_counts, can_be_root, export_name, sweeper, zone};
 
 fn exports_and_trees(world: &World, size: usize) {
     let content = vec![b'x'; size];
@@ -117,4 +117,17 @@ fn what_an_interrupted_removal_has_left_is_removed_from_a_full_file_system() {
         assert_the_rest_of_a_tree_is_removed_from_a_full_file_system(&tmpfs);
         assert_the_rest_of_a_tree_is_removed_from_a_full_file_system(&Island::ext4());
     }
+}
+
+#[test]
+fn a_demo_on_a_full_disk_says_which_one_is_full() {
+    if !can_be_root("mounts") {
+        return;
+    }
+    let island = Island::tmpfs("size=64k");
+    let mut command = sweeper(&["demo"]);
+    command.env("TMPDIR", &island.mount.0);
+    let run = Run::of(command);
+    let said = &run.exits(2).stderr;
+    assert!(said.contains("cannot write the sample in") && said.contains("TMPDIR"), "{said}");
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,6 +11,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Serving, export};
+use crate::start::Start;
 use crate::wait::{AT_ONCE, wait_until};
 use crate::world::{DAY, Run, World, assert_counts, can_be_root, export_name, zone};
 
@@ -82,6 +84,22 @@ fn the_other_process_is_named_where_the_kernel_shows_it() {
     let notes = world.run(&["run", "--zones", "tmp", "--format", "json"]).exits(4).json();
     let notes = zone(&notes, "tmp")["notes"].to_string();
     assert!(notes.contains(&format!("process {}", std::process::id())), "{notes}");
+}
+
+/// `exec 9<DIR; flock 9`, as in many scripts: the shell has the lock, and its number is that of `flock`.
+#[test]
+fn a_lock_that_an_ended_process_has_passed_on_is_described_as_such() {
+    let world = World::in_dir(Path::new("/dev/shm"));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 9<\"$0\"; flock -x 9; echo; exec cat"]).arg(world.path("tmp"));
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).start().unwrap();
+    shell.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let run = world.run(&["run", "--zones", "tmp"]);
+    let said = &run.exits(4).stdout;
+    assert!(said.contains("a process that process ") && said.contains(" started before"), "{said}");
+    assert!(said.trim_end().ends_with("; left alone: tmp"), "{said}");
+    drop(shell.stdin.take());
+    assert!(shell.wait().unwrap().success());
 }
 
 /// The kernel lists the names of mounts as they are, and many users may mount something with FUSE.

@@ -175,3 +175,20 @@ fn a_run_that_is_killed_while_it_writes_leaves_nothing_after_the_next() {
     assert_valid(&text);
     assert!(text.contains("sweeper_removed_total{zone=\"export\"} 1\n"), "{text}");
 }
+
+#[test]
+fn a_directory_that_may_not_be_written_is_refused_before_the_pass() {
+    if !can_be_root("a directory of another user") {
+        return;
+    }
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    world.chown(1000);
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let file = dir.path().join("sweeper.prom");
+    let run = world.run_as(1000, &["run", "--metrics-file", file.to_str().unwrap()]);
+    let said = &run.exits(2).stderr;
+    assert!(said.contains("cannot create the metrics file") && said.contains("denied"), "{said}");
+    assert!(world.has("tmp/old"));
+}
