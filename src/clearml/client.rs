@@ -200,6 +200,23 @@ impl Client {
         body: &[u8],
         tries: Tries,
     ) -> Result<T, ApiError> {
+        let reply = self.reply(endpoint, url, authorization, body, tries)?;
+        let Envelope { meta, data } = self.read::<T>(reply, endpoint, url)?;
+        match data {
+            Some(data) if meta.code == 200 => Ok(data),
+            _ => Err(self.foreign("the answer has no `data`")),
+        }
+    }
+
+    /// The answer to a request, if it is one of success.
+    fn reply(
+        &self,
+        endpoint: &str,
+        url: &str,
+        authorization: &str,
+        body: &[u8],
+        tries: Tries,
+    ) -> Result<Reply, ApiError> {
         let method = Method::Post;
         let request = Request { method, url, authorization: Some(authorization), body };
         let reply = self.send_patiently(&request, tries)?;
@@ -213,11 +230,7 @@ impl Client {
             return Err(self.foreign(&format!("it redirects to {to:?}, which is not followed")));
         }
         if status == 200 {
-            let Envelope { meta, data } = self.read::<T>(reply, endpoint, url)?;
-            return match data {
-                Some(data) if meta.code == 200 => Ok(data),
-                _ => Err(self.foreign("the answer has no `data`")),
-            };
+            return Ok(reply);
         }
         let meta = self.read::<IgnoredAny>(reply, endpoint, url)?.meta;
         Err(ApiError::Refused {
@@ -237,27 +250,37 @@ impl Client {
     ) -> Result<Envelope<T>, ApiError> {
         let status = reply.status;
         let mut reader = BufReader::with_capacity(32 * 1024, reply.into_reader());
-        serde_json::from_reader(&mut reader).map_err(|error| {
-            if error.io_error_kind() == Some(ErrorKind::FileTooLarge) {
-                return ApiError::TooLong { endpoint: endpoint.to_owned() };
+        serde_json::from_reader(&mut reader)
+            .map_err(|error| self.unreadable(error, status, endpoint, url))
+    }
+
+    /// Why an answer could not be read.
+    fn unreadable(
+        &self,
+        error: serde_json::Error,
+        status: u16,
+        endpoint: &str,
+        url: &str,
+    ) -> ApiError {
+        if error.io_error_kind() == Some(ErrorKind::FileTooLarge) {
+            return ApiError::TooLong { endpoint: endpoint.to_owned() };
+        }
+        if error.is_io() {
+            let why = crate::units::error(&error.into());
+            return ApiError::Unreachable { url: url.to_owned(), why };
+        }
+        match error.classify() {
+            serde_json::error::Category::Syntax => {
+                self.foreign(&format!("status {status}, and the answer is not JSON"))
             }
-            if error.is_io() {
-                let why = crate::units::error(&error.into());
-                return ApiError::Unreachable { url: url.to_owned(), why };
+            serde_json::error::Category::Eof => {
+                self.foreign(&format!("status {status}, and the answer ends too early"))
             }
-            match error.classify() {
-                serde_json::error::Category::Syntax => {
-                    self.foreign(&format!("status {status}, and the answer is not JSON"))
-                }
-                serde_json::error::Category::Eof => {
-                    self.foreign(&format!("status {status}, and the answer ends too early"))
-                }
-                serde_json::error::Category::Data | serde_json::error::Category::Io => {
-                    let why: String = error.to_string().chars().take(120).collect();
-                    self.foreign(&format!("status {status}: {WHOLE} ({why})"))
-                }
+            serde_json::error::Category::Data | serde_json::error::Category::Io => {
+                let why: String = error.to_string().chars().take(120).collect();
+                self.foreign(&format!("status {status}: {WHOLE} ({why})"))
             }
-        })
+        }
     }
 
     fn foreign(&self, why: &str) -> ApiError {
