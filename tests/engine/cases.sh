@@ -325,6 +325,7 @@ if [ $# -gt 0 ]; then
 fi
 for case in $all; do
   title=${case//_/ }
+  declare -F "$case" >/dev/null || { echo "tests/engine/run: there is no case $case" >&2; exit 2; }
   before=$failed start=$SECONDS
   failed=0
   "$case"

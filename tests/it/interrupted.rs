@@ -139,7 +139,10 @@ fn a_tree_whose_directories_cannot_be_locked_any_more_is_not_removed_in_place() 
         for when in 1.. {
             let world = world();
             let output = tampered(&world, "flock", &format!("error={errno}:when={when}+"));
+            let report = String::from_utf8_lossy(&output.stdout);
+            assert!(!report.contains("removed in place"), "{errno} {when}: {report}");
             if output.status.success() {
+                assert!(when > 4, "{errno}: only {when}");
                 break;
             }
             let run = world.run(&["run"]);

@@ -221,13 +221,15 @@ fn an_open_file_is_never_removed_for_lack_of_descriptors() {
     world.file("tmp/tree/a/b/c/d/e/open", 20 * DAY);
     world.age_dirs("tmp", 20 * DAY);
     let _open = File::open(world.path("tmp/tree/a/b/c/d/e/open")).unwrap();
+    let mut last = String::new();
     for limit in 8..24 {
         let inner = world.command(&["run", "--jobs", "1"]);
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={limit}")).arg(inner.get_program()).args(inner.get_args());
-        command.finish().unwrap();
+        last = String::from_utf8(command.finish().unwrap().stdout).unwrap();
         assert!(world.has("tmp/tree/a/b/c/d/e/open"), "with {limit} descriptors");
     }
+    assert!(last.contains("1 in use"), "{last}");
 }
 
 #[test]

@@ -60,13 +60,14 @@ cached_times() {
 }
 
 replaced_name() {
-  entries "$S/cache/export" 8 $((2 * DAY)) "$E"
+  entries "$S/cache/export" 20 $((2 * DAY)) "$E"
   ls -l "$A/cache/export" >/dev/null
   sweep --zones export --max-rate 1/s --jobs 1 &
-  until_ok '[ "$(count "$S/cache/export")" -lt 8 ]'
+  until_ok '[ "$(count "$S/cache/export")" -lt 20 ]'
   # It waits for its rate, and knows all of them already.
   kill -STOP "$(pidof sweeper)"
   number=$(ls "$S/cache/export" | wc -l)
+  equal "several are left" yes "$([ "$number" -ge 4 ] && echo yes || echo "$number")"
   for file in $(ls "$S/cache/export"); do replace "$B/cache/export/$file"; done
   kill -CONT "$(pidof sweeper)"
   wait
@@ -217,6 +218,8 @@ costs() {
       entries "$S/cache/export" $number "$age" "$E"
       before=$(calls)
       sweep --zones export --jobs 1
+      expired=$([ "$age" = 60 ] && echo 0 || echo "$number")
+      equal "a sweep of $number" "removed $expired" "$(totals | cut -d' ' -f1-2)"
       eval "calls_$number=$(($(calls) - before))"
     done
     eval "cost_$age=$(((calls_300 - calls_100) * 100 / 200))"

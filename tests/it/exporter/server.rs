@@ -128,6 +128,7 @@ impl Redis {
 
     /// All keys there are.
     pub fn keys(&self) -> Vec<String> {
+        assert_eq!(self.cli(&["PING"]).trim(), "PONG", "it answers");
         let keys = self.cli(&["KEYS", "*"]);
         keys.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }

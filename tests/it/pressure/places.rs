@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::disk::{Disk, size};
-use crate::world::{DAY, HOUR, Run, can_be_root, export_name, is_present, set_age, tool};
+use crate::company::has_tool;
+use crate::world::{DAY, HOUR, Run, can_be_root, export_name, set_age, tool};
 
 const MIB: u64 = 1 << 20;
 const ZONES: [&str; 4] = ["--zones", "export,tmp,instance-tmp", "--pressure-zones", "tmp"];
@@ -95,7 +96,8 @@ const MANY: u32 = 3000;
 /// The directories are read a few times, and not once for every 64 of them.
 #[test]
 fn entries_in_thousands_of_directories_are_looked_for_once() {
-    if !can_be_root("a loop-mounted ext4") || !is_present(true, "strace") {
+    if !can_be_root("a loop-mounted ext4") || !has_tool("strace", "what the system says of a disk")
+    {
         return;
     }
     let disk = Disk::new("mkfs.ext4", &["-q", "-N", "10000"], 64);

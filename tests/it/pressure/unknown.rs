@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::disk::Disk;
-use crate::company::count;
-use crate::world::{DAY, HOUR, Run, can_be_root, export_name, is_present};
+use crate::company::{count, has_tool};
+use crate::world::{DAY, HOUR, Run, can_be_root, export_name};
 
 const MIB: u64 = 1 << 20;
 
@@ -38,7 +38,8 @@ fn disk() -> Disk {
 /// What was removed is reported whatever the system says afterwards.
 #[test]
 fn a_disk_that_cannot_be_asked_after_the_pass_does_not_lose_the_report() {
-    if !can_be_root("a loop-mounted ext4") || !is_present(true, "strace") {
+    if !can_be_root("a loop-mounted ext4") || !has_tool("strace", "what the system says of a disk")
+    {
         return;
     }
     let args = ["run", "--format", "json", "--jobs", "1", "--keep-free", "1B"];
