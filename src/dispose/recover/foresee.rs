@@ -2,7 +2,7 @@
 //!
 //! This module must not change anything.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -54,12 +54,13 @@ pub(in super::super) fn foresee<C: Control>(
     };
     // What cannot be looked at is a failure, or a note, of a run.
     let Ok(Some((found, in_check, in_remove))) = seen() else { return };
+    let is_entry = |name: &CString| found.quarantine.is_entry(name);
     if let Ok(home) = found.quarantine.as_home().map(Arc::new) {
-        for name in in_check {
+        for name in in_check.into_iter().filter(is_entry) {
             (recovery.each)(Recovered::Returned(Arc::clone(&home), name));
         }
     }
-    for name in in_remove {
+    for name in in_remove.into_iter().filter(is_entry) {
         foresee_rest(control, probe, &found, &name, recovery);
     }
 }

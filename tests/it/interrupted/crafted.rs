@@ -25,8 +25,14 @@ fn what_is_no_entry_of_the_zone_gets_its_name_back_and_stays() {
         private(&world, "tasks");
         world.file(format!("tasks/{NAME}/{stage}/7/data/frame.jpg"), 400 * DAY);
         world.age_dirs(format!("tasks/{NAME}/{stage}/7"), 400 * DAY);
-        let report = world.run(&["legacy", "--format", "json"]).exits(0).json();
-        assert_counts(&report, "legacy", &[("seen", 0), ("removed", 0)]);
+        let run = |more: &[&str]| {
+            let report = world.run(&[&["legacy", "--format", "json"], more].concat());
+            let report = report.exits(0).json();
+            assert_counts(&report, "legacy", &[("seen", 0), ("removed", 0)]);
+            report
+        };
+        run(&["--dry-run"]);
+        let report = run(&[]);
         let notes = zone(&report, "legacy")["notes"].to_string();
         assert!(notes.contains("tasks/7") && notes.contains("no entry of this zone"), "{notes}");
         assert!(world.has("tasks/7/data/frame.jpg"), "{stage}");
