@@ -91,6 +91,9 @@ impl Locks for Backend {
             flock::claim(expired, files, lease)
         };
         match self.application_of(zone) {
+            Some(_) if is_stopped() => {
+                batch.into_iter().for_each(|expired| each(claim(expired, None)))
+            }
             Some(application) => application.claim(batch, &mut |leased| {
                 each(leased.and_then(|(expired, lease)| claim(expired, Some(lease))));
             }),

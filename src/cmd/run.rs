@@ -65,7 +65,7 @@ pub(super) fn run_by_plan(
     signals::end_on_signals(&signal, lease::forget_descriptors).map_err(Refusal::Start)?;
     let when_held = config.if_running.unwrap_or(IfRunning::Exit).into();
     let hangup = Arc::<AtomicBool>::default();
-    if config.audit_log.is_some() {
+    if config.audit_log.is_some() && !config.dry_run {
         signals::note_hangups(&hangup).map_err(Refusal::Start)?;
     } else {
         signals::end_on_hangup(&signal).map_err(Refusal::Start)?;

@@ -77,7 +77,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let reload = || {
         let new = reload(raw, &options, root, &passes.hangup).map_err(|error| error.to_string())?;
         let schedule = schedule_of(&new, start).map_err(|error| error.to_string())?;
-        begin_to_remove(&config.borrow(), &new, root, &exclusive)?;
+        adapt_lock(&config.borrow(), &new, root, &exclusive)?;
         let new = Arc::new(new);
         if let Some(overview) = &passes.overview {
             overview.on_settings(&new);
@@ -286,17 +286,19 @@ fn reload(
     Ok(new)
 }
 
-/// Takes the lock that a service does not need as long as it makes dry runs.
+/// Takes the lock that a service does not need as long as it makes dry runs, or releases it.
 ///
 /// # Errors
 /// Another service has it.
-fn begin_to_remove(
+fn adapt_lock(
     old: &Config,
     new: &Config,
     root: &DataRoot,
     exclusive: &RefCell<ExclusiveLock>,
 ) -> Result<(), String> {
-    if takes_exclusive_lock(new) && !takes_exclusive_lock(old) {
+    if !takes_exclusive_lock(new) {
+        exclusive.replace(ExclusiveLock::none());
+    } else if !takes_exclusive_lock(old) {
         let serves = |holder| format!("{holder} already serves {:?}", root.path());
         exclusive.replace(try_lock(new, root).map_err(serves)?);
     }

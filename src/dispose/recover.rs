@@ -4,7 +4,8 @@
 //! user. A tree in `check` returns to its name and is judged like any other. A tree in `remove` was verified
 //! and its removal had begun, so the rest of it is removed, if the rules and guards of this pass also allow it. If
 //! another process has something in it open or locked, it stays for the next pass; if something was added or used,
-//! it returns to its name. Anything that is not a tree returns to its name, too.
+//! it returns to its name. Anything that is not a tree returns to its name, too, and what is no entry of its zone is not
+//! judged then.
 
 mod foresee;
 mod rest;
@@ -47,9 +48,10 @@ impl<C: Control> Trees<'_, C> {
         now: Moment,
         recovery: &mut Recovery<'_>,
     ) {
-        // Now: what this creates is compared with our clock, and that takes as long as the recovery if it comes later.
+        // First, because the comparison counts the time since our private directory was made.
         if let Err(why) = self.clocks.check(directory, &self.quarantines, self.notes) {
-            return self.note_foreign(directory, name, why);
+            let failure = directory.failure(Action::Open, Some(name), io::Error::other(why), None);
+            return (recovery.each)(failed(directory, name, &failure));
         }
         let found = match self.adopt(directory, name) {
             Ok(Adopted::Yes(quarantine, interrupted)) => {
@@ -91,7 +93,9 @@ impl<C: Control> Trees<'_, C> {
             }
         }
         if found.quarantine.has_more() {
-            self.note_foreign(directory, name, "another program made something in it".to_owned());
+            let path = directory.path_of(name);
+            let note = format!("{path:?} cannot be removed: another program made something in it");
+            self.notes.add(&directory.zone.name, note);
         }
     }
 

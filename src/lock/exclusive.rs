@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::fs::{mounts, stat};
 use crate::rules::ZoneName;
@@ -130,11 +131,13 @@ fn holder_of(handle: impl AsFd, sharing: Sharing) -> Option<u32> {
 }
 
 fn named(pid: u32) -> String {
-    match read(&format!("/proc/{pid}/comm")).trim_end() {
+    let name = read(&format!("/proc/{pid}/comm"));
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if name.is_empty() && number.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH)) {
         // The lock belongs to the open file, which others can inherit.
-        "" => format!("a process that process {pid} started before it ended"),
-        name => format!("process {pid} ({name:?})"),
+        return format!("a process that process {pid} started before it ended");
     }
+    format!("process {pid} ({:?})", name.trim_end())
 }
 
 fn read(path: &str) -> String {

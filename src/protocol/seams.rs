@@ -84,8 +84,8 @@ pub trait Locks: Sync {
     fn ready(&self, zone: &Zone) -> Result<(), String>;
 
     /// Takes the lock of each entry of a batch, without waiting, and hands every claim or rejection to
-    /// `each`, in any order and one at a time. All entries are of one zone. From when `is_stopped` on no lock is
-    /// taken any more, and the rest of the batch is [`Rejection::Unreached`].
+    /// `each`, in any order and one at a time. All entries are of one zone. Once `is_stopped` says so, no
+    /// further entry is locked, and the rest of the batch is [`Rejection::Unreached`].
     fn claim(
         &self,
         batch: Vec<Expired>,

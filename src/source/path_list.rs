@@ -165,7 +165,8 @@ impl PathList {
         for relative in [plain].into_iter().chain(below).chain(placed.as_deref()) {
             for (index, zone) in self.zones.iter().enumerate() {
                 let Some(entry) = zone.location.entry_of(relative) else { continue };
-                if index < self.swept && entry.path() == relative {
+                let is_private = is_quarantine(entry.name.to_bytes());
+                if index < self.swept && (is_private || entry.path() == relative) {
                     return (&zone.name, Candidate::Entry(entry));
                 }
                 around.get_or_insert((&zone.name, entry, index < self.swept));
@@ -182,9 +183,7 @@ impl PathList {
             Some((_, entry, true)) => {
                 format!("an entry is judged as a whole: list {:?} instead", entry.path()).into()
             }
-            None if full.is_relative() => {
-                NO_SUCH.into()
-            }
+            None if full.is_relative() => NO_SUCH.into(),
             None if is_below => "not an entry of a zone".into(),
             None => "not below the data root".into(),
         };

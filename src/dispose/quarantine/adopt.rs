@@ -22,7 +22,7 @@ use crate::fs::list::is_dot;
 use crate::fs::open::{self, Across};
 use crate::fs::stat::{self, Freshness};
 use crate::protocol::{Directory, Storage};
-use crate::rules::Moment;
+use crate::rules::{Moment, Shape};
 
 /// What is under the name of a private directory.
 #[derive(Debug)]
@@ -112,15 +112,22 @@ impl Quarantine {
         parent: &Arc<Directory>,
         name: &CStr,
     ) -> io::Result<(Adopted, [bool; 2])> {
-        let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
+        let no_stages = [false; 2];
         let is_served = parent.storage.file_system.is_served();
+        // Before it is opened, which this user may not do with that of another.
+        if !is_served
+            && file_system::has_owners(&parent.handle)
+            && let Some(why) = owner::foreign(&owner::at(&parent.handle, name)?, None)
+        {
+            return Ok((Adopted::Foreign(why), no_stages));
+        }
+        let top = open::dir(&parent.handle, name, Across::SameMount)?.handle;
         // A server says anything about owners, and without owners all directories look like the one they are in.
         let found = owner::of(&top)?;
         let is_like_home = || -> io::Result<bool> {
             let home = owner::of(&parent.handle)?;
             Ok(!file_system::has_owners(&top) && owner::foreign(&found, Some(&home)).is_none())
         };
-        let no_stages = [false; 2];
         if !is_served
             && let Some(why) = owner::foreign(&found, None)
             && !is_like_home()?
@@ -184,6 +191,10 @@ impl Quarantine {
 
     /// Whether an entry of the zone has this name in a stage. A pass puts no other there.
     pub(in super::super) fn is_entry(&self, inner: &CStr) -> bool {
+        // Elsewhere every name in a listed directory is that of an entry.
+        if !matches!(self.parent.zone.location.shape, Shape::Fixed(_)) {
+            return true;
+        }
         let Ok(steps) = names::steps(&self.parent.zone, inner) else { return false };
         let steps = steps.iter().map(|step| std::ffi::OsStr::from_bytes(step.to_bytes()));
         let path = self.parent.dir.join(steps.collect::<std::path::PathBuf>());

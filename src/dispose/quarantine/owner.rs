@@ -39,9 +39,7 @@ pub(super) fn foreign(found: &Statx, like: Option<&Statx>) -> Option<String> {
     };
     if found.stx_uid != uid {
         let uid = found.stx_uid;
-        return Some(format!(
-            "it belongs to uid {uid}; run sweeper as that user, or delete it if no sweeper is at work in it"
-        ));
+        return Some(format!("it belongs to uid {uid}; run sweeper as that user"));
     }
     let is_private = found.stx_mode & 0o777 == mode & 0o777;
     (!is_private).then(|| "other users may enter it".to_owned())

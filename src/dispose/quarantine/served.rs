@@ -30,15 +30,21 @@ impl ServerLock {
     /// Takes the lock in the private directory `top`. `None`: a process on another machine holds it.
     pub(super) fn take(top: impl AsFd) -> Result<Option<Self>, NotDetached> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = openat(&top, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(NotDetached::of)?;
+        let open = |more| openat(&top, LOCK, flags | more, Mode::RUSR | Mode::WUSR);
+        let (handle, is_new) = match open(OFlags::EXCL) {
+            Err(Errno::EXIST) => (open(OFlags::empty()).map_err(NotDetached::of)?, false),
+            opened => (opened.map_err(NotDetached::of)?, true),
+        };
         let lock = Self { handle };
         match flock(&lock.handle, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(lock)),
             Err(Errno::WOULDBLOCK) => Ok(None),
             // A server without locks says this.
             Err(error @ (Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP)) => {
-                // So no other process has it.
-                lock.release(top);
+                // The file of another process stays: that may have got its lock.
+                if is_new {
+                    lock.release(top);
+                }
                 Err(NotDetached::of(error))
             }
             Err(error) => Err(NotDetached::of_lock(error)),

@@ -39,8 +39,7 @@ pub(in super::super) fn foresee<C: Control>(
             (Adopted::Yes(quarantine, interrupted), stages) => (quarantine, interrupted, stages),
             (Adopted::No, _) => return Ok(None),
             (Adopted::Foreign(why), _) => {
-                let note = format!("{:?} would be left alone: {why}", directory.path_of(name));
-                notes.inspect(|notes| notes.add(&directory.zone.name, note));
+                notes.inspect(|notes| note_foreign(notes, directory, name, &why));
                 return Ok(None);
             }
         };
@@ -126,4 +125,17 @@ fn forbidden<C: Control>(control: &C, found: &Found, tree: &Tree<'_>) -> Option<
         outside,
     )
     .1
+}
+
+/// Says that something has the name of a private directory, by its path the first time.
+fn note_foreign(notes: &Notes, directory: &Directory, name: &CStr, why: &str) {
+    let zone = &directory.zone.name;
+    let end = format!("would be left alone: {why}");
+    let is_first = !notes.of(zone).iter().any(|note| note.ends_with(&end));
+    let note = if is_first {
+        format!("{:?} {end}", directory.path_of(name))
+    } else {
+        format!("others like it would be left alone, too: {why}")
+    };
+    notes.add(zone, note);
 }

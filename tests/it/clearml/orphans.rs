@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::double::Double;
 use super::seeds::{DAY, id, model, path, task, url, with};
+use crate::company::has_tool;
 use crate::world::{NOW, Run, World, assert_counts, set_age, zone};
 
 /// A file of a task, and everything above it, of this age.
@@ -288,4 +290,33 @@ fn a_link_or_a_file_that_is_named_like_a_folder_is_kept() {
     assert_counts(&report, "clearml-orphans", &[("kept_by.unrecognized", 2), ("failed", 0)]);
     assert!(link.is_symlink() && double.files_left().contains(&file));
     assert!(outside.path().join("x.bin").exists());
+}
+
+#[test]
+fn a_folder_whose_removal_was_killed_is_removed_by_the_next_run() {
+    if !has_tool("strace", "a killed removal of a folder") {
+        return;
+    }
+    let double = double(json!({}));
+    for file in 0..9 {
+        let file = format!("p/t.{}/artifacts/x/{file}.bin", id("gone"));
+        old_file(&double, &file, 30 * DAY);
+    }
+    let root = double.path("files");
+    let flags = ["orphans", "--now", NOW, "--format", "json", "--fileserver-root"];
+    let inner = double.command(&[&flags[..], &[root.to_str().unwrap()]].concat());
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:signal=KILL:when=4"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert_eq!(Run::of(command).code, None, "it is killed");
+    let private = |dir: &str| {
+        let names = fs::read_dir(double.path(dir)).unwrap().map(|it| it.unwrap().file_name());
+        names.filter(|name| name.to_str().unwrap().starts_with(".sweeper-")).count()
+    };
+    assert_eq!(private("files/p"), 1);
+    orphans(&double, &[]).exits(0);
+    let live = path("live", "artifacts/x/x.bin");
+    assert_eq!(double.files_left(), BTreeSet::from([live]));
+    assert!(!double.path("files/p").exists() || private("files/p") == 0);
 }

@@ -46,7 +46,10 @@ fn what_another_program_has_put_into_a_private_directory_is_noted() {
     world.file(format!("tmp/{NAME}/data/big"), 400 * DAY);
     let report = world.run(&["run", "--zones", "tmp", "--format", "json"]).exits(0).json();
     let notes = zone(&report, "tmp")["notes"].to_string();
-    assert!(notes.contains(NAME) && notes.contains("another program made something"), "{notes}");
+    assert!(
+        notes.contains(NAME) && notes.contains("cannot be removed: another program"),
+        "{notes}"
+    );
     assert!(world.has(format!("tmp/{NAME}/data/big")));
 }
 

@@ -95,6 +95,12 @@ fn a_service_that_begins_to_remove_has_the_guard_of_a_first_pass_and_is_the_only
     service.signal(Signal::HUP);
     service.says("settings reloaded");
     wait_until("a pass that removes", || is_empty(&world.path("cache/export")));
+    // There and back again: it is not in its own way.
+    for dry_run in [true, false] {
+        fs::write(&file, format!("dry_run = {dry_run}\n")).unwrap();
+        service.signal(Signal::HUP);
+        service.says("settings reloaded");
+    }
     let reports = reports(&service.stop_any_time());
     let dry = reports.iter().take_while(|report| report["dry_run"] == true).count();
     let (first, next) = (&reports[dry], &reports[dry + 1]);
