@@ -122,7 +122,8 @@ fn in_removal(world: &World, name: &str) -> PathBuf {
 #[track_caller]
 fn assert_says_what_is_left(report: &Value, path: &Path, removed: usize, rest: &Path) {
     let message = message_of(report, path);
-    for part in [format!("{removed} of its entries were removed"), format!("{rest:?}")] {
+    let were = if removed == 1 { "was" } else { "were" };
+    for part in [format!("{removed} of its entries {were} removed"), format!("{rest:?}")] {
         assert!(message.contains(&part), "{part}: {message}");
     }
 }

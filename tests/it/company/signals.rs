@@ -123,8 +123,11 @@ fn a_signal_or_a_closed_terminal_ends_the_wait_for_locked_entries() {
         // Swept after the exports.
         let free = world.file("tmp/old", 20 * DAY);
         let other = Other::python("f = open(path); fcntl.flock(f, fcntl.LOCK_EX)", &path);
-        let mut command = world.command(&["run", "--format", "json", "--lock-wait", "10m"]);
-        let child = command.stdout(Stdio::piped()).start().unwrap();
+        let run = world.command(&["run", "--format", "json", "--lock-wait", "10m"]);
+        // These tests may have been started with `nohup` themselves.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP").arg(run.get_program()).args(run.get_args());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).start().unwrap();
         wait_until("the other one is removed", || !free.exists());
         let start = Instant::now();
         send(&child, signal);
