@@ -17,9 +17,15 @@ use crate::os::{clock, signals};
 
 /// A flag that a signal raises.
 pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Refusal> {
+    let stop = service_flag()?;
+    signals::end_on_hangup(&stop).map_err(Refusal::Start)?;
+    Ok(stop)
+}
+
+/// The same for a service, which reads its settings again at SIGHUP.
+pub(super) fn service_flag() -> Result<Arc<AtomicBool>, Refusal> {
     let stop = Arc::<AtomicBool>::default();
     signals::end_on_signals(&stop, || {}).map_err(Refusal::Start)?;
-    signals::end_on_hangup(&stop).map_err(Refusal::Start)?;
     Ok(stop)
 }
 

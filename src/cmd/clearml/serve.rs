@@ -7,7 +7,7 @@ use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::connect::{stop_flag, tools};
+use super::connect::{service_flag, stop_flag, tools};
 pub(in crate::cmd) use super::pass::task_zone;
 use super::pass::{Cleanup, CleanupRequest, cleanup, say};
 use crate::clearml::ledger::{FILES, ORPHANS};
@@ -68,7 +68,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let config = settings(raw)?;
     let options = config.clearml.clone()?;
     let service = config.service.clone()?;
-    let stop = stop_flag()?;
+    let stop = service_flag()?;
     let calls = calls(&stop)?;
     // What is missing is told before the first cleanup.
     drop(tools(&config, &options, &stop)?);
