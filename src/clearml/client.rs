@@ -200,7 +200,9 @@ impl Client {
         body: &[u8],
         tries: Tries,
     ) -> Result<T, ApiError> {
-        let reply = self.reply(endpoint, url, authorization, body, tries)?;
+        let request =
+            Request { method: Method::Post, url, authorization: Some(authorization), body };
+        let reply = self.reply(endpoint, &request, tries)?;
         let Envelope { meta, data } = self.read::<T>(reply, endpoint, url)?;
         match data {
             Some(data) if meta.code == 200 => Ok(data),
@@ -212,14 +214,10 @@ impl Client {
     fn reply(
         &self,
         endpoint: &str,
-        url: &str,
-        authorization: &str,
-        body: &[u8],
+        request: &Request<'_>,
         tries: Tries,
     ) -> Result<Reply, ApiError> {
-        let method = Method::Post;
-        let request = Request { method, url, authorization: Some(authorization), body };
-        let reply = self.send_patiently(&request, tries)?;
+        let reply = self.send_patiently(request, tries)?;
         let status = reply.status;
         if let Some(date) = reply.date.as_deref().and_then(time::of_header) {
             let ahead = (self.clock)().unix_secs() - date.unix_secs();
@@ -232,7 +230,7 @@ impl Client {
         if status == 200 {
             return Ok(reply);
         }
-        let meta = self.read::<IgnoredAny>(reply, endpoint, url)?.meta;
+        let meta = self.read::<IgnoredAny>(reply, endpoint, request.url)?.meta;
         Err(ApiError::Refused {
             endpoint: endpoint.to_owned(),
             code: status,

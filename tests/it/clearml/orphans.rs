@@ -21,10 +21,14 @@ pub fn old_file(double: &Double, file: &str, age: i64) {
     }
 }
 
-fn orphans(double: &Double, args: &[&str]) -> Run {
+fn command(double: &Double, args: &[&str]) -> Command {
     let root = double.path("files");
     let flags = ["orphans", "--now", NOW, "--format", "json", "--fileserver-root"];
-    Run::of(double.command(&[&flags[..], &[root.to_str().unwrap()], args].concat()))
+    double.command(&[&flags[..], &[root.to_str().unwrap()], args].concat())
+}
+
+fn orphans(double: &Double, args: &[&str]) -> Run {
+    Run::of(command(double, args))
 }
 
 #[test]
@@ -302,9 +306,7 @@ fn a_folder_whose_removal_was_killed_is_removed_by_the_next_run() {
         let file = format!("p/t.{}/artifacts/x/{file}.bin", id("gone"));
         old_file(&double, &file, 30 * DAY);
     }
-    let root = double.path("files");
-    let flags = ["orphans", "--now", NOW, "--format", "json", "--fileserver-root"];
-    let inner = double.command(&[&flags[..], &[root.to_str().unwrap()]].concat());
+    let inner = command(&double, &[]);
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:signal=KILL:when=4"]);
     command.arg(inner.get_program()).args(inner.get_args());
