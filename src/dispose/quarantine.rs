@@ -63,9 +63,8 @@ pub(super) struct Quarantine {
     top: OwnedFd,
     /// On a server, where that lock is known to this machine only: the one that others see.
     server_lock: Option<ServerLock>,
-    /// `check`, or the directory itself if there is none.
-    check: OwnedFd,
-    pub(super) has_check: bool,
+    /// `None`: there is none, and none can be made.
+    check: Option<OwnedFd>,
     pub(super) remove: OwnedFd,
     pub(super) remove_id: FileId,
     /// It stays as it is at the end.
@@ -124,11 +123,11 @@ impl Quarantines {
         let quarantine = self.of(listed)?;
         let inner = names::inner_name(directory, listed, name).map_err(NotDetached::Failed)?;
         let change = directory.change();
-        rename_inside(&directory.handle, name, &quarantine.check, &inner)
-            .map_err(NotDetached::of)?;
+        let check = quarantine.handle(Stage::Check);
+        rename_inside(&directory.handle, name, check, &inner).map_err(NotDetached::of)?;
         drop(change);
         if directory.storage.file_system.is_served() {
-            revalidate(&quarantine.check, &inner);
+            revalidate(check, &inner);
         }
         let (home, original) = (Arc::clone(directory), name.to_owned());
         Ok(Detached { quarantine, name: inner, stage: Stage::Check, home, original })
@@ -194,23 +193,14 @@ impl Quarantine {
             }
         };
         let (parent, name) = (Arc::clone(parent), name.to_owned());
-        let (has_check, is_only_seen) = (true, false);
-        Ok(Self {
-            parent,
-            name,
-            top,
-            server_lock,
-            check,
-            has_check,
-            remove,
-            remove_id,
-            is_only_seen,
-        })
+        let (check, is_only_seen) = (Some(check), false);
+        Ok(Self { parent, name, top, server_lock, check, remove, remove_id, is_only_seen })
     }
 
-    pub(super) const fn handle(&self, stage: Stage) -> &OwnedFd {
+    /// Where a stage is. Without `check` that is the directory itself, to which nothing may be renamed.
+    pub(super) fn handle(&self, stage: Stage) -> &OwnedFd {
         match stage {
-            Stage::Check => &self.check,
+            Stage::Check => self.check.as_ref().unwrap_or(&self.top),
             Stage::Remove => &self.remove,
         }
     }
@@ -261,7 +251,7 @@ impl Drop for Quarantine {
         if let Some(lock) = self.server_lock.take() {
             lock.release(&self.top);
             // An SMB server removes a directory only when no handle of it is open.
-            close(&mut self.check, &self.parent);
+            self.check = None;
             close(&mut self.remove, &self.parent);
         }
         if let Ok(top) = self.parent.handle.try_clone() {
@@ -280,7 +270,8 @@ fn close(handle: &mut OwnedFd, instead: &Directory) {
 impl Detached {
     /// Marks it for removal: from now on a crash leads to its removal, not to its return.
     pub(super) fn approve(&mut self) -> io::Result<()> {
-        rename_inside(&self.quarantine.check, &self.name, &self.quarantine.remove, &self.name)?;
+        let check = self.quarantine.handle(Stage::Check);
+        rename_inside(check, &self.name, &self.quarantine.remove, &self.name)?;
         self.stage = Stage::Remove;
         Ok(())
     }
@@ -288,10 +279,8 @@ impl Detached {
     /// Takes the approval back: from now on a crash leads to its return.
     pub(super) fn withdraw(&mut self) -> io::Result<()> {
         if self.stage == Stage::Remove {
-            if !self.quarantine.has_check {
-                return Err(Errno::NOSPC.into());
-            }
-            rename_inside(&self.quarantine.remove, &self.name, &self.quarantine.check, &self.name)?;
+            let Some(check) = &self.quarantine.check else { return Err(Errno::NOSPC.into()) };
+            rename_inside(&self.quarantine.remove, &self.name, check, &self.name)?;
             self.stage = Stage::Check;
         }
         Ok(())

@@ -7,6 +7,7 @@
 //! it returns to its name. Anything that is not a tree returns to its name, too, and what is no entry of its zone is not
 //! judged then.
 
+mod foreign;
 mod foresee;
 mod rest;
 mod tree;
@@ -15,10 +16,11 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use self::foreign::note_foreign;
 pub(super) use self::foresee::foresee;
 use self::rest::{Found, Rest, failed, failure};
 use self::tree::{Tree, check_leftover, leftover, names, open_tree};
@@ -58,7 +60,9 @@ impl<C: Control> Trees<'_, C> {
                 Found { quarantine: Arc::new(quarantine), interrupted, now }
             }
             Ok(Adopted::No) => return,
-            Ok(Adopted::Foreign(why)) => return self.note_foreign(directory, name, why),
+            Ok(Adopted::Foreign(why)) => {
+                return note_foreign(self.notes, directory, name, "was", &why);
+            }
             Err(error) if is_gone(&error) => return,
             Err(error) => {
                 let hint = hint(&directory.handle, Some(name), Action::Open, &error);
@@ -67,7 +71,7 @@ impl<C: Control> Trees<'_, C> {
             }
         };
         for stage in [Stage::Check, Stage::Remove] {
-            if stage == Stage::Check && !found.quarantine.has_check {
+            if stage == Stage::Check && !found.quarantine.has_check() {
                 continue;
             }
             let most = self.recoverable.left();
@@ -97,19 +101,6 @@ impl<C: Control> Trees<'_, C> {
             let note = format!("{path:?} cannot be removed: another program made something in it");
             self.notes.add(&directory.zone.name, note);
         }
-    }
-
-    /// Says that something has the name of a private directory. Who may write in a directory can make very many of
-    /// these, and there is room for some notes only.
-    fn note_foreign(&self, directory: &Directory, name: &CStr, why: String) {
-        let zone = &directory.zone.name;
-        let mut told = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.iter().any(|(of, told)| of == zone && *told == why) {
-            return self.notes.add(zone, format!("others like it were left alone, too: {why}"));
-        }
-        let path = directory.path_of(name);
-        self.notes.add(zone, format!("{path:?} was left alone: {why}"));
-        told.push((zone.clone(), why));
     }
 
     /// Takes over the private directory of a process that is gone.

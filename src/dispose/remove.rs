@@ -3,7 +3,7 @@
 //! This module must not remove anything but the entry of a [`Verified`].
 
 use std::ffi::CStr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::ledger::Ledger;
 use super::quarantine::Quarantines;
@@ -31,7 +31,7 @@ impl<'a, C: Control> Unlink<'a, C> {
     pub fn new(control: &'a C, notes: &'a Notes, probe: InUseProbe) -> Self {
         let (ledger, quarantines) = (Ledger::default(), Quarantines::new());
         let (written, clocks) = (Written::default(), ServerClocks::default());
-        let (recoverable, foreign) = (Recoverable::default(), Mutex::default());
+        let recoverable = Recoverable::default();
         Self {
             trees: Trees {
                 control,
@@ -42,7 +42,6 @@ impl<'a, C: Control> Unlink<'a, C> {
                 written,
                 clocks,
                 recoverable,
-                foreign,
             },
         }
     }

@@ -139,7 +139,7 @@ mod tests {
     use crate::fs::stat;
     use crate::inspect::FileInspector;
     use crate::inspect::tests::Setup;
-    use crate::protocol::{Claimed, Disposer, Guard, Inspector, Recovery, Storage};
+    use crate::protocol::{Claimed, Disposer, Guard, Inspector, Recovered, Recovery, Storage};
     use crate::rules::{FileSystem, LastUse, MinAge};
 
     #[test]
@@ -155,14 +155,8 @@ mod tests {
         let expired = setup.early_on_server(c"file", least);
         let (directory, notes) = (Arc::clone(expired.directory()), Notes::default());
         let unlink = Unlink::new(&Unlimited, &notes, InUseProbe::Off).with_clock(now);
-        let mut recovery = Recovery {
-            judge: &|_| unreachable!(),
-            allow: &|_, _| true,
-            give_back: &|_, _| {},
-            returns: &|_, _, _| {},
-            stays: &|_, _, _| {},
-            each: &mut |_| {},
-        };
+        let mut each = |_: Recovered<'_>| {};
+        let mut recovery = Recovery::alone(&|_| unreachable!(), &mut each);
         unlink.recover(&directory, c".sweeper-gone", setup.now, &mut recovery);
         LATER.store(2 * 3600, Ordering::Relaxed);
         let guard = Guard::new(File::open(setup.path("file")).ok(), None);

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -29,7 +29,7 @@ use crate::protocol::{
     Expired, Failure, MemberLeases, Notes, Rejected, Rejection, Removed, Skipped, Verified,
 };
 use crate::rules::zone::MOST_AHEAD;
-use crate::rules::{Action, Bytes, FileKind, Metadata, Moment, ZoneName};
+use crate::rules::{Action, Bytes, FileKind, Metadata, Moment};
 use crate::units;
 
 /// Removes trees.
@@ -44,8 +44,6 @@ pub(super) struct Trees<'a, C> {
     pub(super) clocks: ServerClocks,
     /// How many entries of interrupted removals are still looked at.
     pub(super) recoverable: Recoverable,
-    /// What has the name of a private directory and is none, as far as it was said.
-    pub(super) foreign: Mutex<Vec<(ZoneName, String)>>,
 }
 
 impl<C: Control> Trees<'_, C> {

@@ -82,9 +82,8 @@ impl Quarantine {
             }
             stages => stages?,
         };
-        let has_check = check.is_some();
-        let (check, has_ended) =
-            check.map_or_else(|| Ok((top.try_clone()?, true)), Ok::<_, io::Error>)?;
+        let has_ended = check.as_ref().is_none_or(|(_, is_new)| *is_new);
+        let check = check.map(|(check, _)| check);
         // A process that ends removes `check`; one that is killed does not.
         let idle = if has_ended { Some((ended, ended::changed(&top)?)) } else { None };
         // What this process removes is later, too.
@@ -93,17 +92,7 @@ impl Quarantine {
         let (remove_id, _) = stat::id_and_mount(&remove)?;
         let (parent, name) = (Arc::clone(parent), name.to_owned());
         let is_only_seen = false;
-        let found = Self {
-            parent,
-            name,
-            top,
-            server_lock,
-            check,
-            has_check,
-            remove,
-            remove_id,
-            is_only_seen,
-        };
+        let found = Self { parent, name, top, server_lock, check, remove, remove_id, is_only_seen };
         Ok(Adopted::Yes(found, interrupted))
     }
 
@@ -147,33 +136,27 @@ impl Quarantine {
         // A process that ends removes `check`; one that is killed does not.
         let idle = (!stages[0]).then_some((ended, Moment::LAST));
         let interrupted = Interrupted { began: began(&top, parent.mount), idle };
-        let or_top = |stage: Option<OwnedFd>| stage.map_or_else(|| top.try_clone(), Ok);
-        let (check, remove) = (or_top(check)?, or_top(remove)?);
+        let remove = remove.map_or_else(|| top.try_clone(), Ok)?;
         let (remove_id, _) = stat::id_and_mount(&remove)?;
         let (parent, name, server_lock) = (Arc::clone(parent), name.to_owned(), None);
-        let (has_check, is_only_seen) = (stages[0], true);
-        let found = Self {
-            parent,
-            name,
-            top,
-            server_lock,
-            check,
-            has_check,
-            remove,
-            remove_id,
-            is_only_seen,
-        };
+        let is_only_seen = true;
+        let found = Self { parent, name, top, server_lock, check, remove, remove_id, is_only_seen };
         Ok((Adopted::Yes(found, interrupted), stages))
     }
 
     /// `check`, as if its entries had their own names again.
     pub(in super::super) fn as_home(self: &Arc<Self>) -> io::Result<Directory> {
         let parent = &self.parent;
-        let handle = self.check.try_clone()?;
+        let handle = self.handle(Stage::Check).try_clone()?;
         let (id, mount) = stat::id_and_mount(&handle)?;
         let (zone, path, dir) = (Arc::clone(&parent.zone), parent.path.clone(), parent.dir.clone());
         let (listed, storage) = (Some(Arc::clone(parent)), Storage::on(parent.storage.file_system));
         Ok(Directory { zone, path, dir, handle, id, mount, listed, storage })
+    }
+
+    /// Whether it has `check`.
+    pub(in super::super) const fn has_check(&self) -> bool {
+        self.check.is_some()
     }
 
     /// Whether there is more in it than a pass makes there.

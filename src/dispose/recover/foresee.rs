@@ -15,6 +15,7 @@ use super::super::quarantine::{Adopted, Quarantine, Stage};
 use super::super::recoverable::MOST;
 use super::super::tree_remover::Stays;
 use super::super::tree_rights;
+use super::foreign::note_foreign;
 use super::rest::{Found, Rest, failed, failure};
 use super::tree::{Tree, check_leftover, leftover, names, open_tree};
 use crate::control::Control;
@@ -39,7 +40,7 @@ pub(in super::super) fn foresee<C: Control>(
             (Adopted::Yes(quarantine, interrupted), stages) => (quarantine, interrupted, stages),
             (Adopted::No, _) => return Ok(None),
             (Adopted::Foreign(why), _) => {
-                notes.inspect(|notes| note_foreign(notes, directory, name, &why));
+                notes.inspect(|notes| note_foreign(notes, directory, name, "would be", &why));
                 return Ok(None);
             }
         };
@@ -125,17 +126,4 @@ fn forbidden<C: Control>(control: &C, found: &Found, tree: &Tree<'_>) -> Option<
         outside,
     )
     .1
-}
-
-/// Says that something has the name of a private directory, by its path the first time.
-fn note_foreign(notes: &Notes, directory: &Directory, name: &CStr, why: &str) {
-    let zone = &directory.zone.name;
-    let end = format!("would be left alone: {why}");
-    let is_first = !notes.of(zone).iter().any(|note| note.ends_with(&end));
-    let note = if is_first {
-        format!("{:?} {end}", directory.path_of(name))
-    } else {
-        format!("others like it would be left alone, too: {why}")
-    };
-    notes.add(zone, note);
 }
