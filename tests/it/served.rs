@@ -237,22 +237,29 @@ fn traced(world: &World, call: &str) -> String {
 
 /// Every second lock is that of a private directory, which is a file there.
 #[test]
-fn a_server_without_locks_keeps_no_private_directories() {
-    if !has_tool("strace", "servers without locks") {
+fn a_server_whose_locks_fail_keeps_no_private_directories() {
+    if !has_tool("strace", "servers whose locks fail") {
         return;
     }
-    let Some(served) = Served::new(0) else { return };
-    served.back.file("tmp/cvat_file", 40 * DAY);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK:when=2+2"]);
-    command.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--lock", "none", "--jobs", "1"]);
-    command.args(["--zones", "tmp", "--format", "json", "--now", NOW, "--data"]);
-    command.arg(&served.front.root).stdin(Stdio::null());
-    let report = Run::of(command).exits(0).json();
-    assert_counts(&report, "tmp", &[("removed", 1), ("failed", 0)]);
-    let notes = zone(&report, "tmp")["notes"].to_string();
-    assert!(notes.contains("removed in place") && notes.contains("No locks available"), "{notes}");
-    assert_eq!(fs::read_dir(served.back.path("tmp")).unwrap().count(), 0);
+    for error in ["ENOLCK", "EIO"] {
+        let Some(served) = Served::new(0) else { return };
+        served.back.file("tmp/cvat_file", 40 * DAY);
+        let mut command = Command::new("strace");
+        let inject = format!("inject=flock:error={error}:when=2+2");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &inject]);
+        command.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--lock", "none", "--jobs", "1"]);
+        command.args(["--zones", "tmp", "--format", "json", "--now", NOW, "--data"]);
+        command.arg(&served.front.root).stdin(Stdio::null());
+        let is_removed = error == "ENOLCK";
+        let report = Run::of(command).exits(i32::from(!is_removed)).json();
+        let (removed, failed) = (u64::from(is_removed), u64::from(!is_removed));
+        assert_counts(&report, "tmp", &[("removed", removed), ("failed", failed)]);
+        let notes = zone(&report, "tmp")["notes"].to_string();
+        let is_told = notes.contains("removed in place") && notes.contains("No locks available");
+        assert_eq!(is_told, is_removed, "{notes}");
+        let left = fs::read_dir(served.back.path("tmp")).unwrap().count();
+        assert_eq!(left, usize::from(!is_removed), "{error}");
+    }
 }
 
 #[test]

@@ -39,15 +39,17 @@ impl ServerLock {
         match flock(&lock.handle, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(lock)),
             Err(Errno::WOULDBLOCK) => Ok(None),
-            // A server without locks says this.
-            Err(error @ (Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP)) => {
+            Err(error) => {
                 // The file of another process stays: that may have got its lock.
                 if is_new {
                     lock.release(top);
                 }
-                Err(NotDetached::of(error))
+                Err(match error {
+                    // A server without locks says this.
+                    Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP => NotDetached::of(error),
+                    _ => NotDetached::of_lock(error),
+                })
             }
-            Err(error) => Err(NotDetached::of_lock(error)),
         }
     }
 
