@@ -51,10 +51,7 @@ impl<C: Control> Trees<'_, C> {
         recovery: &mut Recovery<'_>,
     ) {
         // First, because the comparison counts the time since our private directory was made.
-        if let Err(why) = self.clocks.check(directory, &self.quarantines, self.notes) {
-            let failure = directory.failure(Action::Open, Some(name), io::Error::other(why), None);
-            return (recovery.each)(failed(directory, name, &failure));
-        }
+        let clock = self.clocks.check(directory, &self.quarantines, self.notes);
         let found = match self.adopt(directory, name) {
             Ok(Adopted::Yes(quarantine, interrupted)) => {
                 Found { quarantine: Arc::new(quarantine), interrupted, now }
@@ -90,9 +87,11 @@ impl<C: Control> Trees<'_, C> {
             }
             self.recoverable.took(names.len());
             for name in names {
-                match stage {
-                    Stage::Check => self.put_leftover_back(&found, Stage::Check, &name, recovery),
-                    Stage::Remove => self.complete(&found, &name, recovery),
+                match (stage, &clock) {
+                    (Stage::Check, _) => self.put_leftover_back(&found, stage, &name, recovery),
+                    (Stage::Remove, Ok(_)) => self.complete(&found, &name, recovery),
+                    // Its age cannot be judged.
+                    (Stage::Remove, Err(why)) => (recovery.each)(Recovered::LeftAlone(why.clone())),
                 }
             }
         }

@@ -205,4 +205,6 @@ pub enum Recovered<'a> {
     Settled(&'a Directory, &'a CStr, OutcomeKind<'a>, Bytes),
     /// Its removal had begun, and the pass was stopped first.
     Unreached,
+    /// Its removal had begun, and its zone is left alone, for this reason.
+    LeftAlone(String),
 }

@@ -165,6 +165,26 @@ fn a_server_whose_clock_is_off_by_a_minute_is_noted_and_by_an_hour_left_alone() 
     }
 }
 
+/// What has not begun to be removed gets its name back whatever its age is.
+#[test]
+fn with_a_wrong_clock_the_rest_of_a_removal_waits_and_what_is_whole_gets_its_name_back() {
+    let Some(served) = Served::new(2 * HOUR) else { return };
+    let private = "tmp/.sweeper-0123456789abcdef";
+    for tree in ["check/whole", "remove/rest"] {
+        served.back.file(format!("{private}/{tree}/file"), 40 * DAY);
+        served.back.age_dirs(format!("{private}/{tree}"), 40 * DAY);
+    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(served.back.path(private), mode).unwrap();
+    let report = served.front.run(&["run", "--zones", "tmp", "--format", "json"]);
+    let report = report.exits(4).json();
+    assert_counts(&report, "tmp", &[("removed", 0), ("failed", 0)]);
+    let notes = zone(&report, "tmp")["notes"].to_string();
+    assert!(notes.contains("left alone") && notes.contains("the clock of the file server"));
+    assert!(served.back.has("tmp/whole/file"));
+    assert!(served.back.has(format!("{private}/remove/rest/file")));
+}
+
 #[test]
 fn a_removal_that_was_interrupted_is_completed_although_the_server_has_its_own_idea_of_owners() {
     let Some(served) = Served::new(0) else { return };

@@ -150,13 +150,14 @@ impl Seams<'_> {
     pub(super) fn recover(&self, directory: &Arc<crate::protocol::Directory>, name: &CStr) {
         let judge = |entry: &Entry<'_>| evaluate(entry, &Exclude::default(), self.now);
         let mut each = |recovered: Recovered<'_>| {
+            let zone = &directory.zone.name;
             let failure = match &recovered {
                 Recovered::ReturnedInPart(_, _, failure) => failure,
                 Recovered::Settled(_, _, OutcomeKind::Failed(failure), _) => failure,
+                Recovered::LeftAlone(why) => return self.notes.add(zone, why.clone()),
                 Recovered::Returned(..) | Recovered::Settled(..) | Recovered::Unreached => return,
             };
-            let why = units::without_numbers(&failure.to_string());
-            self.notes.add(&directory.zone.name, why);
+            self.notes.add(zone, units::without_numbers(&failure.to_string()));
         };
         let mut recovery = Recovery::alone(&judge, &mut each);
         self.disposer.recover(directory, name, self.now, &mut recovery);

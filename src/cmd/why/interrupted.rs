@@ -70,7 +70,9 @@ fn settled(recovered: Recovered<'_>) -> Option<(PathBuf, Settled)> {
             return Some((directory.path_of(&name), (Verdict::Kept, None, text.to_owned())));
         }
         Recovered::Settled(directory, name, kind, _) => (directory, name, kind),
-        Recovered::ReturnedInPart(..) | Recovered::Unreached => return None,
+        Recovered::ReturnedInPart(..) | Recovered::Unreached | Recovered::LeftAlone(_) => {
+            return None;
+        }
     };
     let verdict = match kind {
         OutcomeKind::Removed => {

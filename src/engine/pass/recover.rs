@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Pass;
 use super::batch::{Batch, ExpiredBatch};
 use super::judge::judge;
-use super::zone_run::ZoneRun;
+use super::zone_run::{ZoneRun, lock};
 use crate::protocol::{
     Directory, Expired, Found, Inspector, Locks, OutcomeKind, Recovered, Recovery, Source,
 };
@@ -39,6 +39,11 @@ impl<S: Source, L: Locks, I: Inspector, Q: Select> Pass<'_, S, L, I, Q> {
             Recovered::Unreached => {
                 batch.tally.seen += 1;
                 batch.tally.unreached += 1;
+            }
+            Recovered::LeftAlone(why) => {
+                batch.tally.seen += 1;
+                batch.tally.unreached += 1;
+                lock(&run.no_lock).get_or_insert(why);
             }
         };
         let mut recovery = Recovery {
