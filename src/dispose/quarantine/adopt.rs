@@ -225,7 +225,11 @@ fn stage(top: &OwnedFd, name: &CStr) -> io::Result<(OwnedFd, bool)> {
     let is_new = match mkdirat(top, name, Mode::RWXU) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            // A server may only say that it is full, though the directory is there.
+            let found = if is_full(error) { existing_stage(top, name)? } else { None };
+            return found.map(|found| (found, false)).ok_or_else(|| error.into());
+        }
     };
     Ok((open::dir(top, name, Across::SameMount)?.handle, is_new))
 }
@@ -234,15 +238,15 @@ fn stage(top: &OwnedFd, name: &CStr) -> io::Result<(OwnedFd, bool)> {
 fn stages(top: &OwnedFd) -> io::Result<(Option<(OwnedFd, bool)>, OwnedFd)> {
     // On a full disk, what is in `remove` can be removed all the same.
     let check = match stage(top, CHECK) {
-        Err(error) if is_full(&error) => None,
+        Err(error) if Errno::from_io_error(&error).is_some_and(is_full) => None,
         check => Some(check?),
     };
     Ok((check, stage(top, REMOVE)?.0))
 }
 
 /// Whether nothing can be made any more on this file system.
-fn is_full(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
+const fn is_full(error: Errno) -> bool {
+    matches!(error, Errno::NOSPC | Errno::DQUOT)
 }
 
 /// Opens a stage, if there is one.

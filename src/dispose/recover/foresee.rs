@@ -93,37 +93,52 @@ fn foresee_rest<C: Control>(
     };
     let path = rest.home.path_of(&rest.original);
     let zone = &rest.home.zone.name;
-    let failure = match (recovery.judge)(&rest.entry(found.interrupted.unmoved(&tree.metadata))) {
-        Err(kept) => rest.returned(path, kept.why.key()),
-        Ok(expired) => {
-            let mut check = TreeCheck::new(found.known(&tree, expired.rule(), probe));
-            let stays = check_leftover(control, found, &tree, &mut check)
-                .or_else(|| forbidden(control, found, &tree));
-            match stays {
-                None if (recovery.allow)(zone, check.freed.bytes) => {
-                    let kind = OutcomeKind::Removed;
-                    return (recovery.each)(rest.settled(kind, check.freed.bytes));
+    let (failure, freed) =
+        match (recovery.judge)(&rest.entry(found.interrupted.unmoved(&tree.metadata))) {
+            Err(kept) => (rest.returned(path, kept.why.key()), Bytes(0)),
+            Ok(expired) => {
+                let mut check = TreeCheck::new(found.known(&tree, expired.rule(), probe));
+                let (freed, stays) = match check_leftover(control, found, &tree, &mut check) {
+                    Some(why) => (Bytes(0), Some(why)),
+                    None => removal(control, found, &tree, check.freed.bytes, recovery),
+                };
+                match stays {
+                    None => {
+                        return (recovery.each)(rest.settled(OutcomeKind::Removed, freed));
+                    }
+                    Some(Stays::Unreached) => return (recovery.each)(Recovered::Unreached),
+                    Some(Stays::Skipped(Skipped::Used)) => {
+                        (rest.returned(path, Skipped::Used.key()), Bytes(0))
+                    }
+                    Some(Stays::Skipped(why)) => {
+                        return (recovery.each)(rest.settled(OutcomeKind::Skipped(why), Bytes(0)));
+                    }
+                    Some(Stays::Failed(error)) => (at_path(zone, error), freed),
                 }
-                None | Some(Stays::Unreached) => return (recovery.each)(Recovered::Unreached),
-                Some(Stays::Skipped(Skipped::Used)) => rest.returned(path, Skipped::Used.key()),
-                Some(Stays::Skipped(why)) => {
-                    return (recovery.each)(rest.settled(OutcomeKind::Skipped(why), Bytes(0)));
-                }
-                Some(Stays::Failed(error)) => at_path(zone, error),
             }
-        }
-    };
-    (recovery.each)(rest.settled(OutcomeKind::Failed(&failure), Bytes(0)));
+        };
+    (recovery.each)(rest.settled(OutcomeKind::Failed(&failure), freed));
 }
 
-/// What the rights in the rest of a tree prevent.
-fn forbidden<C: Control>(control: &C, found: &Found, tree: &Tree<'_>) -> Option<Stays> {
-    let outside = DirRights::of(&found.quarantine.remove);
-    tree_rights::foresee(
-        &leftover(control, found, tree),
-        tree.top.as_fd(),
-        tree.metadata.id,
-        outside,
-    )
-    .1
+/// What the removal of the rest of a tree would free, of `bytes`, and why something would stay, if so.
+fn removal<C: Control>(
+    control: &C,
+    found: &Found,
+    tree: &Tree<'_>,
+    bytes: Bytes,
+    recovery: &Recovery<'_>,
+) -> (Bytes, Option<Stays>) {
+    let zone = &found.quarantine.zone().name;
+    if !(recovery.allow)(zone, bytes) {
+        return (Bytes(0), Some(Stays::Unreached));
+    }
+    let (walk, outside) = (leftover(control, found, tree), DirRights::of(&found.quarantine.remove));
+    match tree_rights::foresee(&walk, tree.top.as_fd(), tree.metadata.id, outside) {
+        (_, None) => (bytes, None),
+        (Some(freed), why) => (freed.bytes, why),
+        (None, why) => {
+            (recovery.give_back)(zone, bytes);
+            (Bytes(0), why)
+        }
+    }
 }

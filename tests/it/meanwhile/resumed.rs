@@ -1,10 +1,14 @@
 //! The removal of a tree was interrupted, and the next pass has other settings: its rules, its globs and its guards
 //! decide about what is left.
 
+use std::path::Path;
+use std::process::Command;
+
 use super::next_pass::is_reported_as_returned;
 use super::{count, paused, quarantined, tree};
+use crate::company::has_tool;
 use crate::paused::{Moment, Paused};
-use crate::world::{DAY, World, assert_counts, zone};
+use crate::world::{DAY, Run, World, assert_counts, can_be_root, tool, zone};
 
 /// What a killed pass with these settings has left of a tree, and the number of files in that.
 fn interrupted(world: &World, args: &[&str]) -> usize {
@@ -81,6 +85,32 @@ fn a_dry_run_says_what_a_run_does_with_an_interrupted_removal_and_changes_nothin
     }
 }
 
+#[test]
+fn a_dry_run_frees_as_much_of_the_rest_of_a_tree_as_a_run_that_cannot_remove_all_of_it() {
+    if !can_be_root("an immutable file") {
+        return;
+    }
+    let world = World::new();
+    tree(&world, 400);
+    let stuck = ["sub/file-7", "sub/file-8"];
+    let chattr = |flag: &str, path: &Path| tool("chattr", &[flag.as_ref(), path.as_os_str()]);
+    for file in stuck {
+        chattr("+i", &world.path("tmp/tree").join(file));
+    }
+    world.run(&["run"]).exits(1);
+    let rest = quarantined(&world);
+    chattr("-i", &rest.join(stuck[0]));
+    let args = ["run", "--format", "json"];
+    let foreseen = world.run(&[&args[..], &["--dry-run"]].concat());
+    let done = world.run(&args);
+    chattr("-i", &rest.join(stuck[1]));
+    let (foreseen, done) = (foreseen.exits(1).json(), done.exits(1).json());
+    for key in ["seen", "removed", "failed", "kept", "skipped", "freed_bytes"] {
+        assert_eq!(zone(&foreseen, "tmp")[key], zone(&done, "tmp")[key], "{key}");
+    }
+    assert!(zone(&done, "tmp")["freed_bytes"].as_u64() > Some(0), "{done}");
+}
+
 /// A guard counts the rest of an interrupted removal like any entry.
 #[test]
 fn a_guard_that_the_rest_of_an_interrupted_removal_exceeds_lets_nothing_go() {
@@ -109,6 +139,25 @@ fn a_dry_run_counts_a_tree_that_was_killed_before_its_removal_began() {
     assert_eq!(world.snapshot(), before);
     let report = world.run(&["run", "--format", "json"]).exits(0).json();
     assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+}
+
+/// A server may say that it is full before it says that a directory is there.
+#[test]
+fn what_is_still_whole_gets_its_name_back_where_no_directory_can_be_made() {
+    if !has_tool("strace", "a server that is full") {
+        return;
+    }
+    let world = World::new();
+    tree(&world, 3);
+    let moment = Moment::of("renameat2", 1);
+    drop(Paused::at(&world, &[], 4096, &moment).unwrap_or_else(|run| panic!("{}", run.stdout)));
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=mkdirat:error=EDQUOT"]);
+    let run = world.command(&["run", "--format", "json"]);
+    command.arg(run.get_program()).args(run.get_args());
+    let report = Run::of(command).exits(0).json();
+    assert_counts(&report, "tmp", &[("seen", 1), ("removed", 1)]);
+    assert_eq!(count(&world.path("tmp")), 0);
 }
 
 /// What is out of reach has no path that a plan could have.
