@@ -38,7 +38,7 @@ use crate::rules::{Moment, Zone, ZoneName};
 use crate::service::metrics::{Metrics, Timed};
 use crate::source::PathList;
 use crate::units;
-pub(super) use audited::{open as open_audit_log, refuse_in_zone, zone_around};
+pub(super) use audited::{on_hangup, open as open_audit_log, refuse_in_zone, zone_around};
 pub(super) use execute::probe;
 use execute::{Parts, Work};
 use lists::Lists;

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::pass::{PassRequest, PlanWriter, Planned, make_room, sweep};
+use super::pass::{PassRequest, PlanWriter, Planned, make_room, on_hangup, sweep};
 use super::run_metrics::RunMetrics;
 use super::{Refusal, exclusions, unused};
 use crate::config::{Config, IfRunning, Verbosity};
@@ -64,12 +64,7 @@ pub(super) fn run_by_plan(
     let signal = Arc::<AtomicBool>::default();
     signals::end_on_signals(&signal, lease::forget_descriptors).map_err(Refusal::Start)?;
     let when_held = config.if_running.unwrap_or(IfRunning::Exit).into();
-    let hangup = Arc::<AtomicBool>::default();
-    if config.audit_log.is_some() && !config.dry_run {
-        signals::note_hangups(&hangup).map_err(Refusal::Start)?;
-    } else {
-        signals::end_on_hangup(&signal).map_err(Refusal::Start)?;
-    }
+    let hangup = on_hangup(config, &signal)?;
     let first = &[];
     let stop = Arc::clone(&signal);
     let request = PassRequest {

@@ -164,7 +164,7 @@ impl Passes<'_> {
         let is_stopped = swept.as_ref().is_some_and(|end| end.is_stopped);
         let clearml = config.clearml.as_ref().ok().filter(|_| !cleanup.is_empty() && !is_stopped);
         let cleaned = clearml.map(|options| {
-            let result = serve::one(config, options, self.verbosity, &self.stop);
+            let result = serve::one(config, options, self.verbosity, (&self.stop, &self.hangup));
             if let Some(overview) = &self.overview {
                 match &result {
                     Ok(done) => {

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::clearml::executor::Audit;
 use crate::cmd::Refusal;
@@ -18,15 +19,15 @@ use crate::units;
 pub(super) struct Log(Option<AuditLog>);
 
 impl Log {
-    /// Opens it. A dry run leaves it alone.
+    /// Opens it. A dry run leaves it alone. It is opened anew when `is_rotated` is raised.
     ///
     /// # Errors
     /// It cannot be used.
-    pub(super) fn open(config: &Config) -> Result<Self, Refusal> {
+    pub(super) fn open(config: &Config, is_rotated: &Arc<AtomicBool>) -> Result<Self, Refusal> {
         let Some(path) = config.audit_log.as_ref().filter(|_| !config.dry_run) else {
             return Ok(Self(None));
         };
-        let log = AuditLog::open(path, clock::seed(), clock::now, Arc::default());
+        let log = AuditLog::open(path, clock::seed(), clock::now, Arc::clone(is_rotated));
         log.map(|log| Self(Some(log))).map_err(|why| Refusal::Start(why.to_string()))
     }
 }

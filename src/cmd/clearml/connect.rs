@@ -12,17 +12,18 @@ use crate::clearml::discover;
 use crate::clearml::pool::RequestPool;
 use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
+use crate::cmd::pass::on_hangup;
 use crate::config::{ClearmlConfig, Config};
 use crate::os::{clock, signals};
 
-/// A flag that a signal raises.
-pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Refusal> {
+/// Two flags: one that a signal raises to end the command, and one that says that the audit log was rotated.
+pub(super) fn flags(config: &Config) -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), Refusal> {
     let stop = service_flag()?;
-    signals::end_on_hangup(&stop).map_err(Refusal::Start)?;
-    Ok(stop)
+    let is_rotated = on_hangup(config, &stop)?;
+    Ok((stop, is_rotated))
 }
 
-/// The same for a service, which reads its settings again at SIGHUP.
+/// The first of them for a service, which reads its settings again at SIGHUP.
 pub(super) fn service_flag() -> Result<Arc<AtomicBool>, Refusal> {
     let stop = Arc::<AtomicBool>::default();
     signals::end_on_signals(&stop, || {}).map_err(Refusal::Start)?;

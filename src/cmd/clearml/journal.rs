@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
-use super::connect::stop_flag;
+use super::connect::flags;
 use super::pass::{CleanupRequest, alone, cleanup};
 use crate::clearml::journal::{Ending, FileEnd, Journal, Stage};
 use crate::cli::JournalAction;
@@ -46,8 +46,10 @@ pub(super) fn journal(
         return Err(Refusal::Start(why.to_owned()));
     }
     if action == JournalAction::Retry {
-        let (command, stop, is_retry) = ("clearml journal", &stop_flag()?, true);
-        let request = CleanupRequest { command, config, options, verbosity, stop, is_retry };
+        let (stop, is_rotated) = &flags(config)?;
+        let (command, is_retry) = ("clearml journal", true);
+        let request =
+            CleanupRequest { command, config, options, verbosity, stop, is_rotated, is_retry };
         return Ok(cleanup(&request, BufWriter::new(io::stdout()))?.code);
     }
     let state = options.state.clone()?;

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::audit::Log;
-use super::connect::{now, stop_flag, tools};
+use super::connect::{flags, now, tools};
 use super::ended::reason;
 use super::mount::in_words;
 use super::place::{FILESERVER, Place, Seams, at_once};
@@ -47,12 +47,12 @@ pub(super) fn orphans(
     options: &ClearmlConfig,
     verbosity: Verbosity,
 ) -> Result<ExitCode, Refusal> {
-    let stop = stop_flag()?;
+    let (stop, is_rotated) = flags(config)?;
     let metrics = RunMetrics::of(config, &stop)?;
     let start = Instant::now();
     let tools = tools(config, options, &stop)?;
     let mode = if config.dry_run { RunMode::DryRun } else { RunMode::Real };
-    let (folders, audit) = (Folders::open(config, options)?, Log::open(config)?);
+    let (folders, audit) = (Folders::open(config, options)?, Log::open(config, &is_rotated)?);
     let info = RunInfo {
         command: "clearml orphans",
         mode,

@@ -49,6 +49,8 @@ pub(in crate::cmd) struct CleanupRequest<'a> {
     pub(in crate::cmd) verbosity: Verbosity,
     /// Set by a signal.
     pub(in crate::cmd) stop: &'a Arc<AtomicBool>,
+    /// Raised by a signal: the audit log was rotated.
+    pub(in crate::cmd) is_rotated: &'a Arc<AtomicBool>,
     /// Whether to finish the journal, and nothing else.
     pub(in crate::cmd) is_retry: bool,
 }
@@ -76,11 +78,11 @@ pub(in crate::cmd) fn cleanup(
     request: &CleanupRequest<'_>,
     out: impl Write + Send,
 ) -> Result<Cleanup, Refusal> {
-    let CleanupRequest { command, config, options, stop, is_retry, .. } = *request;
+    let CleanupRequest { command, config, options, stop, is_rotated, is_retry, .. } = *request;
     let start = Instant::now();
     let tools = tools(config, options, stop)?;
     let mounts = Mounts::open(config, options)?;
-    let audit = Log::open(config)?;
+    let audit = Log::open(config, is_rotated)?;
     let has_folders = options.orphans && !is_retry;
     let folders = has_folders.then(|| Folders::open(config, options)).transpose()?;
     let now = now(config);

@@ -7,7 +7,7 @@ use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::connect::{service_flag, stop_flag, tools};
+use super::connect::{flags, service_flag, tools};
 pub(in crate::cmd) use super::pass::task_zone;
 use super::pass::{Cleanup, CleanupRequest, cleanup, say};
 use crate::clearml::ledger::{FILES, ORPHANS};
@@ -36,24 +36,25 @@ pub(super) fn once(
     options: &ClearmlConfig,
     verbosity: Verbosity,
 ) -> Result<ExitCode, Refusal> {
-    let stop = stop_flag()?;
+    let (stop, is_rotated) = flags(config)?;
     let metrics = RunMetrics::of(config, &stop)?;
-    let result = one(config, options, verbosity, &stop)?;
+    let result = one(config, options, verbosity, (&stop, &is_rotated))?;
     metrics.add(&zones(options), result.code, |metrics| count(&result, metrics))
 }
 
-/// One cleanup, with its report.
+/// One cleanup, with its report. The first flag ends it, and the second says that the audit log was rotated.
 pub(in crate::cmd) fn one(
     config: &Config,
     options: &ClearmlConfig,
     verbosity: Verbosity,
-    stop: &Arc<AtomicBool>,
+    (stop, is_rotated): (&Arc<AtomicBool>, &Arc<AtomicBool>),
 ) -> Result<Cleanup, Refusal> {
     let (command, is_retry) = ("clearml run", false);
     if options.compat_output {
         say("Starting cleanup");
     }
-    let request = CleanupRequest { command, config, options, verbosity, stop, is_retry };
+    let request =
+        CleanupRequest { command, config, options, verbosity, stop, is_rotated, is_retry };
     cleanup(&request, BufWriter::new(io::stdout()))
 }
 
@@ -85,7 +86,7 @@ pub(super) fn serve(raw: &RawSettings, verbosity: Verbosity) -> Result<ExitCode,
     let current = RefCell::new((config, options));
     let pass = |_: &[ZoneName]| {
         let (config, options) = &*current.borrow();
-        let end = end_of(one(config, options, verbosity, &stop), &metrics);
+        let end = end_of(one(config, options, verbosity, (&stop, &Arc::default())), &metrics);
         if options.compat_output && !end.is_stopped {
             say(&format!("going to sleep for {:?} days", options.period.as_secs_f64() / 86_400.0));
         }

@@ -11,7 +11,7 @@ use super::super::Refusal;
 use crate::cmd::new_file::refuse_stdout;
 use crate::config::Config;
 use crate::fs::{DataRoot, open};
-use crate::os::clock;
+use crate::os::{clock, signals};
 use crate::report::audit::AuditLog;
 use crate::units;
 
@@ -39,6 +39,22 @@ pub(in crate::cmd) fn open(
     }
     let log = AuditLog::open(path, clock::seed(), clock::now, Arc::clone(is_rotated));
     log.map(Some).map_err(|why| Refusal::Start(why.to_string()))
+}
+
+/// What SIGHUP does to a run: with an audit log it raises the flag that is returned, because the log was rotated, and
+/// without one it raises `stop`. To be called before other threads are started.
+///
+/// # Errors
+/// The system refused the handler.
+pub(in crate::cmd) fn on_hangup(
+    config: &Config,
+    stop: &Arc<AtomicBool>,
+) -> Result<Arc<AtomicBool>, Refusal> {
+    let is_rotated = Arc::<AtomicBool>::default();
+    let has_log = config.audit_log.is_some() && !config.dry_run;
+    let handled =
+        if has_log { signals::note_hangups(&is_rotated) } else { signals::end_on_hangup(stop) };
+    handled.map(|()| is_rotated).map_err(Refusal::Start)
 }
 
 /// Why the directory of a file cannot be used, and what to do.

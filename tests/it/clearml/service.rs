@@ -255,6 +255,29 @@ fn the_audit_log_names_what_is_deleted_before_it_is_and_without_it_nothing_is() 
     }
 }
 
+/// `logrotate` sends SIGHUP.
+#[test]
+fn a_rotated_audit_log_is_opened_anew_and_does_not_end_a_cleanup() {
+    let file = path("a", "artifacts/x/x.bin");
+    let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
+    double.file(&file);
+    double.faults(json!([{"match": "tasks.delete_many", "do": "slow", "seconds": 6, "times": 1}]));
+    let log = double.path("audit.log");
+    let args = ["run", "--now", NOW, "--audit-log", log.to_str().unwrap()];
+    let (mut child, _out) = start(&mut double.command(&args));
+    while double.hits() == 0 {
+        std::thread::yield_now();
+    }
+    let rotated = double.path("audit.log.1");
+    std::fs::rename(&log, &rotated).unwrap();
+    signal(&child, Signal::HUP);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(double.left("tasks").is_empty() && double.files_left().is_empty());
+    let zones = |log| audited(log).into_iter().map(|(_, zone, _)| zone).collect::<Vec<_>>();
+    assert_eq!(zones(&rotated), ["clearml-tasks"]);
+    assert_eq!(zones(&log), ["clearml-files"]);
+}
+
 #[test]
 fn a_metrics_file_has_the_zones() {
     let double = Double::with_tasks(&[task("a", &[])]);
