@@ -115,7 +115,7 @@ the_sidecar_leaves_the_other_services_as_they_are() {
   equal "Redis, without --no-deps" "$redis" "$(docker inspect --format '{{.Id}} {{.State.StartedAt}}' cvat_redis_inmem)"
   (cd "$JOB/cvat" && docker compose -f docker-compose.yml -f "$ROOT/deploy/docker/sweeper.compose.yml" run --rm --no-deps -T cvat_sweeper run --format json) >"$JOB/out" 2>"$JOB/err" </dev/null || equal "a pass" 0 "$?"
   equal "a report is one line" 1 "$(wc -l <"$JOB/out")"
-  docker stop cvat_sweeper >/dev/null
+  docker stop -t 120 cvat_sweeper >/dev/null
   equal "a service that is stopped" 0 "$(docker inspect --format '{{.State.ExitCode}}' cvat_sweeper)"
   docker rm cvat_sweeper >/dev/null
   swept
@@ -124,13 +124,13 @@ the_sidecar_leaves_the_other_services_as_they_are() {
 # in_a_pass NAME ARGUMENTS: starts a pass that takes its time, and returns in the middle of it.
 in_a_pass() {
   volume 150
-  docker run -d --name "$@" --max-rate 60/s --format json >/dev/null
+  docker run -d --name "$@" --max-rate 10/s --format json >/dev/null
   until_ok begun 320
 }
 
 a_pass_that_is_stopped_ends_with_3_and_a_report() {
   in_a_pass stopped $CVAT sweeper:0.1.0 run
-  docker stop stopped >/dev/null
+  docker stop -t 120 stopped >/dev/null
   equal "exit code" 3 "$(docker inspect --format '{{.State.ExitCode}}' stopped)"
   docker logs stopped >"$JOB/out" 2>"$JOB/err"
   has "the report" '"stopped":"signal"' "$JOB/out"
@@ -197,7 +197,7 @@ with_few_processes_a_service_is_whole_or_does_not_start() {
     docker run -d --name few --pids-limit $limit $CVAT -e SWEEPER_LISTEN=9108 sweeper:0.1.0 serve --at-start --jobs 4 --deadline 1h >"$JOB/out" 2>"$JOB/err"
     ended_or_swept() { [ "$(left)" = 0 ] || [ "$(docker inspect --format '{{.State.Running}}' few)" = false ]; }
     until_ok ended_or_swept
-    docker stop few >/dev/null
+    docker stop -t 120 few >/dev/null
     code=$(docker inspect --format '{{.State.ExitCode}}' few)
     docker logs few >"$JOB/out" 2>"$JOB/err"
     if [ "$(left)" = 0 ]; then
@@ -233,14 +233,14 @@ on_a_new_volume_the_service_waits_and_is_unhealthy() {
   # CVAT's server comes up. The engine gives the volume the owner that its image has there.
   docker run --rm -v /usr:/usr:ro -v new:$DATA host sh -c 'mkdir -p data/cache/export data/tmp' || equal "CVAT can write there" 0 1
   until_ok is_health new healthy
-  docker stop new >/dev/null
+  docker stop -t 120 new >/dev/null
   equal "exit code" 0 "$(docker inspect --format '{{.State.ExitCode}}' new)"
   docker rm --volumes new >/dev/null
 }
 
 the_health_check_sees_a_service_and_no_problem_in_a_pass() {
   volume 150
-  docker run -d --name pass $CVAT --health-interval 300ms sweeper:0.1.0 run --max-rate 60/s >/dev/null
+  docker run -d --name pass $CVAT --health-interval 300ms sweeper:0.1.0 run --max-rate 10/s >/dev/null
   probed() { docker inspect --format '{{len .State.Health.Log}}' pass | grep -q '[3-5]'; }
   until_ok probed
   equal "health of a single pass" starting "$(health_of pass)"
@@ -296,7 +296,7 @@ an_upgrade_in_the_middle_of_a_pass_loses_nothing() {
   cat >"$JOB/cvat/busy.yml" <<'END'
 services:
   cvat_sweeper:
-    environment: {SWEEPER_AT_START: "true", SWEEPER_MAX_RATE: 60/s, SWEEPER_FORMAT: json, SWEEPER_MAX_SHARE: 100%}
+    environment: {SWEEPER_AT_START: "true", SWEEPER_MAX_RATE: 20/s, SWEEPER_FORMAT: json, SWEEPER_MAX_SHARE: 100%}
 END
   docker tag sweeper:0.1.0 sweeper:old
   printf 'FROM sweeper:0.1.0\nLABEL version=next\n' | docker build --quiet --tag sweeper:next - >/dev/null

@@ -23,9 +23,9 @@ run() {
   docker run "$@" >"$JOB/out" 2>"$JOB/err" </dev/null || code=$?
 }
 
-# until_ok COMMAND...: waits until it succeeds, for at most 30 s.
+# until_ok COMMAND...: waits until it succeeds. The limit only ends a test that would hang.
 until_ok() {
-  for _ in $(seq 300); do
+  for _ in $(seq 3000); do
     if "$@" >/dev/null 2>&1; then return 0; fi
     sleep 0.1
   done

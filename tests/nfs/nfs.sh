@@ -137,10 +137,9 @@ removed_in_use() {
   tree one 3
   entries "$S/cache/export" 1 $((2 * DAY)) "$E"
   entries "$S/tmp" 1 $((40 * DAY)) cvat_%d
-  sleep 600 <"$A/tmp/one/f1" &
-  sleep 600 <"$A/tmp/cvat_1" &
-  sleep 600 <"$(echo "$A"/cache/export/*)" &
-  usleep 300000
+  hold_open "$A/tmp/one/f1"
+  hold_open "$A/tmp/cvat_1"
+  hold_open "$(echo "$A"/cache/export/*)"
   rm "$A/tmp/one/f1" "$A/tmp/cvat_1" "$A"/cache/export/*
   for file in $(find "$S" -name '.nfs*'); do old "$file"; done
   old "$S/tmp/one"
@@ -158,8 +157,7 @@ open_while_removed() {
   truncate -s 0 "$S/tmp/one/f1" "$S/tmp/one/sub/g1"
   head -c 1000000 /dev/zero >"$S/tmp/one/f1"
   old "$S/tmp/one/f1" "$S/tmp/one/sub/g1"
-  sleep 600 <"$A/tmp/one/f1" &
-  usleep 300000
+  hold_open "$A/tmp/one/f1"
   sweep --zones tmp
   equal "what is still open is not counted as freed" "failed 1, below 100000" \
     "$(totals | grep -o 'failed.*'), $([ "$(freed)" -lt 100000 ] && echo below || echo not below) 100000"

@@ -31,7 +31,7 @@ chmod 710 rootfs/var/lib/docker
 cp -r put/. rootfs/
 # A machine without the user and the group of the units.
 sed -i '/^[^:]*:[^:]*:1000:/d' rootfs/etc/passwd rootfs/etc/group
-exec timeout 100 runc --root "$1/state" run --bundle . "$2"
+exec timeout 900 runc --root "$1/state" run --bundle . "$2"
 "#;
 
 /// Runs what is run inside, and ends the container.

@@ -61,7 +61,7 @@ impl Session {
         written(|| fs::write(&session, &self.script)).unwrap();
         // A command that waits forever is a failure, not a test that never ends.
         let mut scene = Command::new("timeout");
-        scene.arg("300").arg(repository("tests/docs/scene")).arg(scratch);
+        scene.arg("1800").arg(repository("tests/docs/scene")).arg(scratch);
         scene.arg(env!("CARGO_BIN_EXE_sweeper")).arg(python.unwrap()).arg(session);
         Some(Run::from(scene.stdin(std::process::Stdio::null()).finish().unwrap()))
     }

@@ -97,7 +97,7 @@ fn a_pass_that_is_told_to_end_while_it_waits_is_stopped_and_its_server_is_not_un
                 }
             }
         };
-        let slow = Way::slow_while(&redis, Duration::from_millis(1500), tell);
+        let slow = Way::slow_while(&redis, Duration::from_secs(1), tell);
         let world = World::new();
         exports(&world, 5000);
         let child = start(&world, &slow.url, &[&["--jobs", "1"], args].concat());
