@@ -12,6 +12,7 @@ use crate::cvat::zones::NEVER_TOUCHED;
 use crate::cvat::{MARKS, MEDIA, is_data_root};
 use crate::fs::RootError;
 use crate::fs::error::is_missing;
+use crate::fs::mounts;
 use crate::rules::Zone;
 
 /// Looks at the directories of `zone` if the settings file says where they are: they are at `place`, if that is given.
@@ -29,6 +30,7 @@ pub(super) fn refuse(
         return Ok(());
     }
     let place = place.map(|place| vec![place.to_owned()]);
+    let of_others = || config.all_zones.iter().filter(|other| other.name != zone.name);
     for path in place.unwrap_or_else(|| zone.location.roots.clone()) {
         let path = root.join(path);
         let unexamined = |error| RootError::Unexamined { path: path.clone(), error };
@@ -37,12 +39,30 @@ pub(super) fn refuse(
             Err(error) if is_missing(&error) || is_denied(&error) => continue,
             real => real.map_err(unexamined)?,
         };
-        if let Some((of, needed)) = needed_in(&real).map_err(unexamined)? {
-            let too = if config.profile == Profile::None { ", also with profile none" } else { "" };
-            let why = format!(
-                "{of:?} is a data root of CVAT, and {needed:?} in it holds what CVAT needs{too}"
-            );
-            return Err(RootError::Refused { path, why });
+        // A mount shows a directory at another path.
+        let mut reals = mounts::other_paths(&real).map_err(unexamined)?;
+        let others = reals.clone();
+        reals.push(real);
+        for real in &reals {
+            if let Some((of, needed)) = needed_in(real).map_err(unexamined)? {
+                let too =
+                    if config.profile == Profile::None { ", also with profile none" } else { "" };
+                let why = format!(
+                    "{of:?} is a data root of CVAT, and {needed:?} in it holds what CVAT needs{too}"
+                );
+                return Err(RootError::Refused { path, why });
+            }
+        }
+        for other in of_others() {
+            let roots = other.location.roots.iter().map(|inside| root.join(inside).canonicalize());
+            let nested = |there: PathBuf| {
+                others.iter().any(|it| it.starts_with(&there) || there.starts_with(it))
+            };
+            if roots.flatten().any(nested) {
+                let why =
+                    format!("a mount shows a directory of zone {:?} there", other.name.as_str());
+                return Err(RootError::Refused { path, why });
+            }
         }
     }
     Ok(())

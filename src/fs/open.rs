@@ -219,6 +219,15 @@ pub fn has_proc() -> bool {
     accessat(CWD, c"/proc/self/fd", Access::EXISTS, AtFlags::empty()).is_ok()
 }
 
+/// Resolves a path to a directory, links followed, without opening the directory.
+///
+/// # Errors
+/// What the system says.
+pub fn seen_dir(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(CWD, path, flags, Mode::empty())?)
+}
+
 /// Opens the regular file or directory at `path`, links followed.
 ///
 /// # Errors

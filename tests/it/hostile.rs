@@ -14,6 +14,7 @@ mod races;
 mod removals;
 mod rights;
 mod servers;
+mod shown_twice;
 mod special;
 mod stale;
 mod swapped;
