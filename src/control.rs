@@ -10,8 +10,10 @@ pub trait Control: Sync {
     /// Whether a signal or a deadline ends it, so that someone is waiting for the end.
     fn is_urgent(&self) -> bool;
 
-    /// Waits until `count` more removals are within the rate, or the pass is told to end.
-    fn pace(&self, _count: usize) {}
+    /// Waits until `count` more removals are within the rate. `false`: the pass was told to end before that.
+    fn pace(&self, _count: usize) -> bool {
+        true
+    }
 
     /// Whether there is more than one worker.
     fn has_several_workers(&self) -> bool {

@@ -23,8 +23,8 @@ impl Control for PassControl<'_> {
         self.limits.is_urgent()
     }
 
-    fn pace(&self, count: usize) {
-        self.limits.pace(count);
+    fn pace(&self, count: usize) -> bool {
+        self.limits.pace(count)
     }
 
     fn has_several_workers(&self) -> bool {

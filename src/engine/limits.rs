@@ -155,11 +155,9 @@ impl Limits {
         self.rate.as_ref().map_or(usize::MAX, RateLimiter::batch_size)
     }
 
-    /// Waits until `count` more removals are within the rate, or until the pass is to end soon.
-    pub fn pace(&self, count: usize) {
-        if let Some(rate) = &self.rate {
-            rate.wait(count, || self.is_urgent());
-        }
+    /// Waits until `count` more removals are within the rate. `false`: the pass is to end soon, before that.
+    pub fn pace(&self, count: usize) -> bool {
+        self.rate.as_ref().is_none_or(|rate| rate.wait(count, || self.is_urgent()))
     }
 }
 
@@ -190,12 +188,15 @@ impl RateLimiter {
         at
     }
 
-    fn wait(&self, count: usize, is_urgent: impl Fn() -> bool) {
+    fn wait(&self, count: usize, is_urgent: impl Fn() -> bool) -> bool {
         let at = self.reserve(count, Instant::now());
-        while !is_urgent() {
+        loop {
             let left = at.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return;
+                return true;
+            }
+            if is_urgent() {
+                return false;
             }
             std::thread::sleep(left.min(NAP));
         }
@@ -292,6 +293,6 @@ pub(super) mod tests {
     fn a_wait_ends_at_once_when_the_pass_is_told_to_end() {
         let rate = RateLimiter::new(NonZeroU32::new(1).unwrap());
         rate.reserve(1_000_000, Instant::now());
-        rate.wait(1, || true);
+        assert!(!rate.wait(1, || true));
     }
 }

@@ -312,10 +312,11 @@ impl Control for LocksLater {
         false
     }
 
-    fn pace(&self, _count: usize) {
+    fn pace(&self, _count: usize) -> bool {
         if self.files.get().is_none() && fs2::FileExt::try_lock_exclusive(&self.dir).is_ok() {
             self.files.set(files_in(&self.dir)).unwrap();
         }
+        true
     }
 }
 

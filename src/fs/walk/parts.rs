@@ -130,8 +130,8 @@ pub(super) fn visit<V: Visit, C: Control>(
     for index in some {
         let Some(name) = names.get(index) else { continue };
         shared.go_on::<V>()?;
-        if V::REMOVES {
-            shared.tree.control.pace(1);
+        if V::REMOVES && !shared.tree.control.pace(1) {
+            return ControlFlow::Break(Break::Stopped);
         }
         let at = NamesAt { entry: EntryRef { name, ..at.entry }, ..at };
         if let Some(ino) = names.file(index)

@@ -23,6 +23,27 @@ fn removals_after(log: &Path, signal: &str) -> usize {
     after.matches("unlinkat(").count()
 }
 
+/// A limit is a limit: what is left at the signal waits for the next pass.
+#[test]
+fn a_signal_does_not_end_the_limit_on_removals_a_second() {
+    let world = World::in_dir(Path::new("/dev/shm"));
+    for number in 0..5000 {
+        world.file(format!("tmp/tree/{number}"), 20 * DAY);
+    }
+    world.age_dirs("tmp/tree", 20 * DAY);
+    let files = || walkdir::WalkDir::new(world.path("tmp")).into_iter();
+    let left = || files().flatten().filter(|entry| entry.file_type().is_file()).count();
+    let args = ["run", "--zones", "tmp", "--format", "json", "--max-rate", "10/s"];
+    let child = world.command(&args).stdout(Stdio::piped()).start().unwrap();
+    wait_until("something is removed", || left() < 5000);
+    send(&child, Signal::TERM);
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert_eq!(run.exits(3).json()["stopped"], "signal");
+    assert!(left() > 4000, "{}", left());
+    world.run(&["run", "--zones", "tmp"]).exits(0);
+    assert_eq!(count(world.path("tmp")), 0);
+}
+
 #[test]
 fn a_signal_ends_the_pass_between_two_entries_with_the_report() {
     if !has_tool("strace", "a signal between two entries") {
