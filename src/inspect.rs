@@ -80,6 +80,9 @@ impl<'a, C: Control> FileInspector<'a, C> {
         let expired = rechecked.expired();
         let metadata = expired.metadata();
         match (metadata.kind, rechecked.object()) {
+            (FileKind::Dir, Some(_)) if in_use == InUse::Locked => {
+                Ok(Content { skipped: Some(Skipped::Locked), ..Content::default() })
+            }
             (FileKind::Dir, Some(top)) => self.tree(expired, top, now),
             (FileKind::File, Some(_)) => {
                 let mut content = Content { is_leased, ..Content::default() };
@@ -109,8 +112,9 @@ impl<'a, C: Control> FileInspector<'a, C> {
     }
 
     /// Whether another process has a claimed file open. If not, and if it has no other name, a lease on it is
-    /// held from now on.
-    fn file_in_use(&self, claimed: &Claimed) -> Asked {
+    /// held from now on. Of a tree that is claimed without a lock, whether another process has locked it: that may be one
+    /// that works in it.
+    fn in_use(&self, claimed: &Claimed) -> Asked {
         let metadata = claimed.expired().metadata();
         match claimed.object() {
             Some(file) if self.probe == InUseProbe::On && metadata.kind == FileKind::File => {
@@ -121,6 +125,14 @@ impl<'a, C: Control> FileInspector<'a, C> {
                 let file_system = claimed.expired().directory().storage.file_system;
                 let in_use = lease::probe_after_others(file, file_system, metadata);
                 Asked { in_use, is_leased: in_use == InUse::Free && metadata.links == 1 }
+            }
+            Some(top)
+                if self.probe == InUseProbe::On
+                    && metadata.kind == FileKind::Dir
+                    && !claimed.is_locked()
+                    && matches!(lease::is_locked(top), Ok(true)) =>
+            {
+                Asked { in_use: InUse::Locked, is_leased: false }
             }
             _ => Asked { in_use: InUse::Free, is_leased: false },
         }
@@ -176,7 +188,7 @@ impl<C: Control> Inspector for FileInspector<'_, C> {
         }
         let directory: Arc<Directory> = Arc::clone(expired.directory());
         // Before the look: what is written until then has a newer time, and later writers wait.
-        let asked = self.file_in_use(&claimed);
+        let asked = self.in_use(&claimed);
         let metadata = match look(&directory, expired.name()) {
             Ok(metadata) => metadata,
             Err(error) if is_gone(&error) => {

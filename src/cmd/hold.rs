@@ -34,7 +34,10 @@ pub(super) fn hold(
 ) -> Result<ExitCode, Refusal> {
     refuse_forbidden(config)?;
     let lock = application_lock(config, path)?;
-    warn_of_less(config, path);
+    if let Some(why) = lock.as_ref().and_then(|(locks, _)| locks.in_other_database()) {
+        tracing::warn!("{why}");
+    }
+    warn_of_less(config, path)?;
     let end = while_held(config.lock_wait, lock, path, command);
     // Only now that no lock is held: printing waits for as long as a terminal is stopped.
     for line in end.said {
@@ -44,17 +47,23 @@ pub(super) fn hold(
 }
 
 /// Warns where the lock protects less than it seems to: no sweep honors it, or CVAT does not.
-fn warn_of_less(config: &Config, path: &Path) {
+///
+/// # Errors
+/// The data root was typed for this command and cannot be used.
+fn warn_of_less(config: &Config, path: &Path) -> Result<(), Refusal> {
     let shown = shown(path);
     let root = match open_root(config, &config.all_zones) {
         Ok(root) => root,
+        Err(why) if config.setting("data").is_some_and(|row| row.origin.is_flag()) => {
+            return Err(why);
+        }
         Err(why) => {
             tracing::warn!("it is not known whether a sweep honors a lock on {shown}: {why}");
-            return;
+            return Ok(());
         }
     };
     // What does not exist is refused when it is opened.
-    let Ok(relative) = root.relative(path) else { return };
+    let Ok(relative) = root.relative(path) else { return Ok(()) };
     let is_entry = |zone: &Zone| {
         relative.as_deref().is_some_and(|path| zone.location.entry_of(path).is_some())
     };
@@ -67,14 +76,19 @@ fn warn_of_less(config: &Config, path: &Path) {
              locks; hold the entry itself, or name its data root with --data",
             root.path()
         );
-        return;
+        return Ok(());
     };
+    if is_entry(zone) && path.is_symlink() {
+        tracing::warn!(
+            "{shown} is a link: the lock is on what it leads to, and a sweep may remove the link itself"
+        );
+    }
     let is_unwanted = config.locks.is_application_unwanted;
     if zone.lock == LockKind::Application && !is_entry(zone) && !is_unwanted {
         tracing::warn!(
             "CVAT locks single exports, not {shown}: this lock stops sweepers, but not CVAT; hold the export itself"
         );
-        return;
+        return Ok(());
     }
     if config.locks.misses_application_of(zone) {
         tracing::warn!(
@@ -82,6 +96,7 @@ fn warn_of_less(config: &Config, path: &Path) {
              --redis redis://HOST:6379 or CVAT_REDIS_INMEM_HOST; to do without it, use --lock flock"
         );
     }
+    Ok(())
 }
 
 /// How it ended.

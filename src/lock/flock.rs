@@ -62,8 +62,8 @@ pub(super) fn claim(
     }
     match opened {
         Ok((object, is_exclusive)) => {
-            let guard = Guard::new(object, with_turn(lease, turn)).exclusive(is_exclusive);
-            Ok(Claimed::new(expired, guard))
+            let guard = Guard::new(object, with_turn(lease, turn));
+            Ok(Claimed::new(expired, guard.locked(files == FileLocks::Flock, is_exclusive)))
         }
         Err(why) => Err(Rejected::new(expired, why)),
     }

@@ -84,18 +84,20 @@ pub struct Guard {
     lease: Option<Box<dyn Lease>>,
     /// The lock on the object is one of its NFS server, and excludes every lock of another machine.
     is_exclusive: bool,
+    /// The object is locked at all.
+    is_locked: bool,
 }
 
 impl Guard {
     /// From an object that is locked through this very handle, and a lease beside it.
     pub(crate) const fn new(object: Option<File>, lease: Option<Box<dyn Lease>>) -> Self {
-        Self { object, lease, is_exclusive: false }
+        Self { object, lease, is_exclusive: false, is_locked: true }
     }
 
-    /// Says whether the lock on the object is one of its NFS server, and excludes every lock of another machine.
-    pub(crate) const fn exclusive(mut self, is_exclusive: bool) -> Self {
-        self.is_exclusive = is_exclusive;
-        self
+    /// Says whether the object is locked, which it is not where no locks are wanted, and whether its lock is one of its
+    /// NFS server, and excludes every lock of another machine.
+    pub(crate) fn locked(self, is_locked: bool, is_exclusive: bool) -> Self {
+        Self { is_exclusive, is_locked, ..self }
     }
 }
 
@@ -120,6 +122,11 @@ impl Claimed {
     /// The locked object, where there is one.
     pub const fn object(&self) -> Option<&File> {
         self.guard.object.as_ref()
+    }
+
+    /// Whether the object is locked. If not, nothing has asked whether another process has locked it.
+    pub const fn is_locked(&self) -> bool {
+        self.guard.is_locked
     }
 
     /// Whether the lock on the object excludes every lock of another machine, so that the server need not be asked

@@ -8,7 +8,7 @@ use rustix::fs::inotify;
 use rustix::process::Signal;
 
 use super::{Other, export, outcome_of, send};
-use crate::world::{DAY, Run, World, as_user, can_be_root, fifo, sweeper, tool};
+use crate::world::{DAY, Run, World, as_user, assert_counts, can_be_root, fifo, sweeper, tool};
 
 #[test]
 fn hold_protects_a_path_while_its_command_runs() {
@@ -81,6 +81,42 @@ fn hold_says_when_it_protects_less_than_it_seems_to() {
     nowhere.arg(&path).args(["--", "/bin/true"]);
     let said = Run::of(nowhere).exits(0).stderr.clone();
     assert!(said.contains("it is not known whether a sweep honors a lock on"), "{said}");
+}
+
+#[test]
+fn a_tree_that_is_held_is_in_use_also_where_no_locks_are_taken() {
+    let world = World::new();
+    world.file("tmp/tree/file", 20 * DAY);
+    world.age_dirs("tmp/tree", 20 * DAY);
+    let held = std::fs::File::open(world.path("tmp/tree")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let args = ["run", "--zones", "tmp", "--format", "json", "--lock", "none", "--lock-wait", "0"];
+    let report = world.run(&args).exits(0).json();
+    assert_counts(&report, "tmp", &[("removed", 0), ("skipped_by.locked", 1)]);
+    drop(held);
+    assert_counts(&world.run(&args).exits(0).json(), "tmp", &[("removed", 1)]);
+}
+
+#[test]
+fn hold_of_a_link_says_that_the_link_is_not_protected() {
+    let world = World::new();
+    let target = world.dir("elsewhere/target", 0);
+    world.link("tmp/link", target, 20 * DAY);
+    let mut hold = sweeper(&["hold", "--data"]);
+    hold.arg(&world.root).arg(world.path("tmp/link")).args(["--", "/bin/true"]);
+    let run = Run::of(hold);
+    assert!(run.exits(0).stderr.contains("is a link: the lock is on what it leads to"));
+}
+
+#[test]
+fn hold_with_a_data_root_that_is_none_does_not_run_its_command() {
+    let world = World::new();
+    let (path, ran) = (export(&world, 1, 2 * DAY), world.path("ran"));
+    let mut hold = sweeper(&["hold", "--data", "/nonexistent"]);
+    hold.arg(path).args(["--", "/bin/touch"]).arg(&ran);
+    let run = Run::of(hold);
+    assert!(run.exits(2).stderr.contains("/nonexistent"), "{}", run.stderr);
+    assert!(!ran.exists());
 }
 
 #[test]
