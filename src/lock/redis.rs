@@ -132,6 +132,9 @@ impl ExporterLocks {
                 self.prefix.shown()
             ));
         }
+        if let Some(why) = self.in_other_database() {
+            self.note(format!("warning: {why}"));
+        }
         let compared =
             if self.prefix.is_known() { Ok(()) } else { self.compare_prefixes(&mut connection) };
         match compared {
@@ -141,6 +144,18 @@ impl ExporterLocks {
             }
             Err(error) => Err(self.remember(error)),
         }
+    }
+
+    /// Why CVAT does not see these locks, if the server was named with another database than CVAT's.
+    pub fn in_other_database(&self) -> Option<String> {
+        let db = self.server.database();
+        (db != 0).then(|| {
+            let server = self.server.shown();
+            format!(
+                "CVAT's locks are in database 0, and {server} is used with database {db}: unless CVAT was changed, it does \
+                 not see locks there"
+            )
+        })
     }
 
     /// Compares the prefix with the locks that CVAT holds now. If none of them begins with it, it is wrong.

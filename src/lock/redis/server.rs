@@ -72,6 +72,11 @@ impl Server {
         Ok(Self { address, db: 0, user: None, password: None })
     }
 
+    /// The number of its database.
+    pub const fn database(&self) -> u32 {
+        self.db
+    }
+
     /// Whether it has a password.
     pub const fn has_password(&self) -> bool {
         self.password.is_some()

@@ -63,6 +63,24 @@ fn the_key_is_that_of_pathlib_for_every_form_of_the_base_directory() {
 }
 
 #[test]
+fn locks_in_another_database_than_cvats_are_warned_about() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let world = World::new();
+    let path = export(&world, 1);
+    let words = "CVAT's locks are in database 0, and ";
+    for (database, is_told) in [("", false), ("/0", false), ("/5", true)] {
+        let url = format!("{}{database}", redis.url().trim_end_matches("/0"));
+        let at = ["--redis", &url, "--cvat-data", world.root.to_str().unwrap()];
+        let run = world.run(&[&["run", "--dry-run", "--zones", "export"], &at[..]].concat());
+        assert_eq!(run.exits(0).stdout.contains(words), is_told, "{url}: {}", run.stdout);
+        let mut hold = sweeper(&[&["hold", "--data", at[3]], &at[..]].concat());
+        hold.arg(&path).args(["--", "/bin/true"]);
+        let run = Run::of(hold);
+        assert_eq!(run.exits(0).stderr.contains(words), is_told, "{url}: {}", run.stderr);
+    }
+}
+
+#[test]
 fn a_relative_path_of_cvats_data_is_refused() {
     let world = World::new();
     for path in ["data", "./data", "../home/django/data"] {
