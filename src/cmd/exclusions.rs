@@ -16,7 +16,10 @@ use crate::rules::exclude::{all_in, bearing, is_name, is_plain_name, no_entry};
 pub(super) fn check(config: &Config, command: &str, zones: &[Arc<Zone>]) -> Result<(), Refusal> {
     let Some(row) = config.setting("exclude") else { return Ok(()) };
     for glob in config.exclude.globs() {
-        let Some((why, is_useless)) = weakness(glob, command, zones) else { continue };
+        let elsewhere =
+            || row.origin.is_flag().then(|| of_other_zone(glob, config, zones)).flatten();
+        let weakness = weakness(glob, command, zones);
+        let Some((why, is_useless)) = weakness.or_else(elsewhere) else { continue };
         let (key, value, origin) = (row.key.clone(), glob.clone(), row.origin.clone());
         let error = ConfigError::Value { key, value, origin, why };
         if is_useless && row.origin.is_flag() {
@@ -25,6 +28,18 @@ pub(super) fn check(config: &Config, command: &str, zones: &[Arc<Zone>]) -> Resu
         tracing::warn!("{error}");
     }
     Ok(())
+}
+
+/// Says of a glob that it only matches entries of a zone that is not swept, which is no error. In a
+/// settings file that is usual.
+fn of_other_zone(glob: &str, config: &Config, zones: &[Arc<Zone>]) -> Option<(String, bool)> {
+    let can_match = |zone: &&Arc<Zone>| bearing(glob, zone).can_match;
+    if is_name(glob) || zones.iter().any(|zone| can_match(&zone)) {
+        return None;
+    }
+    let zone = config.all_zones.iter().find(can_match)?;
+    let why = format!("it only matches entries of zone {}, which is not swept now", zone.name);
+    Some((why, false))
 }
 
 /// What is wrong with a glob, if it is probably not what is meant, and whether it is of no use in this pass.

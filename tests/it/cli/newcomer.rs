@@ -89,6 +89,24 @@ fn health_without_an_address_says_what_to_pass() {
 }
 
 #[test]
+fn an_exclusion_for_a_zone_that_is_not_swept_does_not_pass_in_silence() {
+    let world = World::new();
+    for (args, glob, zone) in [
+        (&["run", "--zones", "export"][..], "tmp/old", "tmp"),
+        (&["run"], "tasks/7/**", "legacy"),
+        (&["legacy"], "cache/export/*.zip", "export"),
+    ] {
+        let words = format!("it only matches entries of zone {zone}, which is not swept now");
+        let run = world.run(&[args, &["--dry-run", "--exclude", glob]].concat());
+        assert!(run.exits(0).stderr.contains(&words), "{glob}: {}", run.stderr);
+        // Settings are often for several commands.
+        let mut command = world.command(&[args, &["--dry-run"]].concat());
+        command.env("SWEEPER_EXCLUDE", glob);
+        assert!(!Run::of(command).exits(0).stderr.contains(&words), "{glob}");
+    }
+}
+
+#[test]
 fn a_month_is_not_taken_for_a_minute() {
     let world = World::new();
     let run = world.run(&["run", "--ttl", "1M"]);
