@@ -167,7 +167,12 @@ pub(super) fn list_failures(
         let is_listed = example.action == Action::ReadList;
         let action =
             if is_listed { "path in the list:".to_owned() } else { example.action.to_string() };
-        let text = format!(": {action} {path}{others}: {message}");
+        // The list as a whole has no path.
+        let text = if example.path.as_os_str().is_empty() {
+            format!(": {message}")
+        } else {
+            format!(": {action} {path}{others}: {message}")
+        };
         canvas.write(out, &before, (fails, Paint::Failed), &text)?;
         rest = rest.saturating_sub(*count);
     }

@@ -44,6 +44,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const PRIVATE: &str = "the list names a private directory of sweeper: a run without a list deals with what an \
                        interrupted run has left in it";
 
+/// Why a path with line breaks is refused, and one that ends with one instead of a NUL.
+const LINE_BREAKS: &str = "not an entry of a zone; it contains line breaks, and paths must end with NUL, as with find -print0";
+
 /// Why a relative path is refused.
 const NO_SUCH: &str =
     "no entry has such a path: a path in a list is absolute, or relative to the data root";
@@ -126,8 +129,10 @@ impl PathList {
         match round {
             Ok(bytes) => {
                 for path in bytes.split_inclusive(|byte| *byte == 0) {
-                    let path = path.strip_suffix(b"\0").unwrap_or(path);
-                    let (zone, candidate) = self.read(path, first);
+                    let (zone, candidate) = match path.strip_suffix(b"\0") {
+                        None if path.ends_with(b"\n") => (first, refused(path, LINE_BREAKS.into())),
+                        whole => self.read(whole.unwrap_or(path), first),
+                    };
                     let is_ours = match &candidate {
                         Candidate::Entry(entry) => context.owns(&entry.dir, &entry.name),
                         Candidate::Refused { path, .. } => context.owns("".as_ref(), path),
@@ -142,8 +147,7 @@ impl PathList {
             Err(error) => {
                 let error = units::error(&error);
                 let why = format!("the list could not be read to the end: {error}").into();
-                let refused = Candidate::Refused { path: CString::default(), why };
-                found.insert(first.clone(), vec![refused]);
+                found.insert(first.clone(), vec![refused(b"", why)]);
             }
         }
         for candidates in found.values_mut() {
@@ -174,11 +178,10 @@ impl PathList {
         }
         let is_below = self.roots.iter().any(|root| full.starts_with(root));
         let why: Cow<'static, str> = match &around {
-            _ if path.len() >= TOO_LONG => "longer than any path: is the list NUL-separated?".into(),
-            _ if path.contains(&b'\n') => {
-                "not an entry of a zone; it contains line breaks, and paths must end with NUL, as with find -print0"
-                    .into()
+            _ if path.len() >= TOO_LONG => {
+                "longer than any path: is the list NUL-separated?".into()
             }
+            _ if path.contains(&b'\n') => LINE_BREAKS.into(),
             Some((zone, _, false)) => format!("the zone {zone} is not swept").into(),
             Some((_, entry, true)) => {
                 format!("an entry is judged as a whole: list {:?} instead", entry.path()).into()
@@ -188,8 +191,7 @@ impl PathList {
             None => "not below the data root".into(),
         };
         let zone = around.filter(|(_, _, is_swept)| *is_swept).map_or(first, |(zone, _, _)| zone);
-        let path = CString::new(&path[..path.len().min(TOO_LONG)]).unwrap_or_default();
-        (zone, Candidate::Refused { path, why })
+        (zone, refused(path, why))
     }
 
     /// What this round has for a zone.
@@ -198,6 +200,11 @@ impl PathList {
         let rest = Mutex::new(found.remove(&zone.name).unwrap_or_default().into_iter());
         Ok(Round { root: data_root(root, zone)?, rest })
     }
+}
+
+fn refused(path: &[u8], why: Cow<'static, str>) -> Candidate {
+    let path = CString::new(&path[..path.len().min(TOO_LONG)]).unwrap_or_default();
+    Candidate::Refused { path, why }
 }
 
 /// Reads a list to its end, one round at a time, as long as rounds are taken.

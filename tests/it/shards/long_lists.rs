@@ -30,6 +30,20 @@ fn a_long_list_is_read_in_rounds() {
     assert_eq!(report["totals"]["skipped"], 40_000 - 3, "gone");
 }
 
+/// As `find` prints a single path without `-print0`.
+#[test]
+fn a_list_of_one_line_is_no_path_that_is_gone() {
+    let world = World::new();
+    let path = world.file("tmp/old", 20 * DAY);
+    let run = swept_from_list(&world, b"tmp/old\n", &[]);
+    let report = run.exits(1).json();
+    let message = report["failures"][0]["message"].as_str().unwrap();
+    assert!(message.contains("paths must end with NUL, as with find -print0"), "{message}");
+    assert!(path.exists());
+    swept_from_list(&world, b"tmp/old", &[]).exits(0);
+    assert!(!path.exists());
+}
+
 #[test]
 fn a_writer_that_sends_nothing_does_not_keep_a_pass_from_stopping() {
     let world = World::new();
