@@ -14,6 +14,9 @@ use crate::units;
 const END: &str = "sweeper_last_end_timestamp_seconds";
 const SUCCESS: &str = "sweeper_last_success_timestamp_seconds";
 
+/// How far a time may be ahead of the clock.
+const AHEAD_S: f64 = 60.0;
+
 /// The most that is read of a file.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -54,10 +57,18 @@ fn judge(text: &str, most: Duration, now: Moment) -> Option<Result<String, Strin
                     reason = "seconds since 1970 are far from 2^52"
                 )]
                 let age = now.unix_secs() as f64 - at;
-                is_good &= age <= most.as_secs_f64();
+                is_good &= (-AHEAD_S..=most.as_secs_f64()).contains(&age);
                 #[expect(clippy::cast_possible_truncation, reason = "whole seconds are shown")]
-                let ago = units::coarse_secs(age as i64);
-                format!("{zone}: last pass without problems {ago} ago")
+                let secs = age as i64;
+                if age < -AHEAD_S {
+                    let ahead = units::coarse_secs(secs.saturating_neg());
+                    format!(
+                        "{zone}: last pass without problems {ahead} in the future: check the clock, then run a pass"
+                    )
+                } else {
+                    let ago = units::coarse_secs(secs.max(0));
+                    format!("{zone}: last pass without problems {ago} ago")
+                }
             }
         });
     }
@@ -103,6 +114,9 @@ mod tests {
         assert!(at(1000 + 86_400).is_ok());
         let late = at(1001 + 86_400).unwrap_err();
         assert_eq!(late, "export: last pass without problems 1d ago (at most 1d)");
+        assert!(at(1000 - 60).is_ok());
+        let ahead = at(1000 - 3600).unwrap_err();
+        assert!(ahead.contains("1h in the future: check the clock"), "{ahead}");
         assert!(judge("", DAY, Moment::from_unix(0, 0)).is_none());
     }
 }
