@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal as Number};
 use rustix::event::pause;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, iterator};
 
 use crate::units;
@@ -56,6 +56,12 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>, begin: fn()) -> Result<(), String>
         is_impatient.store(true, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Makes it an error of a write if a file becomes larger than this process may make one (`ulimit -f`). The signal that
+/// the system sends then would end the process.
+pub fn outlive_large_files() {
+    let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
 /// Raises `flag` at every SIGHUP, which then does not end the process. To be called before other threads are

@@ -147,6 +147,23 @@ fn a_full_disk_ends_the_pass_and_nothing_goes_without_a_line() {
     assert_eq!(report["totals"]["removed"], gone.len());
 }
 
+/// As if the disk was full, and not the end of the process by a signal.
+#[test]
+fn a_log_that_reaches_the_limit_on_the_size_of_files_ends_the_pass_with_its_report() {
+    let world = World::new();
+    for number in 0..100 {
+        world.file(export(number), 2 * DAY);
+    }
+    let before = entries(&world);
+    let inner = command(&world, &[]);
+    let mut limited = std::process::Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -f 1; exec \"$0\" \"$@\""]);
+    limited.arg(inner.get_program()).args(inner.get_args());
+    let report = Run::of(limited).exits(3).json();
+    assert_eq!(report["failures"][0]["errno"], "EFBIG", "{report:#}");
+    assert_all_written(&world, &before, "a limit on the size of files");
+}
+
 #[test]
 fn an_entry_that_stays_after_all_gets_a_second_line() {
     for (call, error, name) in [("unlinkat", "EBUSY", "file"), ("renameat2", "ENOENT", "tree")] {
