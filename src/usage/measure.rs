@@ -68,6 +68,24 @@ pub struct Top<'a> {
     mount: u64,
 }
 
+/// The directories of zones that are links, which are not followed.
+fn links(subject: &Subject<'_>) -> Vec<String> {
+    let Subject { root, zones, .. } = subject;
+    let roots = zones.iter().flat_map(|zone| zone.location.roots.iter().map(move |at| (zone, at)));
+    let here = roots.filter(|(_, inside)| root.place_of(inside).is_none());
+    let links = here.map(|(zone, inside)| (zone, root.path().join(inside)));
+    links
+        .filter(|(_, path)| path.is_symlink())
+        .map(|(zone, path)| {
+            format!(
+                "{path:?} is a link, and links are not followed: what it leads to is not counted; name the real \
+                 directory as the path of zone {}",
+                zone.name
+            )
+        })
+        .collect()
+}
+
 /// The name of the area of everything else.
 const REST: &str = "other";
 
@@ -158,7 +176,7 @@ impl<'a> Measurement<'a> {
         let mut forecast = Forecast::default();
         let of_runs = areas.iter().filter(|area| matches!(area.removed_by, RemovedBy::Run(_)));
         of_runs.for_each(|area| add_each(&mut forecast, area.forecast));
-        let mut notes = Vec::new();
+        let mut notes = links(self.subject);
         if tally.moves_atime {
             notes.push(Notes::MOVES_ATIME.to_owned());
         }

@@ -12,6 +12,17 @@ use crate::start::Start;
 use crate::terminal::plain;
 use crate::world::{DAY, HOUR, Run, World, can_be_root, export_name, set_times, tool};
 
+/// Where the space is then, a measurement does not see.
+#[test]
+fn the_directory_of_a_zone_that_is_a_link_is_noted() {
+    let world = World::new();
+    let real = world.root.with_file_name("real");
+    fs::rename(world.path("tmp"), &real).unwrap();
+    std::os::unix::fs::symlink(&real, world.path("tmp")).unwrap();
+    let notes = measured(&world, &[])["notes"].to_string();
+    assert!(notes.contains("/tmp\\\" is a link") && notes.contains("path of zone tmp"), "{notes}");
+}
+
 #[test]
 fn totals_and_areas_agree_with_du_to_the_byte_and_the_inode() {
     for seed in 1..=6 {
