@@ -208,6 +208,9 @@ fn left(way: &InTheWay, mode: RunMode) -> u64 {
     if mode == RunMode::DryRun { 0 } else { way.left }
 }
 
+/// What is said where nothing is in the way.
+const NOTHING_ELSE: &str = "there is no other export, and no other entry in --pressure-zones";
+
 /// What is in the way.
 fn stays(way: &InTheWay, min_age: MinAge, mode: RunMode) -> String {
     let young = format!("used within {}", units::coarse(min_age.ttl().as_duration()));
@@ -224,7 +227,7 @@ fn stays(way: &InTheWay, min_age: MinAge, mode: RunMode) -> String {
         reasons.map(|(reason, count)| format!("{} {}", grouped(count), reason.replace('_', " ")));
     let zones = way.zones.iter().map(|(zone, why)| format!("zone {zone}: {why}"));
     let all: Vec<String> = own.chain(reasons).chain(zones).collect();
-    if all.is_empty() { "there is no other entry".to_owned() } else { all.join(", ") }
+    if all.is_empty() { NOTHING_ELSE.to_owned() } else { all.join(", ") }
 }
 
 #[cfg(test)]
@@ -275,7 +278,7 @@ mod tests {
                  1.5%) in use before, and 90.0% (inodes 1.5%) in use now; nothing else may be removed \
                  (1,200 used within 1h, 1 expired but not removed, 3 in use, 1 excluded)",
             ),
-            (ReliefEnd::NothingLeft(InTheWay::default()), "(there is no other entry)"),
+            (ReliefEnd::NothingLeft(InTheWay::default()), NOTHING_ELSE),
             (
                 ReliefEnd::NotFreed(Amount { bytes: 51, inodes: 2 }),
                 "; 51 B and 2 inodes of what was removed is still not free",
@@ -319,6 +322,6 @@ mod tests {
         assert_eq!((&withheld.end, withheld.before), (&ReliefEnd::Stopped, Some(full)));
         // Entries that have expired would have been removed before.
         let left = InTheWay { left: 5, ..InTheWay::default() };
-        assert!(dry(ReliefEnd::NothingLeft(left)).contains("(there is no other entry)"));
+        assert!(dry(ReliefEnd::NothingLeft(left)).contains(NOTHING_ELSE));
     }
 }

@@ -52,7 +52,7 @@ impl Rest {
         let were = if self.is_emptied { "were" } else { "may have been" };
         // The removal of one name moves the ctime of the file, as a use does, and what has the other names is not known.
         let or_linked = if why == Skipped::Used.key() {
-            ", or a file in it lost one of several names"
+            ", not expired by these settings, or a file in it lost one of several names"
         } else {
             ""
         };
