@@ -12,7 +12,7 @@ use crate::cvat::zones::NEVER_TOUCHED;
 use crate::cvat::{MARKS, MEDIA, is_data_root};
 use crate::fs::RootError;
 use crate::fs::error::is_missing;
-use crate::fs::mounts;
+use crate::fs::other_paths;
 use crate::rules::Zone;
 
 /// Looks at the directories of `zone` if the settings file says where they are: they are at `place`, if that is given.
@@ -40,7 +40,7 @@ pub(super) fn refuse(
             real => real.map_err(unexamined)?,
         };
         // A mount shows a directory at another path.
-        let mut reals = mounts::other_paths(&real).map_err(unexamined)?;
+        let mut reals = other_paths::of(&real).map_err(unexamined)?;
         let others = reals.clone();
         reals.push(real);
         for real in &reals {
@@ -53,14 +53,14 @@ pub(super) fn refuse(
                 return Err(RootError::Refused { path, why });
             }
         }
-        for other in of_others() {
-            let roots = other.location.roots.iter().map(|inside| root.join(inside).canonicalize());
-            let nested = |there: PathBuf| {
-                others.iter().any(|it| it.starts_with(&there) || there.starts_with(it))
+        let roots = of_others().flat_map(|it| it.location.roots.iter().map(|at| (&it.name, at)));
+        for (name, inside) in roots.filter(|_| !others.is_empty()) {
+            let there = match root.join(inside).canonicalize() {
+                Err(error) if is_missing(&error) || is_denied(&error) => continue,
+                there => there.map_err(unexamined)?,
             };
-            if roots.flatten().any(nested) {
-                let why =
-                    format!("a mount shows a directory of zone {:?} there", other.name.as_str());
+            if others.iter().any(|it| it.starts_with(&there) || there.starts_with(it)) {
+                let why = format!("a mount shows a directory of zone {:?} there", name.as_str());
                 return Err(RootError::Refused { path, why });
             }
         }

@@ -3,11 +3,8 @@
 //! This module must not be read for every file: it is as long as the machine has mounts.
 
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-
-use super::{open, stat};
 
 /// A mount, of a line such as `68 45 0:39 / /data rw shared:1 - nfs4 host:/srv rw,local_lock=none`.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,17 +33,20 @@ impl<'a> Mount<'a> {
         let device = (major.parse().ok()?, minor.parse().ok()?);
         let (shows, at, options) = (words.next()?, words.next()?, words.next()?);
         let mut words = file_system.split(' ');
-        let (kind, file_system_options) = (words.next()?, words.nth(1)?);
+        let (kind, source, file_system_options) = (words.next()?, words.next()?, words.next()?);
+        // A mount of NFS shows the directory of the server that its source names, and says that it shows the top.
+        let of_server = source.split_once(":/").filter(|_| kind.starts_with("nfs"));
+        let shows = of_server.map_or(shows, |(server, _)| &source[server.len() + 1..]);
         Some(Self { id, device, shows, at, options, kind, file_system_options })
     }
 
     /// Where in its file system a directory below this mount is.
-    fn place_of(&self, path: &Path) -> Option<PathBuf> {
+    pub fn place_of(&self, path: &Path) -> Option<PathBuf> {
         Some(plain(self.shows).join(path.strip_prefix(plain(self.at)).ok()?))
     }
 
     /// The path at which this mount shows a place in its file system.
-    fn path_of(&self, place: &Path) -> Option<PathBuf> {
+    pub fn path_of(&self, place: &Path) -> Option<PathBuf> {
         Some(plain(self.at).join(place.strip_prefix(plain(self.shows)).ok()?))
     }
 
@@ -77,37 +77,21 @@ pub fn with_id(lines: &str, id: u64) -> Option<Mount<'_>> {
     all(lines).find(|mount| mount.id == id)
 }
 
-/// The other paths of a directory, where other mounts show it. `real` has no links in it.
-///
-/// # Errors
-/// The directory cannot be looked at.
-pub fn other_paths(real: &Path) -> io::Result<Vec<PathBuf>> {
-    let (_, mount) = stat::id_and_mount(open::seen_dir(real)?)?;
-    Ok(other_paths_in(&read(), mount, real))
-}
-
-fn other_paths_in(lines: &str, mount: u64, real: &Path) -> Vec<PathBuf> {
-    let Some(own) = with_id(lines, mount) else { return Vec::new() };
-    let Some(place) = own.place_of(real) else { return Vec::new() };
-    let others = all(lines).filter(|other| other.id != mount && other.device == own.device);
-    others.filter_map(|other| other.path_of(&place)).collect()
-}
-
-/// A path as it is: the kernel writes white space and backslashes as three octal digits.
+/// A path as it is, of characters that are bytes: the kernel writes white space and backslashes as three octal digits.
 fn plain(written: &str) -> PathBuf {
-    let (mut path, mut rest) = (Vec::new(), written.as_bytes());
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|_| byte == b'\\');
-        let escaped = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        let escaped = escaped.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        path.push(escaped.unwrap_or(byte));
-        rest = if escaped.is_some() { &after[3..] } else { after };
+    let mut bytes = written.chars().filter_map(|byte| u8::try_from(byte).ok());
+    let mut path = Vec::new();
+    while let Some(byte) = bytes.next() {
+        let octal =
+            |value: u8, digit: u8| value.wrapping_mul(8).wrapping_add(digit.wrapping_sub(b'0'));
+        path.push(if byte == b'\\' { bytes.by_ref().take(3).fold(0, octal) } else { byte });
     }
     OsString::from_vec(path).into()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::stat;
     use super::*;
 
     #[test]
@@ -124,25 +108,6 @@ mod tests {
         assert_eq!(idmapped, [7]);
         let any = with_id(lines, 7).unwrap();
         assert!(any.file_system_has("access=any") && !any.file_system_has("access"));
-    }
-
-    #[test]
-    fn a_directory_is_found_at_every_path_that_mounts_show_it_at() {
-        let lines = "29 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
-                     30 29 8:1 /srv/cvat\\040one/data /ctr/data rw - ext4 /dev/sda1 rw\n\
-                     31 29 8:1 /srv/cvat\\040one/data/data/5 /media rw - ext4 /dev/sda1 rw\n\
-                     32 29 8:2 /srv /other rw - ext4 /dev/sdb1 rw\n";
-        let others = |mount, real: &str| other_paths_in(lines, mount, Path::new(real));
-        let paths = |all: &[&str]| all.iter().map(PathBuf::from).collect::<Vec<_>>();
-        let all = ["/srv/cvat one/data/data/5", "/ctr/data/data/5"];
-        assert_eq!(others(31, "/media"), paths(&all));
-        assert_eq!(others(30, "/ctr/data/tmp"), paths(&["/srv/cvat one/data/tmp"]));
-        assert_eq!(
-            others(29, "/srv/cvat one/data/data/5/x"),
-            paths(&["/ctr/data/data/5/x", "/media/x"])
-        );
-        assert_eq!(others(29, "/var"), paths(&[]));
-        assert_eq!(others(99, "/var"), paths(&[]));
     }
 
     #[test]

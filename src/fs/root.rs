@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::{file_system, mounts, stat};
+use super::{file_system, other_paths, stat};
 use crate::rules::{FileId, FileSystem};
 pub use error::RootError;
 pub use guard::Forbidden;
@@ -183,10 +183,17 @@ impl DataRoot {
         };
         let (root, real) = (real_path(&self.path)?, real_path(path)?);
         // A mount shows a directory at another path.
-        let mut reals = mounts::other_paths(&real)
+        let mut reals = other_paths::of(&real)
             .map_err(|error| RootError::Unexamined { path: path.to_owned(), error })?;
+        // It may be the very directory that it stands for.
+        reals.retain(|shown| stands_for.is_none_or(|inside| *shown != root.join(inside)));
+        if let Some(shown) = reals.iter().find(|shown| shown.starts_with(&root)) {
+            return refused(&format!(
+                "a mount shows it at {shown:?}, which is below the data root"
+            ));
+        }
         reals.push(real.clone());
-        if reals.iter().any(|real| real.starts_with(&root)) {
+        if real.starts_with(&root) {
             return refused(if stands_for.is_some() {
                 "it is below the data root"
             } else {

@@ -40,10 +40,10 @@ fn a_zone_is_refused_where_a_mount_shows_what_may_not_be_swept() {
     let elsewhere = tempfile::tempdir().unwrap();
     let (outside, inside) = (elsewhere.path().to_owned(), Path::new("again").to_owned());
     for (shown, zone, is_tmp, words) in [
-        ("data", &outside, false, "it is below the data root"),
-        ("data/5", &outside, false, "it is below the data root"),
-        ("data", &outside, true, "it is below the data root"),
-        ("cache/export", &outside, false, "it is below the data root"),
+        ("data", &outside, false, "which is below the data root"),
+        ("data/5", &outside, false, "which is below the data root"),
+        ("data", &outside, true, "which is below the data root"),
+        ("cache/export", &outside, false, "which is below the data root"),
         ("..", &outside, false, "it contains the data root"),
         ("data", &inside, false, "in it holds what CVAT needs"),
         ("data/5", &inside, false, "in it holds what CVAT needs"),
