@@ -54,7 +54,9 @@ fn warn_of_less(config: &Config, path: &Path) -> Result<(), Refusal> {
     let shown = shown(path);
     let root = match open_root(config, &config.all_zones) {
         Ok(root) => root,
-        Err(why) if config.setting("data").is_some_and(|row| row.origin.is_flag()) => {
+        Err(why @ Refusal::Root { .. })
+            if config.setting("data").is_some_and(|row| row.origin.is_flag()) =>
+        {
             return Err(why);
         }
         Err(why) => {
