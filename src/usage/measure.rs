@@ -68,13 +68,15 @@ pub struct Top<'a> {
     mount: u64,
 }
 
-/// The directories of zones that are links, which are not followed.
+/// The directories of zones below the data root that are or lie behind links, which are not followed.
 fn links(subject: &Subject<'_>) -> Vec<String> {
     let Subject { root, zones, .. } = subject;
     let roots = zones.iter().flat_map(|zone| zone.location.roots.iter().map(move |at| (zone, at)));
-    let here = roots.filter(|(_, inside)| root.place_of(inside).is_none());
-    let links = here.map(|(zone, inside)| (zone, root.path().join(inside)));
-    links
+    let below = roots.filter(|(_, at)| at.is_relative() && root.place_of(at).is_none());
+    let steps = below.flat_map(|(zone, at)| at.ancestors().map(move |step| (zone, step)));
+    steps
+        .filter(|(_, step)| !step.as_os_str().is_empty())
+        .map(|(zone, step)| (zone, root.path().join(step)))
         .filter(|(_, path)| path.is_symlink())
         .map(|(zone, path)| {
             format!(
