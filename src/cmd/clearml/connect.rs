@@ -16,6 +16,13 @@ use crate::cmd::pass::on_hangup;
 use crate::config::{ClearmlConfig, Config};
 use crate::os::{clock, signals};
 
+/// A flag that a signal raises to end a command that deletes nothing.
+pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Refusal> {
+    let stop = service_flag()?;
+    signals::end_on_hangup(&stop).map_err(Refusal::Start)?;
+    Ok(stop)
+}
+
 /// Two flags: one that a signal raises to end the command, and one that says that the audit log was rotated.
 pub(super) fn flags(config: &Config) -> Result<(Arc<AtomicBool>, Arc<AtomicBool>), Refusal> {
     let stop = service_flag()?;

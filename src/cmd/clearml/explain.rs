@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::connect::{flags, now, tools};
+use super::connect::{now, stop_flag, tools};
 use crate::clearml::error::CycleError;
 use crate::clearml::explain::{Explanation, explain};
 use crate::clearml::select::Conditions;
@@ -24,7 +24,7 @@ pub(super) fn why(
     tasks: &[String],
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
-    let tools = tools(config, options, &flags(config)?.0)?;
+    let tools = tools(config, options, &stop_flag()?)?;
     let roots: Vec<_> = options.local_roots.iter().map(|root| absolute(root)).collect();
     let answers = Conditions::new(&tools, &options.options, now(config))
         .and_then(|conditions| explain(&tools, &options.options, &conditions, &roots, tasks));
