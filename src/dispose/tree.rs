@@ -242,6 +242,10 @@ impl<C: Control> Trees<'_, C> {
         top: &std::fs::File,
         refused: &io::Error,
     ) -> (Option<Bytes>, Option<Rejection>) {
+        // What is left of it would have to expire again.
+        if self.control.is_urgent() {
+            return (None, Some(Rejection::Unreached));
+        }
         let tree = self.context(expired, expired.name());
         if let Err(why) = check::whole(expired, known, top, &tree) {
             return (None, Some(why));

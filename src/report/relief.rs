@@ -209,7 +209,7 @@ fn left(way: &InTheWay, mode: RunMode) -> u64 {
 }
 
 /// What is said where nothing is in the way.
-const NOTHING_ELSE: &str = "there is no other export, and no other entry in --pressure-zones";
+const NOTHING_ELSE: &str = "there is no other entry that may be removed early";
 
 /// What is in the way.
 fn stays(way: &InTheWay, min_age: MinAge, mode: RunMode) -> String {
