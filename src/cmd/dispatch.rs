@@ -13,7 +13,7 @@ use super::{
 use crate::cli::{self, Args, Clearml, Command, JournalAction};
 use crate::config::{Config, LogFormat, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::lease::breaks;
-use crate::os::{clock, logging, signals, terminal};
+use crate::os::{clock, logging, terminal};
 use crate::protocol::ExitCode;
 
 /// Runs the program with these arguments.
@@ -35,7 +35,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
     if !matches!(args.command, Command::Hold { .. }) {
         breaks::keep_pending();
     }
-    signals::outlive_large_files();
     let raw = RawSettings::read(args.flags.clone());
     let detail = match args.verbosity {
         // A warning may be about what protects the files that are removed.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal as Number};
 use rustix::event::pause;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, iterator};
 
 use crate::units;
@@ -35,7 +35,7 @@ const SAME: Duration = Duration::from_secs(1);
 pub fn end_on_signals(flag: &Arc<AtomicBool>, begin: fn()) -> Result<(), String> {
     let is_impatient = Arc::<AtomicBool>::default();
     // One that comes before there are all handlers and the thread waits for them.
-    let is_blocked = ending().thread_block().is_ok();
+    let is_blocked = blocked().thread_block().is_ok();
     for signal in [SIGINT, SIGTERM] {
         flag::register(signal, Arc::clone(flag))
             .and_then(|_| flag::register_conditional_default(signal, Arc::clone(&is_impatient)))
@@ -56,12 +56,6 @@ pub fn end_on_signals(flag: &Arc<AtomicBool>, begin: fn()) -> Result<(), String>
         is_impatient.store(true, Ordering::Relaxed);
     }
     Ok(())
-}
-
-/// Makes it an error of a write if a file becomes larger than this process may make one (`ulimit -f`). The signal that
-/// the system sends then would end the process.
-pub fn outlive_large_files() {
-    let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
 /// Raises `flag` at every SIGHUP, which then does not end the process. To be called before other threads are
@@ -104,6 +98,12 @@ static HAS_THREAD: AtomicBool = AtomicBool::new(false);
 /// What asks the program to end.
 fn ending() -> SigSet {
     [Number::SIGINT, Number::SIGTERM].into_iter().collect()
+}
+
+/// What the other threads do not receive: that, and what the system sends if a file becomes larger than this process may
+/// make one (`ulimit -f`). It would end the process; blocked, it is an error of the write.
+fn blocked() -> SigSet {
+    [Number::SIGINT, Number::SIGTERM, Number::SIGXFSZ].into_iter().collect()
 }
 
 /// What that thread receives.
