@@ -16,13 +16,17 @@ use crate::rules::exclude::{all_in, bearing, is_name, is_plain_name, no_entry};
 pub(super) fn check(config: &Config, command: &str, zones: &[Arc<Zone>]) -> Result<(), Refusal> {
     let Some(row) = config.setting("exclude") else { return Ok(()) };
     for glob in config.exclude.globs() {
-        let elsewhere =
-            || row.origin.is_flag().then(|| of_other_zone(glob, config, zones)).flatten();
+        let is_typed = row.origin.is_flag();
+        // In a settings file that is usual.
+        let of_other = || of_other_zone(glob, config, zones).filter(|_| is_typed);
         let weakness = weakness(glob, command, zones);
-        let Some((why, is_useless)) = weakness.or_else(elsewhere) else { continue };
+        let Some((why, is_useless)) = weakness.or_else(|| of_other().map(|why| (why, false)))
+        else {
+            continue;
+        };
         let (key, value, origin) = (row.key.clone(), glob.clone(), row.origin.clone());
         let error = ConfigError::Value { key, value, origin, why };
-        if is_useless && row.origin.is_flag() {
+        if is_useless && is_typed {
             return Err(error.into());
         }
         tracing::warn!("{error}");
@@ -30,16 +34,14 @@ pub(super) fn check(config: &Config, command: &str, zones: &[Arc<Zone>]) -> Resu
     Ok(())
 }
 
-/// Says of a glob that it only matches entries of a zone that is not swept, which is no error. In a
-/// settings file that is usual.
-fn of_other_zone(glob: &str, config: &Config, zones: &[Arc<Zone>]) -> Option<(String, bool)> {
+/// Says of a glob that it only matches entries of a zone that is not swept, if so.
+fn of_other_zone(glob: &str, config: &Config, zones: &[Arc<Zone>]) -> Option<String> {
     let can_match = |zone: &&Arc<Zone>| bearing(glob, zone).can_match;
     if is_name(glob) || zones.iter().any(|zone| can_match(&zone)) {
         return None;
     }
     let zone = config.all_zones.iter().find(can_match)?;
-    let why = format!("it only matches entries of zone {}, which is not swept now", zone.name);
-    Some((why, false))
+    Some(format!("it only matches entries of zone {}, which is not swept now", zone.name))
 }
 
 /// What is wrong with a glob, if it is probably not what is meant, and whether it is of no use in this pass.

@@ -62,7 +62,6 @@ mod tests {
         assert_eq!(others(99, "/var"), paths(&[]));
         let lines = "7 1 0:39 / /data rw - nfs4 [fe80::1]:/srv/data rw\n\
                      8 1 0:39 / /exports rw - nfs4 [fe80::1]:/srv/exports rw\n\
-                     9 1 0:39 / /x rw - nfs4 [fe80::1]:/srv/data/data/5 rw\n\
                      9 1 0:39 / /x rw - nfs4 [fe80::1]:/srv/data/data/5 rw\n";
         let others = |mount, real: &str| shown_by(lines, mount, Path::new(real));
         assert_eq!(others(8, "/exports"), paths(&[]));
