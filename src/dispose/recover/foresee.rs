@@ -21,7 +21,8 @@ use super::tree::{Tree, check_leftover, leftover, names, open_tree};
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
 use crate::fs::rights::DirRights;
-use crate::protocol::{Directory, Notes, OutcomeKind, Recovered, Recovery, Skipped};
+use crate::fs::stat::{self, Freshness};
+use crate::protocol::{Directory, Entry, Notes, OutcomeKind, Recovered, Recovery, Skipped};
 use crate::rules::{Action, Bytes, Moment};
 
 /// Says what a pass would do with the private directory `name` in `directory`. What is in `check` is handed over as
@@ -57,12 +58,35 @@ pub(in super::super) fn foresee<C: Control>(
     let is_entry = |name: &CString| found.quarantine.is_entry(name);
     if let Ok(home) = found.quarantine.as_home().map(Arc::new) {
         for name in in_check.into_iter().filter(is_entry) {
-            (recovery.each)(Recovered::Returned(Arc::clone(&home), name));
+            if !is_kept(&found, &name, recovery) {
+                (recovery.each)(Recovered::Returned(Arc::clone(&home), name));
+            }
         }
     }
     for name in in_remove.into_iter().filter(is_entry) {
         foresee_rest(control, probe, &found, &name, recovery);
     }
+}
+
+/// Says that the rules keep an entry in `check` by the path that it gets back, if they do. Where that is more than a
+/// name, it is judged by another name afterwards.
+fn is_kept(found: &Found, inner: &CStr, recovery: &mut Recovery<'_>) -> bool {
+    let entry = || -> io::Result<_> {
+        let quarantine = &found.quarantine;
+        let (home, name) = quarantine.leftover(Stage::Check, inner)?.into_home();
+        let at = quarantine.handle(Stage::Check);
+        let metadata = stat::at(at, inner, home.mount, Freshness::Cached)?;
+        Ok((home, name, metadata))
+    };
+    let Ok((home, name, metadata)) = entry() else { return false };
+    if *name == *inner {
+        return false;
+    }
+    let (zone, dir) = (&home.zone, &home.dir);
+    let entry = Entry { zone, directory: &home, dir, name: &name, metadata };
+    let Err(kept) = (recovery.judge)(&entry) else { return false };
+    (recovery.each)(Recovered::Settled(&home, &name, OutcomeKind::Kept(kept), Bytes(0)));
+    true
 }
 
 /// The same for one tree in `remove`.

@@ -40,6 +40,29 @@ fn what_is_no_entry_of_the_zone_gets_its_name_back_and_stays() {
 }
 
 #[test]
+fn an_exclusion_protects_an_old_cache_that_was_interrupted_also_in_a_dry_run() {
+    for stage in ["check", "remove"] {
+        let world = World::new();
+        let path = "tasks/7/tmp/export_cache";
+        world.dir("tasks/7/tmp", 400 * DAY);
+        private(&world, "tasks");
+        let inner = format!("tasks/{NAME}/{stage}/7%tmp%export_cache");
+        world.file(format!("{inner}/old.zip"), 400 * DAY);
+        world.age_dirs(&inner, 400 * DAY);
+        for mode in [&["--dry-run"][..], &[]] {
+            let args = ["legacy", "--format", "json", "--exclude", path];
+            let report = world.run(&[&args, mode].concat());
+            let json = report.json();
+            assert_counts(&json, "legacy", &[("seen", 1), ("removed", 0)]);
+            let text = json.to_string();
+            assert!(text.contains("excluded"), "{stage} {mode:?}: {text}");
+            assert!(!text.contains("matched no entry"), "{stage} {mode:?}: {text}");
+        }
+        assert!(world.has(format!("{path}/old.zip")), "{stage}");
+    }
+}
+
+#[test]
 fn what_another_program_has_put_into_a_private_directory_is_noted() {
     let world = World::new();
     private(&world, "tmp");
