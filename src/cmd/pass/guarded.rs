@@ -60,7 +60,8 @@ fn report(summary: &mut Summary, exceeded: &[Excess], mode: RunMode) {
     }
 }
 
-/// Adds a note where a guard has ended a pass that had begun.
+/// Adds a note where a guard has ended a pass that had begun. A tree that is removed in part takes as much of the guards
+/// as a whole one, and is a failure in the counts before.
 pub(super) fn explain(summary: &mut Summary) {
     let is_guard =
         |why| matches!(why, StopReason::MaxRemovals | StopReason::MaxBytes | StopReason::MaxShare);
@@ -69,7 +70,8 @@ pub(super) fn explain(summary: &mut Summary) {
     {
         let flag = why.key().replace('_', "-");
         zone.notes.push(format!(
-            "more has expired than when the pass began, so it was stopped where it reached --{flag}"
+            "more has expired than when the pass began, or a tree could be removed only in part, so it was \
+             stopped where it reached --{flag}"
         ));
     }
 }
