@@ -171,7 +171,7 @@ impl ExporterLocks {
             ) => Vec::new(),
             Err(
                 error @ (LockError::Unreachable(_)
-                | LockError::Silent
+                | LockError::Silent(_)
                 | LockError::Malformed(_)
                 | LockError::Stopped),
             ) => return Err(error),
@@ -284,7 +284,7 @@ impl ExporterLocks {
         match self.known_error() {
             Some(
                 error @ (LockError::Unreachable(_)
-                | LockError::Silent
+                | LockError::Silent(_)
                 | LockError::Denied(_)
                 | LockError::NoPassword { .. }),
             ) => {

@@ -117,18 +117,21 @@ impl Connection {
                 _ => Err(unexpected("PING", &answer)),
             }
         };
+        let at = |why: &str| format!("{}: {why}", server.shown());
         connect().map_err(|error| match error {
-            LockError::Unreachable(why) => {
-                LockError::Unreachable(format!("{}: {why}", server.shown()))
+            LockError::Unreachable(why) => LockError::Unreachable(at(&why)),
+            // A server that expects no TLS waits for the rest of a command.
+            LockError::Silent(_) if server.is_encrypted() => {
+                LockError::Silent(at("this address is for a server with TLS: "))
             }
+            LockError::Silent(_) => LockError::Silent(at("")),
             LockError::Denied(said) if !server.has_password() => {
                 LockError::NoPassword { server: server.shown(), said }
             }
-            other @ (LockError::Silent
-            | LockError::Denied(_)
-            | LockError::NoPassword { .. }
+            LockError::Denied(said) => LockError::Denied(at(&said)),
+            LockError::Malformed(what) => LockError::Malformed(at(&what)),
+            other @ (LockError::NoPassword { .. }
             | LockError::Refused(_)
-            | LockError::Malformed(_)
             | LockError::Clock(_)
             | LockError::WrongPath { .. }
             | LockError::Stopped) => other,

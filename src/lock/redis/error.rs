@@ -18,9 +18,10 @@ pub enum LockError {
         "the Redis server cannot be reached: {0}; check its address, and whether it is running"
     )]
     Unreachable(String),
-    /// The server accepts the connection and does not answer, or not to the end.
-    #[error("the Redis server cannot be reached: no answer within {} s; check its address, and whether it is running", TIMEOUT.as_secs())]
-    Silent,
+    /// The server accepts the connection and does not answer, or not to the end. With its address and a colon, if it
+    /// never did.
+    #[error("the Redis server cannot be reached: {0}no answer within {wait} s; check its address, and whether it is running", wait = TIMEOUT.as_secs())]
+    Silent(String),
     /// The server expects another login, or one at all.
     #[error("the Redis server refuses the login: {0}; check the password")]
     Denied(String),
@@ -86,7 +87,7 @@ impl From<io::Error> for LockError {
         }
         let kind = error.kind();
         if kind == io::ErrorKind::TimedOut {
-            Self::Silent
+            Self::Silent(String::new())
         } else if kind == io::ErrorKind::InvalidData {
             Self::Malformed(units::error(&error))
         } else {

@@ -72,6 +72,11 @@ impl Server {
         Ok(Self { address, db: 0, user: None, password: None })
     }
 
+    /// Whether it is reached with TLS.
+    pub const fn is_encrypted(&self) -> bool {
+        matches!(self.address, Address::Tcp { is_encrypted: true, .. })
+    }
+
     /// The number of its database.
     pub const fn database(&self) -> u32 {
         self.db

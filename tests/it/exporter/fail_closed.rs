@@ -11,7 +11,8 @@ use crate::world::{Run, assert_counts, zone};
 fn each_kind_of_error_is_reported_as_such() {
     let Some(redis) = Redis::start(&["--requirepass", "right"]) else { return };
     // A wrong password, and none.
-    for (password, reason) in [("wrong", "refuses the login"), ("", "asks for a password")] {
+    let refused = format!("refuses the login: redis://127.0.0.1:{}/0: WRONGPASS", redis.port);
+    for (password, reason) in [("wrong", &*refused), ("", "asks for a password")] {
         let world = with_five_exports();
         let mut command = world.command(&["run", "--format", "json"]);
         command
@@ -28,11 +29,16 @@ fn each_kind_of_error_is_reported_as_such() {
     let unreached = with_five_exports();
     assert_left_alone(&run(&gone, &unreached, &[]), &unreached, "cannot be reached");
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("redis://127.0.0.1:{}", silent.local_addr().unwrap().port());
-    let unanswered = with_five_exports();
+    let port = silent.local_addr().unwrap().port();
     let start = Instant::now();
-    let run_it = unanswered.run(&["run", "--format", "json", "--redis", &url, "--cvat-data", "/x"]);
-    assert_left_alone(&run_it, &unanswered, "no answer within");
+    for (scheme, reason) in [
+        ("redis", "no answer within"),
+        ("rediss", "this address is for a server with TLS: no answer within"),
+    ] {
+        let (url, world) = (format!("{scheme}://127.0.0.1:{port}"), with_five_exports());
+        let run = world.run(&["run", "--format", "json", "--redis", &url, "--cvat-data", "/x"]);
+        assert_left_alone(&run, &world, &format!("{url}/0: {reason}"));
+    }
     assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
 
     // A replica that is read-only, and a server without memory.
