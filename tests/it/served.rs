@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::company::has_tool;
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{
     DAY, HOUR, NOW, Run, World, assert_counts, can_be_root, export_name, set_age, tool, zone,
 };
@@ -46,9 +47,7 @@ impl Served {
             .env("ODD_FS_CLOCK", ahead.to_string())
             .start()
             .unwrap();
-        while !at.join("tmp").exists() {
-            std::thread::yield_now();
-        }
+        wait_until("the file system is mounted", || at.join("tmp").exists());
         Some(Self { back, front: World::at(&at), program, scratch })
     }
 }

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::start::{Start, written};
+use crate::wait::wait_until;
 use crate::world::{NOW, Run, sweeper};
 
 /// Both servers over one state.
@@ -138,6 +139,11 @@ impl Double {
     pub fn hits(&self) -> u64 {
         let faults = self.control("GET", "faults", "");
         faults.as_array().unwrap().iter().map(|fault| fault["hits"].as_u64().unwrap()).sum()
+    }
+
+    /// Waits until a request has met one of them.
+    pub fn wait_for_hit(&self) {
+        wait_until("a request meets a fault", || self.hits() > 0);
     }
 
     /// All requests so far.

@@ -226,9 +226,7 @@ fn two_runs_with_one_journal_do_not_work_at_the_same_time() {
     let double = double();
     double.faults(json!([{"match": "events.get_task_events", "do": "hang", "times": 1}]));
     let mut first = run(&double).stdout(Stdio::null()).stderr(Stdio::null()).start().unwrap();
-    while double.hits() == 0 {
-        std::thread::yield_now();
-    }
+    double.wait_for_hit();
     let second = double.run(&[]);
     assert!(second.exits(4).stderr.contains("another sweeper is at work"), "{}", second.stderr);
     first.kill().unwrap();

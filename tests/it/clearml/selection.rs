@@ -219,9 +219,7 @@ fn a_task_that_was_used_after_it_was_selected_stays() {
                 .stderr(std::process::Stdio::piped()),
         )
         .unwrap();
-        while double.hits() == 0 {
-            std::thread::yield_now();
-        }
+        double.wait_for_hit();
         for task in state["tasks"].as_array_mut().unwrap() {
             if task["id"] == id("a").as_str() {
                 task["last_update"] = json!(ago(0));

@@ -1,6 +1,6 @@
 //! The service: when it cleans up, what it prints, and how it ends.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn signal(child: &Child, signal: Signal) {
 /// The next line.
 fn line(out: &mut impl BufRead) -> String {
     let mut line = String::new();
-    out.read_line(&mut line).unwrap();
+    assert!(out.read_line(&mut line).unwrap() > 0, "it has ended");
     line.trim_end().to_owned()
 }
 
@@ -98,7 +98,9 @@ fn called_as_cleanup_service_it_prints_the_lines_of_the_script() {
         assert_eq!(line(&mut out), expected);
     }
     signal(&child, Signal::TERM);
-    assert_eq!(line(&mut out), "");
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
     child.wait_with_output().unwrap();
     assert!(double.left("tasks").is_empty());
 }
@@ -127,9 +129,7 @@ fn a_signal_ends_it_while_a_server_hangs_with_a_summary() {
             double.faults(json!([{"match": endpoint, "do": "hang", "times": 1}]));
             let mut child = double.command(&[command, "--now", NOW]);
             let (mut child, out) = start(&mut child);
-            while double.hits() == 0 {
-                std::thread::yield_now();
-            }
+            double.wait_for_hit();
             signal(&child, Signal::TERM);
             // The request itself would take a minute: if it was waited for, the test would end then.
             let ended = std::time::Instant::now();
@@ -261,13 +261,11 @@ fn a_rotated_audit_log_is_opened_anew_and_does_not_end_a_cleanup() {
     let file = path("a", "artifacts/x/x.bin");
     let double = Double::with_tasks(&[task("a", &[&url(&file)])]);
     double.file(&file);
-    double.faults(json!([{"match": "tasks.delete_many", "do": "slow", "seconds": 6, "times": 1}]));
+    double.faults(json!([{"match": "tasks.delete_many", "do": "slow", "seconds": 15, "times": 1}]));
     let log = double.path("audit.log");
     let args = ["run", "--now", NOW, "--audit-log", log.to_str().unwrap()];
     let (mut child, _out) = start(&mut double.command(&args));
-    while double.hits() == 0 {
-        std::thread::yield_now();
-    }
+    double.wait_for_hit();
     let rotated = double.path("audit.log.1");
     std::fs::rename(&log, &rotated).unwrap();
     signal(&child, Signal::HUP);
