@@ -153,6 +153,11 @@ impl Config {
         self.settings.iter().find(|row| row.key == key)
     }
 
+    /// Where the directory of a zone is, if not below the data root.
+    pub fn place_of(&self, name: &ZoneName) -> Option<&Path> {
+        self.places.iter().find(|(zone, _)| zone == name).map(|(_, place)| place.as_path())
+    }
+
     /// Checks what was given.
     ///
     /// # Errors

@@ -12,7 +12,7 @@
 //! - [`space`]: how full a file system is.
 //! - [`reserve`]: how much of a file system only root can use.
 //! - [`file_system`]: whether a server keeps the files.
-//! - [`mounts`]: what is mounted, and [`other_paths`]: where else that shows a directory.
+//! - [`mounts`]: what is mounted, and [`places`]: where that shows a directory.
 //! - [`error`]: an error at a path.
 
 pub mod append;
@@ -22,7 +22,7 @@ pub mod lease;
 pub mod list;
 pub mod mounts;
 pub mod open;
-pub mod other_paths;
+pub mod places;
 pub mod reserve;
 pub mod rights;
 pub mod root;

@@ -29,7 +29,7 @@ pub(super) fn open_root(config: &Config, zones: &[Arc<Zone>]) -> Result<DataRoot
         root = root
             .with_outside(&outside, &forbidden)
             .map_err(|why| refused_zone(config, &zone.name, why))?;
-        if let (Some(place), [inside]) = (place_of(config, &zone.name), &*zone.location.roots) {
+        if let (Some(place), [inside]) = (config.place_of(&zone.name), &*zone.location.roots) {
             root = root
                 .with_place(inside, place, &forbidden)
                 .map_err(|why| refused_zone(config, &zone.name, why))?;
@@ -83,7 +83,7 @@ pub(super) fn refuse_forbidden(config: &Config) -> Result<(), Refusal> {
     }
     for zone in &config.all_zones {
         let roots = zone.location.roots.iter().map(PathBuf::as_path);
-        let outside = roots.filter(|root| root.is_absolute()).chain(place_of(config, &zone.name));
+        let outside = roots.filter(|root| root.is_absolute()).chain(config.place_of(&zone.name));
         for path in outside {
             check(path).map_err(|why| refused_zone(config, &zone.name, why))?;
         }
@@ -96,18 +96,13 @@ pub(super) fn refuse_forbidden(config: &Config) -> Result<(), Refusal> {
 
 /// Refuses a zone where a CVAT keeps what it needs.
 fn refuse_needed(config: &Config, root: &Path, zone: &Zone) -> Result<(), Refusal> {
-    let checked = needed::refuse(config, root, zone, place_of(config, &zone.name));
+    let checked = needed::refuse(config, root, zone);
     checked.map_err(|why| refused_zone(config, &zone.name, why))
 }
 
 /// A path as an absolute one; as it is if the working directory is gone.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// Where the directory of a zone is, if not below the data root.
-pub(super) fn place_of<'a>(config: &'a Config, name: &ZoneName) -> Option<&'a Path> {
-    config.places.iter().find(|(zone, _)| zone == name).map(|(_, place)| place.as_path())
 }
 
 /// Why the data root cannot be used, and where it is named.

@@ -8,64 +8,187 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Profile};
-use crate::cvat::zones::NEVER_TOUCHED;
+use crate::cvat::zones::{NEVER_TOUCHED, NEVER_TOUCHED_BESIDE};
 use crate::cvat::{MARKS, MEDIA, is_data_root};
 use crate::fs::RootError;
 use crate::fs::error::is_missing;
-use crate::fs::other_paths;
+use crate::fs::places::{self, Mounts, Place};
 use crate::rules::Zone;
+use crate::units;
 
-/// Looks at the directories of `zone` if the settings file says where they are: they are at `place`, if that is given.
-/// The directories of other zones are CVAT's own.
+/// Looks at the directories of `zone` if the settings file says where they are. The directories of other zones are
+/// CVAT's own.
 ///
 /// # Errors
-/// One of them is, contains or is in one that CVAT needs.
-pub(super) fn refuse(
-    config: &Config,
-    root: &Path,
-    zone: &Zone,
-    place: Option<&Path>,
-) -> Result<(), RootError> {
+/// One of them is, contains or is in one that may not be swept with it.
+pub(super) fn refuse(config: &Config, root: &Path, zone: &Zone) -> Result<(), RootError> {
     if !config.zone_paths.iter().any(|(name, _)| *name == zone.name) {
         return Ok(());
     }
-    let place = place.map(|place| vec![place.to_owned()]);
-    let of_others = || config.all_zones.iter().filter(|other| other.name != zone.name);
+    let root = std::path::absolute(root)
+        .map_err(|error| RootError::Unexamined { path: root.to_owned(), error })?;
+    let mounts = Mounts::read();
+    let place = config.place_of(&zone.name).map(|place| vec![place.to_owned()]);
     for path in place.unwrap_or_else(|| zone.location.roots.clone()) {
         let path = root.join(path);
-        let unexamined = |error| RootError::Unexamined { path: path.clone(), error };
-        let real = match path.canonicalize() {
-            // There is nothing to sweep, or this user cannot reach it.
-            Err(error) if is_missing(&error) || is_denied(&error) => continue,
-            real => real.map_err(unexamined)?,
-        };
-        // A mount shows a directory at another path.
-        let mut reals = other_paths::of(&real).map_err(unexamined)?;
-        let others = reals.clone();
-        reals.push(real);
-        for real in &reals {
-            if let Some((of, needed)) = needed_in(real).map_err(unexamined)? {
-                let too =
-                    if config.profile == Profile::None { ", also with profile none" } else { "" };
+        let mounts = match &mounts {
+            Ok(mounts) => mounts,
+            Err(error) => {
+                let (list, error) = (places::LIST, units::error(error));
                 let why = format!(
-                    "{of:?} is a data root of CVAT, and {needed:?} in it holds what CVAT needs{too}"
+                    "a mount may show it elsewhere, and {list:?} cannot be read ({error}): mount /proc"
                 );
                 return Err(RootError::Refused { path, why });
             }
-        }
-        let roots = of_others().flat_map(|it| it.location.roots.iter().map(|at| (&it.name, at)));
-        for (name, inside) in roots.filter(|_| !others.is_empty()) {
-            let there = match root.join(inside).canonicalize() {
-                Err(error) if is_missing(&error) || is_denied(&error) => continue,
-                there => there.map_err(unexamined)?,
-            };
-            if others.iter().any(|it| it.starts_with(&there) || there.starts_with(it)) {
-                let why = format!("a mount shows a directory of zone {:?} there", name.as_str());
-                return Err(RootError::Refused { path, why });
-            }
+        };
+        match (Around { config, root: &root, zone, mounts }).why_not(&path) {
+            Ok(None) => {}
+            Ok(Some(why)) => return Err(RootError::Refused { path, why }),
+            Err(error) => return Err(RootError::Unexamined { path, error }),
         }
     }
     Ok(())
+}
+
+/// What a zone of the settings file is compared with.
+struct Around<'a> {
+    config: &'a Config,
+    root: &'a Path,
+    zone: &'a Zone,
+    mounts: &'a Mounts,
+}
+
+/// A directory of the zone.
+struct Directory<'a> {
+    /// As it is written, but absolute.
+    path: &'a Path,
+    /// Without links.
+    real: PathBuf,
+    /// Where that is on its file system. A pass crosses no mount below it.
+    at: Place,
+}
+
+impl Around<'_> {
+    /// Why the zone may not be at this path, if so.
+    fn why_not(&self, path: &Path) -> io::Result<Option<String>> {
+        // There is nothing to sweep, or this user cannot reach it.
+        let Some(real) = without_links(path)? else { return Ok(None) };
+        let Some(at) = self.mounts.place_of(&real)? else { return Ok(None) };
+        let swept = Directory { path, real, at };
+        let Some(root) = without_links(self.root)? else { return Ok(None) };
+        let checks =
+            [Self::with_data_root, Self::with_any_cvat, Self::with_needed, Self::with_other_zones];
+        for check in checks {
+            if let Some(why) = check(self, &swept, &root)? {
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A path below the data root is relative, and none leads to the data root or above it.
+    fn with_data_root(&self, swept: &Directory<'_>, root: &Path) -> io::Result<Option<String>> {
+        // What takes the place of a directory below the data root may be that very directory.
+        let placed = self.config.place_of(&self.zone.name).is_some();
+        let own: Vec<PathBuf> =
+            self.zone.location.roots.iter().map(|inside| root.join(inside)).collect();
+        let is_own = |shown: &Path| placed && own.iter().any(|own| shown.starts_with(own));
+        let is_below = swept.real.starts_with(root);
+        for (shown, there) in self.mounts.within(root)? {
+            let is_root = shown == root;
+            if is_own(&shown) || (is_below && !is_root) {
+                continue;
+            }
+            if swept.at.has(&there) {
+                let what = if is_root {
+                    "it contains the data root, by a link or a mount".to_owned()
+                } else {
+                    format!("it contains what a mount shows at {shown:?}, below the data root")
+                };
+                return Ok(Some(what));
+            }
+            let below = there.path_to(&swept.at).filter(|_| !is_below).map(|rest| shown.join(rest));
+            if let Some(below) = below.filter(|below| !is_own(below)) {
+                let why = format!("a mount shows it at {below:?}, which is below the data root");
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Nothing that CVAT needs is in it, whatever link or mount leads there.
+    fn with_needed(&self, swept: &Directory<'_>, root: &Path) -> io::Result<Option<String>> {
+        let is_cvat = self.config.profile == Profile::Cvat;
+        let mut needed = Vec::new();
+        if is_cvat || is_data_root(&marks_of(root)?) {
+            needed.extend(NEVER_TOUCHED.map(|name| self.root.join(name)));
+        }
+        if let Some(parent) = self.root.parent().filter(|_| is_cvat) {
+            needed.extend(NEVER_TOUCHED_BESIDE.map(|name| parent.join(name)));
+        }
+        for path in needed {
+            let Some(there) = without_links(&path)? else { continue };
+            let parts = self.mounts.within(&there)?;
+            if parts.iter().any(|(_, part)| part.overlaps(&swept.at)) {
+                let why = format!("it overlaps {path:?}, which holds what CVAT needs");
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
+    }
+
+    /// No entry belongs to two zones, also if only one of them is swept now. What the paths alone say was judged with
+    /// the settings.
+    fn with_other_zones(&self, swept: &Directory<'_>, _: &Path) -> io::Result<Option<String>> {
+        for other in self.config.all_zones.iter().filter(|other| other.name != self.zone.name) {
+            let place = self.config.place_of(&other.name).map(|place| vec![place.to_owned()]);
+            for path in place.unwrap_or_else(|| other.location.roots.clone()) {
+                let path = self.root.join(path);
+                let Some(there) = without_links(&path)? else { continue };
+                let Some(at) = self.mounts.place_of(&there)? else { continue };
+                let is_judged = between(swept.path, &path).is_some()
+                    && between(swept.path, &path) == between(&swept.real, &there);
+                if at.overlaps(&swept.at) && !is_judged {
+                    let name = other.name.as_str();
+                    let why =
+                        format!("it overlaps {path:?} of zone {name:?}, by a link or a mount");
+                    return Ok(Some(why));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// It may lie in the data root of another CVAT, or in one that the settings do not name as such.
+    fn with_any_cvat(&self, swept: &Directory<'_>, _: &Path) -> io::Result<Option<String>> {
+        let mut paths = self.mounts.other_paths(&swept.real)?;
+        paths.push(swept.real.clone());
+        for path in &paths {
+            if let Some((of, needed)) = needed_in(path)? {
+                let too = match self.config.profile {
+                    Profile::None => ", also with profile none",
+                    Profile::Cvat => "",
+                };
+                return Ok(Some(format!(
+                    "{of:?} is a data root of CVAT, and {needed:?} in it holds what CVAT needs{too}"
+                )));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A path without links; `None` if nothing is there, or this user cannot reach it.
+fn without_links(path: &Path) -> io::Result<Option<PathBuf>> {
+    match path.canonicalize() {
+        Err(error) if is_missing(&error) || is_denied(&error) => Ok(None),
+        real => real.map(Some),
+    }
+}
+
+/// How one path leads from the other, if one is the other or lies in it.
+fn between<'a>(one: &'a Path, other: &'a Path) -> Option<&'a Path> {
+    one.strip_prefix(other).or_else(|_| other.strip_prefix(one)).ok()
 }
 
 /// The data root of CVAT that `path` is or lies in, and what there must not be swept, if `path` overlaps that.

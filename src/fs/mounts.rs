@@ -13,6 +13,8 @@ pub struct Mount<'a> {
     pub id: u64,
     /// The device of its file system. On Btrfs, that of a file is another one.
     pub device: (u32, u32),
+    /// The server that keeps its files, as it was named.
+    pub server: Option<&'a str>,
     /// Which directory of its file system it shows, and where, both as the kernel writes them.
     shows: &'a str,
     at: &'a str,
@@ -37,17 +39,28 @@ impl<'a> Mount<'a> {
         // A mount of NFS shows the directory of the server that its source names, and says that it shows the top.
         let of_server = source.split_once(":/").filter(|_| kind.starts_with("nfs"));
         let shows = of_server.map_or(shows, |(server, _)| &source[server.len() + 1..]);
-        Some(Self { id, device, shows, at, options, kind, file_system_options })
+        let server = of_server.map(|(server, _)| server);
+        Some(Self { id, device, server, shows, at, options, kind, file_system_options })
+    }
+
+    /// Where it is mounted.
+    pub fn at(&self) -> PathBuf {
+        plain(self.at)
+    }
+
+    /// Which directory of its file system it shows.
+    pub fn shown(&self) -> PathBuf {
+        plain(self.shows)
     }
 
     /// Where in its file system a directory below this mount is.
     pub fn place_of(&self, path: &Path) -> Option<PathBuf> {
-        Some(plain(self.shows).join(path.strip_prefix(plain(self.at)).ok()?))
+        Some(self.shown().join(path.strip_prefix(self.at()).ok()?))
     }
 
     /// The path at which this mount shows a place in its file system.
     pub fn path_of(&self, place: &Path) -> Option<PathBuf> {
-        Some(plain(self.at).join(place.strip_prefix(plain(self.shows)).ok()?))
+        Some(self.at().join(place.strip_prefix(self.shown()).ok()?))
     }
 
     /// Whether the mount itself has this option.

@@ -228,12 +228,20 @@ pub fn seen_dir(path: &Path) -> io::Result<OwnedFd> {
     Ok(openat(CWD, path, flags, Mode::empty())?)
 }
 
+/// The same for anything.
+///
+/// # Errors
+/// What the system says.
+pub fn seen(path: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 /// Opens the regular file or directory at `path`, links followed.
 ///
 /// # Errors
 /// What the system says; `InvalidInput` for anything else, which is not opened.
 pub fn file_or_dir(path: &Path) -> io::Result<OwnedFd> {
-    let seen = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let seen = seen(path)?;
     if matches!(kind(&seen)?, FileType::RegularFile | FileType::Directory) {
         return Ok(reopen(&seen)?);
     }

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::data_root::place_of;
 use super::planned::{ByPlan, Planning};
 use super::request::PassRequest;
 use crate::config::{Config, InUse, PressureSettings};
@@ -153,7 +152,7 @@ impl Parts<'_> {
             Work::Relieve(plan, swept) => pass.relieve(plan, swept, observer),
         };
         for zone in &mut summary.zones {
-            if let Some(place) = place_of(config, &zone.zone) {
+            if let Some(place) = config.place_of(&zone.zone) {
                 place.clone_into(&mut zone.path);
             }
         }

@@ -47,7 +47,7 @@ fn a_zone_is_refused_where_a_mount_shows_what_may_not_be_swept() {
         ("..", &outside, false, "it contains the data root"),
         ("data", &inside, false, "in it holds what CVAT needs"),
         ("data/5", &inside, false, "in it holds what CVAT needs"),
-        ("cache/export", &inside, false, "a mount shows a directory of zone \"export\" there"),
+        ("cache/export", &inside, false, "cache/export\" of zone \"export\", by a link or a mount"),
     ] {
         let world = world();
         let at = if zone.is_absolute() { zone.clone() } else { world.dir(zone, OLD) };
@@ -59,6 +59,132 @@ fn a_zone_is_refused_where_a_mount_shows_what_may_not_be_swept() {
         assert_eq!(world.snapshot(), before, "{shown} {zone:?}");
         drop(mounted);
     }
+}
+
+/// The zone is refused, in a pass over it alone and in one over all zones, and nothing is removed.
+#[track_caller]
+fn assert_refused(world: &World, config: &str, words: &str) {
+    let list = || {
+        let all = walkdir::WalkDir::new(world.root.parent().unwrap());
+        all.sort_by_file_name().into_iter().map(|it| it.unwrap().into_path()).collect::<Vec<_>>()
+    };
+    let before = list();
+    for args in [&["--config", config][..], &["--config", config, "--zones", "scratch"]] {
+        let run = sweep(world, args);
+        assert!(run.exits(2).stderr.contains(words), "{args:?}: {}", run.stderr);
+    }
+    assert_eq!(list(), before, "{words}");
+}
+
+#[test]
+fn a_zone_is_refused_that_contains_what_a_mount_or_a_link_shows_in_the_data_root() {
+    if !can_be_root("mounts") {
+        return;
+    }
+    let world = world();
+    let beside = |name: &str| world.root.with_file_name(name);
+    let vol = beside("vol");
+    std::fs::create_dir_all(&vol).unwrap();
+    let config = settings(&world, &vol, false);
+    for (name, words) in [
+        ("data", "what a mount shows at"),
+        ("tmp", "what a mount shows at"),
+        ("cache", "what a mount shows at"),
+        ("data/5", "what a mount shows at"),
+    ] {
+        let (own, moved) = (world.path(name), vol.join("moved"));
+        std::fs::rename(&own, &moved).unwrap();
+        std::fs::create_dir(&own).unwrap();
+        {
+            let _mounted = Mounted::bind(&moved, &own);
+            assert_refused(&world, &config, words);
+        }
+        std::fs::remove_dir(&own).unwrap();
+        if name.starts_with("data") {
+            std::os::unix::fs::symlink(&moved, &own).unwrap();
+            let is_needed = name == "data";
+            if is_needed {
+                assert_refused(&world, &config, "which holds what CVAT needs");
+                let deep = settings(&world, &moved.join("5"), false);
+                assert_refused(&world, &deep, "which holds what CVAT needs");
+                settings(&world, &vol, false);
+            }
+            std::fs::remove_file(&own).unwrap();
+        }
+        std::fs::rename(&moved, &own).unwrap();
+    }
+    // The whole data root, by the path that the command line names.
+    let again = tempfile::tempdir().unwrap();
+    let _mounted = Mounted::bind(&world.root, again.path());
+    let front = World::at(again.path());
+    let config = settings(&world, world.root.parent().unwrap(), false);
+    let run = sweep(&front, &["--config", &config, "--zones", "scratch"]);
+    let words = "it contains the data root, by a link or a mount";
+    assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
+    assert!(world.has("data/5/raw/media.zip"));
+}
+
+#[test]
+fn a_link_or_a_mount_leads_no_zone_to_what_cvat_has_beside_its_data_root() {
+    if !can_be_root("mounts") {
+        return;
+    }
+    let world = world();
+    let beside = |name: &str| world.root.with_file_name(name);
+    for name in ["keys", "share"] {
+        std::fs::create_dir_all(beside(name).join("old")).unwrap();
+        let (link, mount) = (beside("a-link"), beside("a-mount"));
+        std::os::unix::fs::symlink(beside(name), &link).unwrap();
+        assert_refused(&world, &settings(&world, &link, false), "which holds what CVAT needs");
+        std::fs::remove_file(link).unwrap();
+        std::fs::create_dir_all(&mount).unwrap();
+        let _mounted = Mounted::bind(&beside(name), &mount);
+        assert_refused(&world, &settings(&world, &mount, false), "which holds what CVAT needs");
+    }
+}
+
+#[test]
+fn a_zone_with_a_place_elsewhere_is_overlapped_by_no_other_also_in_a_pass_over_that_one() {
+    if !can_be_root("mounts") {
+        return;
+    }
+    let world = world();
+    let place = world.root.with_file_name("place");
+    std::fs::create_dir_all(place.join("old")).unwrap();
+    let link = world.root.with_file_name("a-link");
+    std::os::unix::fs::symlink(&place, &link).unwrap();
+    let with_place = |zone: &Path| {
+        let config = settings(&world, zone, false);
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, format!("[zones.tmp]\npath = {place:?}\n{text}")).unwrap();
+        config
+    };
+    let words = "of zone \"tmp\", by a link or a mount";
+    let run = sweep(&world, &["--config", &with_place(&link), "--zones", "scratch"]);
+    assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
+    let mounted = Mounted::bind(&place, &world.dir("again", OLD));
+    let run = sweep(&world, &["--config", &with_place(Path::new("again")), "--zones", "scratch"]);
+    assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
+    drop(mounted);
+    // Its own place may be shown where it would be without the setting.
+    let _own = Mounted::bind(&place, &world.path("tmp"));
+    let config = settings(&world, &place, true);
+    sweep(&world, &["--config", &config]).exits(0);
+}
+
+#[test]
+fn without_the_list_of_mounts_a_zone_of_ones_own_is_refused() {
+    if !can_be_root("mounts") {
+        return;
+    }
+    let (world, at) = (world(), tempfile::tempdir().unwrap());
+    let config = settings(&world, at.path(), false);
+    let inner = world.command(&["run", "--dry-run", "--lock", "flock", "--config", &config]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$0\" \"$@\""]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    let run = crate::world::Run::of(command);
+    assert!(run.exits(2).stderr.contains("mount /proc"), "{}", run.stderr);
 }
 
 #[test]
