@@ -113,7 +113,7 @@ impl<'a, C: Control> FileInspector<'a, C> {
 
     /// Whether another process has a claimed file open. If not, and if it has no other name, a lease on it is
     /// held from now on. Of a tree that is claimed without a lock, whether another process has locked it: that may be one
-    /// that works in it.
+    /// that works in it. An error counts as a lock: the next pass asks again.
     fn in_use(&self, claimed: &Claimed) -> Asked {
         let metadata = claimed.expired().metadata();
         match claimed.object() {
@@ -130,7 +130,7 @@ impl<'a, C: Control> FileInspector<'a, C> {
                 if self.probe == InUseProbe::On
                     && metadata.kind == FileKind::Dir
                     && !claimed.is_locked()
-                    && matches!(lease::is_locked(top), Ok(true)) =>
+                    && !matches!(lease::is_locked(top), Ok(false)) =>
             {
                 Asked { in_use: InUse::Locked, is_leased: false }
             }

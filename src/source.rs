@@ -9,6 +9,7 @@ mod directory;
 mod enter;
 mod find;
 mod instances;
+mod leftovers;
 mod list;
 mod path_list;
 mod rounds;

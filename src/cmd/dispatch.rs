@@ -13,7 +13,7 @@ use super::{
 use crate::cli::{self, Args, Clearml, Command, JournalAction};
 use crate::config::{Config, LogFormat, RawSettings, ServiceConfig, Verbosity};
 use crate::fs::lease::breaks;
-use crate::os::{clock, logging, terminal};
+use crate::os::{clock, logging, signals, terminal};
 use crate::protocol::ExitCode;
 
 /// Runs the program with these arguments.
@@ -21,6 +21,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
     let args = match cli::parse(args) {
         Ok(args) => args,
         Err(error) => {
+            signals::survive_size_limit();
             // Help and version are printed to stdout and are no error.
             let is_error = error.use_stderr();
             let is_printed = error.print().is_ok();
@@ -34,6 +35,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ProcessCode {
     // A program that is run inherits what is blocked.
     if !matches!(args.command, Command::Hold { .. }) {
         breaks::keep_pending();
+        signals::survive_size_limit();
     }
     let raw = RawSettings::read(args.flags.clone());
     let detail = match args.verbosity {

@@ -141,6 +141,11 @@ impl Question<'_> {
         if relative.as_os_str().is_empty() {
             return "never removed: it is the data root".to_owned();
         }
+        if relative.iter().any(|step| is_quarantine(step.as_bytes())) {
+            return "not removed by itself: it is in a private directory of sweeper, and the next run of the \
+                    command that was interrupted deals with it"
+                .to_owned();
+        }
         let zones = self.config.all_zones.iter();
         let above = zones.filter(|zone| zone.location.is_above(relative));
         let names: Vec<&str> = above.map(|zone| zone.name.as_str()).collect();

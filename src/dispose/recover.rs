@@ -12,9 +12,10 @@ mod foresee;
 mod rest;
 mod tree;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use self::tree::{Tree, check_leftover, leftover, names, open_tree};
 use super::check::{Known, TreeCheck};
 use super::failure::at_path;
 use super::linked::LinkedNames;
-use super::quarantine::{Adopted, Detached, NotDetached, Quarantine, Stage};
+use super::quarantine::{Adopted, NotDetached, Quarantine, Stage};
 use super::tree::{STOPPED, Trees, entries_removed};
 use super::tree_remover::{Stays, TreeRemover};
 use crate::control::Control;
@@ -271,9 +272,9 @@ fn left_in_part(found: &Found, name: &CStr, why: Stays, removed: u64) -> Failure
 }
 
 /// The path that a tree in `remove` had.
-fn original_path(found: &Found, name: &CStr) -> PathBuf {
-    match found.quarantine.leftover(Stage::Remove, name).map(Detached::into_home) {
-        Ok((directory, name)) => directory.path_of(&name),
-        Err(_) => found.quarantine.path_of(Stage::Remove, name),
-    }
+fn original_path(found: &Found, inner: &CStr) -> PathBuf {
+    let parent = found.quarantine.parent();
+    let (dir, name) = found.quarantine.original(inner);
+    let below = dir.strip_prefix(&parent.dir).unwrap_or(&dir);
+    parent.path.join(below).join(OsStr::from_bytes(name.to_bytes()))
 }

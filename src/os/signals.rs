@@ -26,6 +26,13 @@ pub enum Signal {
 /// How long after the first signal a second one means the same. `timeout` and others send each signal twice.
 const SAME: Duration = Duration::from_secs(1);
 
+/// Makes an error of a write out of the signal that the system sends if a file becomes larger than this process may make
+/// one (`ulimit -f`). To be called by the first thread before it starts others, and not by a process that becomes
+/// another program, which would inherit this.
+pub fn survive_size_limit() {
+    let _ = SigSet::from(Number::SIGXFSZ).thread_block();
+}
+
 /// Raises `flag` at the first SIGINT or SIGTERM. One that comes more than a second later ends the process at once.
 /// To be called before other threads are started: they inherit that these signals are not for them. The thread that
 /// receives them calls `begin` first, which has returned when this returns.
@@ -35,7 +42,7 @@ const SAME: Duration = Duration::from_secs(1);
 pub fn end_on_signals(flag: &Arc<AtomicBool>, begin: fn()) -> Result<(), String> {
     let is_impatient = Arc::<AtomicBool>::default();
     // One that comes before there are all handlers and the thread waits for them.
-    let is_blocked = blocked().thread_block().is_ok();
+    let is_blocked = ending().thread_block().is_ok();
     for signal in [SIGINT, SIGTERM] {
         flag::register(signal, Arc::clone(flag))
             .and_then(|_| flag::register_conditional_default(signal, Arc::clone(&is_impatient)))
@@ -98,12 +105,6 @@ static HAS_THREAD: AtomicBool = AtomicBool::new(false);
 /// What asks the program to end.
 fn ending() -> SigSet {
     [Number::SIGINT, Number::SIGTERM].into_iter().collect()
-}
-
-/// What the other threads do not receive: that, and what the system sends if a file becomes larger than this process may
-/// make one (`ulimit -f`). It would end the process; blocked, it is an error of the write.
-fn blocked() -> SigSet {
-    [Number::SIGINT, Number::SIGTERM, Number::SIGXFSZ].into_iter().collect()
 }
 
 /// What that thread receives.

@@ -26,6 +26,10 @@ const RESERVED: [&[u8]; 1] = [b"lost+found"];
 /// What the names of the private directories begin with in which trees are removed. They are never entries.
 pub const QUARANTINE: &[u8] = b".sweeper-";
 
+/// Stands for `/` in the name that an entry has in a private directory, if it does not lie in the directory itself that is
+/// listed. Such entries are `<number>/<path>` ([`super::Shape::Fixed`]), which does not contain it.
+pub const QUARANTINE_SEPARATOR: u8 = b'%';
+
 /// Whether a name is that of a private directory: the prefix and 16 hexadecimal digits.
 pub fn is_quarantine(name: &[u8]) -> bool {
     name.strip_prefix(QUARANTINE)

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::context::ScanContext;
+use super::leftovers;
 use crate::control::Control;
 use crate::fs::error::{hint, is_gone};
 use crate::fs::open::{self, Across};
@@ -155,11 +156,11 @@ pub(super) fn look<C: Control>(
     context: ScanContext<'_, C>,
     each: &mut (impl FnMut(Found<'_>) + ?Sized),
 ) {
+    if is_quarantine(name.to_bytes()) {
+        return leftovers::each(directory, name, context, each);
+    }
     if !context.owns(&directory.dir, name) {
         return;
-    }
-    if is_quarantine(name.to_bytes()) {
-        return each(Found::Leftover(directory, name));
     }
     match stat::at(&directory.handle, name, directory.mount, Freshness::Cached) {
         Ok(metadata) => {

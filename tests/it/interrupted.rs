@@ -3,6 +3,7 @@
 //! Trees are taken out of reach before they are removed, so a crash in between must neither lose a tree nor
 //! leave one out of reach.
 
+mod completed;
 mod crafted;
 mod steps;
 
@@ -36,11 +37,16 @@ fn world() -> World {
 
 /// Runs a pass under strace, which tampers with the calls `call` as `what` says.
 pub fn tampered(world: &World, call: &str, what: &str) -> std::process::Output {
+    tampered_with(world, &["run"], call, what)
+}
+
+/// The same for another command.
+fn tampered_with(world: &World, args: &[&str], call: &str, what: &str) -> std::process::Output {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("inject={call}:{what}"));
-    command.arg(env!("CARGO_BIN_EXE_sweeper")).args(["run", "--jobs", "1", "--format", "json"]);
-    command.args(["--now", NOW, "--data"]).arg(&world.root).stdin(Stdio::null());
-    command.finish().unwrap()
+    command.arg(env!("CARGO_BIN_EXE_sweeper")).args(args).args(["--jobs", "1"]);
+    command.args(["--format", "json", "--now", NOW, "--data"]).arg(&world.root);
+    command.stdin(Stdio::null()).finish().unwrap()
 }
 
 pub fn has_strace() -> bool {

@@ -150,6 +150,7 @@ const DOORS: [Row; 29] = [
             "source/directory.rs",
             "source/enter.rs",
             "source/instances.rs",
+            "source/leftovers.rs",
             "source/list.rs",
         ],
     ),

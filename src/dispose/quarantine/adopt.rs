@@ -3,10 +3,11 @@
 //! This module must not take over one whose process is still at work, nor a directory that another user could have
 //! made.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, Mode, RawDir, flock, mkdirat};
@@ -16,7 +17,7 @@ use super::super::check::Interrupted;
 use super::ended;
 use super::errors::NotDetached;
 use super::served::{self, ServerLock};
-use super::{BEGAN, CHECK, Detached, Quarantine, REMOVE, Stage, names, owner};
+use super::{BEGAN, CHECK, Detached, Quarantine, REMOVE, Stage, owner};
 use crate::fs::file_system;
 use crate::fs::list::is_dot;
 use crate::fs::open::{self, Across};
@@ -174,14 +175,23 @@ impl Quarantine {
 
     /// Whether an entry of the zone has this name in a stage. A pass puts no other there.
     pub(in super::super) fn is_entry(&self, inner: &CStr) -> bool {
+        let (dir, name) = self.original(inner);
+        self.can_be(&dir, &name)
+    }
+
+    /// Whether an entry of the zone can have this name in this directory.
+    pub(in super::super) fn can_be(&self, dir: &Path, name: &CStr) -> bool {
+        let location = &self.parent.zone.location;
+        let path = dir.join(OsStr::from_bytes(name.to_bytes()));
         // Elsewhere every name in a listed directory is that of an entry.
-        if !matches!(self.parent.zone.location.shape, Shape::Fixed(_)) {
-            return true;
-        }
-        let Ok(steps) = names::steps(&self.parent.zone, inner) else { return false };
-        let steps = steps.iter().map(|step| std::ffi::OsStr::from_bytes(step.to_bytes()));
-        let path = self.parent.dir.join(steps.collect::<std::path::PathBuf>());
-        self.parent.zone.location.entry_of(&path).is_some_and(|entry| entry.path() == path)
+        !matches!(location.shape, Shape::Fixed(_))
+            || location.entry_of(&path).is_some_and(|entry| entry.path() == path)
+    }
+
+    /// The directory and the name that an entry had, by its name in a stage, whether that directory is still there or
+    /// not. Relative to the data root, or absolute if the zone is.
+    pub(in super::super) fn original(&self, inner: &CStr) -> (PathBuf, CString) {
+        self.parent.zone.location.original_of(&self.parent.dir, inner)
     }
 
     /// An entry that another process left in a stage, by its name there, on its way back to its own name. If
@@ -191,11 +201,11 @@ impl Quarantine {
         stage: Stage,
         inner: &CStr,
     ) -> io::Result<Detached> {
-        let mut steps = names::steps(&self.parent.zone, inner)?;
-        let last = steps.pop().unwrap_or_default();
+        let mut steps = self.parent.zone.location.steps_of(inner);
+        let last = CString::new(steps.pop().unwrap_or_default().as_bytes())?;
         let (mut home, mut original) = (Arc::clone(&self.parent), last);
         for step in steps {
-            match self.step_into(&home, &step) {
+            match self.step_into(&home, &CString::new(step.as_bytes())?) {
                 Ok(next) => home = Arc::new(next),
                 Err(error) if is_no_directory(&error) => {
                     (home, original) = (Arc::clone(&self.parent), inner.to_owned());
@@ -213,7 +223,7 @@ impl Quarantine {
         let handle = open::dir(&home.handle, step, Across::SameMount)?.handle;
         let (id, mount) = stat::id_and_mount(&handle)?;
         let path = home.path_of(step);
-        let dir = home.dir.join(std::ffi::OsStr::from_bytes(step.to_bytes()));
+        let dir = home.dir.join(OsStr::from_bytes(step.to_bytes()));
         let (zone, listed) = (Arc::clone(&home.zone), Some(Arc::clone(&self.parent)));
         let storage = Storage::on(home.storage.file_system);
         Ok(Directory { zone, path, dir, handle, id, mount, listed, storage })

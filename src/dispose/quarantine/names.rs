@@ -12,12 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::protocol::Directory;
-use crate::rules::names::QUARANTINE;
-use crate::rules::{Shape, Zone};
-
-/// Stands for `/` in the name of an entry that does not lie in the listed directory itself. Such entries are
-/// `<number>/<path>` ([`crate::rules::Shape::Fixed`]), which does not contain it.
-const SEPARATOR: u8 = b'%';
+use crate::rules::names::{QUARANTINE, QUARANTINE_SEPARATOR as SEPARATOR};
 
 /// The name of an entry in the quarantine of `listed`.
 pub(super) fn inner_name(
@@ -33,19 +28,6 @@ pub(super) fn inner_name(
     }
     inner.extend_from_slice(name.to_bytes());
     Ok(CString::new(inner)?)
-}
-
-/// The steps from the listed directory to an entry of `zone`, by its name in the quarantine. A name that none of
-/// our entries has there is one step, so that it leads nowhere else.
-pub(super) fn steps(zone: &Zone, inner: &CStr) -> io::Result<Vec<CString>> {
-    let bytes = inner.to_bytes();
-    let leads_elsewhere = |step: &[u8]| matches!(step, b"" | b"." | b"..");
-    if !matches!(zone.location.shape, Shape::Fixed(_))
-        || bytes.split(|byte| *byte == SEPARATOR).any(leads_elsewhere)
-    {
-        return Ok(vec![inner.to_owned()]);
-    }
-    bytes.split(|byte| *byte == SEPARATOR).map(|step| Ok(CString::new(step)?)).collect()
 }
 
 /// A name beside `original`, for an entry of the quarantine `name` whose own name was taken. `again` is the
@@ -76,22 +58,4 @@ pub(super) fn unique() -> CString {
         let _ = write!(name, "{byte:02x}");
     }
     CString::new(name).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::inspect::tests::Setup;
-    use crate::rules::{LastUse, Location};
-
-    #[test]
-    fn no_name_in_a_quarantine_leads_out_of_the_listed_directory() {
-        let mut zone = Zone::clone(&Setup::new(LastUse::Tree).expired(c".").directory().zone);
-        zone.location = Location { roots: vec!["tasks".into()], shape: Shape::Fixed(&["tmp/x"]) };
-        let steps = |inner: &CStr| steps(&zone, inner).unwrap();
-        assert_eq!(steps(c"7%tmp%x"), [c"7", c"tmp", c"x"].map(CString::from));
-        for odd in [c"..%..%x", c"7%..%x", c"7%%x", c"%x", c"7%.", c".."] {
-            assert_eq!(steps(odd), [CString::from(odd)]);
-        }
-    }
 }

@@ -16,7 +16,7 @@ use super::super::recoverable::MOST;
 use super::super::tree_remover::Stays;
 use super::super::tree_rights;
 use super::foreign::note_foreign;
-use super::rest::{Found, Rest, failed, failure};
+use super::rest::{Found, Rest, failed, failure, homeless};
 use super::tree::{Tree, check_leftover, leftover, names, open_tree};
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
@@ -58,7 +58,7 @@ pub(in super::super) fn foresee<C: Control>(
     let is_entry = |name: &CString| found.quarantine.is_entry(name);
     if let Ok(home) = found.quarantine.as_home().map(Arc::new) {
         for name in in_check.into_iter().filter(is_entry) {
-            if !is_kept(&found, &name, recovery) {
+            if !is_kept(&found, &name, notes, recovery) {
                 (recovery.each)(Recovered::Returned(Arc::clone(&home), name));
             }
         }
@@ -68,9 +68,14 @@ pub(in super::super) fn foresee<C: Control>(
     }
 }
 
-/// Says that the rules keep an entry in `check` by the path that it gets back, if they do. Where that is more than a
-/// name, it is judged by another name afterwards.
-fn is_kept(found: &Found, inner: &CStr, recovery: &mut Recovery<'_>) -> bool {
+/// Says that the rules keep an entry in `check` by the path that it gets back, or that it gets none, if so. Where that is
+/// more than a name, it is judged by another name afterwards.
+fn is_kept(
+    found: &Found,
+    inner: &CStr,
+    notes: Option<&Notes>,
+    recovery: &mut Recovery<'_>,
+) -> bool {
     let entry = || -> io::Result<_> {
         let quarantine = &found.quarantine;
         let (home, name) = quarantine.leftover(Stage::Check, inner)?.into_home();
@@ -79,6 +84,11 @@ fn is_kept(found: &Found, inner: &CStr, recovery: &mut Recovery<'_>) -> bool {
         Ok((home, name, metadata))
     };
     let Ok((home, name, metadata)) = entry() else { return false };
+    if !found.quarantine.can_be(&home.dir, &name) {
+        let note = homeless(&home.path_of(&name), "would then be");
+        notes.inspect(|notes| notes.add(&home.zone.name, note));
+        return true;
+    }
     if *name == *inner {
         return false;
     }

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::check::Interrupted;
@@ -28,23 +28,27 @@ pub(super) struct Found {
 pub(super) struct Rest {
     /// Its name in `remove`.
     pub(super) inner: CString,
+    /// What has its name again if it must be given back.
     pub(super) home: Arc<Directory>,
     pub(super) original: CString,
+    /// Where it was, by which it is judged. Its directory may be gone.
+    was: (PathBuf, CString),
     /// The interrupted removal has taken something out of its top.
     pub(super) is_emptied: bool,
 }
 
 impl Rest {
     pub(super) fn entry(&self, metadata: Metadata) -> Entry<'_> {
-        let (directory, name) = (&self.home, &*self.original);
-        Entry { zone: &directory.zone, directory, dir: &directory.dir, name, metadata }
+        let (directory, (dir, name)) = (&self.home, &self.was);
+        Entry { zone: &directory.zone, directory, dir, name, metadata }
     }
 
     /// Where it comes from, by its name in `remove` and its metadata there.
     pub(super) fn of(found: &Found, inner: &CStr, metadata: &Metadata) -> io::Result<Self> {
         let (home, original) = found.quarantine.leftover(Stage::Remove, inner)?.into_home();
         let is_emptied = found.interrupted.has_emptied(metadata);
-        Ok(Self { inner: inner.to_owned(), home, original, is_emptied })
+        let was = found.quarantine.original(inner);
+        Ok(Self { inner: inner.to_owned(), home, original, was, is_emptied })
     }
 
     /// The failure of a part that has a name again, at this path, because its removal must not be completed.
@@ -82,12 +86,15 @@ impl<C: Control> Trees<'_, C> {
         let Some((directory, name, at)) = self.give_name_back(found, stage, name, recovery) else {
             return;
         };
-        if is_entry {
+        let note = if !is_entry {
+            format!(
+                "a private directory had {at:?} in it, which is no entry of this zone: it was moved out"
+            )
+        } else if found.quarantine.can_be(&directory.dir, &name) {
             return (recovery.each)(Recovered::Returned(directory, name));
-        }
-        let note = format!(
-            "a private directory had {at:?} in it, which is no entry of this zone: it was moved out"
-        );
+        } else {
+            homeless(&at, "is now")
+        };
         self.notes.add(&directory.zone.name, note);
     }
 
@@ -169,6 +176,13 @@ impl<C: Control> Trees<'_, C> {
             }
         }
     }
+}
+
+/// The note about an entry whose directory is gone. By the name that it gets, no rule knows it.
+pub(super) fn homeless(at: &Path, becomes: &str) -> String {
+    format!(
+        "an interrupted removal left an entry, which {becomes} {at:?}, because its directory is gone: it is not judged"
+    )
 }
 
 /// The failure of an operation on an entry in a stage.

@@ -2,9 +2,11 @@
 //!
 //! This module must not look at the file system.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+
+use crate::rules::names::QUARANTINE_SEPARATOR;
 
 /// Where the entries of a zone are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +101,25 @@ impl Location {
         Some(EntryPath { dir: dir.iter().collect(), name: CString::new(name.as_bytes()).ok()? })
     }
 
+    /// The steps from a listed directory to an entry, by its name in a private directory there. A name that none of our
+    /// entries has there is one step, so that it leads nowhere else.
+    pub fn steps_of<'a>(&self, inner: &'a CStr) -> Vec<&'a OsStr> {
+        let steps = || inner.to_bytes().split(|byte| *byte == QUARANTINE_SEPARATOR);
+        let leads_elsewhere = |step: &[u8]| matches!(step, b"" | b"." | b"..");
+        if !matches!(self.shape, Shape::Fixed(_)) || steps().any(leads_elsewhere) {
+            return vec![OsStr::from_bytes(inner.to_bytes())];
+        }
+        steps().map(OsStr::from_bytes).collect()
+    }
+
+    /// The directory that such an entry was in, and its name there. `listed` is the path of the listed directory.
+    pub fn original_of(&self, listed: &Path, inner: &CStr) -> (PathBuf, CString) {
+        let mut steps = self.steps_of(inner);
+        let name = steps.pop().and_then(|name| CString::new(name.as_bytes()).ok());
+        // Not by `join`, which puts a slash behind the path if nothing follows.
+        (listed.iter().chain(steps).collect(), name.unwrap_or_default())
+    }
+
     /// Whether entries of this zone lie below the directory `path`, and are not `path` itself.
     pub fn is_above(&self, path: &Path) -> bool {
         let is_above = |pattern: Vec<Step<'_>>| {
@@ -123,6 +144,23 @@ impl Step<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_in_a_private_directory_leads_out_of_the_listed_directory() {
+        let location = Location { roots: vec!["tasks".into()], shape: Shape::Fixed(&["tmp/x"]) };
+        assert_eq!(location.steps_of(c"7%tmp%x"), ["7", "tmp", "x"]);
+        assert_eq!(
+            location.original_of(Path::new("tasks"), c"7%tmp%x"),
+            ("tasks/7/tmp".into(), c"x".to_owned())
+        );
+        for odd in [c"..%..%x", c"7%..%x", c"7%%x", c"%x", c"7%.", c".."] {
+            assert_eq!(location.steps_of(odd), [odd.to_str().unwrap()]);
+        }
+        let flat = Location { roots: vec!["tmp".into()], shape: Shape::Flat };
+        assert_eq!(flat.steps_of(c"7%tmp%x"), ["7%tmp%x"]);
+        let (dir, name) = flat.original_of(Path::new("tmp"), c"x");
+        assert_eq!((dir.as_os_str(), &*name), (OsStr::new("tmp"), c"x"));
+    }
 
     fn at(location: &Location, path: &str) -> Option<String> {
         let entry = location.entry_of(Path::new(path))?;

@@ -145,3 +145,28 @@ fn what_is_no_plan_is_called_that() {
         assert_eq!(said.contains("edit a plan"), content.starts_with('{'), "{said}");
     }
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_of_every_command_and_ends_none_without_a_word() {
+    let world = World::new();
+    world.file("tmp/old", 20 * DAY);
+    let (old, out) = (world.path("tmp/old"), world.root.with_file_name("out"));
+    for args in [
+        &["--help"][..],
+        &["man"],
+        &["completions", "bash"],
+        &["config"],
+        &["why", old.to_str().unwrap()],
+        &["run", "--dry-run"],
+    ] {
+        let inner = if args.len() == 1 && args[0] != "config" || args[0] == "completions" {
+            sweeper(args)
+        } else {
+            world.command(args)
+        };
+        let mut limited = std::process::Command::new("/bin/sh");
+        limited.args(["-c", "ulimit -f 0; out=$1; shift; exec \"$0\" \"$@\" > \"$out\""]);
+        limited.arg(inner.get_program()).arg(&out).args(inner.get_args());
+        Run::of(limited).exits(1);
+    }
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::inotify;
 use rustix::process::Signal;
 
-use super::{Other, export, outcome_of, send};
+use super::{Other, export, has_tool, outcome_of, send};
 use crate::world::{DAY, Run, World, as_user, assert_counts, can_be_root, fifo, sweeper, tool};
 
 #[test]
@@ -95,6 +95,23 @@ fn a_tree_that_is_held_is_in_use_also_where_no_locks_are_taken() {
     assert_counts(&report, "tmp", &[("removed", 0), ("skipped_by.locked", 1)]);
     drop(held);
     assert_counts(&world.run(&args).exits(0).json(), "tmp", &[("removed", 1)]);
+}
+
+#[test]
+fn a_tree_stays_if_the_system_does_not_say_whether_it_is_held() {
+    if !has_tool("strace", "an error of the question about a lock") {
+        return;
+    }
+    let world = World::new();
+    world.file("tmp/tree/file", 20 * DAY);
+    world.age_dirs("tmp/tree", 20 * DAY);
+    let inner = world.command(&["run", "--zones", "tmp", "--format", "json", "--lock", "none"]);
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:error=EIO:when=1+"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    let report = Run::of(command).exits(0).json();
+    assert_counts(&report, "tmp", &[("removed", 0), ("skipped_by.locked", 1)]);
+    assert!(world.has("tmp/tree/file"));
 }
 
 #[test]
