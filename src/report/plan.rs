@@ -122,11 +122,18 @@ impl Header {
     }
 }
 
-/// The line of an entry that was judged at `now` and whose content takes up `size`, and its digest.
+/// The line of an entry that was judged at `now` and whose content takes up `size`, and its digest. `has_ctime`: the ctime
+/// counts. That of a file with other names moves when one of these is removed.
 ///
 /// # Errors
 /// A text has no form in JSON.
-pub fn entry(seed: u64, entry: &Expired, size: Bytes, now: Moment) -> io::Result<(Vec<u8>, u64)> {
+pub fn entry(
+    seed: u64,
+    entry: &Expired,
+    size: Bytes,
+    now: Moment,
+    has_ctime: bool,
+) -> io::Result<(Vec<u8>, u64)> {
     let (directory, metadata) = (entry.directory(), entry.metadata());
     let path = directory.dir.join(OsStr::from_bytes(entry.name().to_bytes()));
     let used = entry.rule().last_use.read(metadata, now);
@@ -139,7 +146,7 @@ pub fn entry(seed: u64, entry: &Expired, size: Bytes, now: Moment) -> io::Result
         size: metadata.size.0,
         allocated_bytes: size.0,
         mtime: units::rfc3339_exact(metadata.mtime),
-        ctime: (!metadata.has_other_names()).then(|| units::rfc3339_exact(metadata.ctime)),
+        ctime: has_ctime.then(|| units::rfc3339_exact(metadata.ctime)),
         used: units::rfc3339_exact(used),
         ttl_s: entry.rule().expiry.ttl().map(Ttl::as_secs),
         rule: rule_object(entry.rule(), used),

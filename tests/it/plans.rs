@@ -104,6 +104,28 @@ fn a_plan_removes_exactly_the_entries_that_have_not_changed() {
     }
 }
 
+/// The removal of one name moves the ctime of the file.
+#[test]
+fn a_plan_removes_all_names_of_a_file_and_none_that_was_written_since() {
+    for is_written in [false, true] {
+        let world = World::new();
+        world.file_of(export(1), 2 * DAY, b"content");
+        fs::hard_link(world.path(export(1)), world.path(export(2))).unwrap();
+        fs::hard_link(world.path(export(1)), world.path("tmp/name")).unwrap();
+        plan(&world, &[]);
+        fs::remove_file(world.path("tmp/name")).unwrap();
+        if is_written {
+            world.file_of(export(1), 2 * DAY, b"contents");
+        }
+        let counts = if is_written {
+            [("removed", 0), ("skipped_by.used", 2)]
+        } else {
+            [("removed", 2), ("skipped_by.used", 0)]
+        };
+        assert_counts(&apply(&world, &[]).exits(0).json(), "export", &counts);
+    }
+}
+
 #[test]
 fn what_a_plan_has_and_the_rules_keep_now_has_changed_and_is_skipped() {
     for jobs in ["1", "4"] {

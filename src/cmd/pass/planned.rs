@@ -64,7 +64,9 @@ pub(super) struct Planning<'a, D> {
 impl<D: Disposer> Disposer for Planning<'_, D> {
     fn dispose(&self, verified: Verified, now: Moment) -> Result<Removed, Rejected> {
         // The dry run before the line: what cannot be removed is not in the plan.
-        let line = plan::entry(self.writer.seed, verified.expired(), verified.freed().size(), now);
+        let (expired, size) = (verified.expired(), verified.freed().size());
+        let has_ctime = !expired.metadata().has_other_names();
+        let line = plan::entry(self.writer.seed, expired, size, now, has_ctime);
         let removed = self.inner.dispose(verified, now)?;
         self.writer.write(line);
         Ok(removed)
@@ -129,10 +131,15 @@ impl<I: Inspector> Inspector for ByPlan<'_, I> {
     fn inspect(&self, claimed: Claimed, now: Moment) -> Result<Verified, Rejected> {
         let verified = self.inner.inspect(claimed, now)?;
         let Some(plan) = self.plan else { return Ok(verified) };
-        let line = plan::entry(plan.seed, verified.expired(), verified.freed().size(), now);
-        match line {
-            Ok((_, digest)) if plan.digests.contains(&digest) => Ok(verified),
-            Ok(_) | Err(_) => Err(verified.reject(Rejection::Skipped(Skipped::Used), None)),
+        let (expired, size) = (verified.expired(), verified.freed().size());
+        let is_in_plan = |has_ctime| {
+            let line = plan::entry(plan.seed, expired, size, now, has_ctime);
+            line.is_ok_and(|(_, digest)| plan.digests.contains(&digest))
+        };
+        // The last name of a file may have been one of several when the plan was made.
+        if (!expired.metadata().has_other_names() && is_in_plan(true)) || is_in_plan(false) {
+            return Ok(verified);
         }
+        Err(verified.reject(Rejection::Skipped(Skipped::Used), None))
     }
 }
