@@ -263,7 +263,7 @@ fn run(command: &[OsString]) -> End {
         return End { code: protocol::ExitCode::Usage.into(), said: Vec::new() };
     };
     // Before the command is started, so that no signal is lost between the two.
-    let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]);
+    let signals = Signals::new(not_ignored());
     let mut child = match Command::new(program).args(args).spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -299,6 +299,17 @@ fn run(command: &[OsString]) -> End {
         }
     };
     End { code, said }
+}
+
+/// The signals to pass on, without those that this process was started to ignore (`nohup`): the command is to ignore
+/// them too, and a handler here would give it their defaults. Without `/proc` none counts as ignored.
+fn not_ignored() -> Vec<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let mut signals = vec![SIGHUP, SIGINT, SIGTERM];
+    signals.retain(|signal| ignored & 1 << (signal - 1) == 0);
+    signals
 }
 
 fn pass_on(pid: i32, signal: i32) {

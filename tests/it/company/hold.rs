@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::fs::inotify;
 use rustix::process::Signal;
@@ -55,6 +56,23 @@ fn hold_ends_as_its_command_does() {
     let mut other = Other::ready(command);
     send(&other.child, Signal::TERM);
     assert_eq!(other.child.wait().unwrap().code(), Some(42));
+}
+
+#[test]
+fn hold_leaves_signals_ignored_that_it_was_started_to_ignore() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    for (ignored, mask) in [("HUP,INT", 0b11), ("HUP", 0b01), ("INT", 0b10), ("USR1", 0)] {
+        let mut command = Command::new("env");
+        // These tests may have been started with `nohup` themselves.
+        command.args(["--default-signal=HUP,INT", &format!("--ignore-signal={ignored}")]);
+        command.arg(env!("CARGO_BIN_EXE_sweeper")).arg("hold").arg(&path);
+        command.args(["--", "grep", "SigIgn", "/proc/self/status"]).stdin(Stdio::null());
+        let run = Run::of(command);
+        let (_, shown) = run.exits(0).stdout.split_once(':').unwrap();
+        let shown = u64::from_str_radix(shown.trim(), 16).unwrap();
+        assert_eq!(shown & 0b11, mask, "{ignored}");
+    }
 }
 
 #[test]
