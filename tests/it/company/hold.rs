@@ -75,6 +75,71 @@ fn hold_leaves_signals_ignored_that_it_was_started_to_ignore() {
     }
 }
 
+/// Starts `hold` on a terminal of its own, with a command that says `INT` at each SIGINT and their number at SIGTERM.
+/// While `hold` is stopped, the first SIGINT can only be that of the terminal.
+const ON_TERMINAL: &str = r"
+import os, pty, signal, sys
+program, path, *wrapper = sys.argv[1:]
+command = r'''
+import os, signal
+count = 0
+def interrupted(*_):
+    global count
+    count += 1
+    os.write(1, b'INT\n')
+def ended(*_):
+    os.write(1, b'all %d.\n' % count)
+    os._exit(0)
+signal.signal(signal.SIGINT, interrupted)
+signal.signal(signal.SIGTERM, ended)
+os.write(1, b'ready\n')
+while True: signal.pause()
+'''
+signal.alarm(120)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(program, [program, 'hold', path, '--', *wrapper, sys.executable, '-c', command])
+def until(word):
+    text = b''
+    while word not in text: text += os.read(terminal, 1)
+    return text
+until(b'ready')
+if not wrapper: os.kill(pid, signal.SIGSTOP)
+os.write(terminal, b'\x03')
+until(b'INT')
+os.kill(pid, signal.SIGTERM)
+os.kill(pid, signal.SIGCONT)
+until(b'all ')
+print(until(b'.').decode())
+";
+
+#[test]
+fn a_command_that_is_held_is_interrupted_once_by_the_terminal() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    // In a session of its own it is out of the terminal's reach.
+    for wrapper in [None, Some("setsid")] {
+        let mut driver = Command::new("python3");
+        driver.args(["-c", ON_TERMINAL, env!("CARGO_BIN_EXE_sweeper")]).arg(&path).args(wrapper);
+        let run = Run::of(driver);
+        assert_eq!(run.exits(0).stdout, "1.\n", "{wrapper:?}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn an_interrupt_that_is_sent_to_hold_alone_is_passed_on() {
+    let world = World::new();
+    let path = export(&world, 1, 2 * DAY);
+    // Without a terminal, wherever these tests were started.
+    let mut command = Command::new("setsid");
+    command.arg(env!("CARGO_BIN_EXE_sweeper")).arg("hold").arg(&path).args(["--", "/bin/sh", "-c"]);
+    command.arg("trap 'exit 42' INT; echo ready; while :; do sleep 0.05; done");
+    let mut other = Other::ready(command);
+    send(&other.child, Signal::INT);
+    assert_eq!(other.child.wait().unwrap().code(), Some(42));
+}
+
 #[test]
 fn hold_says_when_it_protects_less_than_it_seems_to() {
     let world = World::new();
