@@ -6,8 +6,11 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{PoisonError, RwLock};
+
+use rustix::fs::{FlockOperation, flock};
 
 /// Locked for reading while a file is written, and for writing while a program is started.
 static WRITING: RwLock<()> = RwLock::new(());
@@ -28,6 +31,11 @@ pub fn written<T>(write: impl FnOnce() -> T) -> T {
     let result = write();
     IS_WRITING.set(false);
     result
+}
+
+/// Ends the lock of an open file or directory at once. Closing it does not: a copy of it would still hold the lock.
+pub fn unlock(held: impl AsFd) {
+    flock(held, FlockOperation::Unlock).unwrap();
 }
 
 /// The ways to start a program.

@@ -13,7 +13,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::start::Start;
+use crate::start::{Start, written};
 use crate::world::{DAY, HOUR, MINUTE, Run, World};
 
 /// Pseudo-random numbers, the same in every run.
@@ -90,9 +90,8 @@ fn fill(world: &World, path: &str, random: &mut Random) {
     let age = random.one_of(&AGES);
     let path = world.file_of(path, age, &vec![b'x'; size]);
     if random.below(8) == 0 {
-        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        file.set_len(10 << 20).unwrap();
-        drop(file);
+        let open = || std::fs::OpenOptions::new().write(true).open(&path);
+        written(|| open()?.set_len(10 << 20)).unwrap();
         crate::world::set_age(&path, age);
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::double::{Double, removed};
 use super::seeds::{id, model, path, sample, task, url, with};
+use crate::wait::wait_until;
 use crate::world::{NOW, Run, as_user, assert_counts, can_be_root, zone};
 
 /// Runs with the directory of the file server.
@@ -164,8 +165,10 @@ fn a_file_that_another_process_has_open_stays_until_the_next_run() {
     assert_counts(&report, "clearml-files", &[("skipped_by.in_use", 1)]);
     assert_eq!(double.files_left().len(), 1);
     drop(open);
-    mount(&double, &[]).exits(0);
-    assert!(double.files_left().is_empty());
+    wait_until("the file is removed", || {
+        mount(&double, &[]).exits(0);
+        double.files_left().is_empty()
+    });
     let text: Vec<Value> = double.requests();
     assert!(!text.is_empty() && !NOW.is_empty());
 }
@@ -189,8 +192,10 @@ fn files_that_an_empty_root_does_not_have_are_not_taken_for_gone() {
     drop(open);
     let run = double.run(&args);
     assert!(run.exits(2).stderr.contains("is it mounted?"), "{}", run.stderr);
-    mount(&double, &[]).exits(0);
-    assert!(double.files_left().is_empty());
+    wait_until("the file is removed", || {
+        mount(&double, &[]).exits(0);
+        double.files_left().is_empty()
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::start::Start;
+use crate::wait::wait_until;
 use crate::world::{DAY, HOUR, Run, World, can_be_root, export_name, set_age, sweeper};
 
 #[test]
@@ -52,10 +53,9 @@ fn why_names_what_in_a_tree_keeps_it_and_until_when() {
     drop(open);
     let locked = std::fs::File::open(world.path("tmp/tree/d")).unwrap();
     fs2::FileExt::lock_exclusive(&locked).unwrap();
-    let said = why(&retention).stdout;
     let line =
         format!("in it     {:?}: another process holds a lock on it", world.path("tmp/tree/d"));
-    assert!(said.contains(&line), "{said}");
+    wait_until(&line, || why(&retention).stdout.contains(&line));
 }
 
 #[test]

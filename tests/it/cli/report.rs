@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::start::Start;
+use crate::start::{Start, written};
 use crate::world::{
     DAY, HOUR, NOW, Run, World, assert_counts, export_name, is_shown, sweeper, zone,
 };
@@ -99,9 +99,8 @@ fn freed_bytes_are_blocks_and_a_hard_link_counts_once() {
     let whole = world.file_of("tmp/whole", 20 * DAY, &vec![7; 100_000]);
     let sparse = world.file_of("tmp/sparse", 20 * DAY, b"");
     // As TUS makes its uploads: one byte at the end.
-    let handle = std::fs::OpenOptions::new().write(true).open(&sparse).unwrap();
-    std::os::unix::fs::FileExt::write_at(&handle, b"x", 25 << 30).unwrap();
-    drop(handle);
+    let open = || std::fs::OpenOptions::new().write(true).open(&sparse);
+    written(|| std::os::unix::fs::FileExt::write_at(&open()?, b"x", 25 << 30)).unwrap();
     crate::world::set_age(&sparse, 20 * DAY);
     let blocks = |path: &Path| path.metadata().unwrap().blocks() * 512;
     let expected = blocks(&whole) + blocks(&sparse);

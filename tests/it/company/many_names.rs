@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{count, export, has_tool, outcome_of};
+use crate::wait::wait_until;
 use crate::world::{DAY, Run, World, assert_counts, export_name, set_age};
 
 /// Gives a file this many names in all, spread over exports and temporary files.
@@ -95,5 +96,5 @@ fn a_file_with_many_names_that_is_in_use_is_not_waited_for() {
     let slept = std::fs::read_to_string(&log).unwrap().matches("nanosleep(").count();
     assert_eq!(slept, 0, "sleeps");
     drop(open);
-    assert_eq!(outcome_of(&world, &path, &[]), "removed");
+    wait_until("it is removed", || outcome_of(&world, &path, &[]) == "removed");
 }

@@ -7,6 +7,7 @@ use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs, syncfs};
 use serde_json::Value;
 
 use crate::company::file_systems::Mounted;
+use crate::start::written;
 use crate::world::{Stat, World, set_age};
 
 /// A mounted image with a data root on it.
@@ -80,7 +81,7 @@ impl Disk {
     pub fn file(&self, path: impl AsRef<Path>, age: i64, size: u64) -> PathBuf {
         let path = self.world.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        allocate(&path, size);
+        written(|| allocate(&path, size));
         set_age(&path, age);
         path
     }

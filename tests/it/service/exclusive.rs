@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Serving, export};
-use crate::start::Start;
+use crate::start::{Start, unlock};
 use crate::wait::{AT_ONCE, wait_until};
 use crate::world::{DAY, Run, World, assert_counts, can_be_root, export_name, zone};
 
@@ -44,7 +44,7 @@ fn a_second_run_names_the_other_sweeper_and_leaves_its_zone_alone() {
     world.run(&["run", "--zones", "tmp"]).exits(0);
     world.run(&["run", "--dry-run"]).exits(0);
     world.run(&["run", "--lock", "none", "--dry-run"]).exits(0);
-    drop(other);
+    unlock(other);
     world.run(&["run"]).exits(0);
     assert!(!world.path("cache/export").join(export_name(1)).exists());
 }

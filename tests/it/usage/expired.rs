@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{area, measured, volume};
+use crate::start::written;
 use crate::world::{DAY, HOUR, Run, World, export_name, is_present, sweeper, zone};
 
 /// What a dry run at another moment would free in each of its zones.
@@ -120,7 +121,7 @@ fn a_zone_whose_directory_is_elsewhere_is_measured_there() {
     let (scratch, settings) = (elsewhere.path().join("tmp"), elsewhere.path().join("s.toml"));
     std::fs::create_dir(&scratch).unwrap();
     for (name, age) in [("old", 20 * DAY), ("keep-old", 20 * DAY), ("fresh", HOUR)] {
-        std::fs::write(scratch.join(name), [b'x'; 9000]).unwrap();
+        written(|| std::fs::write(scratch.join(name), [b'x'; 9000])).unwrap();
         crate::world::set_age(&scratch.join(name), age);
     }
     // What is still below the data root is in no zone.

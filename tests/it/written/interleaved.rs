@@ -15,6 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
 
 use super::CONTENT;
 use crate::paused::{Moment, Paused};
+use crate::wait::wait_until;
 use crate::world::{DAY, Stat, World};
 
 /// The calls that a pass is stopped after. All others change nothing that another process could see.
@@ -155,10 +156,12 @@ fn try_at(name: &str, act: Act, moment: &Moment<'_>, is_killed: bool) -> Option<
     assert!(has(&scene.world, content), "lost: {printed}");
     drop(open);
     // What was kept open may have kept the rest of its tree where it was.
-    scene.world.run(&["run"]).exits(0);
-    let names = fs::read_dir(scene.path("tmp")).unwrap().flatten();
-    let mut names = names.map(|entry| entry.file_name().into_string().unwrap());
-    assert!(names.all(|name| !name.starts_with(".sweeper-")), "left: {printed}");
+    wait_until(&format!("no private directory is left: {printed}"), || {
+        scene.world.run(&["run"]).exits(0);
+        let names = fs::read_dir(scene.path("tmp")).unwrap().flatten();
+        let mut names = names.map(|entry| entry.file_name().into_string().unwrap());
+        names.all(|name| !name.starts_with(".sweeper-"))
+    });
     Some(true)
 }
 
