@@ -68,24 +68,35 @@ pub struct Top<'a> {
     mount: u64,
 }
 
-/// The directories of zones below the data root that are or lie behind links, which are not followed.
+/// The directories of zones below the data root that are or lie behind links, which are not followed: one note for each
+/// link. Only a zone with one directory can have another place, and zones behind the same link would overlap there.
 fn links(subject: &Subject<'_>) -> Vec<String> {
     let Subject { root, zones, .. } = subject;
-    let roots = zones.iter().flat_map(|zone| zone.location.roots.iter().map(move |at| (zone, at)));
-    let below = roots.filter(|(_, at)| at.is_relative() && root.place_of(at).is_none());
-    let steps = below.flat_map(|(zone, at)| at.ancestors().map(move |step| (zone, step)));
-    steps
-        .filter(|(_, step)| !step.as_os_str().is_empty())
-        .map(|(zone, step)| (zone, root.path().join(step)))
-        .filter(|(_, path)| path.is_symlink())
-        .map(|(zone, path)| {
-            format!(
-                "{path:?} is a link, and links are not followed: what it leads to is not counted; name the real \
-                 directory as the path of zone {}",
-                zone.name
-            )
-        })
-        .collect()
+    let mut links: Vec<(PathBuf, Vec<&Zone>)> = Vec::new();
+    for zone in *zones {
+        let roots = zone.location.roots.iter();
+        for at in roots.filter(|at| at.is_relative() && root.place_of(at).is_none()) {
+            let steps = at.ancestors().filter(|step| !step.as_os_str().is_empty());
+            for path in steps.map(|step| root.path().join(step)).filter(|path| path.is_symlink()) {
+                match links.iter_mut().find(|(link, _)| *link == path) {
+                    Some((_, zones)) => zones.push(zone),
+                    None => links.push((path, vec![zone])),
+                }
+            }
+        }
+    }
+    let note = |(path, zones): (PathBuf, Vec<&Zone>)| {
+        let advice = match &zones[..] {
+            [zone] if zone.location.roots.len() == 1 && zone.location.shape == Shape::Flat => {
+                format!("; name the real directory as the path of zone {}", zone.name)
+            }
+            _ => String::new(),
+        };
+        format!(
+            "{path:?} is a link, and links are not followed: what it leads to is not counted{advice}"
+        )
+    };
+    links.into_iter().map(note).collect()
 }
 
 /// The name of the area of everything else.

@@ -14,13 +14,33 @@ use crate::world::{DAY, HOUR, Run, World, can_be_root, export_name, set_times, t
 
 /// Where the space is then, a measurement does not see.
 #[test]
-fn the_directory_of_a_zone_that_is_a_link_is_noted() {
-    let world = World::new();
-    let real = world.root.with_file_name("real");
-    fs::rename(world.path("tmp"), &real).unwrap();
-    std::os::unix::fs::symlink(&real, world.path("tmp")).unwrap();
-    let notes = measured(&world, &[])["notes"].to_string();
-    assert!(notes.contains("/tmp\\\" is a link") && notes.contains("path of zone tmp"), "{notes}");
+fn a_link_on_the_way_to_zones_is_noted_once_with_advice_only_if_that_works() {
+    for (path, advice) in
+        [("tmp", Some("tmp")), ("cache/export", Some("export")), ("cache", None), ("tasks", None)]
+    {
+        let world = World::new();
+        let real = world.root.with_file_name("real");
+        fs::rename(world.dir(path, 0), &real).unwrap();
+        std::os::unix::fs::symlink(&real, world.path(path)).unwrap();
+        let note = |args: &[&str]| {
+            let usage = measured(&world, args);
+            let notes = usage["notes"].as_array().unwrap().iter();
+            let mut notes = notes.map(|note| note.as_str().unwrap().to_owned());
+            (notes.next(), notes.next())
+        };
+        let start = format!("{:?} is a link, and links are not followed", world.path(path));
+        let (first, second) = note(&[]);
+        let first = first.unwrap();
+        assert!(first.starts_with(&start) && second.is_none(), "{first} {second:?}");
+        let Some(zone) = advice else {
+            assert!(first.ends_with("not counted"), "{first}");
+            continue;
+        };
+        assert!(first.ends_with(&format!("as the path of zone {zone}")), "{first}");
+        let settings = world.root.with_file_name("settings.toml");
+        fs::write(&settings, format!("[zones.{zone}]\npath = {real:?}\n")).unwrap();
+        assert_eq!(note(&["--config", settings.to_str().unwrap()]), (None, None), "{path}");
+    }
 }
 
 #[test]
