@@ -53,12 +53,35 @@ pub(super) struct Here {
     /// The area that it is in.
     pub(super) area: usize,
     depth: usize,
+    inside: Inside,
+}
+
+/// Whether a directory is a private one of a pass, or is in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    No,
+    /// It is one itself.
+    Private,
+    /// It has entries in it that are to be looked at again.
+    Check,
+    /// It has entries in it whose removal has begun.
+    Remove,
 }
 
 impl Here {
     /// Whether anything below it may be an entry or the beginning of an area.
     pub(super) const fn is_live(&self) -> bool {
         !self.live.is_empty()
+    }
+
+    /// Whether what is in it has its paths without the name of this directory.
+    pub(super) const fn is_private(&self) -> bool {
+        !matches!(self.inside, Inside::No)
+    }
+
+    /// Whether it has trees in it whose removal has begun.
+    pub(super) const fn has_rests(&self) -> bool {
+        matches!(self.inside, Inside::Remove)
     }
 }
 
@@ -129,7 +152,7 @@ impl<'a> Places<'a> {
         let whole = self.patterns.iter().filter(|pattern| pattern.steps.is_empty());
         let area = whole.map(|pattern| pattern.area).min().unwrap_or(self.rest);
         let live = (0..self.patterns.len()).filter(|at| !self.patterns[*at].steps.is_empty());
-        Here { live: live.collect(), area, depth: 0 }
+        Here { live: live.collect(), area, depth: 0, inside: Inside::No }
     }
 
     /// What `name` in a directory is.
@@ -138,6 +161,7 @@ impl<'a> Places<'a> {
         for pattern in here.live.iter().map(|at| &self.patterns[*at]) {
             let is_whole = pattern.steps.len() == here.depth + 1;
             if !is_whole
+                || here.inside == Inside::Private
                 || is_quarantine(name)
                 || !pattern.steps[here.depth].matches(OsStr::from_bytes(name))
             {
@@ -164,13 +188,28 @@ impl<'a> Places<'a> {
             let steps = &self.patterns[*at].steps;
             steps.len() > here.depth + 1 && steps[here.depth].matches(OsStr::from_bytes(name))
         };
-        let live = match found {
-            Found::Entry(_) => Vec::new(),
-            // What is in a private directory of a pass is no entry.
-            Found::Plain(_) if is_quarantine(name) => Vec::new(),
-            Found::Plain(_) => here.live.iter().copied().filter(is_live).collect(),
+        let is_entry_here = |at: &usize| {
+            let Pattern { steps, is_entry, .. } = &self.patterns[*at];
+            *is_entry && steps.len() == here.depth + 1 && steps.ends_with(&[Step::Any])
         };
-        Here { live, area: found.area(), depth: here.depth + 1 }
+        let inside = match (here.inside, name) {
+            (Inside::No, name) if is_quarantine(name) => Inside::Private,
+            (Inside::Private, b"check") => Inside::Check,
+            (Inside::Private, b"remove") => Inside::Remove,
+            _ => Inside::No,
+        };
+        let live = here.live.iter().copied();
+        let live = match (found, here.inside, inside) {
+            (Found::Entry(_), ..) => Vec::new(),
+            // An interrupted pass leaves entries there, under their own names.
+            (_, Inside::No, Inside::Private) => live.filter(is_entry_here).collect(),
+            (_, Inside::Private, Inside::Check | Inside::Remove) => live.collect(),
+            (_, Inside::No, _) => live.filter(is_live).collect(),
+            // Everything else in a private directory is no entry.
+            _ => Vec::new(),
+        };
+        let depth = here.depth + usize::from(inside == Inside::No);
+        Here { live, area: found.area(), depth, inside }
     }
 }
 
@@ -246,6 +285,13 @@ mod tests {
             ("tasks/x/old", Found::Plain(7)),
             ("jobs/7/tmp", Found::Plain(2)),
             ("jobs/7/tmp/.sweeper-0123456789abcdef/a", Found::Plain(2)),
+            ("jobs/7/tmp/.sweeper-0123456789abcdef/began/a", Found::Plain(2)),
+            ("jobs/7/tmp/.sweeper-0123456789abcdef/remove", Found::Plain(2)),
+            ("jobs/7/tmp/.sweeper-0123456789abcdef/remove/a/b", Found::Entry(2)),
+            ("jobs/7/tmp/.sweeper-0123456789abcdef/check/a", Found::Entry(2)),
+            ("jobs/.sweeper-0123456789abcdef/remove/7/tmp/a", Found::Plain(7)),
+            ("cache/.sweeper-0123456789abcdef/remove/000", Found::Entry(3)),
+            ("cache/.sweeper-0123456789abcdef/remove/other", Found::Plain(7)),
             ("jobs/.sweeper-0123456789abcdef/tmp/a", Found::Plain(7)),
             ("jobs/7/tmp/a/old", Found::Entry(2)),
             ("jobs/7/tmp/old/a", Found::Entry(1)),

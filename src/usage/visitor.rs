@@ -24,7 +24,7 @@ use crate::fs::PathError;
 use crate::fs::stat::{self, Freshness};
 use crate::fs::walk::{Break, EntryRef, Flow, Leaving, Next, Visit};
 use crate::rules::names::is_removed_in_use;
-use crate::rules::{Action, Bytes, FileKind, Label, Metadata, Rule};
+use crate::rules::{Action, Bytes, FileKind, Label, Metadata, Moment, Rule};
 
 /// After how many files and directories progress is told.
 const STRETCH: u64 = 1024;
@@ -44,6 +44,8 @@ struct Tree {
     depth: usize,
     name: CString,
     top: Metadata,
+    /// It is the rest of one whose removal was interrupted.
+    is_rest: bool,
     rule: Option<Rule>,
     label: Option<Label>,
     sum: Sum,
@@ -156,6 +158,7 @@ impl<'a> Visitor<'a> {
         let Some(tree) = &mut self.tree else { return };
         let sum = &mut tree.sum;
         if let Some(rule) = &tree.rule {
+            let metadata = &counted(metadata, tree.is_rest);
             sum.newest = sum.newest.max(Some(rule.last_use.read(metadata, now)));
             sum.is_protected |= rule.is_protected_by(metadata, now);
         }
@@ -314,11 +317,12 @@ impl Visit for Visitor<'_> {
         let name = self.name.to_bytes();
         let found = places.find(&above.here, name);
         let here = places.below(&above.here, name, found);
-        let Level { path, .. } = above;
+        let path = Arc::clone(&above.path);
         match found {
             Found::Plain(area) => {
+                let has_own_path = here.is_live() && !here.is_private();
                 let path =
-                    if here.is_live() { path.join(OsStr::from_bytes(name)).into() } else { path };
+                    if has_own_path { path.join(OsStr::from_bytes(name)).into() } else { path };
                 self.levels.push(Level { here, path });
                 self.plain(area, c"", metadata);
             }
@@ -326,7 +330,9 @@ impl Visit for Visitor<'_> {
                 let rule = Rule::of(&self.shared.zones[area], &self.name, metadata).ok();
                 let label = self.shared.label(area, &path, name);
                 let (name, sum) = (self.name.clone(), Sum::default());
-                self.tree = Some(Tree { area, depth, name, top: *metadata, rule, label, sum });
+                let is_rest = above.here.has_rests();
+                let top = counted(metadata, is_rest);
+                self.tree = Some(Tree { area, depth, name, top, is_rest, rule, label, sum });
                 self.levels.push(Level { here, path });
                 self.tally.areas[area].entries += 1;
                 self.member(None, metadata);
@@ -375,6 +381,13 @@ impl Visit for Visitor<'_> {
         self.tally.failure(error);
         ControlFlow::Continue(())
     }
+}
+
+/// The metadata whose times count. In the rest of a tree those of directories do not: its removal has moved them.
+fn counted(metadata: &Metadata, is_rest: bool) -> Metadata {
+    let is_moved = is_rest && metadata.kind == FileKind::Dir;
+    let mtime = if is_moved { Moment::from_unix(0, 0) } else { metadata.mtime };
+    Metadata { mtime, ..*metadata }
 }
 
 #[cfg(test)]

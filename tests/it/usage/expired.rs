@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{area, measured, volume};
+use crate::interrupted::{has_strace, tampered};
 use crate::start::written;
 use crate::world::{DAY, HOUR, Run, World, export_name, is_present, sweeper, zone};
 
@@ -157,6 +158,44 @@ fn what_a_pass_keeps_for_other_reasons_than_its_age_has_not_expired() {
     assert_eq!((&swept["removed"], &swept["skipped"]), (&1.into(), &2.into()), "{report:#}");
     assert_eq!(tmp["expired_bytes"], swept["freed_bytes"]);
     assert_eq!(super::counts(tmp), super::du(&world.path("tmp")));
+}
+
+#[test]
+fn what_an_interrupted_run_has_left_is_counted_and_judged_as_by_the_next_run() {
+    if !has_strace() {
+        return;
+    }
+    for (call, when) in
+        [("renameat2", 2), ("renameat2", 3), ("unlinkat", 1), ("unlinkat", 20), ("unlinkat", 60)]
+    {
+        let world = World::new();
+        for tree in ["a", "b", "c"] {
+            for file in 0..20 {
+                world.file(format!("tmp/{tree}/sub/{file}"), 20 * DAY);
+                world.file(format!("tmp/{tree}/{file}"), 20 * DAY);
+            }
+        }
+        world.file("tmp/fresh/file", DAY);
+        world.age_dirs("tmp", 20 * DAY);
+        tampered(&world, call, &format!("signal=KILL:when={when}"));
+        for args in [&[][..], &["--tmp-age", "entry"], &["--exclude", "tmp/a"], &["--exclude", "c"]]
+        {
+            let usage = measured(&world, args);
+            let (tmp, about) = (area(&usage, "tmp"), format!("{call} {when} {args:?}"));
+            // What is in part removed and excluded is a failure.
+            let report = world.run(&[&["run", "--dry-run", "--format", "json"], args].concat());
+            let report = report.json();
+            let swept = zone(&report, "tmp");
+            assert_eq!(tmp["entries"], swept["seen"], "{about}: {report:#}");
+            assert_eq!(tmp["expired_bytes"], swept["freed_bytes"], "{about}: {report:#}");
+        }
+        // `du` moves the atimes of directories.
+        let measured = measured(&world, &[]);
+        assert_eq!(super::counts(area(&measured, "tmp")), super::du(&world.path("tmp")), "{when}");
+        let left = std::fs::read_dir(world.path("tmp")).unwrap().flatten();
+        let mut names = left.map(|entry| entry.file_name().into_string().unwrap());
+        assert!(names.any(|name| name.starts_with(".sweeper-")), "{call} {when}");
+    }
 }
 
 #[test]
