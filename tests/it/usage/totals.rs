@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{area, counts, du, measured, number_of, volume};
+use crate::company::file_systems::Mounted;
 use crate::company::has_tool;
 use crate::start::Start;
 use crate::terminal::plain;
@@ -289,4 +290,21 @@ fn traced(world: &World) -> (String, serde_json::Value) {
     strace.args(command.get_args()).env_clear();
     let usage = Run::of(strace).exits(0).json();
     (fs::read_to_string(log.path()).unwrap(), usage)
+}
+
+#[test]
+fn the_totals_include_subvolumes_which_du_does_not_enter() {
+    if !can_be_root("a loop-mounted btrfs with a subvolume") {
+        return;
+    }
+    let mounted = Mounted::image("mkfs.btrfs", &["-q"], 128);
+    let world = World::in_dir(&mounted.path());
+    let subvolume = world.path("data/1");
+    fs::create_dir_all(world.path("data")).unwrap();
+    tool("btrfs", &["subvolume".as_ref(), "create".as_ref(), subvolume.as_ref()]);
+    world.file("data/1/file", HOUR);
+    let root = world.root.as_os_str();
+    let inodes = counts(&measured(&world, &[])["totals"]).1;
+    assert_eq!(inodes, number_of("du", &["-s".as_ref(), "--inodes".as_ref(), root]));
+    assert!(inodes > du(&world.root).1, "{inodes}");
 }
