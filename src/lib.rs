@@ -51,8 +51,8 @@
 //!
 //! 1. **Unknown is kept.** No wildcard arm deletes.
 //! 2. **Nothing is removed without its lock, nor without another look under the lock**, immediately before each
-//!    removal. This holds for everything in a tree as for a file. (`--lock none` takes no lock; links and special
-//!    files have none.)
+//!    removal. This holds for everything in a tree as for a file. (`--lock none` takes a lock only to see
+//!    whether an entry is in use; links and special files have none.)
 //! 3. **Conservation.** Every entry seen yields exactly one outcome;
 //!    `seen = removed + kept + skipped + failed`. This is asserted at the end of every pass.
 //! 4. **A dry run is the same pipeline** with another `Disposer`. No flag is passed down.

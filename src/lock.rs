@@ -114,12 +114,17 @@ impl Locks for Backend {
             }
         }
         if self.files == FileLocks::Unlocked {
-            notes.push("no file locks are taken (--lock none)".to_owned());
+            notes.push(without_file_locks("--lock none"));
         } else if zone.lock == LockKind::Unlocked {
-            notes.push("no file locks are taken (the zone has lock = \"none\")".to_owned());
+            notes.push(without_file_locks("the zone has lock = \"none\""));
         }
         notes
     }
+}
+
+/// The note where the user wants no file locks. Those of the question are held until the entry is removed or left.
+fn without_file_locks(setting: &str) -> String {
+    format!("no file locks are taken ({setting}), except to see whether an entry is in use")
 }
 
 #[cfg(test)]

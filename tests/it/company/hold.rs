@@ -10,7 +10,9 @@ use rustix::process::Signal;
 
 use super::{Other, export, has_tool, outcome_of, send};
 use crate::start::unlock;
-use crate::world::{DAY, Run, World, as_user, assert_counts, can_be_root, fifo, sweeper, tool};
+use crate::world::{
+    DAY, Run, World, as_user, assert_counts, can_be_root, fifo, sweeper, tool, zone,
+};
 
 #[test]
 fn hold_protects_a_path_while_its_command_runs() {
@@ -177,6 +179,8 @@ fn a_tree_that_is_held_is_in_use_also_where_no_locks_are_taken() {
     let args = ["run", "--zones", "tmp", "--format", "json", "--lock", "none", "--lock-wait", "0"];
     let report = world.run(&args).exits(0).json();
     assert_counts(&report, "tmp", &[("removed", 0), ("skipped_by.locked", 1)]);
+    let notes = zone(&report, "tmp")["notes"].to_string();
+    assert!(notes.contains("except to see whether an entry is in use"), "{notes}");
     unlock(held);
     assert_counts(&world.run(&args).exits(0).json(), "tmp", &[("removed", 1)]);
 }
