@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::collect::{CollectedFiles, Plan, collect};
+use super::collect::{CollectedFiles, collect};
 use super::delete::{DeletionMode, TaskEnd, probe};
 use super::error::{ApiError, CycleError};
 use super::files::{DeletionContext, Remover};
@@ -13,6 +13,7 @@ use super::journal::TaskFile;
 use super::ledger::{End, Ledger, ZoneLedger};
 use super::needs::Needs;
 use super::parts::{Cycle, CycleParts, Executor};
+use super::plan::Plan;
 use super::references::{References, existing};
 use super::rows::{Id, TaskRow};
 use super::select::{Conditions, MOST_TASKS, Selection, select, still_selected};
@@ -131,7 +132,6 @@ struct Batch<'a, 'h> {
 
 impl Batch<'_, '_> {
     fn run(&mut self, context: &mut DeletionContext<'_>) -> Result<(), CycleError> {
-        let Cycle { tools, options, .. } = *self.cycle;
         let needed = self.needs.needed_still(self.tasks, &context.selected);
         let ids = self.tasks.iter().map(|task| task.id).filter(|id| !needed.contains(id));
         let ids: Vec<Id> = ids.collect();
@@ -144,7 +144,7 @@ impl Batch<'_, '_> {
             self.report();
             return Ok(());
         }
-        let CollectedFiles { mut plans, mut failed } = collect(tools, options, &rows)?;
+        let CollectedFiles { mut plans, mut failed } = collect(context, &rows)?;
         for id in rows.keys().filter(|id| plans.iter().all(|plan| plan.task != **id)) {
             let end = failed.remove(id).map_or(End::Skipped(Skipped::Gone), End::Failed);
             self.ends.insert(*id, end);
@@ -156,9 +156,7 @@ impl Batch<'_, '_> {
             plan.is_told = context.tells_server(plan)?;
         }
         context.deleted_models = if self.parts.executor.models_are_left() {
-            let models =
-                |plan: &Plan| [plan.models.clone(), plan.published_models.clone()].concat();
-            plans.iter().flat_map(models).collect()
+            plans.iter().flat_map(Plan::own_models).collect()
         } else {
             HashSet::new()
         };
@@ -167,10 +165,14 @@ impl Batch<'_, '_> {
         self.parts.executor.begin(&plans)?;
         let plans = self.without_changed(plans)?;
         let mut unknown = None;
-        for external in [false, true] {
-            let part: Vec<&Plan> = plans.iter().filter(|plan| plan.is_told == external).collect();
+        let force = self.cycle.options.force;
+        for (external, keeps_drafts) in [(false, false), (true, false), (false, true)] {
+            let is_so =
+                |plan: &&Plan| (plan.is_told, plan.keeps_drafts) == (external, keeps_drafts);
+            let part: Vec<&Plan> = plans.iter().filter(is_so).collect();
             if !part.is_empty() {
-                let error = self.delete(&part, external, context)?;
+                let mode = DeletionMode { force, external, keeps_drafts };
+                let error = self.delete(&part, mode, context)?;
                 unknown = unknown.or(error);
             }
         }
@@ -207,14 +209,12 @@ impl Batch<'_, '_> {
     fn delete(
         &mut self,
         plans: &[&Plan],
-        external: bool,
+        mode: DeletionMode,
         context: &mut DeletionContext<'_>,
     ) -> Result<Option<ApiError>, CycleError> {
-        let Cycle { tools, options, .. } = *self.cycle;
+        let tools = self.cycle.tools;
         let ids: Vec<Id> = plans.iter().map(|plan| plan.task).collect();
-        let mode = DeletionMode { force: options.force, external };
-        let (mut unknown, mut rest) = (None, Rest { is_told: external, ..Rest::default() });
-        let mut published = Vec::new();
+        let (mut unknown, mut rest) = (None, Rest { is_told: mode.external, ..Rest::default() });
         let mut ends = self.parts.executor.delete(tools, &ids, mode)?;
         for plan in plans {
             let Some(end) = ends.remove(&plan.task) else { continue };
@@ -228,7 +228,6 @@ impl Batch<'_, '_> {
                 let is_new = |more: &&TaskFile| !known.contains(&more.url);
                 files.extend(more.iter().filter(is_new).cloned());
                 rest.files.push((plan.task, files));
-                published.extend(plan.published_models.iter().cloned());
                 if plan.kept_models.is_empty() {
                     rest.may_go_whole.insert(plan.task);
                 }
@@ -240,12 +239,30 @@ impl Batch<'_, '_> {
                 context.references.keep(url);
             }
         }
-        if !published.is_empty() {
-            self.parts.executor.delete_models(tools, published)?;
-        }
+        self.delete_later_models(plans, context)?;
         self.report();
         settle(self.cycle, context, self.parts, rest)?;
         Ok(unknown)
+    }
+
+    /// Deletes the models that go after their tasks.
+    fn delete_later_models(
+        &mut self,
+        plans: &[&Plan],
+        context: &DeletionContext<'_>,
+    ) -> Result<(), CycleError> {
+        let mut models = Vec::new();
+        for plan in plans.iter().filter(|plan| !context.selected.is_pending(plan.task)) {
+            let users = plan.used_models.iter();
+            let stay = users.filter(|(_, user)| context.selected.is_pending(*user));
+            let stay: HashSet<&String> = stay.map(|(url, _)| url).collect();
+            let go = plan.later_models.iter().filter(|model| !stay.contains(&model.url));
+            models.extend(go.map(|model| model.id.clone()));
+        }
+        if models.is_empty() {
+            return Ok(());
+        }
+        self.parts.executor.delete_models(self.cycle.tools, models)
     }
 
     /// Skips tasks that are not selected any more.

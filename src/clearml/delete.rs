@@ -40,6 +40,8 @@ pub struct DeletionMode {
     pub force: bool,
     /// It also deletes the files, some time later.
     pub external: bool,
+    /// It does not delete draft models.
+    pub keeps_drafts: bool,
 }
 
 /// Deletes these tasks.
@@ -52,15 +54,15 @@ pub fn delete_many(
     mode: DeletionMode,
 ) -> Result<HashMap<Id, TaskEnd>, ApiError> {
     let body = json!({
-        "ids": ids, "force": mode.force, "return_file_urls": true, "delete_output_models": true,
-        "delete_external_artifacts": mode.external,
+        "ids": ids, "force": mode.force, "return_file_urls": true,
+        "delete_output_models": !mode.keeps_drafts, "delete_external_artifacts": mode.external,
     });
     let answer: Result<Deletion, _> = tools.ask_with("tasks.delete_many", body, Tries::Once);
     match answer {
         Ok(Deletion { succeeded, failed }) => {
             let mut ends = HashMap::new();
             for task in succeeded.into_iter().filter(|task| task.is_done != Some(false)) {
-                ends.insert(task.id, TaskEnd::Deleted(files_of(task)));
+                ends.insert(task.id, TaskEnd::Deleted(files_of(task, mode)));
             }
             for task in failed {
                 ends.insert(task.id, of_failure(task));
@@ -82,9 +84,10 @@ pub fn delete_many(
     }
 }
 
-/// The files that the server tells of.
-fn files_of(task: Deleted) -> Vec<TaskFile> {
+/// The files that the server tells of, which are also those of the draft models that it keeps.
+fn files_of(task: Deleted, mode: DeletionMode) -> Vec<TaskFile> {
     let DeletedUrls { models, artifacts, events } = task.urls.unwrap_or_default();
+    let models = models.filter(|_| !mode.keeps_drafts);
     let of = |urls: Option<Vec<String>>, kind| {
         let urls = urls.unwrap_or_default().into_iter().filter(|url| !url.is_empty());
         urls.map(move |url| TaskFile { url, kind })
@@ -117,6 +120,10 @@ fn one_by_one(
     ids: &[Id],
     mode: DeletionMode,
 ) -> Result<HashMap<Id, TaskEnd>, ApiError> {
+    if mode.keeps_drafts {
+        let why = "this old server deletes the draft models of a task, also those of other tasks";
+        return Ok(ids.iter().map(|id| (*id, TaskEnd::Refused(why.to_owned()))).collect());
+    }
     let client = Arc::clone(&tools.client);
     let mut ends = HashMap::new();
     let mut uncertain = Vec::new();

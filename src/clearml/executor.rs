@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::collect::Plan;
 use super::delete::{self, DeletionMode, TaskEnd};
 use super::error::CycleError;
 use super::journal::{Ending, FileEnd, Journal, Record};
 use super::ledger::TASKS;
 use super::parts::Executor;
+use super::plan::Plan;
 use super::references::existing;
 use super::rows::Id;
 use super::tools::Tools;
@@ -212,8 +212,9 @@ mod tests {
             files: files.clone(),
             models: Vec::new(),
             used_models: Vec::new(),
-            published_models: Vec::new(),
+            later_models: Vec::new(),
             kept_models: Vec::new(),
+            keeps_drafts: false,
             is_told: false,
         };
         let now = Moment::from_unix(7, 0);

@@ -130,15 +130,15 @@ fn files(
     if rows.is_empty() {
         return Ok((HashMap::new(), HashMap::new()));
     }
-    let CollectedFiles { plans, failed } = collect(tools, options, &rows)?;
     let references = References::protecting(tools, &selected, options)?;
     let mut context = DeletionContext::new(tools, options, references, selected)?;
+    let CollectedFiles { plans, failed } = collect(&context, &rows)?;
     let mut found = HashMap::new();
     context.keep_models_of(&plans);
     for plan in plans {
         let task = plan.task;
         let is_told = context.tells_server(&plan)?;
-        context.deleted_models = plan.models.into_iter().chain(plan.published_models).collect();
+        context.deleted_models = plan.own_models().collect();
         let files = plan.files.into_iter().map(|file| (task, file)).collect();
         // A file that waits for another task goes with it.
         let (settled, later) = context.settle(&mut Allowed(local_roots), files, is_told, false)?;

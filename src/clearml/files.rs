@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::collect::Plan;
 use super::error::CycleError;
 use super::journal::{Ending, FileEnd, Kind, TaskFile};
 use super::ledger::End;
 use super::options::{FilesMode, Options, Stores};
+use super::plan::Plan;
 use super::references::{Candidate, References, Shared};
 use super::rows::Id;
 use super::selected::SelectedTasks;
@@ -147,10 +147,10 @@ impl<'a> DeletionContext<'a> {
         Ok(Self { tools, options, references, selected, deleted_models, version })
     }
 
-    /// Protects the files of models that stay.
+    /// Protects models that stay, and their files.
     pub fn keep_models_of(&mut self, plans: &[Plan]) {
         let kept = plans.iter().flat_map(|plan| &plan.kept_models);
-        kept.for_each(|url| self.references.keep(url));
+        kept.for_each(|model| self.references.keep_model(&model.id, &model.url));
     }
 
     /// Removes files of deleted tasks. `is_told` says whether the server was told to delete them, too. Those that a
@@ -238,12 +238,13 @@ impl<'a> DeletionContext<'a> {
         let is_in_store = |file: &TaskFile| place_of(&file.url, known) == Place::Store;
         let can = self.options.stores == Stores::Server && self.version >= STORES;
         let wants = can && files.iter().any(is_in_store);
-        if !wants && self.options.files != FilesMode::Server {
+        // It would also delete the files of the draft models that it does not delete itself.
+        if plan.keeps_drafts || !wants && self.options.files != FilesMode::Server {
             return Ok(false);
         }
         // The server knows no guard: it would delete a file that something else names. Some versions delete the
         // directory of a file on a file server, with everything in it.
-        let models = plan.models.iter().cloned().collect();
+        let models = plan.models.iter().map(|model| model.id.clone()).collect();
         let shared = self.shared(files.iter().map(|file| (task, file.url.as_str())), &models)?;
         let is_named =
             !used_models.is_empty() || self.references.name_folder_of(task, &self.selected);

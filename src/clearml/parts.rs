@@ -4,13 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::collect::Plan;
 use super::delete::{DeletionMode, TaskEnd};
 use super::error::CycleError;
 use super::files::Remover;
 use super::journal::{FileEnd, TaskFile};
 use super::ledger::Ledger;
 use super::options::Options;
+use super::plan::Plan;
 use super::rows::Id;
 use super::tools::Tools;
 use crate::protocol::Observer;

@@ -28,6 +28,10 @@ pub struct References {
     pending_names: Vec<(u64, Id)>,
     /// Each of these selected tasks names something in such a folder, until it is deleted.
     pending_folders: Vec<(Id, Id)>,
+    /// What stays lists these models as its output, although they do not belong to it.
+    listed: HashSet<u64>,
+    /// Each of these selected tasks lists such a model, until it is deleted.
+    pending_listed: Vec<(u64, Id)>,
     files: Vec<String>,
 }
 
@@ -57,7 +61,7 @@ impl Shared {
 }
 
 impl References {
-    /// What tasks and models name; nothing if the user lets shared files go.
+    /// What tasks and models name; no files if the user lets shared ones go.
     ///
     /// # Errors
     /// The server cannot be used or trusted.
@@ -66,35 +70,33 @@ impl References {
         selected: &SelectedTasks,
         options: &Options,
     ) -> Result<Self, CycleError> {
+        let found = Self::read(tools, selected)?;
         if options.overrides.shared_files {
-            return Ok(Self::default());
+            let Self { listed, pending_listed, files, .. } = found;
+            return Ok(Self { listed, pending_listed, files, ..Self::default() });
         }
-        Self::read(tools, selected)
+        Ok(found)
     }
 
-    /// Reads the artifacts of all tasks, and the addresses of all models.
+    /// Reads the artifacts and output models of all tasks, and the addresses of all models.
     ///
     /// # Errors
     /// The server cannot be used or trusted.
     pub fn read(tools: &Tools, selected: &SelectedTasks) -> Result<Self, CycleError> {
         let files = tools.client.server().files.clone();
         let mut found = Self { files, ..Self::default() };
-        let query = json!({
-            "search_hidden": true, "only_fields": ["id", "execution.artifacts"],
-        });
-        tools.all_pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
-            for row in &page.tasks {
-                for url in row.artifacts().filter_map(|artifact| artifact.uri.as_deref()) {
-                    found.add(row.id, url, selected.contains(row.id));
-                }
-            }
-            Ok(())
-        })?;
+        // The models that may be deleted with a selected task, each with the task that it belongs to. They come first,
+        // so that few of those that tasks list are remembered.
+        let mut owners: HashMap<u64, Option<Id>> = HashMap::new();
         let query = json!({"only_fields": ["id", "uri", "task"]});
         tools.all_pages("models.get_all", &query, PAGE, |page: &Models| {
             for model in &page.rows {
                 let url = model.uri.as_deref().unwrap_or_default();
-                match model.task.as_deref().and_then(Id::parse) {
+                let owner = model.task.as_deref().and_then(Id::parse);
+                if owner.is_none_or(|task| selected.contains(task)) {
+                    owners.insert(hash(&model.id), owner);
+                }
+                match owner {
                     Some(task) if selected.contains(task) => found.add(task, url, true),
                     // Its task may be gone: then only the model names its file.
                     Some(_) | None => found.keep(url),
@@ -102,6 +104,29 @@ impl References {
             }
             Ok(())
         })?;
+        let query = json!({
+            "search_hidden": true, "only_fields": ["id", "models.output", "execution.artifacts"],
+        });
+        tools.all_pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
+            for row in &page.tasks {
+                let is_pending = selected.contains(row.id);
+                for url in row.artifacts().filter_map(|artifact| artifact.uri.as_deref()) {
+                    found.add(row.id, url, is_pending);
+                }
+                for model in row.output_models().map(hash) {
+                    if owners.get(&model).is_none_or(|owner| *owner == Some(row.id)) {
+                        continue;
+                    }
+                    if is_pending {
+                        found.pending_listed.push((model, row.id));
+                    } else {
+                        found.listed.insert(model);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        found.pending_listed.sort_unstable();
         found.pending_names.sort_unstable();
         found.pending_folders.sort_unstable();
         Ok(found)
@@ -129,6 +154,20 @@ impl References {
             self.names.extend(names_in(url, &self.files).into_iter().map(hash));
             self.folders.extend(folders_in(url));
         }
+    }
+
+    /// This model stays.
+    pub fn keep_model(&mut self, model: &str, url: &str) {
+        self.listed.insert(hash(model));
+        self.keep(url);
+    }
+
+    /// Who lists this model as its output, besides the task that it belongs to: whether something that stays, and which
+    /// selected tasks that are not deleted yet.
+    pub fn listers(&self, model: &str, selected: &SelectedTasks) -> (bool, Vec<Id>) {
+        let model = hash(model);
+        let those = of(&self.pending_listed, &model).filter(|id| selected.is_pending(*id));
+        (self.listed.contains(&model), those.collect())
     }
 
     /// Whether a task or a model that is there names something in the folder of this task.
@@ -178,9 +217,13 @@ impl References {
 
 /// Whether `pending` has `what` for a task other than `own` that is not deleted yet.
 fn is_named<T: Ord>(pending: &[(T, Id)], what: &T, own: Id, selected: &SelectedTasks) -> bool {
+    of(pending, what).any(|by| by != own && selected.is_pending(by))
+}
+
+/// The tasks that `pending` has for `what`.
+fn of<T: Ord>(pending: &[(T, Id)], what: &T) -> impl Iterator<Item = Id> {
     let start = pending.partition_point(|(named, _)| named < what);
-    let those = pending[start..].iter().take_while(|(named, _)| named == what);
-    those.into_iter().any(|(_, by)| *by != own && selected.is_pending(*by))
+    pending[start..].iter().take_while(move |(named, _)| named == what).map(|(_, by)| *by)
 }
 
 /// Those of these addresses that a model has which is not among `deleted_models`.

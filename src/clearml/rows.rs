@@ -98,6 +98,12 @@ impl TaskRow {
     pub(super) fn artifacts(&self) -> impl Iterator<Item = &Artifact> {
         self.execution.iter().flat_map(|it| it.artifacts.iter().flatten())
     }
+
+    /// The models that it lists as its output.
+    pub(super) fn output_models(&self) -> impl Iterator<Item = &str> {
+        let models = self.models.iter().flat_map(|models| models.output.iter().flatten());
+        models.filter_map(|model| model.model.as_deref())
+    }
 }
 
 /// The part of a task with its artifacts.

@@ -6,6 +6,7 @@ pub mod double;
 mod files;
 mod guards;
 mod journal;
+mod models;
 mod mount;
 mod needs;
 mod orphans;

@@ -168,6 +168,7 @@ const DOORS: [Row; 29] = [
             "clearml/hocon/read.rs",
             "clearml/journal.rs",
             "clearml/limits.rs",
+            "clearml/models.rs",
             "clearml/needs.rs",
             "clearml/projects.rs",
             "clearml/references.rs",

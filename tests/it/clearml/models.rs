@@ -1,0 +1,109 @@
+//! Models that more than one task has. This file must not test which files of a task are shared: `files` does.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::double::{Double, removed};
+use super::seeds::{id, model, path, task, url, with};
+use crate::world::assert_counts;
+
+/// What a task has of models: these as its output.
+fn lists(models: &[&str]) -> Value {
+    let models: Vec<Value> =
+        models.iter().map(|name| json!({"name": name, "model": id(name)})).collect();
+    json!({"models": {"output": models}})
+}
+
+fn ids(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| id(name)).collect()
+}
+
+/// An archived task with a draft of its own and one that a live task lists, too. The latter belongs to `owner`.
+fn with_draft_of_live_task(owner: &str, more: &[Value], version: &str) -> (Double, String, String) {
+    let (own, shared) = (path("a", "models/own.pt"), path(owner, "models/shared.pt"));
+    let live = with(task("live", &[]), lists(&["shared"]));
+    let mut tasks = vec![
+        with(task("a", &[]), lists(&["own", "shared"])),
+        with(live, json!({"system_tags": []})),
+    ];
+    tasks.extend_from_slice(more);
+    let double = Double::new(json!({
+        "tasks": tasks, "version": version, "models": [
+            model("own", "a", &url(&own), false), model("shared", owner, &url(&shared), false),
+            model("other", "plain", "", false),
+        ],
+    }));
+    double.file(&own);
+    double.file(&shared);
+    (double, own, shared)
+}
+
+#[test]
+fn a_draft_model_that_a_live_task_lists_stays_with_its_file() {
+    for owner in ["a", "live"] {
+        for args in
+            [&[][..], &["--delete-shared-files"], &["--force-delete", "--delete-published-models"]]
+        {
+            let plain = task("plain", &[]);
+            let (double, _, shared) = with_draft_of_live_task(owner, &[plain], "2.34");
+            let dry = double.run(&[args, &["--dry-run"]].concat()).exits(0).json();
+            let report = double.run(args).exits(0).json();
+            assert_eq!((removed(&dry), removed(&report)), ((2, 1), (2, 1)), "{owner} {args:?}");
+            assert_eq!(double.left("models"), ids(&["shared"]), "{owner} {args:?}");
+            assert_eq!(double.files_left(), BTreeSet::from([shared]), "{owner} {args:?}");
+            // The server deletes the drafts of the other task itself.
+            for body in double.bodies("tasks.delete_many") {
+                let is_other = body["ids"] == json!([id("plain")]);
+                assert_eq!(body["delete_output_models"], json!(is_other), "{body}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_that_deletes_the_drafts_of_other_tasks_in_any_case_does_not_get_the_task() {
+    let plain = with(task("plain", &[]), json!({"status": "created"}));
+    let (double, own, shared) = with_draft_of_live_task("live", &[plain], "2.9");
+    let report = double.run(&["--force-delete"]).exits(0).json();
+    assert_counts(&report, "clearml-tasks", &[("removed", 1), ("kept_by.refused", 1)]);
+    assert_eq!(double.left("models"), ids(&["own", "shared"]));
+    assert_eq!(double.files_left(), BTreeSet::from([own, shared]));
+}
+
+#[test]
+fn the_server_is_not_told_to_delete_files_of_a_task_that_lists_the_draft_of_a_live_one() {
+    let live = with(task("live", &[]), json!({"system_tags": []}));
+    let double = Double::new(json!({
+        "tasks": [with(task("a", &["s3://bucket/a"]), lists(&["m"])), live],
+        "models": [model("m", "live", "s3://bucket/m", false)],
+    }));
+    // Nothing deletes the artifact then.
+    double.run(&[]).exits(1);
+    assert_eq!(double.left("tasks"), ids(&["live"]));
+    assert_eq!(double.left("models"), ids(&["m"]));
+    assert_eq!(double.state()["queued_urls"], json!([]));
+}
+
+#[test]
+fn a_draft_model_that_two_archived_tasks_list_goes_with_both_or_stays_with_one_of_them() {
+    for (owner, other) in [("a", "b"), ("b", "a")] {
+        let file = path(owner, "models/m.pt");
+        for refused in [None, Some(owner), Some(other)] {
+            let tasks = ["a", "b"].map(|name| with(task(name, &[]), lists(&["m"])));
+            let models = [model("m", owner, &url(&file), false)];
+            let double = Double::new(json!({"tasks": tasks, "models": models}));
+            double.file(&file);
+            if let Some(task) = refused {
+                double.faults(json!([{
+                    "match": "tasks.delete_many", "do": "refuse", "text": id(task),
+                    "codes": [400, 123],
+                }]));
+            }
+            double.run(&[]).exits(0);
+            let (models, files) = (double.left("models"), double.files_left());
+            assert_eq!(models.is_empty(), refused.is_none(), "{owner} {refused:?}");
+            assert_eq!(files.is_empty(), refused.is_none(), "{owner} {refused:?}");
+        }
+    }
+}
