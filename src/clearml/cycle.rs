@@ -239,7 +239,7 @@ impl Batch<'_, '_> {
                 context.references.keep(url);
             }
         }
-        self.delete_later_models(plans, context)?;
+        self.delete_later_models(plans, mode.external, context)?;
         self.report();
         settle(self.cycle, context, self.parts, rest)?;
         Ok(unknown)
@@ -249,6 +249,7 @@ impl Batch<'_, '_> {
     fn delete_later_models(
         &mut self,
         plans: &[&Plan],
+        external: bool,
         context: &DeletionContext<'_>,
     ) -> Result<(), CycleError> {
         let mut models = Vec::new();
@@ -262,7 +263,7 @@ impl Batch<'_, '_> {
         if models.is_empty() {
             return Ok(());
         }
-        self.parts.executor.delete_models(self.cycle.tools, models)
+        self.parts.executor.delete_models(self.cycle.tools, models, external)
     }
 
     /// Skips tasks that are not selected any more.

@@ -182,20 +182,25 @@ fn exists(client: &Client, id: Id) -> Result<bool, ApiError> {
     }
 }
 
-/// Deletes published models. One that cannot be deleted is warned about.
+/// Deletes models after their tasks. One that cannot be deleted is warned about.
 ///
 /// # Errors
 /// The run was told to stop.
-pub(super) fn delete_models(tools: &Tools, ids: Vec<String>) -> Result<(), ApiError> {
+pub(super) fn delete_models(
+    tools: &Tools,
+    ids: Vec<String>,
+    external: bool,
+) -> Result<(), ApiError> {
     let client = Arc::clone(&tools.client);
     let delete = move |id: String| {
-        let body = json!({"model": id, "force": true, "delete_external_artifacts": false});
+        // Without force, the server keeps a model that a task has as its input by now.
+        let body = json!({"model": id, "force": false, "delete_external_artifacts": external});
         client.call::<IgnoredAny>("models.delete", &body, Tries::Once).map(drop)
     };
     // A model that is still there keeps its file: the look for other owners finds it.
     tools.pool.each(ids, delete, |answer| {
         if let Err(error) = answer {
-            tracing::warn!("a published model is kept: {error}");
+            tracing::warn!("a model is kept: {error}");
         }
     })
 }

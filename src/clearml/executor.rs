@@ -89,8 +89,13 @@ impl Executor for Real<'_> {
         Ok(ends)
     }
 
-    fn delete_models(&mut self, tools: &Tools, ids: Vec<String>) -> Result<(), CycleError> {
-        Ok(delete::delete_models(tools, ids)?)
+    fn delete_models(
+        &mut self,
+        tools: &Tools,
+        ids: Vec<String>,
+        external: bool,
+    ) -> Result<(), CycleError> {
+        Ok(delete::delete_models(tools, ids, external)?)
     }
 
     fn kept(&mut self, tasks: &[Id]) -> Result<(), CycleError> {
@@ -162,7 +167,12 @@ impl Executor for Look {
         Ok(ids.iter().map(|id| (*id, TaskEnd::Deleted(Vec::new()))).collect())
     }
 
-    fn delete_models(&mut self, _tools: &Tools, _ids: Vec<String>) -> Result<(), CycleError> {
+    fn delete_models(
+        &mut self,
+        _tools: &Tools,
+        _ids: Vec<String>,
+        _external: bool,
+    ) -> Result<(), CycleError> {
         Ok(())
     }
 

@@ -244,7 +244,7 @@ impl<'a> DeletionContext<'a> {
         }
         // The server knows no guard: it would delete a file that something else names. Some versions delete the
         // directory of a file on a file server, with everything in it.
-        let models = plan.models.iter().map(|model| model.id.clone()).collect();
+        let models = plan.own_models().collect();
         let shared = self.shared(files.iter().map(|file| (task, file.url.as_str())), &models)?;
         let is_named =
             !used_models.is_empty() || self.references.name_folder_of(task, &self.selected);

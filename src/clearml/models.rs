@@ -64,7 +64,8 @@ fn add_model(
     // What belongs to another task stays with it.
     let is_others = of.is_some_and(|of| of != task) || is_listed || !outside.is_empty();
     // Tasks of the batch go, too. If one of them stays after all, so does a draft, which keeps its file.
-    let is_used = users.has_others || !is_draft && !(users.batch.is_empty() && inside.is_empty());
+    let has_users = !users.batch.is_empty() || !inside.is_empty();
+    let is_used = users.has_others || has_users && !is_draft;
     let stays = is_others || is_used || !(is_draft || context.options.overrides.published_models);
     // The server deletes a draft with any task that lists it, unless some task has it as its input.
     if is_draft && !users.has_others && (stays || !inside.is_empty()) {
@@ -80,14 +81,14 @@ fn add_model(
         plan.kept_models.push(planned);
         return;
     }
-    for user in users.batch {
+    // The server keeps a draft that its own task has as its input.
+    let is_own_input = users.batch.contains(&task);
+    for user in users.batch.into_iter().filter(|user| *user != task) {
         plan.used_models.push((url.clone(), user));
-        if user != task {
-            order.add(user, task);
-        }
+        order.add(user, task);
     }
     plan.used_models.extend(inside.into_iter().map(|user| (url.clone(), user)));
-    if is_draft {
+    if is_draft && !is_own_input {
         plan.models.push(planned);
     } else {
         plan.later_models.push(planned);

@@ -35,11 +35,16 @@ pub trait Executor {
         mode: DeletionMode,
     ) -> Result<HashMap<Id, TaskEnd>, CycleError>;
 
-    /// Deletes published models.
+    /// Deletes models whose tasks are deleted; `external`: the server deletes their files, too.
     ///
     /// # Errors
     /// The run was told to stop.
-    fn delete_models(&mut self, tools: &Tools, ids: Vec<String>) -> Result<(), CycleError>;
+    fn delete_models(
+        &mut self,
+        tools: &Tools,
+        ids: Vec<String>,
+        external: bool,
+    ) -> Result<(), CycleError>;
 
     /// Writes down that these tasks are not deleted after all.
     ///

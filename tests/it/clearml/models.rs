@@ -107,3 +107,40 @@ fn a_draft_model_that_two_archived_tasks_list_goes_with_both_or_stays_with_one_o
         }
     }
 }
+
+/// A task that has gone on with the training of its own draft model.
+fn resumed(uri: &str, artifacts: &[&str], more: &[Value]) -> Double {
+    let item = json!({"name": "m", "model": id("m")});
+    let models = json!({"models": {"input": [item], "output": [item]}});
+    let mut tasks = vec![with(task("a", artifacts), models)];
+    tasks.extend_from_slice(more);
+    Double::new(json!({"tasks": tasks, "models": [model("m", "a", uri, false)]}))
+}
+
+#[test]
+fn a_draft_model_that_its_own_task_has_as_its_input_goes_with_its_file() {
+    let file = path("a", "models/m.pt");
+    let double = resumed(&url(&file), &[], &[]);
+    double.file(&file);
+    let dry = double.run(&["--dry-run"]).exits(0).json();
+    let report = double.run(&[]).exits(0).json();
+    assert_eq!((removed(&dry), removed(&report)), ((1, 1), (1, 1)));
+    assert!(double.left("models").is_empty() && double.files_left().is_empty());
+
+    // In an object store the server's own queue deletes the file.
+    let double = resumed("s3://bucket/m", &["s3://bucket/a"], &[]);
+    double.run(&[]).exits(0);
+    assert!(double.left("models").is_empty());
+    let queued = double.state()["queued_urls"].as_array().unwrap().len();
+    assert_eq!(queued, 2, "{}", double.state()["queued_urls"]);
+
+    let input = json!({"models": {"input": [{"name": "m", "model": id("m")}]}});
+    let live = with(with(task("live", &[]), input), json!({"system_tags": []}));
+    let double = resumed(&url(&file), &[], &[live]);
+    double.file(&file);
+    let dry = double.run(&["--dry-run"]).exits(0).json();
+    let report = double.run(&[]).exits(0).json();
+    assert_eq!((removed(&dry), removed(&report)), ((1, 0), (1, 0)));
+    assert_eq!(double.left("models"), ids(&["m"]));
+    assert_eq!(double.files_left(), BTreeSet::from([file]));
+}
