@@ -6,10 +6,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::collect::{CollectedFiles, collect};
-use super::delete::{DeletionMode, TaskEnd, probe};
+use super::delete::{DeletionMode, MODEL_IN_USE, TaskEnd, model_end, probe};
 use super::error::{ApiError, CycleError};
 use super::files::{DeletionContext, Remover};
-use super::journal::TaskFile;
+use super::journal::{Ending, TaskFile};
 use super::ledger::{End, Ledger, ZoneLedger};
 use super::needs::Needs;
 use super::parts::{Cycle, CycleParts, Executor};
@@ -18,7 +18,7 @@ use super::references::{References, existing};
 use super::rows::{Id, TaskRow};
 use super::select::{Conditions, MOST_TASKS, Selection, select, still_selected};
 use super::selected::{Selected, SelectedTasks};
-use super::settle::{self, Rest, settle, settle_later};
+use super::settle::{self, Rest, settle, settle_later, tell_model};
 use crate::protocol::{Skipped, StopReason};
 use crate::rules::{KeptReason, Moment, Ttl};
 
@@ -57,7 +57,7 @@ impl Cycle<'_> {
             return Ok(None);
         }
         let tasks = SelectedTasks::new(selected.iter().map(|task| task.id));
-        let references = References::protecting(self.tools, &tasks, self.options)?;
+        let references = References::protecting(self.tools, &tasks, self.options, &HashSet::new())?;
         let mut context = DeletionContext::new(self.tools, self.options, references, tasks)?;
         let mut parts = CycleParts { executor, remover, ledger, later: Vec::new() };
         let batches = needs.batches(&mut selected, BATCH);
@@ -239,31 +239,46 @@ impl Batch<'_, '_> {
                 context.references.keep(url);
             }
         }
-        self.delete_later_models(plans, mode.external, context)?;
+        self.delete_later_models(plans, &mut rest, context)?;
         self.report();
         settle(self.cycle, context, self.parts, rest)?;
         Ok(unknown)
     }
 
-    /// Deletes the models that go after their tasks.
+    /// Deletes the models that go after their tasks. The files of those that stay do so, too.
     fn delete_later_models(
         &mut self,
         plans: &[&Plan],
-        external: bool,
-        context: &DeletionContext<'_>,
+        rest: &mut Rest,
+        context: &mut DeletionContext<'_>,
     ) -> Result<(), CycleError> {
-        let mut models = Vec::new();
+        let (mut models, mut of, mut ends) = (Vec::new(), HashMap::new(), Vec::new());
         for plan in plans.iter().filter(|plan| !context.selected.is_pending(plan.task)) {
             let users = plan.used_models.iter();
             let stay = users.filter(|(_, user)| context.selected.is_pending(*user));
             let stay: HashSet<&String> = stay.map(|(url, _)| url).collect();
-            let go = plan.later_models.iter().filter(|model| !stay.contains(&model.url));
-            models.extend(go.map(|model| model.id.clone()));
+            for model in &plan.later_models {
+                of.insert(model.id.clone(), (plan.task, &model.url));
+                if stay.contains(&model.url) {
+                    ends.push(model_end(model.id.clone(), Ending::Kept, MODEL_IN_USE));
+                } else {
+                    models.push(model.id.clone());
+                }
+            }
         }
-        if models.is_empty() {
-            return Ok(());
+        if !models.is_empty() {
+            let executor = &mut self.parts.executor;
+            ends.extend(executor.delete_models(self.cycle.tools, models, rest.is_told)?);
         }
-        self.parts.executor.delete_models(self.cycle.tools, models, external)
+        for end in ends {
+            let Some((task, url)) = of.get(&end.url) else { continue };
+            if !matches!(end.outcome, Ending::Removed | Ending::Gone) {
+                context.references.keep(url);
+            }
+            tell_model(self.cycle, &mut self.parts.ledger.files, &end);
+            rest.known.entry(*task).or_default().push(end);
+        }
+        Ok(())
     }
 
     /// Skips tasks that are not selected any more.

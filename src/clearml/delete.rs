@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::client::{Client, Tries};
 use super::error::{ApiError, refused};
-use super::journal::{Kind, TaskFile};
+use super::journal::{Ending, FileEnd, Kind, TaskFile};
 use super::rows::{Deleted, DeletedUrls, Deletion, Id, NotDeleted};
 use super::tools::Tools;
 
@@ -182,7 +182,7 @@ fn exists(client: &Client, id: Id) -> Result<bool, ApiError> {
     }
 }
 
-/// Deletes models after their tasks. One that cannot be deleted is warned about.
+/// Deletes models after their tasks, and says what became of each.
 ///
 /// # Errors
 /// The run was told to stop.
@@ -190,17 +190,30 @@ pub(super) fn delete_models(
     tools: &Tools,
     ids: Vec<String>,
     external: bool,
-) -> Result<(), ApiError> {
+) -> Result<Vec<FileEnd>, ApiError> {
     let client = Arc::clone(&tools.client);
     let delete = move |id: String| {
         // Without force, the server keeps a model that a task has as its input by now.
         let body = json!({"model": id, "force": false, "delete_external_artifacts": external});
-        client.call::<IgnoredAny>("models.delete", &body, Tries::Once).map(drop)
+        (id, client.call::<IgnoredAny>("models.delete", &body, Tries::Once).map(drop))
     };
-    // A model that is still there keeps its file: the look for other owners finds it.
-    tools.pool.each(ids, delete, |answer| {
-        if let Err(error) = answer {
-            tracing::warn!("a model is kept: {error}");
-        }
-    })
+    let mut ends = Vec::new();
+    tools.pool.each(ids, delete, |(id, answer)| {
+        let end = match answer {
+            Ok(()) => model_end(id, Ending::Removed, ""),
+            Err(error) if error.is(400, 201) => model_end(id, Ending::Gone, ""),
+            Err(error) if error.is(400, 205) => model_end(id, Ending::Kept, MODEL_IN_USE),
+            Err(error) => model_end(id, Ending::Failed, &error.to_string()),
+        };
+        ends.push(end);
+    })?;
+    Ok(ends)
+}
+
+/// Why a model stays.
+pub(super) const MODEL_IN_USE: &str = "a task uses the model";
+
+/// What became of a model.
+pub(super) fn model_end(id: String, outcome: Ending, why: &str) -> FileEnd {
+    FileEnd { url: id, kind: Kind::ModelRecord, outcome, why: why.to_owned() }
 }

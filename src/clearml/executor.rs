@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::delete::{self, DeletionMode, TaskEnd};
 use super::error::CycleError;
-use super::journal::{Ending, FileEnd, Journal, Record};
+use super::journal::{Ending, FileEnd, Journal, Kind, Record, TaskFile};
 use super::ledger::TASKS;
 use super::parts::Executor;
 use super::plan::Plan;
@@ -47,7 +47,9 @@ impl Executor for Real<'_> {
     fn begin(&mut self, plans: &[Plan]) -> Result<(), CycleError> {
         let at = self.now.unix_secs();
         let records = plans.iter().flat_map(|plan| {
-            in_parts(plan.files.clone(), |file| file.url.len())
+            let models = plan.later_models.iter().map(|model| model.id.clone());
+            let models = models.map(|id| TaskFile { url: id, kind: Kind::ModelRecord });
+            in_parts(plan.files.iter().cloned().chain(models).collect(), |file| file.url.len())
                 .into_iter()
                 .map(|files| Record::Plan { task: plan.task, at, told: plan.is_told, files })
         });
@@ -94,7 +96,7 @@ impl Executor for Real<'_> {
         tools: &Tools,
         ids: Vec<String>,
         external: bool,
-    ) -> Result<(), CycleError> {
+    ) -> Result<Vec<FileEnd>, CycleError> {
         Ok(delete::delete_models(tools, ids, external)?)
     }
 
@@ -170,10 +172,10 @@ impl Executor for Look {
     fn delete_models(
         &mut self,
         _tools: &Tools,
-        _ids: Vec<String>,
+        ids: Vec<String>,
         _external: bool,
-    ) -> Result<(), CycleError> {
-        Ok(())
+    ) -> Result<Vec<FileEnd>, CycleError> {
+        Ok(ids.into_iter().map(|id| delete::model_end(id, Ending::Removed, "")).collect())
     }
 
     fn kept(&mut self, _tasks: &[Id]) -> Result<(), CycleError> {
@@ -196,7 +198,7 @@ impl Executor for Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clearml::journal::{Kind, Stage, TaskFile};
+    use crate::clearml::journal::Stage;
 
     struct NoAudit;
 

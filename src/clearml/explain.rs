@@ -130,7 +130,7 @@ fn files(
     if rows.is_empty() {
         return Ok((HashMap::new(), HashMap::new()));
     }
-    let references = References::protecting(tools, &selected, options)?;
+    let references = References::protecting(tools, &selected, options, &HashSet::new())?;
     let mut context = DeletionContext::new(tools, options, references, selected)?;
     let CollectedFiles { plans, failed } = collect(&context, &rows)?;
     let mut found = HashMap::new();

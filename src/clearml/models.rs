@@ -98,6 +98,33 @@ fn add_model(
     }
 }
 
+/// A model that was to be deleted after its task and is still there.
+pub(super) struct FoundModel {
+    pub(super) id: String,
+    pub(super) url: String,
+    /// Whether a task that is there uses it.
+    pub(super) is_used: bool,
+}
+
+/// Those of these models that are there. Their tasks are gone.
+pub(super) fn find_models(
+    context: &DeletionContext<'_>,
+    ids: &[String],
+) -> Result<Vec<FoundModel>, CycleError> {
+    let mut models = Models { rows: Vec::new() };
+    for part in ids.chunks(PAGE) {
+        read_models(context.tools, &mut models, "id", &json!(part))?;
+    }
+    let users = users_of(context.tools, &models.rows, &HashMap::new())?;
+    let found = models.rows.into_iter().map(|model| {
+        let has_task = model.task.as_deref().and_then(Id::parse).is_some();
+        let is_listed = context.references.listers(&model.id, &context.selected).0;
+        let is_used = has_task || is_listed || users.contains_key(&model.id);
+        FoundModel { id: model.id, url: model.uri.unwrap_or_default(), is_used }
+    });
+    Ok(found.collect())
+}
+
 /// Reads the models that a field selects.
 fn read_models(
     tools: &Tools,

@@ -35,7 +35,8 @@ pub trait Executor {
         mode: DeletionMode,
     ) -> Result<HashMap<Id, TaskEnd>, CycleError>;
 
-    /// Deletes models whose tasks are deleted; `external`: the server deletes their files, too.
+    /// Deletes models whose tasks are deleted, and says what became of each; `external`: the server deletes their
+    /// files, too.
     ///
     /// # Errors
     /// The run was told to stop.
@@ -44,7 +45,7 @@ pub trait Executor {
         tools: &Tools,
         ids: Vec<String>,
         external: bool,
-    ) -> Result<(), CycleError>;
+    ) -> Result<Vec<FileEnd>, CycleError>;
 
     /// Writes down that these tasks are not deleted after all.
     ///

@@ -61,7 +61,8 @@ impl Shared {
 }
 
 impl References {
-    /// What tasks and models name; no files if the user lets shared ones go.
+    /// What tasks and models name; no files if the user lets shared ones go. `without` are models that are about to be
+    /// deleted.
     ///
     /// # Errors
     /// The server cannot be used or trusted.
@@ -69,8 +70,9 @@ impl References {
         tools: &Tools,
         selected: &SelectedTasks,
         options: &Options,
+        without: &HashSet<String>,
     ) -> Result<Self, CycleError> {
-        let found = Self::read(tools, selected)?;
+        let found = Self::read_without(tools, selected, without)?;
         if options.overrides.shared_files {
             let Self { listed, pending_listed, files, .. } = found;
             return Ok(Self { listed, pending_listed, files, ..Self::default() });
@@ -83,6 +85,14 @@ impl References {
     /// # Errors
     /// The server cannot be used or trusted.
     pub fn read(tools: &Tools, selected: &SelectedTasks) -> Result<Self, CycleError> {
+        Self::read_without(tools, selected, &HashSet::new())
+    }
+
+    fn read_without(
+        tools: &Tools,
+        selected: &SelectedTasks,
+        without: &HashSet<String>,
+    ) -> Result<Self, CycleError> {
         let files = tools.client.server().files.clone();
         let mut found = Self { files, ..Self::default() };
         // The models that may be deleted with a selected task, each with the task that it belongs to. They come first,
@@ -97,6 +107,7 @@ impl References {
                     owners.insert(hash(&model.id), owner);
                 }
                 match owner {
+                    _ if without.contains(&model.id) => {}
                     Some(task) if selected.contains(task) => found.add(task, url, true),
                     // Its task may be gone: then only the model names its file.
                     Some(_) | None => found.keep(url),

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::error::CycleError;
 use super::files::{DeletionContext, Remover, Settled};
-use super::journal::{Ending, FileEnd, TaskFile};
-use super::ledger::End;
+use super::journal::{Ending, FileEnd, Kind, TaskFile};
+use super::ledger::{End, ZoneLedger};
 use super::options::FilesMode;
 use super::parts::{Cycle, CycleParts, Later};
 use super::rows::Id;
@@ -64,7 +64,8 @@ pub(super) fn settle(
     let mut ends: Ends = files.iter().map(|(task, _)| known_of(*task)).collect();
     let flat =
         files.into_iter().flat_map(|(task, files)| files.into_iter().map(move |it| (task, it)));
-    let (settled, later) = context.settle(parts.remover, flat.collect(), is_told, false)?;
+    let (mut settled, later) = context.settle(parts.remover, flat.collect(), is_told, false)?;
+    try_again_with_models(&mut settled, &ends);
     tell(cycle, parts, settled, &mut ends);
     let mut waiting: BTreeMap<Id, Vec<TaskFile>> = BTreeMap::new();
     let mut left = MOST_WAITING - parts.later.iter().map(|it| it.files.len()).sum::<usize>();
@@ -125,11 +126,32 @@ pub(super) fn settle_later(
             ends.insert(task, known);
             flat.extend(files.into_iter().map(|file| (task, file)));
         }
-        let (settled, _) = context.settle(parts.remover, flat, is_told, true)?;
+        let (mut settled, _) = context.settle(parts.remover, flat, is_told, true)?;
+        try_again_with_models(&mut settled, &ends);
         tell(cycle, parts, settled, &mut ends);
         parts.executor.settled(ends, &HashSet::new())?;
     }
     Ok(())
+}
+
+/// The file of a model stays if the model could not be deleted. Both are tried again.
+fn try_again_with_models(settled: &mut [Settled], ends: &Ends) {
+    let is_failed = |end: &FileEnd| end.kind == Kind::ModelRecord && end.outcome == Ending::Failed;
+    for (task, file, end) in settled {
+        let has_failed = ends.get(task).is_some_and(|ends| ends.iter().any(is_failed));
+        if has_failed && file.outcome == Ending::Kept && file.kind != Kind::Event {
+            file.outcome = Ending::Failed;
+            *end = End::Skipped(Skipped::InUse);
+        }
+    }
+}
+
+/// Tells that a model could not be deleted. Only files are counted otherwise.
+pub(super) fn tell_model(cycle: &Cycle<'_>, files: &mut ZoneLedger, model: &FileEnd) {
+    if model.outcome == Ending::Failed {
+        let (name, end) = (format!("model {}", model.url), End::Failed(model.why.clone()));
+        files.add(&name, &end, None, None, cycle.observer);
+    }
 }
 
 /// Tells what became of files.

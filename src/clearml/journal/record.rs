@@ -16,6 +16,8 @@ pub enum Kind {
     Model,
     /// A debug sample, or an image of a plot.
     Event,
+    /// Not a file, but a model that is deleted after the task. Its id takes the place of an address.
+    ModelRecord,
 }
 
 /// A file of a task.

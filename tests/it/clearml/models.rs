@@ -1,12 +1,14 @@
 //! Models that more than one task has. This file must not test which files of a task are shared: `files` does.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use super::double::{Double, removed};
 use super::seeds::{id, model, path, task, url, with};
-use crate::world::assert_counts;
+use crate::start::Start;
+use crate::world::{NOW, assert_counts};
 
 /// What a task has of models: these as its output.
 fn lists(models: &[&str]) -> Value {
@@ -143,4 +145,83 @@ fn a_draft_model_that_its_own_task_has_as_its_input_goes_with_its_file() {
     assert_eq!((removed(&dry), removed(&report)), ((1, 0), (1, 0)));
     assert_eq!(double.left("models"), ids(&["m"]));
     assert_eq!(double.files_left(), BTreeSet::from([file]));
+}
+
+const PUBLISHED: [&str; 2] = ["--delete-published-models", "--force-delete"];
+
+/// An archived task with a published model, whose file it also has as an artifact, by another address.
+fn with_published(more: &[Value]) -> (Double, String) {
+    let file = path("a", "models/m.pt");
+    let mut tasks = vec![task("a", &[&format!("{}?download=1", url(&file))])];
+    tasks.extend_from_slice(more);
+    let models = [model("m", "a", &url(&file), true), model("empty", "a", "", true)];
+    let double = Double::new(json!({"tasks": tasks, "models": models}));
+    double.file(&file);
+    (double, file)
+}
+
+#[test]
+fn a_model_that_cannot_be_deleted_keeps_its_file_is_counted_and_is_deleted_by_the_next_run() {
+    for fault in [json!({"do": "status", "status": 500}), json!({"do": "close"})] {
+        let (double, file) = with_published(&[]);
+        double.faults(json!([with(fault.clone(), json!({"match": "models.delete"}))]));
+        for _ in 0..2 {
+            let run = double.run(&PUBLISHED);
+            let report = run.exits(1).json();
+            assert_counts(&report, "clearml-files", &[("removed", 0), ("failed", 2)]);
+            let paths: BTreeSet<&str> = report["failures"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|failure| failure["path"].as_str().unwrap())
+                .collect();
+            let named = ["m", "empty"].map(|name| format!("model {}", id(name)));
+            assert_eq!(paths, named.iter().map(String::as_str).collect(), "{fault}");
+            assert!(double.left("tasks").is_empty(), "{fault}");
+            assert_eq!(double.left("models"), ids(&["m", "empty"]), "{fault}");
+            assert_eq!(double.files_left(), BTreeSet::from([file.clone()]), "{fault}");
+        }
+        double.faults(json!([]));
+        double.run(&[]).exits(0);
+        assert!(double.left("models").is_empty() && double.files_left().is_empty(), "{fault}");
+        let before = double.bodies("models.delete").len();
+        double.run(&PUBLISHED).exits(0);
+        assert_eq!(double.bodies("models.delete").len(), before, "the journal is finished");
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_before_it_deletes_a_model_leaves_that_to_the_next_one() {
+    // Before the server has done it, and after.
+    for fault in [json!({"do": "hang"}), json!({"do": "slow_drip", "seconds": 60})] {
+        let (double, _) = with_published(&[]);
+        double.faults(json!([with(fault.clone(), json!({"match": "models.delete", "times": 2}))]));
+        let mut command = double.command(&[&["run", "--now", NOW][..], &PUBLISHED].concat());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).start().unwrap();
+        double.wait_for_hit();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(double.left("tasks").is_empty(), "{fault}");
+        double.faults(json!([]));
+        double.run(&[]).exits(0);
+        assert!(double.left("models").is_empty() && double.files_left().is_empty(), "{fault}");
+    }
+}
+
+#[test]
+fn a_model_that_a_live_task_uses_by_the_next_run_stays_with_its_file() {
+    let live = with(task("live", &[]), json!({"system_tags": []}));
+    let item = json!([{"name": "m", "model": id("m")}]);
+    for models in [json!({"input": item}), json!({"output": item})] {
+        let (double, file) = with_published(std::slice::from_ref(&live));
+        double.faults(json!([{"match": "models.delete", "do": "status", "status": 500}]));
+        double.run(&PUBLISHED).exits(1);
+        double.faults(json!([]));
+        let mut state = double.state();
+        state["tasks"][0]["models"] = models;
+        double.load(&state);
+        double.run(&PUBLISHED).exits(0);
+        assert_eq!(double.left("models"), ids(&["m"]), "{}", state["tasks"][0]["models"]);
+        assert_eq!(double.files_left(), BTreeSet::from([file]));
+    }
 }
