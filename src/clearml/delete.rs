@@ -13,10 +13,18 @@ use super::client::{Client, Tries};
 use super::error::{ApiError, refused};
 use super::journal::{Ending, FileEnd, Kind, TaskFile};
 use super::rows::{Deleted, DeletedUrls, Deletion, Id, NotDeleted};
+use super::token::ApiVersion;
 use super::tools::Tools;
 
 /// "Invalid task id": the only proof that a task is gone.
 pub(super) const NO_SUCH_TASK: (u16, u32) = (400, 101);
+
+/// Since this version a server deletes several tasks at once, and leaves their draft models if it is told to.
+pub(super) const DELETE_MANY: ApiVersion = ApiVersion(2, 13);
+
+/// Why a task stays that has a draft model of another one.
+pub(super) const DELETES_DRAFTS: &str =
+    "this old server deletes the draft models of a task, also those of other tasks";
 
 /// What happened to a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,8 +129,8 @@ fn one_by_one(
     mode: DeletionMode,
 ) -> Result<HashMap<Id, TaskEnd>, ApiError> {
     if mode.keeps_drafts {
-        let why = "this old server deletes the draft models of a task, also those of other tasks";
-        return Ok(ids.iter().map(|id| (*id, TaskEnd::Refused(why.to_owned()))).collect());
+        let refused = |id: &Id| (*id, TaskEnd::Refused(DELETES_DRAFTS.to_owned()));
+        return Ok(ids.iter().map(refused).collect());
     }
     let client = Arc::clone(&tools.client);
     let mut ends = HashMap::new();

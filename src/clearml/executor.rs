@@ -8,6 +8,7 @@ use super::delete::{self, DeletionMode, TaskEnd};
 use super::error::CycleError;
 use super::journal::{Ending, FileEnd, Journal, Kind, Record, TaskFile};
 use super::ledger::TASKS;
+use super::needs::{HAS_CHILD, with_published_child};
 use super::parts::Executor;
 use super::plan::Plan;
 use super::references::existing;
@@ -151,22 +152,32 @@ fn in_parts<T>(items: Vec<T>, length: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     parts
 }
 
-/// Does nothing.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Look;
+/// Does nothing, but finds out which tasks the server would refuse to delete.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Those with models that tell.
+    refused: HashMap<Id, &'static str>,
+}
 
 impl Executor for Look {
-    fn begin(&mut self, _plans: &[Plan]) -> Result<(), CycleError> {
+    fn begin(&mut self, plans: &[Plan]) -> Result<(), CycleError> {
+        self.refused = plans.iter().filter_map(|plan| Some((plan.task, plan.refused?))).collect();
         Ok(())
     }
 
     fn delete(
         &mut self,
-        _tools: &Tools,
+        tools: &Tools,
         ids: &[Id],
-        _mode: DeletionMode,
+        mode: DeletionMode,
     ) -> Result<HashMap<Id, TaskEnd>, CycleError> {
-        Ok(ids.iter().map(|id| (*id, TaskEnd::Deleted(Vec::new()))).collect())
+        let parents = if mode.force { HashSet::new() } else { with_published_child(tools, ids)? };
+        let end = |id: &Id| match (self.refused.get(id), parents.contains(id)) {
+            (Some(why), _) => TaskEnd::Refused((*why).to_owned()),
+            (None, true) => TaskEnd::Refused(HAS_CHILD.to_owned()),
+            (None, false) => TaskEnd::Deleted(Vec::new()),
+        };
+        Ok(ids.iter().map(|id| (*id, end(id))).collect())
     }
 
     fn delete_models(
@@ -227,6 +238,7 @@ mod tests {
             later_models: Vec::new(),
             kept_models: Vec::new(),
             keeps_drafts: false,
+            refused: None,
             is_told: false,
         };
         let now = Moment::from_unix(7, 0);

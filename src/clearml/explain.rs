@@ -13,6 +13,7 @@ use super::files::{At, DeletionContext, Removal, Remover, Target};
 use super::fileserver::NO_ROOT;
 use super::journal::{Ending, FileEnd, TaskFile};
 use super::ledger::{End, in_words};
+use super::needs::{HAS_CHILD, with_published_child};
 use super::options::Options;
 use super::references::References;
 use super::rows::{Id, TaskRow, Tasks};
@@ -80,7 +81,7 @@ struct Verdicts<'a> {
     rows: HashMap<Id, TaskRow>,
     /// Tasks that a guard keeps.
     ends: HashMap<Id, End>,
-    /// Tasks whose files cannot be read.
+    /// Tasks that stay for another reason.
     failed: HashMap<Id, String>,
     /// The files of tasks that would be deleted.
     files: FilesOfTasks,
@@ -117,7 +118,7 @@ impl Verdicts<'_> {
     }
 }
 
-/// The files of those of these tasks that are selected, by task; and the tasks whose files cannot be read.
+/// The files of those of these tasks that are selected, by task; and those that stay, each with the reason.
 fn files(
     tools: &Tools,
     options: &Options,
@@ -132,11 +133,17 @@ fn files(
     }
     let references = References::protecting(tools, &selected, options, &HashSet::new())?;
     let mut context = DeletionContext::new(tools, options, references, selected)?;
-    let CollectedFiles { plans, failed } = collect(&context, &rows)?;
+    let CollectedFiles { plans, mut failed } = collect(&context, &rows)?;
+    let tasks: Vec<Id> = plans.iter().map(|plan| plan.task).collect();
+    let parents = if options.force { HashSet::new() } else { with_published_child(tools, &tasks)? };
     let mut found = HashMap::new();
     context.keep_models_of(&plans);
     for plan in plans {
         let task = plan.task;
+        if let Some(why) = plan.refused.or_else(|| parents.contains(&task).then_some(HAS_CHILD)) {
+            failed.insert(task, format!("the server refuses to delete it: {why}"));
+            continue;
+        }
         let is_told = context.tells_server(&plan)?;
         context.deleted_models = plan.own_models().collect();
         let files = plan.files.into_iter().map(|file| (task, file)).collect();

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
+use super::delete::{DELETE_MANY, DELETES_DRAFTS};
 use super::error::CycleError;
 use super::files::DeletionContext;
 use super::journal::{Kind, TaskFile};
@@ -14,6 +15,9 @@ use super::needs::Needs;
 use super::plan::{Plan, PlannedModel};
 use super::rows::{Id, ModelRow, Models, Tasks};
 use super::tools::{PAGE, Tools};
+
+/// Why the server refuses to delete a task without force.
+const HAS_PUBLISHED: &str = "it has a published model (--force-delete)";
 
 /// Adds the models that only these tasks have: drafts, and published ones if the user says so. `named` are the tasks
 /// that list a model as their output. Gives the order in which the server deletes the drafts, too: a task that uses one
@@ -40,6 +44,9 @@ pub(super) fn add_models(
     }
     for plan in plans.values_mut().filter(|plan| plan.keeps_drafts) {
         plan.later_models.append(&mut plan.models);
+        if context.version < DELETE_MANY {
+            plan.refused = Some(DELETES_DRAFTS);
+        }
     }
     Ok(order)
 }
@@ -72,6 +79,12 @@ fn add_model(
         for task in namers.iter().chain([&task]) {
             let plan = plans.get_mut(task).into_iter();
             plan.for_each(|plan| plan.keeps_drafts = true);
+        }
+    }
+    if model.ready == Some(true) && !context.options.force {
+        for task in namers.iter().chain(&owner) {
+            let plan = plans.get_mut(task).into_iter();
+            plan.for_each(|plan| plan.refused = Some(HAS_PUBLISHED));
         }
     }
     let Some(plan) = plans.get_mut(&task) else { return };

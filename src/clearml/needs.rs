@@ -12,7 +12,7 @@ use super::error::CycleError;
 use super::options::Options;
 use super::rows::{Id, Tasks};
 use super::selected::{Selected, SelectedTasks};
-use super::tools::Tools;
+use super::tools::{PAGE, Tools};
 
 /// Which selected tasks need which others of them.
 #[derive(Debug, Default)]
@@ -117,6 +117,26 @@ impl Needs {
         let is_needed = |id: &&Id| self.by.get(id).is_some_and(|by| by.iter().any(is_there));
         batch.iter().filter(is_needed).copied().collect()
     }
+}
+
+/// Why the server refuses to delete a task without force.
+pub(super) const HAS_CHILD: &str = "a task that was made from it is published (--force-delete)";
+
+/// Those of these tasks that have a published child. Without force, the server refuses to delete them.
+pub(super) fn with_published_child(tools: &Tools, tasks: &[Id]) -> Result<HashSet<Id>, CycleError> {
+    let mut parents = HashSet::new();
+    for part in tasks.chunks(PAGE) {
+        let query = json!({
+            "parent": part, "status": ["published"], "only_fields": ["id", "parent"],
+            "search_hidden": true,
+        });
+        tools.all_pages("tasks.get_all", &query, PAGE, |page: &Tasks| {
+            let rows = page.tasks.iter();
+            parents.extend(rows.filter_map(|row| Id::parse(row.parent.as_deref()?)));
+            Ok(())
+        })?;
+    }
+    Ok(parents)
 }
 
 /// The pipelines among these tasks.

@@ -24,6 +24,8 @@ pub struct Plan {
     pub kept_models: Vec<PlannedModel>,
     /// Whether the server must not delete draft models with it: it would delete one that stays.
     pub keeps_drafts: bool,
+    /// Why the server will refuse to delete it, if its models tell that it will.
+    pub refused: Option<&'static str>,
     /// Whether the server is told to delete its files, too.
     pub is_told: bool,
 }
@@ -58,6 +60,7 @@ impl Plan {
             later_models: Vec::new(),
             kept_models: Vec::new(),
             keeps_drafts: false,
+            refused: None,
             is_told: false,
         }
     }

@@ -207,7 +207,7 @@ impl<O: Observer> Part<'_, O> {
         let end = self.carry_out(|seams| {
             let mut removers = self.removers(seams, &mut http);
             self.with_cycle(&mut |cycle| {
-                cycle.run(&cycle.conditions()?, &mut Look, &mut removers, ledger)
+                cycle.run(&cycle.conditions()?, &mut Look::default(), &mut removers, ledger)
             })
         });
         if http.length > 0 {

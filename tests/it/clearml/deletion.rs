@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::double::{Double, removed};
 use super::seeds::{id, model, path, task, url, with};
-use crate::world::{assert_counts, zone};
+use crate::world::{NOW, Run, assert_counts, zone};
 
 #[test]
 fn archived_tasks_of_every_status_are_deleted_with_force_false() {
@@ -46,6 +46,33 @@ fn force_delete_false_never_sends_force_and_a_refused_task_is_kept_and_reported(
     );
     assert!(double.left("tasks").contains(&id("parent")));
     assert!(double.bodies("tasks.delete_many").iter().all(|body| body["force"] == json!(false)));
+}
+
+#[test]
+fn a_dry_run_and_why_know_which_tasks_the_server_refuses_to_delete() {
+    let (file, weights) = (path("a", "artifacts/x/x.bin"), path("a", "models/m.pt"));
+    let published = || {
+        Double::new(json!({
+            "tasks": [task("a", &[&url(&file)])],
+            "models": [model("m", "a", &url(&weights), true)],
+        }))
+    };
+    for (double, name) in [(with_published_child(), "parent"), (published(), "a")] {
+        let dry = double.run(&["--dry-run"]).exits(0).json();
+        assert_counts(&dry, "clearml-tasks", &[("kept_by.refused", 1)]);
+        let why = |args: &[&str]| {
+            let id = id(name);
+            Run::of(double.command(&[&["why", "--now", NOW, &id], args].concat())).stdout
+        };
+        assert!(why(&[]).contains("the server refuses to delete it"), "{}", why(&[]));
+        assert!(why(&["--force-delete"]).contains("would delete it"), "{name}");
+        let run = double.run(&[]).exits(0).json();
+        for zone in ["clearml-tasks", "clearml-files"] {
+            let counts = |report| crate::world::zone(report, zone)["kept_by"].clone();
+            assert_eq!(counts(&dry), counts(&run), "{name}");
+        }
+        assert_eq!(removed(&dry), removed(&run), "{name}");
+    }
 }
 
 #[test]
@@ -137,9 +164,7 @@ fn draft_models_go_with_their_files_and_models_in_use_stay_with_theirs() {
         let dry = double.run(&[args, &["--dry-run"]].concat()).exits(0).json();
         let run = double.run(args);
         let report = run.exits(0).json();
-        if !args.is_empty() {
-            assert_eq!(removed(&dry), removed(&report), "{args:?}: a dry run knows what stays");
-        }
+        assert_eq!(removed(&dry), removed(&report), "{args:?}: a dry run knows what stays");
         let all: BTreeSet<String> =
             ["draft", "used", "published"].iter().map(|it| id(it)).collect();
         let (records, files) = (double.left("models"), double.files_left());

@@ -67,7 +67,9 @@ fn a_draft_model_that_a_live_task_lists_stays_with_its_file() {
 fn a_server_that_deletes_the_drafts_of_other_tasks_in_any_case_does_not_get_the_task() {
     let plain = with(task("plain", &[]), json!({"status": "created"}));
     let (double, own, shared) = with_draft_of_live_task("live", &[plain], "2.9");
+    let dry = double.run(&["--force-delete", "--dry-run"]).exits(0).json();
     let report = double.run(&["--force-delete"]).exits(0).json();
+    assert_eq!(removed(&dry), removed(&report));
     assert_counts(&report, "clearml-tasks", &[("removed", 1), ("kept_by.refused", 1)]);
     assert_eq!(double.left("models"), ids(&["own", "shared"]));
     assert_eq!(double.files_left(), BTreeSet::from([own, shared]));
