@@ -1,7 +1,7 @@
 //! Finishes the work of earlier runs that the journal records, before anything new is begun.
 //!
 //! This module must not delete a task: a task that is still there is left to the next selection. Its files are only
-//! removed after "there is no such task".
+//! removed after "there is no such task", whatever the journal says of it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -165,32 +165,37 @@ impl Cycle<'_> {
         real.journal.append(&records).map_err(CycleError::Journal)
     }
 
-    /// Those of these tasks that are deleted.
+    /// Those of these tasks that are deleted. Each is asked for, also one that was deleted before: the server may have it
+    /// again, from a backup, and then its files are in use.
     fn find_gone(
         &self,
         batch: &[(Id, Stage)],
         real: &mut Real<'_>,
     ) -> Result<HashSet<Id>, CycleError> {
-        let is_planned = |stage: &Stage| matches!(stage, Stage::Planned(_));
-        let uncertain: Vec<Id> =
-            batch.iter().filter(|(_, stage)| is_planned(stage)).map(|(id, _)| *id).collect();
-        let ends = probe(self.tools, &uncertain, "")?;
-        let mut gone: HashSet<Id> =
-            batch.iter().filter(|(_, stage)| !is_planned(stage)).map(|(id, _)| *id).collect();
+        let ids: Vec<Id> = batch.iter().map(|(id, _)| *id).collect();
+        let ends = probe(self.tools, &ids, "")?;
+        let mut gone = HashSet::new();
         let (mut records, mut kept) = (Vec::new(), Vec::new());
         for (task, stage) in batch {
             match (ends.get(task), stage) {
-                (Some(TaskEnd::Deleted(_)), _) => {
+                (Some(TaskEnd::Deleted(_)), stage) => {
                     gone.insert(*task);
-                    records.push(Record::Deleted { task: *task, more: Vec::new() });
+                    if matches!(stage, Stage::Planned(_)) {
+                        records.push(Record::Deleted { task: *task, more: Vec::new() });
+                    }
                 }
                 (Some(TaskEnd::Unknown(error)), _) => return Err(error.into()),
                 (Some(_), Stage::Planned(at))
-                    if real.now.unix_secs().saturating_sub(*at) > FORGOTTEN_AFTER =>
-                {
+                    if real.now.unix_secs().saturating_sub(*at) <= FORGOTTEN_AFTER => {}
+                (Some(_), stage) => {
+                    if !matches!(stage, Stage::Planned(_)) {
+                        tracing::warn!(
+                            "task {task} was deleted and is there again: its files stay"
+                        );
+                    }
                     kept.push(*task);
                 }
-                _ => {}
+                (None, _) => {}
             }
         }
         real.journal.append(&records).map_err(CycleError::Journal)?;

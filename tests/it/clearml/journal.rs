@@ -265,6 +265,40 @@ fn a_file_that_nobody_deletes_is_not_forgotten_when_another_one_of_the_task_is_r
 }
 
 #[test]
+fn files_of_a_task_that_is_there_again_stay() {
+    let file = path("a", "artifacts/x/x.bin");
+    let credentials = json!({"credentials": {"key": "key", "secret": "s3cret"}});
+    for (left, command) in [
+        (url(&file), &["run"][..]),
+        (url(&file), &["journal", "retry"]),
+        // Nothing could delete it with the address of the file server that was set.
+        ("http://127.0.0.1:1/".to_owned() + &file, &["journal", "retry"]),
+    ] {
+        let double = Double::with_tasks(&[task("a", &[&left])]);
+        double.file(&file);
+        let before = with(double.state(), credentials.clone());
+        double.faults(json!([{"match": "files:*", "do": "status", "status": 500}]));
+        double.run(&[]).exits(1);
+        assert!(double.left("tasks").is_empty());
+        double.faults(json!([]));
+        // From a backup of the database. Now the task is in use.
+        let mut again = before;
+        again["tasks"][0]["system_tags"] = json!([]);
+        double.load(&again);
+        let mut command = double.command(&[command, &["--now", NOW]].concat());
+        command.env(
+            "CLEARML_FILES_HOST",
+            left.strip_suffix(&file).unwrap().replace("{files}", &double.files),
+        );
+        let run = Run::of(command);
+        assert!(run.exits(0).stderr.contains("is there again: its files stay"), "{}", run.stderr);
+        assert_eq!(double.files_left(), BTreeSet::from([file.clone()]), "{left}");
+        let list = Run::of(double.command(&["journal"]));
+        assert!(list.stdout.contains("nothing is unfinished"), "{}", list.stdout);
+    }
+}
+
+#[test]
 fn a_damaged_journal_deletes_nothing_and_a_line_cut_short_is_left_out() {
     let double = double();
     double.faults(json!([{"match": "files:*", "do": "status", "status": 500}]));
