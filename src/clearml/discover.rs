@@ -153,7 +153,7 @@ fn found(sources: &Sources<'_>, conf: &Conf, conf_name: &str) -> Result<Server, 
     if is_hosted {
         tracing::warn!("{api} is the service that ClearML's company runs, named by {origin}");
     }
-    Ok(Server { api, files, credentials, verify, origin })
+    Ok(Server { api, files, roots: Vec::new(), credentials, verify, origin })
 }
 
 /// All file servers: the main one, if there is one, and older addresses. One that cannot be used is not shown, because

@@ -267,6 +267,7 @@ mod tests {
         let server = Server {
             api: address.clone(),
             files: vec![address.clone()],
+            roots: Vec::new(),
             credentials: Credentials::Token(String::new()),
             verify: true,
             origin: String::new(),

@@ -15,7 +15,7 @@ use super::options::Options;
 use super::rows::{Id, Models, Tasks};
 use super::selected::SelectedTasks;
 use super::tools::{PAGE, Tools};
-use super::urls::{folders_in, name_of, names_in};
+use super::urls::{folders_in, names_in, names_of, prefixes_of};
 
 /// What tasks and models name outside of the own folder of a task.
 #[derive(Debug, Default)]
@@ -33,6 +33,7 @@ pub struct References {
     /// Each of these selected tasks lists such a model, until it is deleted.
     pending_listed: Vec<(u64, Id)>,
     files: Vec<String>,
+    prefixes: Vec<Vec<u8>>,
 }
 
 /// A file that may be deleted, unless something else names it.
@@ -93,8 +94,9 @@ impl References {
         selected: &SelectedTasks,
         without: &HashSet<String>,
     ) -> Result<Self, CycleError> {
-        let files = tools.client.server().files.clone();
-        let mut found = Self { files, ..Self::default() };
+        let server = tools.client.server();
+        let (files, prefixes) = (server.files.clone(), prefixes_of(server));
+        let mut found = Self { files, prefixes, ..Self::default() };
         // The models that may be deleted with a selected task, each with the task that it belongs to. They come first,
         // so that few of those that tasks list are remembered.
         let mut owners: HashMap<u64, Option<Id>> = HashMap::new();
@@ -153,7 +155,7 @@ impl References {
             self.keep(url);
             return;
         }
-        let names = names_in(url, &self.files);
+        let names = names_in(url, &self.prefixes);
         self.pending_names.extend(names.into_iter().map(|name| (hash(name), task)));
         let others = folders.into_iter().filter(|folder| *folder != task);
         self.pending_folders.extend(others.map(|folder| (folder, task)));
@@ -162,7 +164,7 @@ impl References {
     /// Something that stays has this address.
     pub fn keep(&mut self, url: &str) {
         if !url.is_empty() {
-            self.names.extend(names_in(url, &self.files).into_iter().map(hash));
+            self.names.extend(names_in(url, &self.prefixes).into_iter().map(hash));
             self.folders.extend(folders_in(url));
         }
     }
@@ -201,12 +203,13 @@ impl References {
         let mut shared = Shared::default();
         let mut hosts: HashMap<Id, Vec<&str>> = HashMap::new();
         for Candidate { url, task } in candidates {
-            let name = hash(name_of(url, &self.files));
-            if self.names.contains(&name) {
-                shared.kept.insert(url.clone());
-            }
-            if is_named(&self.pending_names, &name, *task, selected) {
-                shared.later.insert(url.clone());
+            for name in names_of(url, &self.files, &self.prefixes).into_iter().map(hash) {
+                if self.names.contains(&name) {
+                    shared.kept.insert(url.clone());
+                }
+                if is_named(&self.pending_names, &name, *task, selected) {
+                    shared.later.insert(url.clone());
+                }
             }
             for folder in folders_in(url).into_iter().filter(|folder| folder != task) {
                 if selected.is_pending(folder) {

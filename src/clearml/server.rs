@@ -3,6 +3,7 @@
 //! This module must not connect to them or show a key.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// How many file servers there are at most.
 pub const MOST_SERVERS: usize = 8;
@@ -14,6 +15,8 @@ pub struct Server {
     pub api: String,
     /// Of file servers: files with such an address are deleted there. The first is the main one.
     pub files: Vec<String>,
+    /// Directories of this machine, one of which may be that of a file server: an address may be a path below it.
+    pub roots: Vec<PathBuf>,
     /// Who we are.
     pub credentials: Credentials,
     /// Whether certificates are checked.

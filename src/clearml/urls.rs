@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::rows::Id;
+use super::server::Server;
 
 /// Where a file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,25 +116,42 @@ pub fn folders_of(path: &[u8]) -> (Vec<Id>, usize) {
     (ids, below)
 }
 
-/// What a file is called that would be removed: two addresses of one file have one name.
-pub fn name_of(url: &str, files: &[String]) -> Vec<u8> {
+/// Where the directory of the file server is, if it is where ClearML puts it, and what its web server puts before it.
+const USUAL: [&str; 4] =
+    ["files", "mnt/fileserver", "opt/clearml/data/fileserver", "opt/trains/data/fileserver"];
+
+/// What may stand before the path of a file as it is on the disk of a file server: the path of the server's address,
+/// behind any host, and its directory on some machine.
+pub fn prefixes_of(server: &Server) -> Vec<Vec<u8>> {
+    let roots = server.roots.iter().map(|root| plain(root.as_os_str().as_bytes()));
+    let known = server.files.iter().map(|base| path_in(base)).chain(roots);
+    let mut prefixes: Vec<Vec<u8>> = known.filter(|prefix| !prefix.is_empty()).collect();
+    prefixes.extend(USUAL.map(|prefix| prefix.as_bytes().to_vec()));
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    prefixes
+}
+
+/// What a file is called that would be removed: an address that means the same file has one of these names.
+pub fn names_of(url: &str, files: &[String], prefixes: &[Vec<u8>]) -> Vec<Vec<u8>> {
     match place_of(url, files) {
-        Place::Fileserver(_, path) => name_at(&path),
-        Place::Local(path) => name_at(&path.as_os_str().as_bytes()[1..]),
-        Place::Store | Place::Elsewhere(_) => name_at(&path_in(url)),
+        Place::Fileserver(_, path) => vec![name_at(&path)],
+        Place::Local(_) | Place::Store | Place::Elsewhere(_) => names_in(url, prefixes),
     }
 }
 
 /// All files that an address may mean, by their names. It may be written in any way: with the name of another
-/// host or port of the same server, below another path, with steps such as `..`, or with a query at its end.
-pub fn names_in(url: &str, files: &[String]) -> Vec<Vec<u8>> {
-    let whole = path_in(url);
-    let plain = url.split(['?', '#']).next().map(path_in).filter(|plain| *plain != whole);
-    let mut names = vec![name_of(url, files)];
-    for path in [Some(whole), plain].into_iter().flatten() {
+/// host or port of the same server, below another path, as a path on a machine, with steps such as `..`, or with a query
+/// at its end.
+pub fn names_in(url: &str, prefixes: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let without_query = url.split(['?', '#']).next().unwrap_or_default();
+    let mut names = Vec::new();
+    // In a bare path, `%XX` may be part of a name.
+    for path in [path_in(url), path_in(without_query), plain(url.as_bytes())] {
+        let below =
+            |prefix: &Vec<u8>| path.strip_prefix(&**prefix)?.strip_prefix(b"/").map(name_at);
+        names.extend(prefixes.iter().filter_map(below));
         names.push(name_at(&path));
-        // Behind ClearML's web server.
-        names.extend(path.strip_prefix(b"files/").map(name_at));
     }
     names.sort_unstable();
     names.dedup();
@@ -164,7 +182,11 @@ fn path_in(url: &str) -> Vec<u8> {
         Some((_, rest)) => rest,
         None => url,
     };
-    let path = decoded(path);
+    plain(&decoded(path))
+}
+
+/// A path without the steps that lead nowhere.
+fn plain(path: &[u8]) -> Vec<u8> {
     let mut steps: Vec<&[u8]> = Vec::new();
     for step in path.split(|byte| *byte == b'/') {
         match step {
@@ -190,6 +212,7 @@ fn name_at(path: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::server::Credentials;
     use super::*;
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
@@ -292,28 +315,48 @@ mod tests {
 
     #[test]
     fn a_file_is_recognized_in_every_way_to_write_its_address() {
-        let files = ["http://f:8081".to_owned()];
+        let files = ["http://f:8081".to_owned(), "https://ml.example/clearml/files".to_owned()];
+        let prefixes = prefixes_of(&Server {
+            api: String::new(),
+            files: files.to_vec(),
+            roots: vec!["/srv/./files/".into(), "/".into()],
+            credentials: Credentials::Token(String::new()),
+            verify: true,
+            origin: String::new(),
+        });
         for path in [format!("p/t.{ID}/artifacts/x/y.bin"), "uploads/x/y.bin".to_owned()] {
-            let name = name_of(&format!("http://f:8081/{path}"), &files);
-            for same in [
+            let same = [
+                format!("http://f:8081/{path}"),
                 format!("http://f:8081/{}", path.replace('x', "%78")),
                 format!("HTTP://F:8081/{path}"),
                 format!("http://user:secret@f:8081/{path}"),
                 format!("https://files.example/{path}"),
                 format!("http://[::1]:8081/{path}"),
                 format!("https://web.example/files/{path}"),
+                format!("https://ml.example/clearml/files/{path}"),
+                format!("http://ml.internal/clearml/files/{path}"),
                 format!("http://f:8081//{path}"),
                 format!("http://f:8081/a/../{path}"),
                 format!("http://f:8081/%2e/a/%2e%2e/{path}"),
                 format!("http://f:8081/{path}?download=1"),
                 format!("http://f:8081/{path}#top"),
-            ] {
-                assert!(names_in(&same, &files).contains(&name), "{same}");
+                format!("/srv/files/{path}"),
+                format!("file:///srv/files/{}", path.replace('x', "%78")),
+                format!("/opt/clearml/data/fileserver/{path}"),
+            ];
+            let is_same = |one: &str, other: &str| {
+                let names = names_of(one, &files, &prefixes);
+                names_in(other, &prefixes).iter().any(|name| names.contains(name))
+            };
+            for url in &same {
+                assert!(is_same(&same[0], url), "{url}");
             }
-            for other in [format!("http://f:8081/{path}x"), format!("http://f:8081/{path}/z")] {
-                assert!(!names_in(&other, &files).contains(&name), "{other}");
+            for other in ["x", "/z"].map(|end| format!("http://f:8081/{path}{end}")) {
+                assert!(!is_same(&same[0], &other) && !is_same(&other, &same[0]), "{other}");
             }
         }
+        let names = names_of("/srv/files/a%20b", &files, &prefixes);
+        assert!(names.contains(&names_of("http://f:8081/a%2520b", &files, &prefixes)[0]));
     }
 
     #[test]

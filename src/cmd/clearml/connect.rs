@@ -12,6 +12,7 @@ use crate::clearml::discover;
 use crate::clearml::pool::RequestPool;
 use crate::clearml::tools::Tools;
 use crate::cmd::Refusal;
+use crate::cmd::data_root::absolute;
 use crate::cmd::pass::on_hangup;
 use crate::config::{ClearmlConfig, Config};
 use crate::os::{clock, signals};
@@ -51,7 +52,12 @@ pub(super) fn tools(
         read: &read,
         home: home.as_deref(),
     };
-    let server = discover::find(&sources).map_err(Refusal::Start)?;
+    let mut server = discover::find(&sources).map_err(Refusal::Start)?;
+    for root in options.fileserver_root.iter().chain(&options.local_roots) {
+        // Tasks may name it by another path, through a link.
+        server.roots.extend(root.canonicalize());
+        server.roots.push(absolute(root));
+    }
     let pool = RequestPool::start(options.connections, Arc::clone(stop)).map_err(Refusal::Start)?;
     let client = ClientOptions {
         timeout: options.request_timeout,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::double::{Double, removed};
 use super::seeds::{id, model, path, sample, task, url, with};
-use crate::world::assert_counts;
+use crate::world::{NOW, Run, assert_counts};
 
 /// Other ways to write the address of a file.
 fn spellings(file: &str) -> Vec<String> {
@@ -46,10 +46,8 @@ fn a_file_in_use_stays_however_a_live_task_or_a_model_writes_its_address() {
         tasks.push(live(n, &spellings(&by_task)[n]));
         models.push(model(&format!("model {n}"), "gone", &spellings(&by_model)[n], false));
         files.extend([by_task, by_model]);
-        if n + 1 < spellings("").len() {
-            tasks.push(live(n + 100, &spellings(&elsewhere)[n]));
-            files.insert(elsewhere);
-        }
+        tasks.push(live(n + 100, &spellings(&elsewhere)[n]));
+        files.insert(elsewhere);
     }
     let own = path("own", "artifacts/x/x.bin");
     tasks.push(task("own", &[&url(&own)]));
@@ -63,6 +61,62 @@ fn a_file_in_use_stays_however_a_live_task_or_a_model_writes_its_address() {
 }
 
 #[test]
+fn a_file_outside_the_folders_of_tasks_is_recognized_by_its_path_in_the_mounted_directory() {
+    let file = "uploads/x.bin";
+    for is_by_path in [false, true] {
+        let double = Double::with_tasks(&[]);
+        let path = double.file(file);
+        let root = double.path("files");
+        let (root, link) = (root.to_str().unwrap(), double.path("link"));
+        std::os::unix::fs::symlink(root, &link).unwrap();
+        let mut names = [url(file).replace("{files}", &double.files), path.display().to_string()];
+        if is_by_path {
+            names.reverse();
+        }
+        let [own, other] = names;
+        let live = with(task("live", &[&other]), json!({"system_tags": []}));
+        double.load(&json!({
+            "tasks": [task("a", &[&own]), live], "models": [], "events": {}, "projects": [],
+            "credentials": {"key": "key", "secret": "s3cret"},
+        }));
+        let args: &[&str] = if is_by_path {
+            &["--local-root", root]
+        } else {
+            &["--fileserver-root", link.to_str().unwrap()]
+        };
+        let report = double.run(args).exits(0).json();
+        assert_counts(&report, "clearml-tasks", &[("removed", 1)]);
+        assert_counts(&report, "clearml-files", &[("kept_by.referenced", 1), ("removed", 0)]);
+        assert!(path.exists());
+    }
+}
+
+#[test]
+fn a_file_is_recognized_behind_another_host_if_its_file_server_has_a_path_of_its_own() {
+    let path = "clearml/files/uploads/x.bin";
+    let live = format!("http://ml.internal/{path}");
+    let double = Double::with_tasks(&[
+        task("a", &[&format!("https://ml.example/{path}")]),
+        with(task("live", &[&live]), json!({"system_tags": []})),
+    ]);
+    let file = double.file("uploads/x.bin");
+    let root = double.path("files");
+    let mut command = double.command(&[
+        "run",
+        "--now",
+        NOW,
+        "--files",
+        "mount",
+        "--fileserver-root",
+        root.to_str().unwrap(),
+    ]);
+    command.env("CLEARML_FILES_HOST", "https://ml.example/clearml/files");
+    Run::of(command).exits(0);
+    assert_eq!(double.left("tasks"), BTreeSet::from([id("live")]));
+    assert!(file.exists());
+}
+
+#[test]
 fn a_host_is_recognized_in_any_case() {
     let file = path("a", "artifacts/x/x.bin");
     let double = Double::with_tasks(&[]);
@@ -72,9 +126,9 @@ fn a_host_is_recognized_in_any_case() {
         "projects": [], "credentials": {"key": "key", "secret": "s3cret"},
     }));
     double.file(&file);
-    let mut command = double.command(&["run", "--now", crate::world::NOW]);
+    let mut command = double.command(&["run", "--now", NOW]);
     command.env("CLEARML_FILES_HOST", double.files.replace("127.0.0.1", "localhost"));
-    crate::world::Run::of(command).exits(0);
+    Run::of(command).exits(0);
     assert!(double.files_left().is_empty());
 }
 
