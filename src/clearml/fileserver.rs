@@ -17,7 +17,7 @@ use super::files::{At, Removal, Remover, Target};
 use super::http::Method;
 use super::server::MOST_SERVERS;
 use super::tools::{Tools, is_over};
-use super::urls::{encoded, folders_of};
+use super::urls::{encoded, folders_of, without_query};
 use crate::rules::Bytes;
 
 /// How many files are deleted by one request.
@@ -112,7 +112,7 @@ fn is_surely_a_file(target: &Target, path: &[u8], kept: &BTreeSet<&str>) -> bool
     if target.is_alone || folders != [target.task] || below < STEPS {
         return false;
     }
-    let inside = format!("{}/", target.file.url);
+    let inside = format!("{}/", without_query(&target.file.url));
     kept.range(&*inside..).next().is_none_or(|url| !url.starts_with(&inside))
 }
 
@@ -307,7 +307,7 @@ mod tests {
         let task = Id::parse("0123456789abcdef0123456789abcdef").unwrap();
         let other = "f".repeat(32);
         let is_file = |path: &str, kept: &[&str]| {
-            let url = format!("http://f/{path}");
+            let url = format!("http://f/{path}?download=1");
             let at = At::Fileserver(0, path.as_bytes().to_vec());
             let file = TaskFile { url, kind: Kind::Artifact };
             let kept: Vec<String> = kept.iter().map(|path| format!("http://f/{path}")).collect();

@@ -28,7 +28,7 @@ pub enum Place {
 pub fn place_of(url: &str, files: &[String]) -> Place {
     for (number, base) in files.iter().enumerate() {
         if let Some(rest) = below(url, base) {
-            let path = decoded(rest);
+            let path = decoded(without_query(rest));
             return if is_plain(&path) {
                 Place::Fileserver(number, path)
             } else {
@@ -65,6 +65,12 @@ fn local(path: &[u8]) -> Place {
     } else {
         Place::Elsewhere("it is not an absolute path, so it is not touched")
     }
+}
+
+/// A web address up to its query or fragment, which name no other file. In the name of a file, both characters are
+/// written as `%XX`.
+pub fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// Whether each step of a path is the name of something.
@@ -144,10 +150,9 @@ pub fn names_of(url: &str, files: &[String], prefixes: &[Vec<u8>]) -> Vec<Vec<u8
 /// host or port of the same server, below another path, as a path on a machine, with steps such as `..`, or with a query
 /// at its end.
 pub fn names_in(url: &str, prefixes: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let without_query = url.split(['?', '#']).next().unwrap_or_default();
     let mut names = Vec::new();
     // In a bare path, `%XX` may be part of a name.
-    for path in [path_in(url), path_in(without_query), plain(url.as_bytes())] {
+    for path in [path_in(url), path_in(without_query(url)), plain(url.as_bytes())] {
         let below =
             |prefix: &Vec<u8>| path.strip_prefix(&**prefix)?.strip_prefix(b"/").map(name_at);
         names.extend(prefixes.iter().filter_map(below));
@@ -165,8 +170,7 @@ pub fn folders_in(url: &str) -> Vec<Id> {
 
 /// Whether an address leads to something in the folder of this task, with and without a query at its end.
 pub fn is_in_folder(url: &str, task: Id) -> bool {
-    let plain = url.split(['?', '#']).next().unwrap_or_default();
-    [url, plain].into_iter().all(|url| {
+    [url, without_query(url)].into_iter().all(|url| {
         let path = path_in(url);
         let dir = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
         folders_of(&path[..dir]).0.contains(&task)
@@ -242,10 +246,13 @@ mod tests {
         assert_eq!(at("http://f:8081/a/b.bin"), file(0, "a/b.bin"));
         assert_eq!(at("https://old/a%20b%2Bc%23.bin"), file(1, "a b+c#.bin"));
         assert_eq!(at("http://f:8081/e%2520f"), file(0, "e%20f"));
+        for tail in ["?download=1", "#top", "?a#b", "#a?b/../c"] {
+            assert_eq!(at(&format!("http://f:8081/a%3F%23{tail}")), file(0, "a?#"));
+        }
         for other in ["http://f:80810/a", "http://f:8081.evil/a", "https://f:8081/a", "ftp://x/a"] {
             assert!(matches!(at(other), Place::Elsewhere(_)), "{other}");
         }
-        for odd in ["", "a/../b", "a//b", "./a", "%2e%2e/a", "a/%2E%2E", "a%00", "a/"] {
+        for odd in ["", "a/../b", "a//b", "./a", "%2e%2e/a", "a/%2E%2E", "a%00", "a/", "?a", "#a"] {
             assert!(matches!(at(&format!("http://f:8081/{odd}")), Place::Elsewhere(_)), "{odd}");
         }
         for store in ["s3://b/k", "s3://h:9000/b/k", "gs://b/k", "azure://a.blob/c/k"] {
@@ -349,7 +356,7 @@ mod tests {
                 names_in(other, &prefixes).iter().any(|name| names.contains(name))
             };
             for url in &same {
-                assert!(is_same(&same[0], url), "{url}");
+                assert!(is_same(&same[0], url) && is_same(url, &same[0]), "{url}");
             }
             for other in ["x", "/z"].map(|end| format!("http://f:8081/{path}{end}")) {
                 assert!(!is_same(&same[0], &other) && !is_same(&other, &same[0]), "{other}");

@@ -146,6 +146,25 @@ fn odd_names_are_removed_exactly() {
 }
 
 #[test]
+fn a_query_or_a_fragment_is_not_part_of_the_name_of_a_file() {
+    let files = [path("a", "artifacts/x/x.bin"), "uploads/x.bin".to_owned()];
+    for tail in ["?download=1", "#top"] {
+        for mode in ["http", "mount"] {
+            let urls = files.each_ref().map(|file| url(file) + tail);
+            let double = Double::with_tasks(&[task("a", &urls.each_ref().map(String::as_str))]);
+            for file in &files {
+                double.file(file);
+            }
+            let root = double.path("files");
+            let args = ["--files", mode, "--fileserver-root", root.to_str().unwrap()];
+            let report = double.run(&args).exits(0).json();
+            assert_counts(&report, "clearml-files", &[("removed", 2), ("skipped_by.gone", 0)]);
+            assert!(double.files_left().is_empty(), "{tail} {mode}");
+        }
+    }
+}
+
+#[test]
 fn a_file_server_without_delete_many_is_asked_for_each_file() {
     let file = path("a", "artifacts/x/x.bin");
     for fileserver in
