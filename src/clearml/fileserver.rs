@@ -169,7 +169,7 @@ fn one_by_one(client: &Client, server: usize, files: Vec<(Target, String)>) -> R
         let url = format!("{base}/{given}");
         let removal = match client.file(Method::Delete, &url, b"") {
             Ok(reply) => match reply.status {
-                200 | 204 => Removal::Removed(Bytes(0)),
+                status @ (200 | 204) => is_removed(reply.into_reader(), &url, status),
                 404 => is_gone(reply.into_reader(), &url),
                 405 | 501 => Removal::Failed(
                     "the file server cannot delete files: use --files mount on its machine"
@@ -184,12 +184,26 @@ fn one_by_one(client: &Client, server: usize, files: Vec<(Target, String)>) -> R
     files.into_iter().map(delete).collect()
 }
 
+/// A file server answers with the path in JSON. A page for people, such as the login page of a proxy, says nothing about
+/// the file.
+fn is_removed(body: impl Read, url: &str, status: u16) -> Removal {
+    if beginning(body).starts_with('<') {
+        return Removal::Failed(odd(url, status));
+    }
+    Removal::Removed(Bytes(0))
+}
+
+/// The beginning of an answer.
+fn beginning(body: impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = body.take(4096).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).trim().to_ascii_lowercase()
+}
+
 /// A file server says which file it has not found. Another server's 404 says nothing about the file.
 fn is_gone(body: impl Read, url: &str) -> Removal {
-    let mut text = String::new();
-    let _ = body.take(4096).read_to_string(&mut text);
     // A proxy in front of it also answers with "404 page not found" while the file server is away.
-    let text = text.trim().to_ascii_lowercase();
+    let text = beginning(body);
     if text.starts_with("file ") && text.ends_with(" not found") {
         Removal::Gone
     } else {

@@ -148,6 +148,32 @@ fn wrong_answers_of_the_file_server_are_failures_and_the_files_are_not_forgotten
     }
 }
 
+#[test]
+fn a_page_for_people_is_no_answer_of_a_file_server_that_deletes_one_file_at_a_time() {
+    let file = path("a", "artifacts/x/x.bin");
+    for (fault, is_removed) in [
+        (json!({"do": "not_json"}), false),
+        (json!({"do": "status", "status": 200, "body": "\n <HTML>login</HTML>"}), false),
+        // Other versions may answer otherwise.
+        (json!({"do": "status", "status": 200, "body": "", "after": true}), true),
+        (json!({"do": "status", "status": 200, "body": {"deleted": 1}, "after": true}), true),
+    ] {
+        let double = Double::new(json!({
+            "tasks": [task("a", &[&url(&file)])], "fileserver": {"delete_many": false},
+        }));
+        double.file(&file);
+        double.faults(json!([with(fault.clone(), json!({"match": "files:DELETE"}))]));
+        let report = double.run(&[]).exits(i32::from(!is_removed)).json();
+        let removed = u64::from(is_removed);
+        let counts = [("removed", removed), ("failed", 1 - removed)];
+        assert_counts(&report, "clearml-files", &counts);
+        assert_eq!(double.files_left().is_empty(), is_removed, "{fault}");
+        double.faults(json!([]));
+        double.run(&[]).exits(0);
+        assert!(double.files_left().is_empty(), "{fault}");
+    }
+}
+
 /// Two tasks with a plot, one of which has an answer about its plots that is too long.
 fn double_with_long_plots(has: &str) -> Double {
     let image = |name| path(name, "plots/p.png");
