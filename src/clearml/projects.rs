@@ -1,4 +1,4 @@
-//! The projects that a user names, with their subprojects.
+//! The projects that a user names, with their subprojects; and which ids are a project's.
 //!
 //! This module must not guess: a name that the server does not have is an error.
 
@@ -73,6 +73,22 @@ impl Projects {
     pub(super) fn contain(&self, project: Option<&str>) -> bool {
         project.is_some_and(|project| self.all.contains(project))
     }
+}
+
+/// Those of these ids that are a project's on the server.
+///
+/// # Errors
+/// The server cannot be used.
+pub(super) fn existing(tools: &Tools, ids: Vec<Id>) -> Result<HashSet<Id>, CycleError> {
+    let mut all = HashSet::new();
+    let body = |part: &[Id]| json!({"id": part, "only_fields": ["id"], "search_hidden": true});
+    tools.ask_until_none("projects.get_all", ids, body, |_, answer: Rows| {
+        let rows = answer.projects.iter();
+        let found: HashSet<Id> = rows.filter_map(|row| Id::parse(&row.id)).collect();
+        all.extend(&found);
+        found
+    })?;
+    Ok(all)
 }
 
 fn read(tools: &Tools, field: &str, value: &Value) -> Result<Vec<Row>, CycleError> {

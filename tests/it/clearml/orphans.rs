@@ -147,6 +147,24 @@ fn a_folder_in_which_the_folder_of_another_task_is_stays() {
 }
 
 #[test]
+fn the_folder_of_a_project_stays() {
+    // Its path is long, so its folder ends with its id. Nothing but an upload is in it.
+    let upload = |name: &str| format!("team/long.{}/uploads/logo.png", id(name));
+    let hidden = json!({"id": id("hidden"), "name": "long hidden", "system_tags": ["hidden"]});
+    let double = double(json!({"projects": [{"id": id("long"), "name": "team/long"}, hidden]}));
+    for name in ["long", "hidden", "gone"] {
+        old_file(&double, &upload(name), 30 * DAY);
+    }
+    for args in [&["--dry-run"][..], &[]] {
+        let report = orphans(&double, args).exits(0).json();
+        assert_counts(&report, "clearml-orphans", &[("removed", 1), ("kept_by.referenced", 2)]);
+    }
+    let live = path("live", "artifacts/x/x.bin");
+    let left = BTreeSet::from([upload("long"), upload("hidden"), live]);
+    assert_eq!(double.files_left(), left);
+}
+
+#[test]
 fn a_server_that_knows_none_of_the_tasks_is_the_wrong_one_and_nothing_goes() {
     let double = Double::with_tasks(&[task("other", &[])]);
     for n in 0..3 {
@@ -164,6 +182,8 @@ fn a_wrong_answer_removes_no_folder() {
         ("tasks.get_all", json!({"do": "status", "status": 500})),
         ("tasks.get_all", json!({"do": "wrong_envelope", "body": []})),
         ("models.get_all", json!({"do": "not_json"})),
+        ("projects.get_all", json!({"do": "status", "status": 500})),
+        ("projects.get_all", json!({"do": "not_json"})),
         ("auth.login", json!({"do": "status", "status": 401})),
     ] {
         let double = double(json!({}));
