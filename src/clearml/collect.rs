@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -17,7 +18,7 @@ use super::journal::{Kind, TaskFile};
 use super::models::add_models;
 use super::plan::Plan;
 use super::rows::{Events, Id, TaskRow};
-use super::tools::MOST_PAGES;
+use super::tools::{MOST_PAGES, in_time};
 
 /// How many debug samples are asked for at once; and fewer, if an answer is too long.
 const SAMPLES: [usize; 4] = [1000, 100, 10, 1];
@@ -58,7 +59,8 @@ pub(super) fn collect(
     let client = Arc::clone(&context.tools.client);
     let ids: Vec<Id> = plans.keys().copied().collect();
     let (mut failed, mut problem) = (HashMap::new(), None);
-    let work = move |task| (task, debug_urls(&client, task));
+    let deadline = context.tools.deadline;
+    let work = move |task| (task, debug_urls(&client, deadline, task));
     context.tools.pool.each(ids, work, |(task, urls)| match (urls, plans.get_mut(&task)) {
         (Ok(urls), Some(plan)) => {
             plan.files.extend(urls.into_iter().map(|url| TaskFile { url, kind: Kind::Event }));
@@ -87,13 +89,17 @@ pub(super) fn collect(
 }
 
 /// The addresses of all debug samples and of all images in plots of a task.
-fn debug_urls(client: &Client, task: Id) -> Result<HashSet<String>, CycleError> {
+fn debug_urls(
+    client: &Client,
+    deadline: Option<Instant>,
+    task: Id,
+) -> Result<HashSet<String>, CycleError> {
     let mut urls = HashSet::new();
     for (event_type, sizes) in [("training_debug_image", &SAMPLES[..]), ("plot", &PLOTS)] {
         let mut read = Ok(());
         for size in sizes {
             // From the beginning again: an address is there once.
-            read = events(client, task, event_type, *size, &mut urls);
+            read = events(client, deadline, (task, event_type), *size, &mut urls);
             if !matches!(read, Err(CycleError::Api(ApiError::TooLong { .. }))) {
                 break;
             }
@@ -105,8 +111,8 @@ fn debug_urls(client: &Client, task: Id) -> Result<HashSet<String>, CycleError> 
 
 fn events(
     client: &Client,
-    task: Id,
-    event_type: &str,
+    deadline: Option<Instant>,
+    (task, event_type): (Id, &str),
     size: usize,
     urls: &mut HashSet<String>,
 ) -> Result<(), CycleError> {
@@ -118,6 +124,7 @@ fn events(
     let mut scroll: Option<String> = None;
     let mut received = 0;
     for _ in 0..MOST_PAGES {
+        in_time(deadline)?;
         let mut body = json!({
             "task": task, "event_type": event_type, "order": "asc", "batch_size": size,
             "model_events": false,

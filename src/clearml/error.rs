@@ -11,6 +11,9 @@ pub enum ApiError {
     /// The run was told to stop.
     #[error("stopped by a signal")]
     Stopped,
+    /// The deadline came before all was read.
+    #[error("the deadline came first")]
+    Late,
     /// There is no answer: no connection, or no answer in time.
     #[error("{url} cannot be reached: {why}")]
     Unreachable {

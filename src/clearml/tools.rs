@@ -42,6 +42,11 @@ pub(super) fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
+/// Ends a listing, which may be long, if the time is over. Nothing is deleted on the strength of a part of it.
+pub(super) fn in_time(deadline: Option<Instant>) -> Result<(), ApiError> {
+    if is_over(deadline) { Err(ApiError::Late) } else { Ok(()) }
+}
+
 impl Tools {
     /// Why to end before the next step, if the time is over.
     pub fn late(&self) -> Option<StopReason> {
@@ -126,7 +131,7 @@ impl Tools {
     /// Reads pages until one is empty, or `take` wants no more.
     ///
     /// # Errors
-    /// A request fails, or the server repeats itself.
+    /// A request fails, the server repeats itself, or the time is over.
     pub(super) fn pages<T: Page>(
         &self,
         endpoint: &'static str,
@@ -155,7 +160,7 @@ impl Tools {
     /// deleted in the meantime, what has moved is read again. `take` may get a row more than once.
     ///
     /// # Errors
-    /// A request fails, or the server repeats itself.
+    /// A request fails, the server repeats itself, or the time is over.
     pub(super) fn all_pages<T: Page>(
         &self,
         endpoint: &'static str,
@@ -252,6 +257,7 @@ impl Pages<'_> {
     }
 
     fn read_of<T: Page>(&self, number: usize, size: usize) -> Result<T, CycleError> {
+        in_time(self.tools.deadline)?;
         let mut body = self.body.clone();
         (body["page"], body["page_size"]) = (number.into(), size.into());
         let page: T = self.tools.ask(self.endpoint, body)?;

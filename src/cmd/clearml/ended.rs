@@ -15,6 +15,7 @@ pub(super) fn reason(
     match end {
         Ok(stopped) => Ok(stopped),
         Err(CycleError::Api(ApiError::Stopped)) => Ok(Some(StopReason::Signal)),
+        Err(CycleError::Api(ApiError::Late)) => Ok(Some(StopReason::Deadline)),
         // Once something was done, there is something to report.
         Err(error @ CycleError::Usage(_)) if zones.iter().all(|zone| zone.is_empty()) => {
             Err(Refusal::Start(error.to_string()))

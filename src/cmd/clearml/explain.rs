@@ -10,6 +10,7 @@ use super::connect::{now, stop_flag, tools};
 use crate::clearml::error::CycleError;
 use crate::clearml::explain::{Explanation, explain};
 use crate::clearml::select::Conditions;
+use crate::clearml::tools::Tools;
 use crate::cmd::data_root::absolute;
 use crate::cmd::{Refusal, printed};
 use crate::config::{ClearmlConfig, Config};
@@ -24,7 +25,8 @@ pub(super) fn why(
     tasks: &[String],
     out: &mut impl Write,
 ) -> Result<ExitCode, Refusal> {
-    let tools = tools(config, options, &stop_flag()?)?;
+    // What deletes nothing has no deadline.
+    let tools = Tools { deadline: None, ..tools(config, options, &stop_flag()?)? };
     let roots: Vec<_> = options.local_roots.iter().map(|root| absolute(root)).collect();
     let answers = Conditions::new(&tools, &options.options, now(config))
         .and_then(|conditions| explain(&tools, &options.options, &conditions, &roots, tasks));

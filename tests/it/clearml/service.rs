@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::double::Double;
 use super::seeds::{DAY, id, path, task, url, with};
@@ -182,6 +182,31 @@ fn a_deadline_ends_it_between_two_batches() {
     let run = double.run(&["--deadline", "0s"]);
     assert_eq!(run.exits(3).json()["stopped"], "deadline");
     assert!(!double.left("tasks").is_empty());
+}
+
+#[test]
+fn a_deadline_ends_a_listing_before_its_next_page_and_nothing_is_deleted_after_it() {
+    let live = with(task("live", &[]), json!({"system_tags": []}));
+    let double = Double::with_tasks(&[task("a", &[]), live]);
+    let root = double.path("files");
+    let orphans = ["orphans", "--fileserver-root", root.to_str().unwrap()];
+    for command in [&["run"][..], &["run", "--project", "p"], &orphans] {
+        let mut command = double.command(&[command, &["--now", NOW, "--format", "json"]].concat());
+        command.env("SWEEPER_DEADLINE", "0s");
+        assert_eq!(Run::of(command).exits(3).json()["stopped"], "deadline");
+        let is_list = |request: &Value| request["path"].as_str().unwrap().ends_with(".get_all");
+        assert!(!double.requests().iter().any(is_list));
+    }
+    double.faults(json!([{"match": "events.get_task_events", "do": "slow", "seconds": 2}]));
+    let run = double.run(&["--deadline", "1s"]);
+    assert_eq!(run.exits(3).json()["stopped"], "deadline");
+    assert!(!run.stderr.contains("ERROR"), "{}", run.stderr);
+    assert_eq!(double.left("tasks").len(), 2);
+    assert!(double.bodies("tasks.delete_many").is_empty());
+    // What deletes nothing has no deadline.
+    let mut why = double.command(&["why", "--now", NOW, &id("a")]);
+    why.env("SWEEPER_DEADLINE", "0s");
+    assert!(Run::of(why).exits(0).stdout.contains("would delete it"));
 }
 
 #[test]
