@@ -138,12 +138,19 @@ pub fn prefixes_of(server: &Server) -> Vec<Vec<u8>> {
     prefixes
 }
 
-/// What a file is called that would be removed: an address that means the same file has one of these names.
+/// What a file is called that would be removed, and the directories that it is in: an address that means the file, or one
+/// of these directories, has one of these names.
 pub fn names_of(url: &str, files: &[String], prefixes: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    match place_of(url, files) {
+    let mut names = match place_of(url, files) {
         Place::Fileserver(_, path) => vec![name_at(&path)],
         Place::Local(_) | Place::Store | Place::Elsewhere(_) => names_in(url, prefixes),
+    };
+    for at in 0..names.len() {
+        let name = names[at].clone();
+        let ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        names.extend(ends.map(|(end, _)| name[..end].to_vec()));
     }
+    names
 }
 
 /// All files that an address may mean, by their names. It may be written in any way: with the name of another
@@ -205,10 +212,12 @@ fn plain(path: &[u8]) -> Vec<u8> {
 /// A file in the folder of a task is called after the task, wherever that folder is.
 fn name_at(path: &[u8]) -> Vec<u8> {
     match folders_of(path) {
-        (ids, below) if below > 0 && !ids.is_empty() => {
-            let steps: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-            let rest = steps[steps.len() - below..].join(&b'/');
-            [b"task:", ids[ids.len() - 1].to_string().as_bytes(), b"/", &rest].concat()
+        (ids, below) if !ids.is_empty() => {
+            let mut steps: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+            let id = ids[ids.len() - 1].to_string();
+            let folder = steps.len() - below - 1;
+            steps[folder] = id.as_bytes();
+            [b"task:", &*steps[folder..].join(&b'/')].concat()
         }
         _ => [b"path:", path].concat(),
     }
@@ -358,9 +367,10 @@ mod tests {
             for url in &same {
                 assert!(is_same(&same[0], url) && is_same(url, &same[0]), "{url}");
             }
-            for other in ["x", "/z"].map(|end| format!("http://f:8081/{path}{end}")) {
-                assert!(!is_same(&same[0], &other) && !is_same(&other, &same[0]), "{other}");
-            }
+            let (longer, below) = (format!("{}x", same[0]), format!("{}/z", same[0]));
+            assert!(!is_same(&same[0], &longer) && !is_same(&longer, &same[0]), "{longer}");
+            // What means a directory also means what is in it.
+            assert!(!is_same(&same[0], &below) && is_same(&below, &same[0]), "{below}");
         }
         let names = names_of("/srv/files/a%20b", &files, &prefixes);
         assert!(names.contains(&names_of("http://f:8081/a%2520b", &files, &prefixes)[0]));

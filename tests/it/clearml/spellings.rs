@@ -188,3 +188,28 @@ fn an_address_above_the_file_of_a_model_that_stays_never_takes_that_file() {
     assert_eq!(double.left("tasks"), BTreeSet::from([id("live")]));
     assert_eq!(double.files_left(), BTreeSet::from([weights, inside]));
 }
+
+#[test]
+fn a_file_stays_that_is_in_a_directory_that_a_model_or_a_live_task_names() {
+    let (best, beside) = (path("a", "artifacts/best/w.pt"), path("a", "artifacts/best2/w.pt"));
+    let (deep, upload) = (path("b", "x/y/z.bin"), "uploads/set/part.bin".to_owned());
+    let above = |file: &str, steps: usize| {
+        let kept = file.split('/').count() - steps;
+        url(&file.split('/').take(kept).collect::<Vec<_>>().join("/"))
+    };
+    // The directory of an upload, and the folder of a task as a whole.
+    let dirs = [above(&upload, 1), above(&deep, 3) + "/"];
+    let live = with(task("live", &dirs.each_ref().map(|it| &**it)), json!({"system_tags": []}));
+    let double = Double::new(json!({
+        "tasks": [
+            task("a", &[&url(&best), &url(&beside), &url(&upload)]), task("b", &[&url(&deep)]), live,
+        ],
+        "models": [model("published", "live", &above(&best, 1), true)],
+    }));
+    for file in [&best, &beside, &deep, &upload] {
+        double.file(file);
+    }
+    let report = double.run(&[]).exits(0).json();
+    assert_counts(&report, "clearml-files", &[("removed", 1), ("kept_by.referenced", 3)]);
+    assert_eq!(double.files_left(), BTreeSet::from([best, upload, deep]));
+}
