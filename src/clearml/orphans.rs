@@ -48,7 +48,7 @@ pub fn find(tools: &Tools, options: &Options, ids: &[Id]) -> Result<Orphans, Cyc
     let none = SelectedTasks::default();
     let references = References::read(tools, &none)?;
     let mut needed = super::datasets::named(tools)?;
-    needed.extend(projects::existing(tools, gone.iter().copied().collect())?);
+    needed.extend(projects::existing(tools, ids)?);
     let is_named = |id: &Id| references.name_folder_of(*id, &none) || needed.contains(id);
     let (named, gone): (HashSet<Id>, HashSet<Id>) = gone.into_iter().partition(is_named);
     super::limits::check_folders(options, gone.len(), ids.len())?;
@@ -61,6 +61,6 @@ pub fn find(tools: &Tools, options: &Options, ids: &[Id]) -> Result<Orphans, Cyc
 /// The server cannot be used.
 pub fn still_gone(tools: &Tools, ids: &[Id]) -> Result<HashSet<Id>, CycleError> {
     let mut found = existing(tools, ids)?;
-    found.extend(projects::existing(tools, ids.to_vec())?);
+    found.extend(projects::existing(tools, ids)?);
     Ok(ids.iter().copied().filter(|id| !found.contains(id)).collect())
 }

@@ -79,15 +79,12 @@ impl Projects {
 ///
 /// # Errors
 /// The server cannot be used.
-pub(super) fn existing(tools: &Tools, ids: Vec<Id>) -> Result<HashSet<Id>, CycleError> {
+pub(super) fn existing(tools: &Tools, ids: &[Id]) -> Result<HashSet<Id>, CycleError> {
     let mut all = HashSet::new();
-    let body = |part: &[Id]| json!({"id": part, "only_fields": ["id"], "search_hidden": true});
-    tools.ask_until_none("projects.get_all", ids, body, |_, answer: Rows| {
-        let rows = answer.projects.iter();
-        let found: HashSet<Id> = rows.filter_map(|row| Id::parse(&row.id)).collect();
-        all.extend(&found);
-        found
-    })?;
+    for part in ids.chunks(PAGE) {
+        let rows = read(tools, "id", &json!(part))?;
+        all.extend(rows.iter().filter_map(|row| Id::parse(&row.id)));
+    }
     Ok(all)
 }
 

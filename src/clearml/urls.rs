@@ -133,8 +133,6 @@ pub fn prefixes_of(server: &Server) -> Vec<Vec<u8>> {
     let known = server.files.iter().map(|base| path_in(base)).chain(roots);
     let mut prefixes: Vec<Vec<u8>> = known.filter(|prefix| !prefix.is_empty()).collect();
     prefixes.extend(USUAL.map(|prefix| prefix.as_bytes().to_vec()));
-    prefixes.sort_unstable();
-    prefixes.dedup();
     prefixes
 }
 
