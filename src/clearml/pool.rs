@@ -3,6 +3,7 @@
 //! This module must not know what the work is. A thread that waits for a server is left behind when the run is told to
 //! stop: it ends with the process.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -19,6 +20,10 @@ pub(super) const TICK: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_millis(400);
 
 type Job = Box<dyn FnOnce() + Send>;
+
+/// The work on an item, and its result.
+type Task = Box<dyn FnOnce() -> Done + Send>;
+type Done = Box<dyn Any + Send>;
 
 /// Some threads.
 #[derive(Debug)]
@@ -82,15 +87,29 @@ impl RequestPool {
         work: impl Fn(T) -> R + Send + Sync + 'static,
         mut each: impl FnMut(R),
     ) -> Result<(), ApiError> {
-        let mut left = items.len();
-        let (done, results) = channel();
         let work = Arc::new(work);
-        for item in items {
-            let (work, done, stop) = (Arc::clone(&work), done.clone(), Arc::clone(&self.stop));
+        let task = |item| -> Task {
+            let work = Arc::clone(&work);
+            Box::new(move || Box::new(work(item)))
+        };
+        let mut take = |done: Done| {
+            if let Ok(result) = done.downcast() {
+                each(*result);
+            }
+        };
+        self.all(items.into_iter().map(task).collect(), &mut take)
+    }
+
+    /// The same, once for all types: a channel for each of them makes the program a good deal larger.
+    fn all(&self, tasks: Vec<Task>, take: &mut dyn FnMut(Done)) -> Result<(), ApiError> {
+        let mut left = tasks.len();
+        let (done, results) = channel();
+        for task in tasks {
+            let (done, stop) = (done.clone(), Arc::clone(&self.stop));
             let job = move || {
                 if !stop.load(Ordering::Relaxed) {
                     // What it panics with is handed on, so it is not lost that something may be half done.
-                    let result = catch_unwind(AssertUnwindSafe(|| work(item)));
+                    let result = catch_unwind(AssertUnwindSafe(task));
                     // No one waits for it after a stop.
                     let _ = done.send(result);
                 }
@@ -109,7 +128,7 @@ impl RequestPool {
             }
             match results.recv_timeout(TICK) {
                 Ok(Ok(result)) => {
-                    each(result);
+                    take(result);
                     left -= 1;
                 }
                 Ok(Err(panic)) => resume_unwind(panic),
