@@ -5,7 +5,6 @@
 //! its TTL, because it is not extended any more.)
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -14,8 +13,6 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpgid, getpgrp, kill_process};
-use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -316,19 +313,9 @@ fn not_ignored() -> Vec<i32> {
 }
 
 fn pass_on(pid: i32, signal: i32) {
-    let (Some(pid), Some(named)) = (Pid::from_raw(pid), Signal::from_named_raw(signal)) else {
-        return;
-    };
-    if signal != SIGINT || !has_from_terminal(pid) {
+    use rustix::process::{Pid, Signal, kill_process};
+    if let (Some(pid), Some(signal)) = (Pid::from_raw(pid), Signal::from_named_raw(signal)) {
         // It may have ended.
-        let _ = kill_process(pid, named);
+        let _ = kill_process(pid, signal);
     }
-}
-
-/// Whether the terminal sends Ctrl-C to the command itself: it sends it to every process of the group in its foreground.
-/// Many programs end at a second SIGINT without cleaning up.
-fn has_from_terminal(command: Pid) -> bool {
-    let group = getpgrp();
-    let is_in_foreground = |terminal: File| tcgetpgrp(terminal) == Ok(group);
-    File::open("/dev/tty").is_ok_and(is_in_foreground) && getpgid(Some(command)) == Ok(group)
 }
