@@ -11,6 +11,7 @@ use super::error::{ApiError, CycleError};
 use super::files::{DeletionContext, Remover};
 use super::journal::{Ending, TaskFile};
 use super::ledger::{End, Ledger, ZoneLedger};
+use super::models::keep_drafts;
 use super::needs::Needs;
 use super::parts::{Cycle, CycleParts, Executor};
 use super::plan::Plan;
@@ -154,6 +155,9 @@ impl Batch<'_, '_> {
         context.keep_models_of(&plans);
         for plan in &mut plans {
             plan.is_told = context.tells_server(plan)?;
+            if plan.shares_drafts && !plan.keeps_drafts && !plan.is_told {
+                keep_drafts(plan, context.version);
+            }
         }
         context.deleted_models = if self.parts.executor.models_are_left() {
             plans.iter().flat_map(Plan::own_models).collect()
@@ -234,7 +238,7 @@ impl Batch<'_, '_> {
             }
             self.ends.insert(plan.task, in_report(end));
         }
-        for (url, user) in plans.iter().flat_map(|plan| &plan.used_models) {
+        for (url, user) in plans.iter().flat_map(|plan| plan.users()) {
             if context.selected.is_pending(*user) {
                 context.references.keep(url);
             }
@@ -254,8 +258,7 @@ impl Batch<'_, '_> {
     ) -> Result<(), CycleError> {
         let (mut models, mut of, mut ends) = (Vec::new(), HashMap::new(), Vec::new());
         for plan in plans.iter().filter(|plan| !context.selected.is_pending(plan.task)) {
-            let users = plan.used_models.iter();
-            let stay = users.filter(|(_, user)| context.selected.is_pending(*user));
+            let stay = plan.users().filter(|(_, user)| context.selected.is_pending(*user));
             let stay: HashSet<&String> = stay.map(|(url, _)| url).collect();
             for model in &plan.later_models {
                 of.insert(model.id.clone(), (plan.task, &model.url));

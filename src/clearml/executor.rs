@@ -235,9 +235,11 @@ mod tests {
             files: files.clone(),
             models: Vec::new(),
             used_models: Vec::new(),
+            listed_models: Vec::new(),
             later_models: Vec::new(),
             kept_models: Vec::new(),
             keeps_drafts: false,
+            shares_drafts: false,
             refused: None,
             is_told: false,
         };

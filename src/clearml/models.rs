@@ -14,6 +14,7 @@ use super::journal::{Kind, TaskFile};
 use super::needs::Needs;
 use super::plan::{Plan, PlannedModel};
 use super::rows::{Id, ModelRow, Models, Tasks};
+use super::token::ApiVersion;
 use super::tools::{PAGE, Tools};
 
 /// Why the server refuses to delete a task without force.
@@ -43,12 +44,18 @@ pub(super) fn add_models(
         add_model(context, plans, model, namers, users, &mut order);
     }
     for plan in plans.values_mut().filter(|plan| plan.keeps_drafts) {
-        plan.later_models.append(&mut plan.models);
-        if context.version < DELETE_MANY {
-            plan.refused = Some(DELETES_DRAFTS);
-        }
+        keep_drafts(plan, context.version);
     }
     Ok(order)
+}
+
+/// Has the server delete no draft with this task. Those that go are deleted after it.
+pub(super) fn keep_drafts(plan: &mut Plan, version: ApiVersion) {
+    plan.keeps_drafts = true;
+    plan.later_models.append(&mut plan.models);
+    if version < DELETE_MANY {
+        plan.refused = Some(DELETES_DRAFTS);
+    }
 }
 
 /// Adds a model to the task that it belongs to, or else to the first of those that list it.
@@ -78,7 +85,10 @@ fn add_model(
     if is_draft && !users.has_others && (stays || !inside.is_empty()) {
         for task in namers.iter().chain([&task]) {
             let plan = plans.get_mut(task).into_iter();
-            plan.for_each(|plan| plan.keeps_drafts = true);
+            plan.for_each(|plan| {
+                plan.keeps_drafts |= stays;
+                plan.shares_drafts = true;
+            });
         }
     }
     if model.ready == Some(true) && !context.options.force {
@@ -100,7 +110,7 @@ fn add_model(
         plan.used_models.push((url.clone(), user));
         order.add(user, task);
     }
-    plan.used_models.extend(inside.into_iter().map(|user| (url.clone(), user)));
+    plan.listed_models.extend(inside.into_iter().map(|lister| (url.clone(), lister)));
     if is_draft && !is_own_input {
         plan.models.push(planned);
     } else {

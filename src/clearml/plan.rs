@@ -18,12 +18,16 @@ pub struct Plan {
     pub models: Vec<PlannedModel>,
     /// The addresses of those that tasks of the same batch use, each with such a task. If it stays, so does the model.
     pub used_models: Vec<(String, Id)>,
+    /// The addresses of those that tasks of the same batch list as their output. The same holds for them.
+    pub listed_models: Vec<(String, Id)>,
     /// Its models that nothing else uses and that the server does not delete with it. They are deleted after it.
     pub later_models: Vec<PlannedModel>,
     /// Its models that stay.
     pub kept_models: Vec<PlannedModel>,
     /// Whether the server must not delete draft models with it: it would delete one that stays.
     pub keeps_drafts: bool,
+    /// Whether another task may lose a draft model with it. Unless the server must delete its files, it keeps the drafts.
+    pub shares_drafts: bool,
     /// Why the server will refuse to delete it, if its models tell that it will.
     pub refused: Option<&'static str>,
     /// Whether the server is told to delete its files, too.
@@ -45,6 +49,11 @@ impl Plan {
         self.models.iter().chain(&self.later_models).map(|model| model.id.clone())
     }
 
+    /// The addresses of its models that stay if one of these tasks of the same batch does.
+    pub(super) fn users(&self) -> impl Iterator<Item = &(String, Id)> {
+        self.used_models.iter().chain(&self.listed_models)
+    }
+
     /// A task with its artifacts.
     pub(super) fn of(row: &TaskRow) -> Self {
         let is_output = |mode: &Option<String>| mode.as_deref() == Some("output");
@@ -57,9 +66,11 @@ impl Plan {
             files: urls.map(|url| TaskFile { url, kind: Kind::Artifact }).collect(),
             models: Vec::new(),
             used_models: Vec::new(),
+            listed_models: Vec::new(),
             later_models: Vec::new(),
             kept_models: Vec::new(),
             keeps_drafts: false,
+            shares_drafts: false,
             refused: None,
             is_told: false,
         }

@@ -92,7 +92,7 @@ impl Around<'_> {
         let placed = self.config.place_of(&self.zone.name).is_some();
         let own: Vec<PathBuf> =
             self.zone.location.roots.iter().map(|inside| root.join(inside)).collect();
-        let is_own = |shown: &Path| placed && own.iter().any(|own| shown.starts_with(own));
+        let is_own = |shown: &Path| placed && own.iter().any(|own| shown == own);
         let is_below = swept.real.starts_with(root);
         for (shown, there) in self.mounts.within(root)? {
             let is_root = shown == root;
@@ -124,7 +124,9 @@ impl Around<'_> {
             needed.extend(NEVER_TOUCHED.map(|name| self.root.join(name)));
         }
         if let Some(parent) = self.root.parent().filter(|_| is_cvat) {
-            needed.extend(NEVER_TOUCHED_BESIDE.map(|name| parent.join(name)));
+            // A link there leads to a share, which may be on a server that does not answer.
+            let beside = NEVER_TOUCHED_BESIDE.map(|name| parent.join(name));
+            needed.extend(beside.into_iter().filter(|path| !path.is_symlink()));
         }
         for path in needed {
             let Some(there) = without_links(&path)? else { continue };
@@ -141,14 +143,20 @@ impl Around<'_> {
     /// the settings.
     fn with_other_zones(&self, swept: &Directory<'_>, _: &Path) -> io::Result<Option<String>> {
         for other in self.config.all_zones.iter().filter(|other| other.name != self.zone.name) {
-            let place = self.config.place_of(&other.name).map(|place| vec![place.to_owned()]);
-            for path in place.unwrap_or_else(|| other.location.roots.clone()) {
+            let place = self.config.place_of(&other.name);
+            let roots = other.location.roots.iter().map(PathBuf::as_path);
+            for path in place.into_iter().chain(roots) {
                 let path = self.root.join(path);
                 let Some(there) = without_links(&path)? else { continue };
-                let Some(at) = self.mounts.place_of(&there)? else { continue };
                 let is_judged = between(swept.path, &path).is_some()
                     && between(swept.path, &path) == between(&swept.real, &there);
-                if at.overlaps(&swept.at) && !is_judged {
+                let parts = self.mounts.within(&there)?;
+                let overlaps = |(shown, at): &(PathBuf, Place)| {
+                    // A mount on a directory of the zone itself is no second path.
+                    let is_same = *shown == there || shown.starts_with(&swept.real);
+                    at.overlaps(&swept.at) && !(is_judged && is_same)
+                };
+                if parts.iter().any(overlaps) {
                     let name = other.name.as_str();
                     let why =
                         format!("it overlaps {path:?} of zone {name:?}, by a link or a mount");
@@ -178,10 +186,11 @@ impl Around<'_> {
     }
 }
 
-/// A path without links; `None` if nothing is there, or this user cannot reach it.
+/// A path without links; `None` if nothing is there, this user cannot reach it, or its server is gone: then nothing can be
+/// removed there.
 fn without_links(path: &Path) -> io::Result<Option<PathBuf>> {
     match path.canonicalize() {
-        Err(error) if is_missing(&error) || is_denied(&error) => Ok(None),
+        Err(error) if is_missing(&error) || is_denied(&error) || is_unreachable(&error) => Ok(None),
         real => real.map(Some),
     }
 }
@@ -221,6 +230,12 @@ fn marks_of(directory: &Path) -> io::Result<Vec<&'static str>> {
         }
     }
     Ok(found)
+}
+
+fn is_unreachable(error: &io::Error) -> bool {
+    use io::ErrorKind::{HostUnreachable, NotConnected, StaleNetworkFileHandle, TimedOut};
+    let kinds = [HostUnreachable, NotConnected, StaleNetworkFileHandle, TimedOut];
+    kinds.contains(&error.kind())
 }
 
 fn is_denied(error: &io::Error) -> bool {

@@ -13,8 +13,6 @@ pub struct Mount<'a> {
     pub id: u64,
     /// The device of its file system. On Btrfs, that of a file is another one.
     pub device: (u32, u32),
-    /// The server that keeps its files, as it was named.
-    pub server: Option<&'a str>,
     /// Which directory of its file system it shows, and where, both as the kernel writes them.
     shows: &'a str,
     at: &'a str,
@@ -39,8 +37,7 @@ impl<'a> Mount<'a> {
         // A mount of NFS shows the directory of the server that its source names, and says that it shows the top.
         let of_server = source.split_once(":/").filter(|_| kind.starts_with("nfs"));
         let shows = of_server.map_or(shows, |(server, _)| &source[server.len() + 1..]);
-        let server = of_server.map(|(server, _)| server);
-        Some(Self { id, device, server, shows, at, options, kind, file_system_options })
+        Some(Self { id, device, shows, at, options, kind, file_system_options })
     }
 
     /// Where it is mounted.

@@ -25,7 +25,6 @@ pub struct Mounts {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Place {
     device: (u32, u32),
-    server: Option<String>,
     path: PathBuf,
 }
 
@@ -42,10 +41,10 @@ impl Mounts {
     /// Where the file or directory `real` is; `None` if it is gone. The path has no links in it.
     ///
     /// # Errors
-    /// It cannot be looked at, or its mount is not listed, as in a `chroot` that is no mount itself.
+    /// It cannot be looked at, or its mount is not listed though another one of its file system is.
     pub fn place_of(&self, real: &Path) -> io::Result<Option<Place>> {
         match identity(real) {
-            Ok((_, mount)) => self.place_on(mount, real).map(Some),
+            Ok((id, mount)) => self.place_on(id, mount, real).map(Some),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -82,7 +81,7 @@ impl Mounts {
             Err(error) if is_missing(&error) => return Ok(Vec::new()),
             found => found?,
         };
-        let mut others = self.shown_by(mount, real)?;
+        let mut others = self.shown_by(id, mount, real)?;
         // Another mount may hide what this one shows.
         others.retain(|other| match identity(other) {
             Ok((found, _)) => found == id,
@@ -92,8 +91,8 @@ impl Mounts {
     }
 
     /// Paths at which other mounts may show the directory `real`.
-    fn shown_by(&self, mount: u64, real: &Path) -> io::Result<Vec<PathBuf>> {
-        let place = self.place_on(mount, real)?;
+    fn shown_by(&self, id: FileId, mount: u64, real: &Path) -> io::Result<Vec<PathBuf>> {
+        let place = self.place_on(id, mount, real)?;
         let others = mounts::all(&self.lines)
             .filter(|other| other.id != mount && other.device == place.device);
         Ok(others
@@ -102,16 +101,27 @@ impl Mounts {
             .collect())
     }
 
-    fn place_on(&self, mount: u64, real: &Path) -> io::Result<Place> {
-        let own = mounts::with_id(&self.lines, mount);
-        let place = own.and_then(|own| Some(Place::on(&own, own.place_of(real)?)));
-        place.ok_or_else(|| io::Error::other(format!("its mount is not listed in {LIST}")))
+    fn place_on(&self, id: FileId, mount: u64, real: &Path) -> io::Result<Place> {
+        if let Some(own) = mounts::with_id(&self.lines, mount)
+            && let Some(path) = own.place_of(real)
+        {
+            return Ok(Place::on(&own, path));
+        }
+        // The root of a `chroot` need not be a mount. Then no mount shows what is in it, if none has its device.
+        let part = |bits: u64| u32::try_from(bits).unwrap_or(u32::MAX);
+        let device = (part(id.dev >> 32), part(id.dev & u64::from(u32::MAX)));
+        if mounts::all(&self.lines).any(|mount| mount.device == device) {
+            let why =
+                format!("its mount is not listed in {LIST}, and another one of its file system is");
+            return Err(io::Error::other(why));
+        }
+        Ok(Place { device, path: real.to_owned() })
     }
 }
 
 impl Place {
     fn on(mount: &Mount<'_>, path: PathBuf) -> Self {
-        Self { device: mount.device, server: mount.server.map(str::to_owned), path }
+        Self { device: mount.device, path }
     }
 
     /// Whether the other place is this one or lies in it.
@@ -129,9 +139,10 @@ impl Place {
         other.path.strip_prefix(&self.path).ok().filter(|_| self.is_beside(other))
     }
 
-    /// Whether both are on one file system. Two mounts of one server may have devices of their own.
+    /// Whether both are on one file system. Two mounts of one server may have devices of their own, and are not known to be:
+    /// different servers have one name behind a tunnel, where each has a port of its own.
     fn is_beside(&self, other: &Self) -> bool {
-        self.device == other.device || (self.server.is_some() && self.server == other.server)
+        self.device == other.device
     }
 }
 
@@ -152,8 +163,10 @@ mod tests {
     const OF_SERVERS: &str = "7 1 0:39 / /data rw - nfs4 [fe80::1]:/srv/data rw\n\
                               8 1 0:39 / /exports rw - nfs4 [fe80::1]:/srv/exports rw\n\
                               9 1 0:39 / /x rw - nfs4 [fe80::1]:/srv/data/data/5 rw\n\
-                              10 1 0:40 / /apart rw - nfs4 [fe80::1]:/srv/data/data rw\n\
-                              11 1 0:41 / /else rw - nfs4 other:/srv/data/data rw\n";
+                              10 1 0:40 / /else rw - nfs4 [fe80::1]:/srv/data/data rw,port=2 rw\n";
+
+    /// Something on 8:1.
+    const ID: FileId = FileId { dev: 8 << 32 | 1, ino: 2 };
 
     fn mounts(lines: &str) -> Mounts {
         Mounts { lines: lines.to_owned() }
@@ -161,8 +174,9 @@ mod tests {
 
     #[test]
     fn a_directory_is_found_at_every_path_that_mounts_show_it_at() {
-        let others =
-            |mount, real: &str| mounts(LINES).shown_by(mount, Path::new(real)).unwrap_or_default();
+        let others = |mount, real: &str| {
+            mounts(LINES).shown_by(ID, mount, Path::new(real)).unwrap_or_default()
+        };
         let paths = |all: &[&str]| all.iter().map(PathBuf::from).collect::<Vec<_>>();
         let all = ["/srv/cvat one/data/data/5", "/ctr/data/data/5"];
         assert_eq!(others(31, "/media"), paths(&all));
@@ -173,7 +187,7 @@ mod tests {
         );
         assert_eq!(others(29, "/var"), paths(&[]));
         let others =
-            |mount, real: &str| mounts(OF_SERVERS).shown_by(mount, Path::new(real)).unwrap();
+            |mount, real: &str| mounts(OF_SERVERS).shown_by(ID, mount, Path::new(real)).unwrap();
         assert_eq!(others(8, "/exports"), paths(&[]));
         assert_eq!(others(9, "/x"), paths(&["/data/data/5"]));
     }
@@ -181,7 +195,7 @@ mod tests {
     #[test]
     fn places_overlap_whatever_path_leads_there() {
         let place = |lines, mount, real: &str| {
-            mounts(lines).place_on(mount, Path::new(real)).unwrap_or_else(|e| panic!("{e}"))
+            mounts(lines).place_on(ID, mount, Path::new(real)).unwrap_or_else(|e| panic!("{e}"))
         };
         let (srv, data, media) =
             (place(LINES, 29, "/srv"), place(LINES, 30, "/ctr/data"), place(LINES, 31, "/media/1"));
@@ -191,15 +205,16 @@ mod tests {
         assert!(!srv.overlaps(&other) && !srv.overlaps(&var));
         let of = |mount, real: &str| place(OF_SERVERS, mount, real);
         assert!(of(7, "/data").has(&of(9, "/x")) && !of(7, "/data").overlaps(&of(8, "/exports")));
-        assert!(of(7, "/data/data").overlaps(&of(10, "/apart")), "two devices of one server");
-        assert!(!of(7, "/data/data").overlaps(&of(11, "/else")), "another server");
+        assert!(!of(7, "/data/data").overlaps(&of(10, "/else")), "another server behind a tunnel");
     }
 
     #[test]
-    fn a_mount_that_is_not_listed_is_an_error() {
-        let error = mounts(LINES).place_on(99, Path::new("/var")).unwrap_err();
+    fn a_mount_that_is_not_listed_is_an_error_if_others_show_its_file_system() {
+        let error = mounts(LINES).place_on(ID, 99, Path::new("/var")).unwrap_err();
         assert!(error.to_string().contains("not listed"), "{error}");
-        assert!(mounts("").place_of(Path::new("/")).is_err());
+        let elsewhere = mounts("29 1 8:2 / /x rw - ext4 /dev/sdb1 rw\n");
+        let place = |path: &str| elsewhere.place_on(ID, 99, Path::new(path)).unwrap();
+        assert!(place("/var").has(&place("/var/tmp")) && !place("/var").has(&place("/srv")));
         assert_eq!(mounts("").place_of(Path::new("/nonexistent/x")).unwrap(), None);
     }
 }

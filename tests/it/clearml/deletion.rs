@@ -280,7 +280,7 @@ fn a_draft_model_that_a_task_in_the_same_request_has_used_goes_with_its_file_or_
         }]));
         let report = double.run(&[]).exits(0).json();
         assert_counts(&report, "clearml-tasks", &[("removed", 1), ("kept_by.refused", 1)]);
-        assert_counts(&report, "clearml-files", &[("removed", 0), ("kept_by.referenced", 2)]);
+        assert_counts(&report, "clearml-files", &[("removed", 0), ("kept_by.referenced", 1)]);
         assert_eq!(double.left("models"), BTreeSet::from([id("m")]), "{maker}");
         assert_eq!(double.files_left(), BTreeSet::from([file]), "{maker}");
     }

@@ -89,6 +89,22 @@ fn the_server_is_not_told_to_delete_files_of_a_task_that_lists_the_draft_of_a_li
     assert_eq!(double.state()["queued_urls"], json!([]));
 }
 
+/// What only the server can delete would be lost if it kept the draft models of the task.
+#[test]
+fn the_server_deletes_the_files_of_archived_tasks_that_list_the_same_draft() {
+    let tasks =
+        ["a", "b"].map(|name| with(task(name, &[&format!("s3://bucket/{name}")]), lists(&["m"])));
+    let models = [model("m", "a", "s3://bucket/m", false)];
+    let double = Double::new(json!({"tasks": tasks, "models": models}));
+    double.run(&[]).exits(0);
+    assert!(double.left("tasks").is_empty() && double.left("models").is_empty());
+    let queued = double.state()["queued_urls"].to_string();
+    assert!(
+        ["a", "b", "m"].iter().all(|name| queued.contains(&format!("s3://bucket/{name}"))),
+        "{queued}"
+    );
+}
+
 #[test]
 fn a_draft_model_that_two_archived_tasks_list_goes_with_both_or_stays_with_one_of_them() {
     for (owner, other) in [("a", "b"), ("b", "a")] {

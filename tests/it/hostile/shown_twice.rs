@@ -166,10 +166,69 @@ fn a_zone_with_a_place_elsewhere_is_overlapped_by_no_other_also_in_a_pass_over_t
     let run = sweep(&world, &["--config", &with_place(Path::new("again")), "--zones", "scratch"]);
     assert!(run.exits(2).stderr.contains(words), "{}", run.stderr);
     drop(mounted);
+    // Where the zone would be without the setting, and in a tree of its own place.
+    for (from, at, zone) in [
+        (world.dir("scratch", OLD), world.path("tmp"), "scratch"),
+        (place.clone(), world.dir("tmp/sub", OLD), ""),
+    ] {
+        let mounted = Mounted::bind(&from, &at);
+        let config = if zone.is_empty() {
+            settings(&world, &place, true)
+        } else {
+            with_place(Path::new(zone))
+        };
+        let run = sweep(&world, &["--config", &config]);
+        assert!(run.exits(2).stderr.contains("a mount"), "{at:?}: {}", run.stderr);
+        drop(mounted);
+    }
     // Its own place may be shown where it would be without the setting.
     let _own = Mounted::bind(&place, &world.path("tmp"));
     let config = settings(&world, &place, true);
     sweep(&world, &["--config", &config]).exits(0);
+}
+
+/// A directory of a zone may be a mount, as in a container.
+#[test]
+fn a_zone_on_a_mount_of_its_own_is_swept_also_beside_the_trees_of_another() {
+    if !can_be_root("mounts") {
+        return;
+    }
+    let (world, volume) = (world(), tempfile::tempdir().unwrap());
+    let _mounted = Mounted::bind(volume.path(), &world.dir("cache/label", OLD));
+    world.file("cache/label/old/file", OLD);
+    world.age_dirs("cache/label/old", OLD);
+    let config = settings(&world, Path::new("cache/label"), false);
+    sweep(&world, &["--config", &config, "--zones", "scratch"]).exits(0);
+    assert!(!world.has("cache/label/old"));
+}
+
+#[test]
+fn a_zone_is_swept_in_a_directory_that_became_the_root_without_being_a_mount() {
+    if !can_be_root("chroot") {
+        return;
+    }
+    let world = world();
+    let jail = world.root.parent().unwrap();
+    std::fs::create_dir(jail.join("proc")).unwrap();
+    let program = jail.join("sweeper");
+    let Some(binary) = std::env::var_os("SWEEPER_TESTS_STATIC") else {
+        assert!(
+            std::env::var_os("SWEEPER_TESTS_ALL").is_none(),
+            "what deploy/build-static has built"
+        );
+        return eprintln!("left out, needs SWEEPER_TESTS_STATIC: a root that is not a mount");
+    };
+    std::fs::copy(binary, &program).unwrap();
+    let config = settings(&world, Path::new("label-exports"), false);
+    std::fs::rename(&config, jail.join("s.toml")).unwrap();
+    world.file("label-exports/old/file", OLD);
+    world.age_dirs("label-exports/old", OLD);
+    let mut command = std::process::Command::new("unshare");
+    let script = "mount -t proc proc \"$0/proc\" && exec chroot \"$0\" /sweeper run --lock flock --zones scratch \
+                  --config /s.toml --data /data";
+    command.args(["--mount", "sh", "-c", script]).arg(jail);
+    crate::world::Run::of(command).exits(0);
+    assert!(!world.has("label-exports/old"));
 }
 
 #[test]
