@@ -84,17 +84,17 @@ fn is_kept(
         Ok((home, name, metadata))
     };
     let Ok((home, name, metadata)) = entry() else { return false };
+    let (dir, was) = found.quarantine.original(inner);
+    if *was == *inner {
+        return false;
+    }
+    let entry = Entry { zone: &home.zone, directory: &home, dir: &dir, name: &was, metadata };
+    let Err(kept) = (recovery.judge)(&entry) else { return false };
     if !found.quarantine.can_be(&home.dir, &name) {
         let note = homeless(&home.path_of(&name), "would then be");
         notes.inspect(|notes| notes.add(&home.zone.name, note));
         return true;
     }
-    if *name == *inner {
-        return false;
-    }
-    let (zone, dir) = (&home.zone, &home.dir);
-    let entry = Entry { zone, directory: &home, dir, name: &name, metadata };
-    let Err(kept) = (recovery.judge)(&entry) else { return false };
     (recovery.each)(Recovered::Settled(&home, &name, OutcomeKind::Kept(kept), Bytes(0)));
     true
 }

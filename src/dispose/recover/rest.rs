@@ -79,18 +79,20 @@ impl<C: Control> Trees<'_, C> {
         &self,
         found: &Found,
         stage: Stage,
-        name: &CStr,
+        inner: &CStr,
         recovery: &mut Recovery<'_>,
     ) {
-        let is_entry = found.quarantine.is_entry(name);
-        let Some((directory, name, at)) = self.give_name_back(found, stage, name, recovery) else {
+        let is_entry = found.quarantine.is_entry(inner);
+        let Some((directory, name, at)) = self.give_name_back(found, stage, inner, recovery) else {
             return;
         };
         let note = if !is_entry {
             format!(
                 "a private directory had {at:?} in it, which is no entry of this zone: it was moved out"
             )
-        } else if found.quarantine.can_be(&directory.dir, &name) {
+        } else if found.quarantine.can_be(&directory.dir, &name)
+            || may_go(found, inner, &directory, &name, recovery)
+        {
             return (recovery.each)(Recovered::Returned(directory, name));
         } else {
             homeless(&at, "is now")
@@ -178,10 +180,25 @@ impl<C: Control> Trees<'_, C> {
     }
 }
 
-/// The note about an entry whose directory is gone. By the name that it gets, no rule knows it.
+/// Whether an entry whose directory is gone may go by the path that it had. It has another name now, which no rule knows.
+fn may_go(
+    found: &Found,
+    inner: &CStr,
+    directory: &Arc<Directory>,
+    name: &CStr,
+    recovery: &Recovery<'_>,
+) -> bool {
+    let metadata = stat::at(&directory.handle, name, directory.mount, Freshness::Cached);
+    let Ok(metadata) = metadata else { return false };
+    let (dir, name) = found.quarantine.original(inner);
+    let entry = Entry { zone: &directory.zone, directory, dir: &dir, name: &name, metadata };
+    (recovery.judge)(&entry).is_ok()
+}
+
+/// The note about an entry whose directory is gone and that the rules keep.
 pub(super) fn homeless(at: &Path, becomes: &str) -> String {
     format!(
-        "an interrupted removal left an entry, which {becomes} {at:?}, because its directory is gone: it is not judged"
+        "an interrupted removal left an entry, which {becomes} {at:?}, because its directory is gone: the rules keep it"
     )
 }
 
