@@ -229,20 +229,7 @@ mod tests {
         let url = |n: usize| format!("http://f/{n}/{}", "x".repeat(1000));
         let files: Vec<TaskFile> =
             (0..20_000).map(|n| TaskFile { url: url(n), kind: Kind::Event }).collect();
-        let plan = Plan {
-            task,
-            last_update: None,
-            files: files.clone(),
-            models: Vec::new(),
-            used_models: Vec::new(),
-            listed_models: Vec::new(),
-            later_models: Vec::new(),
-            kept_models: Vec::new(),
-            keeps_drafts: false,
-            shares_drafts: false,
-            refused: None,
-            is_told: false,
-        };
+        let plan = Plan { files: files.clone(), ..Plan::new(task) };
         let now = Moment::from_unix(7, 0);
         let mut real = Real { audit: &NoAudit, journal: &mut journal, now };
         real.begin(&[plan]).unwrap();

@@ -60,10 +60,16 @@ impl Plan {
         let outputs = row.artifacts().filter(|artifact| is_output(&artifact.mode));
         let urls =
             outputs.filter_map(|artifact| artifact.uri.clone()).filter(|url| !url.is_empty());
+        let files = urls.map(|url| TaskFile { url, kind: Kind::Artifact }).collect();
+        Self { last_update: row.last_update.clone(), files, ..Self::new(row.id) }
+    }
+
+    /// A task without anything.
+    pub(super) const fn new(task: Id) -> Self {
         Self {
-            task: row.id,
-            last_update: row.last_update.clone(),
-            files: urls.map(|url| TaskFile { url, kind: Kind::Artifact }).collect(),
+            task,
+            last_update: None,
+            files: Vec::new(),
             models: Vec::new(),
             used_models: Vec::new(),
             listed_models: Vec::new(),

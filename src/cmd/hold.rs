@@ -22,6 +22,7 @@ use super::pass::{application_locks, open_root};
 use crate::config::Config;
 use crate::lock::flock::{self, NotHeld};
 use crate::lock::redis::{ExporterLocks, Grant, Hold};
+use crate::os::signals::{bit, ignored};
 use crate::protocol;
 use crate::rules::{LockKind, Zone};
 use crate::units::{self, quoted, shown};
@@ -304,12 +305,9 @@ fn run(command: &[OsString]) -> End {
 /// The signals to pass on, without those that this process was started to ignore (`nohup`): the command is to ignore
 /// them too, and a handler here would give it their defaults. Without `/proc` none counts as ignored.
 fn not_ignored() -> Vec<i32> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    let mut signals = vec![SIGHUP, SIGINT, SIGTERM];
-    signals.retain(|signal| ignored & 1 << (signal - 1) == 0);
-    signals
+    let ignored = ignored().unwrap_or_default();
+    let all = [SIGHUP, SIGINT, SIGTERM].into_iter();
+    all.filter(|signal| ignored & bit(*signal) == 0).collect()
 }
 
 fn pass_on(pid: i32, signal: i32) {

@@ -148,8 +148,8 @@ impl Around<'_> {
             for path in place.into_iter().chain(roots) {
                 let path = self.root.join(path);
                 let Some(there) = without_links(&path)? else { continue };
-                let is_judged = between(swept.path, &path).is_some()
-                    && between(swept.path, &path) == between(&swept.real, &there);
+                let written = between(swept.path, &path);
+                let is_judged = written.is_some() && written == between(&swept.real, &there);
                 let parts = self.mounts.within(&there)?;
                 let overlaps = |(shown, at): &(PathBuf, Place)| {
                     // A mount on a directory of the zone itself is no second path.

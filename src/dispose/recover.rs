@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use self::foreign::note_foreign;
 pub(super) use self::foresee::foresee;
-use self::rest::{Found, Rest, failed, failure};
+use self::rest::{Found, Rest, failed, failure, judge};
 use self::tree::{Tree, check_leftover, leftover, names, open_tree};
 use super::check::{Known, TreeCheck};
 use super::failure::at_path;
@@ -128,7 +128,8 @@ impl<C: Control> Trees<'_, C> {
                 return (recovery.each)(failed(found.quarantine.parent(), name, &failure));
             }
         };
-        match (recovery.judge)(&rest.entry(found.interrupted.unmoved(&tree.metadata))) {
+        let metadata = found.interrupted.unmoved(&tree.metadata);
+        match judge(found, &rest.inner, &rest.home, metadata, recovery) {
             Ok(expired) => self.complete_tree(found, tree, &rest, expired.rule(), recovery),
             Err(kept) => {
                 drop(tree);

@@ -93,10 +93,19 @@ pub fn end_on_hangup(flag: &Arc<AtomicBool>) -> Result<(), String> {
 
 /// Whether this process ignores SIGHUP, or that is not known.
 fn is_hangup_ignored() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let signals = ignored.and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok());
-    signals.is_none_or(|signals| signals & 1 << (SIGHUP - 1) != 0)
+    ignored().is_none_or(|signals| signals & bit(SIGHUP) != 0)
+}
+
+/// The signals that this process ignores, each as its [`bit`]; `None` if that is not known.
+pub fn ignored() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(ignored.trim(), 16).ok()
+}
+
+/// What stands for a signal in a set of them.
+pub const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
 }
 
 /// Whether there is a thread that receives the signals.

@@ -16,13 +16,13 @@ use super::super::recoverable::MOST;
 use super::super::tree_remover::Stays;
 use super::super::tree_rights;
 use super::foreign::note_foreign;
-use super::rest::{Found, Rest, failed, failure, homeless};
+use super::rest::{Found, Rest, failed, failure, homeless, judge};
 use super::tree::{Tree, check_leftover, leftover, names, open_tree};
 use crate::control::Control;
 use crate::fs::lease::InUseProbe;
 use crate::fs::rights::DirRights;
 use crate::fs::stat::{self, Freshness};
-use crate::protocol::{Directory, Entry, Notes, OutcomeKind, Recovered, Recovery, Skipped};
+use crate::protocol::{Directory, Notes, OutcomeKind, Recovered, Recovery, Skipped};
 use crate::rules::{Action, Bytes, Moment};
 
 /// Says what a pass would do with the private directory `name` in `directory`. What is in `check` is handed over as
@@ -84,12 +84,10 @@ fn is_kept(
         Ok((home, name, metadata))
     };
     let Ok((home, name, metadata)) = entry() else { return false };
-    let (dir, was) = found.quarantine.original(inner);
-    if *was == *inner {
+    if *found.quarantine.original(inner).1 == *inner {
         return false;
     }
-    let entry = Entry { zone: &home.zone, directory: &home, dir: &dir, name: &was, metadata };
-    let Err(kept) = (recovery.judge)(&entry) else { return false };
+    let Err(kept) = judge(found, inner, &home, metadata, recovery) else { return false };
     if !found.quarantine.can_be(&home.dir, &name) {
         let note = homeless(&home.path_of(&name), "would then be");
         notes.inspect(|notes| notes.add(&home.zone.name, note));
@@ -127,30 +125,30 @@ fn foresee_rest<C: Control>(
     };
     let path = rest.home.path_of(&rest.original);
     let zone = &rest.home.zone.name;
-    let (failure, freed) =
-        match (recovery.judge)(&rest.entry(found.interrupted.unmoved(&tree.metadata))) {
-            Err(kept) => (rest.returned(path, kept.why.key()), Bytes(0)),
-            Ok(expired) => {
-                let mut check = TreeCheck::new(found.known(&tree, expired.rule(), probe));
-                let (freed, stays) = match check_leftover(control, found, &tree, &mut check) {
-                    Some(why) => (Bytes(0), Some(why)),
-                    None => removal(control, found, &tree, check.freed.bytes, recovery),
-                };
-                match stays {
-                    None => {
-                        return (recovery.each)(rest.settled(OutcomeKind::Removed, freed));
-                    }
-                    Some(Stays::Unreached) => return (recovery.each)(Recovered::Unreached),
-                    Some(Stays::Skipped(Skipped::Used)) => {
-                        (rest.returned(path, Skipped::Used.key()), Bytes(0))
-                    }
-                    Some(Stays::Skipped(why)) => {
-                        return (recovery.each)(rest.settled(OutcomeKind::Skipped(why), Bytes(0)));
-                    }
-                    Some(Stays::Failed(error)) => (at_path(zone, error), freed),
+    let metadata = found.interrupted.unmoved(&tree.metadata);
+    let (failure, freed) = match judge(found, &rest.inner, &rest.home, metadata, recovery) {
+        Err(kept) => (rest.returned(path, kept.why.key()), Bytes(0)),
+        Ok(expired) => {
+            let mut check = TreeCheck::new(found.known(&tree, expired.rule(), probe));
+            let (freed, stays) = match check_leftover(control, found, &tree, &mut check) {
+                Some(why) => (Bytes(0), Some(why)),
+                None => removal(control, found, &tree, check.freed.bytes, recovery),
+            };
+            match stays {
+                None => {
+                    return (recovery.each)(rest.settled(OutcomeKind::Removed, freed));
                 }
+                Some(Stays::Unreached) => return (recovery.each)(Recovered::Unreached),
+                Some(Stays::Skipped(Skipped::Used)) => {
+                    (rest.returned(path, Skipped::Used.key()), Bytes(0))
+                }
+                Some(Stays::Skipped(why)) => {
+                    return (recovery.each)(rest.settled(OutcomeKind::Skipped(why), Bytes(0)));
+                }
+                Some(Stays::Failed(error)) => (at_path(zone, error), freed),
             }
-        };
+        }
+    };
     (recovery.each)(rest.settled(OutcomeKind::Failed(&failure), freed));
 }
 

@@ -14,8 +14,10 @@ use super::super::tree::Trees;
 use crate::control::Control;
 use crate::fs::error::hint;
 use crate::fs::stat::{self, Freshness};
-use crate::protocol::{Directory, Entry, Failure, OutcomeKind, Recovered, Recovery, Skipped};
-use crate::rules::{Action, Bytes, Metadata, Moment};
+use crate::protocol::{
+    Directory, Entry, Expired, Failure, OutcomeKind, Recovered, Recovery, Skipped,
+};
+use crate::rules::{Action, Bytes, Kept, Metadata, Moment};
 
 /// The private directory of a process that is gone.
 pub(super) struct Found {
@@ -31,24 +33,16 @@ pub(super) struct Rest {
     /// What has its name again if it must be given back.
     pub(super) home: Arc<Directory>,
     pub(super) original: CString,
-    /// Where it was, by which it is judged. Its directory may be gone.
-    was: (PathBuf, CString),
     /// The interrupted removal has taken something out of its top.
     pub(super) is_emptied: bool,
 }
 
 impl Rest {
-    pub(super) fn entry(&self, metadata: Metadata) -> Entry<'_> {
-        let (directory, (dir, name)) = (&self.home, &self.was);
-        Entry { zone: &directory.zone, directory, dir, name, metadata }
-    }
-
     /// Where it comes from, by its name in `remove` and its metadata there.
     pub(super) fn of(found: &Found, inner: &CStr, metadata: &Metadata) -> io::Result<Self> {
         let (home, original) = found.quarantine.leftover(Stage::Remove, inner)?.into_home();
         let is_emptied = found.interrupted.has_emptied(metadata);
-        let was = found.quarantine.original(inner);
-        Ok(Self { inner: inner.to_owned(), home, original, was, is_emptied })
+        Ok(Self { inner: inner.to_owned(), home, original, is_emptied })
     }
 
     /// The failure of a part that has a name again, at this path, because its removal must not be completed.
@@ -180,7 +174,20 @@ impl<C: Control> Trees<'_, C> {
     }
 }
 
-/// Whether an entry whose directory is gone may go by the path that it had. It has another name now, which no rule knows.
+/// Applies the rules to an entry by the path that it had, also if its directory is gone. It is in `directory` now, or belongs
+/// there.
+pub(super) fn judge(
+    found: &Found,
+    inner: &CStr,
+    directory: &Arc<Directory>,
+    metadata: Metadata,
+    recovery: &Recovery<'_>,
+) -> Result<Expired, Kept> {
+    let (dir, name) = found.quarantine.original(inner);
+    (recovery.judge)(&Entry { zone: &directory.zone, directory, dir: &dir, name: &name, metadata })
+}
+
+/// Whether an entry whose directory is gone may go. It has the name `name` now, which no rule knows.
 fn may_go(
     found: &Found,
     inner: &CStr,
@@ -188,11 +195,8 @@ fn may_go(
     name: &CStr,
     recovery: &Recovery<'_>,
 ) -> bool {
-    let metadata = stat::at(&directory.handle, name, directory.mount, Freshness::Cached);
-    let Ok(metadata) = metadata else { return false };
-    let (dir, name) = found.quarantine.original(inner);
-    let entry = Entry { zone: &directory.zone, directory, dir: &dir, name: &name, metadata };
-    (recovery.judge)(&entry).is_ok()
+    stat::at(&directory.handle, name, directory.mount, Freshness::Cached)
+        .is_ok_and(|metadata| judge(found, inner, directory, metadata, recovery).is_ok())
 }
 
 /// The note about an entry whose directory is gone and that the rules keep.
