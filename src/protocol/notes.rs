@@ -50,12 +50,22 @@ impl Notes {
     /// Adds a note, unless the zone has it already.
     pub fn add(&self, zone: &ZoneName, note: impl Into<Cow<'static, str>>) {
         let note = note.into();
+        self.add_after(zone, |_| note);
+    }
+
+    /// Adds a note that depends on those that the zone has. No other comes between.
+    pub fn add_after(
+        &self,
+        zone: &ZoneName,
+        note: impl FnOnce(&[Cow<'static, str>]) -> Cow<'static, str>,
+    ) {
         let mut zones = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = zones.iter().position(|of| of.zone == *zone).unwrap_or_else(|| {
             zones.push(OfZone { zone: zone.clone(), notes: Vec::new(), more: 0 });
             zones.len() - 1
         });
         let of = &mut zones[at];
+        let note = note(&of.notes);
         if of.notes.contains(&note) {
             return;
         }

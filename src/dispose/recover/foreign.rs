@@ -16,12 +16,12 @@ pub(super) fn note_foreign(
 ) {
     let zone = &directory.zone.name;
     let end = format!("{verb} left alone: {why}");
-    let is_first = !notes.of(zone).iter().any(|note| note.ends_with(&end));
-    let note = if is_first {
-        format!("{:?} {end}", directory.path_of(name))
-    } else {
+    // Several workers may find one at the same time, and one of them is the first.
+    notes.add_after(zone, |others| {
+        if !others.iter().any(|note| note.ends_with(&end)) {
+            return format!("{:?} {end}", directory.path_of(name)).into();
+        }
         let verb = if verb == "was" { "were" } else { verb };
-        format!("others like it {verb} left alone, too: {why}")
-    };
-    notes.add(zone, note);
+        format!("others like it {verb} left alone, too: {why}").into()
+    });
 }
